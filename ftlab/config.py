@@ -1,0 +1,406 @@
+"""What a run is: one validated description, in Python, YAML and forms.
+
+Every field carries its title, help, unit and range once. The form in the Train tab, the help of the command line and
+the notebook cells are drawn from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ftlab.errors import InputError, nearest
+
+STARTER = "starter"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+def _field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
+    return Field(
+        default, title=title, description=help, json_schema_extra={"unit": unit, "advanced": advanced}, **limits
+    )
+
+
+class ModelConfig(_Section):
+    base: str = _field(
+        STARTER,
+        "Base model",
+        "`starter` (the toy that ships with ftlab), a local folder, or a Hub id such as Qwen/Qwen3-0.6B.",
+        min_length=1,
+    )
+    revision: str | None = _field(
+        None, "Revision", "Branch, tag or commit of a Hub model. Empty takes the newest.", advanced=True
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field(
+        "auto",
+        "Number format",
+        "auto takes bfloat16 or float16 by what the GPU can do, and float32 on a CPU, where the short formats are slow.",
+        advanced=True,
+    )
+
+
+class DataConfig(_Section):
+    source: str = _field(
+        "support_triage",
+        "Data",
+        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet) or a Hub data set id.",
+        min_length=1,
+    )
+    subset: str | None = _field(None, "Hub configuration", "The configuration of a Hub data set.", advanced=True)
+    split: str | None = _field(None, "Hub split", "The split of a Hub data set. Empty takes train.", advanced=True)
+    columns: dict[str, str] = _field(
+        {}, "Columns", "Which column plays which part, e.g. {prompt: question}. Empty: detected.", advanced=True
+    )
+    system_prompt: str | None = _field(
+        None, "System prompt", "Put before every example, in training, evaluation and chat alike.", advanced=True
+    )
+    max_rows: int | None = _field(
+        None,
+        "Rows at most",
+        "Take a random part of the data. Empty takes all rows.",
+        unit="rows",
+        advanced=True,
+        ge=10,
+    )
+    validation_fraction: float = _field(
+        0.1,
+        "Validation share",
+        "Held out to stop at the best moment. Ignored when the data brings a validation split.",
+        advanced=True,
+        ge=0,
+        le=0.5,
+    )
+    test_fraction: float = _field(
+        0.1,
+        "Test share",
+        "Held out for the comparison with the base. Ignored when the data brings a test split.",
+        advanced=True,
+        ge=0,
+        le=0.5,
+    )
+    replay: str | None = _field(
+        None,
+        "Replay data",
+        "General examples mixed into the training split so that the model forgets less, e.g. general_replay.",
+    )
+    replay_fraction: float = _field(
+        0.25,
+        "Replay share",
+        "Rows of replay for each row of training data. More protects what the model knew and takes longer.",
+        ge=0.01,
+        le=2,
+    )
+    seed: int = _field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0)
+
+
+class MethodConfig(_Section):
+    name: Literal["lora", "qlora", "full"] = _field(
+        "lora",
+        "Method",
+        "lora trains small matrices beside the base; qlora does so on a 4-bit base to save memory; full trains all weights.",
+    )
+    rank: int = _field(
+        16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512
+    )
+    alpha: int = _field(
+        32, "LoRA alpha", "Scales what LoRA adds. Twice the rank is usual.", advanced=True, ge=1, le=1024
+    )
+    dropout: float = _field(
+        0.0, "LoRA dropout", "Above 0 can help against overfitting on few rows.", advanced=True, ge=0, le=0.9
+    )
+    targets: str = _field(
+        "all-linear",
+        "LoRA targets",
+        "all-linear, or names of layers separated by commas (q_proj, v_proj). Fewer targets train fewer weights.",
+        advanced=True,
+        min_length=1,
+    )
+
+
+class OptimisationConfig(_Section):
+    learning_rate: float | None = _field(
+        None,
+        "Learning rate",
+        "Too high forgets and diverges, too low learns nothing. Empty takes the usual rate of the method and base.",
+        gt=0,
+        le=0.1,
+    )
+    epochs: float | None = _field(
+        None,
+        "Epochs",
+        "How often every example is seen. More than a few overfits. Empty takes what suits the base.",
+        unit="passes",
+        gt=0,
+        le=1000,
+    )
+    max_steps: int | None = _field(
+        None, "Steps at most", "Stops after so many steps, whatever the epochs.", unit="steps", advanced=True, ge=1
+    )
+    batch_size: int = _field(
+        16, "Batch size", "Examples per step. Lower it when memory runs out.", unit="examples", ge=1, le=4096
+    )
+    gradient_accumulation: int = _field(
+        1,
+        "Gradient accumulation",
+        "Steps added up before the weights change: a larger batch for no more memory.",
+        unit="steps",
+        advanced=True,
+        ge=1,
+        le=1024,
+    )
+    max_length: int = _field(
+        512,
+        "Longest example",
+        "Examples with more tokens are left out and counted. Longer costs memory.",
+        unit="tokens",
+        ge=16,
+        le=1_000_000,
+    )
+    warmup_fraction: float = _field(
+        0.05, "Warm-up", "Part of the steps in which the rate rises.", advanced=True, ge=0, le=0.5
+    )
+    schedule: Literal["cosine", "linear", "constant"] = _field(
+        "cosine", "Schedule", "How the learning rate falls after the warm-up.", advanced=True
+    )
+    weight_decay: float = _field(0.0, "Weight decay", "Pulls weights towards zero.", advanced=True, ge=0, le=1)
+    max_grad_norm: float = _field(
+        1.0, "Gradient clipping", "The longest gradient step that is allowed.", advanced=True, gt=0, le=1000
+    )
+    gradient_checkpointing: bool = _field(
+        False, "Gradient checkpointing", "Saves memory and costs a third of the speed.", advanced=True
+    )
+    evaluations_per_epoch: int = _field(
+        2, "Validations per epoch", "How often the validation loss is taken.", advanced=True, ge=1, le=100
+    )
+    early_stopping: int = _field(
+        3,
+        "Early stopping",
+        "Ends training after so many validations without improvement; the best weights are kept. 0 turns it off.",
+        unit="validations",
+        ge=0,
+        le=100,
+    )
+    seed: int = _field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
+
+
+class EvaluationConfig(_Section):
+    after_training: bool = _field(
+        True, "Evaluate after training", "Compare the result with its base as soon as training ends."
+    )
+    max_rows: int = _field(
+        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
+    )
+    max_new_tokens: int = _field(
+        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
+    )
+    batch_size: int = _field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
+    probes: str | None = _field(
+        "auto",
+        "General probes",
+        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
+        "auto asks general_probes of the starter and nothing of other bases.",
+        advanced=True,
+    )
+
+
+class LauncherConfig(_Section):
+    device: Literal["auto", "cpu", "cuda"] = _field(
+        "auto", "Device", "auto takes a GPU where there is one.", advanced=True
+    )
+    threads: int | None = _field(
+        None, "CPU threads", "Empty takes all cores for training.", unit="threads", advanced=True, ge=1, le=1024
+    )
+
+
+class RunConfig(_Section):
+    """One run, complete: its `config.yaml` alone reproduces it."""
+
+    name: str | None = _field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
+    stage: Literal["sft"] = _field("sft", "Stage", "sft: instruction tuning on examples of good answers.")
+    model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
+    data: DataConfig = Field(default_factory=DataConfig, title="Data")
+    method: MethodConfig = Field(default_factory=MethodConfig, title="Method")
+    optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimisation")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
+    launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
+    trainer: dict[str, Any] = _field(
+        {},
+        "Further settings of TRL",
+        "Any argument of TRL's trainer configuration that ftlab does not name itself.",
+        advanced=True,
+    )
+
+    @property
+    def is_starter(self) -> bool:
+        return self.model.base == STARTER
+
+    def resolved(self) -> RunConfig:
+        """A copy in which every setting that was left empty has its value."""
+        config = self.model_copy(deep=True)
+        settings = config.optimisation
+        if settings.learning_rate is None:
+            settings.learning_rate = usual_learning_rate(config)
+        if settings.epochs is None:
+            # The starter is so small that three passes do not teach it a new format.
+            settings.epochs = 5 if self.is_starter else 3
+        if config.evaluation.probes == "auto":
+            config.evaluation.probes = "general_probes" if self.is_starter else None
+        return config
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def usual_learning_rate(config: RunConfig) -> float:
+    """The rate that usually works: ten times higher for LoRA than for full tuning (Schulman et al., LoRA Without
+    Regret, 2025), and higher for the tiny starter (measured: ../shared/facts.md)."""
+    if config.is_starter:
+        return 1e-3 if config.method.name == "full" else 4e-3
+    return 2e-5 if config.method.name == "full" else 2e-4
+
+
+def build_config(values: dict[str, Any] | None = None, overrides: list[str] | None = None) -> RunConfig:
+    """A checked RunConfig from nested `values` and `section.field=value` overrides.
+
+    Raises InputError naming the field, the value given and what is allowed.
+    """
+    values = _copied(values or {})
+    for override in overrides or []:
+        _apply_override(values, override)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """A checked RunConfig from a YAML file. Raises InputError as `build_config` does."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("There is no such file", given=path, try_="check the path of the YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The file cannot be read: {error}", given=path) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{path.name} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path.name} holds no settings",
+            given=type(values).__name__,
+            allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
+        )
+    return build_config(values, overrides)
+
+
+def explain(error: ValidationError) -> InputError:
+    """The first problem that pydantic found, in words: field, value given, what is allowed."""
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path)
+    section = _section_at(path[:-1])
+    if problem["type"] == "extra_forbidden":
+        known = list(section.model_fields) if section else []
+        close = nearest(path[-1], known) or _field_elsewhere(path[-1])
+        return InputError(
+            f"Unknown setting {name!r}",
+            given=f"{path[-1]}: {problem['input']!r}",
+            allowed=", ".join(known) or None,
+            try_=f"did you mean {close!r}?" if close else None,
+        )
+    field = section.model_fields.get(path[-1]) if section else None
+    title = f"{field.title} ({name})" if field is not None and field.title else name
+    return InputError(f"{title} cannot take this value", given=repr(problem["input"]), allowed=_allowed(problem))
+
+
+def _allowed(problem: Any) -> str:
+    context = problem.get("ctx") or {}
+    match problem["type"]:
+        case "literal_error":
+            return str(context["expected"])
+        case "greater_than":
+            return f"a number above {context['gt']}"
+        case "greater_than_equal":
+            return f"a number of at least {context['ge']}"
+        case "less_than":
+            return f"a number below {context['lt']}"
+        case "less_than_equal":
+            return f"a number of at most {context['le']}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "a whole number"
+        case "float_parsing" | "float_type":
+            return "a number"
+        case "bool_parsing" | "bool_type":
+            return "true or false"
+        case "string_too_short":
+            return "some text, not nothing"
+        case "string_type":
+            return "text"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "a group of settings (key: value)"
+        case _:
+            return str(problem["msg"])
+
+
+def _section_at(path: list[str]) -> type[BaseModel] | None:
+    section: type[BaseModel] = RunConfig
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        section = field.annotation
+    return section
+
+
+def _field_elsewhere(name: str) -> str | None:
+    """`learning_rate` written at the top level is meant to be `optimisation.learning_rate`."""
+    paths = {
+        f"{section}.{field}"
+        for section, info in RunConfig.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+        for field in info.annotation.model_fields
+    }
+    exact = sorted(path for path in paths if path.split(".")[1] == name)
+    if exact:
+        return exact[0]
+    close = nearest(name, [path.split(".")[1] for path in sorted(paths)])
+    return next((path for path in sorted(paths) if path.split(".")[1] == close), None) if close else None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise InputError(
+            "A setting is written section.field=value", given=override, try_="for example --set optimisation.epochs=3"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"The value of {key} is not valid YAML", given=text) from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    *sections, last = key.strip().split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise InputError(f"{section!r} in {key!r} is not a group of settings", given=override)
+    target[last] = value
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in values.items()}
