@@ -1,0 +1,1 @@
+"""Talk to a base and its adapted model at once."""

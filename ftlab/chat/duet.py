@@ -1,0 +1,222 @@
+"""Base and adapted model answer the same message, token by token and side by side, from one copy of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftlab.config import load_config
+from ftlab.data.rendering import encode_prompt
+from ftlab.errors import InputError
+from ftlab.models.load import adapter_disabled, load_run, load_trained_base, stop_token_ids
+from ftlab.workspace import RunDirectory
+
+SIDES = ("base", "adapted")
+_SHOWN_EVERY = 2
+
+# Whoever generates holds it: two generations on one device only slow each other.
+_device = threading.Lock()
+_loaded: dict[str, "Duet"] = {}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Both answers so far. `cut` names the sides that ran into the longest answer allowed; `notes` are for people."""
+
+    base: str
+    adapted: str
+    done: bool
+    cut: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Stream:
+    """One side's answer while it grows."""
+
+    model: Any
+    adapter_off: bool
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+    cache: Any = None
+    ended: bool = False
+
+
+@dataclass
+class Duet:
+    """The loaded models of one run. `base_model` is the same object as `model` when an adapter can be switched off."""
+
+    model: Any
+    base_model: Any
+    tokenizer: Any
+    context: int | None
+    system_prompt: str | None
+
+    def stream(
+        self,
+        message: str,
+        history: dict[str, list[dict[str, str]]] | None = None,
+        *,
+        system: str | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 128,
+        seed: int | None = None,
+        threads: int | None = None,
+    ) -> Iterator[Answers]:
+        """Both answers to `message` as they grow; the last one has `done`.
+
+        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).
+        `system` None takes the run's own system prompt. `temperature` 0 takes the likeliest token each time, exactly
+        as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same cores. Raises
+        InputError for an empty message, settings out of range, or a message longer than the base can read.
+        """
+        import torch
+
+        _check(message, temperature, top_p, max_new_tokens)
+        notes: list[str] = []
+        streams = {}
+        for side in SIDES:
+            turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
+            prompt, dropped = self._prompt(turns, system if system is not None else self.system_prompt, max_new_tokens)
+            if dropped and not notes:
+                notes.append("The conversation is longer than the model can read; its oldest turns were left out.")
+            model = self.model if side == "adapted" else self.base_model
+            streams[side] = _Stream(model, side == "base" and self.base_model is self.model, prompt)
+        generator = torch.Generator().manual_seed(seed) if seed is not None else None
+        stops = set(stop_token_ids(self.tokenizer, self.model))
+        with _device, _threads(threads):
+            for count in range(1, max_new_tokens + 1):
+                for stream in streams.values():
+                    if not stream.ended:
+                        _step(stream, stops, temperature, top_p, generator)
+                done = all(stream.ended for stream in streams.values())
+                if done or count % _SHOWN_EVERY == 0 or count == max_new_tokens:
+                    done = done or count == max_new_tokens
+                    cut = tuple(side for side in SIDES if done and not streams[side].ended)
+                    texts = {side: self._text(streams[side], final=done) for side in SIDES}
+                    yield Answers(texts["base"], texts["adapted"], done, cut, tuple(notes))
+                if done:
+                    return
+
+    def _prompt(
+        self, turns: list[dict[str, str]], system: str | None, max_new_tokens: int
+    ) -> tuple[list[int], int]:
+        """The tokens of the conversation, without its oldest turns where it is too long, and how many were dropped."""
+        head = [{"role": "system", "content": system}] if system else []
+        room = None if self.context is None else self.context - min(max_new_tokens, self.context // 2)
+        dropped = 0
+        while True:
+            # encode_prompt renders everything before the last assistant turn.
+            prompt = encode_prompt([*head, *turns[dropped:], {"role": "assistant", "content": ""}], self.tokenizer)
+            if room is None or len(prompt) <= room:
+                return prompt, dropped
+            if dropped + 2 >= len(turns):
+                raise InputError(
+                    "This message is longer than the model can read",
+                    given=f"{len(prompt)} tokens",
+                    allowed=f"at most {room} tokens, so that an answer of {max_new_tokens} still fits",
+                    try_="shorten it, or lower the longest answer",
+                )
+            dropped += 2
+
+    def _text(self, stream: _Stream, *, final: bool) -> str:
+        text = self.tokenizer.decode(stream.tokens, skip_special_tokens=True)
+        # Half of a character of several bytes: wait for the rest of it.
+        return text if final else text.rstrip("\ufffd")
+
+
+def load_duet(run: RunDirectory) -> Duet:
+    """The models of `run`, loaded on first use. Only the latest run's stay in memory."""
+    key = str(run.path)
+    with _device:
+        if key not in _loaded:
+            _forget()
+            _loaded[key] = _load(run)
+        return _loaded[key]
+
+
+def release() -> None:
+    """Give the memory of the loaded models back, once nobody generates with them."""
+    with _device:
+        _forget()
+
+
+def _forget() -> None:
+    _loaded.clear()
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load(run: RunDirectory) -> Duet:
+    config = load_config(run.config_file)
+    model, tokenizer = load_run(run)
+    full = config.method.name == "full"
+    base = load_trained_base(config, device=config.launcher.device) if full else model
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return Duet(model, base, tokenizer, context, config.data.system_prompt)
+
+
+def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, generator: Any) -> None:
+    """Add one token to the stream's answer, or end it."""
+    import torch
+
+    device = next(stream.model.parameters()).device
+    fresh = stream.prompt if stream.cache is None else stream.tokens[-1:]
+    off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
+    with torch.inference_mode(), off:
+        output = stream.model(
+            input_ids=torch.tensor([fresh], device=device),
+            past_key_values=stream.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    stream.cache = output.past_key_values
+    token = _pick(output.logits[0, -1].float().cpu(), temperature, top_p, generator)
+    if token in stops:
+        stream.ended = True
+    else:
+        stream.tokens.append(token)
+
+
+def _pick(logits: Any, temperature: float, top_p: float, generator: Any) -> int:
+    import torch
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+    if temperature == 0:
+        return int(logits.argmax())
+    scores = TemperatureLogitsWarper(float(temperature))(None, logits[None])
+    if top_p < 1:
+        scores = TopPLogitsWarper(float(top_p))(None, scores)
+    return int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(message: str, temperature: float, top_p: float, max_new_tokens: int) -> None:
+    if not message or not message.strip():
+        raise InputError("There is no message to answer", try_="type a question first")
+    if not 0 <= temperature <= 2:
+        raise InputError("Temperature is out of range", given=temperature, allowed="0 (likeliest token) to 2")
+    if not 0 < top_p <= 1:
+        raise InputError("top_p is out of range", given=top_p, allowed="above 0, at most 1")
+    if not 1 <= max_new_tokens <= 8192:
+        raise InputError("The longest answer is out of range", given=max_new_tokens, allowed="1 to 8192 tokens")

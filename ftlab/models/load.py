@@ -1,0 +1,238 @@
+"""Load a base, its tokenizer, and the result of a run. Safetensors only, and never code from a model folder."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab.config import STARTER, ModelConfig, RunConfig, load_config
+from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.models.starter import starter_path
+from ftlab.workspace import RunDirectory
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_LOCAL_SIGNS = ("/", "./", "../", "~", "\\")
+
+
+def base_path(base: str) -> str:
+    """Where transformers finds `base`: the starter's folder, a local folder, or the Hub id itself.
+
+    Raises InputError when a folder is meant and holds no model, or when the text can be neither.
+    """
+    if base == STARTER:
+        return str(starter_path())
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if (folder / "adapter_config.json").exists():
+            raise InputError(
+                "This folder holds an adapter, not a base model", given=base, try_="name the model it was trained on"
+            )
+        if not (folder / "config.json").exists():
+            raise InputError(
+                "This folder holds no model: config.json is missing",
+                given=base,
+                allowed="a folder with config.json, *.safetensors and a tokenizer",
+            )
+        if not list(folder.glob("*.safetensors")):
+            raise InputError(
+                "This folder holds no safetensors weights",
+                given=base,
+                allowed="weights as *.safetensors (pickled .bin files can run code and are refused)",
+                try_="convert them with save_pretrained(..., safe_serialization=True) where you trust them",
+            )
+        return str(folder.absolute())
+    if base.startswith(_LOCAL_SIGNS) or folder.exists() or not _HUB_ID.match(base):
+        raise InputError(
+            "There is no such model folder",
+            given=base,
+            allowed="starter, a folder with config.json and *.safetensors, or a Hub id such as Qwen/Qwen3-0.6B",
+        )
+    return base
+
+
+def is_hub_id(base: str) -> bool:
+    """Whether loading `base` may need the network."""
+    return base != STARTER and not Path(base).expanduser().exists()
+
+
+def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of `base`, with a padding token. Raises InputError when it cannot be had."""
+    from transformers import AutoTokenizer
+
+    with _explained(base):
+        tokenizer = AutoTokenizer.from_pretrained(base_path(base), revision=revision)
+    if tokenizer.pad_token is None:
+        # Padding is masked everywhere, so sharing a token is harmless; a new one would resize the embedding.
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.eos_token is None:
+        raise InputError(
+            "The tokenizer of this base names no stop token (eos_token), so answers could never end", given=base
+        )
+    return tokenizer
+
+
+def context_length(model: ModelConfig) -> int | None:
+    """The longest text the base can read, in tokens; None when its configuration does not say."""
+    from transformers import AutoConfig
+
+    with _explained(model.base):
+        config = AutoConfig.from_pretrained(base_path(model.base), revision=model.revision)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """`cuda` or `cpu`. Raises InputError when a GPU is asked for and there is none."""
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("No CUDA GPU can be used here", given="device: cuda", try_="device: auto, or cpu")
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def pick_dtype(wanted: str, device: str) -> torch.dtype:
+    """The number format for `device`: on a CPU float32, because the short formats are 70 to 150 times slower there."""
+    import torch
+
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def load_base(model: ModelConfig, *, device: str = "auto", quantised: bool = False) -> PreTrainedModel:
+    """The base in evaluation mode on `device`; `quantised` loads it in 4 bits (nf4, double quantisation).
+
+    Raises InputError when it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    device = pick_device(device)
+    dtype = pick_dtype(model.dtype, device)
+    settings: dict[str, Any] = {}
+    if quantised:
+        settings["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        settings["device_map"] = {"": 0 if device == "cuda" else "cpu"}
+    with _explained(model.base):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
+        )
+    if not quantised:
+        loaded.to(torch.device(device))
+    return loaded.eval()
+
+
+def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The adapted model of a finished run and its tokenizer: a PeftModel on its base, or the fully tuned model.
+
+    Raises FtlabError when the run has no result yet.
+    """
+    from transformers import AutoTokenizer
+
+    if not run.has_result:
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again")
+    config = load_config(run.config_file)
+    device = device or config.launcher.device
+    folder = run.adapter if run.adapter.exists() else run.model
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    if folder == run.model:
+        tuned = ModelConfig(base=str(folder), dtype=config.model.dtype)
+        return load_base(tuned, device=device), tokenizer
+    return attach_adapter(load_trained_base(config, device=device), folder), tokenizer
+
+
+def load_trained_base(config: RunConfig, *, device: str = "auto") -> PreTrainedModel:
+    """The base as the run's adapter saw it in training: in 4 bits for QLoRA."""
+    return load_base(config.model, device=device, quantised=config.method.name == "qlora")
+
+
+def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    """`base` with the adapter saved in `folder`, in evaluation mode. Shares the weights of `base`."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+@contextlib.contextmanager
+def adapter_disabled(model: Any) -> Iterator[Any]:
+    """Within it `model` answers as its base, from the same copy of the weights.
+
+    Raises TypeError for a fully tuned model, which holds no base to go back to.
+    """
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        raise TypeError("a fully tuned model has no adapter to switch off: load its base beside it")
+    with model.disable_adapter():
+        yield model
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: Any = None) -> list[int]:
+    """Every token that ends an answer: the tokenizer's and those of the model's generation configuration."""
+    ids = [tokenizer.eos_token_id]
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if configured is not None:
+        ids += configured if isinstance(configured, list) else [configured]
+    return list(dict.fromkeys(token for token in ids if token is not None))
+
+
+@contextlib.contextmanager
+def _explained(base: str) -> Iterator[None]:
+    """Turn what transformers and the Hub raise into one clear message."""
+    try:
+        yield
+    except FtlabError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if is_hub_id(base) and _unreachable(error):
+            raise InputError(
+                "The Hugging Face Hub cannot be reached, and this base is not in the local cache",
+                given=base,
+                try_="check the network, or use `starter` or a local folder",
+            ) from error
+        if is_hub_id(base) and ("not a valid model identifier" in text or "404" in text):
+            raise InputError("The Hub knows no such model, or it is private", given=base) from error
+        if "gated" in text.lower() or "401" in text or "403" in text:
+            raise InputError(
+                "This base needs permission on the Hub",
+                given=base,
+                try_="accept its terms on its page and set HF_TOKEN in the environment",
+            ) from error
+        if "trust_remote_code" in text or "custom code" in text:
+            raise InputError(
+                "This base brings its own code, which ftlab never runs",
+                given=base,
+                try_="a base whose architecture is part of transformers",
+            ) from error
+        if isinstance(error, (OSError, ValueError, KeyError)):
+            raise InputError(f"This base cannot be loaded: {shorten(text, 300)}", given=base) from error
+        raise
+
+
+def _unreachable(error: BaseException) -> bool:
+    names = ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "Timeout")
+    seen: BaseException | None = error
+    while seen is not None:
+        if any(name in type(seen).__name__ for name in names):
+            return True
+        if "couldn't connect" in str(seen).lower() or "offline mode" in str(seen).lower():
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

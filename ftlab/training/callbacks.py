@@ -1,0 +1,89 @@
+"""What the Trainer tells the run directory while it trains, and how it learns that it should stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftlab.errors import FtlabError
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory, append_jsonl
+
+_KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
+_STATUS_SECONDS = 0.5
+
+
+class ReportProgress(TrainerCallback):
+    """Writes metrics.jsonl and status.json, and ends training when the stop file appears."""
+
+    def __init__(self, run: RunDirectory, writer: StatusWriter):
+        self._run, self._writer = run, writer
+        self._began = 0.0
+        self._step_began = 0.0
+        self._training_seconds = 0.0
+        self._at_last_log = (0.0, 0)
+        self._tokens_per_second: float | None = None
+        self._last_update = 0.0
+        self.stop_asked = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._began = time.time()
+        self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._training_seconds += time.monotonic() - self._step_began
+        now = time.time()
+        if now - self._last_update > _STATUS_SECONDS or state.global_step == state.max_steps:
+            self._last_update = now
+            # Validations count: the wall clock is what a person waits for.
+            pace = (now - self._began) / max(1, state.global_step)
+            self._writer.update(
+                phase="training",
+                step=state.global_step,
+                total_steps=state.max_steps,
+                epoch=state.epoch or 0.0,
+                eta_seconds=pace * (state.max_steps - state.global_step),
+                tokens_per_second=self._tokens_per_second,
+            )
+        if self._run.stop_file.exists() and not self.stop_asked:
+            self.stop_asked = True
+            control.should_save = True
+            control.should_training_stop = True
+            self._writer.update(phase="saving a checkpoint")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        logs = logs or {}
+        row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
+        row |= {name: logs[name] for name in _KEPT if name in logs}
+        if "loss" in logs:
+            tokens = int(logs.get("num_tokens", 0))
+            seconds, before = self._at_last_log
+            if self._training_seconds > seconds:
+                self._tokens_per_second = (tokens - before) / (self._training_seconds - seconds)
+            self._at_last_log = (self._training_seconds, tokens)
+            row |= {"tokens": tokens, "tokens_per_second": self._tokens_per_second}
+            if not math.isfinite(logs["loss"]):
+                append_jsonl(self._run.metrics_file, row)
+                raise FtlabError(
+                    f"Training diverged: the loss is {logs['loss']} at step {state.global_step}.",
+                    why="The learning rate is too high for this model and data, or float16 overflowed.",
+                    try_="a learning rate ten times lower, or bfloat16 / float32",
+                )
+        if len(row) > 3:
+            append_jsonl(self._run.metrics_file, row)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._writer.update(phase="training")

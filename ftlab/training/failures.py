@@ -1,0 +1,82 @@
+"""Say in words why a run ended: what happened, why, and what to try."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from pathlib import Path
+from typing import Any
+
+from ftlab.errors import FtlabError, shorten
+from ftlab.training.status import RunStatus
+
+_OUT_OF_MEMORY = {
+    "what": "The run ran out of memory.",
+    "try": "a smaller batch with gradient accumulation, a shorter longest example, gradient checkpointing, "
+    "QLoRA, or a smaller base",
+}
+_DISK_FULL = {
+    "what": "The disk is full.",
+    "why": "A checkpoint or a log could not be written.",
+    "try": "delete old runs, or set FTLAB_HOME to a folder on a larger disk",
+}
+
+
+def explain_exception(error: BaseException) -> dict[str, Any]:
+    """{what, why, try} for an error raised inside the run."""
+    if isinstance(error, FtlabError):
+        return error.as_dict() | {"kind": "input" if error.exit_code == 2 else "run"}
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or "OutOfMemory" in name or "out of memory" in str(error).lower():
+        return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
+    if "not enough memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+        return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return dict(_DISK_FULL)
+    if "no space left on device" in str(error).lower():
+        return dict(_DISK_FULL)
+    return {
+        "what": "The run failed with an unexpected error.",
+        "why": f"{name}: {shorten(error, 300)}",
+        "try": "the end of its log shows where; if the settings look right, report it with that log",
+    }
+
+
+def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> dict[str, Any]:
+    """{what, why, try} for a process that is gone without having said why.
+
+    `returncode` is that of `subprocess` (negative: a signal), or None when the process was not our child.
+    """
+    tail = _tail(log_file)
+    where = f" at step {status.step} of {status.total_steps}" if status.total_steps else ""
+    if "No space left on device" in tail:
+        return dict(_DISK_FULL)
+    if "OutOfMemoryError" in tail or "DefaultCPUAllocator: can't allocate memory" in tail:
+        return _OUT_OF_MEMORY | {"why": "The log says so."}
+    if returncode is not None and returncode < 0:
+        name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else f"signal {-returncode}"
+        killed = returncode == -getattr(signal, "SIGKILL", 9)
+        return {
+            "what": f"The training process was killed from outside ({name}){where}.",
+            "why": "The system does that when memory runs out; a person or a scheduler can do it too."
+            if killed
+            else None,
+            "try": "if nobody killed it: a smaller batch, a shorter longest example, or QLoRA; then train again",
+        }
+    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+    return {
+        "what": f"The training process is gone{where} and left no reason.",
+        "why": "It was killed (often because memory ran out), or the machine was restarted."
+        + (f" Its log ends with: {shorten(last, 160)}" if last else ""),
+        "try": "train again; with a smaller batch or QLoRA if memory was short",
+    }
+
+
+def _tail(path: Path, size: int = 8000) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - size))
+            return file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,277 @@
+"""Supervised fine-tuning on the assistant's turns, through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from typing import TYPE_CHECKING, Any
+
+from ftlab.config import RunConfig
+from ftlab.errors import InputError, nearest
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory, write_json
+
+if TYPE_CHECKING:
+    import datasets
+
+# What ftlab decides itself; `trainer:` may set anything else.
+_OURS = {
+    "output_dir", "num_train_epochs", "max_steps", "learning_rate", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "max_length", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm",
+    "gradient_checkpointing", "seed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "eval_steps",
+    "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
+    "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
+}  # fmt: skip
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
+
+
+def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
+
+    Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
+    are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
+    """
+    import torch
+    from transformers import EarlyStoppingCallback, set_seed
+    from trl import SFTTrainer
+
+    from ftlab.data.rendering import ensure_chat_template
+    from ftlab.models.load import load_base, load_tokenizer, pick_device
+    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.training.callbacks import ReportProgress
+    from ftlab.training.verify import verify_result
+
+    settings = config.optimisation
+    device = pick_device(config.launcher.device)
+    if config.launcher.threads:
+        torch.set_num_threads(config.launcher.threads)
+    set_seed(settings.seed)
+    _record_environment(run, config, device)
+
+    writer.update(phase="preparing the examples")
+    tokenizer = load_tokenizer(config.model.base, config.model.revision)
+    note = ensure_chat_template(tokenizer)
+    if note:
+        writer.warn(note)
+    splits = tokenised_splits(run, config, tokenizer, writer)
+
+    writer.update(phase="loading the base model")
+    quantised = config.method.name == "qlora"
+    base = config.model
+    if config.method.name == "full" and base.dtype == "auto":
+        # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
+        base = base.model_copy(update={"dtype": "float32"})
+    model = load_base(base, device=device, quantised=quantised)
+    model = apply_method(model, config.method, gradient_checkpointing=settings.gradient_checkpointing)
+    counted = count_trained(model)
+    writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
+
+    arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
+    report = ReportProgress(run, writer)
+    callbacks: list[Any] = [report]
+    if settings.early_stopping and "validation" in splits:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stopping))
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=splits["train"],
+        eval_dataset=splits.get("validation"),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.train()
+
+    writer.update(phase="saving the result")
+    result = run.model if config.method.name == "full" else run.adapter
+    trainer.save_model(str(result))
+    tokenizer.save_pretrained(str(result))
+    if config.method.name == "full":
+        model.generation_config.save_pretrained(str(result))
+    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+
+    writer.update(phase="verifying the result")
+    finding = verify_result(run, config, trainer.model, tokenizer)
+    if not finding["changes_logits"]:
+        writer.warn(
+            "The trained model answers exactly as its base: nothing was learned. "
+            "Try a higher learning rate or more epochs."
+        )
+    return "stopped" if report.stop_asked else "completed"
+
+
+def tokenised_splits(
+    run: RunDirectory, config: RunConfig, tokenizer: Any, writer: StatusWriter
+) -> dict[str, datasets.Dataset]:
+    """The frozen train and validation splits as `input_ids` and `labels` (-100 where nothing is trained).
+
+    Rows longer than max_length are left out, counted in data/manifest.json and warned about; raises InputError when
+    max_length exceeds the base's context or when no more than half of the training rows are left.
+    """
+    import datasets
+
+    from ftlab.data.rendering import encode
+    from ftlab.data.splits import read_split
+    from ftlab.models.load import context_length
+
+    limit = config.optimisation.max_length
+    context = context_length(config.model)
+    if context is not None and limit > context:
+        raise InputError(
+            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
+            given=f"{limit} tokens",
+            allowed=f"at most {context} tokens, the base's context",
+        )
+    splits: dict[str, datasets.Dataset] = {}
+    manifest = run.manifest()
+    for split in ("train", "validation"):
+        rows = read_split(run, split)
+        if not rows:
+            continue
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        lengths = []
+        for row in rows:
+            encoded = encode(row["messages"], tokenizer)
+            lengths.append(len(encoded.input_ids))
+            if len(encoded.input_ids) > limit or not any(encoded.trained):
+                continue
+            columns["input_ids"].append(encoded.input_ids)
+            columns["labels"].append(
+                [token if trained else -100 for token, trained in zip(encoded.input_ids, encoded.trained, strict=True)]
+            )
+        kept, too_long = len(columns["input_ids"]), sum(length > limit for length in lengths)
+        manifest.setdefault("tokens", {})[split] = {
+            "rows": kept,
+            "too_long": too_long,
+            "longest": max(lengths),
+            "tokens": sum(map(len, columns["input_ids"])),
+            "trained_tokens": sum(label != -100 for labels in columns["labels"] for label in labels),
+        }
+        if too_long:
+            writer.warn(
+                f"{too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{max(lengths)}) and were left out."
+            )
+        if split == "train" and kept <= len(rows) / 2:
+            raise InputError(
+                f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
+                given=f"the longest has {max(lengths)} tokens; the base reads {context or 'an unknown number'}",
+                allowed=f"at least half of the rows within optimisation.max_length = {limit}",
+                try_="shorten the texts, raise max_length up to the base's context, or take a base with a longer one",
+            )
+        if kept:
+            splits[split] = datasets.Dataset.from_dict(columns)
+    write_json(run.manifest_file, manifest)
+    return splits
+
+
+def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows: int, validation: bool) -> Any:
+    """TRL's SFTConfig for `config`. Raises InputError for an unknown or reserved name under `trainer:`."""
+    from trl import SFTConfig
+
+    from ftlab.models.load import pick_dtype
+
+    settings = config.optimisation
+    check_trainer_settings(config.trainer)
+    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
+    total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
+    between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
+    dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
+    values: dict[str, Any] = {
+        "output_dir": str(run.checkpoints),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "warmup_steps": math.ceil(total * settings.warmup_fraction),
+        "lr_scheduler_type": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        # Rows of like length side by side: half of a mixed batch is padding otherwise (facts.md).
+        "train_sampling_strategy": "group_by_length",
+        "seed": settings.seed,
+        "use_cpu": device == "cpu",
+        "bf16": dtype == "bfloat16" and device != "cpu",
+        "fp16": dtype == "float16" and device != "cpu",
+        "logging_steps": max(1, total // 200),
+        "logging_first_step": True,
+        # A NaN must be seen and explained, not averaged away.
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device != "cpu",
+        "save_strategy": "steps",
+        "save_steps": between,
+        "save_total_limit": 2,
+        "eval_strategy": "no",
+    }
+    if validation:
+        values |= {
+            "eval_strategy": "steps",
+            "eval_steps": between,
+            "eval_on_start": True,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
+    try:
+        return SFTConfig(**(values | config.trainer))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TRL refuses a setting under `trainer`: {error}", given=config.trainer) from None
+
+
+def check_trainer_settings(trainer: dict[str, Any]) -> None:
+    """Raise InputError when `trainer` names an argument that TRL does not have or that ftlab sets itself."""
+    if not trainer:
+        return
+    from dataclasses import fields
+
+    from trl import SFTConfig
+
+    known = {item.name for item in fields(SFTConfig)}
+    for name in trainer:
+        if name not in known:
+            close = nearest(name, known - _OURS)
+            raise InputError(
+                f"TRL's SFTConfig has no argument {name!r}",
+                given=f"trainer.{name}: {trainer[name]!r}",
+                try_=f"did you mean {close!r}?" if close else "see the documentation of TRL's SFTConfig",
+            )
+        if name in _OURS:
+            raise InputError(
+                f"trainer.{name} is set by ftlab's own settings",
+                given=f"trainer.{name}: {trainer[name]!r}",
+                try_="use the sections model, optimisation and launcher for it",
+            )
+
+
+def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> None:
+    import os
+
+    import torch
+
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    write_json(
+        run.environment_file,
+        {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": versions,
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
+            "parent_run": None,
+        },
+    )
+

@@ -1,0 +1,109 @@
+"""status.json: what a run (or an evaluation) is doing, written by its process and read by everybody else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ftlab.workspace import read_json, write_json
+
+ACTIVE_STATES = ("queued", "running", "stopping")
+HEARTBEAT_SECONDS = 2.0
+
+
+@dataclass
+class RunStatus:
+    """Times are unix seconds; `step` of `total_steps` counts optimiser steps (or rows, in an evaluation)."""
+
+    state: str = "queued"
+    phase: str = "waiting to start"
+    pid: int | None = None
+    pid_started: float | None = None
+    heartbeat: float | None = None
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    eta_seconds: float | None = None
+    tokens_per_second: float | None = None
+    created: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    error: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    trained_parameters: int | None = None
+    total_parameters: int | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has worked, waiting not counted."""
+        if self.started is None:
+            return None
+        return (self.finished or time.time()) - self.started
+
+
+def read_status(path: Path) -> RunStatus:
+    """The status in `path`. Raises FileNotFoundError when there is none."""
+    values = read_json(path)
+    if values is None:
+        raise FileNotFoundError(path)
+    known = {item.name for item in fields(RunStatus)}
+    return RunStatus(**{key: value for key, value in values.items() if key in known})
+
+
+def write_status(path: Path, status: RunStatus) -> None:
+    write_json(path, asdict(status))
+
+
+class StatusWriter:
+    """Keeps status.json of this process up to date, with a heartbeat from a thread of its own.
+
+    The heartbeat tells a process that works on one long step from one that hangs without its interpreter.
+    """
+
+    def __init__(self, path: Path):
+        import psutil
+
+        self._path = path
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._status = read_status(path) if path.exists() else RunStatus(created=time.time())
+        self._status.pid = os.getpid()
+        self._status.pid_started = psutil.Process().create_time()
+        self.update()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        self._thread.start()
+
+    @property
+    def status(self) -> RunStatus:
+        return self._status
+
+    def update(self, **changes: Any) -> None:
+        with self._lock:
+            for name, value in changes.items():
+                setattr(self._status, name, value)
+            self._status.heartbeat = time.time()
+            write_status(self._path, self._status)
+
+    def warn(self, message: str) -> None:
+        if message not in self._status.warnings:
+            self.update(warnings=[*self._status.warnings, message])
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            try:
+                self.update()
+            except OSError:
+                # A full disk must not end a heartbeat that may work again a moment later.
+                continue

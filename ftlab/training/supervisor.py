@@ -1,0 +1,242 @@
+"""Start, watch and stop runs. A run is a process of its own that outlives the page, the app and the terminal.
+
+There is no daemon: whoever looks reads status.json and compares it with the process table. Waiting for the device is
+done by the run's own process (see `worker`), so a queue survives the app as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ftlab.config import RunConfig
+from ftlab.errors import FtlabError, InputError
+from ftlab.training.failures import explain_death
+from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
+from ftlab.workspace import RunDirectory, Workspace, write_text
+
+_START_SECONDS = 120.0
+# Processes started by this one, by their status file: only a parent learns the signal that killed its child.
+_children: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
+    """Check `config` and its data, freeze the split, and start the run in a process of its own.
+
+    Raises InputError before anything is started when the data or a setting cannot be used.
+    """
+    from ftlab.data.splits import freeze, prepare
+    from ftlab.models.load import base_path, is_hub_id
+
+    config = config.resolved()
+    base_path(config.model.base)
+    prepared = prepare(config.data)
+    label = config.name or f"{prepared.name}-{config.method.name}"
+    run = workspace.create_run(label)
+    freeze(prepared, run)
+    write_text(run.config_file, config.to_yaml())
+    write_status(run.status_file, RunStatus(created=time.time()))
+    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+    return run
+
+
+def submit_evaluation(run: RunDirectory, workspace: Workspace, *, max_rows: int | None = None) -> None:
+    """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
+
+    Raises FtlabError when the run is still training, has no result, or is being evaluated already.
+    """
+    from ftlab.config import load_config
+    from ftlab.models.load import is_hub_id
+
+    if not run.has_result:
+        raise FtlabError(f"The run {run.id} has no trained model to evaluate", try_="train it to an end first")
+    if status(run).is_active:
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended")
+    current = evaluation_status(run)
+    if current is not None and current.is_active:
+        raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
+    config = load_config(run.config_file)
+    run.evaluation.mkdir(exist_ok=True)
+    run.evaluation_stop_file.unlink(missing_ok=True)
+    write_status(run.evaluation_status_file, RunStatus(created=time.time()))
+    arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
+    online = is_hub_id(config.model.base) or bool(config.evaluation.probes)
+    _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+
+
+def status(run: RunDirectory) -> RunStatus:
+    """The run's status, set right where its process is gone: what was killed is failed (or stopped, if asked for)."""
+    return _reconciled(run.status_file, run.stop_file, run.log_file)
+
+
+def evaluation_status(run: RunDirectory) -> RunStatus | None:
+    """The status of the latest evaluation of `run` started by `submit_evaluation`; None when there was none."""
+    if not run.evaluation_status_file.exists():
+        return None
+    return _reconciled(run.evaluation_status_file, run.evaluation_stop_file, run.evaluation_log_file)
+
+
+def stop(run: RunDirectory) -> str:
+    """Ask the run to save and stop; asked a second time, kill its process group. Returns what happened, in words."""
+    return _stop(run.status_file, run.stop_file, status(run), "saves a checkpoint and its adapter, then stops")
+
+
+def stop_evaluation(run: RunDirectory) -> str:
+    """As `stop`, for the evaluation of `run`. Earlier results stay."""
+    current = evaluation_status(run)
+    if current is None:
+        return "No evaluation is running."
+    return _stop(run.evaluation_status_file, run.evaluation_stop_file, current, "stops after this batch")
+
+
+def delete(run: RunDirectory, workspace: Workspace) -> None:
+    """Remove a run that is not at work. Raises InputError when it is."""
+    evaluating = evaluation_status(run)
+    if status(run).is_active or (evaluating is not None and evaluating.is_active):
+        raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+    workspace.delete_run(run)
+
+
+def wait(run: RunDirectory, *, poll_seconds: float = 0.5) -> RunStatus:
+    """Block until the run has ended, and return its last status."""
+    while (current := status(run)).is_active:
+        time.sleep(poll_seconds)
+    return current
+
+
+def active_runs(workspace: Workspace) -> list[RunDirectory]:
+    """The runs that are queued, running or stopping, the oldest first."""
+    return [run for run in reversed(workspace.runs()) if status(run).is_active]
+
+
+def _start(
+    run: RunDirectory,
+    workspace: Workspace,
+    arguments: list[str],
+    status_file: Path,
+    log: Path,
+    config: RunConfig,
+    *,
+    online: bool,
+) -> None:
+    command = [sys.executable, "-m", "ftlab.training.worker", str(run.path), str(workspace.root), *arguments]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
+            start_new_session=True,
+            env=_environment(config, online=online),
+            close_fds=True,
+        )
+    _children[status_file] = process
+
+
+def _environment(config: RunConfig, *, online: bool) -> dict[str, str]:
+    """The environment of a training process. Values a person has set already are left alone."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+    defaults = {
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # glibc hands big buffers back at every step: raised, this cut system time from 12.7 to 2.5 s (facts.md).
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+        "MALLOC_TOP_PAD_": str(1 << 28),
+        # Threads that spin on a core somebody else needs make both many times slower (facts.md).
+        "OMP_WAIT_POLICY": "passive",
+    }
+    if not online:
+        defaults |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    for name, value in defaults.items():
+        environment.setdefault(name, value)
+    if config.launcher.threads:
+        environment["OMP_NUM_THREADS"] = str(config.launcher.threads)
+    return environment
+
+
+def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus:
+    try:
+        current = read_status(status_file)
+    except FileNotFoundError:
+        return RunStatus(state="failed", phase="", error={"what": "This run has no status.", "why": None, "try": None})
+    if not current.is_active:
+        return current
+    if not _alive(current, status_file):
+        # It may have ended between the two looks; only a status read after the death counts.
+        current = read_status(status_file)
+        if current.is_active:
+            _record_death(current, status_file, stop_file, log_file)
+            write_status(status_file, current)
+        return current
+    if stop_file.exists() and current.state == "running":
+        current.state = "stopping"
+    return current
+
+
+def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_file: Path) -> None:
+    child = _children.get(status_file)
+    current.finished = time.time()
+    current.eta_seconds = None
+    if stop_file.exists():
+        current.state, current.phase = "stopped", "killed at your request"
+        return
+    current.state, current.phase = "failed", ""
+    current.error = explain_death(child.poll() if child else None, log_file, current)
+
+
+def _alive(current: RunStatus, status_file: Path) -> bool:
+    import psutil
+
+    child = _children.get(status_file)
+    if child is not None:
+        return child.poll() is None
+    if current.pid is None:
+        # Started by somebody else and not yet in Python: trust the start for a while.
+        return time.time() - current.created < _START_SECONDS
+    try:
+        process = psutil.Process(current.pid)
+        same = current.pid_started is None or abs(process.create_time() - current.pid_started) < 2.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _stop(status_file: Path, stop_file: Path, current: RunStatus, gently: str) -> str:
+    if current.state not in ACTIVE_STATES:
+        return f"Nothing to stop: it is {current.state}."
+    if not stop_file.exists():
+        write_text(stop_file, "")
+        return f"Asked to stop: it {gently}. Stop once more to kill it at once."
+    child = _children.get(status_file)
+    pid = child.pid if child is not None else current.pid
+    if pid is not None:
+        kill_group(pid)
+        for _ in range(50):
+            if not _alive(current, status_file):
+                break
+            time.sleep(0.1)
+    return "Killed. What was saved before stays."
+
+
+def kill_group(pid: int) -> None:
+    """End the process `pid` and everything it started."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpgid(pid), signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,71 @@
+"""After training: does what was saved change the base, and is it what was trained?"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.workspace import RunDirectory, write_json
+
+_PROMPTS = 4
+# Above the noise of a different batch shape in float32 and far below what a single training step does.
+_TOLERANCE = 1e-4
+
+
+def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer: Any) -> dict[str, Any]:
+    """Load the saved result anew, compare its logits with the base's and with those of the model in memory.
+
+    Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
+    trained), prompts, weights_sha256. The prompts are the first held-out rows.
+    """
+    from ftlab.models.load import load_run, load_trained_base
+
+    inputs = _inputs(run, tokenizer)
+    trained.eval()
+    in_memory = _logits(trained, inputs)
+    reloaded, _ = load_run(run)
+    saved = _logits(reloaded, inputs)
+    del reloaded
+    base = _logits(load_trained_base(config, device=config.launcher.device), inputs)
+    change = max(float((a - b).abs().max()) for a, b in zip(saved, base, strict=True))
+    difference = max(float((a - b).abs().max()) for a, b in zip(saved, in_memory, strict=True))
+    finding = {
+        "changes_logits": change > _TOLERANCE,
+        "largest_change": change,
+        "reload_difference": difference,
+        "prompts": len(inputs),
+        "weights_sha256": weights_sha256(run.adapter if run.adapter.exists() else run.model),
+    }
+    write_json(run.verification_file, finding)
+    return finding
+
+
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """The hash of every safetensors file in `folder`, by name."""
+    hashes = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def _inputs(run: RunDirectory, tokenizer: Any) -> list[list[int]]:
+    from ftlab.data.rendering import encode_prompt
+    from ftlab.data.splits import read_split
+
+    rows = next(rows for split in ("test", "validation", "train") if (rows := read_split(run, split)))
+    return [encode_prompt(row["messages"], tokenizer)[-256:] for row in rows[:_PROMPTS]]
+
+
+def _logits(model: Any, inputs: list[list[int]]) -> list[Any]:
+    """The logits after each prompt, shape (vocabulary,), in float32 on the CPU."""
+    import torch
+
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        return [
+            model(input_ids=torch.tensor([ids], device=device), logits_to_keep=1).logits[0, -1].float().cpu()
+            for ids in inputs
+        ]

@@ -1,0 +1,133 @@
+"""The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate [--max-rows N]]`.
+
+It waits for its turn on the device, does the work, and leaves the outcome in status.json. Nobody calls it by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ftlab.config import load_config
+from ftlab.training.failures import explain_exception
+from ftlab.training.status import StatusWriter
+from ftlab.training.supervisor import status as look_at
+from ftlab.workspace import RunDirectory, Workspace, locked
+
+_TURN_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """Somebody asked for an end before the work was done."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ftlab.training.worker")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("--evaluate", action="store_true")
+    parser.add_argument("--max-rows", type=int)
+    given = parser.parse_args(arguments)
+    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    _be_nice()
+    stop_file = run.evaluation_stop_file if given.evaluate else run.stop_file
+    writer = StatusWriter(run.evaluation_status_file if given.evaluate else run.status_file)
+
+    def work() -> str:
+        if given.evaluate:
+            return evaluate(run, writer, stop_file, max_rows=given.max_rows)
+        return train(run, writer)
+
+    try:
+        with turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate):
+            writer.update(state="running", started=time.time(), phase="loading the libraries")
+            outcome = work()
+        writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None)
+        return 0
+    except Stopped:
+        writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
+        return 0
+    except BaseException as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        writer.update(
+            state="failed", phase="", error=explain_exception(error), finished=time.time(), eta_seconds=None
+        )
+        return 1
+    finally:
+        writer.close()
+
+
+def train(run: RunDirectory, writer: StatusWriter) -> str:
+    """Train, then compare with the base where the configuration asks for it. Returns the final state."""
+    from ftlab.training.sft import train_sft
+
+    config = load_config(run.config_file)
+    outcome = train_sft(run, config, writer)
+    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
+        try:
+            evaluate(run, writer, run.stop_file)
+        except Exception as error:
+            # The adapter is trained and saved; a failed comparison must not make that look lost.
+            traceback.print_exc()
+            reason = explain_exception(error)
+            writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
+    return outcome
+
+
+def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
+    """Compare base and adapted model on the held-out split. Returns the final state."""
+    from ftlab.evaluation import compare
+
+    began = time.monotonic()
+
+    def progress(phase: str, done: int, total: int) -> None:
+        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
+
+    writer.update(phase="loading the model", step=0, total_steps=0)
+    try:
+        compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+    except compare.Stopped:
+        writer.warn("The evaluation was stopped; nothing of it was kept.")
+        return "stopped"
+    print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
+    return "completed"
+
+
+@contextlib.contextmanager
+def turn(
+    run: RunDirectory, workspace: Workspace, writer: StatusWriter, stop_asked: Callable[[], bool], *, in_order: bool
+) -> Iterator[None]:
+    """Hold the device, after every run that was started earlier. Raises Stopped when asked to while waiting."""
+    while True:
+        if stop_asked():
+            raise Stopped
+        ahead = _queued_before(run, workspace) if in_order else []
+        if not ahead:
+            with locked(workspace.device_lock, wait=False) as mine:
+                if mine:
+                    yield
+                    return
+        writer.update(phase=f"waiting for the device{f', {len(ahead)} ahead in the queue' if ahead else ''}")
+        time.sleep(_TURN_SECONDS)
+
+
+def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory]:
+    return [other for other in workspace.runs() if other.id < run.id and look_at(other).state == "queued"]
+
+
+def _be_nice() -> None:
+    """Give way to the app: training has all the cores nobody else wants (measured: facts.md)."""
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(19 - os.nice(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
