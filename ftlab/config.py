@@ -105,9 +105,7 @@ class MethodConfig(_Section):
         "Method",
         "lora trains small matrices beside the base; qlora does so on a 4-bit base to save memory; full trains all weights.",
     )
-    rank: int = _field(
-        16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512
-    )
+    rank: int = _field(16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512)
     alpha: int = _field(
         32, "LoRA alpha", "Scales what LoRA adds. Twice the rank is usual.", advanced=True, ge=1, le=1024
     )

@@ -56,6 +56,10 @@ def read_json(path: Path, default: Any = None) -> Any:
         return default
 
 
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -163,6 +167,11 @@ class RunDirectory:
     @property
     def predictions_file(self) -> Path:
         return self.evaluation / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        """The answers to the general questions."""
+        return self.evaluation / "probes.jsonl"
 
     @property
     def comparison_file(self) -> Path:

@@ -20,7 +20,7 @@ _SHOWN_EVERY = 2
 
 # Whoever generates holds it: two generations on one device only slow each other.
 _device = threading.Lock()
-_loaded: dict[str, "Duet"] = {}
+_loaded: dict[str, Duet] = {}
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ class Duet:
                 if done:
                     return
 
-    def _prompt(
-        self, turns: list[dict[str, str]], system: str | None, max_new_tokens: int
-    ) -> tuple[list[int], int]:
+    def _prompt(self, turns: list[dict[str, str]], system: str | None, max_new_tokens: int) -> tuple[list[int], int]:
         """The tokens of the conversation, without its oldest turns where it is too long, and how many were dropped."""
         head = [{"role": "system", "content": system}] if system else []
         room = None if self.context is None else self.context - min(max_new_tokens, self.context // 2)

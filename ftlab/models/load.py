@@ -146,7 +146,9 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
     from transformers import AutoTokenizer
 
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again")
+        raise FtlabError(
+            f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+        )
     config = load_config(run.config_file)
     device = device or config.launcher.device
     folder = run.adapter if run.adapter.exists() else run.model

@@ -274,4 +274,3 @@ def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> No
             "parent_run": None,
         },
     )
-

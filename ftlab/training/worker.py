@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         traceback.print_exc()
         sys.stderr.flush()
-        writer.update(
-            state="failed", phase="", error=explain_exception(error), finished=time.time(), eta_seconds=None
-        )
+        writer.update(state="failed", phase="", error=explain_exception(error), finished=time.time(), eta_seconds=None)
         return 1
     finally:
         writer.close()

@@ -1,0 +1,210 @@
+"""The verbs of a notebook: inspect, train, evaluate, chat, launch. The command line and the tabs call the same code."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab.config import RunConfig, build_config, load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import RunDirectory, Workspace
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ftlab.chat.duet import Answers
+    from ftlab.data.inspection import Inspection
+    from ftlab.training.status import RunStatus
+
+_REFRESH_SECONDS = 1.0
+
+
+class Run:
+    """A handle on one run. Its process goes on when the notebook is closed; find it again with `Run.find(id)`."""
+
+    def __init__(self, directory: RunDirectory, workspace: Workspace):
+        self._run, self._workspace = directory, workspace
+
+    @classmethod
+    def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
+        """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
+        opened = Workspace.open(workspace)
+        return cls(opened.run(run_id), opened)
+
+    @property
+    def id(self) -> str:
+        return self._run.id
+
+    @property
+    def directory(self) -> Path:
+        return self._run.path
+
+    @property
+    def config(self) -> RunConfig:
+        return load_config(self._run.config_file)
+
+    @property
+    def status(self) -> RunStatus:
+        from ftlab.training import supervisor
+
+        return supervisor.status(self._run)
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """One row per logged event: step, epoch, loss, eval_loss, learning_rate, tokens_per_second ..."""
+        import pandas
+
+        return pandas.DataFrame(self._run.metrics())
+
+    @property
+    def verification(self) -> dict[str, Any] | None:
+        return self._run.verification()
+
+    def wait(self, *, show: bool = True) -> Run:
+        """Block until the run has ended, with its live curve in Jupyter; returns the run.
+
+        Interrupting the cell leaves the run training; `stop` ends it. Raises FtlabError when the run failed.
+        """
+        display = _live_display() if show else None
+        while True:
+            current = self.status
+            if display is not None:
+                display.update(self)
+            if not current.is_active:
+                break
+            time.sleep(_REFRESH_SECONDS)
+        if current.state == "failed":
+            raise_failure(current)
+        return self
+
+    def stop(self) -> str:
+        """Ask the run to save and stop; a second call kills it. Returns what happens, in words."""
+        from ftlab.training import supervisor
+
+        return supervisor.stop(self._run)
+
+    def evaluate(self, *, max_rows: int | None = None) -> dict[str, Any]:
+        return evaluate(self, max_rows=max_rows)
+
+    def chat(self, message: str, **settings: Any) -> Answers:
+        return chat(self, message, **settings)
+
+    def comparison(self) -> pandas.DataFrame:
+        """Base against adapted, one row per measure. Raises FtlabError before there was an evaluation."""
+        import pandas
+
+        from ftlab.sharing.report import comparison_table
+
+        comparison = self._run.comparison()
+        if comparison is None:
+            raise FtlabError(f"The run {self.id} has not been evaluated", try_="run.evaluate()")
+        table = pandas.DataFrame(comparison_table(comparison))
+        return table[["measure", "base", "adapted", "change"]].set_index("measure")
+
+    def predictions(self) -> pandas.DataFrame:
+        """The held-out rows with reference and both answers."""
+        import pandas
+
+        return pandas.DataFrame(self._run.predictions())
+
+    def report(self) -> Path:
+        """Write the one-page report; returns the path of the HTML file."""
+        from ftlab.sharing.report import write_report
+
+        return write_report(self._run)
+
+    def __repr__(self) -> str:
+        current = self.status
+        steps = f", step {current.step} of {current.total_steps}" if current.total_steps else ""
+        return f"Run({self.id}: {current.state}{steps})"
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.charts import run_page
+
+        return run_page(self._run, self.status)
+
+
+def inspect(source: str, **settings: Any) -> Inspection:
+    """Look at a sample, a file or a Hub data set: rows, columns, detected format, split sizes.
+
+    `settings` are those of the section `data` of a run. Raises InputError saying what cannot be used and why.
+    """
+    from ftlab.data.inspection import inspect as inspect_data
+
+    return inspect_data(build_config({"data": {"source": str(source), **settings}}).data)
+
+
+def train(
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Start a run and return at once; `Run.wait` blocks until it has ended.
+
+    `config` is a RunConfig or the path of a YAML file; without it `settings` are the sections of a run, e.g.
+    `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
+    setting or the data cannot be used.
+    """
+    from ftlab.training import supervisor
+
+    if config is not None and settings:
+        raise InputError(
+            "Give a configuration or single settings, not both",
+            given=f"config and {', '.join(settings)}",
+            try_="change the configuration itself",
+        )
+    if config is None:
+        config = build_config(settings)
+    elif not isinstance(config, RunConfig):
+        config = load_config(os.fspath(config))
+    opened = Workspace.open(workspace)
+    return Run(supervisor.submit(config, opened), opened)
+
+
+def evaluate(run: Run | str, *, max_rows: int | None = None, workspace: str | None = None) -> dict[str, Any]:
+    """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json."""
+    from ftlab.evaluation.compare import evaluate_run
+
+    found = run if isinstance(run, Run) else Run.find(run, workspace)
+    return evaluate_run(RunDirectory(found.directory), max_rows=max_rows)
+
+
+def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
+    """Both models' answers to one message. `settings` are those of `ftlab.chat.duet.Duet.stream`."""
+    from ftlab.chat.duet import load_duet
+
+    found = run if isinstance(run, Run) else Run.find(run, workspace)
+    *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
+    return last
+
+
+def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Any:
+    """Open the app; `settings` are those of `ftlab.ui.app.launch` (host, port, share)."""
+    from ftlab.ui.app import launch as launch_app
+
+    return launch_app(workspace, **settings)
+
+
+def raise_failure(status: RunStatus) -> None:
+    """Raise what made a run fail as one readable error."""
+    error = status.error or {"what": "The run failed.", "why": None, "try": None}
+    kind = InputError if error.get("kind") == "input" else FtlabError
+    failure = FtlabError(error["what"], why=error.get("why"), try_=error.get("try"))
+    failure.exit_code = kind.exit_code
+    raise failure
+
+
+def _live_display() -> Any | None:
+    """A display that can be updated, inside Jupyter; None elsewhere."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return None
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    return display(display_id=True)
