@@ -40,7 +40,7 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field(
         "auto",
         "Number format",
-        "auto takes bfloat16 or float16 by what the GPU can do, and float32 on a CPU, where the short formats are slow.",
+        "auto: bfloat16 or float16 by what the GPU can do, and float32 on a CPU, where the short formats are slow.",
         advanced=True,
     )
 
@@ -103,7 +103,7 @@ class MethodConfig(_Section):
     name: Literal["lora", "qlora", "full"] = _field(
         "lora",
         "Method",
-        "lora trains small matrices beside the base; qlora does so on a 4-bit base to save memory; full trains all weights.",
+        "lora: small matrices beside the base. qlora: the same on a 4-bit base, to save memory. full: all weights.",
     )
     rank: int = _field(16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512)
     alpha: int = _field(
