@@ -1,0 +1,96 @@
+"""Batches of rows: formed by length, run one after the other, halved when memory runs out."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ftlab.errors import FtlabError
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Stopped(Exception):
+    """Somebody asked for the work to end before it was done. Earlier results are untouched."""
+
+
+def by_length(lengths: list[int], *, rows: int, tokens: int | None = None) -> list[list[int]]:
+    """Row numbers in batches of rows of like length, the longest first.
+
+    A batch holds at most `rows` rows and, padded to its longest row, at most `tokens` tokens; a single row may be
+    longer than that. The longest come first so that memory runs out at once or not at all.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        batch = batches[-1] if batches else []
+        full = len(batch) >= rows or (tokens is not None and batch and (len(batch) + 1) * lengths[batch[0]] > tokens)
+        if not batch or full:
+            batches.append([index])
+        else:
+            batch.append(index)
+    return batches
+
+
+def run_batches(
+    batches: Iterable[list[int]],
+    work: Callable[[list[int]], None],
+    *,
+    advance: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int | None:
+    """Call `work` with each batch and `advance` with the rows done; when memory runs out, go on with half the rows.
+
+    Returns the number of rows that fitted when batches had to be halved, else None. Raises Stopped, and FtlabError
+    when not even one row fits.
+    """
+    waiting, limit = deque(batches), None
+    while waiting:
+        if should_stop and should_stop():
+            raise Stopped
+        batch = waiting.popleft()
+        if limit and len(batch) > limit:
+            waiting.appendleft(batch[limit:])
+            batch = batch[:limit]
+        exhausted = False
+        try:
+            work(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            exhausted = True
+        # Outside the handler: a live exception keeps the tensors of the failed batch alive.
+        if exhausted:
+            free_memory()
+            if len(batch) == 1:
+                raise FtlabError(
+                    "The memory is too small for even one row at a time",
+                    try_="close other programs that use the device, shorten the longest rows, or choose a smaller base",
+                )
+            limit = len(batch) // 2
+            waiting.appendleft(batch)
+            continue
+        if advance:
+            advance(len(batch))
+    return limit
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that the GPU's or the computer's memory is exhausted."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def free_memory() -> None:
+    """Give memory of deleted tensors back to the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[Any]]:
+    """`rows` filled up to the longest, at the end or at the beginning."""
+    longest = max(map(len, rows))
+    return [[fill] * (longest - len(row)) + row if left else row + [fill] * (longest - len(row)) for row in rows]

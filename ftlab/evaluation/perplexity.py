@@ -1,0 +1,112 @@
+"""Loss and perplexity over the tokens that were trained: the assistant's, with the stop token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.errors import FtlabError
+from ftlab.evaluation.batches import by_length, pad, run_batches
+
+# Logits are (tokens, vocabulary) floats: 2**27 of them are half a gigabyte, which fits beside a model anywhere.
+_LOGITS_AT_ONCE = 2**27
+# The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
+_SLICE = 2**24
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per row: summed negative log-likelihood in nats over the trained tokens, and their number.
+
+    `halved_to` is the number of rows at once that fitted, when memory ran out in between.
+    """
+
+    nll: list[float]
+    tokens: list[int]
+    halved_to: int | None = None
+
+    @property
+    def perplexity(self) -> float:
+        return corpus_perplexity(self.nll, self.tokens)
+
+    @property
+    def per_token(self) -> list[float]:
+        """The mean loss of each row, in nats per token."""
+        return [nll / count if count else 0.0 for nll, count in zip(self.nll, self.tokens, strict=True)]
+
+
+def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
+    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
+
+    Raises FtlabError when the loss is not a number or there are no tokens.
+    """
+    total, count = math.fsum(nll), sum(tokens)
+    if not count:
+        raise FtlabError("There are no tokens to score", why="every answer in the split is empty")
+    if not math.isfinite(total):
+        raise FtlabError(
+            "The loss of the model is not a number",
+            why="training has diverged, or the number format of the model overflows",
+            try_="train again with a lower learning rate, or with model.dtype=float32",
+        )
+    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
+    return math.exp(min(total / count, 700.0))
+
+
+def score_losses(
+    model: Any,
+    encoded: Sequence[Any],
+    *,
+    pad_token_id: int,
+    batch_rows: int = 64,
+    batch_tokens: int = 4096,
+    advance: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Losses:
+    """The loss of each row of `encoded` (objects with `input_ids` and `trained`, a flag per token) under `model`.
+
+    Rows are sorted by length, padded on the right, and logits are made only where the next token is trained. The
+    result does not depend on batch size or order. Token losses are float32, their sums float64. Raises Stopped.
+    """
+    import torch
+
+    lengths = [len(row.input_ids) for row in encoded]
+    # The first token of a text has nothing before it that could predict it.
+    counts = [sum(row.trained[1:]) for row in encoded]
+    nll = [0.0] * len(encoded)
+    device = model.device
+    vocabulary = model.config.get_text_config().vocab_size
+    batch_tokens = min(batch_tokens, max(256, _LOGITS_AT_ONCE // vocabulary))
+
+    @torch.inference_mode()
+    def work(batch: list[int]) -> None:
+        ids = torch.tensor(pad([list(encoded[i].input_ids) for i in batch], pad_token_id), device=device)
+        mask = torch.tensor(pad([[1] * lengths[i] for i in batch], 0), device=device)
+        trained = torch.tensor(pad([list(encoded[i].trained) for i in batch], False), dtype=torch.bool, device=device)
+        # The logits at one position predict the token at the next.
+        keep = torch.zeros_like(trained)
+        keep[:, :-1] = trained[:, 1:]
+        if not keep.any():
+            return
+        # The model's own forward, so that its soft-capping or scaling of logits is kept: (labelled tokens, vocabulary).
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        labels = ids[:, 1:][trained[:, 1:]]
+        rows = keep.nonzero()[:, 0]
+        size = max(1, _SLICE // vocabulary)
+        losses = torch.cat(
+            [
+                torch.nn.functional.cross_entropy(
+                    logits[at : at + size].float(), labels[at : at + size], reduction="none"
+                )
+                for at in range(0, len(labels), size)
+            ]
+        )
+        sums = torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows.cpu(), losses.double().cpu())
+        for i, value in zip(batch, sums.tolist(), strict=True):
+            nll[i] = value
+
+    batches = by_length(lengths, rows=batch_rows, tokens=batch_tokens)
+    halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
+    return Losses(nll, counts, halved_to)
