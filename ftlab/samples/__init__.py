@@ -1,0 +1,84 @@
+"""The sample data sets that ship with ftlab: what there is, and where it lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ftlab.errors import InputError, nearest
+
+SAMPLES_DIR = Path(__file__).parent
+
+# name: (task, title, one sentence for the UI)
+_KNOWN = {
+    "support_triage": (
+        "instruction",
+        "Support triage",
+        "Read a customer message and answer with JSON: the queue, the priority and an estimate in hours.",
+    ),
+    "brand_voice": (
+        "instruction",
+        "Brand voice",
+        "Answer customers of an invented shop in its house style, which simple rules can check.",
+    ),
+    "brand_voice_preferences": (
+        "preference",
+        "Brand voice: preferences",
+        "Pairs of answers to the same customer: the chosen one keeps to the house style, the rejected one breaks it.",
+    ),
+    "general_probes": (
+        "probe",
+        "General probes",
+        "Questions with checkable answers that the starter model knows, to measure what tuning makes it forget.",
+    ),
+    "general_replay": (
+        "replay",
+        "General replay",
+        "General examples to mix into training, so that the starter model forgets less.",
+    ),
+}
+_SPLIT_ORDER = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample data set: a folder with a JSONL file per split and a card (README.md)."""
+
+    name: str
+    title: str
+    description: str
+    task: str  # "instruction", "preference", "probe" or "replay"
+    splits: dict[str, int]  # rows per split
+    path: Path
+
+
+def list_samples() -> list[Sample]:
+    """Return all samples in the order in which the pipeline uses them, with rows counted from the files."""
+    return [
+        Sample(name, title, description, task, _count_splits(SAMPLES_DIR / name), SAMPLES_DIR / name)
+        for name, (task, title, description) in _KNOWN.items()
+    ]
+
+
+def sample_path(name: str) -> Path:
+    """Return the folder of sample `name`; raises `InputError` naming the nearest known one when there is none."""
+    if name not in _KNOWN:
+        near = nearest(str(name), _KNOWN)
+        raise InputError(
+            "There is no sample data set of this name", given=name, allowed=", ".join(_KNOWN), try_=near and f"{near!r}"
+        )
+    return SAMPLES_DIR / name
+
+
+def _count_splits(folder: Path) -> dict[str, int]:
+    files = {path.stem: path for path in folder.glob("*.jsonl")}
+    order = [split for split in _SPLIT_ORDER if split in files] + sorted(files.keys() - set(_SPLIT_ORDER))
+    return {split: _count_lines(files[split], files[split].stat().st_mtime_ns) for split in order}
+
+
+@cache
+def _count_lines(path: Path, _changed: int) -> int:
+    # The time of change is part of the key: a regenerated file is counted again, an unchanged one never.
+    with path.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
