@@ -1,0 +1,206 @@
+"""Metrics, intervals and tests against figures from outside ftlab; the verdict in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ftlab.config import build_config
+from ftlab.evaluation import metrics, significance
+from ftlab.evaluation.verdict import judge, next_steps, number, percent, warnings
+
+HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
+REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."]
+
+
+def test_bleu_is_what_sacrebleu_says_and_carries_its_signature():
+    import sacrebleu
+
+    expected = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    found = metrics.score(metrics.Bleu, HYPOTHESES, REFERENCES)
+    assert found["bleu"] == pytest.approx(expected)
+    assert found["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_perfect_answers_have_bleu_100_and_never_more():
+    assert metrics.score(metrics.Bleu, REFERENCES, REFERENCES)["bleu"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "equal"),
+    [
+        (" Paris\n", "Paris", True),
+        ("paris", "Paris", False),
+        ("a  b", "a b", False),
+        ('{"hours": 4, "queue": "billing"}', '{"queue":"billing","hours":4.0}', True),
+        ('{"hours": "4"}', '{"hours": 4}', False),
+        ('{"urgent": 1}', '{"urgent": true}', False),
+        ('{"tags": ["a", "b"]}', '{"tags": ["b", "a"]}', False),
+        ('{"hours": 4} and more', '{"hours": 4}', False),
+        ("[1,2]", "[1, 2]", False),
+        ("", '{"hours": 4}', False),
+        ("{" * 5000, '{"hours": 4}', False),
+    ],
+)
+def test_exact_match_compares_text_after_strip_and_json_objects_by_value(prediction, reference, equal):
+    assert metrics.is_exact(prediction, reference) is equal
+    assert metrics.score(metrics.ExactMatch, [prediction], [reference]) == {"exact_match": float(equal)}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "equal"),
+    [("Paris", True), ("paris.", True), (" PARIS ! ", True), ("Paris, France", False), ("", False)],
+)
+def test_a_general_question_is_right_in_any_case_and_with_a_full_stop(prediction, equal):
+    assert metrics.is_general_match(prediction, "Paris") is equal
+    assert metrics.score(metrics.GeneralAccuracy, [prediction], ["Paris"])["general_accuracy"] == float(equal)
+
+
+def test_the_final_mark_is_ignored_but_not_a_name_like_c_plus_plus():
+    assert not metrics.is_general_match("C", "C++")
+
+
+def test_the_metrics_combine_as_evaluate_modules_do():
+    import evaluate
+
+    combined = evaluate.combine([metrics.ExactMatch(keep_in_memory=True), metrics.Bleu(keep_in_memory=True)])
+    found = combined.compute(predictions=REFERENCES, references=REFERENCES)
+    assert found["exact_match"] == 1
+    assert found["bleu"] == pytest.approx(100)
+
+
+def test_perplexity_as_a_metric_is_over_the_corpus_and_not_the_mean_of_rows():
+    # Row one: 3 tokens of probability 1/2; row two: 1 token of 1/16. The mean of the two perplexities would be 9.
+    found = metrics.score(metrics.Perplexity, [3 * math.log(2), math.log(16)], [3, 1])
+    assert found == {"perplexity": pytest.approx(128**0.25)}
+
+
+def test_the_wilson_interval_is_that_of_the_textbook():
+    # By hand from Wilson (1927): centre (p + z^2/2n) / (1 + z^2/n), with z = 1.959964, p = 8/10, n = 10.
+    z, p, n = 1.959964, 0.8, 10
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert significance.wilson_interval(8, 10) == pytest.approx([centre - half, centre + half], abs=1e-5)
+    assert significance.wilson_interval(0, 0) is None
+
+
+def test_mcnemar_counts_only_the_rows_that_differ():
+    base = [True] * 20 + [False] * 30 + [True] + [False] * 9
+    adapted = [True] * 20 + [False] * 30 + [False] + [True] * 9
+    # One lost, nine gained: two-sided binomial p = 2 * (C(10,0) + C(10,1)) / 2^10.
+    assert significance.mcnemar(base, adapted) == pytest.approx(2 * 11 / 1024)
+    assert significance.mcnemar(base, base) == 1
+
+
+def test_the_test_of_losses_gives_the_exact_p_for_few_rows():
+    # All 4 differences point one way: of the 16 sign flips only the 2 extreme ones reach it.
+    assert significance.loss_difference([5, 6, 7, 8], [4, 4.5, 6.2, 7.9]) == pytest.approx(2 / 16)
+    assert significance.loss_difference([5, 6, 7, 8], [5, 6, 7, 8]) == 1
+
+
+def test_the_interval_of_the_perplexity_holds_it_and_closes_when_rows_agree():
+    low, high = significance.perplexity_interval([10, 12, 8, 30, 11], [10, 10, 10, 10, 10])
+    assert low < math.exp(71 / 50) < high
+    assert significance.perplexity_interval([math.log(3)] * 5, [1] * 5) == pytest.approx([3, 3])
+
+
+def test_the_test_of_bleu_is_sacrebleus_paired_bootstrap():
+    from sacrebleu.metrics import BLEU
+    from sacrebleu.significance import PairedTest
+
+    base, adapted, references = HYPOTHESES * 5, REFERENCES * 4 + HYPOTHESES, REFERENCES * 5
+    systems = [("base", base), ("adapted", adapted)]
+    expected = PairedTest(systems, {"BLEU": BLEU()}, [references], test_type="bs")()[1]["BLEU"][1]
+    p, _, interval = significance.bleu_difference(base, adapted, references)
+    assert p == pytest.approx(expected.p_value)
+    assert sum(interval) / 2 == pytest.approx(expected.mean, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0000001, "p < .001"), (0.0312, "p = .031"), (0.34, "p = .34"), (1.0, "p = 1")]
+)
+def test_p_is_written_as_people_write_it(p, text):
+    assert significance.p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.86, "86%"), (0, "0%"), (1, "100%"), (0.996, "99.6%"), (0.004, "0.4%"), (0.015, "2%")]
+)
+def test_a_share_is_rounded_but_never_to_nothing_or_everything(share, text):
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.0412, "1.04"), (24.31, "24.3"), (431.2, "431"), (1234.5, "1,234"), (2.5e7, "2.5e+07")]
+)
+def test_a_perplexity_has_three_figures(value, text):
+    assert number(value) == text
+
+
+def scores(**values):
+    return {
+        "perplexity": 5.0,
+        "bleu": 20.0,
+        "exact_match": 0.5,
+        "general_accuracy": None,
+        "rows": 100,
+        "truncated_answers": 0,
+    } | values
+
+
+CERTAIN = {"exact_match": 1e-9, "perplexity": 1e-4, "bleu": 1e-3}
+UNSURE = {"exact_match": 0.34, "perplexity": 0.4, "bleu": 0.5}
+
+
+def test_a_clear_gain_is_said_in_one_sentence():
+    verdict = judge(scores(exact_match=0.02), scores(exact_match=0.86), CERTAIN)
+    assert verdict["text"] == "The adapted model is better: exact match 86% against 2% (p < .001, 100 rows)."
+    assert verdict["better"] is True
+
+
+def test_a_clear_loss_is_said_too():
+    verdict = judge(scores(exact_match=0.86), scores(exact_match=0.02), CERTAIN)
+    assert verdict["text"] == "The adapted model is worse: exact match 2% against 86% (p < .001, 100 rows)."
+    assert verdict["better"] is False
+
+
+def test_a_difference_within_chance_is_not_called_one():
+    verdict = judge(scores(exact_match=0.36), scores(exact_match=0.40), UNSURE)
+    assert verdict["text"] == "No clear difference: exact match 40% against 36% (p = .34, 100 rows)."
+    assert verdict["better"] is None
+
+
+def test_free_text_is_judged_by_loss_and_bleu():
+    base, adapted = scores(exact_match=0.0, perplexity=24.31, bleu=5.2), scores(exact_match=0.01, perplexity=8.1)
+    verdict = judge(base, adapted, CERTAIN)
+    assert verdict["better"] is True
+    assert "perplexity of the reference answers 8.10 against 24.3 (p < .001, 100 rows)" in verdict["text"]
+    assert "BLEU 20.0 against 5.20" in verdict["text"]
+
+
+def test_free_text_on_which_loss_and_bleu_disagree_has_no_winner():
+    base, adapted = scores(exact_match=0.0, perplexity=24, bleu=30), scores(exact_match=0.0, perplexity=8, bleu=10)
+    verdict = judge(base, adapted, CERTAIN)
+    assert verdict["better"] is None
+    assert verdict["text"].startswith("The measures disagree")
+
+
+def test_forgetting_is_part_of_the_verdict_and_its_remedy_is_named():
+    base, adapted = scores(exact_match=0.02, general_accuracy=0.97), scores(exact_match=0.86, general_accuracy=0.38)
+    verdict = judge(base, adapted, CERTAIN)
+    assert verdict["text"].endswith(", but it forgot: general accuracy 38% against 97%.")
+    [note] = warnings(base, adapted)
+    assert "59 points" in note
+    assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
+    assert "Replay" in next_steps({"base": base, "adapted": adapted, "verdict": verdict}, build_config())[0]
+
+
+def test_a_fall_of_just_five_points_is_not_yet_a_warning():
+    assert warnings(scores(general_accuracy=0.97), scores(general_accuracy=0.92)) == []
+
+
+def test_cut_answers_and_few_rows_are_noted():
+    notes = warnings(scores(), scores(truncated_answers=30, rows=40))
+    assert any("30 of 40" in note for note in notes)
+    assert any("Only 40 held-out rows" in note for note in notes)
