@@ -38,8 +38,9 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     label = config.name or f"{prepared.name}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)
-    write_text(run.config_file, config.to_yaml())
+    # The configuration last: with it the folder becomes a run for everybody who looks.
     write_status(run.status_file, RunStatus(created=time.time()))
+    write_text(run.config_file, config.to_yaml())
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return run
 

@@ -1,0 +1,219 @@
+"""A run is a process of its own: what happens to it when it is stopped, killed, queued, or its starter goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from ftlab.config import build_config
+from ftlab.training import supervisor
+from ftlab.training.status import RunStatus, write_status
+from ftlab.workspace import Workspace
+from tests.conftest import ROOT, last_json, offline_environment, run_cli
+
+pytestmark = pytest.mark.train
+
+
+def long_run(rows_file, **settings):
+    """A configuration that trains for much longer than any test waits."""
+    return build_config(
+        {
+            "data": {"source": str(rows_file)},
+            "optimisation": {"max_steps": 5000, "batch_size": 4, "early_stopping": 0, "evaluations_per_epoch": 1},
+            "evaluation": {"after_training": False},
+            "launcher": {"threads": 1},
+            **settings,
+        }
+    )
+
+
+def until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def training_at(run, step):
+    return until(lambda: (status := supervisor.status(run)).step >= step and status)
+
+
+def test_stopping_saves_a_loadable_adapter_and_says_stopped(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    training_at(run, 3)
+    message = supervisor.stop(run)
+    assert "Asked to stop" in message
+    assert supervisor.status(run).state in ("stopping", "stopped")
+    status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+    assert status.state == "stopped", status.error
+    assert run.has_result
+    assert list(run.checkpoints.glob("checkpoint-*"))
+    assert run.verification()["reload_difference"] < 1e-3
+    assert not psutil.pid_exists(status.pid) or psutil.Process(status.pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_second_stop_kills_the_process_group(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    status = training_at(run, 1)
+    supervisor.stop(run)
+    assert "Killed" in supervisor.stop(run)
+    assert supervisor.status(run).state == "stopped"
+    assert not _lives(status.pid)
+
+
+def test_a_killed_run_is_failed_with_what_why_and_what_to_try(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    status = training_at(run, 2)
+    os.killpg(status.pid, signal.SIGKILL)
+    status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+    assert status.state == "failed"
+    assert "killed from outside (SIGKILL) at step" in status.error["what"]
+    assert "memory" in status.error["why"]
+    assert "smaller batch" in status.error["try"]
+    assert len(run.metrics()) >= 1
+
+
+def test_a_run_outlives_whoever_started_it_and_is_found_again(rows_file, tmp_path):
+    """The app is killed and started again: the run goes on and its curve is complete."""
+    yaml = tmp_path / "run.yaml"
+    yaml.write_text(long_run(rows_file).to_yaml())
+    starter = subprocess.Popen(
+        [sys.executable, "-m", "ftlab", "train", str(yaml), "--workspace", str(tmp_path / "w"), "--json"],
+        env=offline_environment(),
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    workspace = Workspace.open(tmp_path / "w")
+    run = until(lambda: next(iter(workspace.runs()), None))
+    before = training_at(run, 2)
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    later = training_at(run, before.step + 5)
+    assert later.state == "running"
+    assert later.pid == before.pid
+    assert supervisor.active_runs(workspace) == [run]
+    logged = [row["step"] for row in run.metrics() if "loss" in row]
+    assert logged == sorted(set(logged))
+    supervisor.stop(run)
+    supervisor.stop(run)
+
+
+def test_ctrl_c_asks_the_run_to_save_and_stop(rows_file, tmp_path):
+    yaml = tmp_path / "run.yaml"
+    yaml.write_text(long_run(rows_file).to_yaml())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftlab", "train", str(yaml), "--workspace", str(tmp_path / "w"), "--json"],
+        env=offline_environment(),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    workspace = Workspace.open(tmp_path / "w")
+    run = until(lambda: next(iter(workspace.runs()), None))
+    training_at(run, 2)
+    process.send_signal(signal.SIGINT)
+    output, progress = process.communicate(timeout=120)
+    assert process.returncode == 0, progress
+    assert last_json(output) == {"run": run.id, "directory": str(run.path), "state": "stopped"}
+    assert "Traceback" not in progress
+    assert run.has_result
+
+
+def test_a_second_run_waits_for_the_device_and_then_starts(rows_file, workspace):
+    first = supervisor.submit(long_run(rows_file, name="first"), workspace)
+    training_at(first, 1)
+    second = supervisor.submit(long_run(rows_file, name="second"), workspace)
+    waiting = until(lambda: (s := supervisor.status(second)).phase.startswith("waiting for the device") and s)
+    assert waiting.state == "queued"
+    supervisor.stop(first)
+    supervisor.stop(first)
+    assert training_at(second, 1).state == "running"
+    supervisor.stop(second)
+    supervisor.stop(second)
+
+
+def test_a_run_stopped_in_the_queue_never_trains(rows_file, workspace):
+    first = supervisor.submit(long_run(rows_file, name="first"), workspace)
+    training_at(first, 1)
+    second = supervisor.submit(long_run(rows_file, name="second"), workspace)
+    until(lambda: supervisor.status(second).phase.startswith("waiting"))
+    supervisor.stop(second)
+    status = until(lambda: not (s := supervisor.status(second)).is_active and s)
+    assert status.state == "stopped"
+    assert not second.has_result
+    supervisor.stop(first)
+    supervisor.stop(first)
+
+
+def test_a_run_at_work_cannot_be_deleted(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    done = run_cli("runs", "delete", run.id, "--yes", "--workspace", str(workspace.root))
+    assert done.returncode == 2
+    assert "stop it first" in done.stderr
+    until(lambda: supervisor.status(run).pid)
+    supervisor.stop(run)
+    supervisor.stop(run)
+    supervisor.delete(run, workspace)
+    assert workspace.runs() == []
+
+
+def test_out_of_memory_is_named_with_a_remedy(rows_file, workspace):
+    """The address space of the training process is limited, so that its allocations really fail."""
+    pytest.importorskip("resource")
+    import resource
+
+    config = long_run(rows_file)
+    run = supervisor.submit(config, workspace)
+    status = training_at(run, 1)
+    used = psutil.Process(status.pid).memory_info().vms
+    resource.prlimit(status.pid, resource.RLIMIT_AS, (used, used))
+    # A lower limit than it uses now: the next allocation of any size fails.
+    resource.prlimit(status.pid, resource.RLIMIT_AS, (used // 2, used // 2))
+    status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+    assert status.state == "failed"
+    assert "memory" in f"{status.error['what']} {status.error['why']}".lower()
+    assert status.error["try"]
+
+
+def test_a_full_disk_is_named_with_a_remedy(rows_file, workspace):
+    """Files of the training process may not grow: the error a full disk gives, from the operating system itself."""
+    from ftlab.training.failures import explain_exception
+
+    with open("/dev/full", "w") as full:
+        try:
+            full.write("x" * 100_000)
+            full.flush()
+        except OSError as error:
+            reason = explain_exception(error)
+    assert reason["what"] == "The disk is full."
+    assert "FTLAB_HOME" in reason["try"]
+
+
+def test_a_run_that_died_with_its_machine_is_failed_not_running(workspace):
+    run = workspace.create_run("dead")
+    run.config_file.write_text("{}\n")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_status(run.status_file, RunStatus(state="running", pid=gone.pid, pid_started=1.0, created=time.time()))
+    status = supervisor.status(run)
+    assert status.state == "failed"
+    assert status.error["try"]
+    assert json.loads(run.status_file.read_text())["state"] == "failed"
+
+
+def _lives(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
