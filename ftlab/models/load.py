@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, ModelConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.models.starter import starter_path
 from ftlab.workspace import RunDirectory
 
@@ -60,6 +61,18 @@ def base_path(base: str) -> str:
 def is_hub_id(base: str) -> bool:
     """Whether loading `base` may need the network."""
     return base != STARTER and not Path(base).expanduser().exists()
+
+
+def check_base(model: ModelConfig) -> None:
+    """Raise InputError, within seconds, when `model` names nothing that can be loaded. Downloads nothing."""
+    path = base_path(model.base)
+    if not is_hub_id(model.base):
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if is_offline() or isinstance(try_to_load_from_cache(path, "config.json", revision=model.revision), str):
+        return
+    newest_commit("model", path, model.revision)
 
 
 def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -204,11 +217,7 @@ def _explained(base: str) -> Iterator[None]:
     except Exception as error:
         text = str(error)
         if is_hub_id(base) and _unreachable(error):
-            raise InputError(
-                "The Hugging Face Hub cannot be reached, and this base is not in the local cache",
-                given=base,
-                try_="check the network, or use `starter` or a local folder",
-            ) from error
+            raise unreachable("base model", base, error) from error
         if is_hub_id(base) and ("not a valid model identifier" in text or "404" in text):
             raise InputError("The Hub knows no such model, or it is private", given=base) from error
         if "gated" in text.lower() or "401" in text or "403" in text:

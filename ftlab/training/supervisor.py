@@ -30,12 +30,12 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
     from ftlab.data.splits import freeze, prepare
-    from ftlab.models.load import base_path, is_hub_id
+    from ftlab.models.load import check_base, is_hub_id
 
     config = config.resolved()
-    base_path(config.model.base)
+    check_base(config.model)
     prepared = prepare(config.data)
-    label = config.name or f"{prepared.name}-{config.method.name}"
+    label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)
     # The configuration last: with it the folder becomes a run for everybody who looks.
