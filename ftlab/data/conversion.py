@@ -1,0 +1,177 @@
+"""One row of any format becomes one canonical example: a list of {"role", "content"} that ends with an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ftlab.errors import shorten
+
+if TYPE_CHECKING:
+    from ftlab.data.formats import Detected
+
+Message = dict[str, str]
+
+ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter", "customer", "question"),
+    "assistant": ("assistant", "gpt", "bot", "chatbot", "model", "ai", "chatgpt", "agent"),
+}
+_ROLE = {name: role for role, names in ROLES.items() for name in names}
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+
+CUT_TURNS = "turns after the last answer were left out"
+REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
+
+
+class UnusableRow(Exception):
+    """This row cannot become an example; `reason` is a short phrase that rows are counted under."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+        super().__init__(reason)
+
+
+class MissingColumn(UnusableRow):
+    """The row lacks a column that its format needs."""
+
+    def __init__(self, column: str):
+        self.column = column
+        super().__init__(f"no column {column!r}")
+
+
+class WrongCell(UnusableRow):
+    """A cell holds something else than the text or the messages that its part needs."""
+
+    def __init__(self, column: str, value: Any, wanted: str = "text"):
+        self.column, self.value, self.wanted = column, value, wanted
+        super().__init__(f"{column!r} holds {type(value).__name__}, not {wanted}")
+
+
+def to_messages(row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None) -> list[Message]:
+    """The canonical messages of `row`; `system_prompt` is put in front unless the row has a system turn of its own.
+
+    Raises UnusableRow (MissingColumn, WrongCell) saying why there is no example in this row.
+    """
+    return convert(row, detected, system_prompt)[0]
+
+
+def convert(
+    row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
+) -> tuple[list[Message], list[str]]:
+    """As `to_messages`, with remarks on what had to be changed in the row."""
+    remarks: list[str] = []
+    turns = _turns_of_row(row, detected)
+    messages = [_checked(turn, remarks) for turn in turns]
+    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
+    if last is None:
+        raise UnusableRow("no assistant turn")
+    if last < len(messages) - 1:
+        remarks.append(CUT_TURNS)
+        messages = messages[: last + 1]
+    if not messages[-1]["content"].strip():
+        raise UnusableRow("empty answer")
+    users = [message for message in messages if message["role"] == "user"]
+    if not any(message["content"].strip() for message in users):
+        raise UnusableRow("empty prompt")
+    if not all(message["content"].strip() for message in messages if message["role"] != "system"):
+        raise UnusableRow("empty turn")
+    if messages[0]["role"] == "system" and not messages[0]["content"].strip():
+        messages = messages[1:]
+    if system_prompt and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": system_prompt}, *messages]
+    return messages, remarks
+
+
+def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    columns = detected.columns
+    system = _optional_text(row, columns.get("system"))
+    turns = [{"role": "system", "content": system}] if system.strip() else []
+    if "messages" in columns:
+        own = _turns(_cell(row, columns["messages"]), columns["messages"])
+        return own if own and own[0]["role"] == "system" else turns + own
+    answer_column = columns["chosen"] if "chosen" in columns else columns["completion"]
+    answer = _cell(row, answer_column)
+    if isinstance(answer, str) or answer is None:
+        answers = [{"role": "assistant", "content": answer or ""}]
+    else:
+        answers = _turns(answer, answer_column)
+    if any(turn["role"] == "user" for turn in answers):
+        return turns + answers  # the answer column holds the whole conversation
+    if "prompt" not in columns:
+        raise UnusableRow("empty prompt")
+    prompt = _cell(row, columns["prompt"])
+    if prompt is None or isinstance(prompt, str):
+        text = prompt or ""
+        extra = _optional_text(row, columns.get("input"))
+        joined = f"{text}\n\n{extra}" if text.strip() and extra.strip() else text if text.strip() else extra
+        return [*turns, {"role": "user", "content": joined}, *answers]
+    asked = _turns(prompt, columns["prompt"])
+    return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Any:
+    if column not in row:
+        raise MissingColumn(column)
+    value = row[column]
+    if value is not None and not isinstance(value, (str, list, tuple, dict)):
+        raise WrongCell(column, value)
+    return value
+
+
+def _optional_text(row: Mapping[str, Any], column: str | None) -> str:
+    value = row.get(column) if column else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise WrongCell(column or "", value)
+    return value
+
+
+def _turns(value: Any, column: str) -> list[Message]:
+    """The turns in a cell: a list of messages, one message, or either written as JSON text (as in a CSV)."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise WrongCell(column, value, "a list of messages") from None
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value):
+        raise WrongCell(column, value, "text or a list of messages")
+    return [_turn(turn, column) for turn in value]
+
+
+def _turn(turn: dict[str, Any], column: str) -> Message:
+    role = next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)
+    content = next((turn[key] for key in TEXT_KEYS if turn.get(key) is not None), "")
+    if not isinstance(role, str):
+        raise WrongCell(column, turn, "messages with a role (role or from) and a text (content or value)")
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        # The form of multimodal chat data; a text in parts is one text, a picture is no text.
+        if any(not isinstance(part.get("text"), str) for part in content):
+            raise UnusableRow("a message that is not text")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise WrongCell(column, content)
+    known = _ROLE.get(role.strip().lower())
+    if known is None:
+        raise UnusableRow(f"unknown role {shorten(role, 40)!r}")
+    return {"role": known, "content": content}
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def _checked(turn: Message, remarks: list[str]) -> Message:
+    if _SURROGATES.search(turn["content"]):
+        # JSON can spell half a character (\\ud83d); no tokenizer and no file takes it.
+        remarks.append(REPLACED_CHARACTERS)
+        joined = turn["content"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return {"role": turn["role"], "content": joined}
+    return turn

@@ -1,0 +1,242 @@
+"""The formats that instruction data comes in: recognised from columns and cells, or said by the person."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftlab.data.conversion import ROLE_KEYS, TEXT_KEYS, UnusableRow, to_messages
+from ftlab.errors import InputError, nearest, shorten
+
+__all__ = ["FORMATS", "Detected", "UnusableRow", "detect", "to_messages"]
+
+# format: the columns that people know it by
+FORMATS = {
+    "prompt_completion": "prompt + completion",
+    "question_answer": "question + answer",
+    "alpaca": "instruction (+ input) + output",
+    "messages": "messages (a list of role and content)",
+    "sharegpt": "conversations (a list of from and value)",
+    "preference": "prompt + chosen + rejected",
+}
+
+# In the order of preference; compared without case, spaces and underscores.
+_PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
+_ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
+_INPUTS = ("input", "context")
+_SYSTEMS = ("system", "systemprompt", "systemmessage")
+_CONVERSATIONS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns")
+
+_ROLE_ALIASES = {
+    **dict.fromkeys(("prompt", "instruction", "question", "query", "user"), "prompt"),
+    **dict.fromkeys(("completion", "output", "response", "answer", "assistant"), "completion"),
+    **dict.fromkeys(("messages", "conversations", "conversation"), "messages"),
+    **dict.fromkeys(("input", "context"), "input"),
+    **{name: name for name in ("system", "chosen", "rejected")},
+}
+
+
+@dataclass
+class Detected:
+    """How a data set is read: its format, the column of every role, why, and how sure that is (0 to 1).
+
+    Roles: prompt, input, completion, system; messages; chosen, rejected. `unused` are the other columns.
+    """
+
+    format: str
+    columns: dict[str, str]
+    why: str
+    confidence: float
+    unused: list[str] = field(default_factory=list)
+
+
+def detect(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    mapping: Mapping[str, str] | None = None,
+    name: str = "the data",
+) -> Detected:
+    """The format of data with these `columns`, looking at the cells of some `rows`; `mapping` (role: column) decides
+    where it is given, and what it leaves open is detected.
+
+    Raises InputError when no format fits, naming the columns found and those expected, or when `mapping` is wrong.
+    """
+    given = _checked_mapping(mapping or {}, columns)
+    if given and not given.keys() <= {"system", "input", "rejected"}:
+        found = _from_mapping(given, columns, rows)
+    else:
+        found = _from_names(columns, rows)
+        if found is None:
+            raise _no_usable_column(columns, rows, name)
+        if given:
+            found.columns |= given
+            found.why += f", with {_said(given)} as you said"
+    found.unused = [column for column in columns if column not in found.columns.values()]
+    if found.format == "preference":
+        found.why += "; the chosen answer is learnt"
+    return found
+
+
+def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
+    by_name = {_plain(column): column for column in reversed(columns)}
+    system = _first(_SYSTEMS, by_name)
+    extra = {"system": by_name[system]} if system else {}
+    conversation, kind = _conversation_column(columns, rows, by_name)
+    prompt = _first(_PROMPTS, by_name)
+    if "chosen" in by_name and "rejected" in by_name:
+        asked = by_name[prompt] if prompt else conversation
+        roles = ({"prompt": asked} if asked else {}) | {key: by_name[key] for key in ("chosen", "rejected")} | extra
+        known = "columns " + " and ".join(roles[key] for key in roles if key != "system")
+        if asked or _turn_keys(_first_value(rows, by_name["chosen"])):
+            return Detected("preference", roles, f"{known} are there", 1.0 if asked else 0.8)
+    if conversation:
+        keys = {"messages": "role and content", "sharegpt": "from and value"}[kind]
+        known_name = _plain(conversation) in _CONVERSATIONS
+        why = f"column {conversation} holds lists of messages with {keys}"
+        return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
+    answer = _first([name for name in _ANSWERS if name != prompt], by_name)
+    if prompt is None or answer is None:
+        return None
+    roles = {"prompt": by_name[prompt], "completion": by_name[answer]}
+    context = _first([name for name in _INPUTS if name != prompt], by_name)
+    if context:
+        roles["input"] = by_name[context]
+    return _named_pair(prompt, answer, roles | extra, by_name)
+
+
+def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[str, str]) -> Detected:
+    canonical = {("prompt", "completion"), ("question", "answer"), ("instruction", "output")}
+    kind = {"instruction": "alpaca", "question": "question_answer"}.get(prompt, "prompt_completion")
+    if kind == "question_answer" and answer != "answer":
+        kind = "prompt_completion"
+    rivals = [by_name[name] for name in _ANSWERS if name in by_name and name != answer and name != prompt]
+    why = f"columns {roles['prompt']} and {roles['completion']} are there"
+    if "input" in roles:
+        why += f", {roles['input']} is added to the {prompt}"
+    if rivals:
+        why += f"; {', '.join(rivals)} could be the answer too"
+    confidence = 1.0 if (prompt, answer) in canonical else 0.9
+    return Detected(kind, roles, why, confidence - (0.3 if rivals else 0.0))
+
+
+def _from_mapping(given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected:
+    roles = dict(given)
+    why = f"you said {_said(given)}"
+    if "messages" in roles:
+        keys = _turn_keys(_first_value(rows, roles["messages"]))
+        wrong = sorted(roles.keys() & {"prompt", "completion", "chosen", "input"})
+        if wrong:
+            raise InputError(
+                "A column of whole conversations leaves no room for other parts",
+                given=_said(given),
+                allowed="{messages: column} or {messages: column, system: column}",
+            )
+        return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
+    free = [column for column in columns if column not in roles.values()]
+    by_name = {_plain(column): column for column in reversed(free)}
+    if "chosen" in roles and "completion" not in roles:
+        prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
+        if "prompt" not in roles and prompt:
+            roles["prompt"] = by_name[prompt]
+        return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
+    for role, names in (("prompt", _PROMPTS), ("completion", _ANSWERS)):
+        if role in roles:
+            continue
+        name = _first(names, by_name)
+        if name is None:
+            raise InputError(
+                f"It is not said which column is the {role}",
+                given=_said(given),
+                allowed=f"columns of this data: {', '.join(free)}",
+                try_=f"add {role}: {free[0]}" if free else None,
+            )
+        roles[role] = by_name[name]
+        why += f"; {roles[role]} is the {role} by its name"
+    return Detected("prompt_completion", roles, why, 1.0 if {"prompt", "completion"} <= given.keys() else 0.8)
+
+
+def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for role, column in mapping.items():
+        known = _ROLE_ALIASES.get(_plain(role))
+        if known is None:
+            close = nearest(role, _ROLE_ALIASES)
+            raise InputError(
+                "The column mapping names a part that does not exist",
+                given=f"{role}: {column}",
+                allowed=", ".join(dict.fromkeys(_ROLE_ALIASES.values())),
+                try_=f"did you mean {close}?" if close else None,
+            )
+        if column not in columns:
+            close = nearest(column, columns) or next((c for c in columns if _plain(c) == _plain(column)), None)
+            raise InputError(
+                f"The data has no column {column!r}",
+                given=f"{role}: {column}",
+                allowed=", ".join(columns),
+                try_=f"did you mean {close}?" if close else None,
+            )
+        checked[known] = column
+    return checked
+
+
+def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
+    texts = [column for column in columns if isinstance(_first_value(rows, column), str)]
+    if len(texts) >= 2:
+        example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
+        hint = f"say which column is which in data.columns, for example {example}"
+    elif texts:
+        hint = f"one column of text ({texts[0]}) has no answers to learn; split it into a prompt and a completion"
+    else:
+        hint = "write each row as an object with a prompt and a completion"
+    return InputError(
+        f"No usable column was found in {name}",
+        given=f"columns {', '.join(columns)}" if columns else "no columns",
+        allowed="; ".join(FORMATS.values()),
+        try_=hint,
+    )
+
+
+def _conversation_column(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str]
+) -> tuple[str | None, str]:
+    named = [by_name[name] for name in _CONVERSATIONS if name in by_name]
+    answers = {by_name[name] for name in (*_ANSWERS, *_PROMPTS, "chosen", "rejected") if name in by_name}
+    for column in [*named, *(column for column in columns if column not in named and column not in answers)]:
+        keys = _turn_keys(_first_value(rows, column))
+        if keys:
+            return column, "sharegpt" if keys[0] == "from" else "messages"
+    return None, ""
+
+
+def _turn_keys(value: Any) -> tuple[str, str] | None:
+    """The names of role and text when `value` is a list of messages (also as JSON text), else None."""
+    if isinstance(value, str) and value.lstrip()[:2] == "[{":
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    turn = value[0] if isinstance(value, (list, tuple)) and value else None
+    if not isinstance(turn, dict):
+        return None
+    role = next((key for key in ROLE_KEYS if key in turn), None)
+    text = next((key for key in TEXT_KEYS if key in turn), None)
+    return (role, text) if role and text else None
+
+
+def _first_value(rows: Sequence[Mapping[str, Any]], column: str) -> Any:
+    return next((row[column] for row in rows if row.get(column) not in (None, "", [])), None)
+
+
+def _first(names: Sequence[str], by_name: Mapping[str, str]) -> str | None:
+    return next((name for name in names if name in by_name), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", str(name).lower())
+
+
+def _said(mapping: Mapping[str, str]) -> str:
+    return shorten(", ".join(f"{role}: {column}" for role, column in mapping.items()))

@@ -1,0 +1,176 @@
+"""JSON and JSON Lines in the forms that people have them, with the line number of what is broken."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import Any
+
+from ftlab.data.split_names import split_name
+from ftlab.data.tables import JsonLines
+from ftlab.errors import InputError, shorten
+
+
+def read_json(raw: bytes, name: str, *, lines_expected: bool, notes: list[str]) -> tuple[dict, list[str]]:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            raw = raw.decode("utf-16").encode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not valid UTF-16 text: {error.reason}", try_="save it as UTF-8") from None
+        notes.append(f"{name} is UTF-16 text.")
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    starts_list = raw.lstrip()[:1] == b"["
+    if lines_expected and not starts_list:
+        return _read_lines_or_whole(raw, name, notes)
+    if lines_expected:
+        notes.append(f"{name} holds a JSON array, not one object per line; it was read as such.")
+    elif _has_one_object_per_line(raw):
+        notes.append(f"{name} holds one object per line (JSON Lines); it was read as such.")
+        return _read_lines(raw, name)
+    return _rows_of_value(_parse_whole(raw, name), name, notes)
+
+
+def _read_lines_or_whole(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+    try:
+        return _read_lines(raw, name)
+    except InputError as broken:
+        # An object spread over several lines fails on its first line; then the file may be plain JSON.
+        if raw.lstrip().split(b"\n", 1)[0].strip() != b"{":
+            raise
+        try:
+            value = _parse_whole(raw, name)
+        except InputError:
+            raise broken from None
+    notes.append(f"{name} holds one JSON value, not one object per line; it was read as such.")
+    return _rows_of_value(value, name, notes)
+
+
+def _has_one_object_per_line(raw: bytes) -> bool:
+    """Whether a .json file is JSON Lines: its first two lines are objects of their own."""
+    lines = [line for line in raw[:2_000_000].split(b"\n", 20)[:20] if line.strip()][:2]
+    try:
+        return len(lines) == 2 and all(isinstance(json.loads(line), dict) for line in lines)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_lines(raw: bytes, name: str) -> tuple[dict, list[str]]:
+    starts, columns, position = array("q"), {}, 0
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if line.strip():
+            columns.update(dict.fromkeys(_parse_line(line, name, number)))
+            starts.append(position)
+        position += len(line) + 1
+    return {"train": JsonLines(raw, starts)}, list(columns)
+
+
+def _parse_line(line: bytes, name: str, number: int) -> dict[str, Any]:
+    where, rule = f"{name}, line {number}", "one JSON object per line, in UTF-8"
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        excerpt = line[max(0, error.start - 30) : error.start + 30].decode("utf-8", "replace")
+        raise InputError(f"{where}: not UTF-8 text", given=excerpt, allowed=rule, try_="save it as UTF-8") from None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}: not valid JSON ({error.msg} at column {error.colno})",
+            given=excerpt_at(text, error.pos),
+            allowed=rule,
+            try_="correct or remove this line",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: cannot be read ({shorten(error, 80)})", given=excerpt_at(text, 0)) from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{where}: holds {kind_of(value)}, not an object with columns", given=excerpt_at(text, 0), allowed=rule
+        )
+    return value
+
+
+def _parse_whole(raw: bytes, name: str) -> Any:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        excerpt = raw[max(0, error.start - 30) : error.start + 30].decode("utf-8", "replace")
+        raise InputError(f"{name}, line {line}: not UTF-8 text", given=excerpt, try_="save it as UTF-8") from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {error.lineno}: not valid JSON ({error.msg} at column {error.colno})",
+            given=excerpt_at(text, error.pos),
+            allowed="a list of objects",
+            try_="correct this place; a file that ends too early was perhaps not downloaded completely",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} cannot be read as JSON ({shorten(error, 80)})", given=excerpt_at(text, 0)) from None
+
+
+def excerpt_at(text: str, position: int, width: int = 40) -> str:
+    """The part of one line of `text` around `position`, at most 2 * `width` characters, marked where it was cut."""
+    start = max(text.rfind("\n", 0, position) + 1, position - width)
+    end = text.find("\n", position)
+    end = min(len(text) if end < 0 else end, position + width)
+    cut_before, cut_after = start > 0 and text[start - 1] != "\n", end < len(text) and text[end] != "\n"
+    return ("…" if cut_before else "") + text[start:end].strip() + ("…" if cut_after else "") or "the end of the file"
+
+
+def _rows_of_value(value: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+    """Rows from a parsed JSON value: a list of objects, an object of columns, of splits, or around one list."""
+    if isinstance(value, list):
+        return _checked_list(value, name)
+    if not isinstance(value, dict):
+        raise InputError(f"{name} holds {kind_of(value)}, not rows", given=value, allowed="a list of objects")
+    lists = {key: item for key, item in value.items() if isinstance(item, list) and item}
+    of_rows = {key: item for key, item in lists.items() if all(isinstance(row, dict) for row in item)}
+    splits = {split_name(key): item for key, item in of_rows.items() if split_name(key)}
+    if "train" in splits:
+        columns = {column: None for rows in splits.values() for row in rows for column in row}
+        return splits, list(columns)
+    # The form that pandas writes: {column: {index: cell}}.
+    if value and all(isinstance(item, dict) and item for item in value.values()):
+        indexes = [list(item) for item in value.values()]
+        if all(index == indexes[0] for index in indexes) and indexes[0][0].isdigit():
+            lists = {key: list(item.values()) for key, item in value.items()}
+            of_rows = {}
+    sizes = {len(item) for item in lists.values()}
+    if len(lists) > 1 and len(lists) == len(value) and len(sizes) == 1:
+        columns = list(lists)
+        return {
+            "train": [dict(zip(columns, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
+        }, columns
+    if len(of_rows) == 1:
+        key, rows = next(iter(of_rows.items()))
+        notes.append(f"The rows were taken from {key!r} in {name}.")
+        return _checked_list(rows, name)
+    if len(lists) > 1 and len(lists) == len(value):
+        lengths = ", ".join(f"{key}: {len(item)}" for key, item in list(lists.items())[:5])
+        raise InputError(f"The columns in {name} differ in length", given=lengths, allowed="columns of the same length")
+    raise InputError(
+        f"{name} holds one object, not rows",
+        given=f"an object with {', '.join(list(value)[:8]) or 'nothing in it'}",
+        allowed="a list of objects, an object of equally long columns, or an object that holds one list of objects",
+    )
+
+
+def _checked_list(value: list, name: str) -> tuple[dict, list[str]]:
+    wrong = [index for index, row in enumerate(value) if not isinstance(row, dict)]
+    if not value:
+        raise InputError(f"{name} holds no rows", given="an empty list", allowed="at least 10 rows")
+    if wrong:
+        raise InputError(
+            f"{name} is a list, but {len(wrong)} of its {len(value)} items are not rows",
+            given=f"item {wrong[0] + 1} is {kind_of(value[wrong[0]])}: {shorten(value[wrong[0]], 80)}",
+            allowed='objects such as {"prompt": "...", "completion": "..."}',
+        )
+    return {"train": value}, list({column: None for row in value for column in row})
+
+
+def kind_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

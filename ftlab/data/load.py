@@ -1,0 +1,194 @@
+"""Find a data source and load its rows: a sample, a local file or folder, or a data set of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ftlab.config import DataConfig
+from ftlab.data.readers import SUFFIXES, read_table
+from ftlab.data.split_names import SPLITS, split_name
+from ftlab.errors import InputError, nearest
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_ADDRESS = re.compile(r"(https?://(www\.)?huggingface\.co/datasets/|hf://datasets/)")
+# What ends like this is meant as a file, even when there is none.
+_FILE_SUFFIX = re.compile(
+    r"\.(jsonl|ndjson|json|csv|tsv|parquet|txt|md|xlsx?|ods|docx?|pdf|html|xml|ya?ml|pkl|pickle|pt|npy|npz|arrow|feather"
+    r"|db|sqlite|zip|gz|bz2|xz|zst|tar|7z)",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class SourceFile:
+    """One file or Hub data set that rows came from; `revision` is the commit of a Hub data set."""
+
+    name: str
+    kind: str
+    path: str | None
+    sha256: str | None
+    rows: int
+    revision: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        entry = {"name": self.name, "kind": self.kind, "path": self.path, "sha256": self.sha256, "rows": self.rows}
+        return entry | ({"revision": self.revision} if self.revision else {})
+
+
+@dataclass
+class Loaded:
+    """A data source in memory: rows by split, as dicts of column to cell."""
+
+    name: str
+    kind: Literal["sample", "file", "hub"]
+    splits: dict[str, Sequence[dict[str, Any]]]
+    columns: list[str]
+    files: list[SourceFile]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def main(self) -> str:
+        """The split that is trained on: train, or the only one there is."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
+    @property
+    def rows(self) -> int:
+        return sum(len(rows) for rows in self.splits.values())
+
+
+def load_rows(data: DataConfig) -> Loaded:
+    """The rows of `data.source`, not yet converted.
+
+    Raises InputError when there is no such source, it cannot be read, or the Hub cannot be reached.
+    """
+    source = data.source.strip()
+    kind, place = find_source(source)
+    if kind == "hub":
+        from ftlab.data.hub import load_hub
+
+        splits, revision, notes = load_hub(str(place), data.subset, data.split)
+        files = [SourceFile(str(place), "hub", None, None, sum(map(len, splits.values())), revision)]
+        loaded = Loaded(str(place), "hub", splits, list(next(iter(splits.values())).column_names), files, notes)
+    else:
+        loaded = _load_local(source if kind == "sample" else place.name, kind, place)
+        if data.split:
+            _keep_split(loaded, data.split)
+    return loaded
+
+
+def find_source(source: str) -> tuple[Literal["sample", "file", "hub"], Path | str]:
+    """What `source` means, without reading it: a sample (its folder), a file or folder (its path), or a Hub id.
+
+    Raises InputError suggesting the nearest name when it is none of them.
+    """
+    from ftlab import samples
+
+    known = [sample.name for sample in samples.list_samples()]
+    if source in known:
+        return "sample", samples.sample_path(source)
+    path = Path(source).expanduser()
+    try:
+        if path.exists():
+            return "file", path
+    except OSError as error:
+        raise InputError(f"The data cannot be found: {error.strerror}", given=source) from None
+    if _HUB_ADDRESS.match(source):
+        source = "/".join(_HUB_ADDRESS.sub("", source).split("?")[0].split("/")[:2])
+    elif "://" in source:
+        raise InputError(
+            "Web addresses are not loaded", given=source, allowed=_ALLOWED, try_="download the file and give its path"
+        )
+    close = nearest(source, known)
+    looks_like_a_path = (
+        _FILE_SUFFIX.fullmatch(path.suffix)
+        or source.startswith((".", "/", "~", "\\"))
+        or ("/" in source and path.parent.is_dir())
+        or not _HUB_ID.fullmatch(source)
+    )
+    if looks_like_a_path:
+        raise _missing_file(source, path, close)
+    if "/" not in source and close:
+        raise InputError(
+            "There is no sample data set of this name", given=source, allowed=", ".join(known), try_=f"{close!r}"
+        )
+    return "hub", source
+
+
+_ALLOWED = f"a sample, a file ({', '.join(SUFFIXES)}), a folder with train.jsonl, or a Hub id such as owner/name"
+
+
+def _missing_file(source: str, path: Path, close_sample: str | None) -> InputError:
+    folder = path.parent
+    if not folder.is_dir():
+        return InputError(f"There is no folder {folder}", given=source, allowed=_ALLOWED, try_="check the path")
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir() or entry.suffix.lower() in SUFFIXES]
+    close = nearest(path.name, names)
+    if close:
+        hint = f"did you mean {folder / close}?"
+    elif close_sample:
+        hint = f"did you mean the sample {close_sample}?"
+    else:
+        hint = f"the folder holds {', '.join(sorted(names)[:5])}" if names else "check the path"
+    return InputError(f"There is no file {path.name} in {folder.absolute()}", given=source, try_=hint)
+
+
+def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loaded:
+    if path.is_dir():
+        paths = _split_files(path)
+    elif path.is_file():
+        paths = {"train": path}
+    else:
+        raise InputError("This is neither a file nor a folder", given=path, allowed=_ALLOWED)
+    loaded = Loaded(name, kind, {}, [], [])
+    for split, file in paths.items():
+        table = read_table(file)
+        loaded.splits |= table.splits if len(paths) == 1 and path.is_file() else {split: table.splits["train"]}
+        loaded.columns += [column for column in table.columns if column not in loaded.columns]
+        loaded.files.append(SourceFile(name, kind, file.name, table.sha256, table.rows))
+        loaded.notes += table.notes
+    return loaded
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """The data files of a folder by the split their names say; a single file of any name is the training data."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    found: dict[str, Path] = {}
+    for file in files:
+        split = split_name(file.stem)
+        if split in found:
+            raise InputError(
+                f"The folder {folder.name} holds more than one file for {split}",
+                given=f"{found[split].name}, {file.name}",
+                allowed="one file for each of train, validation and test",
+                try_="put the rows into one file, or give the path of one of them",
+            )
+        if split:
+            found[split] = file
+    if not found and len(files) == 1:
+        return {"train": files[0]}
+    if not found:
+        raise InputError(
+            f"The folder {folder.name} holds no data files that ftlab knows",
+            given=", ".join(file.name for file in files[:8]) or "no file with a known ending",
+            allowed="train, validation and test, ending in " + ", ".join(SUFFIXES),
+            try_="give the path of one file",
+        )
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _keep_split(loaded: Loaded, wanted: str) -> None:
+    split = wanted if wanted in loaded.splits else split_name(wanted)
+    if split not in loaded.splits:
+        close = nearest(wanted, loaded.splits)
+        raise InputError(
+            f"{loaded.name} has no split of this name",
+            given=wanted,
+            allowed=", ".join(loaded.splits),
+            try_=close and f"{close!r}",
+        )
+    loaded.splits = {"train": loaded.splits[split]}
+    loaded.notes.append(f"Only the split {split} of {loaded.name} is used.")

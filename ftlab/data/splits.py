@@ -1,0 +1,221 @@
+"""One data configuration becomes frozen splits: loaded, detected, converted, split by prompt, written once per run."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.config import DataConfig
+from ftlab.data.conversion import MissingColumn, UnusableRow, WrongCell, convert
+from ftlab.data.formats import Detected, detect
+from ftlab.data.load import Loaded, load_rows
+from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
+from ftlab.data.problems import mixed_columns, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import RunDirectory, write_json
+
+FEWEST_ROWS = 10
+_LOOKED_AT = 100  # rows whose cells decide the format
+
+
+@dataclass
+class Prepared:
+    """Examples by split ({"row", "source", "messages"}) and the manifest that says where they are from."""
+
+    splits: dict[str, list[Example]]
+    manifest: dict[str, Any]
+
+
+def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
+    """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
+
+    Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
+    Raises InputError for data that cannot be read, has mixed columns, or leaves fewer than 10 rows to train on.
+    """
+    loaded = loaded or load_rows(data)
+    detected = detect_format(loaded, data)
+    notes = list(loaded.notes)
+    dropped: Counter[str] = Counter()
+    splits = _converted(loaded, detected, data, notes, dropped)
+    if len(splits) == 1 and loaded.main != "train":
+        notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
+    splits = hold_out(splits, data)
+    if len(splits["train"]) < FEWEST_ROWS:
+        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
+    if detected.format == "preference":
+        notes.append("The data holds preferences: the chosen answers are learnt, the rejected ones are not used.")
+    fingerprints = {
+        split: [prompt_fingerprint(example["messages"], data.system_prompt) for example in examples]
+        for split, examples in splits.items()
+    }
+    notes += describe_overlaps(fingerprints)
+    files = list(loaded.files)
+    replay = _mix_in_replay(data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files)
+    manifest = {
+        "sources": [file.as_dict() for file in files],
+        "format": detected.format,
+        "columns": detected.columns,
+        "why": detected.why,
+        "rows_in": loaded.rows,
+        "dropped": dict(dropped),
+        "splits": {split: len(examples) for split, examples in splits.items()},
+        "seed": data.seed,
+        "replay": replay,
+        "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
+        "notes": notes,
+    }
+    return Prepared(splits, manifest)
+
+
+def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
+    """How the rows of `loaded` are read, by `data.columns` where it says so."""
+    rows = loaded.splits[loaded.main]
+    # From the whole length: the first rows of a file are often of one kind.
+    step = max(1, len(rows) // _LOOKED_AT)
+    sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
+    return detect(loaded.columns, sample, data.columns, loaded.name)
+
+
+def freeze(prepared: Prepared, run: RunDirectory) -> None:
+    """Write the splits as Parquet and the manifest into `run`; a split without rows gets no file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    schema = pa.schema([("row", pa.int64()), ("source", pa.string()), ("messages", pa.list_(message))])
+    run.data.mkdir(parents=True, exist_ok=True)
+    for split, examples in prepared.splits.items():
+        if examples:
+            path = run.split_file(split)
+            temporary = path.with_suffix(".part")
+            pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
+            os.replace(temporary, path)
+    # Last: where there is a manifest, the splits are complete.
+    write_json(run.manifest_file, prepared.manifest)
+
+
+def read_split(run: RunDirectory, split: str) -> list[Example]:
+    """The frozen examples of train, validation or test; an empty list when the run has no such rows.
+
+    Raises FtlabError when the data of the run was never frozen or cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not run.manifest_file.exists():
+        raise FtlabError(f"The run {run.id} has no frozen data", try_="start the run again")
+    path = run.split_file(split)
+    if not path.exists():
+        return []
+    try:
+        return pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise FtlabError(f"The frozen data {path.name} of run {run.id} cannot be read", why=str(error)) from None
+
+
+def _converted(
+    loaded: Loaded, detected: Detected, data: DataConfig, notes: list[str], dropped: Counter[str]
+) -> dict[str, list[Example]]:
+    if len(loaded.splits) > 1 and "train" not in loaded.splits:
+        raise InputError(
+            f"{loaded.name} has no training split",
+            given=", ".join(loaded.splits),
+            allowed="a split called train",
+            try_="name the split to train on as data.split",
+        )
+    if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
+        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
+    remarks: Counter[str] = Counter()
+    splits: dict[str, list[Example]] = {}
+    for split, rows in loaded.splits.items():
+        target = "train" if split == loaded.main else split
+        chosen = _chosen_rows(len(rows), data.max_rows, data.seed)
+        if len(chosen) < len(rows):
+            notes.append(f"{len(chosen)} of {len(rows)} rows were taken at random from the split {split}.")
+        splits[target] = _examples(loaded.name, split, rows, chosen, detected, data.system_prompt, dropped, remarks)
+    usable = sum(map(len, splits.values()))
+    if sum(dropped.values()) > usable:
+        raise too_many_dropped(loaded.name, dropped, usable)
+    notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
+    return splits
+
+
+def _examples(
+    name: str,
+    split: str,
+    rows: Sequence[Mapping[str, Any]],
+    chosen: Sequence[int],
+    detected: Detected,
+    system_prompt: str | None,
+    dropped: Counter[str],
+    remarks: Counter[str],
+) -> list[Example]:
+    examples: list[Example] = []
+    missing: list[tuple[int, str, Mapping[str, Any]]] = []
+    wrong: list[tuple[int, WrongCell]] = []
+    for index, row in _picked(rows, chosen):
+        try:
+            messages, changed = convert(row, detected, system_prompt)
+        except MissingColumn as problem:
+            missing.append((index, problem.column, row))
+        except WrongCell as problem:
+            wrong.append((index, problem))
+        except UnusableRow as problem:
+            dropped[problem.reason] += 1
+        else:
+            examples.append({"row": index, "source": split, "messages": messages})
+            remarks.update(changed)
+    if missing:
+        raise mixed_columns(name, missing, len(chosen), detected)
+    if wrong:
+        raise wrong_cells(name, wrong, len(chosen))
+    return examples
+
+
+def _picked(rows: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if len(chosen) == len(rows):
+        yield from enumerate(rows)  # reads Arrow and Hub data in batches
+    else:
+        yield from ((index, rows[index]) for index in chosen)
+
+
+def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
+    if max_rows is None or max_rows >= count:
+        return range(count)
+    return sorted(random.Random(seed).sample(range(count), max_rows))
+
+
+def _mix_in_replay(
+    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any]
+) -> dict[str, Any] | None:
+    """Add replay rows to `train` in place; returns what the manifest says about it."""
+    if not data.replay:
+        return None
+    settings = DataConfig(source=data.replay, system_prompt=data.system_prompt, seed=data.seed)
+    loaded = load_rows(settings)
+    detected = detect_format(loaded, settings)
+    dropped: Counter[str] = Counter()
+    rows = loaded.splits[loaded.main]
+    every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, data.system_prompt, dropped, Counter())
+    free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in held_out]
+    if not free:
+        raise InputError("The replay data has no usable row", given=data.replay, try_="choose general_replay or none")
+    wanted = max(1, round(data.replay_fraction * len(train)))
+    generator = random.Random(data.seed)
+    used = generator.sample(free, min(wanted, len(free)))
+    train += used
+    generator.shuffle(train)
+    files += loaded.files
+    return {
+        "source": loaded.name,
+        "fraction": data.replay_fraction,
+        "wanted": wanted,
+        "rows": len(used),
+        "available": len(free),
+        "held_out_prompts_skipped": len(every) - len(free),
+        "dropped": dict(dropped),
+    }
