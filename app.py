@@ -1,0 +1,36 @@
+"""Open the app: `python app.py`. On a laptop at 127.0.0.1, on Colab with a public link, in a Space on its address."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ftlab.errors import FtlabError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    in_space = bool(os.environ.get("SPACE_ID"))
+    parser = argparse.ArgumentParser(prog="app.py", description="ftlab in the browser.")
+    parser.add_argument("--workspace", type=Path, help="folder for runs (default: $FTLAB_HOME, else ./workspace)")
+    parser.add_argument(
+        "--host",
+        default="0.0.0.0" if in_space else "127.0.0.1",
+        help="address to listen on; 0.0.0.0 lets the whole network in (default: %(default)s)",
+    )
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    given = parser.parse_args(arguments)
+    try:
+        from ftlab.ui.app import launch
+
+        launch(given.workspace, host=given.host, port=given.port, share=given.share)
+    except FtlabError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

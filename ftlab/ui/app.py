@@ -1,0 +1,233 @@
+"""The app: tabs in the order of the pipeline, the job strip above them, one timer that reads files.
+
+elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_evaluate`, `tab_chat`, `tab_runs` (their buttons end in `-button`),
+`theme_switch`. Each tab module lists its own at the top.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio is imported: offline means offline.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import hashlib
+import threading
+from typing import Any
+
+import gradio as gr
+
+from ftlab.errors import InputError
+from ftlab.ui import chat, data, disk, evaluate, job_strip, runs, train
+from ftlab.ui.background import import_later
+from ftlab.ui.events import on
+from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, theme
+from ftlab.workspace import Workspace
+
+TABS = {"data": "Data", "train": "Train", "evaluate": "Evaluate", "chat": "Chat", "runs": "Runs"}
+POLL_SECONDS = 1.0
+MOST_UPLOADED = "2gb"
+
+
+def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr.Blocks:
+    """The app over `workspace`. `served` is set once the first page has been filled."""
+    with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        with gr.Row(elem_classes="ft-top"):
+            gr.HTML(
+                "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
+            )
+            switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
+        version = gr.State("")  # changes when a run appears, goes, ends or gets its scores
+        memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
+        strip = job_strip.build()
+        with gr.Tabs(elem_id="tabs") as tabs:
+            built = {}
+            makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
+            makers |= {"chat": chat.build, "runs": runs.build}
+            for name, title in TABS.items():
+                with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
+                    built[name] = makers[name]()
+        switch.click(None, js=SWITCH_THEME, api_visibility="private")
+        tabs.select(None, js=KEEP_TAB, api_visibility="private")
+        job_strip.wire(strip, workspace)
+        data.wire(built["data"], workspace, built["train"].form.components["model.base"])
+        train.wire(built["train"], built["data"], strip, workspace, version)
+        evaluate.wire(built["evaluate"], strip, workspace, version)
+        chat.wire(built["chat"], workspace)
+        runs.wire(built["runs"], workspace, version)
+        _wire_between_tabs(built, tabs, workspace)
+        _wire_to_disk(app, built, tabs, strip, version, memory, workspace, served)
+    return app
+
+
+def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspace) -> None:
+    """Buttons that lead on to another tab, with what they are about."""
+    data_, train_, runs_ = built["data"], built["train"], built["runs"]
+
+    def go(tab: str) -> Any:
+        return lambda: {tabs: gr.Tabs(selected=tab)}
+
+    def carry(tab: str) -> Any:
+        return lambda run_id: {tabs: gr.Tabs(selected=tab), built[tab].run: run_id}
+
+    def again(run_id: str | None) -> dict[Any, Any]:
+        if not run_id:
+            raise InputError("No run is chosen", try_="press a run's name in the table")
+        config = disk.config(workspace.run(run_id))
+        if config is None:
+            raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
+        return {tabs: gr.Tabs(selected="train"), **train_.form.fill(config), **data_.form.fill(config)}
+
+    for trigger, tab in ((data_.use, "train"), (train_.change_data, "data")):
+        on(trigger.click, go(tab), [], [tabs], queue=False)
+    for trigger, tab in ((train_.to_evaluate, "evaluate"), (train_.to_chat, "chat")):
+        on(trigger.click, carry(tab), [train_.shown], [tabs, built[tab].run], queue=False)
+    filled = [tabs, *train_.form.inputs, *data_.form.inputs]
+    on(runs_.again.click, again, [runs_.run], filled, box=runs_.message, queue=False)
+
+
+def _wire_to_disk(
+    app: gr.Blocks,
+    built: dict[str, Any],
+    tabs: gr.Tabs,
+    strip: job_strip.Strip,
+    version: gr.State,
+    memory: gr.State,
+    workspace: Workspace,
+    served: threading.Event | None,
+) -> None:
+    """The three ways in which the page follows the files: on opening, each second, and when a run changed."""
+    the = built["train"]
+    live = [the.live, the.to_evaluate, the.to_chat, the.stop, the.shown]
+    pickers = {name: built[name].run for name in ("evaluate", "chat", "runs")}
+
+    def opened(request: gr.Request) -> dict[Any, Any]:
+        if served is not None:
+            served.set()
+        tab = request.query_params.get("tab")
+        return {tabs: gr.Tabs(selected=tab if tab in TABS else "data"), version: disk.fingerprint(workspace)}
+
+    def tick(known: dict[str, str]) -> dict[Any, Any]:
+        job = disk.current_job(workspace)
+        shown = train.show(the, job, workspace)
+        groups = {
+            "strip": {strip.box: job_strip.show_now(job), strip.stop: job_strip.stop_button(job)},
+            "live": {component: value for component, value in shown.items() if component is not the.shown},
+            "ids": {strip.job: job.key if job else None, the.shown: shown[the.shown]},
+            "version": {version: disk.fingerprint(workspace)},
+        }
+        digests = {name: _digest(list(group.values())) for name, group in groups.items()}
+        fresh = {
+            component: value
+            for name, group in groups.items()
+            if known.get(name) != digests[name]
+            for component, value in group.items()
+        }
+        return {**fresh, memory: digests} if fresh else {}
+
+    def refresh(run: str | None, turns: list[Any], talked: str | None, opened: str | None, other: str | None) -> Any:
+        """New choices for every list of runs. What a person looks at stays, the newest result is offered otherwise."""
+        done = [run.id for run in disk.runs_with_result(workspace)]
+        known = [run.id for run in workspace.runs()]
+        newest = done[0] if done else None
+        evaluated = newest if run not in known or known.index(run) > known.index(newest or run) else run
+        talks = talked if talked in done and turns else newest
+        opened = opened if opened in known else next(iter(known), None)
+        other = other if other in known else ""
+        return {
+            pickers["evaluate"]: gr.Dropdown(choices=done, value=evaluated),
+            pickers["chat"]: gr.Dropdown(choices=done, value=talks),
+            pickers["runs"]: gr.Dropdown(choices=known, value=opened),
+            built["runs"].other: gr.Dropdown(choices=[("nothing", ""), *known], value=other),
+            **evaluate.show(built["evaluate"], evaluated, workspace),
+            **({} if turns and talks == talked else chat.about(built["chat"], talks, workspace)),
+            **runs.show(built["runs"], opened, other, workspace),
+        }
+
+    on(app.load, opened, [], [tabs, version], queue=False)
+    timer = gr.Timer(POLL_SECONDS)
+    on(
+        timer.tick,
+        tick,
+        [memory],
+        [memory, version, strip.box, strip.stop, strip.job, *live],
+        queue=False,
+        trigger_mode="once",
+    )
+    talk, seen, listed = built["chat"], built["evaluate"], built["runs"]
+    on(
+        version.change,
+        refresh,
+        [seen.run, talk.turns, talk.run, listed.run, listed.other],
+        [
+            *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
+            *(talk.run, talk.banner, talk.log),
+            *(listed.run, listed.other, listed.table, listed.detail),
+        ],
+        queue=False,
+    )
+
+
+def launch(
+    workspace: str | os.PathLike[str] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    open_browser: bool = False,
+    block: bool | None = None,
+) -> gr.Blocks:
+    """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
+
+    `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken or the workspace cannot
+    be written to.
+    """
+    place = Workspace.open(workspace)
+    served = threading.Event()
+    app = build_app(place, served)
+    try:
+        _, url, shared = app.launch(
+            server_name=host,
+            server_port=port,
+            # None lets Gradio share by itself on Colab, where nothing else can be reached.
+            share=True if share else None,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=False,
+            theme=theme(),
+            css_paths=[STYLE_FILE],
+            head=HEAD,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            max_file_size=MOST_UPLOADED,
+        )
+    except OSError as error:
+        raise InputError(
+            f"The app cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
+            try_="another --port, or none for the first free one",
+        ) from error
+    import_later(served)
+    print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
+    print(f"workspace: {place.root}", flush=True)
+    if block or (block is None and not _in_notebook()):
+        print("Stop with ctrl-C; runs that are at work go on.", flush=True)
+        app.block_thread()
+    return app
+
+
+def _in_notebook() -> bool:
+    """Inside Jupyter or Colab, where a blocked cell would block everything after it."""
+    import sys
+
+    shell = sys.modules.get("IPython")
+    shell = shell.get_ipython() if shell is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()

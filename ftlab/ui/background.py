@@ -1,0 +1,32 @@
+"""The heavy libraries, loaded in the background once the first page is there, so that the first chat is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import threading
+import time
+
+# In the order in which a person meets them: data and tokens first, models after.
+_LIBRARIES = ("datasets", "transformers", "torch", "peft", "transformers.models.llama.modeling_llama")
+_PAUSE_SECONDS = 2.0
+
+
+def import_later(served: threading.Event) -> threading.Thread:
+    """Import the heavy libraries in a thread of low priority, after `served`."""
+    thread = threading.Thread(target=_import, args=(served,), daemon=True, name="imports")
+    thread.start()
+    return thread
+
+
+def _import(served: threading.Event) -> None:
+    served.wait()
+    time.sleep(_PAUSE_SECONDS)
+    with contextlib.suppress(AttributeError, OSError):
+        # On Linux a thread has a priority of its own.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    for name in _LIBRARIES:
+        # Whoever needs a library that is missing says so in words at that moment.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)

@@ -1,0 +1,235 @@
+"""Chat: one message, two answers side by side: the base's and the adapted model's.
+
+elem_ids: `chat_run` (dropdown), `chat_system`, `chat_temperature`, `chat_length`, `chat_settings` (folded settings),
+`chat_log` (the conversation), `chat_text` (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.errors import InputError
+from ftlab.ui import disk, run_view
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import empty, join
+from ftlab.workspace import Workspace
+
+SIDES = {"base": "Base", "adapted": "Adapted"}
+# One thread answers faster than two beside a trainer on the same cores (facts.md).
+_THREADS_BESIDE_A_JOB = 1
+# Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
+_stops: dict[str, threading.Event] = {}
+
+Turn = dict[str, Any]  # {"user": str, "base": str, "adapted": str, "note": str}
+
+
+@dataclass(frozen=True)
+class ChatTab:
+    run: gr.Dropdown
+    banner: gr.HTML
+    system: gr.Textbox
+    temperature: gr.Slider
+    length: gr.Number
+    log: gr.HTML
+    text: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    clear: gr.Button
+    message: gr.HTML
+    turns: gr.State
+
+
+def build() -> ChatTab:
+    banner = gr.HTML(elem_id="chat_banner")
+    run = gr.Dropdown(
+        [],
+        value=None,
+        label="Run",
+        info="Its base and its adapted model both answer. They share one copy of the weights.",
+        allow_custom_value=True,
+        elem_id="chat_run",
+    )
+    log = gr.HTML(elem_id="chat_log", autoscroll=False)
+    message = message_box("chat_message")
+    with gr.Row(elem_classes="ft-controls"):
+        text = gr.Textbox(
+            label="Message",
+            placeholder="Write to both models. Enter sends, Shift+Enter makes a new line.",
+            lines=1,
+            max_lines=8,
+            elem_id="chat_text",
+            scale=4,
+            min_width=260,
+        )
+        with gr.Column(scale=1, min_width=150):
+            send = gr.Button("Send", variant="primary", elem_id="chat_send")
+            stop = gr.Button("Stop answering", variant="stop", elem_id="chat_stop", visible=False)
+            clear = gr.Button("Clear", elem_id="chat_clear", size="sm")
+    with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
+        system = gr.Textbox(
+            label="System prompt",
+            info="Said to both before the conversation. Empty: the one the run was trained with, if any.",
+            elem_id="chat_system",
+            min_width=260,
+        )
+        temperature = gr.Slider(
+            0,
+            2,
+            0,
+            step=0.1,
+            label="Temperature",
+            info="0 always takes the likeliest word, as the evaluation does. Higher varies more.",
+            elem_id="chat_temperature",
+            min_width=220,
+        )
+        length = gr.Number(
+            128,
+            label="Longest answer (tokens)",
+            info="Answers are cut after so many tokens; a token is about three quarters of a word.",
+            precision=0,
+            elem_id="chat_length",
+            min_width=180,
+        )
+    return ChatTab(run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]))
+
+
+def wire(tab: ChatTab, workspace: Workspace) -> None:
+    def say(
+        run_id: str | None,
+        text: str,
+        turns: list[Turn],
+        system: str,
+        temperature: float,
+        length: float | None,
+        request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:
+        if not run_id:
+            raise InputError("There is no trained run to talk to", try_="train one on the Train tab first")
+        if not (text or "").strip():
+            raise InputError("There is no message to answer", try_="type one first")
+        run = workspace.run(run_id)
+        ended = _stops[request.session_hash or ""] = threading.Event()
+        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …"}
+        busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
+        idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
+        yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", **busy}
+        try:
+            from ftlab.chat.duet import load_duet
+
+            answers = load_duet(run).stream(
+                turn["user"],
+                history(turns),
+                system=system.strip() or None,
+                temperature=temperature,
+                max_new_tokens=int(length or 128),
+                threads=_THREADS_BESIDE_A_JOB if disk.current_job(workspace) else None,
+            )
+            with contextlib.closing(answers):
+                for answer in answers:
+                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": _note(answer)}
+                    if ended.is_set() and not answer.done:
+                        turn["note"] = "Stopped by you."
+                        break
+                    yield {tab.log: conversation([*turns, turn], busy=not answer.done)}
+        except Exception:
+            # The message comes back into the box, so that nothing typed is lost with an error.
+            yield {tab.log: conversation(turns), tab.text: text, **idle}
+            raise
+        finally:
+            _stops.pop(request.session_hash or "", None)
+        turns = [*turns, turn]
+        yield {tab.log: conversation(turns), tab.turns: turns, **idle}
+
+    def stop(request: gr.Request) -> None:
+        asked = _stops.get(request.session_hash or "")
+        if asked is not None:
+            asked.set()
+
+    def clear() -> dict[Any, Any]:
+        return {tab.turns: [], tab.log: conversation([]), tab.text: ""}
+
+    def choose(run_id: str | None) -> dict[Any, Any]:
+        return {**clear(), **about(tab, run_id, workspace)}
+
+    asks = [tab.run, tab.text, tab.turns, tab.system, tab.temperature, tab.length]
+    for trigger in (tab.send.click, tab.text.submit):
+        on(
+            trigger,
+            say,
+            asks,
+            [tab.log, tab.text, tab.turns, tab.send, tab.stop],
+            box=tab.message,
+            # One answer at a time on the device, whoever asks.
+            concurrency_id="device",
+            concurrency_limit=1,
+        )
+    on(tab.stop.click, stop, [], [], queue=False)
+    on(tab.clear.click, clear, [], [tab.turns, tab.log, tab.text], box=tab.message, queue=False)
+    on(tab.run.change, choose, [tab.run], [tab.turns, tab.log, tab.text, tab.banner], box=tab.message, queue=False)
+
+
+def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """The banner of the chosen run's base, and what to do when there is no run."""
+    if not run_id:
+        hint = "Train a run on the Train tab, then talk to it here beside its base."
+        return {tab.banner: "", tab.log: empty("There is nobody to talk to yet.", hint)}
+    config = disk.config(workspace.run(run_id))
+    return {tab.banner: run_view.toy_banner(config.model.base if config else None)}
+
+
+def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
+    """Each side's own conversation: what it was asked and what it answered itself."""
+    return {
+        side: [
+            message
+            for turn in turns
+            for message in ({"role": "user", "content": turn["user"]}, {"role": "assistant", "content": turn[side]})
+        ]
+        for side in SIDES
+    }
+
+
+def conversation(turns: list[Turn], *, busy: bool = False) -> Markup:
+    """The conversation; answers are text, never markup."""
+    if not turns:
+        return empty("Both models are listening.", "Write a message below: the answers appear side by side.")
+    return Markup('<div class="ft-chat" role="log" aria-label="Conversation" aria-busy="{}">{}</div>').format(
+        "true" if busy else "false",
+        join(_turn(turn, busy=busy and turn is turns[-1]) for turn in turns),
+    )
+
+
+def _turn(turn: Turn, *, busy: bool) -> Markup:
+    same = not busy and turn["base"] == turn["adapted"]
+    panes = join(
+        Markup(
+            '<div class="ft-pane ft-pane-{0}" data-side="{0}"><div class="ft-pane-name">{1}</div>'
+            '<div class="ft-text">{2}{3}</div></div>'
+        ).format(
+            side,
+            name,
+            turn[side] or ("" if busy else "(nothing)"),
+            Markup('<span class="ft-caret" aria-hidden="true"></span>') if busy else "",
+        )
+        for side, name in SIDES.items()
+    )
+    note = turn["note"] or ("Both gave the same answer." if same else "")
+    return Markup(
+        '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
+        '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p></article>'
+    ).format(turn["user"], panes, note)
+
+
+def _note(answer: Any) -> str:
+    notes = list(answer.notes)
+    if answer.cut:
+        names = " and ".join(SIDES[side].lower() for side in answer.cut)
+        notes.append(f"Cut at the longest answer allowed ({names}); raise it in the settings below.")
+    return " ".join(notes)

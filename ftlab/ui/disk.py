@@ -1,0 +1,143 @@
+"""What the tabs show, read from the run directories. Polled every second, so each file is read only when it changed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ftlab.config import RunConfig, load_config
+from ftlab.errors import FtlabError
+from ftlab.training import supervisor
+from ftlab.training.status import RunStatus
+from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
+
+# (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
+_read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is at work now, or waits its turn."""
+
+    run: RunDirectory
+    kind: Literal["training", "evaluation"]
+    status: RunStatus
+    waiting: int  # how many more are queued behind it
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.run.id}"
+
+
+def status(run: RunDirectory) -> RunStatus:
+    """The run's status. One that has ended is not compared with the process table again."""
+    return _ended(run.status_file) or supervisor.status(run)
+
+
+def evaluation_status(run: RunDirectory) -> RunStatus | None:
+    """The status of the evaluation that was started by hand, None when there was none."""
+    return _ended(run.evaluation_status_file) or supervisor.evaluation_status(run)
+
+
+def config(run: RunDirectory) -> RunConfig | None:
+    """The run's configuration, None when this version of ftlab cannot read it."""
+
+    def load(path: Path) -> RunConfig | None:
+        try:
+            return load_config(path)
+        except FtlabError:
+            return None
+
+    return _cached(run.config_file, load)
+
+
+def comparison(run: RunDirectory) -> dict[str, Any] | None:
+    return _cached(run.comparison_file, read_json)
+
+
+def metrics(run: RunDirectory) -> list[dict[str, Any]]:
+    return _cached(run.metrics_file, read_jsonl) or []
+
+
+def predictions(run: RunDirectory) -> list[dict[str, Any]]:
+    return _cached(run.predictions_file, read_jsonl) or []
+
+
+def current_job(workspace: Workspace) -> Job | None:
+    """The job that holds the device, else the one whose turn is next, else None."""
+    active: list[tuple[bool, str, Job]] = []
+    for run in workspace.runs():
+        for kind, current in (("training", status(run)), ("evaluation", evaluation_status(run))):
+            if current is not None and current.is_active:
+                active.append((current.state == "queued", run.id, Job(run, kind, current, 0)))
+    if not active:
+        return None
+    job = min(active, key=lambda item: item[:2])[2]
+    return Job(job.run, job.kind, job.status, len(active) - 1)
+
+
+def stop(job_key: str, workspace: Workspace) -> str:
+    """Ask the job `job_key` to stop, or kill it when it was asked before. Returns what happened, in words."""
+    kind, _, run_id = job_key.partition(":")
+    run = workspace.run(run_id)
+    return supervisor.stop_evaluation(run) if kind == "evaluation" else supervisor.stop(run)
+
+
+def fingerprint(workspace: Workspace) -> str:
+    """A text that changes whenever a run appears, goes, changes its state or gets its scores."""
+    parts = []
+    for run in workspace.runs():
+        evaluation = evaluation_status(run)
+        parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {_stamp(run.comparison_file)}")
+    return "\n".join(parts)
+
+
+def runs_with_result(workspace: Workspace) -> list[RunDirectory]:
+    """The runs one can chat with and evaluate, the newest first."""
+    return [run for run in workspace.runs() if run.has_result and not status(run).is_active]
+
+
+def result_ready(run: RunDirectory) -> bool:
+    return run.has_result and not status(run).is_active
+
+
+def _ended(path: Path) -> RunStatus | None:
+    values = _cached(path, _read_ended)
+    return values if values is not None and not values.is_active else None
+
+
+def _read_ended(path: Path) -> RunStatus | None:
+    from ftlab.training.status import read_status
+
+    try:
+        return read_status(path)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _cached(path: Path, reader: Callable[[Path], Any]) -> Any:
+    key, stamp = (path, getattr(reader, "__qualname__", repr(reader))), _stamp(path)
+    known = _read.get(key)
+    if known is None or known[0] != stamp:
+        known = (stamp, reader(path) if stamp is not None else None)
+        _read[key] = known
+    return known[1]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.cache
+def sample_titles() -> dict[str, str]:
+    """Names and titles of the samples that can be trained on as they are."""
+    from ftlab.samples import list_samples
+
+    return {sample.name: sample.title for sample in list_samples() if sample.splits}

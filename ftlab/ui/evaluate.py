@@ -1,0 +1,312 @@
+"""Evaluate: a run against its base on rows it has never seen: verdict, numbers, picture, every answer.
+
+elem_ids: `evaluate_run` (dropdown), `evaluate_rows` (number), `evaluate_start`, `evaluate_message`, `evaluate_result`
+(verdict, table, picture), `evaluate_report` (prepares the report), `evaluate_report_file` (downloads it),
+`evaluate_search`, `evaluate_filter`, `evaluate_previous`, `evaluate_next`, `evaluate_page`, `evaluate_answers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.errors import InputError
+from ftlab.ui import disk, job_strip, run_view
+from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.html import badge, count, details, duration, empty, facts, heading, join, notice, short, table, when
+from ftlab.workspace import RunDirectory, Workspace
+
+PAGE_ROWS = 10
+FILTERS = ["All", "Improved", "Got worse", "Both wrong"]
+
+
+@dataclass(frozen=True)
+class EvaluateTab:
+    run: gr.Dropdown
+    rows: gr.Number
+    start: gr.Button
+    message: gr.HTML
+    result: gr.HTML
+    report: gr.Button
+    report_file: gr.DownloadButton
+    answers_box: gr.Column
+    search: gr.Textbox
+    filter: gr.Radio
+    previous: gr.Button
+    next: gr.Button
+    page: gr.Number
+    answers: gr.HTML
+
+
+def build() -> EvaluateTab:
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        run = gr.Dropdown(
+            [],
+            value=None,
+            label="Run",
+            info="A run that has been trained to an end, or was stopped and saved.",
+            allow_custom_value=True,
+            elem_id="evaluate_run",
+            scale=3,
+            min_width=280,
+        )
+        rows = gr.Number(
+            None,
+            label="Test rows at most",
+            info="Empty: as the run's settings say. More rows give narrower intervals.",
+            placeholder="as in its settings",
+            precision=0,
+            elem_id="evaluate_rows",
+            scale=1,
+            min_width=180,
+        )
+        with gr.Column(scale=1, min_width=160):
+            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
+            report = gr.Button("Download the report", elem_id="evaluate_report", visible=False)
+            report_file = gr.DownloadButton("Save report.html", elem_id="evaluate_report_file", visible="hidden")
+    message = message_box("evaluate_message")
+    result = gr.HTML(elem_id="evaluate_result")
+    with gr.Column(visible=False, elem_id="evaluate_answers_box") as answers_box:
+        gr.HTML(heading("Every answer", "What each model wrote for each held-out row, beside the reference."))
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            search = gr.Textbox(
+                label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220
+            )
+            filter_ = gr.Radio(FILTERS, value="All", label="Show", elem_id="evaluate_filter", min_width=260)
+        answers = gr.HTML(elem_id="evaluate_answers")
+        with gr.Row(elem_classes="ft-pager"):
+            previous = gr.Button("Previous", elem_id="evaluate_previous", size="sm", scale=0, min_width=100)
+            page = gr.Number(1, label="Page", precision=0, elem_id="evaluate_page", scale=0, min_width=110)
+            next_ = gr.Button("Next", elem_id="evaluate_next", size="sm", scale=0, min_width=100)
+    return EvaluateTab(
+        run,
+        rows,
+        start,
+        message,
+        result,
+        report,
+        report_file,
+        answers_box,
+        search,
+        filter_,
+        previous,
+        next_,
+        page,
+        answers,
+    )
+
+
+def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace, version: gr.State) -> None:
+    def start(run_id: str | None, rows: float | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        run = workspace.run(_chosen(run_id))
+        if rows is not None and rows < 1:
+            raise InputError("Test rows at most is out of range", given=f"{rows:g}", allowed="1 or more, or empty")
+        supervisor.submit_evaluation(run, workspace, max_rows=int(rows) if rows else None)
+        job = disk.current_job(workspace)
+        return {
+            tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
+            version: disk.fingerprint(workspace),
+            strip.box: job_strip.show_now(job),
+            strip.stop: job_strip.stop_button(job),
+            strip.job: job.key if job else None,
+        }
+
+    def choose(run_id: str | None) -> dict[Any, Any]:
+        return show(tab, run_id, workspace)
+
+    def find(run_id: str | None, search: str, kind: str) -> dict[Any, Any]:
+        return _answers(tab, run_id, workspace, search, kind, 1)
+
+    def turn(run_id: str | None, search: str, kind: str, page: float | None, by: int = 0) -> dict[Any, Any]:
+        return _answers(tab, run_id, workspace, search, kind, int(page or 1) + by)
+
+    def backwards(*values: Any) -> dict[Any, Any]:
+        return turn(*values, by=-1)
+
+    def forwards(*values: Any) -> dict[Any, Any]:
+        return turn(*values, by=+1)
+
+    def report(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.sharing.report import write_report
+
+        run = workspace.run(_chosen(run_id))
+        return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
+
+    on(
+        tab.start.click,
+        start,
+        [tab.run, tab.rows],
+        [strip.box, strip.stop, strip.job, version],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.message,
+    )
+    shown = [tab.result, tab.report, tab.answers_box, tab.answers, tab.page]
+    on(tab.run.change, choose, [tab.run], shown, box=tab.message, queue=False)
+    wanted = [tab.run, tab.search, tab.filter]
+    for trigger in (tab.search.input, tab.filter.change):
+        on(trigger, find, wanted, [tab.answers, tab.page], box=tab.message, queue=False, trigger_mode="always_last")
+    paging = [*wanted, tab.page]
+    on(tab.previous.click, backwards, paging, [tab.answers, tab.page], box=tab.message, queue=False)
+    on(tab.next.click, forwards, paging, [tab.answers, tab.page], box=tab.message, queue=False)
+    on(tab.page.submit, turn, paging, [tab.answers, tab.page], box=tab.message, queue=False)
+    pressed = on(tab.report.click, report, [tab.run], [tab.report_file], box=tab.message, progress="minimal")
+    pressed.then(None, js=press("#evaluate_report_file", "#evaluate_message"))
+
+
+def show(tab: EvaluateTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the result of `run_id`, or say what to do first."""
+    hidden = {tab.report: gr.update(visible=False), tab.answers_box: gr.update(visible=False)}
+    if not run_id:
+        hint = "Train a run on the Train tab; with the defaults it is evaluated by itself."
+        return {tab.result: empty("There is no trained run yet.", hint), **hidden}
+    run = workspace.run(run_id)
+    comparison = disk.comparison(run)
+    if comparison is None:
+        return {tab.result: _not_yet(run), **hidden}
+    return {
+        tab.result: result(run, comparison),
+        tab.report: gr.update(visible=True),
+        tab.answers_box: gr.update(visible=True),
+        **_answers(tab, run_id, workspace, "", "All", 1),
+    }
+
+
+def _not_yet(run: RunDirectory) -> Markup:
+    status = disk.evaluation_status(run)
+    if status is not None and status.is_active:
+        return notice(f"The evaluation is at work: {status.phase}.")
+    if status is not None and status.error:
+        return run_view.failure(status.error)
+    return empty("This run has not been compared with its base yet.", "Press Evaluate: it takes a minute or less.")
+
+
+def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
+    """Verdict, table, picture and settings of one comparison."""
+    from ftlab.sharing.report import comparison_chart_svg, comparison_table
+
+    better = comparison["verdict"]["better"]
+    kind = "good" if better else "bad" if better is False else "warn"
+    rows = [
+        [
+            Markup('<strong>{}</strong><br><span class="ft-help">{}</span>').format(row["measure"], row["help"]),
+            row["base"],
+            row["adapted"],
+            row["change"],
+        ]
+        for row in comparison_table(comparison)
+    ]
+    notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
+    settings = facts(
+        [
+            ("Rows", count(comparison["adapted"]["rows"]), f"from the {comparison['split']} split"),
+            ("Made", when(comparison.get("created")), "local time"),
+            ("Took", duration(comparison.get("seconds")), "for both models"),
+        ]
+    )
+    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
+        run.id,
+        notice(run_view.verdict_text(run, comparison), kind=kind),
+        heading("Base against adapted", "The same held-out rows, the same prompts, the same settings."),
+        table(["Measure", "Base", "Adapted", "Change"], rows, label="Scores", numbers=(1, 2, 3), css="ft-scores"),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        Markup('<div class="ft-picture">{}</div>').format(Markup(comparison_chart_svg(comparison))),
+        settings,
+        details(
+            "How it was measured",
+            table(["Setting", "Value"], comparison.get("settings", {}).items(), label="Settings of the evaluation"),
+        ),
+    )
+
+
+def _answers(
+    tab: EvaluateTab, run_id: str | None, workspace: Workspace, search: str, kind: str, page: int
+) -> dict[Any, Any]:
+    if not run_id:
+        return {}
+    run = workspace.run(run_id)
+    comparison = disk.comparison(run) or {}
+    by_loss = comparison.get("verdict", {}).get("measure") == "perplexity"
+    found = select(disk.predictions(run), search, kind, by_loss=by_loss)
+    last = max(1, -(-len(found) // PAGE_ROWS))
+    page = min(max(1, page), last)
+    return {tab.answers: answer_table(found, page, last, by_loss=by_loss), tab.page: page}
+
+
+def select(rows: list[dict[str, Any]], search: str, kind: str, *, by_loss: bool = False) -> list[dict[str, Any]]:
+    """The predictions that hold all words of `search` and belong to `kind` (one of FILTERS).
+
+    `by_loss` compares the loss on the reference instead of equality with it, for free text.
+    """
+    words = search.lower().split()
+
+    def belongs(row: dict[str, Any]) -> bool:
+        if by_loss:
+            gained, lost = row["adapted_loss"] < row["base_loss"], row["adapted_loss"] > row["base_loss"]
+        else:
+            gained = row["adapted_correct"] and not row["base_correct"]
+            lost = row["base_correct"] and not row["adapted_correct"]
+        return {
+            "Improved": gained,
+            "Got worse": lost,
+            "Both wrong": not row["base_correct"] and not row["adapted_correct"],
+        }.get(kind, True)
+
+    def holds(row: dict[str, Any]) -> bool:
+        text = " ".join(str(row[key]) for key in ("prompt", "reference", "base", "adapted")).lower()
+        return all(word in text for word in words)
+
+    return [row for row in rows if belongs(row) and holds(row)]
+
+
+def answer_table(rows: list[dict[str, Any]], page: int, last: int, *, by_loss: bool) -> Markup:
+    """One page of answers: prompt, reference, base, adapted. On a phone the cells stand below each other."""
+    offset = (page - 1) * PAGE_ROWS
+    body = join(
+        Markup(
+            '<tr><td data-label="Row">{}</td><td data-label="Prompt">{}</td><td data-label="Reference">{}</td>'
+            '<td data-label="Base">{}{}</td><td data-label="Adapted">{}{}</td></tr>'
+        ).format(
+            row["row"],
+            _text(row["prompt"]),
+            _text(row["reference"]),
+            _mark(row["base_correct"], row["base_loss"]),
+            _text(row["base"]),
+            _mark(row["adapted_correct"], row["adapted_loss"]),
+            _text(row["adapted"]),
+        )
+        for row in rows[offset : offset + PAGE_ROWS]
+    )
+    better = "the loss on the reference fell" if by_loss else "only the adapted model gave the reference answer"
+    line = Markup('<p class="ft-help">{} answers, page {} of {}. Improved means that {}.</p>').format(
+        count(len(rows)), page, last, better
+    )
+    if not rows:
+        return line + empty("No answer matches.", "Change the search or show all.")
+    return line + Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Answers">'
+        '<table class="ft-table ft-answers"><thead><tr><th scope="col">Row</th><th scope="col">Prompt</th>'
+        '<th scope="col">Reference</th><th scope="col">Base</th><th scope="col">Adapted</th></tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    ).format(body)
+
+
+def _mark(correct: bool, loss: float | None) -> Markup:
+    return Markup('<div class="ft-mark">{} <span class="ft-help">loss {}</span></div>').format(
+        badge("equal" if correct else "differs", "good" if correct else "warn"), short(loss)
+    )
+
+
+def _text(text: str) -> Markup:
+    return Markup('<div class="ft-text">{}</div>').format(text or "(nothing)")
+
+
+def _chosen(run_id: str | None) -> str:
+    if not run_id:
+        raise InputError("No run is chosen", try_="train one on the Train tab, then choose it here")
+    return run_id

@@ -1,0 +1,125 @@
+"""How a handler is wired: private, guarded, and with one place for its message."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ftlab.errors import FtlabError
+from ftlab.ui.html import error_box
+
+log = logging.getLogger(__name__)
+
+
+def message_box(elem_id: str) -> gr.HTML:
+    """The place beside a button where its errors stay until the next press."""
+    return gr.HTML("", elem_id=elem_id, elem_classes="ft-message")
+
+
+def on(
+    trigger: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: Sequence[Any] = (),
+    outputs: Sequence[Any] = (),
+    *,
+    box: gr.HTML | None = None,
+    progress: str = "hidden",
+    **settings: Any,
+) -> Any:
+    """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
+
+    An expected error goes into `box`, anything else becomes one plain sentence there and a traceback in the log.
+    No endpoint is offered to programs: those are declared on purpose with `gr.api`.
+    """
+    settings.setdefault("api_visibility", "private")
+    targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
+    return trigger(
+        guarded(handler, box),
+        list(inputs),
+        targets or None,
+        show_progress=progress,
+        **settings,
+    )
+
+
+def offer_file(path: Path, name: str) -> dict[str, Any]:
+    """An update that lets a download button serve a copy of `path` called `name`.
+
+    The copy lies in Gradio's own cache: the workspace itself is never opened to the web server.
+    """
+    folder = Path(tempfile.mkdtemp(dir=_cache()))
+    copy = folder / name
+    try:
+        os.link(path, copy)
+    except OSError:  # another file system
+        shutil.copyfile(path, copy)
+    return gr.update(value=str(copy))
+
+
+def press(selector: str, unless: str) -> str:
+    """Script that presses the button `selector`, unless the message box `unless` shows an error."""
+    return (
+        f"() => {{ if (!document.querySelector('{unless} .ft-bad')) "
+        f"setTimeout(() => document.querySelector('{selector}')?.click(), 300); }}"
+    )
+
+
+def _cache() -> Path:
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def guarded(handler: Callable[..., Any], box: gr.HTML | None) -> Callable[..., Any]:
+    """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data."""
+
+    def tidy(result: Any) -> Any:
+        result = dict(result or {})
+        if box is not None:
+            result.setdefault(box, "")
+        return result or gr.skip()
+
+    def failed(error: Exception) -> Any:
+        if not isinstance(error, FtlabError):
+            log.exception("A handler of the app failed: %s", handler.__name__)
+            error = FtlabError(
+                "Something went wrong inside ftlab",
+                why=f"{type(error).__name__}: the details are in the terminal where the app runs.",
+                try_="the same again; if it stays, report it with the last lines of that terminal",
+            )
+        if box is None:
+            log.warning("%s: %s", handler.__name__, error)
+            return gr.skip()
+        return {box: error_box(error)}
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args: Any, **kwargs: Any) -> Any:
+            try:
+                for result in handler(*args, **kwargs):
+                    yield tidy(result)
+            except Exception as error:
+                yield failed(error)
+
+        return stream
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return tidy(handler(*args, **kwargs))
+        except Exception as error:
+            return failed(error)
+
+    return call

@@ -1,0 +1,173 @@
+"""Forms drawn from config.py: every field's title, help, unit and range are written there once.
+
+A field's component has the elem_id `set_<section>_<field>`, e.g. `set_optimisation_learning_rate`.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import gradio as gr
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ftlab.config import RunConfig
+from ftlab.errors import InputError
+
+_YAML_EXAMPLES = {"data.columns": "prompt: question\ncompletion: answer", "trainer": "neftune_noise_alpha: 5"}
+
+
+def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every single setting of a run by its path, e.g. `optimisation.learning_rate`."""
+    found: dict[str, FieldInfo] = {}
+    for name, info in section.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found |= fields(info.annotation, f"{path}.")
+        else:
+            found[path] = info
+    return found
+
+
+def is_advanced(info: FieldInfo) -> bool:
+    return bool((info.json_schema_extra or {}).get("advanced"))
+
+
+@dataclass
+class Form:
+    """The components of some settings, by path. Filled while the form is drawn."""
+
+    components: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self, path: str, **overrides: Any) -> Any:
+        """Draw the component of one setting here and keep it."""
+        self.components[path] = component = _component(path, fields()[path], overrides)
+        return component
+
+    @property
+    def inputs(self) -> list[Any]:
+        return list(self.components.values())
+
+    def collect(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Nested settings from the values of `inputs`; empty ones are left out, so that the default holds.
+
+        Raises InputError for text that is not YAML where YAML is asked for.
+        """
+        nested: dict[str, Any] = {}
+        for path, value in zip(self.components, values, strict=True):
+            value = _read(path, value)
+            if value is None:
+                continue
+            *sections, name = path.split(".")
+            target = nested
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[name] = value
+        return nested
+
+    def fill(self, config: RunConfig) -> dict[Any, Any]:
+        """Updates that show `config` in the form."""
+        values = config.model_dump(mode="json")
+        updates = {}
+        for path, component in self.components.items():
+            value: Any = values
+            for part in path.split("."):
+                value = value[part]
+            updates[component] = _shown(value)
+        return updates
+
+
+def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Nested settings of several forms as one."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if isinstance(value, dict) and isinstance(whole.get(key), dict):
+                whole[key] = merge([whole[key], value])
+            else:
+                whole[key] = value
+    return whole
+
+
+def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
+    unit = (info.json_schema_extra or {}).get("unit")
+    settings: dict[str, Any] = {
+        "label": f"{info.title} ({unit})" if unit else info.title,
+        "info": " ".join(filter(None, [info.description, _range(info)])),
+        "elem_id": f"set_{path.replace('.', '_')}",
+        "interactive": True,
+        "min_width": 220,
+    }
+    choices = overrides.pop("choices", None)
+    kind, optional = _kind(info.annotation)
+    default = info.get_default(call_default_factory=True)
+    if typing.get_origin(kind) is Literal:
+        return gr.Dropdown(list(typing.get_args(kind)), value=default, **settings | overrides)
+    if choices is not None:
+        return gr.Dropdown(choices, value=default or "", allow_custom_value=True, **settings | overrides)
+    if kind is bool:
+        return gr.Checkbox(default, **settings | overrides)
+    if kind in (int, float):
+        # Ranges are checked by config.py, whose messages say what is allowed; Gradio would only flash a toast.
+        hint = f"{default:g}" if default is not None else ("empty" if optional else "")
+        return gr.Number(default, placeholder=hint, step=1 if kind is int else 0.01, **settings | overrides)
+    if kind is str:
+        return gr.Textbox(default or "", **settings | overrides)
+    return gr.Textbox(
+        _shown(default), lines=2, placeholder=_YAML_EXAMPLES.get(path, "name: value"), **settings | overrides
+    )
+
+
+def _kind(annotation: Any) -> tuple[Any, bool]:
+    """The type of a field without `| None`, and whether None is allowed."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        rest = [one for one in typing.get_args(annotation) if one is not type(None)]
+        return rest[0], len(rest) < len(typing.get_args(annotation))
+    return annotation, False
+
+
+def _range(info: FieldInfo) -> str:
+    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+    limits = [
+        f"{words[name]} {getattr(limit, name):g}"
+        for limit in info.metadata
+        for name in words
+        if getattr(limit, name, None) is not None
+    ]
+    return f"({' '.join(limits)})" if limits else ""
+
+
+def _read(path: str, value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+        if not value:
+            return None
+        if path in _YAML_EXAMPLES:
+            return _mapping(path, value)
+    return value
+
+
+def _mapping(path: str, text: str) -> dict[str, Any]:
+    title = fields()[path].title
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"{title} ({path}) is not valid YAML: {getattr(error, 'problem', error)}", given=text
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{title} ({path}) takes lines of `name: value`", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0]
+        )
+    return value
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip() if value else ""
+    return value

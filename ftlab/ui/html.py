@@ -1,0 +1,146 @@
+"""Small pieces of HTML for the tabs. Whatever comes from data, models or people is escaped by `Markup.format`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.errors import FtlabError
+
+NOTHING = "–"
+# A click (or Enter) on any element with data-pick raises the event "pick" with that value in Python.
+PICK_JS = """
+element.addEventListener('click', event => {
+  const target = event.target.closest('[data-pick]');
+  if (target) trigger('pick', {value: target.dataset.pick});
+});
+"""
+
+
+def join(parts: Iterable[str], separator: str = "") -> Markup:
+    return Markup(separator).join(parts)
+
+
+def error_box(error: FtlabError) -> Markup:
+    """What is wrong, why, and what to try; read out by screen readers as soon as it appears."""
+    lines = [Markup("<strong>{}</strong>").format(_sentence(error.what))]
+    if error.why:
+        lines.append(Markup("<div>{}</div>").format(error.why))
+    if error.try_:
+        lines.append(Markup("<div><em>Try:</em> {}</div>").format(_sentence(error.try_)))
+    return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
+
+
+def notice(text: str, *, kind: str = "info") -> Markup:
+    """One message box. `kind` is info, good, warn or bad."""
+    return Markup('<div class="ft-box ft-{}" role="status">{}</div>').format(kind, text)
+
+
+def empty(title: str, what_to_do: str) -> Markup:
+    """The state of a tab that has nothing to show yet: says what to do first."""
+    return Markup('<div class="ft-empty"><strong>{}</strong><span>{}</span></div>').format(title, what_to_do)
+
+
+def heading(text: str, help: str = "") -> Markup:
+    hint = Markup('<span class="ft-help">{}</span>').format(help) if help else ""
+    return Markup('<h3 class="ft-h">{}</h3>{}').format(text, hint)
+
+
+def badge(text: str, kind: str = "info") -> Markup:
+    return Markup('<span class="ft-badge ft-{}">{}</span>').format(kind, text)
+
+
+def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
+    """Numbers with their names: (title, value, word of help). The help is visible, not only on hover."""
+    items = (
+        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}</dd><span class="ft-help">{}</span></div>').format(
+            title, NOTHING if value is None else value, help
+        )
+        for title, value, help in pairs
+    )
+    return Markup('<dl class="ft-facts">{}</dl>').format(join(items))
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], *, label: str, numbers: Iterable[int] = (), css: str = ""
+) -> Markup:
+    """A table that scrolls inside its own box. `numbers`: indexes of columns set flush right."""
+    right = set(numbers)
+
+    def cells(tag: str, values: Sequence[Any]) -> Markup:
+        scope = Markup(' scope="col"') if tag == "th" else ""
+        return join(
+            Markup("<{}{}{}>{}</{}>").format(
+                Markup(tag), scope, Markup(' class="ft-num"') if i in right else "", value, Markup(tag)
+            )
+            for i, value in enumerate(values)
+        )
+
+    body = join(Markup("<tr>{}</tr>").format(cells("td", row)) for row in rows)
+    return Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}">'
+        '<table class="ft-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(label, css, cells("th", headers), body)
+
+
+def pick_button(value: Any, text: str, *, label: str, current: bool = False) -> Markup:
+    """A button inside a gr.HTML made with PICK_JS."""
+    return Markup('<button type="button" class="ft-pick" data-pick="{}" aria-label="{}"{}>{}</button>').format(
+        value, label, Markup(' aria-current="true"') if current else "", text
+    )
+
+
+def details(summary: str, body: str) -> Markup:
+    return Markup('<details class="ft-details"><summary>{}</summary>{}</details>').format(summary, body)
+
+
+def preformatted(text: str, *, label: str = "") -> Markup:
+    return Markup('<pre class="ft-pre" tabindex="0" aria-label="{}">{}</pre>').format(label, text)
+
+
+# Numbers in words
+
+
+def count(value: float | int | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NOTHING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def short(value: float | None) -> str:
+    """Four significant digits: 0.004, 1.234, 53.1."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 86400} days"
+
+
+def when(timestamp: float | None) -> str:
+    """Local time; the date is left out on the same day."""
+    if not timestamp:
+        return NOTHING
+    then = time.localtime(timestamp)
+    same_day = time.strftime("%Y%m%d", then) == time.strftime("%Y%m%d")
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."

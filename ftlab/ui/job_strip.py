@@ -1,0 +1,110 @@
+"""The strip above the tabs: what is at work now, on every tab.
+
+elem_ids: `job_strip` (text and progress bar), `job_stop` (button), `job_message` (what stopping did).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.ui import disk
+from ftlab.ui.disk import Job
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import badge, count, duration, join, notice, short
+from ftlab.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Strip:
+    box: gr.HTML
+    stop: gr.Button
+    message: gr.HTML
+    job: gr.State  # the key of the job that is shown: what Stop stops, even if another one begins meanwhile
+
+
+def build() -> Strip:
+    with gr.Row(elem_id="job_row", elem_classes="ft-strip-row"):
+        box = gr.HTML(show(None, []), elem_id="job_strip", scale=1)
+        stop = gr.Button("Stop", elem_id="job_stop", variant="stop", size="sm", visible=False, scale=0, min_width=110)
+    return Strip(box, stop, message_box("job_message"), gr.State(None))
+
+
+def wire(strip: Strip, workspace: Workspace) -> None:
+    def stop_job(job: str | None) -> dict[Any, Any]:
+        said = disk.stop(job, workspace) if job else "Nothing is running."
+        now = disk.current_job(workspace)
+        return {strip.message: notice(said), strip.stop: stop_button(now), strip.box: show_now(now)}
+
+    on(
+        strip.stop.click,
+        stop_job,
+        [strip.job],
+        [strip.stop, strip.box],
+        box=strip.message,
+        queue=False,
+    )
+
+
+def stop_button(job: Job | None) -> dict[str, Any]:
+    """The Stop button says what the next press does."""
+    if job is None:
+        return gr.update(visible=False)
+    stopping = job.status.state == "stopping"
+    return gr.update(visible=True, value="Kill it now" if stopping else "Stop")
+
+
+def show_now(job: Job | None) -> Markup:
+    return show(job, disk.metrics(job.run) if job else [])
+
+
+def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
+    """One line about the job with its progress bar, or a hint when there is none."""
+    if job is None:
+        return Markup(
+            '<div class="ft-strip ft-idle" role="status"><span class="ft-dot"></span><span>No job is running.</span>'
+            '<span class="ft-help">Choose data, then press Start on the Train tab.</span></div>'
+        )
+    status = job.status
+    share = min(1.0, status.step / status.total_steps) if status.total_steps else None
+    unit = "step" if status.phase.startswith("training") or status.phase == "saving a checkpoint" else "row"
+    numbers = []
+    if status.total_steps:
+        numbers.append(("", f"{unit} {count(status.step)} of {count(status.total_steps)}"))
+    losses = [row["loss"] for row in metrics if isinstance(row.get("loss"), int | float)]
+    if losses and job.kind == "training":
+        numbers.append(("loss", short(losses[-1])))
+    if status.tokens_per_second:
+        numbers.append(("speed", f"{count(status.tokens_per_second)} tokens/s"))
+    if status.eta_seconds is not None:
+        numbers.append(("about", f"{duration(status.eta_seconds)} left"))
+    elif status.seconds is not None:
+        numbers.append(("for", duration(status.seconds)))
+    if job.waiting:
+        numbers.append(("", f"{job.waiting} more waiting"))
+    text = join(
+        Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
+    )
+    return Markup(
+        '<div class="ft-strip ft-active" role="status" aria-live="off"><div class="ft-strip-line">'
+        '{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}</div>'
+    ).format(
+        badge({"queued": "queued", "stopping": "stopping"}.get(status.state, job.kind), "info"),
+        job.run.id,
+        status.phase or status.state,
+        text,
+        _bar(share),
+    )
+
+
+def _bar(share: float | None) -> Markup:
+    if share is None:
+        return Markup('<div class="ft-bar ft-bar-busy" role="progressbar" aria-label="progress"><i></i></div>')
+    done = f"{100 * share:.0f}"
+    return Markup(
+        '<div class="ft-bar" role="progressbar" aria-label="progress" aria-valuemin="0" aria-valuemax="100" '
+        'aria-valuenow="{0}"><i style="width:{0}%"></i></div>'
+    ).format(done)

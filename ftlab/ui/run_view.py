@@ -1,0 +1,181 @@
+"""How one run is shown: its state, its numbers, its curve, its end. Shared by the tabs Train and Runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.config import RunConfig
+from ftlab.errors import FtlabError
+from ftlab.training.status import RunStatus
+from ftlab.ui import disk
+from ftlab.ui.charts import metric_points, run_curves
+from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
+from ftlab.workspace import RunDirectory
+
+_KINDS = {"completed": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
+
+
+def state_badge(state: str) -> Markup:
+    return badge(state, _KINDS.get(state, "info"))
+
+
+def headline(run: RunDirectory, status: RunStatus) -> Markup:
+    phase = Markup("<span>{}</span>").format(status.phase) if status.is_active and status.phase else ""
+    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong>{}</div>').format(
+        state_badge(status.state), run.id, phase
+    )
+
+
+def live(run: RunDirectory) -> Markup:
+    """The whole picture of a run, while it works and after: numbers, warnings, curves, outcome."""
+    status, metrics = disk.status(run), disk.metrics(run)
+    training = status.phase == "training" and status.is_active
+    return join(
+        [
+            Markup('<section class="ft-card" data-run="{}" data-state="{}">').format(run.id, status.state),
+            headline(run, status),
+            outcome(run, status),
+            numbers(status, metrics),
+            problems(status),
+            run_curves(metrics, status.total_steps if training else None),
+            Markup("</section>"),
+        ]
+    )
+
+
+def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
+    """Where the run stands, each number with its unit and a word of help."""
+    loss, validation = metric_points(metrics, "loss"), metric_points(metrics, "eval_loss")
+    rate, speed = metric_points(metrics, "learning_rate"), metric_points(metrics, "tokens_per_second")
+    steps = max([step for step, _ in loss + validation], default=0)
+    best = min(validation, key=lambda point: point[1]) if validation else None
+    training = status.phase == "training" and status.is_active
+    shown = [
+        (
+            "Steps",
+            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
+            "weight updates",
+        ),
+        ("Training loss", short(loss[-1][1]) if loss else None, "nats per token, lower is better"),
+        (
+            "Validation loss",
+            short(validation[-1][1]) if validation else None,
+            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learnt from",
+        ),
+        ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
+        ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
+    ]
+    if training and status.eta_seconds is not None:
+        shown.append(("Time left", duration(status.eta_seconds), "for training"))
+    else:
+        shown.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
+    if status.trained_parameters and status.total_parameters:
+        share = percent(status.trained_parameters / status.total_parameters)
+        shown.append(
+            ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
+        )
+    return facts(shown)
+
+
+def outcome(run: RunDirectory, status: RunStatus) -> Markup:
+    """How the run ended and what to do next; empty while it works."""
+    if status.is_active:
+        if status.state == "queued":
+            return notice("It waits its turn: one run at a time uses the device. Nothing needs to stay open.")
+        return Markup("")
+    if status.error:
+        return failure(status.error)
+    comparison = disk.comparison(run)
+    if comparison:
+        better = comparison["verdict"]["better"]
+        kind = "good" if better else "bad" if better is False else "warn"
+        return notice(verdict_text(run, comparison), kind=kind)
+    if status.state == "stopped":
+        done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
+        return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
+    return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
+
+
+def failure(error: dict[str, Any]) -> Markup:
+    """The {what, why, try} of a status file."""
+    return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
+
+
+def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
+    """The verdict sentence and what to do next."""
+    config = disk.config(run)
+    steps = _next_steps(comparison, config) if config else []
+    items = join(Markup("<li>{}</li>").format(step) for step in steps)
+    todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
+    return Markup("<strong>{}</strong>{}").format(comparison["verdict"]["text"], todo)
+
+
+def problems(status: RunStatus) -> Markup:
+    if not status.warnings:
+        return Markup("")
+    items = join(Markup("<li>{}</li>").format(text) for text in status.warnings)
+    return notice(Markup("Worth knowing:<ul>{}</ul>").format(items), kind="warn")
+
+
+def verification(run: RunDirectory) -> str:
+    found = run.verification()
+    if not found:
+        return "not checked"
+    change = short(found.get("largest_change"))
+    if found.get("changes_logits"):
+        return f"yes, by up to {change}"
+    return f"no (largest change {change})"
+
+
+def describe(config: RunConfig | None) -> tuple[str, str, str]:
+    """(data, method, base) of a run in a few words."""
+    if config is None:
+        return NOTHING, NOTHING, NOTHING
+    method = f"{config.method.name} r={config.method.rank}" if config.method.name != "full" else "full"
+    replay = f" + {config.data.replay}" if config.data.replay else ""
+    return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", method, config.model.base
+
+
+def started_text(status: RunStatus) -> str:
+    return when(status.started or status.created)
+
+
+def toy_banner(base: str | None) -> Markup:
+    """Says that the starter is a toy; empty for any other base."""
+    if base != "starter":
+        return Markup("")
+    return Markup(
+        '<div class="ft-banner" id="toy_banner"><strong>Toy model.</strong> The starter has {} parameters: it shows '
+        "how the method works, not how good it gets. For real work choose a base such as Qwen/Qwen3-0.6B on the "
+        "Train tab, or type a local folder or any Hub id.</div>"
+    ).format(starter_size())
+
+
+@functools.cache
+def starter_size() -> str:
+    """The number of weights in the starter, read from the header of its file."""
+    from ftlab.models.starter import starter_path
+
+    try:
+        with (starter_path() / "model.safetensors").open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    except (OSError, ValueError):
+        return "a few million"
+    weights = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            size = 1
+            for length in tensor["shape"]:
+                size *= length
+            weights += size
+    return f"{weights / 1e6:.1f} million"
+
+
+def _next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
+    from ftlab.evaluation.verdict import next_steps
+
+    return next_steps(comparison, config)

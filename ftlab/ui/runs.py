@@ -1,0 +1,254 @@
+"""Runs: all runs with state and scores; open one, compare two, start again, download, delete.
+
+elem_ids: `runs_table` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other` (compare with),
+`runs_again`, `runs_download` (packs the adapter), `runs_download_file` (downloads it), `runs_delete`, `runs_confirm`
+(the question), `runs_delete_yes`, `runs_delete_no`, `runs_message`, `runs_detail`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import disk, forms, run_view
+from ftlab.ui.charts import compared_losses
+from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.html import (
+    NOTHING,
+    PICK_JS,
+    details,
+    duration,
+    empty,
+    heading,
+    join,
+    notice,
+    percent,
+    pick_button,
+    preformatted,
+    short,
+    table,
+)
+from ftlab.workspace import RunDirectory, Workspace, read_json
+
+
+@dataclass(frozen=True)
+class RunsTab:
+    table: gr.HTML
+    run: gr.Dropdown
+    other: gr.Dropdown
+    again: gr.Button
+    download: gr.Button
+    download_file: gr.DownloadButton
+    delete: gr.Button
+    confirm: gr.Column
+    question: gr.HTML
+    yes: gr.Button
+    no: gr.Button
+    message: gr.HTML
+    detail: gr.HTML
+
+
+def build() -> RunsTab:
+    rows = gr.HTML(elem_id="runs_table", js_on_load=PICK_JS)
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        run = gr.Dropdown(
+            [], value=None, label="Run", allow_custom_value=True, elem_id="runs_run", scale=2, min_width=280
+        )
+        other = gr.Dropdown(
+            [("nothing", "")],
+            value="",
+            label="Compare with",
+            allow_custom_value=True,
+            elem_id="runs_other",
+            scale=2,
+            min_width=280,
+        )
+    with gr.Row():
+        again = gr.Button("Start again with these settings", elem_id="runs_again", size="sm", min_width=200)
+        download = gr.Button("Download the adapter", elem_id="runs_download", size="sm", min_width=160)
+        delete = gr.Button("Delete", elem_id="runs_delete", variant="stop", size="sm", min_width=100)
+        download_file = gr.DownloadButton("Save", elem_id="runs_download_file", visible="hidden")
+    with gr.Column(visible=False, elem_id="runs_confirm", elem_classes="ft-box ft-warn") as confirm:
+        question = gr.HTML()
+        with gr.Row():
+            yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="runs_delete_yes")
+            no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
+    message = message_box("runs_message")
+    detail = gr.HTML(elem_id="runs_detail")
+    return RunsTab(
+        rows, run, other, again, download, download_file, delete, confirm, question, yes, no, message, detail
+    )
+
+
+def wire(tab: RunsTab, workspace: Workspace, version: gr.State) -> None:
+    def pick(event: gr.EventData) -> dict[Any, Any]:
+        return {tab.run: event._data["value"]}
+
+    def choose(run_id: str | None, other: str | None) -> dict[Any, Any]:
+        return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False)}
+
+    def ask(run_id: str | None) -> dict[Any, Any]:
+        run = workspace.run(_chosen(run_id))
+        if disk.status(run).is_active:
+            raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+        text = Markup("<p>Delete <strong>{}</strong> for good? Its model, curve and scores go with it.</p>")
+        return {tab.confirm: gr.update(visible=True), tab.question: text.format(run.id)}
+
+    def delete(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.chat.duet import release
+        from ftlab.training import supervisor
+
+        run = workspace.run(_chosen(run_id))
+        supervisor.delete(run, workspace)
+        release()
+        return {
+            tab.message: notice(f"Deleted {run.id}.", kind="good"),
+            tab.confirm: gr.update(visible=False),
+            tab.run: None,
+            version: disk.fingerprint(workspace),
+        }
+
+    def keep() -> dict[Any, Any]:
+        return {tab.confirm: gr.update(visible=False)}
+
+    def download(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.sharing.export import pack_result
+
+        run = workspace.run(_chosen(run_id))
+        if not run.has_result:
+            raise FtlabError(f"The run {run.id} has no trained model to download", try_="train it to an end first")
+        packed = pack_result(run)
+        return {tab.download_file: offer_file(packed, packed.name)}
+
+    chosen = [tab.run, tab.other]
+    on(tab.table.pick, pick, [], [tab.run], box=tab.message, queue=False)
+    for component in chosen:
+        on(component.change, choose, chosen, [tab.detail, tab.table, tab.confirm], box=tab.message, queue=False)
+    on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
+    on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run, version], box=tab.message, progress="minimal")
+    on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
+    pressed = on(tab.download.click, download, [tab.run], [tab.download_file], box=tab.message, progress="minimal")
+    pressed.then(None, js=press("#runs_download_file", "#runs_message"))
+
+
+def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the table and the chosen run, or two runs beside each other."""
+    runs = workspace.runs()
+    if not runs:
+        hint = "Every run is kept here with its settings, curve and scores. Start one on the Train tab."
+        return {tab.table: empty("There are no runs yet.", hint), tab.detail: ""}
+    listing = {tab.table: runs_table(runs, run_id)}
+    if not run_id:
+        return {**listing, tab.detail: notice("Choose a run to open it.")}
+    run = workspace.run(run_id)
+    if other and other != run_id:
+        return {**listing, tab.detail: compared(run, workspace.run(other))}
+    return {**listing, tab.detail: detail(run)}
+
+
+def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
+    rows = []
+    for run in runs:
+        status, comparison = disk.status(run), disk.comparison(run) or {}
+        data, method, base = run_view.describe(disk.config(run))
+        rows.append(
+            [
+                pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current),
+                run_view.state_badge(status.state),
+                data,
+                method,
+                base,
+                _pair(comparison, "exact_match", percent),
+                _pair(comparison, "perplexity", short),
+                run_view.started_text(status),
+                duration(status.seconds),
+            ]
+        )
+    help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
+    headers = ["Run", "State", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
+    return heading("All runs", help) + table(headers, rows, label="All runs", numbers=(5, 6, 8), css="ft-rows")
+
+
+def detail(run: RunDirectory) -> Markup:
+    """Everything there is to see of one run."""
+    folded = [
+        details("Settings (config.yaml)", preformatted(run.config_file.read_text(encoding="utf-8"), label="Settings")),
+        details("Data (manifest)", _mapping(run.manifest())),
+        details("Environment", _mapping(read_json(run.environment_file, {}))),
+        details("End of the log", preformatted(run.log_tail() or "(empty)", label="Log")),
+    ]
+    checked = Markup('<p class="ft-help">Folder: <code>{}</code>. Does the result change what the base says? {}.</p>')
+    return run_view.live(run) + Markup('<section class="ft-card">{}{}</section>').format(
+        checked.format(run.path, run_view.verification(run).capitalize()), join(folded)
+    )
+
+
+def compared(first: RunDirectory, second: RunDirectory) -> Markup:
+    """Two runs side by side: scores, the settings that differ, both curves."""
+    runs = (first, second)
+    sides = [disk.comparison(run) or {} for run in runs]
+    measures = [
+        ("Exact match", "exact_match", percent),
+        ("Perplexity", "perplexity", short),
+        ("BLEU", "bleu", short),
+        ("General accuracy", "general_accuracy", percent),
+    ]
+    scores = [[title, *(_pair(side, key, shown) for side in sides)] for title, key, shown in measures]
+    statuses = [disk.status(run) for run in runs]
+    scores.append(["State", *(run_view.state_badge(status.state) for status in statuses)])
+    scores.append(["Took", *(duration(status.seconds) for status in statuses)])
+    differing = differences(*(disk.config(run) for run in runs))
+    names = [run.id for run in runs]
+    changed = (
+        table(["Setting", *names], differing, label="Settings that differ")
+        if differing
+        else notice("The settings are the same.")
+    )
+    return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}</section>').format(
+        *names,
+        heading("Scores", "base → adapted, on each run's own held-out rows"),
+        table(["Measure", *names], scores, label="Scores of both runs"),
+        heading("Settings that differ"),
+        changed,
+        compared_losses([(run.id, disk.metrics(run)) for run in runs]),
+    )
+
+
+def differences(first: Any, second: Any) -> list[list[Any]]:
+    """[title (path), value, value] of every setting in which two configurations differ."""
+    if first is None or second is None:
+        return []
+
+    def read(config: Any, path: str) -> Any:
+        for part in path.split("."):
+            config = getattr(config, part)
+        return config
+
+    rows = []
+    for path, info in forms.fields().items():
+        values = read(first, path), read(second, path)
+        if values[0] != values[1]:
+            rows.append([f"{info.title} ({path})", *(NOTHING if value is None else value for value in values)])
+    return rows
+
+
+def _pair(comparison: dict[str, Any], key: str, shown: Any) -> str:
+    if not comparison:
+        return NOTHING
+    return f"{shown(comparison['base'].get(key))} → {shown(comparison['adapted'].get(key))}"
+
+
+def _mapping(values: dict[str, Any]) -> Markup:
+    import yaml
+
+    return preformatted(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), label="Values")
+
+
+def _chosen(run_id: str | None) -> str:
+    if not run_id:
+        raise InputError("No run is chosen", try_="press a run's name in the table")
+    return run_id

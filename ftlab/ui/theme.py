@@ -1,0 +1,85 @@
+"""One calm theme, light and dark, made of fonts that are on the machine already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+STYLE_FILE = Path(__file__).with_name("style.css")
+
+# Light or dark as chosen before; without a choice the system's.
+HEAD = """
+<script>
+(() => {
+  const choose = () => {
+    let kept = null;
+    try { kept = localStorage.getItem('ftlab-theme'); } catch (error) { /* no storage: follow the system */ }
+    if (kept) document.body.classList.toggle('dark', kept === 'dark');
+  };
+  document.addEventListener('DOMContentLoaded', () => {
+    choose();
+    // Gradio sets the class once when it starts.
+    new MutationObserver(choose).observe(document.body, {attributes: true, attributeFilter: ['class']});
+  });
+})();
+</script>
+"""
+SWITCH_THEME = """
+() => {
+  const dark = !document.body.classList.contains('dark');
+  try { localStorage.setItem('ftlab-theme', dark ? 'dark' : 'light'); } catch (error) { /* not kept */ }
+  document.body.classList.toggle('dark', dark);
+}
+"""
+# The address keeps the tab, so that a reload comes back to it.
+KEEP_TAB = """
+() => setTimeout(() => {
+  const button = document.querySelector('#tabs button[role=tab][aria-selected=true]');
+  if (!button) return;
+  const url = new URL(window.location);
+  url.searchParams.set('tab', button.id.replace(/^tab_/, '').replace(/-button$/, ''));
+  window.history.replaceState(null, '', url);
+}, 50)
+"""
+
+
+def theme() -> gr.themes.Base:
+    """System fonts only: a font from another host would break offline use and tell that host who looks."""
+    font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue,
+        secondary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=font,
+        font_mono=mono,
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="1px",
+        block_border_color="*neutral_200",
+        block_border_color_dark="*neutral_800",
+        block_label_background_fill="transparent",
+        block_shadow="none",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_800",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="*neutral_800",
+        button_secondary_background_fill_hover_dark="*neutral_700",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_600",
+        button_border_width="1px",
+    )

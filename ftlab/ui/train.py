@@ -1,0 +1,204 @@
+"""Train: base, method, the few settings that matter, Start; the live picture; what to do when it has ended.
+
+elem_ids: `set_model_base`, `set_method_name` and so on for every setting (see forms.py), `train_data` (what it will be
+trained on), `train_change_data`, `train_banner`, `train_more` (folded settings), `train_start`, `train_stop`,
+`train_message`, `train_live` (numbers, curves, outcome), `train_to_evaluate`, `train_to_chat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.config import STARTER, DataConfig, build_config, usual_learning_rate
+from ftlab.ui import data as data_tab
+from ftlab.ui import disk, forms, job_strip, run_view
+from ftlab.ui.disk import Job
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import count, empty, join, notice
+from ftlab.workspace import RunDirectory, Workspace
+
+# What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
+BASES = [
+    ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
+    ("SmolLM2 135M Instruct (CPU, or any GPU)", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ("Qwen3 0.6B (GPU with 8 GB)", "Qwen/Qwen3-0.6B"),
+    ("Qwen3 1.7B (GPU with 16 GB)", "Qwen/Qwen3-1.7B"),
+    ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
+]
+_MAIN = [
+    ["optimisation.epochs", "optimisation.learning_rate", "method.rank"],
+    ["optimisation.batch_size", "optimisation.max_length", "evaluation.after_training"],
+    ["data.replay", "data.replay_fraction", "name"],
+]
+_FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    form: forms.Form
+    banner: gr.HTML
+    data: gr.HTML
+    change_data: gr.Button
+    start: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    live: gr.HTML
+    to_evaluate: gr.Button
+    to_chat: gr.Button
+    shown: gr.State  # id of the run in the live picture
+
+
+def build() -> TrainTab:
+    form = forms.Form()
+    banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            data = gr.HTML(elem_id="train_data")
+            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
+            form.draw("model.base", choices=BASES)
+            form.draw("method.name")
+            for paths in _MAIN:
+                with gr.Row():
+                    for path in paths:
+                        form.draw(path, **_special(path))
+            with gr.Accordion("All other settings", open=False, elem_id="train_more"):
+                _draw_rest(form)
+            with gr.Row():
+                start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=160)
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=120)
+            message = message_box("train_message")
+        with gr.Column(scale=3, min_width=300):
+            live = gr.HTML(elem_id="train_live")
+            with gr.Row():
+                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="train_to_evaluate")
+                to_chat = gr.Button("Chat with it", visible=False, elem_id="train_to_chat")
+    return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, gr.State(None))
+
+
+def wire(
+    tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace, version: gr.State
+) -> None:
+    base, method = tab.form.components["model.base"], tab.form.components["method.name"]
+    rate = tab.form.components["optimisation.learning_rate"]
+
+    def start(*values: Any) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        config = build_config(_settings(tab, data, values))
+        run = supervisor.submit(config, workspace)
+        job = disk.current_job(workspace)
+        said = f"Started {run.id}. It goes on when this page is closed."
+        if job is not None and job.run != run:
+            said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
+        return {
+            tab.message: notice(said, kind="good"),
+            version: disk.fingerprint(workspace),
+            strip.box: job_strip.show_now(job),
+            strip.stop: job_strip.stop_button(job),
+            strip.job: job.key if job else None,
+            **show(tab, job, workspace),
+        }
+
+    def stop(job: str | None) -> dict[Any, Any]:
+        said = disk.stop(job, workspace) if job else "Nothing is running."
+        now = disk.current_job(workspace)
+        button = job_strip.stop_button(now)
+        return {tab.message: notice(said), tab.stop: button, strip.stop: button, strip.box: job_strip.show_now(now)}
+
+    def usual(base: str | None, method: str | None) -> dict[Any, Any]:
+        config = build_config({"model": {"base": base or STARTER}, "method": {"name": method or "lora"}})
+        return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base)}
+
+    def describe_data(shown: str | None) -> dict[Any, Any]:
+        return {tab.data: data_line(shown)}
+
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    on(
+        tab.start.click,
+        start,
+        [*tab.form.inputs, *data.form.inputs],
+        [*live, strip.box, strip.stop, strip.job, version],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.message,
+        concurrency_limit=1,
+    )
+    on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
+    for component in (base, method):
+        on(component.change, usual, [base, method], [rate, tab.banner], box=tab.message, queue=False)
+    on(data.shown.change, describe_data, [data.shown], [tab.data], queue=False)
+
+
+def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the run that trains, else the newest one, as it is on disk."""
+    run = run_to_show(job, workspace)
+    if run is None:
+        hint = "Keep the defaults and press Start training: on two CPU cores it takes about two minutes."
+        return {tab.live: empty("Nothing has been trained yet.", hint), tab.shown: None}
+    ready = gr.update(visible=disk.result_ready(run))
+    return {
+        tab.live: run_view.live(run),
+        tab.to_evaluate: ready,
+        tab.to_chat: ready,
+        tab.stop: job_strip.stop_button(job),
+        tab.shown: run.id,
+    }
+
+
+def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
+    if job is not None and job.kind == "training":
+        return job.run
+    return next(iter(workspace.runs()), None)
+
+
+def data_line(shown: str | None) -> Markup:
+    """What the run will be trained on, from the settings that the Data tab has read."""
+    if shown is None:
+        return notice("The data on the Data tab cannot be read yet: choose other data first.", kind="warn")
+    config = DataConfig.model_validate_json(shown)
+    found = data_tab.inspected(config)
+    sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
+    return Markup(
+        '<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} rows</div>'
+    ).format(found.name.rsplit("/", 1)[-1], sizes)
+
+
+def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> dict[str, Any]:
+    own = len(tab.form.components)
+    return forms.merge([tab.form.collect(values[:own]), data.form.collect(values[own:])])
+
+
+def _draw_rest(form: forms.Form) -> None:
+    """Every setting that is not drawn yet and does not belong to the Data tab, by section."""
+    known = forms.fields()
+    for section, title in (_FOLDED | {"launcher": "Device"}).items():
+        rest = [path for path in known if path.startswith(f"{section}.") and path not in form.components]
+        gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
+        with gr.Row():
+            for path in rest:
+                form.draw(path)
+    form.draw("trainer")
+
+
+def _special(path: str) -> dict[str, Any]:
+    if path == "data.replay":
+        replay = [(title, name) for name, title in disk.sample_titles().items() if name == "general_replay"]
+        return {"choices": [("none", ""), *replay]}
+    if path == "optimisation.learning_rate":
+        return {"placeholder": _usual_text(usual_learning_rate(build_config({}))), "step": 0.0001}
+    if path == "optimisation.epochs":
+        return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}", "step": 1}
+    return {}
+
+
+def _usual_text(rate: float) -> str:
+    return f"usual: {rate:g}"
+
+
+def _usual_rate(rate: float) -> dict[str, Any]:
+    return gr.update(placeholder=_usual_text(rate))
