@@ -1,0 +1,188 @@
+"""Messages become tokens: the chat template of the base, and which of the tokens are trained.
+
+Only what the assistant says is trained, and the stop token after it. `encode` (training) and `encode_prompt`
+(evaluation, chat) go through the same rendering, so that a model is asked the way it was taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.data.conversion import Message
+from ftlab.data.template import facts_of, guard, refused, render_text, tokenise
+from ftlab.errors import InputError
+
+
+@dataclass
+class Encoded:
+    """One example as tokens: `trained[i]` says whether `input_ids[i]` is learnt. Both lists are equally long."""
+
+    input_ids: list[int]
+    trained: list[bool]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> list[int]:
+        """The token ids where they are trained, else -100 (what the loss of PyTorch leaves out)."""
+        return [token if on else -100 for token, on in zip(self.input_ids, self.trained, strict=True)]
+
+
+def prompt_messages(messages: Sequence[Message]) -> list[Message]:
+    """All turns before the last answer; all turns when the last one is not an answer."""
+    return list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
+
+
+def reference(messages: Sequence[Message]) -> str:
+    """The last answer; empty when the last turn is not an answer."""
+    return messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
+
+
+def render(messages: Sequence[Message], tokenizer: Any) -> str:
+    """The text that the chat template makes of `messages`. Raises InputError when the template refuses them."""
+    return render_text(messages, tokenizer)
+
+
+def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+    """Token ids of everything before the last answer, up to where the assistant begins to speak."""
+    guarded, literals = guard(prompt_messages(messages), tokenizer)
+    text = render_text(guarded, tokenizer, add_generation_prompt=True)
+    return tokenise(text, literals, tokenizer)[0]
+
+
+def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
+    """Token ids of a whole example and which of them are trained: every answer with the stop token after it.
+
+    Where the chat template does not mark the answers, they are found by rendering up to each of them.
+    Raises InputError when the template refuses the messages, or shows the last answer otherwise than it asks for it.
+    """
+    if not any(message["role"] == "assistant" for message in messages):
+        raise InputError("An example without an answer has nothing to train on", given=f"{len(messages)} turns")
+    guarded, literals = guard(messages, tokenizer)
+    notes = []
+    if literals:
+        notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is taken as text, not as a control token.")
+    facts = facts_of(tokenizer)
+    marked = _by_markers(messages, tokenizer) if facts.marks_answers and not literals else None
+    ids, trained = marked or _by_rendering(guarded, literals, tokenizer, notes)
+    _train_stop_tokens(ids, trained, tokenizer, notes)
+    return Encoded(ids, trained, tuple(notes))
+
+
+def pieces(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
+    """The example as (text, trained) runs, in order: what is shown to make the mask visible."""
+    runs: list[tuple[str, bool]] = []
+    start, shown = 0, ""
+    for end in range(1, len(encoded.trained) + 1):
+        if end == len(encoded.trained) or encoded.trained[end] != encoded.trained[start]:
+            # From the beginning each time: decoding a run alone would lose spaces and halves of characters.
+            text = tokenizer.decode(encoded.input_ids[:end], clean_up_tokenization_spaces=False)
+            runs.append((text[len(shown) :], encoded.trained[start]))
+            start, shown = end, text
+    return runs
+
+
+def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
+    """Every token that ends an answer: of the tokenizer, of the model's generation settings, and what the chat
+    template writes after an answer (a base often names only its end-of-text token)."""
+    ids = set(facts_of(tokenizer).stop_ids)
+    named = getattr(generation_config, "eos_token_id", None)
+    ids.update([named] if isinstance(named, int) else named or [])
+    return sorted(ids)
+
+
+def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]] | None:
+    """Through the {% generation %} markers of the template; None when they mark nothing."""
+    from jinja2 import TemplateError
+
+    try:
+        output = tokenizer.apply_chat_template(
+            list(messages),
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            enable_thinking=False,
+        )
+    except TemplateError as error:
+        raise refused(error) from None
+    trained = [bool(on) for on in output["assistant_masks"]]
+    return (list(output["input_ids"]), trained) if any(trained) else None
+
+
+def _by_rendering(
+    messages: Sequence[Message], literals: Sequence[str], tokenizer: Any, notes: list[str]
+) -> tuple[list[int], list[bool]]:
+    """An answer is what a rendering with it has more than one that stops where the assistant begins to speak."""
+    full = render_text(messages, tokenizer)
+    answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+    spans, skipped = [], 0
+    for position in answers:
+        before = render_text(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
+        through = render_text(messages[: position + 1], tokenizer)
+        if through.startswith(before) and full.startswith(through):
+            spans.append((len(before), len(through)))
+        elif position == answers[-1]:
+            raise InputError(
+                "The chat template of this base shows an answer in another way than it asks for it, "
+                "so it cannot be said which tokens are the answer",
+                given=f"asked after {before[-40:]!r}, shown as {through[max(0, len(before) - 40) :][:60]!r}",
+                try_="use a base with another chat template",
+            )
+        else:
+            skipped += 1
+    if skipped:
+        # Templates of reasoning models write earlier answers without what they write before the last one.
+        notes.append("Only the last answer is trained: the chat template shows earlier answers in another way.")
+    ids, ends = tokenise(full, literals, tokenizer)
+    trained, begin = [False] * len(ids), 0
+    for index, end in enumerate(ends):
+        trained[index] = any(begin < stop and end > start for start, stop in spans)
+        begin = end
+    return ids, trained
+
+
+def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, notes: list[str]) -> None:
+    """Let every trained run end with its stop token, in place.
+
+    A mask that ends before the stop token is the commonest cause of a model that never stops: it learns what to say
+    and not that it is over.
+    """
+    facts = facts_of(tokenizer)
+    stops = facts.stop_ids
+    start, stopped = 0, False
+    while start < len(ids):
+        if not trained[start]:
+            start += 1
+            continue
+        end = next((index for index in range(start, len(ids)) if not trained[index]), len(ids))
+        inside = [index for index in range(start, end) if ids[index] in stops]
+        after = next((index for index in range(end, len(ids)) if not _is_blank(ids[index], tokenizer)), None)
+        stopped = True
+        if inside:
+            # What follows the stop token (a line feed) is written by the template, never by the model.
+            if all(_is_blank(ids[index], tokenizer) for index in range(inside[-1] + 1, end)):
+                trained[inside[-1] + 1 : end] = [False] * (end - inside[-1] - 1)
+        elif after is not None and ids[after] in stops:
+            trained[end : after + 1] = [True] * (after + 1 - end)
+            end = after + 1
+        else:
+            stopped = False
+        start = end
+    if not stopped:
+        if tokenizer.eos_token_id is None:
+            raise InputError(
+                "The chat template writes no stop token and the tokenizer has none, so a tuned model would never stop",
+                given=f"tokenizer {tokenizer.name_or_path}",
+                try_="use a base whose tokenizer has an end-of-text token",
+            )
+        while ids and not trained[-1]:  # a line feed after the last answer
+            ids.pop()
+            trained.pop()
+        ids.append(tokenizer.eos_token_id)
+        trained.append(True)
+        notes.append(f"The chat template writes no stop token; {tokenizer.eos_token} was put after the last answer.")
+
+
+def _is_blank(token: int, tokenizer: Any) -> bool:
+    return not tokenizer.decode([token]).strip()

@@ -1,0 +1,193 @@
+"""The chat template of a tokenizer: rendered, guarded against control tokens in the data, and replaced when missing."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.data.conversion import Message
+from ftlab.errors import InputError, shorten
+
+# For a base that brings no template. Plain words instead of control tokens, as such a base has none to spare and new
+# ones would have to be trained from nothing; its own end-of-text token ends an answer. It is saved with the result's
+# tokenizer, so that the result answers the same without ftlab. BOS stands for the base's own beginning, or for nothing.
+FALLBACK_TEMPLATE = (
+    "BOS{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}{{- message['content'] + '\\n\\n' }}"
+    "{%- elif message['role'] == 'user' %}{{- '### Question:\\n' + message['content'] + '\\n\\n### Answer:\\n' }}"
+    "{%- else %}{% generation %}{{- message['content'] + eos_token }}{% endgeneration %}"
+    "{%- if not loop.last %}{{- '\\n\\n' }}{%- endif %}"
+    "{%- endif %}{%- endfor %}"
+)
+
+# Private-use characters around the number of a literal: no text of a person holds them, every template lets them pass.
+_PLACEHOLDER = re.compile("\uf8e0(\\d+)\uf8e1")
+
+
+@dataclass(frozen=True)
+class TemplateFacts:
+    """What is found out once about a tokenizer with its template."""
+
+    template: Any
+    marks_answers: bool
+    control_tokens: re.Pattern[str] | None
+    stop_ids: frozenset[int]
+
+
+_known: weakref.WeakKeyDictionary[Any, TemplateFacts] = weakref.WeakKeyDictionary()
+
+
+def ensure_chat_template(tokenizer: Any) -> str | None:
+    """Give a tokenizer without a chat template the plain one of ftlab; returns a note when that was needed.
+
+    Raises InputError when the tokenizer has no end-of-text token that could end an answer.
+    """
+    if tokenizer.chat_template:
+        return None
+    if tokenizer.eos_token is None:
+        raise InputError(
+            "The base has neither a chat template nor an end-of-text token, so nothing could end an answer",
+            given=tokenizer.name_or_path,
+            try_="use a base whose tokenizer has an end-of-text token",
+        )
+    # A base that was trained with a beginning token gets it here: the template is all that adds tokens.
+    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "{{- bos_token }}" if begins else "")
+    return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
+
+
+def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
+    """The text that the chat template makes of `messages`. Raises InputError when the template refuses them."""
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        raise InputError(
+            "The base has no chat template", given=tokenizer.name_or_path, try_="call ensure_chat_template first"
+        )
+    try:
+        # Templates of reasoning models leave room for thoughts unless told otherwise; the data holds none.
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+    except TemplateError as error:
+        raise refused(error) from None
+
+
+def refused(error: Exception) -> InputError:
+    text = shorten(error, 160)
+    hint = "remove the system prompt, or use a base that takes one" if "system" in text.lower() else None
+    return InputError(
+        f"The chat template of the base refuses these messages: {text}",
+        try_=hint or "check that user and assistant take turns, beginning with the user",
+    )
+
+
+def facts_of(tokenizer: Any) -> TemplateFacts:
+    """What is known of this tokenizer; found out again when its template was changed."""
+    facts = _known.get(tokenizer)
+    if facts is None or facts.template != tokenizer.chat_template:
+        special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        written = sorted((text for text in special.values() if text.strip()), key=len, reverse=True)
+        pattern = re.compile("|".join(map(re.escape, written))) if written else None
+        template = tokenizer.chat_template
+        marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", template if isinstance(template, str) else ""))
+        stops = {tokenizer.eos_token_id} - {None} | _turn_end(tokenizer, special)
+        facts = _known[tokenizer] = TemplateFacts(template, marks, pattern, frozenset(stops))
+    return facts
+
+
+def _turn_end(tokenizer: Any, special: dict[int, str]) -> set[int]:
+    """The control token that the template writes right after an answer (<|im_end|>, <end_of_turn> ...)."""
+    answer = "answer"
+    try:
+        text = render_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}], tokenizer)
+    except InputError:
+        return set()
+    ids = tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
+    return {next((token for token in ids if token in special), -1)} - {-1}
+
+
+def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], list[str]]:
+    """The messages with control tokens in their text (<|im_end|> that somebody wrote) replaced by placeholders, and
+    the tokens that were replaced: text must not be able to end a turn or to speak for somebody else."""
+    control_tokens = facts_of(tokenizer).control_tokens
+    literals: list[str] = []
+    if control_tokens is None or not any(control_tokens.search(message["content"]) for message in messages):
+        return list(messages), literals
+
+    def replace(match: re.Match[str]) -> str:
+        literals.append(match.group())
+        return f"\uf8e0{len(literals) - 1}\uf8e1"
+
+    guarded = [
+        {"role": message["role"], "content": control_tokens.sub(replace, _PLACEHOLDER.sub("", message["content"]))}
+        for message in messages
+    ]
+    if _count(messages, tokenizer, control_tokens) == _count(guarded, tokenizer, control_tokens):
+        return list(messages), []  # the template defuses them itself, as the starter's does
+    return guarded, literals
+
+
+def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Pattern[str]) -> int:
+    return len(control_tokens.findall(render_text(messages, tokenizer)))
+
+
+def tokenise(text: str, literals: Sequence[str], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids of a rendered text, and where in `text` each of them ends (characters).
+
+    No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text.
+    """
+    if not literals:
+        output = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(output["input_ids"]), [end for _, end in output["offset_mapping"]]
+    ids: list[int] = []
+    ends: list[int] = []
+    position = 0
+    for match in _PLACEHOLDER.finditer(text):
+        _append(ids, ends, text[position : match.start()], position, tokenizer)
+        spelled = _spell(literals[int(match.group(1))], tokenizer)
+        ids += spelled
+        ends += [match.end()] * len(spelled)
+        position = match.end()
+    _append(ids, ends, text[position:], position, tokenizer)
+    return ids, ends
+
+
+def _append(ids: list[int], ends: list[int], text: str, position: int, tokenizer: Any) -> None:
+    if text:
+        new, new_ends = _continue(text, tokenizer, first=position == 0)
+        ids += new
+        ends += [position + end for end in new_ends]
+
+
+def _continue(text: str, tokenizer: Any, *, first: bool = False, **settings: Any) -> tuple[list[int], list[int]]:
+    """Tokens of `text` in the middle of a longer one, and where each ends.
+
+    Some tokenizers put a space before whatever a text begins with; behind a line feed they do not.
+    """
+    for lead in ("",) if first else ("\n", ""):
+        output = tokenizer(lead + text, add_special_tokens=False, return_offsets_mapping=True, **settings)
+        skip = tokenizer.encode(lead, add_special_tokens=False) if lead else []
+        if list(output["input_ids"][: len(skip)]) == skip:  # else the line feed melted into the text
+            break
+    ends = [end - len(lead) for _, end in output["offset_mapping"][len(skip) :]]
+    return list(output["input_ids"][len(skip) :]), ends
+
+
+def _spell(literal: str, tokenizer: Any) -> list[int]:
+    """The tokens of a control token's name as ordinary text; as a last resort letter by letter."""
+    control = tokenizer.convert_tokens_to_ids(literal)
+    for ids in (
+        _continue(literal, tokenizer, split_special_tokens=True)[0],
+        [token for letter in literal for token in _continue(letter, tokenizer)[0]],
+    ):
+        if control not in ids:
+            return ids
+    raise InputError(
+        f"The tokenizer cannot write {literal!r} as plain text, and as a control token it would break the conversation",
+        given=literal,
+        try_="remove it from the data",
+    )
