@@ -12,7 +12,8 @@ import pytest
 from ftlab.errors import InputError
 from ftlab.samples import list_samples, sample_path
 from ftlab.samples.generate.__main__ import GENERATORS, to_jsonl
-from ftlab.samples.generate.triage import PROBLEMS, build_tickets
+from ftlab.samples.generate.triage import build_tickets
+from ftlab.samples.generate.triage_wording import HOURS, PROBLEMS
 from ftlab.samples.house_style import RULES, follows_house_style
 
 ROWS = {
@@ -106,30 +107,21 @@ def test_every_text_is_plain_ascii_on_one_line_without_stray_spaces_or_open_slot
 
 # The rules of the card, written down a second time as patterns: what a careful reader would go by.
 QUEUE_AND_HOURS = [  # the first pattern that is found decides
-    (r"invoice|receipt", "billing", 1),
-    (r"refund|money back|paid me back", "billing", 4),
-    (r"twice|two payments|two times|paid double", "billing", 2),
-    (r"stranger|thief|someone else|never made", "account", 8),
-    (r"password|log in|locked out", "account", 1),
-    (r"(delete|close|remove) my account|out of your system", "account", 2),
-    (r"web (page|shop)|\bcart\b", "technical", 2),
-    (r"connect|app cannot find|signal|talks to", "technical", 8),
-    (r"turn on|turns off|is dead|does nothing|no power", "technical", 4),
-    (r"address|another street|house number", "shipping", 1),
-    (r"driver lost|but i never got|nobody at the post|wrong house|stolen from my door", "shipping", 8),
-    (r"but got a|instead of|and not the|wrong color|wrong model", "returns", 2),
-    (r"send the \w+( \w+)? back|return it|send it back|give it back", "returns", 1),
+    (r"invoice|receipt|twice|two payments|two times|paid double", "billing", 2),
+    (r"stranger|thief|someone else|never made|password|log in|locked out", "account", 2),
+    (r"connect|app cannot find|signal|talks to|turn on|turns off|is dead|does nothing|no power", "technical", 8),
+    (r"driver lost|but i never got|nobody at the post|wrong house|stolen from my door", "shipping", 4),
+    (r"not arrived|should have come|is late|still not here|still waiting for the parcel", "shipping", 4),
+    (r"send the \w+( \w+)? back|return it|send it back|give it back", "returns", 4),
     (r"broken|crack|in pieces|damaged|bent", "returns", 4),
-    (r"not arrived|should have come|is late|still not here|still waiting for the parcel", "shipping", 2),
     (r"in stock|still have|sold out|still for sale", "products", 1),
-    (r"best for|advice|difference|better choice|help \w+ choose", "products", 2),
-    (r"name on it|my own size|color that we choose|own drawing|sign of our team", "products", 8),
+    (r"name on it|my own size|color that we choose|own drawing|sign of our team", "products", 1),
 ]
-HIGH = r"urgent|today|help me right now|before tomorrow|at once|trip tonight|cannot work|costs us money|act fast"
-LOW = r"no hurry|take your time|until next month|no rush|free moment|not important|for last|do not mind"
+HIGH = r"urgent|today|help me right now|at once|cannot work|act fast"
+LOW = r"no hurry|take your time|until next month|no rush|not important|do not mind"
 NUMBER = r"(three|four|five|six|seven|eight|nine|ten|twelve|twenty|\d{1,2})"
 SLIPS = {"hvae": "have", "wiht": "with", "teh": "the", "adn": "and", "becuase": "because", "orderd": "ordered"}
-SEVERAL = rf"\b{NUMBER} (more|orders|others?|of (my|us|them)|people|accounts|rooms)\b|\ball {NUMBER} that\b"
+SEVERAL = rf"\b{NUMBER} (more|orders|of (my|us|them)|people)\b|\ball {NUMBER} that\b"
 
 
 def triage_by_rule(message: str) -> dict[str, object]:
@@ -150,8 +142,8 @@ def test_every_triage_answer_follows_the_stated_rules_from_the_message_alone():
 
 def test_the_card_states_the_queue_and_hours_of_every_problem():
     card = (sample_path("support_triage") / "README.md").read_text(encoding="ascii")
-    stated = re.findall(r"^\| (\w+) \| ([\w ]+) \| (\d+) \|", card, re.MULTILINE)
-    assert stated == [(problem.queue, problem.name, str(problem.hours)) for problem in PROBLEMS]
+    stated = re.findall(r"^\| ([\w ]+) \| (\w+) \| (\d+) \|", card, re.MULTILINE)
+    assert stated == [(problem.name, problem.queue, str(HOURS[problem.queue])) for problem in PROBLEMS]
 
 
 @pytest.mark.parametrize("split", ROWS["support_triage"])

@@ -1,8 +1,9 @@
 """Writes `support_triage`: customer messages to an invented shop, each with queue, priority and hours.
 
-A message is put together from a problem (which decides the queue and the hours), a cue for the urgency (which decides
-the priority), sometimes a sentence that says how many orders, items or people are concerned (which doubles the hours),
-and things that decide nothing: opening, product, background, sign-off, a typing slip. The card states the same rules.
+A message is put together from a problem (which decides the queue, and with it the hours for one case), a cue for the
+urgency (which decides the priority), sometimes a sentence that says how many orders, items or people are concerned
+(which doubles the hours), and things that decide nothing: opening, product, background, sign-off, a typing slip. The
+card states the same rules.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ftlab.samples.generate.triage_wording import (
     CLOSINGS,
     CUES,
     DAYS,
+    HOURS,
     LINKABLE,
     LOOKS,
     NAMES,
@@ -41,8 +43,8 @@ NEAR_COPY_WITHIN = 0.8
 NEAR_COPY_ACROSS = 0.6
 
 SEVERAL_SHARE = 0.4
-SLIP_SHARE = 0.08
-LOWER_CASE_SHARE = 0.08
+SLIP_SHARE = 0.06
+LOWER_CASE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Ticket:
 
     @property
     def hours(self) -> int:
-        """Hours of work: those of the problem, doubled when several orders, items or people are concerned."""
-        return self.problem.hours * (2 if self.several else 1)
+        """Hours of work: those of the queue, doubled when several orders, items or people are concerned."""
+        return HOURS[self.problem.queue] * (2 if self.several else 1)
 
     def as_row(self) -> dict[str, str]:
         """Return the row of the data set: the message and the answer as compact JSON."""
@@ -111,11 +113,10 @@ def _write_ticket(rng: random.Random, problem: Problem, phrase_number: int, spli
     priority, cue, pair = _choose_cue(rng, problem, phrase_number, split)
     several = rng.random() < SEVERAL_SHARE
     phrase = problem.phrases[phrase_number]
-    plain, other = rng.sample(problem.items, 2)
+    plain = rng.choice(problem.items)
     slots = {
         "plain": plain,
         "item": _describe(rng, plain),
-        "other": _describe(rng, other),
         "name": rng.choice(NAMES),
         "relative": rng.choice(RELATIVES),
         "day": rng.choice(DAYS),
@@ -128,7 +129,7 @@ def _write_ticket(rng: random.Random, problem: Problem, phrase_number: int, spli
 
     extent = rng.choice(problem.several) if several else ""
     # With both a count and a cue the message is long enough; otherwise it gets some background more often than not.
-    background = rng.random() < (0.15 if extent and cue.text else 0.75)
+    background = rng.random() < (0.1 if extent and cue.text else 0.6)
     sentences = [phrase, rng.choice(BACKGROUND[problem.background]) if background else "", extent]
     if cue.may_open and rng.random() < 0.4:
         sentences = [cue.text, *_link(rng, sentences)]
