@@ -182,7 +182,7 @@ def _ask(
     should_stop: Callable[[], bool] | None,
 ) -> Result:
     """Losses, answers and answers to the general questions of one model."""
-    from ftlab.models.load import stop_token_ids
+    from ftlab.data.rendering import stop_token_ids
 
     losses = score_losses(
         model,
@@ -198,7 +198,7 @@ def _ask(
             tokenizer,
             prompts,
             max_new_tokens=max_new_tokens,
-            stop_ids=stop_token_ids(tokenizer, model),
+            stop_ids=stop_token_ids(tokenizer, model.generation_config),
             batch_rows=task.batch_rows,
             context=task.context,
             advance=step(phase),

@@ -23,22 +23,33 @@ def load_probes(config: RunConfig) -> tuple[list[Probe], str | None]:
 
     A probe set that cannot be read must not cost the comparison on the task, so that is a note and not an error.
     """
-    from ftlab.data.formats import detect, to_messages
+    from ftlab.data.formats import UnusableRow, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
+    from ftlab.data.splits import detect_format
 
     source = config.resolved().evaluation.probes
     if source is None or source.lower() in ("none", ""):
         return [], None
+    data = DataConfig(source=source, system_prompt=config.data.system_prompt)
     try:
-        loaded = load_rows(DataConfig(source=source))
-        split = next(name for name in ("test", "validation", *loaded.splits) if name in loaded.splits)
-        rows = list(loaded.splits[split])
-        detected = detect(loaded.columns, rows)
-        examples = [to_messages(row, detected, config.data.system_prompt) for row in rows]
+        loaded = load_rows(data)
+        detected = detect_format(loaded, data)
     except FtlabError as error:
-        return [], f"The general questions {source!r} could not be used: {error.what}."
-    return [Probe(i, prompt_messages(m), reference(m)) for i, m in enumerate(examples)], None
+        return [], f"No general questions were asked: {error.message()}"
+    rows = loaded.splits["test" if "test" in loaded.splits else loaded.main]
+    probes = []
+    for i, row in enumerate(rows):
+        try:
+            messages = to_messages(row, detected, data.system_prompt)
+        except UnusableRow:
+            continue
+        probes.append(Probe(i, prompt_messages(messages), reference(messages)))
+    left_out = len(rows) - len(probes)
+    return (
+        probes,
+        f"{left_out} of {len(rows)} rows of {source} are no questions and were left out." if left_out else None,
+    )
 
 
 def probe_limit(probes: list[Probe], tokenizer: Any, at_most: int) -> int:

@@ -46,7 +46,7 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
     if has_forgotten(base, adapted):
         lost = 100 * (base["general_accuracy"] - adapted["general_accuracy"])
         notes.append(
-            f"General accuracy fell by {lost:.0f} points. Mix in general examples (data.replay), lower the learning "
+            f"General accuracy fell by {lost:.3g} points. Mix in general examples (data.replay), lower the learning "
             "rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
@@ -88,19 +88,24 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share of 0 to 1 as 86%; with a decimal where rounding would hide a remainder (99.6%, 0.4%)."""
+    """A share of 0 to 1 with a decimal where it has one: 86%, 97.5%; never 0% or 100% for what is not quite that."""
     value = 100 * share
-    rounded = f"{value:.0f}"
-    if rounded in ("0", "100") and abs(value - round(value)) > 1e-9:
-        return f"{value:.1f}%"
-    return f"{rounded}%"
+    text = f"{value:.1f}".removesuffix(".0")
+    if (text == "0" and value > 0) or (text == "100" and value < 100):
+        return "<0.1%" if text == "0" else ">99.9%"
+    return f"{text}%"
 
 
 def number(value: float) -> str:
-    """A perplexity or BLEU score with three figures: 1.04, 24.3, 1,234."""
+    """A perplexity with three figures: 1.04, 24.3, 1,234."""
     if value >= 999.5:
         return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def tenths(value: float) -> str:
+    """A BLEU score with one decimal: 24.3."""
+    return f"{value:.1f}"
 
 
 def _by_exact_match(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def _by_exact_match(base: dict[str, Any], adapted: dict[str, Any], tests: dict[s
 def _by_free_text(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
     p, p_bleu = tests["perplexity"], tests["bleu"]
     gained = adapted["perplexity"] < base["perplexity"]
-    bleu = f"BLEU {number(adapted['bleu'])} against {number(base['bleu'])}"
+    bleu = f"BLEU {tenths(adapted['bleu'])} against {tenths(base['bleu'])}"
     scores = f"perplexity of the reference answers {number(adapted['perplexity'])} against {number(base['perplexity'])}"
     evidence = f"{scores} ({p_text(p)}, {adapted['rows']} rows), {bleu} ({p_text(p_bleu)})"
     opposed = p_bleu < LEVEL and (adapted["bleu"] > base["bleu"]) != gained

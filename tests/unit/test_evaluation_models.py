@@ -107,7 +107,9 @@ def test_a_model_that_caps_its_logits_is_scored_with_the_cap(rows):
     gemma = Gemma2ForCausalLM(config).eval()
     sums, counts = plain_losses(gemma, rows)
     # No logit is beyond 0.5, so no token can cost more than log(60 e + 1) nats or less than log(60 / e + 1).
-    assert all(n * math.log(60 / math.e + 1) <= s <= n * math.log(60 * math.e + 1) for s, n in zip(sums, counts))
+    assert all(
+        n * math.log(60 / math.e + 1) <= s <= n * math.log(60 * math.e + 1) for s, n in zip(sums, counts, strict=True)
+    )
     assert score_losses(gemma, rows, pad_token_id=PAD).nll == pytest.approx(sums, rel=1e-5)
 
 
@@ -162,7 +164,7 @@ def test_answers_in_batches_are_the_answers_one_by_one(model, rows, batch_rows):
 def test_an_answer_does_not_run_past_the_context(model, rows):
     prompts = [row.input_ids for row in rows]
     result = generate_answers(model, Letters(), prompts, max_new_tokens=40, stop_ids=[STOP], context=40)
-    assert all(a.tokens <= 40 - len(p) for a, p in zip(result.answers, prompts))
+    assert all(a.tokens <= 40 - len(p) for a, p in zip(result.answers, prompts, strict=True))
     full = [plain_answer(model, p, [STOP], 40 - len(p)) for p in prompts]
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in full]
 
@@ -237,7 +239,7 @@ def test_stopping_is_noticed_in_the_middle_of_a_batch(model, rows):
 def test_batches_hold_every_row_once_and_keep_to_the_budget():
     lengths = [5, 90, 12, 40, 41, 7, 300, 8]
     batches = by_length(lengths, rows=3, tokens=100)
-    assert sorted(sum(batches, [])) == list(range(8))
+    assert sorted(i for batch in batches for i in batch) == list(range(8))
     assert batches[0] == [6]
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 100 for b in batches)
     assert max(map(len, batches)) <= 3
