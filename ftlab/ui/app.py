@@ -40,7 +40,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         version = gr.State("")  # changes when a run appears, goes, ends or gets its scores
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             built = {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
             makers |= {"chat": chat.build, "runs": runs.build}
@@ -50,7 +50,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
         tabs.select(None, js=KEEP_TAB, api_visibility="private")
         job_strip.wire(strip, workspace)
-        data.wire(built["data"], workspace, built["train"].form.components["model.base"])
+        data.wire(built["data"], workspace, built["train"].form.components["model.base"], app.load)
         train.wire(built["train"], built["data"], strip, workspace, version)
         evaluate.wire(built["evaluate"], strip, workspace, version)
         chat.wire(built["chat"], workspace)

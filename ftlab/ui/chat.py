@@ -56,7 +56,7 @@ def build() -> ChatTab:
         allow_custom_value=True,
         elem_id="chat_run",
     )
-    log = gr.HTML(elem_id="chat_log", autoscroll=False)
+    log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False)
     message = message_box("chat_message")
     with gr.Row(elem_classes="ft-controls"):
         text = gr.Textbox(
@@ -178,10 +178,14 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
     """The banner of the chosen run's base, and what to do when there is no run."""
     if not run_id:
-        hint = "Train a run on the Train tab, then talk to it here beside its base."
-        return {tab.banner: "", tab.log: empty("There is nobody to talk to yet.", hint)}
+        return {tab.banner: "", tab.log: nobody_yet()}
     config = disk.config(workspace.run(run_id))
-    return {tab.banner: run_view.toy_banner(config.model.base if config else None)}
+    return {tab.banner: run_view.toy_banner(config.model.base if config else None), tab.log: conversation([])}
+
+
+def nobody_yet() -> Markup:
+    hint = "Train a run on the Train tab, then talk to it here beside its base."
+    return empty("There is nobody to talk to yet.", hint)
 
 
 def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:

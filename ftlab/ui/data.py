@@ -2,7 +2,7 @@
 
 elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_settings` (folded settings, see forms.py),
 `data_look` (button), `data_message`, `data_summary`, `data_table` (a press on a row's number picks it),
-`data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_rendered`, `data_use` (button: on to Train).
+`data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_rendered`, `data_use` (on to Train).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def build(workspace: Workspace) -> DataTab:
             upload = gr.File(
                 label="Upload a file: JSONL, JSON, CSV or Parquet",
                 file_types=FILE_TYPES,
-                height=130,
+                height=150,
                 elem_id="data_upload",
             )
             with gr.Accordion("How it is read and split", open=False, elem_id="data_settings"):
@@ -83,8 +83,8 @@ def build(workspace: Workspace) -> DataTab:
     )
 
 
-def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown) -> None:
-    """`base` is the base chosen on the Train tab: its tokenizer renders the row."""
+def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, opened: Any) -> None:
+    """`base` is the base chosen on the Train tab: its tokenizer renders the row. `opened`: the page's load event."""
     source = tab.form.components["data.source"]
     views = [tab.shown, tab.summary, tab.rows, tab.page, tab.row]
 
@@ -131,22 +131,20 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown) -> None:
         kept = keep_upload(Path(path), workspace)
         return {source: gr.update(choices=source_choices(workspace), value=str(kept)), tab.upload: None}
 
-    looked = on(
-        tab.look.click, look, tab.form.inputs, views, box=tab.message, progress="minimal", show_progress_on=tab.summary
-    )
-    changed = on(
-        source.change, look, tab.form.inputs, views, box=tab.message, progress="minimal", show_progress_on=tab.summary
-    )
+    # Only what the row shows waits for the tokenizer; the preview is there before.
+    shows = {"outputs": [tab.rendered], "box": tab.rendered, "trigger_mode": "always_last"}
+    row_inputs = [tab.shown, tab.row, base]
+    for trigger in (opened, tab.look.click, source.change):
+        looked = on(
+            trigger, look, tab.form.inputs, views, box=tab.message, progress="minimal", show_progress_on=tab.summary
+        )
+        on(looked.then, render_row, row_inputs, **shows)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     paging = [tab.shown, tab.page, tab.row]
     on(tab.previous.click, backwards, paging, [tab.page, tab.rows], box=tab.message)
     on(tab.next.click, forwards, paging, [tab.page, tab.rows], box=tab.message)
     on(tab.page.submit, turn, paging, [tab.page, tab.rows], box=tab.message)
     on(tab.rows.pick, pick, [], [tab.row], box=tab.message)
-    shows = {"outputs": [tab.rendered], "box": tab.rendered, "trigger_mode": "always_last"}
-    row_inputs = [tab.shown, tab.row, base]
-    for step in (looked, changed):
-        on(step.then, render_row, row_inputs, **shows)
     on(tab.row.change, render_row, row_inputs, **shows)
     on(base.change, render_row, row_inputs, **shows)
 
@@ -211,17 +209,23 @@ def summary(found: Any, config: DataConfig) -> Markup:
         + [(name.capitalize(), f"{count(size)} rows", held_out.get(name, "")) for name, size in found.splits.items()]
     )
     columns = join((Markup("<code>{}</code>").format(name) for name in found.columns), " ")
-    notes = join(Markup("<li>{}</li>").format(note) for note in found.notes)
+    left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in found.dropped.items()]
+    notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
+    lengths = (
+        f"{found.mean_prompt_characters:,.0f} characters of prompt and {found.mean_answer_characters:,.0f} of answer"
+    )
     return Markup(
         '<section class="ft-card">{head}{numbers}<p><strong>Columns:</strong> {columns}</p>'
-        "<p><strong>Format:</strong> {format}, {sure} sure. {why}</p>{notes}</section>"
+        "<p><strong>Format:</strong> {format}, {sure} sure: {why}.</p>"
+        "<p><strong>Length:</strong> {lengths} on average.</p>{notes}</section>"
     ).format(
         head=heading(Path(found.name).name, about),
         numbers=numbers,
         columns=columns,
         format=found.format.replace("_", " "),
         sure=percent(found.confidence, 0),
-        why=found.why,
+        why=found.why.rstrip("."),
+        lengths=lengths,
         notes=Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
     )
 
@@ -236,7 +240,10 @@ def page_table(found: Any, page: int, row: int) -> Markup:
         ]
         for number, values in enumerate(found.page(offset, PAGE_ROWS), start=offset)
     ]
-    where = f"Rows {offset} to {offset + len(rows) - 1} of {count(found.rows)}, page {page} of {pages(found)}. "
+    split, size = paged_rows(found)
+    where = (
+        f"Rows {offset} to {offset + len(rows) - 1} of the {count(size)} in {split}, page {page} of {pages(found)}. "
+    )
     return heading("Preview", where + "Press a row's number to see what the model reads.") + table(
         ["row", *found.columns], rows, label="Rows of the data set", css="ft-rows"
     )
@@ -244,33 +251,25 @@ def page_table(found: Any, page: int, row: int) -> Markup:
 
 def rendered(config: DataConfig, row: int, base: str) -> Markup:
     """Row `row` of the training split as the model reads it, with the trained tokens marked."""
-    from ftlab.data.rendering import encode
+    from ftlab.data.rendering import encode, pieces
 
-    found = inspected(config)
-    messages = found.messages(row)
-    encoded = encode(messages, tokenizer_of(base))
+    found, tokenizer = inspected(config), tokenizer_of(base)
+    encoded = encode(found.messages(row), tokenizer)
     trained = sum(encoded.trained)
-    help = (
-        f"{count(len(encoded.input_ids))} tokens in the chat template of {base}. The {count(trained)} marked ones "
-        "are trained (the answer and its stop token); the others are only read."
-    )
+    help = Markup(
+        "{} tokens in the chat template of {}. The {} marked ones are trained (the answer and its stop token); "
+        "the others are only read."
+    ).format(count(len(encoded.input_ids)), base, count(trained))
+    notes = join(Markup("<li>{}</li>").format(note) for note in encoded.notes)
+    if notes:
+        help += Markup('<ul class="ft-notes">{}</ul>').format(notes)
     return heading(f"Row {row} as the model reads it", help) + Markup(
         '<pre class="ft-pre ft-tokens" id="data_tokens">{}</pre>'
-    ).format(_spans(encoded))
+    ).format(_spans(pieces(encoded, tokenizer)))
 
 
-def _spans(encoded: Any) -> Markup:
-    """The pieces of text, runs of trained ones in <mark>."""
-    spans: list[tuple[bool, str]] = []
-    for piece, is_trained in zip(encoded.pieces, encoded.trained, strict=True):
-        if spans and spans[-1][0] == is_trained:
-            spans[-1] = (is_trained, spans[-1][1] + piece)
-        else:
-            spans.append((is_trained, piece))
-    return join(
-        Markup("<mark>{}</mark>").format(text) if is_trained else Markup("<span>{}</span>").format(text)
-        for is_trained, text in spans
-    )
+def _spans(runs: list[tuple[str, bool]]) -> Markup:
+    return join(Markup("<mark>{}</mark>" if trained else "<span>{}</span>").format(text) for text, trained in runs)
 
 
 def _message(tab: DataTab, error: FtlabError) -> dict[Any, Any]:

@@ -88,7 +88,7 @@ def stop(job_key: str, workspace: Workspace) -> str:
 
 def fingerprint(workspace: Workspace) -> str:
     """A text that changes whenever a run appears, goes, changes its state or gets its scores."""
-    parts = []
+    parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {_stamp(run.comparison_file)}")

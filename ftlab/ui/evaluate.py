@@ -26,7 +26,7 @@ FILTERS = ["All", "Improved", "Got worse", "Both wrong"]
 @dataclass(frozen=True)
 class EvaluateTab:
     run: gr.Dropdown
-    rows: gr.Number
+    rows: gr.Textbox
     start: gr.Button
     message: gr.HTML
     result: gr.HTML
@@ -53,12 +53,12 @@ def build() -> EvaluateTab:
             scale=3,
             min_width=280,
         )
-        rows = gr.Number(
-            None,
+        rows = gr.Textbox(
+            "",
             label="Test rows at most",
-            info="Empty: as the run's settings say. More rows give narrower intervals.",
+            info="More rows give narrower intervals.",
             placeholder="as in its settings",
-            precision=0,
+            max_lines=1,
             elem_id="evaluate_rows",
             scale=1,
             min_width=180,
@@ -68,7 +68,7 @@ def build() -> EvaluateTab:
             report = gr.Button("Download the report", elem_id="evaluate_report", visible=False)
             report_file = gr.DownloadButton("Save report.html", elem_id="evaluate_report_file", visible="hidden")
     message = message_box("evaluate_message")
-    result = gr.HTML(elem_id="evaluate_result")
+    result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
     with gr.Column(visible=False, elem_id="evaluate_answers_box") as answers_box:
         gr.HTML(heading("Every answer", "What each model wrote for each held-out row, beside the reference."))
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
@@ -100,13 +100,16 @@ def build() -> EvaluateTab:
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace, version: gr.State) -> None:
-    def start(run_id: str | None, rows: float | None) -> dict[Any, Any]:
+    def start(run_id: str | None, rows: str) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
-        if rows is not None and rows < 1:
-            raise InputError("Test rows at most is out of range", given=f"{rows:g}", allowed="1 or more, or empty")
-        supervisor.submit_evaluation(run, workspace, max_rows=int(rows) if rows else None)
+        wanted = rows.strip()
+        if wanted and not (wanted.isdigit() and int(wanted)):
+            raise InputError(
+                "Test rows at most cannot take this value", given=wanted, allowed="a whole number, or empty"
+            )
+        supervisor.submit_evaluation(run, workspace, max_rows=int(wanted) if wanted else None)
         job = disk.current_job(workspace)
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
@@ -163,8 +166,7 @@ def show(tab: EvaluateTab, run_id: str | None, workspace: Workspace) -> dict[Any
     """Updates that show the result of `run_id`, or say what to do first."""
     hidden = {tab.report: gr.update(visible=False), tab.answers_box: gr.update(visible=False)}
     if not run_id:
-        hint = "Train a run on the Train tab; with the defaults it is evaluated by itself."
-        return {tab.result: empty("There is no trained run yet.", hint), **hidden}
+        return {tab.result: nothing_yet(), **hidden}
     run = workspace.run(run_id)
     comparison = disk.comparison(run)
     if comparison is None:
@@ -175,6 +177,12 @@ def show(tab: EvaluateTab, run_id: str | None, workspace: Workspace) -> dict[Any
         tab.answers_box: gr.update(visible=True),
         **_answers(tab, run_id, workspace, "", "All", 1),
     }
+
+
+def nothing_yet() -> Markup:
+    return empty(
+        "There is no trained run yet.", "Train one on the Train tab; with the defaults it is evaluated by itself."
+    )
 
 
 def _not_yet(run: RunDirectory) -> Markup:

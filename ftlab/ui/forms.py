@@ -104,7 +104,7 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
         "min_width": 220,
     }
     choices = overrides.pop("choices", None)
-    kind, optional = _kind(info.annotation)
+    kind = _kind(info.annotation)
     default = info.get_default(call_default_factory=True)
     if typing.get_origin(kind) is Literal:
         return gr.Dropdown(list(typing.get_args(kind)), value=default, **settings | overrides)
@@ -113,28 +113,26 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     if kind is bool:
         return gr.Checkbox(default, **settings | overrides)
     if kind in (int, float):
-        # Ranges are checked by config.py, whose messages say what is allowed; Gradio would only flash a toast.
-        hint = f"{default:g}" if default is not None else ("empty" if optional else "")
-        return gr.Number(default, placeholder=hint, step=1 if kind is int else 0.01, **settings | overrides)
+        # Text, not gr.Number: that one shows an empty value as 0 and rounds 2.5 to a whole number without a word.
+        # config.py checks, and its messages say what is allowed.
+        shape = {"placeholder": _shown(default) if default is not None else "empty"}
+        return gr.Textbox(_shown(default), max_lines=1, **settings | shape | overrides)
     if kind is str:
-        return gr.Textbox(default or "", **settings | overrides)
-    return gr.Textbox(
-        _shown(default), lines=2, placeholder=_YAML_EXAMPLES.get(path, "name: value"), **settings | overrides
-    )
+        return gr.Textbox(default or "", max_lines=3, **settings | overrides)
+    return gr.Textbox(_shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
 
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    """The type of a field without `| None`, and whether None is allowed."""
+def _kind(annotation: Any) -> Any:
+    """The type of a field without `| None`."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        rest = [one for one in typing.get_args(annotation) if one is not type(None)]
-        return rest[0], len(rest) < len(typing.get_args(annotation))
-    return annotation, False
+        return next(one for one in typing.get_args(annotation) if one is not type(None))
+    return annotation
 
 
 def _range(info: FieldInfo) -> str:
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
     limits = [
-        f"{words[name]} {getattr(limit, name):g}"
+        f"{words[name]} {getattr(limit, name):,}"
         for limit in info.metadata
         for name in words
         if getattr(limit, name, None) is not None
@@ -168,6 +166,10 @@ def _mapping(path: str, text: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
     if isinstance(value, dict):
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip() if value else ""
-    return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, bool | str) else str(value)

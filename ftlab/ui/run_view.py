@@ -150,8 +150,8 @@ def toy_banner(base: str | None) -> Markup:
         return Markup("")
     return Markup(
         '<div class="ft-banner" id="toy_banner"><strong>Toy model.</strong> The starter has {} parameters: it shows '
-        "how the method works, not how good it gets. For real work choose a base such as Qwen/Qwen3-0.6B on the "
-        "Train tab, or type a local folder or any Hub id.</div>"
+        "how the method works, not how good it gets. For real work take another base on the Train tab: one of the "
+        "list such as Qwen/Qwen3-0.6B, a local folder, or any Hub id.</div>"
     ).format(starter_size())
 
 

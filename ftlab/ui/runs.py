@@ -53,7 +53,7 @@ class RunsTab:
 
 
 def build() -> RunsTab:
-    rows = gr.HTML(elem_id="runs_table", js_on_load=PICK_JS)
+    rows = gr.HTML(no_runs(), elem_id="runs_table", js_on_load=PICK_JS)
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         run = gr.Dropdown(
             [], value=None, label="Run", allow_custom_value=True, elem_id="runs_run", scale=2, min_width=280
@@ -139,8 +139,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     """Updates that show the table and the chosen run, or two runs beside each other."""
     runs = workspace.runs()
     if not runs:
-        hint = "Every run is kept here with its settings, curve and scores. Start one on the Train tab."
-        return {tab.table: empty("There are no runs yet.", hint), tab.detail: ""}
+        return {tab.table: no_runs(), tab.detail: ""}
     listing = {tab.table: runs_table(runs, run_id)}
     if not run_id:
         return {**listing, tab.detail: notice("Choose a run to open it.")}
@@ -148,6 +147,11 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     if other and other != run_id:
         return {**listing, tab.detail: compared(run, workspace.run(other))}
     return {**listing, tab.detail: detail(run)}
+
+
+def no_runs() -> Markup:
+    hint = "Every run is kept here with its settings, curve and scores. Start one on the Train tab."
+    return empty("There are no runs yet.", hint)
 
 
 def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:

@@ -56,27 +56,29 @@ class TrainTab:
 def build() -> TrainTab:
     form = forms.Form()
     banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            data = gr.HTML(elem_id="train_data")
-            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
+    # style.css puts the columns side by side; on a phone the picture comes before the settings.
+    with gr.Row(equal_height=False, elem_id="train_layout"):
+        with gr.Column(elem_id="train_choices", min_width=280):
+            data = gr.HTML(data_line(None), elem_id="train_data")
             form.draw("model.base", choices=BASES)
             form.draw("method.name")
+            with gr.Row():
+                start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
+            message = message_box("train_message")
+            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
+        with gr.Column(elem_id="train_picture", min_width=280):
+            live = gr.HTML(nothing_yet(), elem_id="train_live")
+            with gr.Row():
+                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="train_to_evaluate")
+                to_chat = gr.Button("Chat with it", visible=False, elem_id="train_to_chat")
+        with gr.Column(elem_id="train_settings", min_width=280):
             for paths in _MAIN:
                 with gr.Row():
                     for path in paths:
                         form.draw(path, **_special(path))
             with gr.Accordion("All other settings", open=False, elem_id="train_more"):
                 _draw_rest(form)
-            with gr.Row():
-                start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=160)
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=120)
-            message = message_box("train_message")
-        with gr.Column(scale=3, min_width=300):
-            live = gr.HTML(elem_id="train_live")
-            with gr.Row():
-                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="train_to_evaluate")
-                to_chat = gr.Button("Chat with it", visible=False, elem_id="train_to_chat")
     return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, gr.State(None))
 
 
@@ -138,8 +140,11 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
     """Updates that show the run that trains, else the newest one, as it is on disk."""
     run = run_to_show(job, workspace)
     if run is None:
-        hint = "Keep the defaults and press Start training: on two CPU cores it takes about two minutes."
-        return {tab.live: empty("Nothing has been trained yet.", hint), tab.shown: None}
+        hidden = gr.update(visible=False)
+        return dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden) | {
+            tab.live: nothing_yet(),
+            tab.shown: None,
+        }
     ready = gr.update(visible=disk.result_ready(run))
     return {
         tab.live: run_view.live(run),
@@ -148,6 +153,11 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
         tab.stop: job_strip.stop_button(job),
         tab.shown: run.id,
     }
+
+
+def nothing_yet() -> Markup:
+    hint = "Keep the defaults and press Start training: on two CPU cores it takes about two minutes."
+    return empty("Nothing has been trained yet.", hint)
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
@@ -159,7 +169,7 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
 def data_line(shown: str | None) -> Markup:
     """What the run will be trained on, from the settings that the Data tab has read."""
     if shown is None:
-        return notice("The data on the Data tab cannot be read yet: choose other data first.", kind="warn")
+        return notice("The Data tab has not read any data yet.", kind="warn")
     config = DataConfig.model_validate_json(shown)
     found = data_tab.inspected(config)
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
@@ -190,9 +200,9 @@ def _special(path: str) -> dict[str, Any]:
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == "general_replay"]
         return {"choices": [("none", ""), *replay]}
     if path == "optimisation.learning_rate":
-        return {"placeholder": _usual_text(usual_learning_rate(build_config({}))), "step": 0.0001}
+        return {"placeholder": _usual_text(usual_learning_rate(build_config({})))}
     if path == "optimisation.epochs":
-        return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}", "step": 1}
+        return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}"}
     return {}
 
 
