@@ -184,7 +184,11 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
 
 def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
     texts = [column for column in columns if isinstance(_first_value(rows, column), str)]
-    if len(texts) >= 2:
+    talks = [column for column in columns if _plain(column) in _CONVERSATIONS]
+    if talks:
+        held = shorten(json.dumps(_first_value(rows, talks[0]), ensure_ascii=False, default=str), 100)
+        hint = f"{talks[0]} has to hold lists of objects with role and content, and holds {held}"
+    elif len(texts) >= 2:
         example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
         hint = f"say which column is which in data.columns, for example {example}"
     elif texts:

@@ -10,9 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from ftlab.config import DataConfig, explain
+from ftlab.config import DataConfig, build_config
 from ftlab.data.conversion import Message, UnusableRow, to_messages
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, find_source, load_rows
@@ -102,10 +100,7 @@ def inspect(source: str | DataConfig, **settings: Any) -> Inspection:
     Read once: asking again for an unchanged file costs nothing. Raises InputError as `splits.prepare` does.
     """
     values = source.model_dump() if isinstance(source, DataConfig) else {"source": source}
-    try:
-        data = DataConfig(**values | settings)
-    except ValidationError as error:
-        raise explain(error) from None
+    data = build_config({"data": values | settings}).data
     places = [place for name in (data.source, data.replay) if name for place in _files_of(name)]
     return _inspect(data.model_dump_json(), tuple(places))
 
@@ -145,8 +140,8 @@ def _files_of(source: str) -> list[tuple[str, int, int]]:
     if kind == "hub":
         return []
     path = Path(place)
-    files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
-    stats = [(str(file.absolute()), os.stat(file)) for file in files]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(str(file.absolute()), os.stat(file)) for file in files if file.is_file()]
     return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
 

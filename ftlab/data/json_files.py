@@ -75,7 +75,7 @@ def _parse_line(line: bytes, name: str, number: int) -> dict[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{where}: not valid JSON ({error.msg} at column {error.colno})",
+            f"{where}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})",
             given=excerpt_at(text, error.pos),
             allowed=rule,
             try_="correct or remove this line",
@@ -100,7 +100,7 @@ def _parse_whole(raw: bytes, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{name}, line {error.lineno}: not valid JSON ({error.msg} at column {error.colno})",
+            f"{name}, line {error.lineno}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})",
             given=excerpt_at(text, error.pos),
             allowed="a list of objects",
             try_="correct this place; a file that ends too early was perhaps not downloaded completely",

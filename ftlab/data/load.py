@@ -87,6 +87,8 @@ def find_source(source: str) -> tuple[Literal["sample", "file", "hub"], Path | s
     """
     from ftlab import samples
 
+    if not source:
+        raise InputError("No data source is given", allowed=_ALLOWED)
     known = [sample.name for sample in samples.list_samples()]
     if source in known:
         return "sample", samples.sample_path(source)
@@ -125,14 +127,15 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
     folder = path.parent
     if not folder.is_dir():
         return InputError(f"There is no folder {folder}", given=source, allowed=_ALLOWED, try_="check the path")
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir() or entry.suffix.lower() in SUFFIXES]
+    files = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES]
+    names = files if path.suffix else files + [entry.name for entry in folder.iterdir() if entry.is_dir()]
     close = nearest(path.name, names)
     if close:
         hint = f"did you mean {folder / close}?"
     elif close_sample:
         hint = f"did you mean the sample {close_sample}?"
     else:
-        hint = f"the folder holds {', '.join(sorted(names)[:5])}" if names else "check the path"
+        hint = f"the folder holds {', '.join(sorted(files)[:5])}" if files else "check the path"
     return InputError(f"There is no file {path.name} in {folder.absolute()}", given=source, try_=hint)
 
 
@@ -161,7 +164,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
         split = split_name(file.stem)
         if split in found:
             raise InputError(
-                f"The folder {folder.name} holds more than one file for {split}",
+                f"The folder {folder.absolute().name} holds more than one file for {split}",
                 given=f"{found[split].name}, {file.name}",
                 allowed="one file for each of train, validation and test",
                 try_="put the rows into one file, or give the path of one of them",
@@ -172,9 +175,9 @@ def _split_files(folder: Path) -> dict[str, Path]:
         return {"train": files[0]}
     if not found:
         raise InputError(
-            f"The folder {folder.name} holds no data files that ftlab knows",
-            given=", ".join(file.name for file in files[:8]) or "no file with a known ending",
-            allowed="train, validation and test, ending in " + ", ".join(SUFFIXES),
+            f"The folder {folder.absolute().name} holds no file called train, validation or test",
+            given=", ".join(file.name for file in files[:8]) or "no data file",
+            allowed=f"train, validation and test, ending in {', '.join(SUFFIXES)}",
             try_="give the path of one file",
         )
     return {split: found[split] for split in SPLITS if split in found}

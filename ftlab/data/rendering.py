@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.data.conversion import Message
-from ftlab.data.template import facts_of, guard, refused, render_text, tokenise
+from ftlab.data.template import facts_of, guard, refused, render_text, shown, tokenise
 from ftlab.errors import InputError
 
 
@@ -64,6 +64,12 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     if literals:
         notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is taken as text, not as a control token.")
     facts = facts_of(tokenizer)
+    if not facts.takes_text:
+        raise InputError(
+            "The chat template of this base takes no plain text, it is perhaps made for pictures",
+            given=tokenizer.name_or_path,
+            try_="use a base for text",
+        )
     marked = _by_markers(messages, tokenizer) if facts.marks_answers and not literals else None
     ids, trained = marked or _by_rendering(guarded, literals, tokenizer, notes)
     _train_stop_tokens(ids, trained, tokenizer, notes)
@@ -102,12 +108,27 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
             tokenize=True,
             return_dict=True,
             return_assistant_tokens_mask=True,
+            tokenizer_kwargs={"return_offsets_mapping": True},
             enable_thinking=False,
         )
     except TemplateError as error:
         raise refused(error) from None
-    trained = [bool(on) for on in output["assistant_masks"]]
-    return (list(output["input_ids"]), trained) if any(trained) else None
+    ids, trained = list(output["input_ids"]), [bool(on) for on in output["assistant_masks"]]
+    if not any(trained):
+        return None
+    places = output["offset_mapping"]
+    for index in range(1, len(ids)):
+        # The mask of transformers ends at the first token of the last character; an emoji can be four tokens.
+        if trained[index - 1] and places[index] == places[index - 1] and places[index][0] < places[index][1]:
+            trained[index] = True
+    asked = encode_prompt(messages, tokenizer)
+    if ids[: len(asked)] == asked:
+        # Some templates mark the heading of an answer too, which the model is given and never has to write.
+        index = len(asked) - 1
+        while index >= 0 and trained[index]:
+            trained[index] = False
+            index -= 1
+    return ids, trained
 
 
 def _by_rendering(
@@ -120,13 +141,15 @@ def _by_rendering(
     for position in answers:
         before = render_text(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
         through = render_text(messages[: position + 1], tokenizer)
-        if through.startswith(before) and full.startswith(through):
-            spans.append((len(before), len(through)))
+        # Some templates end every rendering with something (an end-of-text token) that is not there in the middle.
+        end = _shared_length(full, through)
+        if full.startswith(before) and messages[position]["content"].strip() in through[len(before) : end]:
+            spans.append((len(before), end))
         elif position == answers[-1]:
             raise InputError(
                 "The chat template of this base shows an answer in another way than it asks for it, "
                 "so it cannot be said which tokens are the answer",
-                given=f"asked after {before[-40:]!r}, shown as {through[max(0, len(before) - 40) :][:60]!r}",
+                given=f"asked after {shown(before[-40:])}, shown as {shown(through[max(0, len(before) - 40) :][:60])}",
                 try_="use a base with another chat template",
             )
         else:
@@ -135,11 +158,15 @@ def _by_rendering(
         # Templates of reasoning models write earlier answers without what they write before the last one.
         notes.append("Only the last answer is trained: the chat template shows earlier answers in another way.")
     ids, ends = tokenise(full, literals, tokenizer)
-    trained, begin = [False] * len(ids), 0
-    for index, end in enumerate(ends):
-        trained[index] = any(begin < stop and end > start for start, stop in spans)
-        begin = end
-    return ids, trained
+    return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
+
+
+def _shared_length(one: str, other: str) -> int:
+    """How many characters the two texts begin with alike."""
+    if one.startswith(other):
+        return len(other)
+    differing = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
 
 
 def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, notes: list[str]) -> None:

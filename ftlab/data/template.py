@@ -35,6 +35,7 @@ class TemplateFacts:
     marks_answers: bool
     control_tokens: re.Pattern[str] | None
     stop_ids: frozenset[int]
+    takes_text: bool
 
 
 _known: weakref.WeakKeyDictionary[Any, TemplateFacts] = weakref.WeakKeyDictionary()
@@ -76,6 +77,11 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
         raise refused(error) from None
 
 
+def shown(text: str) -> str:
+    """A part of a rendered text for people to read, without placeholders."""
+    return repr(_PLACEHOLDER.sub("…", text))
+
+
 def refused(error: Exception) -> InputError:
     text = shorten(error, 160)
     hint = "remove the system prompt, or use a base that takes one" if "system" in text.lower() else None
@@ -89,25 +95,30 @@ def facts_of(tokenizer: Any) -> TemplateFacts:
     """What is known of this tokenizer; found out again when its template was changed."""
     facts = _known.get(tokenizer)
     if facts is None or facts.template != tokenizer.chat_template:
-        special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        written = sorted((text for text in special.values() if text.strip()), key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, written))) if written else None
+        added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+        after, takes_text = _after_an_answer(tokenizer)
+        turn_end = next((token for token in after if token in added), None)
+        stops = frozenset({tokenizer.eos_token_id, turn_end} - {None})
+        control = [token.content for i, token in added.items() if token.special or i in stops]
+        written = "|".join(re.escape(text) for text in sorted(control, key=len, reverse=True))
         template = tokenizer.chat_template
         marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", template if isinstance(template, str) else ""))
-        stops = {tokenizer.eos_token_id} - {None} | _turn_end(tokenizer, special)
-        facts = _known[tokenizer] = TemplateFacts(template, marks, pattern, frozenset(stops))
+        facts = TemplateFacts(template, marks, re.compile(written) if written else None, stops, takes_text)
+        _known[tokenizer] = facts
     return facts
 
 
-def _turn_end(tokenizer: Any, special: dict[int, str]) -> set[int]:
-    """The control token that the template writes right after an answer (<|im_end|>, <end_of_turn> ...)."""
-    answer = "answer"
+def _after_an_answer(tokenizer: Any) -> tuple[list[int], bool]:
+    """The tokens that the template writes right after an answer (<|im_end|>, <end_of_turn> ...), and whether it shows
+    the answer at all: templates of models that see pictures drop what is not a list of parts."""
+    answer = "fourteen"
     try:
-        text = render_text([{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}], tokenizer)
+        text = render_text([{"role": "user", "content": "seven"}, {"role": "assistant", "content": answer}], tokenizer)
     except InputError:
-        return set()
-    ids = tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
-    return {next((token for token in ids if token in special), -1)} - {-1}
+        return [], True
+    if answer not in text:
+        return [], False
+    return tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False), True
 
 
 def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], list[str]]:

@@ -1,0 +1,105 @@
+"""Whatever people call their columns, a row becomes the same conversation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ftlab.data.formats import detect, to_messages
+from ftlab.errors import InputError
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    """user, assistant, user ... with these texts."""
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+
+
+def from_value(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+KNOWN = [
+    ("prompt_completion", {"prompt": "q", "completion": "a"}, turns("q", "a")),
+    ("prompt_completion", {"Prompt ": "q", "Response": "a"}, turns("q", "a")),
+    ("prompt_completion", {"input": "q", "output": "a", "id": 3}, turns("q", "a")),
+    (
+        "prompt_completion",
+        {"prompt": turns("q", "x", "r"), "completion": turns("", "a")[1:]},
+        turns("q", "x", "r", "a"),
+    ),
+    ("prompt_completion", {"system": "Be brief.", "prompt": "q", "completion": "a"}, [SYSTEM, *turns("q", "a")]),
+    ("question_answer", {"question": "q", "answer": "a"}, turns("q", "a")),
+    ("question_answer", {"question": "q", "context": "c", "answer": "a"}, turns("q\n\nc", "a")),
+    ("alpaca", {"instruction": "q", "input": "", "output": "a"}, turns("q", "a")),
+    ("alpaca", {"instruction": "q", "input": "more", "output": "a"}, turns("q\n\nmore", "a")),
+    ("alpaca", {"instruction": "q", "context": "more", "response": "a", "category": "z"}, turns("q\n\nmore", "a")),
+    ("messages", {"messages": [SYSTEM, *turns("q", "a", "r", "b")]}, [SYSTEM, *turns("q", "a", "r", "b")]),
+    ("messages", {"messages": turns("q", "a", "thanks")}, turns("q", "a")),
+    ("messages", {"messages": json.dumps(turns("q", "a"))}, turns("q", "a")),
+    ("messages", {"log": turns("q", "a"), "id": "7"}, turns("q", "a")),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, turns("", "a")[1]]},
+        turns("q", "a"),
+    ),
+    ("sharegpt", {"conversations": from_value("q", "a", "r", "b")}, turns("q", "a", "r", "b")),
+    ("sharegpt", {"system": "Be brief.", "conversations": from_value("q", "a")}, [SYSTEM, *turns("q", "a")]),
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": "b"}, turns("q", "a")),
+    (
+        "preference",
+        {"conversations": from_value("q"), "chosen": from_value("", "a")[1], "rejected": from_value("", "b")[1]},
+        turns("q", "a"),
+    ),
+    ("preference", {"chosen": turns("q", "a"), "rejected": turns("q", "b")}, turns("q", "a")),
+    ("preference", {"prompt": "q", "chosen": turns("q", "a"), "rejected": turns("q", "b")}, turns("q", "a")),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "expected"), KNOWN)
+def test_a_format_is_recognised_and_converted(name: str, row: dict, expected: list) -> None:
+    found = detect(list(row), [row])
+    assert (found.format, to_messages(row, found)) == (name, expected)
+    assert 0.5 < found.confidence <= 1 and found.why
+
+
+def test_the_mapping_of_a_person_wins_over_the_names() -> None:
+    row = {"prompt": "not this", "completion": "nor this", "ticket": "q", "triage": "a", "tone": "Be brief."}
+    found = detect(list(row), [row], {"prompt": "ticket", "completion": "triage", "system": "tone"})
+    assert to_messages(row, found) == [SYSTEM, *turns("q", "a")]
+    assert found.confidence == 1 and "you said" in found.why and found.unused == ["prompt", "completion"]
+    assert to_messages(row, detect(list(row), [row], {"completion": "triage"})) == turns("not this", "a")
+    chat = {"log": from_value("q", "a"), "prompt": "x", "completion": "y"}
+    assert to_messages(chat, detect(list(chat), [chat], {"messages": "log"})) == turns("q", "a")
+
+
+def test_several_columns_that_could_be_the_answer_lower_the_confidence() -> None:
+    row = {"question": "q", "answer": "a", "solution": "s"}
+    found = detect(list(row), [row])
+    assert found.columns["completion"] == "answer" and found.confidence < 0.8 and "solution" in found.why
+
+
+def test_a_system_prompt_is_put_in_front_and_replaces_none() -> None:
+    own = {"messages": [{"role": "system", "content": "Mine."}, *turns("q", "a")]}
+    assert to_messages(own, detect(list(own), [own]), "Yours.")[0]["content"] == "Mine."
+    plain = {"messages": turns("q", "a")}
+    assert to_messages(plain, detect(list(plain), [plain]), "Yours.")[0] == {"role": "system", "content": "Yours."}
+
+
+def test_text_is_kept_as_it_is() -> None:
+    row = {"prompt": "  [{not json} \n", "completion": "    return <b>1</b>\n"}
+    assert to_messages(row, detect(list(row), [row])) == turns(row["prompt"], row["completion"])
+
+
+def test_half_a_character_does_not_reach_the_tokenizer() -> None:
+    row = {"prompt": "x \ud83d\ude00 \ud83d", "completion": "a"}
+    assert to_messages(row, detect(list(row), [row]))[0]["content"] == "x 😀 \ufffd"
+
+
+def test_a_format_without_answers_is_refused() -> None:
+    with pytest.raises(InputError, match="No usable column"):
+        detect(["text"], [{"text": "a long story"}])
+    with pytest.raises(InputError, match="no columns"):
+        detect([], [])

@@ -1,0 +1,130 @@
+"""Data sets of the Hub, loaded by the real library from a small stand-in for the Hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "a" * 40
+FILES = {
+    f"{split}.jsonl": "".join(json.dumps({"question": f"{split} {n}", "answer": str(n)}) + "\n" for n in range(count))
+    for split, count in (("train", 30), ("test", 12))
+}
+ASK = """
+import json, sys
+from ftlab.config import DataConfig
+from ftlab.data.splits import prepare
+from ftlab.errors import InputError
+for settings in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps(prepare(DataConfig(**settings)).manifest))
+    except InputError as error:
+        print(json.dumps(error.message()))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The few answers of the Hub that loading a data set needs."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.split("?")[0]
+        files = [{"type": "file", "path": name, "size": len(text), "oid": digest(text)} for name, text in FILES.items()]
+        if "/gated/" in path:
+            self.send(403, "", {"X-Error-Code": "GatedRepo"})
+        elif "/unknown/" in path:
+            self.send(401, "", {"X-Error-Code": "RepoNotFound"})
+        elif "/resolve/" in path:
+            name = path.rsplit("/", 1)[1]
+            if name in FILES:
+                self.send(200, FILES[name], {"ETag": f'"{digest(FILES[name])}"', "X-Repo-Commit": COMMIT})
+            else:
+                self.send(404, "", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        elif "/tree/" in path or "/paths-info/" in path:
+            self.send(200, json.dumps(files))
+        else:
+            siblings = [{"rfilename": name} for name in FILES]
+            self.send(200, json.dumps({"_id": "1", "id": "me/data", "sha": COMMIT, "siblings": siblings, "tags": []}))
+
+    do_GET = do_HEAD = do_POST = answer
+
+    def send(self, code: int, body: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for key, value in (headers or {"Content-Type": "application/json"}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+
+def digest(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def ask(cases: list[dict[str, Any]], home: Path, **environment: str) -> list[Any]:
+    """The manifest or the message for each case, in a process of its own: the library reads its settings once."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, json.dumps(cases)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=inherited | {"PYTHONPATH": str(ROOT), "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"} | environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy(hub: str, tmp_path: Path) -> None:
+    cases = [
+        {"source": "me/data"},
+        {"source": "me/data", "split": "train[:12]"},
+        {"source": "me/data", "subset": "other"},
+        {"source": "gated/data"},
+        {"source": "unknown/data"},
+    ]
+    whole, part, no_subset, gated, unknown = ask(cases, tmp_path, HF_ENDPOINT=hub)
+    assert whole["splits"] == {"train": 27, "validation": 3, "test": 12} and whole["format"] == "question_answer"
+    assert whole["sources"] == [
+        {"name": "me/data", "kind": "hub", "path": None, "sha256": None, "rows": 42, "revision": COMMIT}
+    ]
+    assert part["splits"] == {"train": 10, "validation": 1, "test": 1}
+    assert "'other' not found" in no_subset and "Available: ['default']" in no_subset
+    assert "given access" in gated and "There is no data set unknown/data" in unknown
+
+    again, missing = ask([{"source": "me/data"}, {"source": "me/other"}], tmp_path, HF_HUB_OFFLINE="1")
+    assert again["splits"] == whole["splits"] and any("downloaded before" in note for note in again["notes"])
+    assert "HF_HUB_OFFLINE is set and me/other was not downloaded before" in missing
+
+
+def test_without_a_network_one_clear_message_comes_quickly(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    (message,) = ask([{"source": "me/data"}], tmp_path, HF_ENDPOINT=closed)
+    assert message.startswith("The Hugging Face Hub cannot be reached") and "me/data" in message

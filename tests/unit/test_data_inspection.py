@@ -1,0 +1,72 @@
+"""Looking at data is cheap, complete, and shows text as text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftlab.config import DataConfig
+from ftlab.data import inspection
+from ftlab.data.inspection import inspect
+from ftlab.data.splits import prepare
+from ftlab.errors import InputError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    path = tmp_path / "a.jsonl"
+    rows = [{"question": f"<script>{n}</script> " + "long " * 100, "answer": f"a{n}", "tags": [n]} for n in range(50)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_it_says_what_training_would_get(source: str) -> None:
+    seen = inspect(source, test_fraction=0.2)
+    assert (seen.rows, seen.examples, seen.format) == (50, 50, "question_answer")
+    assert seen.splits == prepare(DataConfig(source=source, test_fraction=0.2)).manifest["splits"]
+    assert seen.columns == ["question", "answer", "tags"] and seen.detected.unused == ["tags"]
+    assert seen.mean_answer_characters == pytest.approx((10 * 2 + 40 * 3) / 50)
+    assert json.loads(json.dumps(seen.as_dict()))["roles"] == {"prompt": "question", "completion": "answer"}
+
+
+def test_a_page_shows_short_cells_and_ends_with_the_data(source: str) -> None:
+    seen = inspect(source)
+    page = seen.page(48, 10)
+    assert len(page) == 2 and page[0]["answer"] == "a48" and page[0]["tags"] == "[48]"
+    assert len(page[0]["question"]) == 200 and seen.page(50) == [] and seen.page(-5, 1)[0]["answer"] == "a0"
+
+
+def test_messages_of_a_row_and_of_none(source: str) -> None:
+    assert inspect(DataConfig(source=source, system_prompt="S")).messages(7)[-1]["content"] == "a7"
+    with pytest.raises(InputError, match="0 to 49"):
+        inspect(source).messages(50)
+
+
+def test_paging_does_not_read_the_file_again_until_it_changes(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = inspect(source)
+    assert inspect(source) is first
+    assert inspect(source, seed=1) is not first
+    Path(source).write_text(Path(source).read_text() + json.dumps({"question": "q", "answer": "a"}) + "\n")
+    assert inspect(source).rows == 51
+
+
+def test_the_notebook_view_shows_data_as_text(source: str) -> None:
+    html = inspect(source)._repr_html_()
+    assert "<script>" not in html and "&lt;script&gt;0" in html and "question_answer" in html
+
+
+def test_a_wrong_setting_is_named(source: str) -> None:
+    with pytest.raises(InputError, match=r"data\.test_fraction.*0\.9.*at most 0\.5"):
+        inspect(source, test_fraction=0.9)
+
+
+def test_importing_the_data_package_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "datasets", "pyarrow", "pandas", "numpy", "huggingface_hub", "jinja2")
+    modules = ", ".join(f"ftlab.data.{path.stem}" for path in Path(inspection.__file__).parent.glob("[a-z]*.py"))
+    code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,243 @@
+"""A data source is found and read whatever its form, and what is broken is named in one message."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ftlab.config import DataConfig
+from ftlab.data.load import find_source, load_rows
+from ftlab.data.splits import prepare
+from ftlab.errors import InputError
+
+ROWS = [{"prompt": f"ask {n}, please", "completion": f"answer {n}"} for n in range(20)]
+
+
+def lines(rows: list) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table(rows: list[dict], separator: str = ",") -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def parquet(rows: list[dict]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+READABLE = {
+    "a.jsonl": lines(ROWS),
+    "a.ndjson": lines(ROWS),
+    "crlf.jsonl": lines(ROWS).replace("\n", "\r\n"),
+    "gaps.jsonl": "\n" + lines(ROWS).replace("\n", "\n\n"),
+    "bom.jsonl": b"\xef\xbb\xbf" + lines(ROWS).encode(),
+    "utf16.jsonl": lines(ROWS).encode("utf-16"),
+    "array.json": json.dumps(ROWS),
+    "array_in.jsonl": json.dumps(ROWS, indent=1),
+    "lines_in.json": lines(ROWS),
+    "one_list.json": json.dumps({"version": 2, "data": ROWS}),
+    "columns.json": json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]}),
+    "pandas.json": json.dumps({key: {str(n): row[key] for n, row in enumerate(ROWS)} for key in ROWS[0]}),
+    "comma.csv": table(ROWS),
+    "semicolon.csv": table(ROWS, ";"),
+    "bar.csv": table(ROWS, "|"),
+    "tab.tsv": table(ROWS, "\t"),
+    "bom.csv": b"\xef\xbb\xbf" + table(ROWS).encode(),
+    "utf16.csv": table(ROWS).encode("utf-16"),
+    "rows.parquet": parquet(ROWS),
+    "UPPER.JSONL": lines(ROWS),
+}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_every_form_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, READABLE[name])
+    loaded = load_rows(DataConfig(source=str(path)))
+    assert list(loaded.splits["train"]) == ROWS
+    assert loaded.splits["train"][7] == ROWS[7]
+    assert loaded.columns == ["prompt", "completion"]
+    assert loaded.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.files[0].path == name  # no folder of the person's machine goes into a manifest
+
+
+def test_cells_keep_their_line_feeds_quotes_and_windows_letters(tmp_path: Path) -> None:
+    rows = [{"prompt": f'Zoë sagt: "{n}"\nund mehr – ja, ja', "completion": "grün"} for n in range(12)]
+    loaded = load_rows(DataConfig(source=str(write(tmp_path, "old.csv", table(rows).encode("cp1252")))))
+    assert list(loaded.splits["train"]) == rows
+    assert any("cp1252" in note for note in loaded.notes)
+
+
+def test_a_line_separator_inside_a_text_does_not_end_a_json_line(tmp_path: Path) -> None:
+    rows = [{"prompt": f"one\u2028two {n}", "completion": "x"} for n in range(10)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert list(load_rows(DataConfig(source=str(write(tmp_path, "a.jsonl", text)))).splits["train"]) == rows
+
+
+def test_a_folder_and_a_json_object_bring_their_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write(folder, "train.jsonl", lines(ROWS))
+    write(folder, "dev.csv", table(ROWS[:3]))
+    write(folder, "notes.txt", "not data")
+    loaded = load_rows(DataConfig(source=str(folder)))
+    assert {split: len(rows) for split, rows in loaded.splits.items()} == {"train": 20, "validation": 3}
+    assert [file.path for file in loaded.files] == ["train.jsonl", "dev.csv"]
+    assert list(load_rows(DataConfig(source=str(folder), split="dev")).splits) == ["train"]
+    both = write(tmp_path, "both.json", json.dumps({"train": ROWS, "test": ROWS[:4]}))
+    assert {s: len(r) for s, r in load_rows(DataConfig(source=str(both))).splits.items()} == {"train": 20, "test": 4}
+
+
+def test_a_sample_is_found_by_its_name_before_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "support_triage", "a file of that name")
+    loaded = load_rows(DataConfig(source="support_triage"))
+    assert loaded.kind == "sample" and loaded.name == "support_triage" and len(loaded.splits["train"]) >= 100
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "place"),
+    [
+        ("owner/name", "hub", "owner/name"),
+        ("tatsu-lab/alpaca", "hub", "tatsu-lab/alpaca"),
+        ("org/data-v1.5", "hub", "org/data-v1.5"),
+        ("imdb", "hub", "imdb"),
+        ("https://huggingface.co/datasets/owner/name?row=1", "hub", "owner/name"),
+    ],
+)
+def test_what_is_no_file_and_no_sample_is_a_hub_id(source: str, kind: str, place: str) -> None:
+    assert find_source(source) == (kind, place)
+
+
+BROKEN = [
+    ("empty.jsonl", "", ["empty.jsonl is empty", "0 bytes"]),
+    ("blank.csv", " \n \n", ["blank.csv is empty"]),
+    ("a.jsonl", lines(ROWS[:2]) + '{"prompt": "x", "completion": \n', ["line 3", "not valid JSON", '"completion":']),
+    ("a.jsonl", lines(ROWS)[:-9], ["line 20", "Unterminated string", "ask 19, please"]),
+    ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
+    ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
+    ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "recursion"]),
+    ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "downloaded completely"]),
+    ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
+    ("a.json", "[1, 2, 3]", ["3 of its 3 items are not rows", "item 1 is a number: 1"]),
+    ("a.json", "[]", ["no rows"]),
+    ("a.json", '{"name": "x", "size": 3}', ["one object, not rows", "name, size"]),
+    ("a.json", json.dumps({"prompt": ["a"] * 12, "completion": ["b"] * 11}), ["differ in length", "prompt: 12"]),
+    ("a.csv", table(ROWS) + "a,b,c\n", ["line 22", "3 cells, but the header has 2 columns", "a,b,c"]),
+    ("a.csv", table(ROWS) + "a\n", ["line 22", "1 cells"]),
+    ("a.csv", table(ROWS) + '"a,b\nc,d\n', ["line 22", "never closed"]),
+    ("a.csv", "prompt,completion\n", ["a header and no rows"]),
+    ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["more than one column of the same name", "prompt"]),
+    ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
+    ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),
+    ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
+    ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["pointer of Git LFS", "git lfs pull"]),
+    ("a.json", "<!DOCTYPE html><html>", ["a web page, not data", "download the raw file"]),
+    ("a.txt", "hi", ["ending in .txt cannot be read", ".jsonl", ".csv", ".parquet"]),
+    ("a.pkl", b"\x80\x04.", [".pkl cannot be read", "never opened"]),
+    ("a.jsonl.gz", b"\x1f\x8b", [".gz cannot be read", "unpack"]),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), BROKEN, ids=[f"{n}-{s[0][:25]}" for n, _, s in BROKEN])
+def test_a_broken_file_is_refused_in_words(tmp_path: Path, name: str, content: str | bytes, said: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        load_rows(DataConfig(source=str(write(tmp_path, name, content))))
+    for part in [name, *said]:
+        assert part in caught.value.message()
+    assert len(caught.value.message()) < 600
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "tickets.jsonl", lines(ROWS))
+    cases = {
+        str(tmp_path / "tickts.jsonl"): "tickets.jsonl",
+        str(tmp_path / "nowhere" / "a.jsonl"): f"no folder {tmp_path / 'nowhere'}",
+        "./zzz.csv": "the folder holds tickets.jsonl",
+        "suport_triage": "support_triage",
+        "https://example.com/data.jsonl": "download the file",
+        "two words": "There is no file two words",
+        os.devnull: "neither a file nor a folder",
+        " ": "No data source is given",
+        "x" * 5000: "cannot be found",
+    }
+    monkeypatch.chdir(tmp_path)
+    for source, said in cases.items():
+        with pytest.raises(InputError) as caught:
+            load_rows(DataConfig(source=source))
+        assert said in caught.value.message()
+
+
+def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file called train"):
+        load_rows(DataConfig(source=str(tmp_path)))
+    write(tmp_path, "train.jsonl", lines(ROWS))
+    write(tmp_path, "train.csv", table(ROWS))
+    with pytest.raises(InputError, match=r"more than one file for train.*train\.csv, train\.jsonl"):
+        load_rows(DataConfig(source=str(tmp_path)))
+
+
+def test_an_unknown_split_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no split.*Given: tset.*Allowed: train"):
+        load_rows(DataConfig(source=str(write(tmp_path, "a.jsonl", lines(ROWS))), split="tset"))
+
+
+ROW_PROBLEMS = [
+    (ROWS[:9], {}, ["too few rows", "9 rows", "at least 10"]),
+    (ROWS[:10], {}, ["8 rows to train on, beside 1 for validation and 1 for test"]),
+    (
+        ROWS + [{"question": "a", "answer": "b"}] * 7,
+        {},
+        ["mixed columns", "7 of 27 rows have no column 'completion'", "rows 21, 22", "7 rows hold question, answer"],
+    ),
+    (
+        [{"id": n, "body": "x"} for n in range(12)],
+        {},
+        ["No usable column", "columns id, body", "prompt + completion", "conversations", "body"],
+    ),
+    ([{"a": "x", "b": "y"}] * 12, {}, ["No usable column", "{prompt: a, completion: b}"]),
+    ([{"messages": "hello"}] * 12, {}, ["No usable column", "messages has to hold lists", '"hello"']),
+    ([*ROWS, {"prompt": "x", "completion": 4}], {}, ["'completion'", "not hold text", "4 (int) in row 21", "as text"]),
+    ([*ROWS, {"prompt": ["a"], "completion": "4"}], {}, ["'prompt'", "['a'] (list) in row 21"]),
+    ([{**row, "completion": ""} for row in ROWS], {}, ["20 of 20 rows", "empty answer: 20"]),
+    (
+        [{"messages": [{"role": "teacher", "content": "a"}]}] * 12,
+        {},
+        ["roles of the messages", "'teacher': 12", "user: user, human"],
+    ),
+    ([{"messages": [{"role": "user", "content": "a"}]}] * 12, {}, ["have no assistant turn: 12 of 12"]),
+    ([{"prompt": "same", "completion": str(n)} for n in range(20)], {}, ["Too few different prompts"]),
+    (ROWS, {"columns": {"prompt": "promt", "completion": "completion"}}, ["no column 'promt'", "did you mean prompt"]),
+    (ROWS, {"columns": {"promt": "prompt"}}, ["part that does not exist", "did you mean prompt"]),
+    ([{"q": "a", "b": "c"}] * 12, {"columns": {"prompt": "q"}}, ["which column is the completion", "completion: b"]),
+    (ROWS, {"columns": {"messages": "prompt", "completion": "completion"}}, ["leaves no room"]),
+]
+
+
+@pytest.mark.parametrize(("rows", "settings", "said"), ROW_PROBLEMS, ids=[case[2][0] for case in ROW_PROBLEMS])
+def test_rows_that_cannot_be_trained_on_are_named(tmp_path: Path, rows: list, settings: dict, said: list[str]) -> None:
+    path = write(tmp_path, "mine.jsonl", lines(rows))
+    with pytest.raises(InputError) as caught:
+        prepare(DataConfig(source=str(path), **settings))
+    for part in said:
+        assert part in caught.value.message()

@@ -1,0 +1,167 @@
+"""The splits of a run: the same seed gives the same ones, no prompt stands on both sides, nothing is lost silently."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftlab.config import DataConfig
+from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import RunDirectory, Workspace
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows(count: int, start: int = 0) -> list[dict]:
+    return [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(start, start + count)]
+
+
+def prompts(examples: list[dict]) -> list[str]:
+    return [next(turn["content"] for turn in row["messages"] if turn["role"] == "user") for row in examples]
+
+
+def test_the_split_has_the_asked_sizes_and_loses_no_row(tmp_path: Path) -> None:
+    data = DataConfig(source=write(tmp_path / "a.jsonl", rows(100)), validation_fraction=0.1, test_fraction=0.2)
+    prepared = prepare(data)
+    assert prepared.manifest["splits"] == {"train": 70, "validation": 10, "test": 20}
+    assert sorted(row["row"] for split in prepared.splits.values() for row in split) == list(range(100))
+    first = prepared.splits["train"][0]
+    assert first["messages"][0]["content"] == f"ask {first['row']}" and first["source"] == "train"
+
+
+def test_the_seed_decides_the_split(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(60))
+    once, again, other = (prepare(DataConfig(source=source, seed=seed)) for seed in (3, 3, 4))
+    assert once.splits == again.splits and once.manifest == again.manifest
+    assert once.splits["test"] != other.splits["test"]
+
+
+def test_one_prompt_never_stands_on_both_sides(tmp_path: Path) -> None:
+    # 40 prompts with 1 to 4 answers each, some written with other case and spaces
+    many = [
+        {"prompt": f"Ask  {n}" if copy % 2 else f"ask {n} ", "completion": f"{n}.{copy}"}
+        for n in range(40)
+        for copy in range(n % 4 + 1)
+    ]
+    prepared = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many), test_fraction=0.3))
+    seen = {split: {" ".join(p.lower().split()) for p in prompts(part)} for split, part in prepared.splits.items()}
+    assert not seen["train"] & seen["test"] and not seen["train"] & seen["validation"]
+    assert not seen["validation"] & seen["test"]
+    sizes = prepared.manifest["splits"]
+    assert sum(sizes.values()) == len(many) and 25 <= sizes["test"] <= 30 and sizes["validation"] >= 1
+
+
+def test_a_small_share_still_holds_out_one_row(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(12))
+    small = prepare(DataConfig(source=source, validation_fraction=0.01, test_fraction=0.01)).manifest["splits"]
+    assert small == {"train": 10, "validation": 1, "test": 1}
+    none = prepare(DataConfig(source=source, validation_fraction=0, test_fraction=0)).manifest["splits"]
+    assert none == {"train": 12, "validation": 0, "test": 0}
+
+
+def test_the_splits_of_the_source_are_kept_and_shared_prompts_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows(40))
+    write(tmp_path / "test.jsonl", rows(8, start=36))
+    prepared = prepare(DataConfig(source=str(tmp_path), test_fraction=0.5))
+    assert prepared.manifest["splits"] == {"train": 36, "validation": 4, "test": 8}
+    assert prompts(prepared.splits["test"]) == [f"ask {n}" for n in range(36, 44)]
+    shared = len({f"ask {n}" for n in range(36, 40)} & set(prompts(prepared.splits["train"])))
+    assert shared and any(f"{shared} of the 8 test rows" in note for note in prepared.manifest["notes"])
+    assert {row["source"] for row in prepared.splits["validation"]} == {"train"}
+
+
+def test_unusable_rows_are_counted_by_reason(tmp_path: Path) -> None:
+    bad = [{"prompt": "", "completion": "x"}, {"prompt": "x", "completion": None}, {"prompt": " ", "completion": "x"}]
+    prepared = prepare(DataConfig(source=write(tmp_path / "a.jsonl", rows(30) + bad)))
+    assert prepared.manifest["dropped"] == {"empty prompt": 2, "empty answer": 1}
+    assert prepared.manifest["rows_in"] == 33 and sum(prepared.manifest["splits"].values()) == 30
+
+
+def test_a_part_of_the_rows_is_drawn_with_the_seed(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(500))
+    prepared = prepare(DataConfig(source=source, max_rows=50))
+    numbers = sorted(row["row"] for split in prepared.splits.values() for row in split)
+    assert len(numbers) == 50 and numbers != list(range(50)) and max(numbers) > 250
+    assert any("50 of 500 rows" in note for note in prepared.manifest["notes"])
+    assert prepare(DataConfig(source=source, max_rows=50)).splits == prepared.splits
+
+
+def test_replay_goes_into_train_only_and_never_brings_a_held_out_prompt(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(100))
+    general = rows(100) + [{"prompt": f"general {n}", "completion": "g"} for n in range(100)]
+    replay = write(tmp_path / "general.jsonl", general)
+    data = DataConfig(source=source, replay=replay, replay_fraction=0.5, system_prompt="Be kind.")
+    prepared = prepare(data)
+    added = [row for row in prepared.splits["train"] if row["source"] == "replay"]
+    assert len(added) == 40 and prepared.manifest["splits"] == {"train": 120, "validation": 10, "test": 10}
+    held_out = set(prompts(prepared.splits["test"] + prepared.splits["validation"]))
+    assert not held_out & set(prompts(prepared.splits["train"]))
+    assert {row["source"] for row in prepared.splits["test"]} == {"train"}
+    assert all(row["messages"][0] == {"role": "system", "content": "Be kind."} for row in prepared.splits["train"])
+    told = prepared.manifest["replay"]
+    assert (told["wanted"], told["rows"], told["held_out_prompts_skipped"]) == (40, 40, 20)
+    assert [entry["name"] for entry in prepared.manifest["sources"]] == ["a.jsonl", "general.jsonl"]
+    assert [row["source"] for row in prepared.splits["train"][-40:]].count("replay") < 40  # mixed, not appended
+
+
+def test_less_replay_than_asked_is_told(tmp_path: Path) -> None:
+    replay = write(tmp_path / "r.jsonl", [{"prompt": f"g {n}", "completion": "g"} for n in range(10)])
+    data = DataConfig(source=write(tmp_path / "a.jsonl", rows(50)), replay=replay, replay_fraction=1)
+    told = prepare(data).manifest["replay"]
+    assert (told["wanted"], told["rows"], told["available"]) == (40, 10, 10)
+
+
+def test_the_system_prompt_does_not_change_the_split_or_the_fingerprints(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(50))
+    plain, kind = prepare(DataConfig(source=source)), prepare(DataConfig(source=source, system_prompt="Be kind."))
+    assert prompts(plain.splits["test"]) == prompts(kind.splits["test"])
+    assert plain.manifest["prompt_fingerprints"] == kind.manifest["prompt_fingerprints"]
+
+
+def test_a_fingerprint_sees_the_whole_prompt_and_not_the_answer() -> None:
+    ask = [{"role": "user", "content": "Hello  World"}]
+    answer = {"role": "assistant", "content": "a"}
+    assert prompt_fingerprint([*ask, answer]) == prompt_fingerprint([{"role": "user", "content": "hello world"}])
+    assert prompt_fingerprint([*ask, answer, *ask, answer]) != prompt_fingerprint([*ask, answer])
+    assert prompt_fingerprint([{"role": "system", "content": "s"}, *ask]) != prompt_fingerprint(ask)
+
+
+def test_preferences_teach_the_chosen_answer_and_say_so(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"ask {n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(20)]
+    prepared = prepare(DataConfig(source=write(tmp_path / "a.jsonl", pairs)))
+    answers = [row["messages"][-1]["content"] for split in prepared.splits.values() for row in split]
+    assert len(answers) == 20 and all(answer.startswith("good") for answer in answers)
+    assert any("chosen answers" in note for note in prepared.manifest["notes"])
+
+
+def test_frozen_splits_come_back_as_they_were(tmp_path: Path, workspace: Workspace) -> None:
+    run = workspace.create_run("frozen")
+    odd = [{"prompt": f"Ünï 😀 {n}\n", "completion": f" <b>{n}</b>\t"} for n in range(20)]
+    prepared = prepare(DataConfig(source=write(tmp_path / "a.jsonl", odd), validation_fraction=0))
+    freeze(prepared, run)
+    for split, examples in prepared.splits.items():
+        assert read_split(run, split) == examples
+    assert run.manifest() == json.loads(json.dumps(prepared.manifest))
+    assert not run.split_file("validation").exists() and read_split(run, "validation") == []
+    assert str(tmp_path) not in run.manifest_file.read_text()
+
+
+def test_a_run_without_data_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FtlabError, match="no frozen data"):
+        read_split(RunDirectory(tmp_path / "none"), "test")
+
+
+def test_splits_without_train_are_refused_and_a_single_one_is_split(tmp_path: Path) -> None:
+    write(tmp_path / "test.jsonl", rows(30))
+    prepared = prepare(DataConfig(source=str(tmp_path)))
+    assert prepared.manifest["splits"] == {"train": 24, "validation": 3, "test": 3}
+    assert any("only the split test" in note for note in prepared.manifest["notes"])
+    write(tmp_path / "validation.jsonl", rows(30))
+    with pytest.raises(InputError, match="no training split"):
+        prepare(DataConfig(source=str(tmp_path)))
