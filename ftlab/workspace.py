@@ -136,6 +136,11 @@ class RunDirectory:
         return self.path / "model"
 
     @property
+    def packed_file(self) -> Path:
+        """The result as one file to hand over."""
+        return self.path / f"{self.id}.zip"
+
+    @property
     def verification_file(self) -> Path:
         """What was checked of the result after training (does it change the logits of the base?)."""
         return self.path / "verification.json"
