@@ -1,0 +1,142 @@
+"""A real Chromium and a real app, started as a person starts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+from tests.conftest import ROOT, offline_environment
+
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+class App:
+    """`python app.py` over a workspace, which can be killed and started again on the same port."""
+
+    def __init__(self, workspace: Path):
+        self.workspace = workspace
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = workspace.parent / f"app-{self.port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> App:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "app.py", "--workspace", str(self.workspace), "--port", str(self.port)],
+                cwd=ROOT,
+                env=offline_environment(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            assert self._process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                urllib.request.urlopen(self.url, timeout=2).read()
+                return self
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"the app did not come up: {self.log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        message = "no Chromium here: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    """An app over an empty workspace; its runs are killed with it."""
+    app = App(tmp_path / "workspace").start()
+    yield app
+    app.kill()
+    _end_runs(app.workspace)
+
+
+@pytest.fixture(scope="session")
+def finished(quickstart: Any) -> Iterator[App]:
+    """An app over the workspace in which the quickstart has been run."""
+    app = App(quickstart.workspace.root).start()
+    yield app
+    app.kill()
+    _end_runs(app.workspace)
+
+
+class Visit:
+    """A page with what a person would not see: the hosts it asked and the errors it raised."""
+
+    def __init__(self, browser: Any, url: str, viewport: dict[str, int]):
+        self.context = browser.new_context(viewport=viewport, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.hosts: set[str] = set()
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).netloc))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(url)
+        self.page.locator("#tab_data-button").wait_for()
+
+    def tab(self, name: str) -> None:
+        self.page.locator(f"#tab_{name}-button").click()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Any]:
+    visits: list[Visit] = []
+
+    def open_page(url: str, viewport: dict[str, int] = WIDE) -> Visit:
+        visits.append(Visit(chromium, url, viewport))
+        return visits[-1]
+
+    yield open_page
+    for one in visits:
+        one.context.close()
+
+
+def _end_runs(root: Path) -> None:
+    from ftlab.training import supervisor
+    from ftlab.workspace import Workspace
+
+    for run in supervisor.active_runs(Workspace.open(root)):
+        supervisor.stop(run)
+        supervisor.stop(run)

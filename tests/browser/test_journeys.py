@@ -1,0 +1,186 @@
+"""What people do with the app, from the first page to the trained and compared adapter."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from ftlab.training import supervisor
+from ftlab.workspace import Workspace
+from tests.browser.conftest import PHONE
+
+pytestmark = [pytest.mark.browser, pytest.mark.train]
+LONG = 400_000  # milliseconds: a whole training on a slow machine
+
+
+def steps_shown(page) -> int:
+    return int(re.search(r"([\d,]+) of [\d,]+", page.locator("#train_live").inner_text()).group(1).replace(",", ""))
+
+
+@pytest.fixture
+def long_file(tmp_path: Path) -> Path:
+    file = tmp_path / "long.jsonl"
+    rows = [{"prompt": f"Say {n}.", "completion": f"You said {n}."} for n in range(400)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def upload(visit, file: Path) -> None:
+    visit.tab("data")
+    visit.page.locator("#data_upload input[type=file]").set_input_files(str(file))
+
+
+def start_long_run(visit, file: Path) -> None:
+    """A run of many epochs on a file of one's own."""
+    upload(visit, file)
+    expect(visit.page.locator("#data_summary")).to_contain_text("400")
+    visit.tab("train")
+    visit.page.locator("#set_optimisation_epochs input").first.fill("200")
+    visit.page.locator("#train_start").click()
+    expect(visit.page.locator("#train_live")).to_contain_text(re.compile(r"[2-9]\d* of [\d,]+"), timeout=LONG)
+
+
+def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, visit, long_file):
+    one = visit(app.url)
+    start_long_run(one, long_file)
+    run = Workspace.open(app.workspace).runs()[0]
+    pid = supervisor.status(run).pid
+    first = steps_shown(one.page)
+
+    one.page.reload()
+    one.tab("train")
+    expect(one.page.locator("#train_live")).to_contain_text(run.id)
+    expect(one.page.locator("#job_strip")).to_contain_text(re.compile("training", re.I))
+
+    app.kill()
+    assert supervisor.status(run).state == "running"
+    app.start()
+    again = visit(app.url)
+    again.tab("train")
+    expect(again.page.locator("#train_live")).to_contain_text(run.id)
+    again.page.wait_for_function(
+        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of/);"
+        " return m && parseInt(m[1].replace(/,/g, '')) > before }",
+        arg=first,
+    )
+    assert supervisor.status(run).pid == pid
+    logged = [row["step"] for row in run.metrics() if "loss" in row]
+    assert logged[0] == 1 and logged == sorted(set(logged))
+    expect(again.page.locator("#train_live svg").first).to_be_visible()
+
+    again.page.locator("#job_stop").click()
+    expect(again.page.locator("#train_live")).to_contain_text(re.compile("stopped", re.I), timeout=LONG)
+    assert run.has_result
+    assert not one.errors and not again.errors
+
+
+def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, visit):
+    one = visit(app.url)
+    one.tab("train")
+    one.page.locator("#train_start").click()
+    expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)
+    expect(one.page.locator("#train_to_evaluate")).to_be_visible(timeout=LONG)
+    one.page.locator("#train_to_evaluate").click()
+    result = one.page.locator("#evaluate_result")
+    expect(result).to_contain_text("Exact match", timeout=LONG)
+    expect(result).to_contain_text("Perplexity")
+    run = Workspace.open(app.workspace).runs()[0]
+    comparison = run.comparison()
+    assert comparison["adapted"]["exact_match"] > comparison["base"]["exact_match"]
+    validation = [row["eval_loss"] for row in run.metrics() if "eval_loss" in row]
+    assert min(validation) < validation[0]
+    assert not one.errors
+
+
+def test_a_person_reads_the_comparison_and_searches_the_answers(finished, quickstart, visit):
+    one = visit(finished.url)
+    one.tab("evaluate")
+    page = one.page
+    expect(page.locator("#evaluate_result")).to_contain_text("Exact match")
+    expect(page.locator("#evaluate_result svg").first).to_be_visible()
+    name = quickstart.run.predictions()[0]["prompt"].split(",")[0][:40]
+    page.locator("#evaluate_search input, #evaluate_search textarea").first.fill(name)
+    expect(page.locator("#evaluate_answers")).to_contain_text(name)
+    page.locator("#evaluate_search input, #evaluate_search textarea").first.fill("no such words in any answer")
+    expect(page.locator("#evaluate_answers")).not_to_contain_text(name)
+    assert not one.errors
+
+
+def test_a_person_evaluates_again_and_sees_it_progress(finished, quickstart, visit):
+    before = quickstart.run.comparison()["created"]
+    one = visit(finished.url)
+    one.tab("evaluate")
+    one.page.locator("#evaluate_rows input, #evaluate_rows textarea").first.fill("20")
+    one.page.locator("#evaluate_start").click()
+    expect(one.page.locator("#job_strip")).to_contain_text(re.compile("evaluat|loading|answers|queue|wait", re.I))
+    expect(one.page.locator("#evaluate_result")).to_contain_text("20 rows", timeout=LONG)
+    assert quickstart.run.comparison()["created"] != before
+    assert not one.errors
+
+
+def test_both_models_answer_one_message(finished, quickstart, visit):
+    one = visit(finished.url)
+    one.tab("chat")
+    page = one.page
+    text = page.locator("#chat_text textarea, #chat_text input").first
+    text.fill(quickstart.run.predictions()[0]["prompt"])
+    page.locator("#chat_send").click()
+    log = page.locator("#chat_log")
+    expect(log).to_contain_text('"queue"', timeout=LONG)
+    expect(log).to_contain_text("Base")
+    expect(log).to_contain_text("Adapted")
+    expect(page.locator("#chat_send")).to_be_enabled(timeout=LONG)
+    text.fill("<img src=x onerror=alert(1)> hello")
+    page.locator("#chat_send").click()
+    expect(log).to_contain_text("<img src=x onerror=alert(1)> hello", timeout=LONG)
+    assert page.locator("#chat_log img").count() == 0
+    assert not one.errors
+
+
+def test_a_person_downloads_the_adapter_and_is_asked_before_deleting(finished, quickstart, visit):
+    one = visit(finished.url)
+    one.tab("runs")
+    page = one.page
+    expect(page.locator("#runs_table")).to_contain_text(quickstart.run.id)
+    expect(page.locator("#runs_detail")).to_contain_text("learning_rate")
+    page.locator("#runs_download").click()
+    with page.expect_download(timeout=LONG) as download:
+        page.locator("#runs_download_file").click()
+    assert download.value.suggested_filename.endswith(".zip")
+    page.locator("#runs_delete").click()
+    expect(page.locator("#runs_confirm")).to_be_visible()
+    page.locator("#runs_delete_no").click()
+    assert quickstart.run.config_file.exists()
+    assert not one.errors
+
+
+def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
+    one = visit(app.url)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", \n')
+    upload(one, broken)
+    expect(one.page.locator("#data_message")).to_contain_text("line 2")
+    one.page.reload()
+    one.tab("train")
+    one.page.locator("#set_optimisation_learning_rate input").first.fill("5")
+    one.page.locator("#train_start").click()
+    expect(one.page.locator("#train_message")).to_contain_text("Learning rate")
+    expect(one.page.locator("#train_message")).to_contain_text("0.1")
+    assert Workspace.open(app.workspace).runs() == []
+    assert "Traceback" not in one.page.content()
+
+
+@pytest.mark.parametrize("viewport", [None, PHONE], ids=["wide", "phone"])
+def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport):
+    one = visit(finished.url, viewport) if viewport else visit(finished.url)
+    for tab in ("data", "train", "evaluate", "chat", "runs"):
+        one.tab(tab)
+        one.page.wait_for_timeout(800)
+        wider = one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 1, f"the tab {tab} is {wider} px too wide"
+    assert {host for host in one.hosts if host} == {f"127.0.0.1:{finished.port}"}
+    assert not one.errors
