@@ -62,7 +62,7 @@ class Inspection:
         try:
             return to_messages(rows[i], self.detected, self._data.system_prompt)
         except UnusableRow as problem:
-            raise InputError(f"Row {i + 1} cannot be used: {problem.reason}") from None
+            raise InputError(f"This row cannot be used: {problem.reason}") from None
 
     def as_dict(self) -> dict[str, Any]:
         hidden = ("detected", "_loaded", "_data")
