@@ -121,9 +121,9 @@ class Run:
         return f"Run({self.id}: {current.state}{steps})"
 
     def _repr_html_(self) -> str:
-        from ftlab.ui.charts import run_page
+        from ftlab.ui.notebook import run_html
 
-        return run_page(self._run, self.status)
+        return run_html(self._run)
 
 
 def inspect(source: str, **settings: Any) -> Inspection:

@@ -1,4 +1,4 @@
-"""Ask the Hugging Face Hub whether something is there: once, quickly, and with a clear answer when it cannot be asked."""
+"""Ask the Hugging Face Hub whether something is there: once, quickly, with a clear answer when it does not answer."""
 
 from __future__ import annotations
 

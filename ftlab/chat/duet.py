@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import load_config
-from ftlab.data.rendering import encode_prompt
+from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
-from ftlab.models.load import adapter_disabled, load_run, load_trained_base, stop_token_ids
+from ftlab.models.load import adapter_disabled, load_run, load_trained_base
 from ftlab.workspace import RunDirectory
 
 SIDES = ("base", "adapted")
@@ -88,7 +88,7 @@ class Duet:
             model = self.model if side == "adapted" else self.base_model
             streams[side] = _Stream(model, side == "base" and self.base_model is self.model, prompt)
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
-        stops = set(stop_token_ids(self.tokenizer, self.model))
+        stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
         with _device, _threads(threads):
             for count in range(1, max_new_tokens + 1):
                 for stream in streams.values():

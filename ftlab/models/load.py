@@ -198,15 +198,6 @@ def adapter_disabled(model: Any) -> Iterator[Any]:
         yield model
 
 
-def stop_token_ids(tokenizer: PreTrainedTokenizerBase, model: Any = None) -> list[int]:
-    """Every token that ends an answer: the tokenizer's and those of the model's generation configuration."""
-    ids = [tokenizer.eos_token_id]
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if configured is not None:
-        ids += configured if isinstance(configured, list) else [configured]
-    return list(dict.fromkeys(token for token in ids if token is not None))
-
-
 @contextlib.contextmanager
 def _explained(base: str) -> Iterator[None]:
     """Turn what transformers and the Hub raise into one clear message."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import math
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
@@ -36,7 +38,8 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     from transformers import EarlyStoppingCallback, set_seed
     from trl import SFTTrainer
 
-    from ftlab.data.rendering import ensure_chat_template
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.data.template import ensure_chat_template
     from ftlab.models.load import load_base, load_tokenizer, pick_device
     from ftlab.models.methods import apply_method, count_trained
     from ftlab.training.callbacks import ReportProgress
@@ -82,12 +85,14 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     )
     trainer.train()
 
-    writer.update(phase="saving the result")
+    writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
     trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
-    if config.method.name == "full":
-        model.generation_config.save_pretrained(str(result))
+    # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+    generation = copy.deepcopy(model.generation_config)
+    generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+    generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
 
     writer.update(phase="verifying the result")
@@ -130,8 +135,10 @@ def tokenised_splits(
             continue
         columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
         lengths = []
+        remarks: Counter[str] = Counter()
         for row in rows:
             encoded = encode(row["messages"], tokenizer)
+            remarks.update(encoded.notes)
             lengths.append(len(encoded.input_ids))
             if len(encoded.input_ids) > limit or not any(encoded.trained):
                 continue
@@ -147,6 +154,8 @@ def tokenised_splits(
             "tokens": sum(map(len, columns["input_ids"])),
             "trained_tokens": sum(label != -100 for labels in columns["labels"] for label in labels),
         }
+        for remark, count in remarks.items():
+            writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
         if too_long:
             writer.warn(
                 f"{too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "

@@ -20,7 +20,8 @@ def test_a_real_base_gets_the_usual_rates_and_no_probes_it_was_never_taught():
 
 
 def test_a_run_is_reproducible_from_its_yaml(tmp_path):
-    config = build_config({"name": "x", "optimisation": {"learning_rate": 1e-5}, "trainer": {"optim": "sgd"}}).resolved()
+    values = {"name": "x", "optimisation": {"learning_rate": 1e-5}, "trainer": {"optim": "sgd"}}
+    config = build_config(values).resolved()
     file = tmp_path / "run.yaml"
     file.write_text(config.to_yaml())
     assert load_config(file) == config
