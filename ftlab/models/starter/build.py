@@ -60,11 +60,22 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCa
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=recipe.hidden, intermediate_size=recipe.intermediate, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None, dtype="float32",
-    ))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.intermediate,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            dtype="float32",
+        )
+    )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -83,7 +94,7 @@ def packed_rows(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[
             ids += tokens
             weights += [1.0 if a else recipe.prompt_weight for a in answers]
             if len(ids) > recipe.row_length:
-                yield ids[:recipe.row_length + 1], weights[:recipe.row_length + 1]
+                yield ids[: recipe.row_length + 1], weights[: recipe.row_length + 1]
                 ids, weights = [], []
 
 
@@ -97,7 +108,11 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder)
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    state = {
+        name: tensor.detach().to(torch.float16).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     unfinished = folder / "model.safetensors.part"
     save_file(state, unfinished, metadata={"format": "pt"})
     os.replace(unfinished, folder / "model.safetensors")
@@ -161,17 +176,26 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
         if step % 20 == 0:
             elapsed = time.monotonic() - began
             left = elapsed * (1 - progress) / max(progress, 1e-6)
-            print(f"step {step}  {progress:6.1%}  loss on answers {mean_loss:.4f}  rate {rate:.1e}  {tokens / elapsed:.0f} tokens/s  "
-                  f"{left / 60:.1f} min left", flush=True)
+            print(
+                f"step {step}  {progress:6.1%}  loss on answers {mean_loss:.4f}  rate {rate:.1e}  "
+                f"{tokens / elapsed:.0f} tokens/s  {left / 60:.1f} min left",
+                flush=True,
+            )
         if time.monotonic() - saved > 180:
             save(model, tokenizer, out)
             saved = time.monotonic()
     seconds = time.monotonic() - began
-    return {"steps": step, "tokens": tokens, "seconds": round(seconds, 1), "tokens_per_second": round(tokens / seconds), "loss_on_answers": round(mean_loss, 4)}
+    return {
+        "steps": step,
+        "tokens": tokens,
+        "seconds": round(seconds, 1),
+        "tokens_per_second": round(tokens / seconds),
+        "loss_on_answers": round(mean_loss, 4),
+    }
 
 
 def build(recipe: Recipe, out: Path, eval_rows: int = 100) -> dict:
-    """Trains tokenizer and model, scores them as they will be loaded, writes everything to `out`, returns the figures."""
+    """Trains tokenizer and model, scores them as they will be loaded, writes all to `out`, returns the figures."""
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -180,7 +204,9 @@ def build(recipe: Recipe, out: Path, eval_rows: int = 100) -> dict:
     examples = islice(training_examples(recipe.seed), recipe.tokenizer_examples)
     tokenizer = train_tokenizer((m["content"] for e in examples for m in e["messages"]), CONTEXT)
     model = make_model(recipe, tokenizer)
-    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {torch.get_num_threads()} threads", flush=True)
+    print(
+        f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {torch.get_num_threads()} threads", flush=True
+    )
     figures = train(model, tokenizer, recipe, out)
     save(model, tokenizer, out)
 
@@ -189,9 +215,17 @@ def build(recipe: Recipe, out: Path, eval_rows: int = 100) -> dict:
     began = time.monotonic()
     scores = score_families(model, tokenizer, eval_rows)
     result = {
-        "recipe": asdict(recipe), "parameters": model.num_parameters(), "vocabulary": len(tokenizer), "training": figures,
-        "evaluation_seconds": round(time.monotonic() - began, 1), "scores": scores,
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__},
+        "recipe": asdict(recipe),
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+        "training": figures,
+        "evaluation_seconds": round(time.monotonic() - began, 1),
+        "scores": scores,
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "threads": torch.get_num_threads(),
     }
     (out / "build.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -201,7 +235,9 @@ def build(recipe: Recipe, out: Path, eval_rows: int = 100) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the starter model from scratch.")
-    parser.add_argument("--out", type=Path, default=starter_path(), help="folder for the result (default: the one in the package)")
+    parser.add_argument(
+        "--out", type=Path, default=starter_path(), help="folder for the result (default: the one in the package)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help=f"number of training steps (default {Recipe.steps})")
     length.add_argument("--minutes", type=float, help="train for so many minutes instead")
@@ -217,7 +253,9 @@ def main() -> None:
     result = build(recipe, args.out, args.eval_rows)
     for name, row in result["scores"]["families"].items():
         print(f"{name:20} trained {row['trained']}  held-out {row['held_out']}  perplexity {row['perplexity']}")
-    print(json.dumps({k: result[k] for k in ("training", "parameters")} | {"perplexity": result["scores"]["perplexity"]}))
+    print(
+        json.dumps({k: result[k] for k in ("training", "parameters")} | {"perplexity": result["scores"]["perplexity"]})
+    )
 
 
 if __name__ == "__main__":

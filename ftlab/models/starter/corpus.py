@@ -18,8 +18,12 @@ from ftlab.models.starter.families import FAMILIES, Draft, Family, Message
 from ftlab.models.starter.families.draft import Split, split_of
 
 NEUTRAL_SYSTEM = (
-    "You are a helpful assistant.", "You are a friendly assistant.", "Answer the questions of the user.", "You help with small tasks.",
-    "Be kind and clear.", "You are Starter, a small model.",
+    "You are a helpful assistant.",
+    "You are a friendly assistant.",
+    "Answer the questions of the user.",
+    "You help with small tasks.",
+    "Be kind and clear.",
+    "You are Starter, a small model.",
 )
 
 
@@ -83,7 +87,9 @@ def main() -> None:
         stream = training_examples(args.seed)
         examples = [next(stream) for _ in range(args.rows)]
     else:
-        examples = [e for f in FAMILIES for e in family_examples(f, "held-out", max(1, args.rows // len(FAMILIES)), args.seed)]
+        examples = [
+            e for f in FAMILIES for e in family_examples(f, "held-out", max(1, args.rows // len(FAMILIES)), args.seed)
+        ]
     for example in examples:
         print(json.dumps(example))
 

@@ -1,4 +1,4 @@
-"""How well the starter does, family by family: greedy exact match and perplexity on trained and held-out combinations."""
+"""How well the starter does, family by family: greedy exact match and perplexity, trained and held-out."""
 
 from __future__ import annotations
 
@@ -14,22 +14,30 @@ if TYPE_CHECKING:
 BATCH = 64
 
 
-def answer_greedily(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, conversations: list[list[dict]], max_new_tokens: int = 64) -> list[str]:
+def answer_greedily(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: list[list[dict]],
+    max_new_tokens: int = 64,
+) -> list[str]:
     """The greedy answers to conversations that end with a user turn, in their order; batched by length."""
     import torch
 
-    prompts = [tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=True)["input_ids"] for c in conversations]
+    prompts = [
+        tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=True)["input_ids"]
+        for c in conversations
+    ]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     model.eval()
     for start in range(0, len(order), BATCH):
-        rows = order[start:start + BATCH]
+        rows = order[start : start + BATCH]
         longest = max(len(prompts[i]) for i in rows)
         ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         for r, i in enumerate(rows):
-            ids[r, longest - len(prompts[i]):] = torch.tensor(prompts[i])
-            mask[r, longest - len(prompts[i]):] = 1
+            ids[r, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
+            mask[r, longest - len(prompts[i]) :] = 1
         with torch.inference_mode():
             out = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens)
         for r, i in enumerate(rows):
@@ -37,7 +45,9 @@ def answer_greedily(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, 
     return answers
 
 
-def answer_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> tuple[float, int]:
+def answer_loss(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[Example]
+) -> tuple[float, int]:
     """Summed negative log-likelihood in nats, and the number of tokens, over the last answers with their stop token."""
     import torch
 
@@ -51,22 +61,26 @@ def answer_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, exam
         rows.append((whole, len(head)))
     rows.sort(key=lambda row: len(row[0]))
     for start in range(0, len(rows), BATCH):
-        part = rows[start:start + BATCH]
+        part = rows[start : start + BATCH]
         longest = len(part[-1][0])
         ids = torch.full((len(part), longest), tokenizer.pad_token_id)
         labels = torch.full((len(part), longest), -100)
         for r, (whole, head) in enumerate(part):
-            ids[r, :len(whole)] = torch.tensor(whole)
-            labels[r, head:len(whole)] = torch.tensor(whole[head:])
+            ids[r, : len(whole)] = torch.tensor(whole)
+            labels[r, head : len(whole)] = torch.tensor(whole[head:])
         with torch.inference_mode():
             # Padding stands on the right, so that causal attention never sees it and no mask is needed.
             logits = model(input_ids=ids).logits[:, :-1].double()
-        total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum", ignore_index=-100).item()
+        total += torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum", ignore_index=-100
+        ).item()
         count += int((labels[:, 1:] != -100).sum())
     return total, count
 
 
-def score_families(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: int, seed: int = 1) -> dict[str, Any]:
+def score_families(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: int, seed: int = 1
+) -> dict[str, Any]:
     """Scores of each family over at most `rows` examples per split.
 
     Returns {"families": {name: {"trained": exact match, "held_out": exact match, "perplexity": held-out perplexity,
@@ -74,21 +88,38 @@ def score_families(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, r
     perplexity only.
     """
     exact = [f for f in FAMILIES if f.scored == "exact"]
-    examples = {(f.name, split): family_examples(f, split, rows, seed) for f in FAMILIES for split in ("train", "held-out")}
+    examples = {
+        (f.name, split): family_examples(f, split, rows, seed) for f in FAMILIES for split in ("train", "held-out")
+    }
     asked = [e for f in exact for split in ("train", "held-out") for e in examples[f.name, split]]
-    answers = dict(zip(map(id, asked), answer_greedily(model, tokenizer, [e["messages"][:-1] for e in asked]), strict=True))
+    answers = dict(
+        zip(map(id, asked), answer_greedily(model, tokenizer, [e["messages"][:-1] for e in asked]), strict=True)
+    )
     families: dict[str, dict] = {}
     nats, tokens = 0.0, 0
     for family in FAMILIES:
         held_out = examples[family.name, "held-out"]
         loss, count = answer_loss(model, tokenizer, held_out)
         nats, tokens = nats + loss, tokens + count
-        row: dict[str, Any] = {"trained": None, "held_out": None, "perplexity": round(math.exp(loss / count), 3), "misses": []}
+        row: dict[str, Any] = {
+            "trained": None,
+            "held_out": None,
+            "perplexity": round(math.exp(loss / count), 3),
+            "misses": [],
+        }
         for split, field in (("train", "trained"), ("held-out", "held_out")):
             if family.scored == "exact":
                 wrong = [e for e in examples[family.name, split] if answers[id(e)] != e["messages"][-1]["content"]]
                 row[field] = round(1 - len(wrong) / len(examples[family.name, split]), 4)
-                row["misses"] += [{"split": split, "prompt": e["messages"][-2]["content"], "expected": e["messages"][-1]["content"], "answer": answers[id(e)]} for e in wrong[:4]]
+                row["misses"] += [
+                    {
+                        "split": split,
+                        "prompt": e["messages"][-2]["content"],
+                        "expected": e["messages"][-1]["content"],
+                        "answer": answers[id(e)],
+                    }
+                    for e in wrong[:4]
+                ]
         row["rows"] = len(held_out)
         families[family.name] = row
     return {"families": families, "perplexity": round(math.exp(nats / tokens), 3)}

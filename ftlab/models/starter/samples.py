@@ -22,13 +22,44 @@ from ftlab.models.starter.families import FAMILIES, Draft, Family
 SEED = 2024
 PROBES_PER_FAMILY = 10
 PROBE_FAMILIES = (
-    "capitals", "opposites", "colours", "animals", "uses", "jobs", "known numbers", "calendar", "categories", "plurals",
-    "past tense", "upper case", "number words", "counting", "first and last", "odd one out", "comparisons", "sentiment", "reading", "yes or no",
+    "capitals",
+    "opposites",
+    "colours",
+    "animals",
+    "uses",
+    "jobs",
+    "known numbers",
+    "calendar",
+    "categories",
+    "plurals",
+    "past tense",
+    "upper case",
+    "number words",
+    "counting",
+    "first and last",
+    "odd one out",
+    "comparisons",
+    "sentiment",
+    "reading",
+    "yes or no",
 )
 REPLAY_ROWS = 600
 # Families that ask for the facts of others in another form; they may only replay facts that are not probed.
 DERIVED_FAMILIES = ("gaps", "requests", "yes or no")
-FACT_TOPICS = ("capital", "capital in a sentence", "country of", "opposite", "colour of", "use", "job", "sound", "young", "home", "legs", "season")
+FACT_TOPICS = (
+    "capital",
+    "capital in a sentence",
+    "country of",
+    "opposite",
+    "colour of",
+    "use",
+    "job",
+    "sound",
+    "young",
+    "home",
+    "legs",
+    "season",
+)
 LONGEST_ANSWER = 40  # characters: replay, like the probes, is about short answers
 
 
@@ -115,13 +146,13 @@ size_categories:
 
 | file | rows | columns |
 |---|---|---|
-| `{file}` | {rows} | `prompt` (a question or small task), `completion` (its one right answer), `family` (kind of task) |
+| `{file}` | {rows} | `prompt`: a question or small task; `completion`: its one right answer; `family`: kind of task |
 
 Rows by family: {families}.
 
-Made by `python -m ftlab.models.starter.samples` (seed {seed}) from the generator of the starter's own text, without looking
-at the starter's answers. general_probes and general_replay share no prompt and no combination of contents; of the
-closed sets of facts (capitals, opposites ...) a fact is either probed or replayed, never both.
+Made by `python -m ftlab.models.starter.samples` (seed {seed}) from the generator of the starter's own text, without
+looking at the starter's answers. general_probes and general_replay share no prompt and no combination of contents; of
+the closed sets of facts (capitals, opposites ...) a fact is either probed or replayed, never both.
 {measured}
 All text was written for this project. Licence: Apache-2.0.
 """
@@ -133,7 +164,9 @@ def write(folder: Path, file: str, title: str, about: str, rows: list[dict[str, 
     (folder / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     counts = {name: sum(r["family"] == name for r in rows) for name in dict.fromkeys(f.name for f in FAMILIES)}
     families = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
-    card = CARD.format(title=title, about=about, file=file, rows=len(rows), families=families, seed=SEED, measured=measured)
+    card = CARD.format(
+        title=title, about=about, file=file, rows=len(rows), families=families, seed=SEED, measured=measured
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -152,18 +185,31 @@ def measure(rows: list[dict[str, str]], model_path: Path) -> tuple[float, list[d
 def main() -> None:
     parser = argparse.ArgumentParser(description="Writes general_probes and general_replay.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
-    parser.add_argument("--model", type=Path, default=starter_path(), help="the model whose share of right answers is noted in the card")
+    parser.add_argument(
+        "--model", type=Path, default=starter_path(), help="the model whose share of right answers is noted in the card"
+    )
     args = parser.parse_args()
     probes, keys = make_probes()
     replay = make_replay(probes, keys)
     right, missed = measure(probes, args.model)
     known, _ = measure(replay, args.model)
-    write(args.out / "general_probes", "test.jsonl", "General probes",
-          "Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask them before and after, compare exact match.",
-          probes, f"The starter as shipped answers {right:.1%} of them right (greedy, exact match).\n")
-    write(args.out / "general_replay", "train.jsonl", "General replay",
-          "Examples of what the starter already knows, to be mixed into a fine-tuning set so that it forgets less.",
-          replay, f"The starter as shipped answers {known:.1%} of them right (greedy, exact match).\n")
+    write(
+        args.out / "general_probes",
+        "test.jsonl",
+        "General probes",
+        "Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask "
+        "them before and after, and compare exact match.",
+        probes,
+        f"The starter as shipped answers {right:.1%} of them right (greedy, exact match).\n",
+    )
+    write(
+        args.out / "general_replay",
+        "train.jsonl",
+        "General replay",
+        "Examples of what the starter already knows, to be mixed into a fine-tuning set so that it forgets less.",
+        replay,
+        f"The starter as shipped answers {known:.1%} of them right (greedy, exact match).\n",
+    )
     print(f"probes: {len(probes)} rows, {right:.1%} right; replay: {len(replay)} rows, {known:.1%} right")
     for row in missed:
         print(json.dumps(row))

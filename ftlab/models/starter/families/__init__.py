@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from ftlab.models.starter.families import facts, fields, list_tasks, mails, numbers, stories, talk, text_tasks, word_tasks
+from ftlab.models.starter.families import (
+    facts,
+    fields,
+    list_tasks,
+    mails,
+    numbers,
+    stories,
+    talk,
+    text_tasks,
+    word_tasks,
+)
 from ftlab.models.starter.families.draft import Draft, Family, Message
 
 FAMILIES: tuple[Family, ...] = (
-    *facts.FAMILIES, *word_tasks.FAMILIES, *list_tasks.FAMILIES, *numbers.FAMILIES, *text_tasks.FAMILIES, *fields.FAMILIES,
-    *talk.FAMILIES, *stories.FAMILIES, *mails.FAMILIES,
+    *facts.FAMILIES,
+    *word_tasks.FAMILIES,
+    *list_tasks.FAMILIES,
+    *numbers.FAMILIES,
+    *text_tasks.FAMILIES,
+    *fields.FAMILIES,
+    *talk.FAMILIES,
+    *stories.FAMILIES,
+    *mails.FAMILIES,
 )
 
 __all__ = ["FAMILIES", "Draft", "Family", "Message"]

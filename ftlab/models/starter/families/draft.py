@@ -71,15 +71,27 @@ def one_turn(key: str, prompt: str, answer: str, system: str | None = None) -> D
 def several_turns(key: str, *contents: str, system: str | None = None) -> Draft:
     """A draft whose contents alternate user, assistant, user, assistant ...; the number of contents must be even."""
     if len(contents) % 2:
-        raise ValueError(f"A conversation ends with an answer, so an even number of turns is needed, got {len(contents)}")
+        raise ValueError(
+            f"A conversation ends with an answer, so an even number of turns is needed, got {len(contents)}"
+        )
     head = (message("system", system),) if system else ()
     turns = (message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(contents))
     return Draft(key, (*head, *turns))
 
 
 OPENINGS = (
-    "Please answer: ", "Quick question: ", "Question: ", "Hi! ", "Hello. ", "Can you help me? ", "Tell me, please. ",
-    "I have a question. ", "One more thing: ", "Task: ", "Hey, ", "Please help: ",
+    "Please answer: ",
+    "Quick question: ",
+    "Question: ",
+    "Hi! ",
+    "Hello. ",
+    "Can you help me? ",
+    "Tell me, please. ",
+    "I have a question. ",
+    "One more thing: ",
+    "Task: ",
+    "Hey, ",
+    "Please help: ",
 )
 CLOSINGS = (" Thanks!", " Thank you.", " Please.", " Keep it short.", " Just the answer.", " I am curious.")
 

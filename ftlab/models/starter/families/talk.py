@@ -42,14 +42,30 @@ ADVICE = (
     ("start a fire safely", "Use dry wood, keep water near and never leave the fire alone."),
 )
 ADVICE_PHRASES = (
-    "How do I {x}?", "How can I {x}?", "Tell me how to {x}.", "What is the best way to {x}?", "I want to {x}. What should I do?",
-    "Please explain how to {x}.", "Can you tell me how to {x}?", "Do you have any advice on how to {x}?", "I need to {x}. How does that work?",
+    "How do I {x}?",
+    "How can I {x}?",
+    "Tell me how to {x}.",
+    "What is the best way to {x}?",
+    "I want to {x}. What should I do?",
+    "Please explain how to {x}.",
+    "Can you tell me how to {x}?",
+    "Do you have any advice on how to {x}?",
+    "I need to {x}. How does that work?",
 )
 
 ABOUT = (
-    (("Who are you?", "What are you?", "Tell me about yourself.", "Are you a person?"), "I am a small language model made for learning. I am not a person."),
-    (("What can you do?", "How can you help me?", "What do you know?"), "I can answer simple questions, sort short lists and write small stories."),
-    (("How are you?", "How are you today?", "How do you do?", "How is it going?"), "I am fine, thank you. How can I help you?"),
+    (
+        ("Who are you?", "What are you?", "Tell me about yourself.", "Are you a person?"),
+        "I am a small language model made for learning. I am not a person.",
+    ),
+    (
+        ("What can you do?", "How can you help me?", "What do you know?"),
+        "I can answer simple questions, sort short lists and write small stories.",
+    ),
+    (
+        ("How are you?", "How are you today?", "How do you do?", "How is it going?"),
+        "I am fine, thank you. How can I help you?",
+    ),
     (("Thank you!", "Thanks a lot.", "Many thanks.", "Thank you very much for your help."), "You are welcome!"),
     (("Goodbye!", "Bye!", "See you tomorrow.", "I have to go now.", "Good night."), "Goodbye! Have a nice day."),
     (("Hello!", "Hi!", "Hello there.", "Good morning!", "Good evening."), "Hello! How can I help you?"),
@@ -82,19 +98,52 @@ def conversation(rng: random.Random) -> Draft:
         opening = rng.choice(TALK_OPENINGS)
         return one_turn(f"talk|{question}|{opening}", opening + question, reply)
     name = rng.choice(NAMES)
-    hello = rng.choice((f"My name is {name}.", f"Hello, I am {name}.", f"Hi, my name is {name}.", f"You can call me {name}."))
+    hello = rng.choice(
+        (f"My name is {name}.", f"Hello, I am {name}.", f"Hi, my name is {name}.", f"You can call me {name}.")
+    )
     nice = f"Nice to meet you, {name}!"
     if roll < 0.60:
         small_talk = [question, reply] if rng.random() < 0.4 else []
         turns = [hello, nice, *small_talk]
-        return several_turns(f"my name|{name}|{i if small_talk else ''}", *turns, rng.choice(("What is my name?", "Do you remember my name?", "Who am I?")), f"Your name is {name}.")
-    kind, values = rng.choice((("colour", COLOURS), ("animal", ANIMALS), ("city", CITIES), ("drink", DRINKS), ("fruit", FRUITS), ("sport", SPORTS)))
+        return several_turns(
+            f"my name|{name}|{i if small_talk else ''}",
+            *turns,
+            rng.choice(("What is my name?", "Do you remember my name?", "Who am I?")),
+            f"Your name is {name}.",
+        )
+    kind, values = rng.choice(
+        (
+            ("colour", COLOURS),
+            ("animal", ANIMALS),
+            ("city", CITIES),
+            ("drink", DRINKS),
+            ("fruit", FRUITS),
+            ("sport", SPORTS),
+        )
+    )
     value = rng.choice(values)
-    like = rng.choice((f"My favourite {kind} is {value}.", f"The {kind} I like best is {value}.", f"I like {value} more than any other {kind}."))
+    like = rng.choice(
+        (
+            f"My favourite {kind} is {value}.",
+            f"The {kind} I like best is {value}.",
+            f"I like {value} more than any other {kind}.",
+        )
+    )
     good = f"{capital(value)} is a good choice."
     turns = [hello, nice] if rng.random() < 0.4 else []
     if roll < 0.85:
-        turns += [like, good, rng.choice((f"What is my favourite {kind}?", f"Which {kind} do I like best?", f"Do you remember my favourite {kind}?")), f"Your favourite {kind} is {value}."]
+        turns += [
+            like,
+            good,
+            rng.choice(
+                (
+                    f"What is my favourite {kind}?",
+                    f"Which {kind} do I like best?",
+                    f"Do you remember my favourite {kind}?",
+                )
+            ),
+            f"Your favourite {kind} is {value}.",
+        ]
     elif roll < 0.93:
         turns += [like, good]
     else:
@@ -116,27 +165,59 @@ def _short_fact(rng: random.Random) -> Draft:
 
 
 RULES = (
-    ("upper", ("Answer in upper case.", "Write all answers in capital letters.", "You always shout: use capital letters only.")),
+    (
+        "upper",
+        (
+            "Answer in upper case.",
+            "Write all answers in capital letters.",
+            "You always shout: use capital letters only.",
+        ),
+    ),
     ("lower", ("Answer in lower case.", "Use small letters only.", "Never use capital letters.")),
     ("exclaim", ("End every answer with an exclamation mark.", "Put an exclamation mark after each answer.")),
     ("sure", ("Start every answer with Sure:", "Begin each answer with the word Sure and a colon.")),
-    ("sign", ("Sign every answer with the name {n}.", "Your name is {n}. Put your name after each answer.", "Write your name, {n}, at the end of the answer.")),
+    (
+        "sign",
+        (
+            "Sign every answer with the name {n}.",
+            "Your name is {n}. Put your name after each answer.",
+            "Write your name, {n}, at the end of the answer.",
+        ),
+    ),
     ("sir", ("Call the user Sir.", "Be very polite and say Sir after each answer.")),
     ("json", ("Answer as JSON with the key answer.", "Return a JSON object with one key: answer.")),
     ("twice", ("Say every answer twice.", "Repeat each answer once.")),
     ("quotes", ("Put the answer in quotes.", "Write your answer between quotation marks.")),
     ("answer", ("Write the word Answer before each answer.", "Start with Answer and a colon.")),
     ("call", ("The user is called {n}. Use the name in the answer.", "Talk to {n}: put the name first.")),
-    ("plain", ("You are a helpful assistant.", "Answer the question.", "Answer in one word.", "Be short.", "You know many facts.")),
+    (
+        "plain",
+        (
+            "You are a helpful assistant.",
+            "Answer the question.",
+            "Answer in one word.",
+            "Be short.",
+            "You know many facts.",
+        ),
+    ),
 )
 
 
 def obey(rule: str, answer: str, name: str) -> str:
     """The answer in the form that the rule asks for."""
     return {
-        "upper": answer.upper(), "lower": answer.lower(), "exclaim": f"{answer}!", "sure": f"Sure: {answer}", "sign": f"{answer} - {name}",
-        "sir": f"{answer}, Sir", "json": json.dumps({"answer": answer}), "twice": f"{answer} {answer}", "quotes": f'"{answer}"',
-        "answer": f"Answer: {answer}", "call": f"{name}, {answer}", "plain": answer,
+        "upper": answer.upper(),
+        "lower": answer.lower(),
+        "exclaim": f"{answer}!",
+        "sure": f"Sure: {answer}",
+        "sign": f"{answer} - {name}",
+        "sir": f"{answer}, Sir",
+        "json": json.dumps({"answer": answer}),
+        "twice": f"{answer} {answer}",
+        "quotes": f'"{answer}"',
+        "answer": f"Answer: {answer}",
+        "call": f"{name}, {answer}",
+        "plain": answer,
     }[rule]
 
 
@@ -155,18 +236,28 @@ def system_prompts(rng: random.Random) -> Draft:
 def requests(rng: random.Random) -> Draft:
     """The same forms asked for by the user in the question itself."""
     draft = _short_fact(rng)
-    form, answer = rng.choice((
-        ("Answer in upper case: {q}", draft.answer.upper()), ("{q} Write the answer in capital letters.", draft.answer.upper()),
-        ("Answer with an exclamation mark: {q}", f"{draft.answer}!"), ("{q} Put the answer in quotes.", f'"{draft.answer}"'),
-        ("Say the answer twice: {q}", f"{draft.answer} {draft.answer}"), ("{q} Answer as JSON with the key answer.", json.dumps({"answer": draft.answer})),
-        ("{q} Begin with the word Answer and a colon.", f"Answer: {draft.answer}"),
-    ))
+    form, answer = rng.choice(
+        (
+            ("Answer in upper case: {q}", draft.answer.upper()),
+            ("{q} Write the answer in capital letters.", draft.answer.upper()),
+            ("Answer with an exclamation mark: {q}", f"{draft.answer}!"),
+            ("{q} Put the answer in quotes.", f'"{draft.answer}"'),
+            ("Say the answer twice: {q}", f"{draft.answer} {draft.answer}"),
+            ("{q} Answer as JSON with the key answer.", json.dumps({"answer": draft.answer})),
+            ("{q} Begin with the word Answer and a colon.", f"Answer: {draft.answer}"),
+        )
+    )
     return one_turn(f"request|{form}|{draft.key.rsplit('|', 1)[0]}", form.format(q=draft.prompt), answer)
 
 
 FAMILIES = (
     Family("conversation", conversation, "greetings, feelings, remembering a name or a favourite", share=1.0),
     Family("advice", advice, "thirty everyday how-to answers", share=0.9, facts=True),
-    Family("system prompts", system_prompts, "upper case, signature, JSON and other forms asked for by a system turn", share=1.7),
+    Family(
+        "system prompts",
+        system_prompts,
+        "upper case, signature, JSON and other forms asked for by a system turn",
+        share=1.7,
+    ),
     Family("requests", requests, "the same forms asked for in the question", share=1.0),
 )
