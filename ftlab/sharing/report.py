@@ -18,6 +18,7 @@ __all__ = ["comparison_chart_svg", "comparison_table", "write_report"]
 
 _EXAMPLES = 5
 _LONGEST = 420
+_KNOWS_TOO_LITTLE = 0.2
 _METHODS = {"lora": "LoRA", "qlora": "QLoRA (4-bit base)", "full": "full fine-tuning"}
 _KINDS = ("improved", "got worse", "wrong on both sides", "right on both sides")
 
@@ -100,7 +101,7 @@ def _page(run: RunDirectory, comparison: dict[str, Any], config: RunConfig) -> s
 def _badge(verdict: dict[str, Any]) -> tuple[str, str]:
     """Colour and word above the verdict."""
     if verdict["better"] is None:
-        return "open", "No clear difference"
+        return "open", "Not decided"
     if not verdict["better"]:
         return "worse", "Worse than its base"
     return ("open", "Better, but it forgot") if verdict.get("forgot") else ("better", "Better than its base")
@@ -140,9 +141,18 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
 
             counts[split] = pyarrow.parquet.read_metadata(run.split_file(split)).num_rows
     sizes = ", ".join(f"{rows:,} {split}" for split, rows in counts.items() if rows)
-    source = Path(config.data.source).name if "/" in config.data.source else config.data.source
+    source = _source_name(config.data.source)
     text = f"{source}: {sizes} rows" if sizes else source
-    return text + (f", with {config.data.replay} mixed in" if config.data.replay else "")
+    return text + (f", with {_source_name(config.data.replay)} mixed in" if config.data.replay else "")
+
+
+def _source_name(source: str) -> str:
+    """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
+    path = Path(source)
+    is_file = (
+        path.is_absolute() or source.startswith((".", "~")) or path.suffix in (".json", ".jsonl", ".csv", ".parquet")
+    )
+    return path.name if is_file else source
 
 
 def _forgetting(comparison: dict[str, Any]) -> str:
@@ -156,6 +166,8 @@ def _forgetting(comparison: dict[str, Any]) -> str:
         f"{percent(before)} of {adapted['general_rows']:,} general questions right before, {percent(after)} after"
     )
     evidence += f" ({p_text(p)})." if p is not None else "."
+    if before < _KNOWS_TOO_LITTLE:
+        return f"Cannot be told: the base itself knows too few answers. {evidence}"
     if has_forgotten(base, adapted):
         return f"The model has forgotten some of what it knew: {evidence}"
     if after < before and p is not None and p < LEVEL:
@@ -175,7 +187,7 @@ def _measured(comparison: dict[str, Any]) -> list[str]:
     ]
     if adapted.get("general_accuracy") is not None:
         sentences.append(
-            f"General questions: {settings['probes']}, {adapted['general_rows']:,} asked; "
+            f"General questions: {_source_name(settings['probes'])}, {adapted['general_rows']:,} asked; "
             f"{settings['general_accuracy_rule']}."
         )
     tests = settings["tests"]

@@ -85,12 +85,14 @@ def _interval(interval: list[float] | None, write: Any) -> str:
 
 
 def _signed(text: str, value: float) -> str:
-    return f"+{text}" if value > 0 else f"−{text}" if value < 0 else "0"
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"+{text}" if value > 0 else f"−{text}"
 
 
 def _points(before: float, after: float) -> str:
     points = 100 * (after - before)
-    return "0 points" if abs(points) < 0.05 else _signed(f"{abs(points):.3g} points", points)
+    return _signed(f"{abs(points):.1f}".removesuffix(".0") + " points", points)
 
 
 def _difference(before: float, after: float) -> str:
@@ -99,8 +101,4 @@ def _difference(before: float, after: float) -> str:
 
 def _relative(before: float, after: float) -> str:
     change = 100 * (after / before - 1)
-    return (
-        "0%"
-        if abs(change) < 0.05
-        else _signed(f"{abs(change):,.3g}%" if abs(change) < 1000 else f"{abs(change):,.0f}%", change)
-    )
+    return _signed(f"{abs(change):,.1f}".removesuffix(".0") + "%", change)

@@ -186,6 +186,14 @@ def test_free_text_on_which_loss_and_bleu_disagree_has_no_winner():
     assert verdict["text"].startswith("The measures disagree")
 
 
+def test_a_better_loss_alone_does_not_prove_better_answers():
+    base, adapted = scores(exact_match=0.0, perplexity=1656, bleu=0), scores(exact_match=0.0, perplexity=535, bleu=0)
+    verdict = judge(base, adapted, CERTAIN | {"bleu": 0.22})
+    assert verdict["better"] is None
+    assert "fits this data better" in verdict["text"]
+    assert "is not shown" in verdict["text"]
+
+
 def test_forgetting_is_part_of_the_verdict_and_its_remedy_is_named():
     base, adapted = scores(exact_match=0.02, general_accuracy=0.97), scores(exact_match=0.86, general_accuracy=0.38)
     verdict = judge(base, adapted, CERTAIN)

@@ -1,0 +1,229 @@
+"""A whole comparison of a tiny random base with a random adapter, on the first rows of a sample."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from ftlab.config import build_config
+from ftlab.data.rendering import encode
+from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.compare import Stopped, evaluate_run
+from ftlab.models.load import load_tokenizer
+from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_text
+
+ROWS = 6
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer("starter")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
+    )
+    folder = tmp_path_factory.mktemp("base")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def probes_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("probes") / "probes.jsonl"
+    rows = [{"prompt": f"What is {i} and {i}?", "completion": str(2 * i)} for i in range(12)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def make_run(folder, base_folder, probes, method="lora", **data):
+    run = RunDirectory(folder / f"run-{method}")
+    values = {
+        "model": {"base": str(base_folder)},
+        "data": {"source": "support_triage", **data},
+        "method": {"name": method},
+        "evaluation": {"max_rows": ROWS, "max_new_tokens": 8, "batch_size": 4, "probes": str(probes)},
+        "launcher": {"device": "cpu"},
+    }
+    config = build_config(values)
+    freeze(prepare(config.data), run)
+    write_text(run.config_file, config.to_yaml())
+    return run
+
+
+def adapted_model(base_folder, method="lora"):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
+    torch.manual_seed(1)
+    if method == "full":
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    return get_peft_model(model, settings).eval()
+
+
+def save_result(run, base_folder, method="lora"):
+    folder = run.model if method == "full" else run.adapter
+    adapted_model(base_folder, method).save_pretrained(folder)
+    load_tokenizer(str(base_folder)).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, base_folder, probes_file):
+    run = make_run(tmp_path_factory.mktemp("runs"), base_folder, probes_file)
+    save_result(run, base_folder)
+    return run
+
+
+@pytest.fixture(scope="module")
+def compared(run):
+    seen = []
+    comparison = evaluate_run(run, progress=lambda *report: seen.append(report))
+    return comparison, seen
+
+
+def plain_perplexity(model, rows, tokenizer):
+    """By transformers' own loss on labels, one row at a time."""
+    total = count = 0
+    for row in rows:
+        encoded = encode(row["messages"], tokenizer)
+        labels = torch.tensor([encoded.labels])
+        with torch.no_grad():
+            loss = model(input_ids=torch.tensor([encoded.input_ids]), labels=labels).loss
+        tokens = int((labels[:, 1:] != -100).sum())
+        total, count = total + loss.item() * tokens, count + tokens
+    return math.exp(total / count)
+
+
+@pytest.mark.parametrize("side", ["base", "adapted"])
+def test_both_sides_have_the_perplexity_that_transformers_gives_them(run, compared, base_folder, side):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base_folder) if side == "base" else adapted_model(base_folder)
+    by_row = {row["row"]: row for row in read_split(run, "test")}
+    rows = [by_row[shown["row"]] for shown in run.predictions()]
+    expected = plain_perplexity(model.eval(), rows, load_tokenizer(str(base_folder)))
+    assert compared[0][side]["perplexity"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_results_are_on_disk_and_agree(run, compared):
+    comparison, _ = compared
+    assert run.comparison() == json.loads(json.dumps(comparison))
+    for side in ("base", "adapted"):
+        assert json.loads(run.scores_file(side).read_text()) == run.comparison()[side]
+    predictions, probes = run.predictions(), read_jsonl(run.probes_file)
+    assert len(predictions) == comparison["base"]["rows"] == ROWS
+    assert len(probes) == comparison["base"]["general_rows"] == 12
+    assert sum(row["adapted_correct"] for row in predictions) / ROWS == comparison["adapted"]["exact_match"]
+    assert any(row["base"] != row["adapted"] for row in predictions)
+    test = {row["row"]: row["messages"] for row in read_split(run, "test")}
+    for shown in predictions:
+        assert shown["messages"] == test[shown["row"]][:-1]
+        assert shown["reference"] == test[shown["row"]][-1]["content"]
+        assert shown["prompt"] == test[shown["row"]][-2]["content"]
+
+
+def test_a_part_of_the_rows_is_said_to_be_one(compared):
+    assert any(f"{ROWS} of 100 rows of the test split" in note for note in compared[0]["notes"])
+
+
+def test_progress_moves_forward_and_arrives(compared):
+    _, seen = compared
+    phases, done, total = zip(*seen, strict=True)
+    assert list(done) == sorted(done)
+    assert done[-1] == total[-1] == 2 * (2 * ROWS + 12)
+    assert {"loading the model", "answers of the base", "answers of the adapted model"} <= set(phases)
+
+
+def test_evaluating_again_gives_the_same_figures(run, compared):
+    again = evaluate_run(run)
+    for side in ("base", "adapted"):
+        assert again[side] == compared[0][side]
+    assert again["verdict"] == compared[0]["verdict"]
+
+
+def test_stopping_leaves_the_earlier_results_alone(run, compared):
+    before = {file.name: file.read_bytes() for file in run.evaluation.iterdir()}
+    calls = iter(range(10_000))
+    with pytest.raises(Stopped):
+        evaluate_run(run, max_rows=4, should_stop=lambda: next(calls) > 5)
+    assert {file.name: file.read_bytes() for file in run.evaluation.iterdir()} == before
+
+
+def test_a_fully_tuned_model_is_compared_with_its_base(tmp_path, base_folder, compared):
+    run = make_run(tmp_path, base_folder, "none", method="full")
+    save_result(run, base_folder, "full")
+    comparison = evaluate_run(run)
+    assert comparison["base"]["perplexity"] == pytest.approx(compared[0]["base"]["perplexity"], rel=1e-6)
+    rows = {row["row"]: row for row in read_split(run, "test")}
+    tuned = adapted_model(base_folder, "full")
+    chosen = [rows[shown["row"]] for shown in run.predictions()]
+    expected = plain_perplexity(tuned, chosen, load_tokenizer(str(base_folder)))
+    assert comparison["adapted"]["perplexity"] == pytest.approx(expected, rel=1e-4)
+    assert comparison["adapted"]["general_accuracy"] is None
+
+
+def test_without_a_test_split_the_validation_split_is_used_and_named(tmp_path, base_folder):
+    run = make_run(tmp_path, base_folder, "none")
+    run.split_file("test").unlink()
+    save_result(run, base_folder)
+    comparison = evaluate_run(run)
+    assert comparison["split"] == "validation"
+    assert any("no test split" in note for note in comparison["notes"])
+    run.split_file("validation").unlink()
+    with pytest.raises(InputError, match="no held-out rows"):
+        evaluate_run(run)
+
+
+def test_rows_longer_than_the_context_are_counted_and_left_out(tmp_path, base_folder):
+    import shutil
+
+    short = tmp_path / "short"
+    shutil.copytree(base_folder, short)
+    rows_fit = [len(encode(r["messages"], load_tokenizer(str(short))).input_ids) for r in all_rows(tmp_path, short)]
+    limit = sorted(rows_fit)[50]
+    config = json.loads((short / "config.json").read_text())
+    write_json(short / "config.json", config | {"max_position_embeddings": limit})
+    run = make_run(tmp_path / "runs", short, "none")
+    save_result(run, short)
+    comparison = evaluate_run(run, max_rows=100)
+    too_long = sum(length > limit for length in rows_fit)
+    assert comparison["adapted"]["rows"] == 100 - too_long < 100
+    assert any(f"{too_long} of 100 held-out rows are longer than the model's context" in n for n in comparison["notes"])
+
+
+def all_rows(folder, base):
+    return read_split(make_run(folder / "look", base, "none"), "test")
+
+
+def test_probes_that_cannot_be_read_are_noted_and_cost_nothing_else(tmp_path, base_folder):
+    run = make_run(tmp_path, base_folder, tmp_path / "missing.jsonl")
+    save_result(run, base_folder)
+    comparison = evaluate_run(run)
+    assert comparison["base"]["general_accuracy"] is None
+    assert any("No general questions were asked" in note for note in comparison["notes"])
+
+
+def test_a_run_without_a_result_is_refused_in_words(tmp_path, base_folder):
+    run = make_run(tmp_path, base_folder, "none")
+    with pytest.raises(FtlabError, match="no trained model"):
+        evaluate_run(run)
