@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
 from ftlab.training.status import RunStatus
+
+DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
+_NEARLY_FULL = 1 << 20  # bytes
 
 _OUT_OF_MEMORY = {
     "what": "The run ran out of memory.",
@@ -49,7 +53,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     """
     tail = _tail(log_file)
     where = f" at step {status.step} of {status.total_steps}" if status.total_steps else ""
-    if "No space left on device" in tail:
+    if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file):
         return dict(_DISK_FULL)
     if "OutOfMemoryError" in tail or "DefaultCPUAllocator: can't allocate memory" in tail:
         return _OUT_OF_MEMORY | {"why": "The log says so."}
@@ -70,6 +74,13 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
         + (f" Its log ends with: {shorten(last, 160)}" if last else ""),
         "try": "train again; with a smaller batch or QLoRA if memory was short",
     }
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _NEARLY_FULL
+    except OSError:
+        return False
 
 
 def _tail(path: Path, size: int = 8000) -> str:

@@ -97,6 +97,7 @@ class StatusWriter:
             self.update(warnings=[*self._status.warnings, message])
 
     def close(self) -> None:
+        """End the heartbeat."""
         self._ended.set()
         self._thread.join()
 

@@ -6,6 +6,7 @@ done by the run's own process (see `worker`), so a queue survives the app as wel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -34,6 +35,10 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     config = config.resolved()
     check_base(config.model)
+    if config.trainer:
+        from ftlab.training.sft import check_trainer_settings
+
+        check_trainer_settings(config.trainer)
     prepared = prepare(config.data)
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
@@ -178,7 +183,9 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
         current = read_status(status_file)
         if current.is_active:
             _record_death(current, status_file, stop_file, log_file)
-            write_status(status_file, current)
+            # On a full disk the finding cannot be kept; it is found again by the next look.
+            with contextlib.suppress(OSError):
+                write_status(status_file, current)
         return current
     if stop_file.exists() and current.state == "running":
         current.state = "stopping"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftlab.config import load_config
-from ftlab.training.failures import explain_exception
+from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.status import StatusWriter
 from ftlab.training.supervisor import status as look_at
 from ftlab.workspace import RunDirectory, Workspace, locked
@@ -54,9 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
         writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
         return 0
     except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
-        writer.update(state="failed", phase="", error=explain_exception(error), finished=time.time(), eta_seconds=None)
+        reason = explain_exception(error)
+        try:
+            writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
+            traceback.print_exc()
+        except OSError:
+            # Not even the reason can be written: the exit code carries it to whoever started this process.
+            return DISK_FULL_CODE
         return 1
     finally:
         writer.close()

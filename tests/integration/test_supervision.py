@@ -186,18 +186,29 @@ def test_out_of_memory_is_named_with_a_remedy(rows_file, workspace):
     assert status.error["try"]
 
 
-def test_a_full_disk_is_named_with_a_remedy(rows_file, workspace):
-    """Files of the training process may not grow: the error a full disk gives, from the operating system itself."""
-    from ftlab.training.failures import explain_exception
-
-    with open("/dev/full", "w") as full:
-        try:
-            full.write("x" * 100_000)
-            full.flush()
-        except OSError as error:
-            reason = explain_exception(error)
-    assert reason["what"] == "The disk is full."
-    assert "FTLAB_HOME" in reason["try"]
+def test_a_full_disk_is_named_with_a_remedy(rows_file, tmp_path):
+    """A disk of a few megabytes of its own is filled while the run trains on it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        workspace = Workspace.open(small / "workspace")
+        run = supervisor.submit(long_run(rows_file), workspace)
+        training_at(run, 1)
+        with (small / "filler").open("wb") as filler, pytest.raises(OSError):
+            while True:
+                filler.write(b"x" * 4096)
+                filler.flush()
+        status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+        assert status.state == "failed"
+        assert status.error["what"] == "The disk is full."
+        assert "FTLAB_HOME" in status.error["try"]
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=False)
 
 
 def test_a_run_that_died_with_its_machine_is_failed_not_running(workspace):

@@ -1,0 +1,166 @@
+"""The main job, done once for real (the `quickstart` fixture), looked at from all sides."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import pytest
+
+from ftlab.chat.duet import load_duet
+from ftlab.data.rendering import encode_prompt
+from ftlab.sharing.export import pack_result
+from tests.conftest import last_json, offline_environment, run_cli
+
+pytestmark = pytest.mark.train
+
+
+def test_the_adapted_model_beats_its_base_on_rows_it_never_saw(quickstart):
+    base, adapted = quickstart.result["base"], quickstart.result["adapted"]
+    assert base["rows"] == adapted["rows"] == 100
+    assert base["exact_match"] < 0.05
+    assert adapted["exact_match"] > 0.80
+    assert adapted["perplexity"] < base["perplexity"]
+    assert adapted["bleu"] > base["bleu"]
+
+
+def test_little_is_forgotten(quickstart):
+    base, adapted = quickstart.result["base"], quickstart.result["adapted"]
+    assert base["general_accuracy"] > 0.9
+    assert adapted["general_accuracy"] > base["general_accuracy"] - 0.25
+
+
+def test_the_last_line_is_one_object_and_the_progress_is_elsewhere(quickstart):
+    assert set(quickstart.result) == {"run", "directory", "seconds", "base", "adapted"}
+    assert set(quickstart.result["base"]) == {"perplexity", "bleu", "exact_match", "general_accuracy", "rows"}
+    assert "tokens/s" in quickstart.progress
+    assert "What to do next" in quickstart.progress
+    assert "nrefs:1|case:mixed" in quickstart.output
+
+
+def test_nothing_tried_the_network(quickstart):
+    assert quickstart.network_attempts == []
+
+
+def test_the_run_directory_holds_the_contract(quickstart):
+    run = quickstart.run
+    for file in (run.config_file, run.status_file, run.metrics_file, run.log_file, run.manifest_file):
+        assert file.exists(), file
+    for file in (run.split_file("train"), run.environment_file, run.report_file, run.comparison_file):
+        assert file.exists(), file
+    manifest = run.manifest()
+    assert manifest["splits"]["test"] == 100
+    assert all(len(source["sha256"]) == 64 for source in manifest["sources"])
+    assert manifest["tokens"]["train"]["trained_tokens"] < manifest["tokens"]["train"]["tokens"]
+    assert not list(run.path.rglob("*.pkl"))
+    assert not (run.adapter / "training_args.bin").exists()
+    rows = run.metrics()
+    assert rows[0]["step"] == 0 and "eval_loss" in rows[0]
+    assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
+
+
+def test_the_adapter_is_verified_to_change_the_base(quickstart):
+    finding = quickstart.run.verification()
+    assert finding["changes_logits"] is True
+    assert finding["largest_change"] > 0.1
+    assert finding["reload_difference"] < 1e-4
+
+
+def test_the_adapter_answers_the_same_with_plain_peft(quickstart, tmp_path):
+    """In a fresh process that cannot import ftlab, from a copy of the folder."""
+    rows = quickstart.run.predictions()[:10]
+    shutil.copytree(quickstart.run.adapter, tmp_path / "adapter")
+    (tmp_path / "rows.json").write_text(json.dumps([row["messages"] for row in rows]))
+    script = textwrap.dedent("""
+        import json, sys
+        assert not any(path.endswith("main") for path in sys.path)
+        from peft import AutoPeftModelForCausalLM
+        from transformers import AutoTokenizer, GenerationConfig
+        model = AutoPeftModelForCausalLM.from_pretrained("adapter")
+        tokenizer = AutoTokenizer.from_pretrained("adapter")
+        settings = GenerationConfig.from_pretrained("adapter", max_new_tokens=128, do_sample=False)
+        for messages in json.load(open("rows.json")):
+            inputs = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            )
+            output = model.generate(**inputs, generation_config=settings)
+            answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+            print(json.dumps(answer))
+        assert "ftlab" not in sys.modules
+    """)
+    environment = {key: value for key, value in offline_environment().items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers == [row["adapted"] for row in rows]
+
+
+def test_the_chat_answers_as_the_evaluation_did(quickstart):
+    duet = load_duet(quickstart.run)
+    assert duet.base_model is duet.model, "base and adapter share one copy of the weights"
+    for row in quickstart.run.predictions()[:5]:
+        *_, last = duet.stream(row["prompt"])
+        assert last.done
+        assert (last.base, last.adapted) == (row["base"], row["adapted"])
+
+
+def test_the_chat_streams_both_sides_and_stops_by_itself(quickstart):
+    seen = list(load_duet(quickstart.run).stream("Hello, where is my parcel? I need it today."))
+    assert len(seen) > 3
+    assert [one.done for one in seen] == [False] * (len(seen) - 1) + [True]
+    assert "adapted" not in seen[-1].cut
+    assert json.loads(seen[-1].adapted).keys() == {"queue", "priority", "hours"}
+
+
+def test_sampling_repeats_with_a_seed_and_differs_without(quickstart):
+    duet = load_duet(quickstart.run)
+
+    def say(seed):
+        *_, last = duet.stream("Tell me a story.", temperature=1.5, seed=seed, max_new_tokens=40)
+        return last.base
+
+    assert say(1) == say(1)
+    assert len({say(seed) for seed in range(4)}) > 1
+
+
+def test_a_conversation_too_long_for_the_model_drops_its_oldest_turns(quickstart):
+    duet = load_duet(quickstart.run)
+    turns = [{"role": "user", "content": "word " * 60}, {"role": "assistant", "content": "word " * 60}] * 6
+    *_, last = duet.stream("Hello", {"base": turns, "adapted": turns}, max_new_tokens=8)
+    assert any("oldest turns" in note for note in last.notes)
+
+
+def test_both_sides_see_the_same_prompt_as_in_training(quickstart):
+    duet = load_duet(quickstart.run)
+    messages = quickstart.run.predictions()[0]["messages"]
+    prompt, dropped = duet._prompt(messages, None, 64)
+    assert dropped == 0
+    assert prompt == encode_prompt([*messages, {"role": "assistant", "content": "x"}], duet.tokenizer)
+
+
+def test_the_download_holds_the_adapter_and_nothing_secret(quickstart):
+    names = zipfile.ZipFile(pack_result(quickstart.run)).namelist()
+    assert any(name.endswith("adapter_model.safetensors") for name in names)
+    assert any(name.endswith("tokenizer.json") for name in names)
+    assert not any("checkpoint" in name or name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_the_command_line_evaluates_lists_shows_and_chats(quickstart):
+    place = ("--workspace", str(quickstart.workspace.root))
+    evaluated = run_cli("evaluate", quickstart.run.id, "--rows", "10", "--json", *place)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert last_json(evaluated.stdout)["adapted"]["rows"] == 10
+    listed = run_cli("runs", "list", "--json", *place)
+    assert last_json(listed.stdout)["runs"][0]["state"] == "completed"
+    shown = run_cli("runs", "show", "last", *place)
+    assert "completed" in shown.stdout and "Exact match" in shown.stdout
+    message = quickstart.run.predictions()[0]["prompt"]
+    said = run_cli("chat", "last", "--message", message, "--json", *place)
+    assert last_json(said.stdout)["adapted"] == quickstart.run.predictions()[0]["adapted"]
