@@ -71,7 +71,7 @@ def test_the_base_comes_back_bit_for_bit_when_the_adapter_is_off(trained):
 
 
 def test_only_the_answers_are_trained_and_the_stop_token_is(trained):
-    run, config, _ = trained
+    run, _, _ = trained
     _, tokenizer = load_run(run)
     for row in read_split(run, "train")[:5]:
         encoded = encode(row["messages"], tokenizer)

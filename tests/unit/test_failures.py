@@ -1,0 +1,57 @@
+"""Why a run ended, in words."""
+
+import errno
+import signal
+
+import pytest
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.training.failures import DISK_FULL_CODE, explain_death, explain_exception
+from ftlab.training.status import RunStatus, read_status, write_status
+
+
+@pytest.mark.parametrize(
+    "error, what, advice",
+    [
+        (MemoryError(), "ran out of memory", "smaller batch"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "ran out of memory", "QLoRA"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory", "batch"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full", "FTLAB_HOME"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "disk is full", "FTLAB_HOME"),
+        (ZeroDivisionError("division by zero"), "unexpected error", "log"),
+        (FtlabError("It diverged", try_="a lower rate"), "It diverged", "a lower rate"),
+    ],
+)
+def test_an_error_inside_the_run_is_named_with_a_remedy(error, what, advice):
+    reason = explain_exception(error)
+    assert what in reason["what"]
+    assert advice in reason["try"]
+
+
+def test_wrong_input_is_marked_as_such():
+    assert explain_exception(InputError("too long"))["kind"] == "input"
+
+
+@pytest.mark.parametrize(
+    "code, log, what",
+    [
+        (-signal.SIGKILL, "", "killed from outside (SIGKILL) at step 7 of 90"),
+        (-signal.SIGTERM, "", "killed from outside (SIGTERM)"),
+        (DISK_FULL_CODE, "", "The disk is full."),
+        (None, "OSError: [Errno 28] No space left on device", "The disk is full."),
+        (None, "torch.OutOfMemoryError: CUDA out of memory", "ran out of memory"),
+        (None, "", "gone at step 7 of 90 and left no reason"),
+    ],
+)
+def test_a_process_that_is_gone_is_explained_from_what_it_left(tmp_path, code, log, what):
+    (tmp_path / "train.log").write_text(log)
+    reason = explain_death(code, tmp_path / "train.log", RunStatus(state="running", step=7, total_steps=90))
+    assert what in reason["what"]
+    assert reason["try"]
+
+
+def test_a_status_of_a_newer_version_is_still_read(tmp_path):
+    write_status(tmp_path / "status.json", RunStatus(state="running", step=3))
+    text = (tmp_path / "status.json").read_text().replace('"step"', '"added_later": 1, "step"')
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(tmp_path / "status.json").step == 3
