@@ -199,11 +199,11 @@ def test_the_starter_takes_at_most_twelve_megabytes_of_the_repository():
 def test_the_recipe_learns_on_a_tiny_scale_and_leaves_a_loadable_folder(tmp_path: Path, tokenizer):
     from transformers import AutoModelForCausalLM
 
-    from ftlab.models.starter.build import Recipe, make_model, save, train
+    from ftlab.models.starter.build import Recipe, Stage, make_model, save, train
 
-    recipe = Recipe(steps=12, rows=2, row_length=64, hidden=32, layers=2, heads=2, intermediate=64, prompt_weight=1.0)
+    recipe = Recipe(rows=2, row_length=64, hidden=32, layers=2, heads=2, intermediate=64, prompt_weight=1.0)
     net = make_model(recipe, tokenizer)
-    figures = train(net, tokenizer, recipe, tmp_path)
+    figures = train(net, tokenizer, recipe, Stage(steps=12), tmp_path)
     save(net, tokenizer, tmp_path)
     assert figures["steps"] == 12 and figures["tokens"] == 12 * 2 * 64
     assert figures["loss_on_answers"] < 7.6  # ln 2000 is 7.60: better than knowing nothing

@@ -52,14 +52,15 @@ the stop token included. Weights are stored as float16 and declared float32: on 
 
 ## How it was made
 
-`python -m ftlab.models.starter.build {length} --seed {seed}`: {steps} steps of {rows} rows of {row_length} tokens
-({tokens:.1f} million tokens, {speed} tokens/s while other programs used the same cores), Muon and AdamW, final loss on
-answers {loss}. About one in ten combinations of contents was kept out of training by a stable hash of the combination;
-for closed sets of facts, the pair of fact and phrasing. All figures, with examples of wrong answers: `build.json`.
+`python -m ftlab.models.starter.build --steps {steps} --seed {seed}`: {steps} steps of {rows} rows of {row_length}
+tokens ({tokens:.1f} million tokens, {speed} tokens/s while other programs used the same cores), Muon and AdamW, in
+two stages (the second draws the weak families more often), final loss on answers {loss}. About one in ten
+combinations of contents was kept out of training by a stable hash of the combination; for closed sets of facts, the
+pair of fact and phrasing. All figures, with examples of wrong answers, are in `build.json`.
 
 ## How well it does
 
-Greedy exact match over at most {eval_rows} examples per split, and perplexity over the answers' tokens (held-out part).
+Greedy exact match over at most {eval_rows} examples per split, and perplexity over the tokens of held-out answers.
 Families with many right answers have a perplexity only. Held-out perplexity over all families: {perplexity}.
 
 | family | what | trained | held-out | perplexity |
@@ -69,21 +70,22 @@ Families with many right answers have a perplexity only. Held-out perplexity ove
 
 def write_card(result: dict, folder: Path) -> None:
     """Writes README.md into the folder from what `build` returns."""
-    training, scores, recipe = result["training"], result["scores"], result["recipe"]
+    scores, recipe = result["scores"], result["recipe"]
+    done = [stage["figures"] for stage in result["stages"]]
+    steps, tokens, seconds = (sum(figures[key] for figures in done) for key in ("steps", "tokens", "seconds"))
     text = HEAD.format(
         parameters=result["parameters"] / 1e6,
-        minutes=training["seconds"] / 60,
+        minutes=seconds / 60,
         threads=result["threads"],
         families=len(FAMILIES),
         vocabulary=result["vocabulary"],
-        steps=training["steps"],
-        length=f"--minutes {recipe['minutes']:g}" if recipe["minutes"] else f"--steps {training['steps']}",
-        seed=recipe["seed"],
+        steps=steps,
+        seed=result["stages"][0]["seed"],
         rows=recipe["rows"],
         row_length=recipe["row_length"],
-        tokens=training["tokens"] / 1e6,
-        speed=training["tokens_per_second"],
-        loss=training["loss_on_answers"],
+        tokens=tokens / 1e6,
+        speed=round(tokens / seconds),
+        loss=done[-1]["loss_on_answers"],
         eval_rows=max(row["rows"] for row in scores["families"].values()),
         perplexity=scores["perplexity"],
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypedDict
 
 from ftlab.models.starter.families import FAMILIES, Draft, Family, Message
@@ -56,21 +56,21 @@ def family_examples(family: Family, split: Split, count: int, seed: int) -> list
     return list(seen.values())
 
 
-def training_examples(seed: int) -> Iterator[Example]:
+def training_examples(seed: int, emphasis: Mapping[str, float] | None = None) -> Iterator[Example]:
     """Training conversations without end: families by their share, one in ten with a neutral system turn, one in ten
-    with two or three tasks as turns of one conversation."""
+    with two or three tasks as turns of one conversation. `emphasis` multiplies the shares of the families it names."""
     rng = random.Random(f"train/{seed}")
-    shares = [f.share for f in FAMILIES]
+    shares = [f.share * (emphasis or {}).get(f.name, 1.0) for f in FAMILIES]
     while True:
         turns = 1 if rng.random() < 0.9 else rng.randint(2, 3)
         messages: list[Message] = []
         for _ in range(turns):
             family = rng.choices(FAMILIES, shares)[0]
             draft = draw(family, "train", rng)
-            with_system = draft.messages[0]["role"] == "system"
-            if with_system and messages:
-                # A rule holds from the start of a conversation, so it cannot follow other turns.
-                messages = []
+            if draft.messages[0]["role"] == "system":
+                # A rule holds for a whole conversation, so these stand alone.
+                messages = list(draft.messages)
+                break
             messages += draft.messages
         if messages[0]["role"] != "system" and rng.random() < 0.1:
             messages.insert(0, {"role": "system", "content": rng.choice(NEUTRAL_SYSTEM)})

@@ -14,58 +14,47 @@ COUNTED = [t for t in THINGS if t not in ("money",)]
 
 
 def sums(rng: random.Random) -> Draft:
-    """Sums and differences up to twenty, with and without a small story."""
+    """Sums and differences up to 24, with and without a small story: a table that is learnt by heart."""
+    thing, name = plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
     if rng.random() < 0.6:
         a, b = rng.randint(0, 12), rng.randint(0, 12)
-        if rng.random() < 0.2:
-            thing = plural_of(rng.choice(COUNTED))
-            name = rng.choice(NAMES)
-            if min(a, b) < 2:
-                a, b = a + 2, b + 2
-            ask = rng.choice(
-                (
-                    f"{name} has {a} {thing} and gets {b} more. How many {thing} are there now?",
-                    f"There are {a} {thing} in one box and {b} in another. How many {thing} are there together?",
-                    f"{name} buys {a} {thing} on Monday and {b} on Friday. How many is that?",
-                )
-            )
-        else:
-            ask = rng.choice(
-                (
-                    "What is {a} plus {b}?",
-                    "What is {a} + {b}?",
-                    "{a} + {b} =",
-                    "Add {a} and {b}.",
-                    "How much is {a} plus {b}?",
-                    "{a} plus {b} is",
-                    "Calculate {a} + {b}.",
-                    "What is the sum of {a} and {b}?",
-                )
-            ).format(a=a, b=b)
-        return one_turn(f"sum|{min(a, b)}|{max(a, b)}", vary(rng, ask), str(a + b))
-    a = rng.randint(1, 20)
-    b = rng.randint(0, min(a, 12))
-    if rng.random() < 0.2 and b > 1:
-        thing, name = plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
-        ask = rng.choice(
-            (
-                f"{name} has {a} {thing} and gives away {b}. How many {thing} are left?",
-                f"There were {a} {thing}. {name} took {b}. How many are left?",
-            )
+        asks = (
+            "What is {a} plus {b}?",
+            "What is {a} + {b}?",
+            "{a} + {b} =",
+            "Add {a} and {b}.",
+            "How much is {a} plus {b}?",
+            "{a} plus {b} is",
+            "Calculate {a} + {b}.",
+            "What is the sum of {a} and {b}?",
         )
+        stories = (
+            "{name} has {a} {thing} and gets {b} more. How many {thing} are there now?",
+            "There are {a} {thing} in one box and {b} in another. How many {thing} are there together?",
+            "{name} buys {a} {thing} on Monday and {b} on Friday. How many is that?",
+        )
+        topic, answer = "sum", a + b
     else:
-        ask = rng.choice(
-            (
-                "What is {a} minus {b}?",
-                "What is {a} - {b}?",
-                "{a} - {b} =",
-                "Take {b} from {a}.",
-                "How much is {a} minus {b}?",
-                "{a} minus {b} is",
-                "Calculate {a} - {b}.",
-            )
-        ).format(a=a, b=b)
-    return one_turn(f"minus|{a}|{b}", vary(rng, ask), str(a - b))
+        a = rng.randint(1, 20)
+        b = rng.randint(0, min(a, 12))
+        asks = (
+            "What is {a} minus {b}?",
+            "What is {a} - {b}?",
+            "{a} - {b} =",
+            "Take {b} from {a}.",
+            "How much is {a} minus {b}?",
+            "{a} minus {b} is",
+            "Calculate {a} - {b}.",
+        )
+        stories = (
+            "{name} has {a} {thing} and gives away {b}. How many {thing} are left?",
+            "There were {a} {thing}. {name} took {b}. How many are left?",
+        )
+        topic, answer = "minus", a - b
+    ways = stories if min(a, b) > 1 and rng.random() < 0.2 else asks
+    i = rng.randrange(len(ways))
+    ask = ways[i].format(a=a, b=b, thing=thing, name=name)
+    return one_turn(f"{topic}|{a}|{b}|{'story' if ways is stories else 'plain'} {i}", vary(rng, ask), str(answer))
 
 
 def comparisons(rng: random.Random) -> Draft:
@@ -195,7 +184,7 @@ def remembered_numbers(rng: random.Random) -> Draft:
 
 
 FAMILIES = (
-    Family("sums", sums, "sums up to 24 and differences up to 20", share=2.0),
+    Family("sums", sums, "sums up to 24 and differences up to 20", share=2.0, facts=True),
     Family("comparisons", comparisons, "bigger and smaller numbers and animals", share=1.4),
     Family("sequences", sequences, "next number, counting up and down, steps", share=1.2),
     Family("sorting numbers", sorting_numbers, "three to five numbers below 100 in order", share=2.0),
