@@ -130,43 +130,61 @@ def has_short_answers(family: Family) -> bool:
     return sum(len(d.messages) == 2 and len(d.answer) <= LONGEST_ANSWER for d in drafts) >= 50
 
 
+ABOUT_PROBES = """\
+Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask them before
+and after tuning, and compare exact match."""
+ABOUT_REPLAY = """\
+Examples of what the starter already knows, to be mixed into the training data of another task, so that the model
+forgets less."""
 CARD = """\
 ---
 license: apache-2.0
-language: en
-task_categories:
-- question-answering
+language:
+- en
+pretty_name: {title}
 size_categories:
 - n<1K
+configs:
+- config_name: default
+  data_files:
+  - split: {split}
+    path: {split}.jsonl
 ---
 
 # {title}
 
 {about}
 
-| file | rows | columns |
-|---|---|---|
-| `{file}` | {rows} | `prompt`: a question or small task; `completion`: its one right answer; `family`: kind of task |
+| split | rows |
+|---|---|
+| {split} | {rows} |
 
-Rows by family: {families}.
+## Columns
 
-Made by `python -m ftlab.models.starter.samples` (seed {seed}) from the generator of the starter's own text, without
+- `prompt`: a question or small task.
+- `completion`: its one right answer.
+- `family`: the kind of task: {families}.
+
+## How it was made
+
+`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text, without
 looking at the starter's answers. general_probes and general_replay share no prompt and no combination of contents; of
 the closed sets of facts (capitals, opposites ...) a fact is either probed or replayed, never both.
-{measured}
-All text was written for this project. Licence: Apache-2.0.
+
+The starter as shipped answers {right:.1%} of the rows right (greedy, exact match).
+
+All text was written for this project. License: Apache-2.0.
 """
 
 
-def write(folder: Path, file: str, title: str, about: str, rows: list[dict[str, str]], measured: str = "") -> None:
-    """Writes the rows and the card of one sample."""
+def write(folder: Path, split: str, title: str, about: str, rows: list[dict[str, str]], right: float) -> None:
+    """Writes the rows and the card of one sample; `right` is the share that the starter answers right."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    counts = {name: sum(r["family"] == name for r in rows) for name in dict.fromkeys(f.name for f in FAMILIES)}
-    families = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
-    card = CARD.format(
-        title=title, about=about, file=file, rows=len(rows), families=families, seed=SEED, measured=measured
-    )
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    counts = {f.name: sum(row["family"] == f.name for row in rows) for f in FAMILIES}
+    families = ", ".join(f"{name} ({n})" for name, n in counts.items() if n)
+    card = CARD.format(title=title, about=about, split=split, rows=len(rows), families=families, seed=SEED, right=right)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -193,23 +211,8 @@ def main() -> None:
     replay = make_replay(probes, keys)
     right, missed = measure(probes, args.model)
     known, _ = measure(replay, args.model)
-    write(
-        args.out / "general_probes",
-        "test.jsonl",
-        "General probes",
-        "Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask "
-        "them before and after, and compare exact match.",
-        probes,
-        f"The starter as shipped answers {right:.1%} of them right (greedy, exact match).\n",
-    )
-    write(
-        args.out / "general_replay",
-        "train.jsonl",
-        "General replay",
-        "Examples of what the starter already knows, to be mixed into a fine-tuning set so that it forgets less.",
-        replay,
-        f"The starter as shipped answers {known:.1%} of them right (greedy, exact match).\n",
-    )
+    write(args.out / "general_probes", "test", "General probes", ABOUT_PROBES, probes, right)
+    write(args.out / "general_replay", "train", "General replay", ABOUT_REPLAY, replay, known)
     print(f"probes: {len(probes)} rows, {right:.1%} right; replay: {len(replay)} rows, {known:.1%} right")
     for row in missed:
         print(json.dumps(row))
