@@ -37,7 +37,6 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
             )
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
-        version = gr.State("")  # changes when a run appears, goes, ends or gets its scores
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -51,12 +50,12 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         tabs.select(None, js=KEEP_TAB, api_visibility="private")
         job_strip.wire(strip, workspace)
         data.wire(built["data"], workspace, built["train"].form.components["model.base"], app.load)
-        train.wire(built["train"], built["data"], strip, workspace, version)
-        evaluate.wire(built["evaluate"], strip, workspace, version)
+        train.wire(built["train"], built["data"], strip, workspace)
+        evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
-        runs.wire(built["runs"], workspace, version)
+        runs.wire(built["runs"], workspace)
         _wire_between_tabs(built, tabs, workspace)
-        _wire_to_disk(app, built, tabs, strip, version, memory, workspace, served)
+        _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app
 
 
@@ -91,81 +90,81 @@ def _wire_to_disk(
     built: dict[str, Any],
     tabs: gr.Tabs,
     strip: job_strip.Strip,
-    version: gr.State,
     memory: gr.State,
     workspace: Workspace,
     served: threading.Event | None,
 ) -> None:
-    """The three ways in which the page follows the files: on opening, each second, and when a run changed."""
-    the = built["train"]
-    live = [the.live, the.to_evaluate, the.to_chat, the.stop, the.shown]
-    pickers = {name: built[name].run for name in ("evaluate", "chat", "runs")}
+    """How the page follows the files: when it is opened, and each second after.
+
+    One handler does all of it: gr.State.change, which could split it, never fires after an event with queue=False.
+    """
+    the, seen, talk, listed = (built[name] for name in ("train", "evaluate", "chat", "runs"))
 
     def opened(request: gr.Request) -> dict[Any, Any]:
         if served is not None:
             served.set()
         tab = request.query_params.get("tab")
-        return {tabs: gr.Tabs(selected=tab if tab in TABS else "data"), version: disk.fingerprint(workspace)}
+        return {tabs: gr.Tabs(selected=tab if tab in TABS else "data")}
 
-    def tick(known: dict[str, str]) -> dict[Any, Any]:
+    def tick(known: dict[str, str], *looked_at: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
         shown = train.show(the, job, workspace)
         groups = {
             "strip": {strip.box: job_strip.show_now(job), strip.stop: job_strip.stop_button(job)},
             "live": {component: value for component, value in shown.items() if component is not the.shown},
             "ids": {strip.job: job.key if job else None, the.shown: shown[the.shown]},
-            "version": {version: disk.fingerprint(workspace)},
         }
-        digests = {name: _digest(list(group.values())) for name, group in groups.items()}
-        fresh = {
-            component: value
-            for name, group in groups.items()
-            if known.get(name) != digests[name]
-            for component, value in group.items()
-        }
-        return {**fresh, memory: digests} if fresh else {}
+        now = {name: _digest(list(group.values())) for name, group in groups.items()}
+        now["runs"] = _digest(disk.fingerprint(workspace))
+        if now["runs"] != known.get("runs"):
+            results = [run.id for run in disk.runs_with_result(workspace)]
+            every = [run.id for run in workspace.runs()]
+            groups["runs"] = refresh(known, results, every, *looked_at)
+            now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
+        fresh = [group for name, group in groups.items() if known.get(name) != now[name]]
+        return {component: value for group in fresh for component, value in group.items()} | {memory: known | now}
 
-    def refresh(run: str | None, turns: list[Any], talked: str | None, opened: str | None, other: str | None) -> Any:
-        """New choices for every list of runs. What a person looks at stays, the newest result is offered otherwise."""
-        done = [run.id for run in disk.runs_with_result(workspace)]
-        known = [run.id for run in workspace.runs()]
-        newest = done[0] if done else None
-        evaluated = newest if run not in known or known.index(run) > known.index(newest or run) else run
-        talks = talked if talked in done and turns else newest
-        opened = opened if opened in known else next(iter(known), None)
-        other = other if other in known else ""
+    def refresh(
+        known: dict[str, str],
+        results: list[str],
+        every: list[str],
+        evaluated: str | None,
+        turns: list[Any],
+        talked: str | None,
+        opened: str | None,
+        other: str | None,
+    ) -> dict[Any, Any]:
+        """New choices for every list of runs. Who looks at the newest follows it; who chose an older one keeps it."""
+
+        def follow(chosen: str | None, choices: list[str], before: str | None) -> str | None:
+            return chosen if chosen in choices and chosen != before else next(iter(choices), None)
+
+        evaluated = follow(evaluated, results, known.get("newest result"))
+        opened = follow(opened, every, known.get("newest run"))
+        other = other if other in every else ""
+        talking = bool(turns) and talked in results
+        talked = talked if talking else follow(talked, results, known.get("newest result"))
         return {
-            pickers["evaluate"]: gr.Dropdown(choices=done, value=evaluated),
-            pickers["chat"]: gr.Dropdown(choices=done, value=talks),
-            pickers["runs"]: gr.Dropdown(choices=known, value=opened),
-            built["runs"].other: gr.Dropdown(choices=[("nothing", ""), *known], value=other),
-            **evaluate.show(built["evaluate"], evaluated, workspace),
-            **({} if turns and talks == talked else chat.about(built["chat"], talks, workspace)),
-            **runs.show(built["runs"], opened, other, workspace),
+            seen.run: gr.Dropdown(choices=results, value=evaluated),
+            talk.run: gr.Dropdown(choices=results, value=talked),
+            listed.run: gr.Dropdown(choices=every, value=opened),
+            listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
+            **evaluate.show(seen, evaluated, workspace),
+            **({} if talking else chat.about(talk, talked, workspace)),
+            **runs.show(listed, opened, other, workspace),
         }
 
-    on(app.load, opened, [], [tabs, version], queue=False)
-    timer = gr.Timer(POLL_SECONDS)
-    on(
-        timer.tick,
-        tick,
-        [memory],
-        [memory, version, strip.box, strip.stop, strip.job, *live],
-        queue=False,
-        trigger_mode="once",
-    )
-    talk, seen, listed = built["chat"], built["evaluate"], built["runs"]
-    on(
-        version.change,
-        refresh,
-        [seen.run, talk.turns, talk.run, listed.run, listed.other],
-        [
-            *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
-            *(talk.run, talk.banner, talk.log),
-            *(listed.run, listed.other, listed.table, listed.detail),
-        ],
-        queue=False,
-    )
+    on(app.load, opened, [], [tabs], queue=False)
+    looked_at = [seen.run, talk.turns, talk.run, listed.run, listed.other]
+    shown = [
+        *(memory, strip.box, strip.stop, strip.job),
+        *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),
+        *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
+        *(talk.run, talk.banner, talk.log),
+        *(listed.run, listed.other, listed.table, listed.detail),
+    ]
+    for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
+        on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
 
 
 def launch(

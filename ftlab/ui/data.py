@@ -76,7 +76,8 @@ def build(workspace: Workspace) -> DataTab:
         previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=100)
         page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=110)
         next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=100)
-        row = gr.Number(0, label="Row to show below", precision=0, elem_id="data_row", scale=0, min_width=160)
+    with gr.Row(elem_classes="ft-pager"):
+        row = gr.Number(0, label="Row to show", precision=0, elem_id="data_row", scale=0, min_width=130)
     rendered = gr.HTML(elem_id="data_rendered")
     return DataTab(
         form, upload, look, message, summary, rows, page, previous, next_, row, rendered, use, gr.State(None)

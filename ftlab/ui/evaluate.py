@@ -99,7 +99,7 @@ def build() -> EvaluateTab:
     )
 
 
-def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace, version: gr.State) -> None:
+def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
     def start(run_id: str | None, rows: str) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
@@ -113,7 +113,6 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace, version
         job = disk.current_job(workspace)
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
-            version: disk.fingerprint(workspace),
             strip.box: job_strip.show_now(job),
             strip.stop: job_strip.stop_button(job),
             strip.job: job.key if job else None,
@@ -144,7 +143,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace, version
         tab.start.click,
         start,
         [tab.run, tab.rows],
-        [strip.box, strip.stop, strip.job, version],
+        [strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,

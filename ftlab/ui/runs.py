@@ -84,7 +84,7 @@ def build() -> RunsTab:
     )
 
 
-def wire(tab: RunsTab, workspace: Workspace, version: gr.State) -> None:
+def wire(tab: RunsTab, workspace: Workspace) -> None:
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {tab.run: event._data["value"]}
 
@@ -109,7 +109,6 @@ def wire(tab: RunsTab, workspace: Workspace, version: gr.State) -> None:
             tab.message: notice(f"Deleted {run.id}.", kind="good"),
             tab.confirm: gr.update(visible=False),
             tab.run: None,
-            version: disk.fingerprint(workspace),
         }
 
     def keep() -> dict[Any, Any]:
@@ -129,7 +128,7 @@ def wire(tab: RunsTab, workspace: Workspace, version: gr.State) -> None:
     for component in chosen:
         on(component.change, choose, chosen, [tab.detail, tab.table, tab.confirm], box=tab.message, queue=False)
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
-    on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run, version], box=tab.message, progress="minimal")
+    on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
     pressed = on(tab.download.click, download, [tab.run], [tab.download_file], box=tab.message, progress="minimal")
     pressed.then(None, js=press("#runs_download_file", "#runs_message"))
@@ -174,7 +173,7 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
         )
     help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
     headers = ["Run", "State", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
-    return heading("All runs", help) + table(headers, rows, label="All runs", numbers=(5, 6, 8), css="ft-rows")
+    return heading("All runs", help) + table(headers, rows, label="All runs", numbers=(5, 6, 8), css="ft-rows ft-runs")
 
 
 def detail(run: RunDirectory) -> Markup:

@@ -59,14 +59,14 @@ def build() -> TrainTab:
     # style.css puts the columns side by side; on a phone the picture comes before the settings.
     with gr.Row(equal_height=False, elem_id="train_layout"):
         with gr.Column(elem_id="train_choices", min_width=280):
-            data = gr.HTML(data_line(None), elem_id="train_data")
+            data = gr.HTML(notice("Reading the data …"), elem_id="train_data")
+            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
             form.draw("model.base", choices=BASES)
             form.draw("method.name")
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
             message = message_box("train_message")
-            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
         with gr.Column(elem_id="train_picture", min_width=280):
             live = gr.HTML(nothing_yet(), elem_id="train_live")
             with gr.Row():
@@ -82,9 +82,7 @@ def build() -> TrainTab:
     return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, gr.State(None))
 
 
-def wire(
-    tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace, version: gr.State
-) -> None:
+def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
     rate = tab.form.components["optimisation.learning_rate"]
 
@@ -99,7 +97,6 @@ def wire(
             said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
         return {
             tab.message: notice(said, kind="good"),
-            version: disk.fingerprint(workspace),
             strip.box: job_strip.show_now(job),
             strip.stop: job_strip.stop_button(job),
             strip.job: job.key if job else None,
@@ -124,7 +121,7 @@ def wire(
         tab.start.click,
         start,
         [*tab.form.inputs, *data.form.inputs],
-        [*live, strip.box, strip.stop, strip.job, version],
+        [*live, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
@@ -169,7 +166,7 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
 def data_line(shown: str | None) -> Markup:
     """What the run will be trained on, from the settings that the Data tab has read."""
     if shown is None:
-        return notice("The Data tab has not read any data yet.", kind="warn")
+        return notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
     config = DataConfig.model_validate_json(shown)
     found = data_tab.inspected(config)
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")

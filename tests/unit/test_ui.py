@@ -1,0 +1,285 @@
+"""What the tabs show, without a browser: text stays text, numbers have units, empty states say what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from ftlab.config import RunConfig, build_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.training.status import RunStatus, write_status
+from ftlab.ui import charts, chat, data, disk, evaluate, events, forms, html, job_strip, run_view, runs, train
+from ftlab.workspace import append_jsonl, write_text
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
+
+
+def a_run(workspace, label="toy", state="completed", **settings):
+    run = workspace.create_run(label)
+    write_text(run.config_file, build_config(settings).resolved().to_yaml())
+    status = RunStatus(state=state, created=1.7e9, started=1.7e9, finished=1.7e9 + 75, step=20, total_steps=20)
+    write_status(run.status_file, status)
+    for step in (5, 10, 15, 20):
+        append_jsonl(run.metrics_file, {"step": step, "loss": 8 / step, "learning_rate": 1e-3})
+    append_jsonl(run.metrics_file, {"step": 20, "eval_loss": 0.5})
+    return run
+
+
+def a_prediction(row, *, base_correct=False, adapted_correct=False, **text):
+    return {
+        "row": row,
+        "prompt": "q",
+        "reference": "r",
+        "base": "b",
+        "adapted": "a",
+        "base_correct": base_correct,
+        "adapted_correct": adapted_correct,
+        "base_loss": 2.0,
+        "adapted_loss": 1.0,
+    } | text
+
+
+def test_text_of_data_and_models_is_never_markup():
+    turn = {"user": ATTACK, "base": ATTACK, "adapted": ATTACK, "note": ATTACK}
+    rows = [a_prediction(0, prompt=ATTACK, reference=ATTACK, base=ATTACK, adapted=ATTACK)]
+    shown = [
+        chat.conversation([turn]),
+        evaluate.answer_table(rows, 1, 1, by_loss=False),
+        html.table([ATTACK], [[ATTACK]], label=ATTACK),
+        html.error_box(InputError(ATTACK, given=ATTACK, allowed=ATTACK, try_=ATTACK)),
+        html.pick_button(ATTACK, ATTACK, label=ATTACK),
+        charts.plot([charts.Series(ATTACK, [(0, 1), (1, 2)])], title=ATTACK, unit=ATTACK),
+    ]
+    for text in shown:
+        assert "<script" not in text and "<img" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
+    import gradio as gr
+
+    with gr.Blocks():
+        drawn = {**data.build(workspace).form.components, **train.build().form.components}
+    assert set(drawn) == set(forms.fields()) - {"stage"}
+    ids = [component.elem_id for component in drawn.values()]
+    assert len(ids) == len(set(ids))
+    for path, component in drawn.items():
+        assert component.label.startswith(forms.fields()[path].title)
+        assert component.info
+
+
+def test_the_untouched_form_is_the_default_run(workspace):
+    import gradio as gr
+
+    with gr.Blocks():
+        for form in (data.build(workspace).form, train.build().form):
+            shown = [component.value for component in form.inputs]
+            assert build_config(form.collect(shown)) == RunConfig()
+
+
+def test_a_run_started_again_has_the_settings_of_the_first(workspace):
+    import gradio as gr
+
+    first = build_config(
+        {
+            "name": "x",
+            "data": {"columns": {"prompt": "question"}, "replay": "general_replay"},
+            "optimisation": {"learning_rate": 1e-4, "max_steps": 7},
+            "evaluation": {"after_training": False},
+            "trainer": {"neftune_noise_alpha": 5},
+        }
+    )
+    with gr.Blocks():
+        both = [data.build(workspace).form, train.build().form]
+        values = []
+        for form in both:
+            updates = form.fill(first)
+            values.append(form.collect([updates[component] for component in form.inputs]))
+    assert build_config(forms.merge(values)) == first
+
+
+@pytest.mark.parametrize(
+    ("path", "typed", "said"),
+    [
+        ("optimisation.learning_rate", "5", "at most 0.1"),
+        ("optimisation.learning_rate", "fast", "a number"),
+        ("optimisation.batch_size", "2.5", "a whole number"),
+        ("optimisation.epochs", "-1", "above 0"),
+        ("trainer", "- a list", "name: value"),
+        ("data.columns", "{", "not valid YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(workspace, path, typed, said):
+    import gradio as gr
+
+    with gr.Blocks():
+        form = forms.Form()
+        form.draw(path)
+    with pytest.raises(InputError) as raised:
+        build_config(form.collect([typed]))
+    assert said in str(raised.value)
+    assert forms.fields()[path].title in str(raised.value)
+
+
+def test_an_unexpected_failure_of_a_handler_is_one_sentence_and_a_traceback_in_the_log(caplog):
+    box = object()
+
+    def broken():
+        raise ZeroDivisionError("division by zero")
+
+    answer = events.guarded(broken, box)()
+    assert list(answer) == [box]
+    assert "Something went wrong inside ftlab" in answer[box] and "Traceback" not in answer[box]
+    assert "ZeroDivisionError: division by zero" in caplog.text
+
+
+def test_an_expected_failure_stays_beside_its_button_until_the_next_press():
+    box = object()
+    wanted = [FtlabError("No space is left", why="The disk is full.", try_="delete a run"), None]
+
+    def handler():
+        if error := wanted.pop(0):
+            raise error
+
+    call = events.guarded(handler, box)
+    first = call()[box]
+    assert all(text in first for text in ("No space is left", "The disk is full.", "delete a run", 'role="alert"'))
+    assert call() == {box: ""}
+
+
+def test_a_stream_that_fails_says_so_after_what_it_has_shown():
+    box, log = object(), object()
+
+    def stream():
+        yield {log: "half"}
+        raise InputError("Too long")
+
+    shown = list(events.guarded(stream, box)())
+    assert shown[0] == {log: "half", box: ""}
+    assert "Too long" in shown[1][box]
+
+
+def test_an_upload_is_kept_once_under_a_name_that_stays_in_its_folder(workspace, tmp_path):
+    upload = tmp_path / "..my données (final)!.JSONL"
+    upload.write_text('{"prompt": "a", "completion": "b"}\n')
+    kept = data.keep_upload(upload, workspace)
+    assert kept.parent == workspace.uploads
+    assert kept.read_text() == upload.read_text()
+    assert kept.name.isascii() and kept.suffix == ".jsonl"
+    assert data.keep_upload(upload, workspace) == kept
+    assert [path for _, path in data.source_choices(workspace)][-1] == str(kept)
+
+
+def test_a_file_of_another_kind_is_refused_with_the_kinds_allowed(workspace, tmp_path):
+    upload = tmp_path / "model.pkl"
+    upload.write_bytes(b"\x80")
+    with pytest.raises(InputError, match=r"\.jsonl, \.json, \.csv, \.parquet"):
+        data.keep_upload(upload, workspace)
+
+
+def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace):
+    run = a_run(workspace, state="running")
+    status = RunStatus(
+        state="running", phase="training", step=12, total_steps=190, eta_seconds=95, tokens_per_second=1234.5
+    )
+    text = job_strip.show(disk.Job(run, "training", status, 2), disk.metrics(run))
+    for words in ("step 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", run.id):
+        assert words in text
+    assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
+    assert "No job is running" in job_strip.show(None, [])
+
+
+def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
+    run = a_run(workspace, state="running")
+    running = disk.Job(run, "training", RunStatus(state="running"), 0)
+    stopping = disk.Job(run, "training", RunStatus(state="stopping"), 0)
+    assert job_strip.stop_button(running)["value"] == "Stop"
+    assert "Kill" in job_strip.stop_button(stopping)["value"]
+    assert job_strip.stop_button(None)["visible"] is False
+
+
+def test_a_failed_run_shows_what_why_and_what_to_try(workspace):
+    run = a_run(workspace, state="failed")
+    error = {"what": "Memory ran out", "why": "The batch is too large.", "try": "a smaller batch size"}
+    write_status(run.status_file, RunStatus(state="failed", error=error))
+    shown = run_view.live(run)
+    assert all(text in shown for text in error.values())
+
+
+def test_curves_hold_every_loss_and_leave_out_what_is_not_finite():
+    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": 1.0}, {"loss": 3}]
+    assert charts.metric_points(rows, "loss") == [(1, 2.0), (3, 1.0)]
+    picture = charts.run_curves(rows, total_steps=4)
+    # Step 1 of 4 at 2.0 on an axis from 0 to 2 is a quarter across and at the top; 1.0 is half way down.
+    assert 'points="250.0,0.0 750.0,500.0"' in picture
+    assert "training from 2 to 1 at step 3" in picture
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_last_point():
+    points = [(step, 1.0) for step in range(10_000)]
+    thinned = charts._thinned(points)
+    assert len(thinned) <= 401 and thinned[-1] == (9999, 1.0)
+
+
+def test_answers_are_found_by_words_and_by_what_became_of_them():
+    rows = [
+        a_prediction(0, adapted_correct=True, prompt="Where is my parcel?"),
+        a_prediction(1, base_correct=True, prompt="A parcel for Ann"),
+        a_prediction(2, adapted="PARCEL lost"),
+    ]
+
+    def found(search="", kind="All", **settings):
+        return [row["row"] for row in evaluate.select(rows, search, kind, **settings)]
+
+    assert found() == [0, 1, 2]
+    assert found("parcel ann") == [1]
+    assert found("lost parcel") == [2]
+    assert (found(kind="Improved"), found(kind="Got worse"), found(kind="Both wrong")) == ([0], [1], [2])
+    assert found(kind="Improved", by_loss=True) == [0, 1, 2]
+
+
+def test_comparing_two_runs_names_the_settings_that_differ_and_no_others(workspace):
+    first = a_run(workspace, "one", optimisation={"epochs": 2})
+    second = a_run(workspace, "two", optimisation={"epochs": 2, "learning_rate": 1e-4})
+    differing = runs.differences(disk.config(first), disk.config(second))
+    assert [row[0] for row in differing] == ["Learning rate (optimisation.learning_rate)"]
+    shown = runs.compared(first, second)
+    assert first.id in shown and second.id in shown and "0.0001" in shown
+
+
+def test_each_side_of_a_chat_remembers_its_own_answers():
+    turns = [{"user": "hi", "base": "hello", "adapted": "HELLO", "note": ""}]
+    assert chat.history(turns)["base"][1] == {"role": "assistant", "content": "hello"}
+    assert chat.history(turns)["adapted"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "HELLO"},
+    ]
+
+
+def test_files_are_read_again_only_when_they_change(workspace):
+    run = a_run(workspace)
+    first = disk.metrics(run)
+    assert disk.metrics(run) is first
+    append_jsonl(run.metrics_file, {"step": 25, "loss": 0.1})
+    assert disk.metrics(run)[-1] == {"step": 25, "loss": 0.1}
+
+
+def test_the_state_of_the_workspace_changes_with_a_run_its_state_and_its_scores(workspace):
+    seen = [disk.fingerprint(workspace)]
+    run = a_run(workspace, state="completed")
+    seen.append(disk.fingerprint(workspace))
+    write_status(run.status_file, RunStatus(state="failed", error={"what": "x"}))
+    seen.append(disk.fingerprint(workspace))
+    write_text(run.comparison_file, json.dumps({"verdict": {}}))
+    seen.append(disk.fingerprint(workspace))
+    assert len(set(seen)) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (95, "1 min 35 s"), (3700, "1 h 01 min"), (None, "–")]
+)
+def test_durations_read_like_a_clock(seconds, text):
+    assert html.duration(seconds) == text
