@@ -1,0 +1,175 @@
+"""The app as a web server: what it imports, offers and answers. Journeys of a person are in tests/browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import uuid
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from ftlab.training import supervisor
+from ftlab.training.status import RunStatus, write_status
+from ftlab.ui.app import TABS, launch
+from ftlab.workspace import Workspace, append_jsonl, write_text
+from tests.conftest import ROOT, offline_environment
+
+HEAVY = ("torch", "transformers", "trl", "peft", "evaluate", "datasets")
+
+
+class Served:
+    """The launched app, and the requests a browser would send for it."""
+
+    def __init__(self, app, workspace: Workspace):
+        self.app, self.workspace, self.url = app, workspace, app.local_url
+        self.session = uuid.uuid4().hex
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return answer.read().decode()
+
+    def block(self, elem_id: str):
+        return next(block for block in self.app.blocks.values() if getattr(block, "elem_id", None) == elem_id)
+
+    def fire(self, elem_id: str, event: str, event_data=None, **typed) -> dict[str, object]:
+        """What the page gets after `event` of the component `elem_id`; `typed` are values by elem_id."""
+        target = self.block(elem_id)._id
+        return self.call(next(fn for fn in self.app.fns.values() if (target, event) in fn.targets), event_data, **typed)
+
+    def tick(self) -> dict[str, object]:
+        """What the page gets from the timer."""
+        return self.call(next(fn for fn in self.app.fns.values() if any(event == "tick" for _, event in fn.targets)))
+
+    def call(self, fn, event_data=None, **typed) -> dict[str, object]:
+        values = []
+        for component in fn.inputs:
+            name = getattr(component, "elem_id", None)
+            values.append(typed.get(name, getattr(component, "value", None)) if name else None)
+        request = {"data": values, "fn_index": fn._id, "session_hash": self.session, "event_data": event_data}
+        request = urllib.request.Request(
+            self.url + "gradio_api/queue/join",
+            data=json.dumps(request).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=60).close()
+        with urllib.request.urlopen(
+            f"{self.url}gradio_api/queue/data?session_hash={self.session}", timeout=240
+        ) as lines:
+            for line in lines:
+                message = json.loads(line.decode().removeprefix("data: ")) if line.startswith(b"data: ") else {}
+                if message.get("msg") == "process_completed":
+                    assert message["success"], message
+                    break
+        shown = zip(fn.outputs, message["output"]["data"], strict=True)
+        return {component.elem_id: value for component, value in shown if getattr(component, "elem_id", None)}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    workspace = Workspace.open(tmp_path_factory.mktemp("app"))
+    app = launch(workspace.root, port=None, block=False)
+    yield Served(app, workspace)
+    app.close()
+
+
+def test_the_first_page_is_built_without_the_heavy_libraries(tmp_path):
+    code = (
+        "import sys; from ftlab.ui.app import build_app; from ftlab.workspace import Workspace; "
+        f"build_app(Workspace.open({str(tmp_path)!r})); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, env=offline_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_endpoint_is_offered_to_programs(served):
+    from gradio_client import Client
+
+    api = Client(served.url, verbose=False).view_api(return_format="dict", print_info=False)
+    assert api == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def test_the_page_loads_nothing_from_another_host(served):
+    page = served.get("")
+    loaded = re.findall(r"""(?:src|href)=["'](https?://[^"']+)""", page)
+    assert [address for address in loaded if not address.startswith(served.url)] == []
+    style = served.get("theme.css")
+    assert re.findall(r"""url\((?!["']?data:)[^)]*|@import|@font-face""", style) == []
+    assert served.app.enable_monitoring is False and served.app.analytics_enabled is False
+
+
+def test_the_workspace_is_not_opened_to_the_web_server(served):
+    secret = served.workspace.root / "secret.txt"
+    secret.write_text("nobody should read this")
+    with pytest.raises(urllib.error.HTTPError):
+        served.get(f"gradio_api/file={secret}")
+
+
+def test_the_tabs_stand_in_the_order_of_the_pipeline(served):
+    import gradio as gr
+
+    tabs = [block.label for block in served.app.blocks.values() if isinstance(block, gr.Tab)]
+    assert tabs == list(TABS.values()) == ["Data", "Train", "Evaluate", "Chat", "Runs"]
+
+
+def test_a_learning_rate_out_of_range_is_one_clear_message_and_starts_nothing(served):
+    answer = served.fire("train_start", "click", set_optimisation_learning_rate="5")
+    assert "Learning rate (optimisation.learning_rate)" in answer["train_message"]
+    assert "at most 0.1" in answer["train_message"]
+    assert "Traceback" not in answer["train_message"]
+    assert served.workspace.runs() == []
+
+
+def test_a_missing_file_is_one_clear_message_on_the_data_tab(served):
+    answer = served.fire("data_look", "click", set_data_source="/nowhere/rows.jsonl")
+    assert "/nowhere/rows.jsonl" in answer["data_message"] and 'role="alert"' in answer["data_message"]
+    assert answer["data_table"] == ""
+
+
+def test_a_sample_shows_its_rows_columns_format_and_splits(served):
+    answer = served.fire("data_look", "click", set_data_source="support_triage")
+    for words in ("support_triage", "prompt", "completion", "600 rows", "100 rows"):
+        assert words in answer["data_summary"]
+    assert answer["data_table"].count("data-pick=") == 10
+    turned = served.fire("data_next", "click", data_page=1)
+    assert turned["data_page"] == 2 and 'data-pick="10"' in turned["data_table"]
+
+
+def test_a_chat_without_a_run_says_what_to_do_first(served):
+    assert "train one on the Train tab first" in served.fire("chat_send", "click", chat_text="hi")["chat_message"]
+
+
+def test_a_run_started_elsewhere_appears_by_itself(served):
+    served.tick()
+    run = served.workspace.create_run("elsewhere")
+    write_text(run.config_file, "name: elsewhere\n")
+    write_status(run.status_file, RunStatus(state="completed", step=2, total_steps=2, created=1, started=1, finished=9))
+    append_jsonl(run.metrics_file, {"step": 2, "loss": 1.5})
+    shown = served.tick()
+    assert run.id in shown["runs_table"] and "1.5" in shown["train_live"]
+    # Nothing changed since: nothing is sent again.
+    assert "__type__" in str(served.tick()["runs_table"])
+    supervisor.delete(run, served.workspace)
+    assert "There are no runs yet" in served.tick()["runs_table"]
+
+
+def test_a_taken_port_is_said_in_words(served):
+    done = subprocess.run(
+        [sys.executable, "app.py", "--port", str(served.app.server_port), "--workspace", str(served.workspace.root)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=offline_environment(),
+    )
+    assert done.returncode == 2
+    assert "another --port" in done.stderr and "Traceback" not in done.stderr
