@@ -56,7 +56,7 @@ the stop token included. Weights are stored as float16 and declared float32: on 
 tokens ({tokens:.1f} million tokens, {speed} tokens/s while other programs used the same cores), Muon and AdamW, in
 three stages (the later ones draw the weak families more often), final loss on answers {loss}. About one in ten
 combinations of contents was kept out of training by a stable hash of the combination; for closed sets of facts, the
-pair of fact and phrasing. All figures, with examples of wrong answers, are in `build.json`.
+pair of fact and phrasing. All figures, with examples of wrong answers, are in `build.json`.{note}
 
 ## How well it does
 
@@ -88,6 +88,7 @@ def write_card(result: dict, folder: Path) -> None:
         loss=done[-1]["loss_on_answers"],
         eval_rows=max(row["rows"] for row in scores["families"].values()),
         perplexity=scores["perplexity"],
+        note=f"\n\n{result['note']}" if "note" in result else "",
     )
     for family in FAMILIES:
         row = scores["families"][family.name]

@@ -40,7 +40,7 @@ PROBE_FAMILIES = (
     "odd one out",
     "comparisons",
     "sentiment",
-    "reading",
+    "reversing",
     "yes or no",
 )
 REPLAY_ROWS = 600
