@@ -2,9 +2,10 @@
 
     python -m ftlab.models.starter.samples          rewrites ftlab/samples/general_probes and general_replay
 
-Both are drawn from the starter's own text by family, whether or not the starter answers them right; the share that it
-does answer right is measured afterwards and stands in the card. They share no prompt, no combination of contents
-and, in the closed sets of facts, no fact: replay must not train the answers that the probes ask for.
+Both are drawn from the starter's own text. The families of the probes are some that the starter does well; their rows
+are drawn whether or not it answers them right, and the share that it does is measured afterwards and stands in the
+card. Probes and replay share no prompt, no combination of contents and, in the closed sets of facts, no fact: replay
+must not train the answers that the probes ask for.
 """
 
 from __future__ import annotations
@@ -167,9 +168,10 @@ configs:
 
 ## How it was made
 
-`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text, without
-looking at the starter's answers. general_probes and general_replay share no prompt and no combination of contents; of
-the closed sets of facts (capitals, opposites ...) a fact is either probed or replayed, never both.
+`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The
+families of the probes were chosen among those that the starter does well; the rows were drawn without looking at its
+answers. general_probes and general_replay share no prompt and no combination of contents; of the closed sets of facts
+(capitals, opposites ...) a fact is either probed or replayed, never both.
 
 The starter as shipped answers {right:.1%} of the rows right (greedy, exact match).
 
