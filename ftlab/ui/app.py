@@ -204,6 +204,8 @@ def launch(
             pwa=False,
             mcp_server=False,
             max_file_size=MOST_UPLOADED,
+            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
+            _frontend=False,
         )
     except OSError as error:
         raise InputError(

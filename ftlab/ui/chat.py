@@ -105,8 +105,8 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         run_id: str | None,
         text: str,
         turns: list[Turn],
-        system: str,
-        temperature: float,
+        system: str | None,
+        temperature: float | None,
         length: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
@@ -126,8 +126,8 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             answers = load_duet(run).stream(
                 turn["user"],
                 history(turns),
-                system=system.strip() or None,
-                temperature=temperature,
+                system=(system or "").strip() or None,
+                temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
                 threads=_THREADS_BESIDE_A_JOB if disk.current_job(workspace) else None,
             )

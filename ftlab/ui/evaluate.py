@@ -100,11 +100,11 @@ def build() -> EvaluateTab:
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
-    def start(run_id: str | None, rows: str) -> dict[Any, Any]:
+    def start(run_id: str | None, rows: str | None) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
-        wanted = rows.strip()
+        wanted = (rows or "").strip()
         if wanted and not (wanted.isdigit() and int(wanted)):
             raise InputError(
                 "Test rows at most cannot take this value", given=wanted, allowed="a whole number, or empty"
@@ -121,10 +121,12 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     def choose(run_id: str | None) -> dict[Any, Any]:
         return show(tab, run_id, workspace)
 
-    def find(run_id: str | None, search: str, kind: str) -> dict[Any, Any]:
+    def find(run_id: str | None, search: str | None, kind: str | None) -> dict[Any, Any]:
         return _answers(tab, run_id, workspace, search, kind, 1)
 
-    def turn(run_id: str | None, search: str, kind: str, page: float | None, by: int = 0) -> dict[Any, Any]:
+    def turn(
+        run_id: str | None, search: str | None, kind: str | None, page: float | None, by: int = 0
+    ) -> dict[Any, Any]:
         return _answers(tab, run_id, workspace, search, kind, int(page or 1) + by)
 
     def backwards(*values: Any) -> dict[Any, Any]:
@@ -201,10 +203,12 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     kind = "good" if better else "bad" if better is False else "warn"
     rows = [
         [
-            Markup('<strong>{}</strong><br><span class="ft-help">{}</span>').format(row["measure"], row["help"]),
-            row["base"],
-            row["adapted"],
-            row["change"],
+            Markup('<strong>{}</strong> <span class="ft-help">{}<br>{}</span>').format(
+                row["measure"], row["unit"], row["help"]
+            ),
+            _with_interval(row, "base"),
+            _with_interval(row, "adapted"),
+            Markup('{}<br><span class="ft-help">{}</span>').format(row["change"], row["p"]),
         ]
         for row in comparison_table(comparison)
     ]
@@ -219,7 +223,7 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
         run.id,
         notice(run_view.verdict_text(run, comparison), kind=kind),
-        heading("Base against adapted", "The same held-out rows, the same prompts, the same settings."),
+        heading("Base against adapted", "On the same held-out rows. Small print: 95% interval, and p."),
         table(["Measure", "Base", "Adapted", "Change"], rows, label="Scores", numbers=(1, 2, 3), css="ft-scores"),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
         Markup('<div class="ft-picture">{}</div>').format(Markup(comparison_chart_svg(comparison))),
@@ -231,8 +235,12 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     )
 
 
+def _with_interval(row: dict[str, Any], side: str) -> Markup:
+    return Markup('{}<br><span class="ft-help">{}</span>').format(row[side], row[f"{side}_interval"])
+
+
 def _answers(
-    tab: EvaluateTab, run_id: str | None, workspace: Workspace, search: str, kind: str, page: int
+    tab: EvaluateTab, run_id: str | None, workspace: Workspace, search: str | None, kind: str | None, page: int
 ) -> dict[Any, Any]:
     if not run_id:
         return {}
@@ -245,12 +253,14 @@ def _answers(
     return {tab.answers: answer_table(found, page, last, by_loss=by_loss), tab.page: page}
 
 
-def select(rows: list[dict[str, Any]], search: str, kind: str, *, by_loss: bool = False) -> list[dict[str, Any]]:
+def select(
+    rows: list[dict[str, Any]], search: str | None, kind: str | None, *, by_loss: bool = False
+) -> list[dict[str, Any]]:
     """The predictions that hold all words of `search` and belong to `kind` (one of FILTERS).
 
     `by_loss` compares the loss on the reference instead of equality with it, for free text.
     """
-    words = search.lower().split()
+    words = (search or "").lower().split()
 
     def belongs(row: dict[str, Any]) -> bool:
         if by_loss:
@@ -262,7 +272,7 @@ def select(rows: list[dict[str, Any]], search: str, kind: str, *, by_loss: bool 
             "Improved": gained,
             "Got worse": lost,
             "Both wrong": not row["base_correct"] and not row["adapted_correct"],
-        }.get(kind, True)
+        }.get(kind or "All", True)
 
     def holds(row: dict[str, Any]) -> bool:
         text = " ".join(str(row[key]) for key in ("prompt", "reference", "base", "adapted")).lower()

@@ -54,14 +54,14 @@ class Form:
         return list(self.components.values())
 
     def collect(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Nested settings from the values of `inputs`; empty ones are left out, so that the default holds.
+        """Nested settings from the values of `inputs`. An empty one means none where that is allowed, else the default.
 
         Raises InputError for text that is not YAML where YAML is asked for.
         """
         nested: dict[str, Any] = {}
         for path, value in zip(self.components, values, strict=True):
             value = _read(path, value)
-            if value is None:
+            if value is None and not _may_be_none(fields()[path].annotation):
                 continue
             *sections, name = path.split(".")
             target = nested
@@ -105,7 +105,7 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     }
     choices = overrides.pop("choices", None)
     kind = _kind(info.annotation)
-    default = info.get_default(call_default_factory=True)
+    default = overrides.pop("value", info.get_default(call_default_factory=True))
     if typing.get_origin(kind) is Literal:
         return gr.Dropdown(list(typing.get_args(kind)), value=default, **settings | overrides)
     if choices is not None:
@@ -120,6 +120,10 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     if kind is str:
         return gr.Textbox(default or "", max_lines=3, **settings | overrides)
     return gr.Textbox(_shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
+
+
+def _may_be_none(annotation: Any) -> bool:
+    return type(None) in typing.get_args(annotation)
 
 
 def _kind(annotation: Any) -> Any:

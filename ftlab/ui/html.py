@@ -116,7 +116,7 @@ def short(value: float | None) -> str:
     """Four significant digits: 0.004, 1.234, 53.1."""
     if value is None:
         return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -32,8 +32,9 @@ BASES = [
 ]
 _MAIN = [
     ["optimisation.epochs", "optimisation.learning_rate", "method.rank"],
-    ["optimisation.batch_size", "optimisation.max_length", "evaluation.after_training"],
+    ["optimisation.batch_size", "optimisation.max_length"],
     ["data.replay", "data.replay_fraction", "name"],
+    ["evaluation.after_training"],
 ]
 _FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
 
@@ -84,7 +85,7 @@ def build() -> TrainTab:
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
-    rate = tab.form.components["optimisation.learning_rate"]
+    rate, replay = tab.form.components["optimisation.learning_rate"], tab.form.components["data.replay"]
 
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
@@ -113,6 +114,9 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         config = build_config({"model": {"base": base or STARTER}, "method": {"name": method or "lora"}})
         return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base)}
 
+    def suit_replay(base: str | None) -> dict[Any, Any]:
+        return {replay: _usual_replay(base)}
+
     def describe_data(shown: str | None) -> dict[Any, Any]:
         return {tab.data: data_line(shown)}
 
@@ -130,6 +134,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
     for component in (base, method):
         on(component.change, usual, [base, method], [rate, tab.banner], box=tab.message, queue=False)
+    # Only what a person picks: a run that is loaded into the form brings its own.
+    on(base.input, suit_replay, [base], [replay], box=tab.message, queue=False)
     on(data.shown.change, describe_data, [data.shown], [tab.data], queue=False)
 
 
@@ -195,12 +201,17 @@ def _draw_rest(form: forms.Form) -> None:
 def _special(path: str) -> dict[str, Any]:
     if path == "data.replay":
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == "general_replay"]
-        return {"choices": [("none", ""), *replay]}
+        return {"choices": [("none", ""), *replay], "value": _usual_replay(STARTER)}
     if path == "optimisation.learning_rate":
         return {"placeholder": _usual_text(usual_learning_rate(build_config({})))}
     if path == "optimisation.epochs":
         return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}"}
     return {}
+
+
+def _usual_replay(base: str | None) -> str:
+    """General examples against forgetting: there are some for what the starter knows, and none for other bases."""
+    return "general_replay" if base == STARTER else ""
 
 
 def _usual_text(rate: float) -> str:

@@ -71,13 +71,25 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
         assert component.info
 
 
-def test_the_untouched_form_is_the_default_run(workspace):
+def test_the_untouched_form_is_the_default_run_with_replay_against_forgetting(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        for form in (data.build(workspace).form, train.build().form):
-            shown = [component.value for component in form.inputs]
-            assert build_config(form.collect(shown)) == RunConfig()
+        both = [data.build(workspace).form, train.build().form]
+    shown = [form.collect([component.value for component in form.inputs]) for form in both]
+    expected = RunConfig()
+    expected.data.replay = "general_replay"
+    assert build_config(forms.merge(shown)) == expected
+
+
+def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere(workspace):
+    import gradio as gr
+
+    with gr.Blocks():
+        form = train.build().form
+    config = build_config(form.collect(["" for _ in form.inputs]))
+    assert config.evaluation.probes is None and config.data.replay is None and config.optimisation.epochs is None
+    assert config.optimisation.batch_size == 16 and config.model.base == "starter"
 
 
 def test_a_run_started_again_has_the_settings_of_the_first(workspace):
