@@ -47,7 +47,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
                     built[name] = makers[name]()
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
-        tabs.select(None, js=KEEP_TAB, api_visibility="private")
+        tabs.change(None, js=KEEP_TAB, api_visibility="private")
         job_strip.wire(strip, workspace)
         data.wire(built["data"], workspace, built["train"].form.components["model.base"], app.load)
         train.wire(built["train"], built["data"], strip, workspace)

@@ -51,7 +51,9 @@ def plot(
     series = [one for one in series if one.points]
     head = Markup('<figcaption><strong>{}</strong> <span class="ft-help">{}</span></figcaption>').format(title, help)
     if not series:
-        return Markup('<figure class="ft-plot">{}<div class="ft-plot-empty">no value yet</div></figure>').format(head)
+        return Markup('<figure class="ft-plot">{}<div class="ft-plot-empty">no value to show</div></figure>').format(
+            head
+        )
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     right = max([*xs, x_end or 0, 1])

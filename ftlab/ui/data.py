@@ -22,7 +22,7 @@ from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import disk, forms
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import PICK_JS, count, facts, heading, join, percent, pick_button, table
+from ftlab.ui.html import PICK_JS, count, error_box, facts, heading, join, percent, pick_button, table
 from ftlab.workspace import Workspace
 
 PAGE_ROWS = 10
@@ -36,6 +36,7 @@ class DataTab:
     look: gr.Button
     message: gr.HTML
     summary: gr.HTML
+    preview: gr.Column
     rows: gr.HTML
     page: gr.Number
     previous: gr.Button
@@ -71,23 +72,24 @@ def build(workspace: Workspace) -> DataTab:
             message = message_box("data_message")
         with gr.Column(scale=3, min_width=300):
             summary = gr.HTML(elem_id="data_summary")
-    rows = gr.HTML(elem_id="data_table", js_on_load=PICK_JS)
-    with gr.Row(elem_classes="ft-pager"):
-        previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=100)
-        page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=110)
-        next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=100)
-    with gr.Row(elem_classes="ft-pager"):
-        row = gr.Number(0, label="Row to show", precision=0, elem_id="data_row", scale=0, min_width=130)
-    rendered = gr.HTML(elem_id="data_rendered")
+    with gr.Column(visible=False, elem_id="data_preview") as preview:
+        rows = gr.HTML(elem_id="data_table", js_on_load=PICK_JS)
+        with gr.Row(elem_classes="ft-pager"):
+            previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=100)
+            page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=110)
+            next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=100)
+        with gr.Row(elem_classes="ft-pager"):
+            row = gr.Number(0, label="Row to show", precision=0, elem_id="data_row", scale=0, min_width=130)
+        rendered = gr.HTML(elem_id="data_rendered")
     return DataTab(
-        form, upload, look, message, summary, rows, page, previous, next_, row, rendered, use, gr.State(None)
+        form, upload, look, message, summary, preview, rows, page, previous, next_, row, rendered, use, gr.State(None)
     )
 
 
 def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, opened: Any) -> None:
     """`base` is the base chosen on the Train tab: its tokenizer renders the row. `opened`: the page's load event."""
     source = tab.form.components["data.source"]
-    views = [tab.shown, tab.summary, tab.rows, tab.page, tab.row]
+    views = [tab.shown, tab.summary, tab.preview, tab.rows, tab.page, tab.row]
 
     def look(*values: Any) -> dict[Any, Any]:
         try:
@@ -95,11 +97,13 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, opened: Any) -> 
             config = build_config(settings).data
             found = inspected(config)
         except FtlabError as error:
-            return {tab.shown: None, tab.summary: "", tab.rows: "", **_message(tab, error)}
+            nothing = {tab.shown: None, tab.summary: "", tab.rows: "", tab.preview: gr.update(visible=False)}
+            return nothing | {tab.message: error_box(error)}
         key = config.model_dump_json()
         return {
             tab.shown: key,
             tab.summary: summary(found, config),
+            tab.preview: gr.update(visible=True),
             tab.rows: page_table(found, 1, 0),
             tab.page: 1,
             tab.row: 0,
@@ -271,9 +275,3 @@ def rendered(config: DataConfig, row: int, base: str) -> Markup:
 
 def _spans(runs: list[tuple[str, bool]]) -> Markup:
     return join(Markup("<mark>{}</mark>" if trained else "<span>{}</span>").format(text) for text, trained in runs)
-
-
-def _message(tab: DataTab, error: FtlabError) -> dict[Any, Any]:
-    from ftlab.ui.html import error_box
-
-    return {tab.message: error_box(error)}

@@ -151,9 +151,9 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         show_progress_on=tab.message,
     )
     shown = [tab.result, tab.report, tab.answers_box, tab.answers, tab.page]
-    on(tab.run.change, choose, [tab.run], shown, box=tab.message, queue=False)
+    on(tab.run.change, choose, [tab.run], shown, box=tab.message, clears=False, queue=False)
     wanted = [tab.run, tab.search, tab.filter]
-    for trigger in (tab.search.input, tab.filter.change):
+    for trigger in (tab.search.change, tab.filter.change):
         on(trigger, find, wanted, [tab.answers, tab.page], box=tab.message, queue=False, trigger_mode="always_last")
     paging = [*wanted, tab.page]
     on(tab.previous.click, backwards, paging, [tab.answers, tab.page], box=tab.message, queue=False)

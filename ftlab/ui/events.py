@@ -33,17 +33,19 @@ def on(
     *,
     box: gr.HTML | None = None,
     progress: str = "hidden",
+    clears: bool = True,
     **settings: Any,
 ) -> Any:
     """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
 
     An expected error goes into `box`, anything else becomes one plain sentence there and a traceback in the log.
+    `clears` takes away what an earlier press left in `box`; off for handlers that follow another one by themselves.
     No endpoint is offered to programs: those are declared on purpose with `gr.api`.
     """
     settings.setdefault("api_visibility", "private")
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
     return trigger(
-        guarded(handler, box),
+        guarded(handler, box, clears=clears),
         list(inputs),
         targets or None,
         show_progress=progress,
@@ -81,12 +83,12 @@ def _cache() -> Path:
     return folder
 
 
-def guarded(handler: Callable[..., Any], box: gr.HTML | None) -> Callable[..., Any]:
+def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True) -> Callable[..., Any]:
     """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data."""
 
     def tidy(result: Any) -> Any:
         result = dict(result or {})
-        if box is not None:
+        if box is not None and clears:
             result.setdefault(box, "")
         return result or gr.skip()
 

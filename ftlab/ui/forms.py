@@ -101,7 +101,7 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
         "info": " ".join(filter(None, [info.description, _range(info)])),
         "elem_id": f"set_{path.replace('.', '_')}",
         "interactive": True,
-        "min_width": 220,
+        "min_width": 170,
     }
     choices = overrides.pop("choices", None)
     kind = _kind(info.annotation)

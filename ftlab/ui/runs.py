@@ -14,6 +14,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.verdict import number, percent
 from ftlab.ui import disk, forms, run_view
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import message_box, offer_file, on, press
@@ -26,10 +27,8 @@ from ftlab.ui.html import (
     heading,
     join,
     notice,
-    percent,
     pick_button,
     preformatted,
-    short,
     table,
 )
 from ftlab.workspace import RunDirectory, Workspace, read_json
@@ -126,7 +125,8 @@ def wire(tab: RunsTab, workspace: Workspace) -> None:
     chosen = [tab.run, tab.other]
     on(tab.table.pick, pick, [], [tab.run], box=tab.message, queue=False)
     for component in chosen:
-        on(component.change, choose, chosen, [tab.detail, tab.table, tab.confirm], box=tab.message, queue=False)
+        shown = [tab.detail, tab.table, tab.confirm]
+        on(component.change, choose, chosen, shown, box=tab.message, clears=False, queue=False)
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
     on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
@@ -166,7 +166,7 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
                 method,
                 base,
                 _pair(comparison, "exact_match", percent),
-                _pair(comparison, "perplexity", short),
+                _pair(comparison, "perplexity", number),
                 run_view.started_text(status),
                 duration(status.seconds),
             ]
@@ -196,8 +196,8 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     sides = [disk.comparison(run) or {} for run in runs]
     measures = [
         ("Exact match", "exact_match", percent),
-        ("Perplexity", "perplexity", short),
-        ("BLEU", "bleu", short),
+        ("Perplexity", "perplexity", number),
+        ("BLEU", "bleu", number),
         ("General accuracy", "general_accuracy", percent),
     ]
     scores = [[title, *(_pair(side, key, shown) for side in sides)] for title, key, shown in measures]
@@ -242,7 +242,8 @@ def differences(first: Any, second: Any) -> list[list[Any]]:
 def _pair(comparison: dict[str, Any], key: str, shown: Any) -> str:
     if not comparison:
         return NOTHING
-    return f"{shown(comparison['base'].get(key))} → {shown(comparison['adapted'].get(key))}"
+    base, adapted = comparison["base"].get(key), comparison["adapted"].get(key)
+    return NOTHING if base is None or adapted is None else f"{shown(base)} → {shown(adapted)}"
 
 
 def _mapping(values: dict[str, Any]) -> Markup:
