@@ -11,7 +11,7 @@ pytest.importorskip("gradio")
 from ftlab.config import RunConfig, build_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import charts, chat, data, disk, evaluate, events, forms, html, job_strip, run_view, runs, train
+from ftlab.ui import answers, charts, chat, data, disk, events, forms, html, job_strip, run_view, runs, train
 from ftlab.workspace import append_jsonl, write_text
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
@@ -47,7 +47,7 @@ def test_text_of_data_and_models_is_never_markup():
     rows = [a_prediction(0, prompt=ATTACK, reference=ATTACK, base=ATTACK, adapted=ATTACK)]
     shown = [
         chat.conversation([turn]),
-        evaluate.answer_table(rows, 1, 1, by_loss=False),
+        answers.answer_table(rows, 1, 1, by_loss=False),
         html.table([ATTACK], [[ATTACK]], label=ATTACK),
         html.error_box(InputError(ATTACK, given=ATTACK, allowed=ATTACK, try_=ATTACK)),
         html.pick_button(ATTACK, ATTACK, label=ATTACK),
@@ -244,7 +244,7 @@ def test_answers_are_found_by_words_and_by_what_became_of_them():
     ]
 
     def found(search="", kind="All", **settings):
-        return [row["row"] for row in evaluate.select(rows, search, kind, **settings)]
+        return [row["row"] for row in answers.select(rows, search, kind, **settings)]
 
     assert found() == [0, 1, 2]
     assert found("parcel ann") == [1]
