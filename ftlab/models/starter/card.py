@@ -54,7 +54,7 @@ the stop token included. Weights are stored as float16 and declared float32: on 
 
 `python -m ftlab.models.starter.build --steps {steps} --seed {seed}`: {steps} steps of {rows} rows of {row_length}
 tokens ({tokens:.1f} million tokens, {speed} tokens/s while other programs used the same cores), Muon and AdamW, in
-three stages (the later ones draw the weak families more often), final loss on answers {loss}. About one in ten
+four stages (the later ones draw the weak families more often), final loss on answers {loss}. About one in ten
 combinations of contents was kept out of training by a stable hash of the combination; for closed sets of facts, the
 pair of fact and phrasing. All figures, with examples of wrong answers, are in `build.json`.{note}
 

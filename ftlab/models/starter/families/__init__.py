@@ -7,6 +7,7 @@ from ftlab.models.starter.families import (
     fields,
     list_tasks,
     mails,
+    new_words,
     numbers,
     stories,
     talk,
@@ -25,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     *talk.FAMILIES,
     *stories.FAMILIES,
     *mails.FAMILIES,
+    *new_words.FAMILIES,
 )
 
 __all__ = ["FAMILIES", "Draft", "Family", "Message"]
