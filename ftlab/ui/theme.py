@@ -17,11 +17,12 @@ HEAD = """
     try { kept = localStorage.getItem('ftlab-theme'); } catch (error) { /* no storage: follow the system */ }
     if (kept) document.body.classList.toggle('dark', kept === 'dark');
   };
-  document.addEventListener('DOMContentLoaded', () => {
+  const start = () => {
     choose();
-    // Gradio sets the class once when it starts.
+    // Gradio sets the class once more when it starts.
     new MutationObserver(choose).observe(document.body, {attributes: true, attributeFilter: ['class']});
-  });
+  };
+  if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
 })();
 </script>
 """
