@@ -47,7 +47,7 @@ def quickstart(given: argparse.Namespace) -> int:
     if comparison is None:
         raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
     _show_comparison(run, comparison, workspace)
-    _say(_next_steps(run, workspace))
+    _say(_next_steps(run, comparison, workspace))
     if given.json:
         _print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
     return 0
@@ -355,10 +355,13 @@ def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     return {"run": run.id, "directory": str(run.path)} | sides
 
 
-def _next_steps(run: RunDirectory, workspace: Workspace) -> str:
+def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
+    from ftlab.evaluation.verdict import next_steps
+
+    advice = "".join(f"  - {step}\n" for step in next_steps(comparison, load_config(run.config_file)))
     where = "" if workspace.root == Workspace.open(None).root else f" --workspace {workspace.root}"
     return (
-        "\nWhat to do next:\n"
+        f"\nWhat to do next:\n{advice}"
         f"  talk to both models         python -m ftlab chat {run.id}{where}\n"
         f"  see it in the browser       python -m ftlab app{where}\n"
         f"  your own data               python -m ftlab train --set data.source=my.jsonl{where}\n"
