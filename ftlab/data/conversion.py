@@ -64,7 +64,7 @@ def convert(
 ) -> tuple[list[Message], list[str]]:
     """As `to_messages`, with remarks on what had to be changed in the row."""
     remarks: list[str] = []
-    turns = _turns_of_row(row, detected)
+    turns = turns_of_row(row, detected)
     messages = [_checked(turn, remarks) for turn in turns]
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
@@ -86,7 +86,8 @@ def convert(
     return messages, remarks
 
 
-def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    """The turns as they stand in `row`, before anything is checked or left out. Raises UnusableRow."""
     columns = detected.columns
     system = _optional_text(row, columns.get("system"))
     turns = [{"role": "system", "content": system}] if system.strip() else []
@@ -104,6 +105,8 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     if "prompt" not in columns:
         raise UnusableRow("empty prompt")
     prompt = _cell(row, columns["prompt"])
+    if isinstance(prompt, str) and _TURNS_AS_TEXT.match(prompt):
+        prompt = _parsed(prompt)
     if prompt is None or isinstance(prompt, str):
         text = prompt or ""
         extra = _optional_text(row, columns.get("input"))
@@ -111,6 +114,22 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         return [*turns, {"role": "user", "content": joined}, *answers]
     asked = _turns(prompt, columns["prompt"])
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
+
+
+_TURNS_AS_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|from|speaker|content|value|text)"\s*:')
+
+
+def _parsed(text: str) -> Any:
+    """The turns that a cell holds as JSON text (a conversational prompt in a CSV), else `text` as it is."""
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for turn in turns:
+        role = next((turn[key] for key in ROLE_KEYS if key in turn), None) if isinstance(turn, dict) else None
+        if not isinstance(role, str) or role.strip().lower() not in _ROLE or not any(key in turn for key in TEXT_KEYS):
+            return text  # JSON that a prompt is about
+    return turns
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
