@@ -16,7 +16,7 @@ from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.problems import mixed_columns, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.workspace import RunDirectory, Workspace, write_json
 
 FEWEST_ROWS = 10
 _LOOKED_AT = 100  # rows whose cells decide the format
@@ -30,13 +30,13 @@ class Prepared:
     manifest: dict[str, Any]
 
 
-def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
+def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None) -> Prepared:
     """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
 
     Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
     Raises InputError for data that cannot be read, has mixed columns, or leaves fewer than 10 rows to train on.
     """
-    loaded = loaded or load_rows(data)
+    loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
@@ -54,7 +54,9 @@ def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
     }
     notes += describe_overlaps(fingerprints)
     files = list(loaded.files)
-    replay = _mix_in_replay(data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files)
+    replay = _mix_in_replay(
+        data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
+    )
     manifest = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
@@ -190,13 +192,13 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 
 def _mix_in_replay(
-    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any]
+    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any], workspace: Workspace | None
 ) -> dict[str, Any] | None:
     """Add replay rows to `train` in place; returns what the manifest says about it."""
     if not data.replay:
         return None
     settings = DataConfig(source=data.replay, system_prompt=data.system_prompt, seed=data.seed)
-    loaded = load_rows(settings)
+    loaded = load_rows(settings, workspace)
     detected = detect_format(loaded, settings)
     dropped: Counter[str] = Counter()
     rows = loaded.splits[loaded.main]

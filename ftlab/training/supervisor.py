@@ -39,7 +39,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         from ftlab.training.sft import check_trainer_settings
 
         check_trainer_settings(config.trainer)
-    prepared = prepare(config.data)
+    prepared = prepare(config.data, workspace=workspace)
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)
