@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import MissingColumn, UnusableRow, WrongCell, convert
-from ftlab.data.formats import Detected, detect
+from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell, convert
+from ftlab.data.formats import PREFERENCES, Detected, detect
+from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
-from ftlab.data.problems import mixed_columns, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.problems import mixed_columns, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace, write_json
 
@@ -46,7 +47,9 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
     splits = hold_out(splits, data)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
-    if detected.format == "preference":
+    if detected.format == "kto":
+        notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
+    if detected.format in PREFERENCES:
         notes.append("The data holds preferences: the chosen answers are learnt, the rejected ones are not used.")
     fingerprints = {
         split: [prompt_fingerprint(example["messages"], data.system_prompt) for example in examples]
@@ -79,7 +82,12 @@ def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
     # From the whole length: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)
     sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
-    return detect(loaded.columns, sample, data.columns, loaded.name)
+    found = detect(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
+    if found.format == "classification" and not data.prompt_template:
+        # The prompt lists the labels, and a rare one may not be among the rows that were looked at.
+        label = found.columns["label"]
+        found.template = instruction((row.get(label) for row in rows), found.columns["text"])
+    return found
 
 
 def freeze(prepared: Prepared, run: RunDirectory) -> None:
@@ -131,6 +139,8 @@ def _converted(
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
+    if detected.format == "text":
+        raise only_text(loaded.name, loaded.columns, detected)
     remarks: Counter[str] = Counter()
     splits: dict[str, list[Example]] = {}
     for split, rows in loaded.splits.items():
@@ -140,7 +150,7 @@ def _converted(
             notes.append(f"{len(chosen)} of {len(rows)} rows were taken at random from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, data.system_prompt, dropped, remarks)
     usable = sum(map(len, splits.values()))
-    if sum(dropped.values()) > usable:
+    if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
     notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
     return splits
