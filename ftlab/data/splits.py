@@ -12,6 +12,7 @@ from typing import Any
 from ftlab.config import DataConfig
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell, convert
 from ftlab.data.formats import PREFERENCES, Detected, detect
+from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
@@ -44,7 +45,9 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
     splits = _converted(loaded, detected, data, notes, dropped)
     if len(splits) == 1 and loaded.main != "train":
         notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
-    splits = hold_out(splits, data)
+    beside = check_columns(data, loaded.columns)
+    cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
+    splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
     if detected.format == "kto":
@@ -69,6 +72,7 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
         "dropped": dict(dropped),
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
+        "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
         "replay": replay,
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
@@ -186,6 +190,15 @@ def _examples(
     if wrong:
         raise wrong_cells(name, wrong, len(chosen))
     return examples
+
+
+def _cells_beside(
+    rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These `columns` of the source row of every example."""
+    wanted = [example["row"] for example in examples]
+    found = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
+    return [found[index] for index in wanted]
 
 
 def _picked(rows: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
