@@ -24,6 +24,10 @@ _FILE_SUFFIX = re.compile(
 )
 
 
+# What tools write beside the data.
+_ABOUT_DATA = ("manifest.json", "dataset_info.json", "dataset_infos.json", "state.json")
+
+
 @dataclass
 class SourceFile:
     """One file, Hub data set or version that rows came from; `revision` is the commit of a Hub data set, `version`
@@ -169,7 +173,7 @@ def _load_version(source: str, workspace: Workspace | None) -> Loaded:
 
 def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loaded:
     if path.is_dir():
-        paths = _split_files(path)
+        paths = split_files(path)
     elif path.is_file():
         paths = {"train": path}
     else:
@@ -184,9 +188,10 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
     return loaded
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+def split_files(folder: Path) -> dict[str, Path]:
     """The data files of a folder by the split their names say; a single file of any name is the training data."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    files = [file for file in files if file.name not in _ABOUT_DATA]
     found: dict[str, Path] = {}
     for file in files:
         split = split_name(file.stem)
