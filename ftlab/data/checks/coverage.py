@@ -14,7 +14,8 @@ _MOST_TRAIN, _MOST_ASKED = 20_000, 2_000
 _FEWEST = 10  # prompts on both sides
 _NEAREST = 0.15  # cosine of TF-IDF to the nearest training prompt, below which a prompt may be uncovered
 _RARE = 0.02  # of the training prompts are as far from each other as an uncovered prompt is from all of them
-_HALF = 0.5  # of a topic has to be uncovered
+_RELATED = 0.1  # cosine from which on two uncovered prompts are about the same
+_TOPIC = 3  # related prompts make a topic; fewer are odd ones, as every random split has them
 _TERMS = 4
 _PIECE = 500
 
@@ -24,9 +25,9 @@ def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | N
 
     `vocabulary`: share of the words of `asked` that training uses, and the commonest that it does not. `length`: median
     and 95th percentile in words on both sides. `topics`: clusters of the asked prompts by TF-IDF, each with its
-    commonest terms, its size and how many of its prompts are unlike anything in training. `uncovered`: indices of such
-    prompts. A prompt is uncovered when its nearest training prompt is further away than the nearest neighbour of 98%
-    of the training prompts is, and the cosine is below 0.15.
+    commonest terms and its size; `covered` is False for topics of three or more related prompts that are unlike
+    anything in training. `uncovered`: indices of their prompts. A prompt is unlike training when its cosine to the
+    nearest training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbour.
     """
     watch = watch or Watch()
     train, asked = _thinned(train, _MOST_TRAIN), list(asked)
@@ -47,10 +48,8 @@ def held_out_coverage(examples: Examples, watch: Watch) -> tuple[dict[str, Any] 
     prompts = examples.prompts
     report = compare_prompts([prompts[position] for position in train], [prompts[p] for p in held], watch)
     outside = {held[index]: shorten(prompts[held[index]], 100) for index in report["uncovered"]}
-    topics = [topic["terms"] for topic in report["topics"] if topic["covered"] is False]
-    detail = {"topics": topics}
-    # A few odd prompts are in every random split; a topic that training never shows is what matters.
-    findings = by_split("not_covered", outside, examples, shown=outside, detail=detail) if topics else []
+    topics = [topic["terms"] for topic in report["topics"] if not topic["covered"]]
+    findings = by_split("not_covered", outside, examples, shown=outside, detail={"topics": topics})
     report["uncovered"] = [list(examples.place(held[index])) for index in report["uncovered"]]
     return report, findings
 
@@ -81,7 +80,12 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
-        tokenizer=split_words, token_pattern=None, lowercase=False, sublinear_tf=True, max_features=30_000, dtype=np.float32
+        tokenizer=split_words,
+        token_pattern=None,
+        lowercase=False,
+        sublinear_tf=True,
+        max_features=30_000,
+        dtype=np.float32,
     )
     vectors = vectorizer.fit_transform([*train, *asked])
     known, wanted = vectors[: len(train)], vectors[len(train) :]
@@ -89,31 +93,41 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
     own = np.arange(0, len(train), max(1, len(train) // 1000))
     usual = _nearest(known[own], known, watch, leave_out=own)
     bound = min(_NEAREST, float(np.quantile(usual, _RARE)))
-    outside = nearest < bound
-    count = int(min(12, max(2, round((len(asked) / 5) ** 0.5)), len(asked)))
-    clusters = KMeans(count, n_init=2, max_iter=50, random_state=0).fit(wanted)
+    groups = [(members, False) for members in _related(wanted, np.flatnonzero(nearest < bound))]
+    outside = sorted(int(place) for members, _ in groups for place in members)
+    inside = np.setdiff1d(np.arange(len(asked)), outside)
+    if len(inside):
+        count = int(min(12, max(1, round((len(inside) / 5) ** 0.5))))
+        labels = KMeans(count, n_init=2, max_iter=50, random_state=0).fit_predict(wanted[inside])
+        groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
     names = vectorizer.get_feature_names_out()
     plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
     topics = []
-    for cluster in range(count):
-        members = np.flatnonzero(clusters.labels_ == cluster)
-        if not len(members):
-            continue
-        weights = np.where(plain, 0, clusters.cluster_centers_[cluster])
-        terms = [str(names[place]) for place in np.argsort(-weights)[:_TERMS] if weights[place] > 0]
-        missing = int(outside[members].sum())
+    for members, covered in groups:
+        weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
         topics.append(
             {
-                "terms": terms,
+                "terms": [str(names[place]) for place in np.argsort(-weights)[:_TERMS] if weights[place] > 0],
                 "prompts": len(members),
-                "uncovered": missing,
+                "covered": covered,
                 "similarity": round(float(nearest[members].mean()), 3),
-                "covered": not (missing >= 2 and missing >= _HALF * len(members)),
                 "example": shorten(asked[int(members[np.argmin(nearest[members])])], 100),
             }
         )
     topics.sort(key=lambda topic: (topic["covered"], -topic["prompts"]))
-    return {"topics": topics, "uncovered": np.flatnonzero(outside).tolist()}
+    return {"topics": topics, "uncovered": outside}
+
+
+def _related(vectors: Any, places: Any) -> list[Any]:
+    """Groups of three or more of the `places` that are related to one another."""
+    import numpy as np
+    from scipy.sparse.csgraph import connected_components
+
+    if len(places) < _TOPIC:
+        return []
+    alike = (vectors[places] @ vectors[places].T) >= _RELATED
+    count, labels = connected_components(alike, directed=False)
+    return [places[labels == label] for label in range(count) if np.count_nonzero(labels == label) >= _TOPIC]
 
 
 def _nearest(some: Any, known: Any, watch: Watch, leave_out: Any = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from ftlab.data.conversion import Message, UnusableRow, convert, turns_of_row
@@ -139,7 +140,7 @@ def role_problem(turns: Sequence[Message]) -> str | None:
     spoken = [role for role in roles if role != "system"]
     if spoken[0] == "assistant":
         return "the assistant speaks first"
-    for one, other in zip(spoken, spoken[1:], strict=False):
+    for one, other in pairwise(spoken):
         if one == other:
             return f"two {one} turns in a row"
     if spoken[-1] == "user":

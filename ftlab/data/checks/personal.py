@@ -80,7 +80,7 @@ _PERHAPS = re.compile(
 )
 
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
-_NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|(?:e?mail|domain|company)\.com|localhost)$", re.IGNORECASE)
+_NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|domain\.com|localhost)$", re.IGNORECASE)
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
@@ -159,7 +159,8 @@ _KEYS = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{22,}|\bglpat-[\w-]{20,}"  # GitHub, GitLab
     r"|\bsk-(?:proj-|ant-|live-)?[\w-]{20,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"  # OpenAI, Anthropic, Stripe
     r"|\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[\w-]{50,}"  # Hugging Face, npm, PyPI
-    r"|\bxox[abeoprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bSG\.[\w-]{20,}\.[\w-]{20,}"  # Slack, Google, SendGrid
+    r"|\bxox[abeoprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}"  # Slack, Google
+    r"|\bSG\.[\w-]{20,}\.[\w-]{20,}"  # SendGrid
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # JSON web token
     r"|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----|\Z)",
     re.DOTALL,

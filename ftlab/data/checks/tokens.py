@@ -59,6 +59,9 @@ def token_lengths(
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
     shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
     findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
+    for finding in findings:
+        of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
+        finding.detail["tokens"] = [too_long[position] for position in of_split]
     reasons = measured.refused | dict.fromkeys(filled, f"the prompt alone fills {max_length} tokens")
     reasons |= dict.fromkeys(empty, "no token of the answer is trained")
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
@@ -150,9 +153,7 @@ def _measure(examples: Examples, chosen: Sequence[int], watch: Watch, tokenizer:
     return measured
 
 
-def _long_rows(
-    examples: Examples, watch: Watch, tokenizer: Any, max_length: int, measured: Measured
-) -> dict[int, int]:
+def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int, measured: Measured) -> dict[int, int]:
     """position -> tokens of the rows that may be longer than `max_length`."""
     known = dict(zip(measured.positions, measured.total, strict=True))
     lengths = {position: length for position, length in known.items() if length > max_length}
