@@ -48,6 +48,15 @@ class Pages:
     # text: (rows found, row to go on from)
     _found: dict[str, tuple[list[int], int]] = field(default_factory=dict, repr=False)
 
+    def __len__(self) -> int:
+        return self.rows
+
+    def sample(self, count: int) -> list[dict[str, Any]]:
+        """About `count` readable rows from the whole length."""
+        step = max(1, self.rows // count)
+        rows = (self.page(index, 1)[0] for index in range(0, self.rows, step)[:count])
+        return [row for row in rows if "(broken)" not in row]
+
     def page(self, offset: int = 0, size: int = 20) -> list[dict[str, Any]]:
         """At most `size` rows from `offset` on. A broken JSON line is a row {"(broken)": what is wrong}."""
         start = max(0, offset)
