@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data_versions
+from ftlab import cli_data, cli_data_versions
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
@@ -424,6 +424,7 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="look at, check, fix, split, save and version data").add_subparsers(
         required=True, metavar="COMMAND"
     )
+    cli_data.register(data, add)
     cli_data_versions.register(data, add)
     runs = commands.add_parser("runs", help="list, show, stop or delete runs").add_subparsers(
         required=True, metavar="COMMAND"

@@ -14,6 +14,7 @@ from ftlab.data.checks.finding import Finding, in_order
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
+from ftlab.workspace import Workspace
 
 MOST_ROWS = 200_000  # a larger source is checked on every n-th row, so that memory stays bounded
 _Check = Callable[[], list[Finding]]
@@ -59,6 +60,7 @@ def check(
     base: str = "starter",
     max_length: int | None = None,
     loaded: Loaded | None = None,
+    workspace: Workspace | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     most_rows: int | None = MOST_ROWS,
@@ -70,7 +72,7 @@ def check(
     """
     config = build_config({"data": {"source": data}}).data if isinstance(data, str) else data
     watch = Watch(progress, should_stop)
-    loaded = loaded or load_rows(config)
+    loaded = loaded or load_rows(config, workspace)
     detected = detect_format(loaded, config)
     report = _begin(loaded, detected)
     length = max_length or OptimisationConfig().max_length
