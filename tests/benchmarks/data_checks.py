@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WORDS = 8000
-SYLLABLES = "ba be bi bo da de di do fa fe ga go ha he ka ko la le li lo ma me mi mo na ne no pa po ra re ri ro sa se so"
+SYLLABLES = "be bi bo da de di do fa fe ga go ha he ka ko la le li lo ma me mi mo na ne no pa po ra re ri ro sa se so"
 
 
 def rows(count: int, seed: int = 0) -> Iterator[dict[str, str]]:
@@ -39,7 +39,8 @@ def rows(count: int, seed: int = 0) -> Iterator[dict[str, str]]:
             if number % 100 == 0:
                 row["prompt"] += " Thank you!"
         elif number % 200 == 1:
-            row["prompt"] += f" Write to {made[number % WORDS]}@{made[(number * 7) % WORDS]}.net, or call +49 30 901820."
+            address = f"{made[number % WORDS]}@{made[(number * 7) % WORDS]}.net"
+            row["prompt"] += f" Write to {address}, or call +49 30 901820."
         if number % 20 == 7:
             earlier.append(row)
         yield row

@@ -90,7 +90,7 @@ def gather(
     examples, notes = Examples(rows=loaded.rows), []
     step = 1 if not most_rows else max(1, -(-loaded.rows // most_rows))
     if step > 1:
-        notes.append(f"Every {step}th of {loaded.rows:,} rows was checked ({loaded.rows // step:,}).")
+        notes.append(f"One row in {step} was checked, as there are {loaded.rows:,}.")
     done = 0
     for name, rows in loaded.splits.items():
         split = "train" if name == loaded.main else name
