@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ftlab.config import DataConfig, build_config
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def register(data: Any, add: Add) -> None:
@@ -194,6 +196,6 @@ def _told(given: argparse.Namespace, value: dict[str, Any], *lines: str) -> int:
     if given.json:
         print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
     else:
-        for line in lines:
-            sys.stdout.write(line + "\n")
+        for line in lines:  # cells are somebody's text: it must not steer the terminal
+            sys.stdout.write(_CONTROL.sub("\ufffd", line) + "\n")
     return 0

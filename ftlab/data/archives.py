@@ -45,7 +45,7 @@ def read_zip(raw: bytes, name: str, suffixes: tuple[str, ...], notes: list[str])
 
 
 def _checked(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     if len(entries) > MOST_ENTRIES:
         raise InputError(
             f"{name} holds too many files", given=len(entries), allowed=f"at most {MOST_ENTRIES}", try_="pack fewer"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ftlab.data.version_rows import VersionRow
-from ftlab.data.versions import Version, derive, find, rows_of
+from ftlab.data.version_rows import VersionRow, row_ids
+from ftlab.data.versions import Version, derive, find, resolve, rows_of
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
 
@@ -73,14 +73,16 @@ def _changed(
     why: str,
 ) -> Version:
     wanted = set(rows)
+    version = resolve(version)
     if not wanted:
         raise InputError("No row was named", allowed="the ids of rows")
-    missing = wanted - {row.id for row in rows_of(version)}
+    missing = wanted.difference(row_ids(version.rows_file))
     if missing:
         raise InputError(
-            f"The version {version.id} has no such row", given=", ".join(map(str, sorted(missing)[:5])),
+            f"The version {version.id} has no such row",
+            given=", ".join(map(str, sorted(missing)[:5])),
             allowed="ids of its rows",
-        )  # fmt: skip
+        )
 
     def give() -> Iterator[VersionRow]:
         return (change(row) if row.id in wanted else row for row in rows_of(version))
@@ -88,9 +90,14 @@ def _changed(
     numbers = sorted(wanted)
     said = f"row {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rows"
     return derive(
-        version, give, f"{action} {said}" if len(action) < 60 else action, who=who, why=why,
+        version,
+        give,
+        f"{action} {said}" if len(action) < 60 else action,
+        who=who,
+        why=why,
         details={"row_ids": numbers[:1000]},
-    )  # fmt: skip
+        columns=version.columns,
+    )
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,16 @@ def push(
 
 def _upload(folder: Path, repository: str, private: bool) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     api = HfApi()
     try:
+        if private and _is_public(api, repository, RepositoryNotFoundError):
+            raise InputError(
+                f"The data set {repository} is on the Hub already and everybody can read it",
+                given="a private data set was asked for",
+                try_="choose another name, or add --public when everybody may read these rows",
+            )
         url = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
@@ -98,10 +104,19 @@ def _upload(folder: Path, repository: str, private: bool) -> str:
         raise FtlabError(f"The Hub refused the data set {repository}", why=shorten(error, 200)) from None
     except OSError as error:
         raise _unreachable(error) from None
+    except InputError:
+        raise
     except Exception as error:
         if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
             raise _unreachable(error) from None
         raise
+
+
+def _is_public(api: Any, repository: str, not_found: type[Exception]) -> bool:
+    try:
+        return api.dataset_info(repository).private is False
+    except not_found:
+        return False
 
 
 def _unreachable(error: Exception) -> FtlabError:

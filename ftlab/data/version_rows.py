@@ -96,6 +96,13 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
             yield from _decoded(batch.to_pydict(), kinds)
 
 
+def row_ids(path: Path) -> list[int]:
+    """The ids of all rows, without reading the rows."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["ftlab_id"])["ftlab_id"].to_pylist()
+
+
 def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
     for index, row_id in enumerate(table["ftlab_id"]):
         cells = {}

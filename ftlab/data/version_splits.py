@@ -74,6 +74,7 @@ def split_version(
         why=why,
         workspace=workspace,
         details={"settings": settings},
+        columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]
     return version, notes

@@ -23,7 +23,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.load import load_rows
-from ftlab.data.version_rows import VersionRow, read_rows, write_rows
+from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace, read_json, write_json
 
@@ -119,22 +119,23 @@ def derive(
     why: str = "",
     workspace: Workspace | None = None,
     details: dict[str, Any] | None = None,
+    columns: list[str] | None = None,
 ) -> Version:
     """A new version with these `rows`, made from `parent` by `action` (in words).
 
     `rows` is a list, or a function that gives the rows each time it is called (for data that should not be in
-    memory). Rows keep the `id` they had in the parent; new ones get an id that is free (`new_ids`).
+    memory). `columns` are those of the rows where that is known. Rows keep the `id` they had in the parent; new ones
+    get an id that is free (`new_ids`).
     Raises InputError when two rows have the same id or no row is left.
     """
     workspace = workspace or _workspace_of(parent)
     parent = find(parent, workspace)
     give = rows if callable(rows) else lambda: rows
-    columns = list(parent.columns)
-    known = set(columns)
-    for row in give():
-        for column in row.cells.keys() - known:
-            known.add(column)
-            columns.append(column)
+    if columns is None:
+        found = dict.fromkeys(parent.columns)
+        for row in give():
+            found.update(dict.fromkeys(row.cells))
+        columns = list(found)
     return _write(
         workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details or {}
     )
@@ -152,7 +153,7 @@ def new_ids(version: Version | str, count: int, workspace: Workspace | None = No
     version = find(version, workspace)
     workspace = workspace or _workspace_of(version)
     known = [old for old in history(workspace, version.name) if old.deleted is None]
-    highest = max((row.id for old in known for row in rows_of(old)), default=-1)
+    highest = max((max(row_ids(old.rows_file)) for old in known), default=-1)
     return range(highest + 1, highest + 1 + count)
 
 
@@ -318,13 +319,15 @@ def _summed(rows: Iterable[VersionRow]) -> tuple[str, Counter[str], int]:
 
 
 def _refuse_deleted(version: Version) -> None:
-    if version.deleted is not None:
-        gone = version.deleted
-        raise InputError(
-            f"The rows of the version {version.id} were deleted by {gone['who']} on {gone['when'][:10]}",
-            given=version.source,
-            try_="choose another version: python -m ftlab data versions list",
-        )
+    if version.rows_file.exists():
+        return
+    gone = (read_json(version.folder / "version.json", {}) or {}).get("deleted")
+    said = f" were deleted by {gone['who']} on {gone['when'][:10]}" if gone else " are gone"
+    raise InputError(
+        f"The rows of the version {version.id}{said}",
+        given=version.source,
+        try_="choose another version: python -m ftlab data versions list",
+    )
 
 
 def _workspace_of(version: Version | str) -> Workspace:

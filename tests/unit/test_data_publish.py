@@ -61,14 +61,30 @@ class Hub(BaseHTTPRequestHandler):
             self.send(200, {"success": True, "commitOid": "a" * 40, "commitUrl": url, "hookOutput": ""})
         elif path == "/api/validate-yaml":
             self.send(200, {"errors": [], "warnings": []})
+        elif path.endswith("/me/data") and self.server.visibility == "none":  # type: ignore[attr-defined]
+            self.send(404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
         else:
-            self.send(200, {"_id": "1", "id": "me/data", "sha": "a" * 40, "siblings": [], "tags": [], "name": "me"})
+            public = self.server.visibility == "public"  # type: ignore[attr-defined]
+            self.send(
+                200,
+                {
+                    "private": not public,
+                    "_id": "1",
+                    "id": "me/data",
+                    "sha": "a" * 40,
+                    "siblings": [],
+                    "tags": [],
+                    "name": "me",
+                },
+            )
 
     do_GET = do_HEAD = do_POST = answer
 
-    def send(self, code: int, body: Any) -> None:
+    def send(self, code: int, body: Any, headers: dict[str, str] | None = None) -> None:
         text = json.dumps(body).encode()
         self.send_response(code)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -79,7 +95,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
+    server.asked, server.visibility = [], "none"  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -117,7 +133,7 @@ def test_what_is_sent_is_what_the_dry_run_showed(hub: ThreadingHTTPServer, sourc
     assert "does not let you write to other/data" in refused
     asked = hub.asked  # type: ignore[attr-defined]
     created = json.loads(next(body for _, path, body, _ in asked if path == "/api/repos/create"))
-    assert created["type"] == "dataset" and created["private"] is True
+    assert created["type"] == "dataset" and created["visibility"] == "private"
     commit = next(body for _, path, body, _ in asked if "/commit/" in path)
     files = {
         line["value"]["path"]: base64.b64decode(line["value"]["content"])
@@ -127,6 +143,14 @@ def test_what_is_sent_is_what_the_dry_run_showed(hub: ThreadingHTTPServer, sourc
     assert {name: len(data) for name, data in files.items()} == shown.files
     assert files["README.md"].decode() == shown.card and files["data/train.parquet"][:4] == b"PAR1"
     assert {key for *_, key in asked if key} == {"Bearer hf_test"}
+
+
+def test_private_rows_do_not_go_into_a_public_data_set(hub: ThreadingHTTPServer, source: str, tmp_path: Path) -> None:
+    hub.visibility = "public"  # type: ignore[attr-defined]
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    refused, sent = ask(source, tmp_path / "home", [["me/data", True], ["me/data", False]], HF_ENDPOINT=endpoint)
+    assert "everybody can read it" in refused and sent["private"] is False
+    assert sum("/commit/" in path for _, path, *_ in hub.asked) == 1  # type: ignore[attr-defined]
 
 
 def test_a_hub_that_does_not_answer_is_told(source: str, tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_a_run_names_the_version_it_used_and_keeps_it_from_vanishing(
     with pytest.raises(InputError, match=r"deleted by Ada"):
         load_rows(DataConfig(source=first.source), workspace)
     assert versions.history(workspace)[0].deleted["why"] == "space"
+    with pytest.raises(InputError, match=r"deleted by Ada"):
+        curation.exclude(first, [1], who="Bea")  # what she holds is from before
 
 
 def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspace) -> None:
