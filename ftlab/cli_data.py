@@ -12,6 +12,7 @@ from typing import Any
 from ftlab.cli_data_versions import _data, _line, _person, _source, _told
 from ftlab.config import STARTER
 from ftlab.data.checks import KINDS, Finding, Report, check
+from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
 
@@ -88,9 +89,11 @@ def _is_mended(finding: Finding, only: set[str], remedies: dict[str, str]) -> bo
 
 
 def _report(given: argparse.Namespace) -> Report:
-    tokenizer = None
     if given.max_length is not None and given.max_length < 16:
         raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
+    data, workspace = _data(given), Workspace.open(given.workspace)
+    loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is said at once
+    tokenizer = None
     if given.base != _NO_BASE:
         from ftlab.models.load import load_tokenizer
 
@@ -98,11 +101,11 @@ def _report(given: argparse.Namespace) -> Report:
     show = _Progress()
     try:
         return check(
-            _data(given),
+            data,
+            loaded=loaded,
             tokenizer=tokenizer,
             base=given.base,
             max_length=given.max_length,
-            workspace=Workspace.open(given.workspace),
             progress=show,
         )
     finally:

@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 WORDS = 8000
@@ -24,15 +25,13 @@ def rows(count: int, seed: int = 0) -> Iterator[dict[str, str]]:
     rng = random.Random(seed)
     syllables = SYLLABLES.split()
     made = ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(WORDS)]
-    weights = [1 / (rank + 10) for rank in range(WORDS)]
     common = "the a of to and in is it you that he was for on are with as i his they be at one have this".split()
-    pool = rng.choices(made, weights, k=400_000) + rng.choices(common, k=400_000)
-    rng.shuffle(pool)
+    pool = common + made
+    cumulated = list(accumulate([8 / (rank + 5) for rank in range(len(common))] + [1 / (n + 10) for n in range(WORDS)]))
     earlier: list[dict[str, str]] = []
     for number in range(count):
-        place = rng.randrange(len(pool) - 200)
         size, answer = rng.randint(15, 90), rng.randint(5, 60)
-        words = pool[place : place + size + answer]
+        words = rng.choices(pool, cum_weights=cumulated, k=size + answer)
         row = {"prompt": " ".join(words[:size]) + "?", "completion": " ".join(words[size:]) + "."}
         if earlier and number % 50 == 0:
             row = dict(rng.choice(earlier))

@@ -10,14 +10,14 @@ from ftlab.data.checks.finding import Finding, by_split
 from ftlab.data.checks.words import split_words
 from ftlab.errors import shorten
 
-_MOST_TRAIN, _MOST_ASKED = 20_000, 2_000
+_MOST_TRAIN, _MOST_ASKED = 20_000, 1_000
 _FEWEST = 10  # prompts on both sides
 _NEAREST = 0.15  # cosine of TF-IDF to the nearest training prompt, below which a prompt may be uncovered
 _RARE = 0.02  # of the training prompts are as far from each other as an uncovered prompt is from all of them
 _RELATED = 0.1  # cosine from which on two uncovered prompts are about the same
 _TOPIC = 3  # related prompts make a topic; fewer are odd ones, as every random split has them
 _TERMS = 4
-_PIECE = 500
+_PIECE = 100
 
 
 def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
 from ftlab.data.checks.near import FEWEST_WORDS, NEAR, near_pairs
-from ftlab.data.checks.words import Words, count_words, join
+from ftlab.data.checks.words import Words, count_words
 from ftlab.errors import shorten
 
 _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
@@ -109,7 +109,7 @@ def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
         )
 
     sides = _numbered(examples.split)
-    whole = join(same.prompt_words, same.answer_words)
+    whole = (same.prompt_words, same.answer_words)
     for earlier, later, _ in near_pairs(whole, sides, watch, alike, left_out=same.copies):
         copies[later] = earlier
     return by_split("near_duplicate", copies, examples, matches=copies, detail={"threshold": NEAR})

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from ftlab.data.checks.examples import Watch
-from ftlab.data.checks.words import Words
+from ftlab.data.checks.words import Words, join
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 NEAR = 0.8  # Jaccard of the word trigrams from which on two texts are near copies
 FEWEST_WORDS = 8  # of shorter texts one other word is another meaning; they have to be the same words
 _BANDS, _HASHES = 21, 6
-_PIECE = 10_000
+_PIECE = 5_000
 # Keep form letters, of which thousands share a bucket, from being compared each with each.
 _COMPARED = 8  # texts of a bucket that one text is compared with
 _MOST_TRIES = 40  # comparisons in vain after which a text is taken for no copy
@@ -47,7 +48,7 @@ def trigrams(words: Words) -> tuple[np.ndarray, np.ndarray]:
 
 
 def near_pairs(
-    words: Words,
+    words: Words | Sequence[Words],
     sides: Sequence[int],
     watch: Watch,
     wanted: Callable[[int, int], bool],
@@ -55,7 +56,8 @@ def near_pairs(
     across: bool = False,
     left_out: Collection[int] = (),
 ) -> Iterator[tuple[int, int, float]]:
-    """(one, other, Jaccard) of texts that share at least 80% of their trigrams and are `wanted`.
+    """(one, other, Jaccard) of texts that share at least 80% of their trigrams and are `wanted`. Of several `words` the
+    texts of the same position are read as one.
 
     Pairs lie within one side, the earlier text first; with `across` between side 0, which comes first, and the others.
     Texts without words and those `left_out` are not looked at. In large groups of form letters each text is compared
@@ -63,11 +65,11 @@ def near_pairs(
     """
     import numpy as np
 
-    hashes, offsets = trigrams(words)
-    looked_at = np.diff(offsets) > 0
+    parts = [words] if isinstance(words, Words) else list(words)
+    looked_at = sum(part.sizes for part in parts) > 0
     looked_at[list(left_out)] = False
     texts = np.flatnonzero(looked_at)
-    signatures = _signatures(hashes, offsets, watch)
+    signatures = _signatures(parts, watch)
     seen: set[tuple[int, int]] = set()
     tried: Counter[int] = Counter()
     for band in range(_BANDS):
@@ -78,7 +80,7 @@ def near_pairs(
                 if (one, other) in seen or tried[counted] >= _MOST_TRIES or not wanted(one, other):
                     continue
                 seen.add((one, other))
-                shared = _jaccard(hashes, offsets, one, other)
+                shared = _jaccard(parts, one, other)
                 if shared >= NEAR:
                     yield one, other, shared
                 else:
@@ -116,26 +118,28 @@ def _pairs(bucket: list[int], sides: Sequence[int], across: bool) -> Iterator[tu
                 yield earlier, later
 
 
-def _signatures(hashes: np.ndarray, offsets: np.ndarray, watch: Watch) -> np.ndarray:
+def _signatures(parts: Sequence[Words], watch: Watch) -> np.ndarray:
     import numpy as np
     from rensa import RMinHash
 
-    count = _BANDS * _HASHES
-    signatures = np.zeros((len(offsets) - 1, count), np.uint32)
-    for begin in range(0, len(offsets) - 1, _PIECE):
-        watch.at(begin, len(offsets) - 1)
-        end = min(begin + _PIECE, len(offsets) - 1)
-        piece = np.ascontiguousarray(hashes[offsets[begin] : offsets[end]])
-        bounds = np.ascontiguousarray(offsets[begin : end + 1] - offsets[begin]).astype(np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(piece, bounds, count, _SEED)
+    total, count = len(parts[0]), _BANDS * _HASHES
+    signatures = np.zeros((total, count), np.uint32)
+    for begin in range(0, total, _PIECE):  # a piece at a time: hashes take many times the room of the text
+        watch.at(begin, total)
+        end = min(begin + _PIECE, total)
+        hashes, offsets = trigrams(reduce(join, (part.part(begin, end) for part in parts)))
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), count, _SEED)
         signatures[begin:end] = np.array(matrix.to_rows(), np.uint32)
     return signatures
 
 
-def _jaccard(hashes: np.ndarray, offsets: np.ndarray, one: int, other: int) -> float:
-    first = set(hashes[offsets[one] : offsets[one + 1]].tolist())
-    second = set(hashes[offsets[other] : offsets[other + 1]].tolist())
+def _jaccard(parts: Sequence[Words], one: int, other: int) -> float:
+    first, second = (_trigram_set([word for part in parts for word in part.of(text).tolist()]) for text in (one, other))
     return len(first & second) / len(first | second)
+
+
+def _trigram_set(words: list[int]) -> set[tuple[int, ...]]:
+    return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -20,11 +20,12 @@ _SURE = 0.95  # probability of a language below which nothing is said
 _FEWEST_LETTERS = 25  # of shorter texts a detector guesses
 _MAIN_SHARE = 0.9  # of the rows that are told apart have to be in one language
 _ASKED = 400  # rows that decide the main language
-_COMMON = 0.5  # share of words that other rows use too, from which on a row is in the language of the others
+_COMMON = 0.4  # share of words that other rows use too, from which on a row is in the language of the others
 _FAR = 5.0  # robust standard deviations of the logarithm of the length
 _NARROWEST = 0.3  # of that deviation, so that texts of all but one length are no ruler
 _FEW = 0.02  # more rows than this share are no outliers but a second kind of text
 _FEWEST = 30
+_PIECE = 10_000
 
 
 def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
@@ -87,17 +88,23 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def _strange(words: Words) -> list[int]:
-    """Positions of the texts that share less than half of their words with many others."""
+    """Positions of the texts that share less than 40% of their words with many others."""
     import numpy as np
 
     if not len(words.numbers):
         return []
-    texts = np.repeat(np.arange(len(words)), words.sizes)
-    pairs = np.unique(texts.astype(np.int64) << 32 | words.numbers)
-    rows_with = np.bincount(pairs & 0xFFFFFFFF, minlength=len(words.vocabulary))
+    pieces = [words.part(begin, min(begin + _PIECE, len(words))) for begin in range(0, len(words), _PIECE)]
+    texts = [np.repeat(np.arange(len(piece)), piece.sizes) for piece in pieces]
+    rows_with = np.zeros(len(words.vocabulary), np.int64)
+    for piece, text in zip(pieces, texts, strict=True):
+        pairs = np.unique(text << 32 | piece.numbers)
+        rows_with += np.bincount(pairs & 0xFFFFFFFF, minlength=len(rows_with))
     common = rows_with >= max(3, 0.005 * len(words))
-    shares = np.bincount(texts, weights=common[words.numbers], minlength=len(words)) / np.maximum(words.sizes, 1)
-    return np.flatnonzero((shares < _COMMON) & (words.sizes > 2)).tolist()
+    shares = [
+        np.bincount(text, weights=common[piece.numbers], minlength=len(piece)) / np.maximum(piece.sizes, 1)
+        for piece, text in zip(pieces, texts, strict=True)
+    ]
+    return np.flatnonzero((np.concatenate(shares) < _COMMON) & (words.sizes > 2)).tolist()
 
 
 def _main_language(texts: list[str]) -> str | None:
@@ -111,7 +118,7 @@ def _main_language(texts: list[str]) -> str | None:
 
 def _language(text: str) -> str | None:
     """ISO 639-1 code of the language of `text`; None when it is too short or the detector is not sure."""
-    text = text[:400]
+    text = text[:250]
     letters = sum(map(str.isalpha, text))
     wide = sum("\u2e80" < letter < "\uffef" for letter in text)  # a character of these says as much as a word
     if letters + 4 * wide < _FEWEST_LETTERS or letters < 0.5 * len(text):

@@ -61,7 +61,7 @@ def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
     for position, turns in watch.over(examples.turns):
         for turn in turns:
             text = turn["content"]
-            if not _PERHAPS.search(text):
+            if not _is_worth_a_look(text):
                 continue
             for span in find_personal(text):
                 counts[span.kind] += 1
@@ -74,11 +74,21 @@ def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
     ]
 
 
-# What has none of these has nothing personal: an @, seven digits with little between, or the name of a secret.
-_PERHAPS = re.compile(
-    r"@|\d(?:[ ().+/-]{0,3}\d){6}|-----BEGIN|\b[A-Z]{2}\d{2}|(?i:passw|pwd|secret|token|api.?key)|[A-Za-z0-9_-]{20}"
-)
+_WORTH_A_LOOK = re.compile(r"\d(?:[ ().+/-]{0,3}\d){6}|\b[A-Z]{2}\d{2}|[A-Za-z0-9_-]{20}")
+_SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "key")
 
+
+def _is_worth_a_look(text: str) -> bool:
+    """False, quickly, for text that surely holds nothing personal: what is found has an @ or a digit."""
+    if "@" in text or "-----BEGIN" in text:
+        return True
+    if not _DIGIT.search(text):
+        return False
+    lower = text.lower()
+    return any(word in lower for word in _SECRET_WORDS) or _WORTH_A_LOOK.search(text) is not None
+
+
+_DIGIT = re.compile("[0-9]")
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|domain\.com|localhost)$", re.IGNORECASE)
 

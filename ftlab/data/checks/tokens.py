@@ -1,8 +1,8 @@
 """Tokens of the rendered examples: how long they are, what is trained, what `max_length` cuts off.
 
 Measured as training does it (`rendering.encode`): on every row of a small data set, on a sample of a large one. Whether
-a row is longer than `max_length` is counted for every row: a token is at least one byte, so most rows of short text are
-known to fit without being tokenised.
+a row is longer than `max_length` is looked at for every row: rows that would fit with a quarter more tokens for each
+byte than any row of the sample has are taken to fit, all others are tokenised.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
+from ftlab.data.conversion import Message
 from ftlab.data.rendering import encode, encode_prompt
 from ftlab.data.template import ensure_chat_template, facts_of, render_text
 from ftlab.errors import InputError
 
-_MEASURED = 3000  # rows that are encoded one by one
+_MEASURED = 2000  # rows that are encoded one by one
 _BARS = 24
 _COVERED = 0.995  # of the rows fit into the suggested length
 _WORTH_PACKING = 0.25  # share of padding in a batch of rows as they come
@@ -159,14 +160,11 @@ def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int
     """position -> tokens of the rows that may be longer than `max_length`."""
     known = dict(zip(measured.positions, measured.total, strict=True))
     lengths = {position: length for position, length in known.items() if length > max_length}
-    frame = _frame(examples, measured, tokenizer)
+    frame, most = _frame(examples, measured, tokenizer), _most_per_byte(examples, measured)
     unsure = [
         position
         for position, turns in watch.over(examples.turns)
-        if position not in known
-        and position not in measured.refused
-        and sum(len(turn["content"]) for turn in turns) * 4 + frame * len(turns) > max_length
-        and sum(len(turn["content"].encode("utf-8", "replace")) for turn in turns) + frame * len(turns) > max_length
+        if position not in known and position not in measured.refused and _may_be_longer(turns, most, frame, max_length)
     ]
     for begin in range(0, len(unsure), _PIECE):
         watch.at(begin, len(unsure))
@@ -186,8 +184,33 @@ def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int
 _PIECE = 1000
 
 
+def _may_be_longer(turns: Sequence[Message], most: float, frame: int, max_length: int) -> bool:
+    characters = sum(len(turn["content"]) for turn in turns)
+    if 4 * characters + frame * len(turns) <= max_length:
+        return False  # not even one token for each byte would fill it
+    texts = [turn["content"] for turn in turns]
+    size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    # Words without spaces and other scripts have more tokens than the sample can tell.
+    usual = most if all(text.isascii() for text in texts) and _is_prose(texts) else 1.0
+    return usual * size + frame * len(turns) > max_length
+
+
+def _is_prose(texts: Sequence[str]) -> bool:
+    return all(text.count(" ") + text.count("\n") >= len(text) / 12 for text in texts if len(text) > 200)
+
+
+def _most_per_byte(examples: Examples, measured: Measured) -> float:
+    """The most tokens per byte that a row of the sample has, and a quarter more; at most 1."""
+    shares = [
+        total / size
+        for position, total in zip(measured.positions, measured.total, strict=True)
+        if (size := sum(len(turn["content"].encode("utf-8", "replace")) for turn in examples.turns[position])) >= 100
+    ]
+    return min(1.0, 1.25 * max(shares)) if len(shares) >= 100 else 1.0
+
+
 def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
-    """Tokens at most that the template adds to each turn, beyond one for each byte of text (with room to spare)."""
+    """Tokens at most that the template adds to each turn (with room to spare)."""
     if not measured.positions:
         return 64
     turns = examples.turns[measured.positions[0]]

@@ -45,6 +45,11 @@ class Words:
     def of(self, position: int) -> np.ndarray:
         return self.numbers[self.offsets[position] : self.offsets[position + 1]]
 
+    def part(self, begin: int, end: int) -> Words:
+        """Texts `begin` to `end` alone."""
+        offsets = self.offsets[begin : end + 1]
+        return Words(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0], self.vocabulary)
+
 
 def split_words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
