@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import Any, BinaryIO
 
 from ftlab.data.tables import ArrowRows
 from ftlab.errors import InputError, shorten
@@ -25,56 +25,70 @@ def read_delimited(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[
     """
     import pyarrow as pa
 
-    csv.field_size_limit(_LONGEST_CELL)
-    encoding = _find_encoding(raw, name)
-    separator = "\t" if name.lower().endswith(".tsv") else _find_separator(_open(raw, encoding).read(200_000))
-    if encoding not in ("utf-8", "utf-8-sig"):
-        notes.append(f"{name} is {encoding} text.")
-    if separator != "," and not name.lower().endswith(".tsv"):
-        notes.append(f"{name} is separated by {_SEPARATORS[separator]}.")
-    rows = _rows(raw, encoding, separator, name)
-    columns = next(rows, None) or []
+    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes)
     pieces: list[list[Any]] = [[] for _ in columns]
     # Arrow keeps a million short cells as text in one buffer, not as a million objects.
     while piece := list(islice(rows, _PIECE_ROWS)):
         for column, cells in zip(pieces, zip(*piece, strict=True), strict=True):
             column.append(pa.array(cells, pa.large_string()))
-    if not columns or not pieces[0]:
-        raise InputError(f"{name} holds a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
     table = pa.table({column: pa.chunked_array(cells) for column, cells in zip(columns, pieces, strict=True)})
     return {"train": ArrowRows(table.combine_chunks())}, columns
 
 
-def _open(raw: bytes, encoding: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(raw), encoding, newline="")
+def iterate_delimited(
+    source: Callable[[], BinaryIO], name: str, notes: list[str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The columns, and the cells of one row after the other; `source` opens the file each time it is called."""
+    csv.field_size_limit(_LONGEST_CELL)
+    encoding = _find_encoding(source, name)
+    with _open(source, encoding) as file:
+        separator = "\t" if name.lower().endswith(".tsv") else _find_separator(file.read(200_000))
+    if encoding not in ("utf-8", "utf-8-sig"):
+        notes.append(f"{name} is {encoding} text.")
+    if separator != "," and not name.lower().endswith(".tsv"):
+        notes.append(f"{name} is separated by {_SEPARATORS[separator]}.")
+    rows = _rows(source, encoding, separator, name)
+    columns = next(rows, None) or []
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{name} holds a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
+    return columns, chain([first], rows)
 
 
-def _find_encoding(raw: bytes, name: str) -> str:
+def _open(source: Callable[[], BinaryIO], encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(source(), encoding, newline="")
+
+
+def _find_encoding(source: Callable[[], BinaryIO], name: str) -> str:
+    with source() as file:
+        start = file.read(8)
+        size = file.seek(0, io.SEEK_END)
     for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
-        if raw.startswith(mark):
+        if start.startswith(mark):
             tried = [encoding]
             break
     else:
         tried = ["utf-8", "cp1252"]
     for encoding in tried:
-        if _decodes(raw, encoding):
+        if _decodes(source, encoding):
             return encoding
     raise InputError(
         f"{name} is not text",
-        given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
+        given=f"{size} bytes beginning with {start!r}",
         allowed="UTF-8, UTF-16 with a byte order mark, or Windows-1252 text",
         try_="save the sheet as CSV (UTF-8)",
     )
 
 
-def _decodes(raw: bytes, encoding: str) -> bool:
+def _decodes(source: Callable[[], BinaryIO], encoding: str) -> bool:
     decoder = codecs.getincrementaldecoder(encoding)()
-    step = 1 << 20
     try:
-        return not any(
-            "\x00" in decoder.decode(raw[start : start + step], final=start + step >= len(raw))
-            for start in range(0, len(raw), step)
-        )
+        with source() as file:
+            while piece := file.read(1 << 20):
+                if "\x00" in decoder.decode(piece):
+                    return False
+        decoder.decode(b"", final=True)
+        return True
     except UnicodeDecodeError:
         return False
 
@@ -101,9 +115,9 @@ def _find_separator(text: str) -> str:
     return best if scores[best][1] else ","
 
 
-def _rows(raw: bytes, encoding: str, separator: str, name: str) -> Iterator[list[str]]:
+def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str) -> Iterator[list[str]]:
     """The header, then every row as long as it; blank lines are passed over."""
-    reader = csv.reader(_open(raw, encoding), delimiter=separator, strict=True)
+    reader = csv.reader(_open(source, encoding), delimiter=separator, strict=True)
     columns: list[str] | None = None
     begins = 1
     try:
@@ -126,7 +140,7 @@ def _rows(raw: bytes, encoding: str, separator: str, name: str) -> Iterator[list
             yield row
     except csv.Error as error:
         problem = "a quotation mark is opened and never closed" if "end of data" in str(error) else str(error)
-        line_text = next(islice(_open(raw, encoding), begins - 1, None), "")
+        line_text = next(islice(_open(source, encoding), begins - 1, None), "")
         raise InputError(
             f"{name}, line {begins}: {problem}",
             given=shorten(line_text, 80),

@@ -209,8 +209,16 @@ def _is_json_lines(path: Path) -> bool:
 
 
 def _write_lines(path: Path, target: Path, split: str | None) -> list[str]:
-    from ftlab.data.readers import read_table
+    from ftlab.data.delimited import iterate_delimited
+    from ftlab.data.readers import read_table, refuse_what_is_no_data
 
+    if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
+        with path.open("rb") as file:
+            refuse_what_is_no_data(file.read(4096), path.name)
+        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [])
+        with target.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        return columns
     table = read_table(path)
     with target.open("w", encoding="utf-8") as file:
         for row in _split_of(table.splits, split):

@@ -55,7 +55,7 @@ def read_table(path: Path) -> Table:
 
 def read_bytes(raw: bytes, name: str) -> Table:
     """The rows in the bytes of a file called `name`, whose ending says what it is. Raises InputError."""
-    _refuse_what_is_no_data(raw, name)
+    refuse_what_is_no_data(raw, name)
     suffix = Path(name).suffix.lower()
     notes: list[str] = []
     if suffix == ".parquet":
@@ -95,7 +95,8 @@ def _bytes_of(path: Path) -> bytes:
     return raw
 
 
-def _refuse_what_is_no_data(raw: bytes, name: str) -> None:
+def refuse_what_is_no_data(raw: bytes, name: str) -> None:
+    """Raises InputError for the commonest files that look like data from outside: web pages, pointers of Git LFS."""
     if not raw.strip():
         raise InputError(f"The file {name} is empty", given=f"{len(raw)} bytes", allowed="at least 10 rows")
     if raw.startswith(b"version https://git-lfs"):
