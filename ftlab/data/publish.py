@@ -154,9 +154,12 @@ def card_of(
     lines += [f"| {split} | {len(rows)} |" for split, rows in loaded.splits.items()]
     lines += ["", "| column |", "|---|", *[f"| `{_code(column)}` |" for column in loaded.columns]]
     lines += ["", "## Where it comes from", ""]
-    lines += [f"- {_plain(file.name)}, sha256 `{file.sha256 or file.revision}`" for file in loaded.files]
-    if data.source.startswith("version:"):
-        lines += ["", "## What was done to it", "", *_steps(find(data.source, workspace), workspace)]
+    version = find(data.source, workspace) if data.source.startswith("version:") else None
+    files = version.origin if version else [file.as_dict() for file in loaded.files]
+    lines += [f"- {_plain(file['name'])}, sha256 `{file['sha256'] or file.get('revision')}`" for file in files]
+    if version:
+        lines += ["", "## What was done to it", "", *_steps(version, workspace)]
+        lines += ["", f"Content of this version, sha256 `{version.content}`"]
     lines += ["", "Personal data and licences were not checked by this card. Saved with ftlab."]
     return "\n".join(lines) + "\n"
 

@@ -96,11 +96,18 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
             yield from _decoded(batch.to_pydict(), kinds)
 
 
-def row_ids(path: Path) -> list[int]:
-    """The ids of all rows, without reading the rows."""
+def row_ids(path: Path, split: str | None = None) -> list[int]:
+    """The ids of all rows, or of those of one split that are not excluded, without reading the rows."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, columns=["ftlab_id"])["ftlab_id"].to_pylist()
+    table = pq.read_table(path, columns=["ftlab_id", "ftlab_split", "ftlab_excluded"])
+    return table.filter(_used(table, split))["ftlab_id"].to_pylist() if split else table["ftlab_id"].to_pylist()
+
+
+def _used(table: Any, split: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
 
 
 def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
@@ -124,13 +131,11 @@ class StoredRows(Sequence):
     """The cells of the rows of one split that are not excluded, decoded when they are asked for."""
 
     def __init__(self, path: Path, split: str):
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         # Our own file, written once and never again: it may be mapped.
         table = pq.read_table(path, memory_map=True)
-        keep = pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
-        self._table = table.filter(keep).combine_chunks()
+        self._table = table.filter(_used(table, split)).combine_chunks()
         self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
 
     def __len__(self) -> int:

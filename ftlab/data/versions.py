@@ -23,6 +23,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.load import load_rows
+from ftlab.data.split_names import SPLITS
 from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace, read_json, write_json
@@ -190,6 +191,19 @@ def resolve(source: str, workspace: Workspace | None = None) -> Version:
     return version
 
 
+def pinned(source: str, workspace: Workspace | None = None) -> str:
+    """`source` with the full id where it names a version by its data set or the beginning of its id: what that means
+    changes with the next version. Other sources stay as they are."""
+    return resolve(source, workspace).source if source.startswith(PREFIX) else source
+
+
+def ids_of(version: Version | str, split: str = "train", workspace: Workspace | None = None) -> list[int]:
+    """The ids of the rows of `split` that are not excluded: row i on a page of the version is `ids_of(...)[i]`."""
+    version = resolve(version, workspace) if isinstance(version, str) else version
+    _refuse_deleted(version)
+    return row_ids(version.rows_file, split)
+
+
 def history(workspace: Workspace | None = None, name: str | None = None) -> list[Version]:
     """All versions (of the data set `name`), the oldest first."""
     folder = (workspace or Workspace.open()).versions_folder
@@ -270,7 +284,9 @@ def _write(
             "who": who or person(),
             "why": why,
             "when": _now(),
-            "rows": dict(counts),
+            "rows": {
+                split: counts[split] for split in (*SPLITS, *sorted(counts.keys() - set(SPLITS))) if counts[split]
+            },
             "excluded": excluded,
             "columns": columns,
             "origin": origin,

@@ -65,6 +65,7 @@ def test_a_change_makes_a_new_version_and_leaves_the_old_one(first: versions.Ver
     rows = list(versions.rows_of(noted))
     assert rows[5].mark == "good" and rows[6].notes == ("Cy: ask legal",) and rows[0].excluded == "not ours"
     assert marked.content == fewer.content  # marks are remarks, not data
+    assert versions.ids_of(noted) == list(range(2, 30)) and versions.ids_of(noted, "test") == []
     assert curation.bring_back(noted, [0], who="Bea").rows == {"train": 29}
     assert load_rows(DataConfig(source=noted.source), workspace).rows == 28
 
@@ -118,5 +119,6 @@ def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspac
     for act, said in cases:
         with pytest.raises(InputError, match=said):
             act()
+    assert versions.pinned("version:tickets", workspace) == first.source and versions.pinned("a.csv") == "a.csv"
     assert len(versions.history(workspace)) == 1 and not list(first.folder.parent.glob(".part-*"))
     assert versions.find("tickets", workspace) == first and versions.find("tickets-1", workspace) == first
