@@ -139,9 +139,8 @@ def _write_csv(path: Path, rows: Any, columns: Sequence[str], notes: list[str]) 
             writer.writerow(safe)
             count += 1
     if changed:
-        notes.append(
-            f"In {changed} {'row' if changed == 1 else 'rows'} of {path.name[1:-5]} an apostrophe was put before what looked like a formula."
-        )
+        said = "1 row" if changed == 1 else f"{changed} rows"
+        notes.append(f"In {said} of {path.name[1:-5]} an apostrophe was put before what looked like a formula.")
     return count
 
 
