@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ftlab.cli_data_versions import _data, _line, _person, _source, _told
@@ -27,6 +28,7 @@ def register(data: Any, add: Add) -> None:
     one = add(data, "inspect", inspect, "check the data: duplicates, leaks, personal data, lengths in tokens, and more")
     _source(one)
     _checked(one)
+    one.add_argument("--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?")
 
     one = add(data, "fix", fix, "a new version in which the findings of `inspect` are mended")
     _source(one)
@@ -45,7 +47,7 @@ def _checked(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(given: argparse.Namespace) -> int:
-    report = _report(given)
+    report = _report(given, _prompts(given.prompts))
     # Cells are somebody's text: it must not steer the terminal.
     lines = (_CONTROL.sub("\ufffd", line) for line in _lines(report))
     return _told(given, report.as_dict(), *lines, *_next_steps(given, report))
@@ -88,7 +90,7 @@ def _is_mended(finding: Finding, only: set[str], remedies: dict[str, str]) -> bo
     return not only and finding.remedy != "none" and finding.about.severity != "note"
 
 
-def _report(given: argparse.Namespace) -> Report:
+def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Report:
     if given.max_length is not None and given.max_length < 16:
         raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
     data, workspace = _data(given), Workspace.open(given.workspace)
@@ -103,6 +105,7 @@ def _report(given: argparse.Namespace) -> Report:
         return check(
             data,
             loaded=loaded,
+            prompts=prompts,
             tokenizer=tokenizer,
             base=given.base,
             max_length=given.max_length,
@@ -110,6 +113,19 @@ def _report(given: argparse.Namespace) -> Report:
         )
     finally:
         show.close()
+
+
+def _prompts(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"The prompts cannot be read: {error.strerror}", given=file) from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError("The file holds no prompts", given=file, allowed="one prompt per line")
+    return prompts
 
 
 class _Progress:
@@ -208,7 +224,7 @@ _DO = {
 
 def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
     words = coverage["vocabulary"]
-    yield "Is it representative? Held-out prompts against those of training"
+    yield f"Is it representative? {coverage['asked_prompts']:,} held-out or asked prompts against those of training"
     yield f"  {words['covered']:.1%} of their words are known from training" + (
         f"; new: {', '.join(words['new_words'][:8])}" if words["new_words"] else ""
     )

@@ -38,14 +38,23 @@ def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | N
     return report | _topics(train, asked, watch)
 
 
-def held_out_coverage(examples: Examples, watch: Watch) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """`compare_prompts` of training and held-out prompts; None where there are too few of either."""
+def held_out_coverage(
+    examples: Examples, watch: Watch, asked: Sequence[str] | None = None
+) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """`compare_prompts` of training and held-out prompts, or of training and the prompts `asked` in the real world;
+    None where there are too few of either. `uncovered` become [split, row], or ["asked", index]."""
+    prompts = examples.prompts
     train = examples.positions("train")
+    if asked is not None:
+        if not train or not asked:
+            return None, []
+        report = compare_prompts([prompts[position] for position in train], asked[:_MOST_ASKED], watch)
+        report["uncovered"] = [["asked", index] for index in report["uncovered"]]
+        return report, []
     held = [position for position, split in enumerate(examples.split) if split != "train"]
     held = _thinned(held, _MOST_ASKED)
     if min(len(train), len(held)) < _FEWEST:
         return None, []
-    prompts = examples.prompts
     report = compare_prompts([prompts[position] for position in train], [prompts[p] for p in held], watch)
     outside = {held[index]: shorten(prompts[held[index]], 100) for index in report["uncovered"]}
     topics = [topic["terms"] for topic in report["topics"] if not topic["covered"]]

@@ -33,19 +33,23 @@ class Span(NamedTuple):
 def find_personal(text: str) -> list[Span]:
     """Everything personal or secret in `text`, in order and without overlaps; what is found first in PERSONAL wins."""
     found: list[Span] = []
+    taken = bytearray(len(text))
     for kind in PERSONAL:
         for start, end in _FINDERS[kind](text):
-            if all(end <= span.start or start >= span.end for span in found):
+            if not any(taken[start:end]):
+                taken[start:end] = b"\x01" * (end - start)
                 found.append(Span(kind, start, end))
     return sorted(found, key=lambda span: span.start)
 
 
 def mask(text: str, kinds: tuple[str, ...] = PERSONAL) -> str:
     """`text` with everything personal replaced by [email], [phone], [card], [iban] or [secret]."""
-    for span in reversed(find_personal(text)):
+    parts, done = [], 0
+    for span in find_personal(text):
         if span.kind in kinds:
-            text = text[: span.start] + MASKS[span.kind] + text[span.end :]
-    return text
+            parts += [text[done : span.start], MASKS[span.kind]]
+            done = span.end
+    return "".join(parts) + text[done:]
 
 
 def preview(text: str) -> str:
@@ -148,7 +152,11 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
         size = sum(map(str.isdigit, number))
         if not 7 <= size <= 15 or _DATE.match(number):
             continue
-        if _is_international(number) or _AMERICAN.fullmatch(number) or _CALL.search(text[: match.start()]):
+        if (
+            _is_international(number)
+            or _AMERICAN.fullmatch(number)
+            or _CALL.search(text[max(0, match.start() - 60) : match.start()])
+        ):
             yield match.span()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from ftlab.config import DataConfig, OptimisationConfig, build_config
@@ -52,6 +53,19 @@ class Report:
             "advice": [one.as_dict() for one in self.advice],
         }
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{one.about.severity}</td><td>{escape(one.about.title)}</td><td>{len(one.rows)} in "
+            f"{escape(one.split)}: {', '.join(map(str, one.rows[:5]))}{' …' if len(one.rows) > 5 else ''}</td>"
+            f"<td>{escape(one.why)}</td><td>{one.remedy}</td></tr>"
+            for one in self.findings
+        )
+        head = "<tr><th></th><th>finding</th><th>rows</th><th>why it matters</th><th>remedy</th></tr>"
+        facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(one.text for one in self.advice)]
+        lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+        table = f"<table>{head}{rows}</table>" if rows else "<p>Nothing wrong was found.</p>"
+        return f"<h4>{escape(self.name)}</h4>{table}<ul>{lines}</ul>"
+
 
 def check(
     data: str | DataConfig,
@@ -59,6 +73,7 @@ def check(
     tokenizer: Any = None,
     base: str = "starter",
     max_length: int | None = None,
+    prompts: Sequence[str] | None = None,
     loaded: Loaded | None = None,
     workspace: Workspace | None = None,
     progress: Progress | None = None,
@@ -67,6 +82,7 @@ def check(
 ) -> Report:
     """Run every check on `data` (a source or its configuration); the tokens only with a `tokenizer` (that of `base`).
 
+    `prompts` are asked in the real world: then the coverage is of them, not of the held-out rows.
     `progress(check, done, total)` is called all the time; when `should_stop()` is true the report so far is given.
     Raises InputError when the data cannot be read or its format is not recognised.
     """
@@ -81,7 +97,11 @@ def check(
             examples, notes = gather(loaded, detected, config.system_prompt, most_rows, watch)
         report.notes += notes
         report.checked = len(examples) + len({(split, row) for split, row, _ in examples.refused + examples.disordered})
-        _run(report, examples, watch, tokenizer, base, length)
+        _run(report, examples, watch, prompts)
+        if tokenizer is not None and len(examples):
+            with _timed(report, watch, "tokens"):
+                report.tokens, found = tokens.token_lengths(examples, watch, tokenizer, base, length)
+                report.findings += found
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more to find.")
@@ -104,7 +124,7 @@ def _begin(loaded: Loaded, detected: Detected) -> Report:
     )
 
 
-def _run(report: Report, examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int) -> None:
+def _run(report: Report, examples: Examples, watch: Watch, prompts: Sequence[str] | None) -> None:
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
     checks: dict[str, _Check] = {
@@ -129,12 +149,8 @@ def _run(report: Report, examples: Examples, watch: Watch, tokenizer: Any, base:
     with _timed(report, watch, "enough rows"):
         report.advice = advice.advise(examples)
     with _timed(report, watch, "coverage"):
-        report.coverage, found = coverage.held_out_coverage(examples, watch)
+        report.coverage, found = coverage.held_out_coverage(examples, watch, prompts)
         report.findings += found
-    if tokenizer is not None and len(examples):
-        with _timed(report, watch, "tokens"):
-            report.tokens, found = tokens.token_lengths(examples, watch, tokenizer, base, max_length)
-            report.findings += found
 
 
 class _timed:

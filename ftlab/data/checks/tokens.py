@@ -58,7 +58,7 @@ def token_lengths(
         for position, length in _long_rows(examples, watch, tokenizer, max_length, measured).items()
         if length > max_length
     }
-    filled = _filled(examples, too_long, tokenizer, max_length)
+    filled = _filled(examples, too_long, watch, tokenizer, max_length)
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
     shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
     findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
@@ -218,10 +218,13 @@ def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
     return len(tokenizer(render_text(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8
 
 
-def _filled(examples: Examples, too_long: dict[int, int], tokenizer: Any, max_length: int) -> list[int]:
+def _filled(examples: Examples, too_long: dict[int, int], watch: Watch, tokenizer: Any, max_length: int) -> list[int]:
     """Rows whose prompt alone has `max_length` tokens, so that cutting them would leave nothing to train on."""
-    return [
-        position
-        for position in list(too_long)[:_MEASURED]
-        if len(encode_prompt(examples.turns[position], tokenizer)) >= max_length
-    ]
+    looked_at = list(too_long)[:_MEASURED]
+    filled = []
+    for place, position in enumerate(looked_at):
+        if place % 100 == 0:
+            watch.at(place, len(looked_at))
+        if len(encode_prompt(examples.turns[position], tokenizer)) >= max_length:
+            filled.append(position)
+    return filled
