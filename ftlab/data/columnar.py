@@ -42,6 +42,7 @@ def read_arrow(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]
 
     if raw.startswith(b"FEA1"):
         raise InputError(f"{name} is Feather of version 1", allowed="Feather 2 or Arrow", try_="write it again")
+    check_size(name, max(len(raw), _unpacked_size(raw)), unpacked=True)
     try:
         source = pa.BufferReader(raw)
         if raw.startswith(b"ARROW1"):
@@ -58,6 +59,26 @@ def read_arrow(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]
             given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
             try_="download or write it again",
         ) from None
+
+
+# The beginnings of an LZ4 and a Zstandard frame: the only two ways in which Arrow packs a buffer.
+_FRAMES = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
+
+
+def _unpacked_size(raw: bytes) -> int:
+    """Bytes that the packed buffers of an Arrow file say they unpack to; Arrow allocates that much before it unpacks.
+
+    In front of every packed buffer stands its length as int64 (Arrow columnar format, "Compression").
+    """
+    total = 0
+    for mark in _FRAMES:
+        place = raw.find(mark, 8)
+        while place >= 0:
+            length = int.from_bytes(raw[place - 8 : place], "little", signed=True)
+            if 0 < length < 1 << 40:  # anything else is chance, or more than any machine gives
+                total += length
+            place = raw.find(mark, place + 4)
+    return total
 
 
 def _collected(batches: Iterable[Any], schema: Any, name: str) -> Any:

@@ -239,6 +239,18 @@ def test_a_small_file_that_unpacks_to_a_huge_table_is_refused(tmp_path: Path, mo
     with pytest.raises(InputError, match="too large when it is unpacked"):
         read_table(tmp_path / "a.parquet")
     assert pa.total_allocated_bytes() - before < 200 << 20
+    for packing in ("lz4", "zstd"):
+        held = pa.table({"text": ["x" * (100 << 20)]})
+        with pa.ipc.new_file(
+            tmp_path / "a.arrow", held.schema, options=pa.ipc.IpcWriteOptions(compression=packing)
+        ) as writer:
+            writer.write_table(held)
+        del held
+        assert (tmp_path / "a.arrow").stat().st_size < 1 << 20
+        peak = pa.default_memory_pool().max_memory()
+        with pytest.raises(InputError, match=r"unpacked.*100 MB.*at most 64 MB"):
+            read_table(tmp_path / "a.arrow")
+        assert pa.default_memory_pool().max_memory() == peak
 
 
 def test_code_in_data_is_never_run(tmp_path: Path) -> None:
