@@ -180,6 +180,8 @@ def _token_lines(tokens: dict[str, Any]) -> Iterator[str]:
         stop = "is trained" if tokens["stop_token_trained"] else "is NOT always trained"
         yield f"  {tokens['trained_share']:.0%} of the tokens are trained; the stop token {stop}"
         yield f"  max_length {tokens['suggested_max_length']} would hold 99.5% of the rows; {tokens['packing']['why']}"
+    for note in tokens["notes"]:
+        yield f"  note: {note}"
 
 
 def _bars(counts: list[int]) -> str:

@@ -8,6 +8,7 @@ byte than any row of the sample has are taken to fit, all others are tokenised.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ class Measured:
     trained: list[int] = field(default_factory=list)
     stopped: int = 0
     refused: dict[int, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> list[int]:
@@ -72,8 +74,8 @@ def token_lengths(
         findings += by_split("stop_token", measured.positions[:1], examples)
     tokens = summary(measured, max_length, base)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
-    if note:
-        tokens["note"] = note
+    remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
+    tokens["notes"] = ([note] if note else []) + remarks
     return tokens, findings
 
 
@@ -140,6 +142,7 @@ def _measure(examples: Examples, chosen: Sequence[int], watch: Watch, tokenizer:
         except InputError as error:
             measured.refused[position] = error.what
             continue
+        measured.remarks.update(encoded.notes)
         trained = sum(encoded.trained)
         # The last answer is the completion; earlier answers of a conversation are part of its prompt.
         end = len(encoded.trained)
