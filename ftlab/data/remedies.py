@@ -125,7 +125,7 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
         places = [(action.split, row) for row in action.rows]
         if action.remedy in ("drop", "deduplicate"):
             new = [place for place in places if place not in plan.gone]
-            plan.gone |= dict.fromkeys(new, _title(action).lower())
+            plan.gone |= dict.fromkeys(new, _title(action))
             count = len(new)
         elif action.remedy == "move":
             count = _move(action, plan)
@@ -133,8 +133,10 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
         if count:
             plan.said.append(_sentence(action, count))
+        elif action.remedy == "relabel":
+            plan.said.append(f"{len(places)} rows of {action.split} wait for a decision ({_title(action)}).")
         else:
-            plan.said.append(f"Nothing was left to {action.remedy} in {action.split} ({_title(action).lower()}).")
+            plan.said.append(f"Nothing was left to {action.remedy} in {action.split} ({_title(action)}).")
     return plan
 
 
@@ -279,8 +281,9 @@ _DONE = {
 
 def _sentence(action: Action, count: int) -> str:
     rows = f"{count} {'row' if count == 1 else 'rows'} of {action.split}"
-    return f"{_DONE[action.remedy]} {rows} ({_title(action).lower()})."
+    return f"{_DONE[action.remedy]} {rows} ({_title(action)})."
 
 
 def _title(action: Action) -> str:
-    return KINDS[action.kind].title if action.kind in KINDS else action.kind
+    title = KINDS[action.kind].title if action.kind in KINDS else action.kind
+    return title if title.split()[0].isupper() else title[:1].lower() + title[1:]
