@@ -1,13 +1,14 @@
-"""The verbs of a notebook: inspect, train, evaluate, chat, launch. The command line and the tabs call the same code."""
+"""The verbs of a notebook: inspect, check, train, evaluate, chat, launch. Command line and tabs call the same code."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config import RunConfig, build_config, load_config
+from ftlab.config import STARTER, RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
     from ftlab.chat.duet import Answers
+    from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
     from ftlab.training.status import RunStatus
 
@@ -134,6 +136,30 @@ def inspect(source: str, **settings: Any) -> Inspection:
     from ftlab.data.inspection import inspect as inspect_data
 
     return inspect_data(build_config({"data": {"source": str(source), **settings}}).data)
+
+
+def check(
+    source: str,
+    *,
+    base: str | None = STARTER,
+    max_length: int | None = None,
+    prompts: Sequence[str] | None = None,
+    **settings: Any,
+) -> Report:
+    """What is wrong with a data set: duplicates, leaks, personal data, damage, lengths, and what to do about it.
+
+    Tokens are counted as `base` does (None: not at all) against `max_length`. `prompts` of the real world are compared
+    with those of training. `settings` are those of the section `data` of a run. Raises InputError as `inspect` does.
+    """
+    from ftlab.data.checks import check as check_data
+
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    tokenizer = None
+    if base is not None:
+        from ftlab.models.load import load_tokenizer
+
+        tokenizer = load_tokenizer(base)
+    return check_data(data, tokenizer=tokenizer, base=base or "", max_length=max_length, prompts=prompts)
 
 
 def train(

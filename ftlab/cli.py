@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftlab import cli_data, cli_data_versions
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
@@ -423,6 +424,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--system", help="system prompt")
     one.add_argument("--temperature", type=float, default=0.0)
     one.add_argument("--max-new-tokens", type=int, default=128)
+    data = commands.add_parser("data", help="look at, check, fix, split, save and version data").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    cli_data.register(data, add)
+    cli_data_versions.register(data, add)
     runs = commands.add_parser("runs", help="list, show, stop or delete runs").add_subparsers(
         required=True, metavar="COMMAND"
     )

@@ -49,7 +49,8 @@ class DataConfig(_Section):
     source: str = _field(
         "support_triage",
         "Data",
-        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet) or a Hub data set id.",
+        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, zip), a Hub data set id, or "
+        "version:<id>.",
         min_length=1,
     )
     subset: str | None = _field(None, "Hub configuration", "The configuration of a Hub data set.", advanced=True)
@@ -57,8 +58,37 @@ class DataConfig(_Section):
     columns: dict[str, str] = _field(
         {}, "Columns", "Which column plays which part, e.g. {prompt: question}. Empty: detected.", advanced=True
     )
+    prompt_template: str | None = _field(
+        None,
+        "Prompt template",
+        "Makes the prompt out of columns, e.g. Question: {question} Context: {context}. Empty: the prompt column.",
+        advanced=True,
+        min_length=1,
+    )
     system_prompt: str | None = _field(
         None, "System prompt", "Put before every example, in training, evaluation and chat alike.", advanced=True
+    )
+    group_by: str | None = _field(
+        None,
+        "Keep together",
+        "A column (customer, document): rows with the same value stay on one side of the split. "
+        "Empty: rows with the same prompt do.",
+        advanced=True,
+        min_length=1,
+    )
+    near_duplicates: Literal["auto", "together", "apart"] = _field(
+        "auto",
+        "Near-equal prompts",
+        "together: near-equal prompts stay on one side of the split, else the scores measure memory. "
+        "auto: so up to 20,000 rows. apart: only equal prompts stay together.",
+        advanced=True,
+    )
+    stratify_by: str | None = _field(
+        None,
+        "Stratify by",
+        "A column of labels: every split gets the same share of each label. Empty: at random.",
+        advanced=True,
+        min_length=1,
     )
     max_rows: int | None = _field(
         None,

@@ -254,6 +254,19 @@ class Workspace:
         return self.root / "uploads"
 
     @property
+    def versions_folder(self) -> Path:
+        """Versions of data sets: `<name>/<version id>/rows.parquet` and `version.json`."""
+        return self.root / "data"
+
+    def version_folder(self, name: str, version_id: str) -> Path:
+        return self.versions_folder / name / version_id
+
+    @property
+    def page_cache(self) -> Path:
+        """Where each row of a large file begins. Safe to delete."""
+        return self.root / "cache" / "pages"
+
+    @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"

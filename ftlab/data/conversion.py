@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ftlab.data.labelled import judgement, label_text
+from ftlab.data.prompt_template import fill
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 
 CUT_TURNS = "turns after the last answer were left out"
+MARKED_BAD = "an answer marked as bad"
+PLAIN_TEXT = "plain text without a prompt and an answer"
+NO_WEIGHT = "an answer with weight 0 is learnt like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 
 
@@ -64,7 +69,11 @@ def convert(
 ) -> tuple[list[Message], list[str]]:
     """As `to_messages`, with remarks on what had to be changed in the row."""
     remarks: list[str] = []
-    turns = _turns_of_row(row, detected)
+    turns = turns_of_row(row, detected)
+    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
+        raise UnusableRow(MARKED_BAD)
+    if _has_weight_0(row.get(detected.columns.get("messages", ""))):
+        remarks.append(NO_WEIGHT)
     messages = [_checked(turn, remarks) for turn in turns]
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
@@ -86,24 +95,27 @@ def convert(
     return messages, remarks
 
 
-def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    """The turns as they stand in `row`, before anything is checked or left out. Raises UnusableRow."""
     columns = detected.columns
     system = _optional_text(row, columns.get("system"))
     turns = [{"role": "system", "content": system}] if system.strip() else []
     if "messages" in columns:
         own = _turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
-    answer_column = columns["chosen"] if "chosen" in columns else columns["completion"]
-    answer = _cell(row, answer_column)
-    if isinstance(answer, str) or answer is None:
-        answers = [{"role": "assistant", "content": answer or ""}]
-    else:
-        answers = _turns(answer, answer_column)
+    if detected.format == "text":
+        raise UnusableRow(PLAIN_TEXT)
+    answers = _answer_turns(row, detected)
     if any(turn["role"] == "user" for turn in answers):
         return turns + answers  # the answer column holds the whole conversation
+    if detected.template:
+        return [*turns, {"role": "user", "content": _filled(detected.template, row)}, *answers]
     if "prompt" not in columns:
         raise UnusableRow("empty prompt")
+    turns += _history(row, columns.get("history"))
     prompt = _cell(row, columns["prompt"])
+    if isinstance(prompt, str) and _TURNS_AS_TEXT.match(prompt):
+        prompt = _parsed(prompt)
     if prompt is None or isinstance(prompt, str):
         text = prompt or ""
         extra = _optional_text(row, columns.get("input"))
@@ -111,6 +123,91 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         return [*turns, {"role": "user", "content": joined}, *answers]
     asked = _turns(prompt, columns["prompt"])
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
+
+
+def _answer_turns(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    columns = detected.columns
+    if detected.format == "classification":
+        label = row.get(columns["label"])
+        if isinstance(label, (list, tuple, dict)):
+            raise WrongCell(columns["label"], label, "one label")
+        return [{"role": "assistant", "content": "" if label is None else label_text(label)}]
+    column = columns["chosen"] if "chosen" in columns else columns["completion"]
+    answer = _cell(row, column)
+    if isinstance(answer, str) and "prompt" not in columns and is_dialogue(answer):
+        return _dialogue(answer)
+    if isinstance(answer, str) or answer is None:
+        return [{"role": "assistant", "content": answer or ""}]
+    return _turns(answer, column)
+
+
+def _filled(template: str, row: Mapping[str, Any]) -> str:
+    try:
+        text, held = fill(template, row)
+    except KeyError as missing:
+        raise MissingColumn(missing.args[0]) from None
+    if not held:
+        raise UnusableRow("empty prompt")
+    return text
+
+
+def _history(row: Mapping[str, Any], column: str | None) -> list[Message]:
+    """Earlier turns in the form of Alpaca: a list of [prompt, answer]."""
+    value = row.get(column) if column else None
+    if isinstance(value, str) and value.strip():
+        value = _loaded(value)
+    turns: list[Message] = []
+    for pair in value or []:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise WrongCell(column or "", value, "a list of [prompt, answer]")
+        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return turns
+
+
+# The form of Anthropic's HH-RLHF: a whole conversation as one text.
+_SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant): ?")
+
+
+def is_dialogue(text: Any) -> bool:
+    """Whether `text` is a conversation written as Human: ... Assistant: ..."""
+    return isinstance(text, str) and text.lstrip().startswith("Human:") and "\n\nAssistant:" in text
+
+
+def _dialogue(text: str) -> list[Message]:
+    parts = _SPEAKER.split(text)
+    return [
+        {"role": "user" if speaker == "Human" else "assistant", "content": said.strip()}
+        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+
+
+def _has_weight_0(value: Any) -> bool:
+    return isinstance(value, list) and any(
+        isinstance(turn, dict) and turn.get("weight") == 0 and turn.get("role") == "assistant" for turn in value
+    )
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return [text]
+
+
+_TURNS_AS_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|from|speaker|content|value|text)"\s*:')
+
+
+def _parsed(text: str) -> Any:
+    """The turns that a cell holds as JSON text (a conversational prompt in a CSV), else `text` as it is."""
+    try:
+        turns = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for turn in turns:
+        role = next((turn[key] for key in ROLE_KEYS if key in turn), None) if isinstance(turn, dict) else None
+        if not isinstance(role, str) or role.strip().lower() not in _ROLE or not any(key in turn for key in TEXT_KEYS):
+            return text  # JSON that a prompt is about
+    return turns
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
@@ -141,7 +238,7 @@ def _turns(value: Any, column: str) -> list[Message]:
         except (ValueError, RecursionError):
             raise WrongCell(column, value, "a list of messages") from None
     if isinstance(value, dict):
-        value = [value]
+        value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value):
         raise WrongCell(column, value, "text or a list of messages")
     return [_turn(turn, column) for turn in value]

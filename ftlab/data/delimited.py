@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import Any, BinaryIO
 
 from ftlab.data.tables import ArrowRows
 from ftlab.errors import InputError, shorten
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+_PIECE_ROWS = 20_000  # so many rows are Python text at a time
 _LONGEST_CELL = 2**31 - 1  # characters; the module's own limit of 131072 is shorter than a long document
 
 
@@ -20,41 +25,72 @@ def read_delimited(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[
     """
     import pyarrow as pa
 
+    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes)
+    pieces: list[list[Any]] = [[] for _ in columns]
+    # Arrow keeps a million short cells as text in one buffer, not as a million objects.
+    while piece := list(islice(rows, _PIECE_ROWS)):
+        for column, cells in zip(pieces, zip(*piece, strict=True), strict=True):
+            column.append(pa.array(cells, pa.large_string()))
+    table = pa.table({column: pa.chunked_array(cells) for column, cells in zip(columns, pieces, strict=True)})
+    return {"train": ArrowRows(table.combine_chunks())}, columns
+
+
+def iterate_delimited(
+    source: Callable[[], BinaryIO], name: str, notes: list[str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The columns, and the cells of one row after the other; `source` opens the file each time it is called."""
     csv.field_size_limit(_LONGEST_CELL)
-    text, encoding = _decode(raw, name)
-    separator = "\t" if name.lower().endswith(".tsv") else _find_separator(text)
-    if encoding != "utf-8":
+    encoding = _find_encoding(source, name)
+    with _open(source, encoding) as file:
+        separator = "\t" if name.lower().endswith(".tsv") else _find_separator(file.read(200_000))
+    if encoding not in ("utf-8", "utf-8-sig"):
         notes.append(f"{name} is {encoding} text.")
     if separator != "," and not name.lower().endswith(".tsv"):
         notes.append(f"{name} is separated by {_SEPARATORS[separator]}.")
-    columns, cells = _read_cells(text, separator, name)
-    # Arrow keeps a million short cells as text in one buffer, not as a million objects.
-    table = pa.table(
-        {column: pa.array(values, pa.large_string()) for column, values in zip(columns, cells, strict=True)}
-    )
-    return {"train": ArrowRows(table)}, columns
+    rows = _rows(source, encoding, separator, name)
+    columns = next(rows, None) or []
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{name} holds a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
+    return columns, chain([first], rows)
 
 
-def _decode(raw: bytes, name: str) -> tuple[str, str]:
+def _open(source: Callable[[], BinaryIO], encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(source(), encoding, newline="")
+
+
+def _find_encoding(source: Callable[[], BinaryIO], name: str) -> str:
+    with source() as file:
+        start = file.read(8)
+        size = file.seek(0, io.SEEK_END)
     for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
-        if raw.startswith(mark):
+        if start.startswith(mark):
             tried = [encoding]
             break
     else:
         tried = ["utf-8", "cp1252"]
     for encoding in tried:
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\x00" not in text:
-            return text, "utf-8" if encoding == "utf-8-sig" else encoding
+        if _decodes(source, encoding):
+            return encoding
     raise InputError(
         f"{name} is not text",
-        given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
+        given=f"{size} bytes beginning with {start!r}",
         allowed="UTF-8, UTF-16 with a byte order mark, or Windows-1252 text",
         try_="save the sheet as CSV (UTF-8)",
     )
+
+
+def _decodes(source: Callable[[], BinaryIO], encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with source() as file:
+            while piece := file.read(1 << 20):
+                if "\x00" in decoder.decode(piece):
+                    return False
+        decoder.decode(b"", final=True)
+        return True
+    except UnicodeDecodeError:
+        return False
 
 
 def _find_separator(text: str) -> str:
@@ -63,7 +99,7 @@ def _find_separator(text: str) -> str:
     def score(separator: str) -> tuple[float, int]:
         rows = []
         try:
-            for row in csv.reader(io.StringIO(text[:200_000], newline=""), delimiter=separator):
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
                 if row:
                     rows.append(len(row))
                 if len(rows) == 50:
@@ -79,10 +115,10 @@ def _find_separator(text: str) -> str:
     return best if scores[best][1] else ","
 
 
-def _read_cells(text: str, separator: str, name: str) -> tuple[list[str], list[list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str) -> Iterator[list[str]]:
+    """The header, then every row as long as it; blank lines are passed over."""
+    reader = csv.reader(_open(source, encoding), delimiter=separator, strict=True)
     columns: list[str] | None = None
-    cells: list[list[str]] = []
     begins = 1
     try:
         for row in reader:
@@ -91,30 +127,25 @@ def _read_cells(text: str, separator: str, name: str) -> tuple[list[str], list[l
                 continue
             if columns is None:
                 columns = _header(row, name)
-                cells = [[] for _ in columns]
+                yield columns
                 continue
             if len(row) != len(columns):
                 raise InputError(
                     f"{name}, line {line}: {len(row)} cells, but the header has {len(columns)} columns",
                     given=separator.join(row),
-                    allowed=f"{len(columns)} cells ({', '.join(columns)}) separated by {_SEPARATORS[separator]}",
+                    allowed=f"{len(columns)} cells ({shorten(', '.join(columns))}) separated by "
+                    f"{_SEPARATORS[separator]}",
                     try_=f"put cells that contain a {_SEPARATORS[separator]} into quotation marks",
                 )
-            for column, cell in zip(cells, row, strict=True):
-                column.append(cell)
+            yield row
     except csv.Error as error:
         problem = "a quotation mark is opened and never closed" if "end of data" in str(error) else str(error)
-        line = text.split("\n")[begins - 1] if begins <= text.count("\n") + 1 else ""
+        line_text = next(islice(_open(source, encoding), begins - 1, None), "")
         raise InputError(
             f"{name}, line {begins}: {problem}",
-            given=shorten(line, 80),
+            given=shorten(line_text, 80),
             try_='write a quotation mark inside a cell twice ("")',
         ) from None
-    if columns is None or not cells[0]:
-        raise InputError(
-            f"{name} holds a header and no rows", given=", ".join(columns or []), allowed="at least 10 rows"
-        )
-    return columns, cells
 
 
 def _header(row: list[str], name: str) -> list[str]:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftlab.data.conversion import ROLE_KEYS, TEXT_KEYS, UnusableRow, to_messages
+from ftlab.data.conversion import ROLE_KEYS, TEXT_KEYS, UnusableRow, is_dialogue, to_messages
+from ftlab.data.labelled import LABELS, PLAIN_TEXTS, TEXTS, are_classes, column_values, instruction, is_judgement
+from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, nearest, shorten
 
-__all__ = ["FORMATS", "Detected", "UnusableRow", "detect", "to_messages"]
+__all__ = ["FORMATS", "PREFERENCES", "Detected", "UnusableRow", "detect", "to_messages"]
 
 # format: the columns that people know it by
 FORMATS = {
@@ -21,7 +23,12 @@ FORMATS = {
     "messages": "messages (a list of role and content)",
     "sharegpt": "conversations (a list of from and value)",
     "preference": "prompt + chosen + rejected",
+    "openai_preference": "input + preferred_output + non_preferred_output",
+    "kto": "prompt + completion + label (true or false)",
+    "classification": "text + label",
+    "text": "text (not yet for training)",
 }
+PREFERENCES = ("preference", "openai_preference")
 
 # In the order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
@@ -35,7 +42,7 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("completion", "output", "response", "answer", "assistant"), "completion"),
     **dict.fromkeys(("messages", "conversations", "conversation"), "messages"),
     **dict.fromkeys(("input", "context"), "input"),
-    **{name: name for name in ("system", "chosen", "rejected")},
+    **{name: name for name in ("system", "chosen", "rejected", "history", "text", "label")},
 }
 
 
@@ -43,7 +50,8 @@ _ROLE_ALIASES = {
 class Detected:
     """How a data set is read: its format, the column of every role, why, and how sure that is (0 to 1).
 
-    Roles: prompt, input, completion, system; messages; chosen, rejected. `unused` are the other columns.
+    Roles: prompt, input, history, completion, system; messages; chosen, rejected; text, label. `unused` are the other
+    columns. `template` makes the prompt out of columns where one is used.
     """
 
     format: str
@@ -51,6 +59,7 @@ class Detected:
     why: str
     confidence: float
     unused: list[str] = field(default_factory=list)
+    template: str | None = None
 
 
 def detect(
@@ -58,15 +67,17 @@ def detect(
     rows: Sequence[Mapping[str, Any]],
     mapping: Mapping[str, str] | None = None,
     name: str = "the data",
+    template: str | None = None,
 ) -> Detected:
     """The format of data with these `columns`, looking at the cells of some `rows`; `mapping` (role: column) decides
-    where it is given, and what it leaves open is detected.
+    where it is given, and what it leaves open is detected. `template` makes the prompt, e.g. "Q: {question}".
 
     Raises InputError when no format fits, naming the columns found and those expected, or when `mapping` is wrong.
     """
     given = _checked_mapping(mapping or {}, columns)
-    if given and not given.keys() <= {"system", "input", "rejected"}:
-        found = _from_mapping(given, columns, rows)
+    named = check_template(template, columns) if template else []
+    if (given and not given.keys() <= {"system", "input", "rejected", "history"}) or named:
+        found = _from_mapping(given, columns, rows, named)
     else:
         found = _from_names(columns, rows)
         if found is None:
@@ -74,9 +85,17 @@ def detect(
         if given:
             found.columns |= given
             found.why += f", with {_said(given)} as you said"
-    found.unused = [column for column in columns if column not in found.columns.values()]
-    if found.format == "preference":
+    if template:
+        found.template = template
+        found.why += "; the prompt is made with your template"
+    elif found.format == "classification":
+        found.template = instruction(column_values(rows, found.columns["label"]), found.columns["text"])
+    used = {*found.columns.values(), *named}
+    found.unused = [column for column in columns if column not in used]
+    if found.format in PREFERENCES:
         found.why += "; the chosen answer is learnt"
+    if found.format == "kto":
+        found.why += "; the answers marked true are learnt"
     return found
 
 
@@ -86,12 +105,19 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
     extra = {"system": by_name[system]} if system else {}
     conversation, kind = _conversation_column(columns, rows, by_name)
     prompt = _first(_PROMPTS, by_name)
+    if "preferredoutput" in by_name and "nonpreferredoutput" in by_name and "input" in by_name:
+        roles = {"prompt": by_name["input"], "chosen": by_name["preferredoutput"]}
+        roles |= {"rejected": by_name["nonpreferredoutput"]}
+        return Detected("openai_preference", roles, f"columns {', '.join(roles.values())} are there", 1.0)
     if "chosen" in by_name and "rejected" in by_name:
         asked = by_name[prompt] if prompt else conversation
         roles = ({"prompt": asked} if asked else {}) | {key: by_name[key] for key in ("chosen", "rejected")} | extra
         known = "columns " + " and ".join(roles[key] for key in roles if key != "system")
         if asked or _turn_keys(_first_value(rows, by_name["chosen"])):
             return Detected("preference", roles, f"{known} are there", 1.0 if asked else 0.8)
+        if is_dialogue(_first_value(rows, by_name["chosen"])):
+            why = f"{known} hold whole conversations written as Human: and Assistant:"
+            return Detected("preference", roles, why, 1.0)
     if conversation:
         keys = {"messages": "role and content", "sharegpt": "from and value"}[kind]
         known_name = _plain(conversation) in _CONVERSATIONS
@@ -99,12 +125,34 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
         return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
     answer = _first([name for name in _ANSWERS if name != prompt], by_name)
     if prompt is None or answer is None:
-        return None
+        return _from_labels(columns, rows, by_name, extra)
+    if "label" in by_name and is_judgement(column_values(rows, by_name["label"])):
+        roles = {"prompt": by_name[prompt], "completion": by_name[answer], "label": by_name["label"]} | extra
+        return Detected("kto", roles, f"{roles['label']} says true or false of every {roles['completion']}", 1.0)
     roles = {"prompt": by_name[prompt], "completion": by_name[answer]}
     context = _first([name for name in _INPUTS if name != prompt], by_name)
     if context:
         roles["input"] = by_name[context]
+    if "history" in by_name and isinstance(_first_value(rows, by_name["history"]), (list, tuple)):
+        roles["history"] = by_name["history"]
     return _named_pair(prompt, answer, roles | extra, by_name)
+
+
+def _from_labels(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
+) -> Detected | None:
+    """A text with its class, or text alone."""
+    text, label = _first(TEXTS, by_name), _first(LABELS, by_name)
+    if text and label and are_classes(column_values(rows, by_name[label])):
+        roles = {"text": by_name[text], "label": by_name[label]} | extra
+        sure = 1.0 if (text, label) == ("text", "label") else 0.8
+        return Detected("classification", roles, f"{roles['label']} holds a class for every {roles['text']}", sure)
+    plain = _first(PLAIN_TEXTS, by_name)
+    if plain and isinstance(_first_value(rows, by_name[plain]), str):
+        others = [c for c in columns if c != by_name[plain] and isinstance(_first_value(rows, c), str)]
+        why = f"{by_name[plain]} holds text, and no column holds a prompt or an answer"
+        return Detected("text", {"text": by_name[plain]}, why, 0.5 if others else 0.8)
+    return None
 
 
 def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[str, str]) -> Detected:
@@ -122,40 +170,47 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
     return Detected(kind, roles, why, confidence - (0.3 if rivals else 0.0))
 
 
-def _from_mapping(given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected:
+def _from_mapping(
+    given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
+) -> Detected:
+    """`named` are the columns that a template of the person makes the prompt of."""
     roles = dict(given)
-    why = f"you said {_said(given)}"
+    why = f"you said {_said(given)}" if given else f"your template names {', '.join(named)}"
+    if "text" in roles and "label" in roles:
+        return Detected("classification", roles, why, 1.0)
+    if "text" in roles:
+        return Detected("text", roles, why, 1.0)
     if "messages" in roles:
         keys = _turn_keys(_first_value(rows, roles["messages"]))
-        wrong = sorted(roles.keys() & {"prompt", "completion", "chosen", "input"})
-        if wrong:
+        if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
             raise InputError(
                 "A column of whole conversations leaves no room for other parts",
-                given=_said(given),
+                given=_said(given) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
         return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
-    free = [column for column in columns if column not in roles.values()]
+    free = [column for column in columns if column not in roles.values() and column not in named]
     by_name = {_plain(column): column for column in reversed(free)}
     if "chosen" in roles and "completion" not in roles:
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
-        if "prompt" not in roles and prompt:
+        if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
         return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
     for role, names in (("prompt", _PROMPTS), ("completion", _ANSWERS)):
-        if role in roles:
+        if role in roles or (role == "prompt" and named):
             continue
         name = _first(names, by_name)
         if name is None:
             raise InputError(
                 f"It is not said which column is the {role}",
-                given=_said(given),
+                given=_said(given) or None,
                 allowed=f"columns of this data: {', '.join(free)}",
                 try_=f"add {role}: {free[0]}" if free else None,
             )
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role} by its name"
-    return Detected("prompt_completion", roles, why, 1.0 if {"prompt", "completion"} <= given.keys() else 0.8)
+    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
+    return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
 
 
 def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:

@@ -66,4 +66,25 @@ def _without_media(dataset: Any, notes: list[str]) -> Any:
     media = [column for column, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
     if media:
         notes.append(f"Columns that are not text were left out: {', '.join(media)}.")
-    return dataset.remove_columns(media) if media else dataset
+    dataset = dataset.remove_columns(media) if media else dataset
+    return _with_label_names(dataset)
+
+
+def _with_label_names(dataset: Any) -> Any:
+    """Labels as their names instead of their numbers."""
+    import datasets
+
+    classes = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
+    if not classes:
+        return dataset
+    features = dataset.features.copy()
+    for name in classes:
+        features[name] = datasets.Value("string")
+
+    def named(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {
+            name: [None if cell is None or cell < 0 else kind.int2str(cell) for cell in batch[name]]
+            for name, kind in classes.items()
+        }
+
+    return dataset.map(named, batched=True, features=features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from array import array
 from typing import Any
@@ -56,11 +57,11 @@ def _has_one_object_per_line(raw: bytes) -> bool:
 
 def _read_lines(raw: bytes, name: str) -> tuple[dict, list[str]]:
     starts, columns, position = array("q"), {}, 0
-    for number, line in enumerate(raw.split(b"\n"), start=1):
+    for number, line in enumerate(io.BytesIO(raw), start=1):  # a copy of one line at a time, not of the file
         if line.strip():
-            columns.update(dict.fromkeys(_parse_line(line, name, number)))
+            columns.update(dict.fromkeys(_parse_line(line.removesuffix(b"\n"), name, number)))
             starts.append(position)
-        position += len(line) + 1
+        position += len(line)
     return {"train": JsonLines(raw, starts)}, list(columns)
 
 

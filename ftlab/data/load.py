@@ -12,6 +12,7 @@ from ftlab.config import DataConfig
 from ftlab.data.readers import SUFFIXES, read_table
 from ftlab.data.split_names import SPLITS, split_name
 from ftlab.errors import InputError, nearest
+from ftlab.workspace import Workspace
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_ADDRESS = re.compile(r"(https?://(www\.)?huggingface\.co/datasets/|hf://datasets/)")
@@ -23,9 +24,14 @@ _FILE_SUFFIX = re.compile(
 )
 
 
+# What tools write beside the data.
+_ABOUT_DATA = ("manifest.json", "dataset_info.json", "dataset_infos.json", "state.json")
+
+
 @dataclass
 class SourceFile:
-    """One file or Hub data set that rows came from; `revision` is the commit of a Hub data set."""
+    """One file, Hub data set or version that rows came from; `revision` is the commit of a Hub data set, `version`
+    the id of a version in the workspace."""
 
     name: str
     kind: str
@@ -33,10 +39,12 @@ class SourceFile:
     sha256: str | None
     rows: int
     revision: str | None = None
+    version: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         entry = {"name": self.name, "kind": self.kind, "path": self.path, "sha256": self.sha256, "rows": self.rows}
-        return entry | ({"revision": self.revision} if self.revision else {})
+        entry |= {"revision": self.revision} if self.revision else {}
+        return entry | ({"version": self.version} if self.version else {})
 
 
 @dataclass
@@ -44,7 +52,7 @@ class Loaded:
     """A data source in memory: rows by split, as dicts of column to cell."""
 
     name: str
-    kind: Literal["sample", "file", "hub"]
+    kind: Literal["sample", "file", "hub", "version"]
     splits: dict[str, Sequence[dict[str, Any]]]
     columns: list[str]
     files: list[SourceFile]
@@ -60,14 +68,18 @@ class Loaded:
         return sum(len(rows) for rows in self.splits.values())
 
 
-def load_rows(data: DataConfig) -> Loaded:
-    """The rows of `data.source`, not yet converted.
+def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
+    """The rows of `data.source`, not yet converted. `workspace` is where versions are looked up (default: the usual).
 
     Raises InputError when there is no such source, it cannot be read, or the Hub cannot be reached.
     """
     source = data.source.strip()
-    kind, place = find_source(source)
-    if kind == "hub":
+    kind, place = find_source(source, workspace)
+    if kind == "version":
+        loaded = _load_version(source, workspace)
+        if data.split:
+            _keep_split(loaded, data.split)
+    elif kind == "hub":
         from ftlab.data.hub import load_hub
 
         splits, revision, notes = load_hub(str(place), data.subset, data.split)
@@ -80,8 +92,11 @@ def load_rows(data: DataConfig) -> Loaded:
     return loaded
 
 
-def find_source(source: str) -> tuple[Literal["sample", "file", "hub"], Path | str]:
-    """What `source` means, without reading it: a sample (its folder), a file or folder (its path), or a Hub id.
+def find_source(
+    source: str, workspace: Workspace | None = None
+) -> tuple[Literal["sample", "file", "hub", "version"], Path | str]:
+    """What `source` means, without reading it: a sample (its folder), a file or folder (its path), a Hub id, or a
+    version (`version:<id>`; its Parquet file).
 
     Raises InputError suggesting the nearest name when it is none of them.
     """
@@ -89,6 +104,10 @@ def find_source(source: str) -> tuple[Literal["sample", "file", "hub"], Path | s
 
     if not source:
         raise InputError("No data source is given", allowed=_ALLOWED)
+    if source.startswith("version:"):
+        from ftlab.data.versions import resolve
+
+        return "version", resolve(source, workspace).rows_file
     known = [sample.name for sample in samples.list_samples()]
     if source in known:
         return "sample", samples.sample_path(source)
@@ -139,9 +158,22 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
     return InputError(f"There is no file {path.name} in {folder.absolute()}", given=source, try_=hint)
 
 
+def _load_version(source: str, workspace: Workspace | None) -> Loaded:
+    from ftlab.data.version_rows import StoredRows
+    from ftlab.data.versions import resolve
+
+    version = resolve(source, workspace)
+    splits: dict[str, Sequence[dict[str, Any]]] = {
+        split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
+    }
+    file = SourceFile(version.name, "version", None, version.content, version.total, version=version.id)
+    notes = [f"{version.excluded} rows of this version are excluded."] if version.excluded else []
+    return Loaded(version.source, "version", splits, list(version.columns), [file], notes)
+
+
 def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loaded:
     if path.is_dir():
-        paths = _split_files(path)
+        paths = split_files(path)
     elif path.is_file():
         paths = {"train": path}
     else:
@@ -156,9 +188,10 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
     return loaded
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+def split_files(folder: Path) -> dict[str, Path]:
     """The data files of a folder by the split their names say; a single file of any name is the training data."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    files = [file for file in files if file.name not in _ABOUT_DATA]
     found: dict[str, Path] = {}
     for file in files:
         split = split_name(file.stem)
@@ -171,8 +204,9 @@ def _split_files(folder: Path) -> dict[str, Path]:
             )
         if split:
             found[split] = file
-    if not found and len(files) == 1:
-        return {"train": files[0]}
+    unnamed = [file for file in files if not split_name(file.stem)]
+    if "train" not in found and len(unnamed) == 1:
+        found["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
     if not found:
         raise InputError(
             f"The folder {folder.absolute().name} holds no file called train, validation or test",

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.conversion import Message
+from ftlab.data.grouping import group, labels_of, shares, strata
 from ftlab.data.split_names import SPLITS
 from ftlab.errors import InputError
 
@@ -25,45 +26,74 @@ def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = 
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def hold_out(splits: dict[str, list[Example]], data: DataConfig) -> dict[str, list[Example]]:
-    """All three splits; what the source does not bring is taken from train, whole groups of equal prompts at a time."""
+def hold_out(
+    splits: dict[str, list[Example]],
+    data: DataConfig,
+    cells: Sequence[dict[str, Any]] = (),
+    notes: list[str] | None = None,
+) -> dict[str, list[Example]]:
+    """All three splits; what the source does not bring is taken from train, whole groups at a time: equal and
+    near-equal prompts, and rows with the same value in `data.group_by`. `cells` are the columns that the grouping
+    needs, for every example of train. The same seed gives the same split."""
     train = splits["train"]
     wanted = [
         (split, max(1, round(len(train) * fraction)))
         for split, fraction in (("test", data.test_fraction), ("validation", data.validation_fraction))
         if split not in splits and fraction > 0
     ]
-    groups: dict[str, list[int]] = {}
+    remaining: list[list[int]] = []
     if wanted:
-        for position, example in enumerate(train):
-            groups.setdefault(prompt_fingerprint(example["messages"], data.system_prompt), []).append(position)
-        if len(groups) <= len(wanted):
+        prints = [prompt_fingerprint(example["messages"], data.system_prompt) for example in train]
+        remaining, told = group(prints, [_prompt_text(example["messages"]) for example in train], cells, data)
+        if notes is not None:
+            notes += told
+        if len(remaining) <= len(wanted):
+            by = f"values of {data.group_by}" if data.group_by else "prompts"
             raise InputError(
-                "Too few different prompts to hold any out",
-                given=f"{len(groups)} different prompts in {len(train)} rows",
+                f"Too few different {by} to hold any out",
+                given=f"{len(remaining)} different {by} in {len(train)} rows",
                 allowed=f"at least {len(wanted) + 1}",
                 try_="add rows, bring your own splits, or set data.validation_fraction and data.test_fraction to 0",
             )
-    remaining = list(groups.values())
+    labels = labels_of(cells, data, len(train))
     random.Random(data.seed).shuffle(remaining)
     held: dict[str, list[Example]] = {}
     for split, target in wanted:
-        taken, remaining = _take_groups(remaining, target)
-        held[split] = [train[position] for position in sorted(position for group in taken for position in group)]
+        taken, remaining = _take(remaining, target, labels)
+        held[split] = [train[position] for position in sorted(position for members in taken for position in members)]
     if wanted:
-        train = [train[position] for position in sorted(position for group in remaining for position in group)]
+        train = [train[position] for position in sorted(position for members in remaining for position in members)]
     return {"train": train} | {split: held.get(split, splits.get(split, [])) for split in SPLITS[1:]}
+
+
+def _prompt_text(messages: Sequence[Message]) -> str:
+    return "\n".join(turn["content"] for turn in messages[:-1] if turn["role"] != "system")
+
+
+def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+    """Groups with about `target` rows together, each label by its share, and the groups that are left."""
+    by_label = strata(groups, labels)
+    if len(by_label) < 2:
+        return _take_groups(groups, target)
+    taken: list[list[int]] = []
+    for label, share in shares({label: sum(map(len, some)) for label, some in by_label.items()}, target).items():
+        if share and len(by_label[label]) > 1:  # the only group of a label stays in train
+            taken += _take_groups(by_label[label], share)[0]
+    if not taken:
+        return _take_groups(groups, target)
+    chosen = {members[0] for members in taken}
+    return taken, [members for members in groups if members[0] not in chosen]
 
 
 def _take_groups(groups: list[list[int]], target: int) -> tuple[list[list[int]], list[list[int]]]:
     """Groups with about `target` rows together (never none), and the groups that are left."""
     taken, left, count = [], [], 0
-    for group in groups:
-        if count + len(group) <= target:
-            taken.append(group)
-            count += len(group)
+    for members in groups:
+        if count + len(members) <= target:
+            taken.append(members)
+            count += len(members)
         else:
-            left.append(group)
+            left.append(members)
     if not taken:
         smallest = min(left, key=len)
         left.remove(smallest)

@@ -40,6 +40,17 @@ def wrong_cells(name: str, wrong: Sequence[tuple[int, WrongCell]], rows: int) ->
     )
 
 
+def only_text(name: str, columns: Sequence[str], detected: Detected) -> InputError:
+    text = detected.columns["text"]
+    return InputError(
+        f"{name} holds plain text ({text}) without prompts and answers. Plain text is for continued pretraining, which "
+        "ftlab cannot do yet; instruction tuning learns answers",
+        given=f"columns {', '.join(columns)}",
+        allowed="a prompt and an answer in every row",
+        try_="split the text into prompts and answers, or say in data.columns which columns they are",
+    )
+
+
 def too_many_dropped(name: str, dropped: Counter[str], usable: int) -> InputError:
     total = usable + sum(dropped.values())
     top = dropped.most_common(1)[0][0]

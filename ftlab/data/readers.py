@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftlab.data.archives import read_zip
+from ftlab.data.columnar import read_arrow, read_parquet
 from ftlab.data.delimited import read_delimited
 from ftlab.data.json_files import read_json
-from ftlab.data.tables import ArrowRows
+from ftlab.data.limits import check_size, largest_file
 from ftlab.errors import InputError, shorten
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+PLAIN_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+SUFFIXES = (*PLAIN_SUFFIXES, ".zip")
 
 
 @dataclass
@@ -31,9 +34,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The rows of a JSONL, JSON, CSV, TSV or Parquet file.
+    """The rows of a JSONL, JSON, CSV, TSV, Parquet, Arrow or Feather file, or of a zip archive of such files.
 
-    Raises InputError naming the file, the line where there are lines, and what is wrong.
+    Raises InputError naming the file, the line where there are lines, and what is wrong; also when it is larger than
+    `limits.largest_file`.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -44,65 +48,76 @@ def read_table(path: Path) -> Table:
             try_=_unpacking(suffix),
         )
     raw = _bytes_of(path)
-    sha256 = hashlib.sha256(raw).hexdigest()
+    table = _read_archive(raw, path.name) if suffix == ".zip" else read_bytes(raw, path.name)
+    table.sha256 = hashlib.sha256(raw).hexdigest()
+    return table
+
+
+def read_bytes(raw: bytes, name: str) -> Table:
+    """The rows in the bytes of a file called `name`, whose ending says what it is. Raises InputError."""
+    refuse_what_is_no_data(raw, name)
+    suffix = Path(name).suffix.lower()
     notes: list[str] = []
     if suffix == ".parquet":
-        splits, columns = _read_parquet(raw, path.name)
+        splits, columns = read_parquet(raw, name, notes)
+    elif suffix in (".arrow", ".feather"):
+        splits, columns = read_arrow(raw, name, notes)
     elif suffix in (".csv", ".tsv"):
-        splits, columns = read_delimited(raw, path.name, notes)
+        splits, columns = read_delimited(raw, name, notes)
     else:
-        splits, columns = read_json(raw, path.name, lines_expected=suffix != ".json", notes=notes)
-    return Table(splits, columns, sha256, notes)
+        splits, columns = read_json(raw, name, lines_expected=suffix != ".json", notes=notes)
+    return Table(splits, columns, hashlib.sha256(raw).hexdigest(), notes)
+
+
+def _read_archive(raw: bytes, name: str) -> Table:
+    notes: list[str] = []
+    files = read_zip(raw, name, PLAIN_SUFFIXES, notes)
+    tables = {split: read_bytes(data, f"{name}/{inner}") for split, (inner, data) in files.items()}
+    columns = list(dict.fromkeys(column for table in tables.values() for column in table.columns))
+    notes += [note for table in tables.values() for note in table.notes]
+    if len(tables) == 1:
+        return Table(next(iter(tables.values())).splits, columns, "", notes)
+    return Table({split: table.splits["train"] for split, table in tables.items()}, columns, "", notes)
 
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        check_size(path.name, path.stat().st_size)
+        with path.open("rb") as file:
+            raw = file.read(largest_file() + 1)
     except OSError as error:
         raise InputError(f"The file cannot be read: {error.strerror}", given=path) from None
+    except MemoryError:
+        raise InputError(f"There is not enough memory to read {path.name}", given=path) from None
+    check_size(path.name, len(raw))
     if not raw.strip():
         raise InputError(f"The file {path.name} is empty", given=f"{len(raw)} bytes", allowed="at least 10 rows")
+    return raw
+
+
+def refuse_what_is_no_data(raw: bytes, name: str) -> None:
+    """Raises InputError for the commonest files that look like data from outside: web pages, pointers of Git LFS."""
+    if not raw.strip():
+        raise InputError(f"The file {name} is empty", given=f"{len(raw)} bytes", allowed="at least 10 rows")
     if raw.startswith(b"version https://git-lfs"):
         raise InputError(
-            f"{path.name} is only a pointer of Git LFS, not the data itself",
+            f"{name} is only a pointer of Git LFS, not the data itself",
             given=shorten(raw[:60].decode("ascii", "replace")),
             try_="run `git lfs pull`, or download the file again",
         )
     if raw[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise InputError(
-            f"{path.name} is a web page, not data",
+            f"{name} is a web page, not data",
             given=shorten(raw[:60].decode("utf-8", "replace")),
             try_="download the raw file instead of the page that shows it",
         )
-    return raw
 
 
 def _unpacking(suffix: str) -> str:
-    if suffix in (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar"):
+    if suffix in (".gz", ".bz2", ".xz", ".zst", ".7z", ".tar"):
         return "unpack the file first"
     if suffix in (".xlsx", ".xls", ".ods"):
         return "save the sheet as CSV"
     if suffix in (".pkl", ".pickle", ".pt"):
         return "save the data as JSONL: a pickle can run any program, so it is never opened"
     return "save the data as JSONL or CSV"
-
-
-def _read_parquet(raw: bytes, name: str) -> tuple[dict, list[str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if raw[:4] != b"PAR1" or raw[-4:] != b"PAR1":
-        raise InputError(
-            f"{name} is not a complete Parquet file",
-            given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
-            allowed="a file that begins and ends with PAR1",
-            try_="download or write it again; text belongs in .jsonl or .csv",
-        )
-    try:
-        # From memory and not from a memory map: a file that is overwritten under a map kills the process.
-        table = pq.read_table(pa.BufferReader(raw))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{name} cannot be read as Parquet: {shorten(error, 120)}", try_="download or write it again"
-        ) from None
-    return {"train": ArrowRows(table)}, list(table.column_names)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import MissingColumn, UnusableRow, WrongCell, convert
-from ftlab.data.formats import Detected, detect
+from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell, convert
+from ftlab.data.formats import PREFERENCES, Detected, detect
+from ftlab.data.grouping import check_columns
+from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
-from ftlab.data.problems import mixed_columns, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.problems import mixed_columns, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.workspace import RunDirectory, Workspace, write_json
 
 FEWEST_ROWS = 10
 _LOOKED_AT = 100  # rows whose cells decide the format
@@ -30,23 +32,27 @@ class Prepared:
     manifest: dict[str, Any]
 
 
-def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
+def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None) -> Prepared:
     """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
 
     Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
     Raises InputError for data that cannot be read, has mixed columns, or leaves fewer than 10 rows to train on.
     """
-    loaded = loaded or load_rows(data)
+    loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped)
     if len(splits) == 1 and loaded.main != "train":
         notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
-    splits = hold_out(splits, data)
+    beside = check_columns(data, loaded.columns)
+    cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
+    splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
-    if detected.format == "preference":
+    if detected.format == "kto":
+        notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
+    if detected.format in PREFERENCES:
         notes.append("The data holds preferences: the chosen answers are learnt, the rejected ones are not used.")
     fingerprints = {
         split: [prompt_fingerprint(example["messages"], data.system_prompt) for example in examples]
@@ -54,7 +60,9 @@ def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
     }
     notes += describe_overlaps(fingerprints)
     files = list(loaded.files)
-    replay = _mix_in_replay(data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files)
+    replay = _mix_in_replay(
+        data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
+    )
     manifest = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
@@ -64,6 +72,7 @@ def prepare(data: DataConfig, loaded: Loaded | None = None) -> Prepared:
         "dropped": dict(dropped),
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
+        "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
         "replay": replay,
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
@@ -77,7 +86,12 @@ def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
     # From the whole length: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)
     sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
-    return detect(loaded.columns, sample, data.columns, loaded.name)
+    found = detect(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
+    if found.format == "classification" and not data.prompt_template:
+        # The prompt lists the labels, and a rare one may not be among the rows that were looked at.
+        label = found.columns["label"]
+        found.template = instruction((row.get(label) for row in rows), found.columns["text"])
+    return found
 
 
 def freeze(prepared: Prepared, run: RunDirectory) -> None:
@@ -129,6 +143,8 @@ def _converted(
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
+    if detected.format == "text":
+        raise only_text(loaded.name, loaded.columns, detected)
     remarks: Counter[str] = Counter()
     splits: dict[str, list[Example]] = {}
     for split, rows in loaded.splits.items():
@@ -138,7 +154,7 @@ def _converted(
             notes.append(f"{len(chosen)} of {len(rows)} rows were taken at random from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, data.system_prompt, dropped, remarks)
     usable = sum(map(len, splits.values()))
-    if sum(dropped.values()) > usable:
+    if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
     notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
     return splits
@@ -176,6 +192,15 @@ def _examples(
     return examples
 
 
+def _cells_beside(
+    rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These `columns` of the source row of every example."""
+    wanted = [example["row"] for example in examples]
+    found = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
+    return [found[index] for index in wanted]
+
+
 def _picked(rows: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if len(chosen) == len(rows):
         yield from enumerate(rows)  # reads Arrow and Hub data in batches
@@ -190,13 +215,13 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 
 def _mix_in_replay(
-    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any]
+    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any], workspace: Workspace | None
 ) -> dict[str, Any] | None:
     """Add replay rows to `train` in place; returns what the manifest says about it."""
     if not data.replay:
         return None
     settings = DataConfig(source=data.replay, system_prompt=data.system_prompt, seed=data.seed)
-    loaded = load_rows(settings)
+    loaded = load_rows(settings, workspace)
     detected = detect_format(loaded, settings)
     dropped: Counter[str] = Counter()
     rows = loaded.splits[loaded.main]

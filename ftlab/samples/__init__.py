@@ -37,18 +37,23 @@ _KNOWN = {
         "General replay",
         "General examples to mix into training, so that the starter model forgets less.",
     ),
+    "messy_tickets": (
+        "practice",
+        "Messy tickets",
+        "Support tickets with planted defects of every kind, to see what the checks find and to practise cleaning.",
+    ),
 }
 _SPLIT_ORDER = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample data set: a folder with a JSONL file per split and a card (README.md)."""
+    """One sample data set: a folder with a JSONL (or CSV) file per split and a card (README.md)."""
 
     name: str
     title: str
     description: str
-    task: str  # "instruction", "preference", "probe" or "replay"
+    task: str  # "instruction", "preference", "probe", "replay" or "practice"
     splits: dict[str, int]  # rows per split
     path: Path
 
@@ -73,6 +78,8 @@ def sample_path(name: str) -> Path:
 
 def _count_splits(folder: Path) -> dict[str, int]:
     files = {path.stem: path for path in folder.glob("*.jsonl")}
+    # The training rows of a practice sample stand in a file of its name, as people name theirs.
+    files |= {"train" if path.stem == folder.name else path.stem: path for path in folder.glob("*.csv")}
     order = [split for split in _SPLIT_ORDER if split in files] + sorted(files.keys() - set(_SPLIT_ORDER))
     return {split: _count_lines(files[split], files[split].stat().st_mtime_ns) for split in order}
 
@@ -81,4 +88,4 @@ def _count_splits(folder: Path) -> dict[str, int]:
 def _count_lines(path: Path, _changed: int) -> int:
     # The time of change is part of the key: a regenerated file is counted again, an unchanged one never.
     with path.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
+        return sum(1 for line in lines if line.strip()) - (path.suffix == ".csv")  # without the header

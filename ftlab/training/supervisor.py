@@ -31,6 +31,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
     from ftlab.data.splits import freeze, prepare
+    from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
 
     config = config.resolved()
@@ -39,7 +40,8 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         from ftlab.training.sft import check_trainer_settings
 
         check_trainer_settings(config.trainer)
-    prepared = prepare(config.data)
+    config.data.source = pinned(config.data.source, workspace)
+    prepared = prepare(config.data, workspace=workspace)
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)

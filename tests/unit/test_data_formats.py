@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from ftlab.config import DataConfig
 from ftlab.data.formats import detect, to_messages
+from ftlab.data.splits import prepare
 from ftlab.errors import InputError
 
 
@@ -55,6 +59,40 @@ KNOWN = [
     ),
     ("preference", {"chosen": turns("q", "a"), "rejected": turns("q", "b")}, turns("q", "a")),
     ("preference", {"prompt": "q", "chosen": turns("q", "a"), "rejected": turns("q", "b")}, turns("q", "a")),
+    (
+        "preference",
+        {
+            "chosen": "\n\nHuman: q\n\nAssistant: x\n\nHuman: r\n\nAssistant: a",
+            "rejected": "\n\nHuman: q\n\nAssistant: b",
+        },
+        turns("q", "x", "r", "a"),
+    ),
+    (
+        "openai_preference",
+        {
+            "input": {"messages": [SYSTEM, *turns("q")], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": turns("", "a")[1:],
+            "non_preferred_output": turns("", "b")[1:],
+        },
+        [SYSTEM, *turns("q", "a")],
+    ),
+    ("kto", {"prompt": "q", "completion": "a", "label": True}, turns("q", "a")),
+    ("kto", {"prompt": turns("q"), "completion": turns("", "a")[1:], "label": "TRUE"}, turns("q", "a")),
+    (
+        "classification",
+        {"text": "q", "label": "billing"},
+        turns("Which label fits the text? Answer with the label only.\n\nq", "billing"),
+    ),
+    (
+        "classification",
+        {"review": "q", "sentiment": 1},
+        turns("Which label fits the text? Answer with the label only.\n\nq", "1"),
+    ),
+    (
+        "alpaca",
+        {"instruction": "r", "input": "", "output": "a", "history": [["q", "x"]]},
+        turns("q", "x", "r", "a"),
+    ),
 ]
 
 
@@ -100,6 +138,55 @@ def test_half_a_character_does_not_reach_the_tokenizer() -> None:
 
 def test_a_format_without_answers_is_refused() -> None:
     with pytest.raises(InputError, match="No usable column"):
-        detect(["text"], [{"text": "a long story"}])
+        detect(["story"], [{"story": "a long story"}])
     with pytest.raises(InputError, match="no columns"):
         detect([], [])
+
+
+def test_a_classification_asks_for_one_of_all_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": ("billing", "returns {x}")[n % 2]} for n in range(40)]
+    rows.append({"text": "odd one", "label": "rare"})
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(DataConfig(source=str(path)))
+    first = prepared.splits["train"][0]["messages"]
+    assert first[0]["content"].startswith("Which label fits the text: billing, rare or returns {x}? Answer with")
+    assert {row["messages"][-1]["content"] for row in prepared.splits["train"]} <= {"billing", "returns {x}", "rare"}
+
+
+def test_of_judged_answers_the_good_ones_are_learnt(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"prompt": f"q{n}", "completion": f"a{n}", "label": n % 3 == 0} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = prepare(DataConfig(source=str(path))).manifest
+    assert manifest["format"] == "kto" and sum(manifest["splits"].values()) == 20
+    assert manifest["dropped"] == {"an answer marked as bad": 40}
+
+
+def test_plain_text_is_recognised_and_its_use_is_told(tmp_path: Path) -> None:
+    assert detect(["text"], [{"text": "a long story"}]).format == "text"
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a long story"}\n' * 20)
+    with pytest.raises(InputError, match=r"continued pretraining, which ftlab cannot do yet"):
+        prepare(DataConfig(source=str(path)))
+
+
+def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
+    row = {"q": "why", "facts": ["a", 1], "said": "because", "none": None}
+    template = "Question: {q}\nFacts: {facts} {{sic}} {none}"
+    found = detect(list(row), [row], {"completion": "said"}, template=template)
+    assert to_messages(row, found) == turns('Question: why\nFacts: ["a", 1] {sic} ', "because")
+    assert "template" in found.why and found.unused == []
+    named = detect(["q", "answer"], [{"q": "x", "answer": "y"}], template="Q: {q}")
+    assert to_messages({"q": "{answer}", "answer": "y"}, named) == turns("Q: {answer}", "y")
+    for wrong, said in [
+        ("{quest}", "names 'quest'"),
+        ("{qq}", "did you mean {q}"),
+        ("no column", "names no column"),
+        ("{q", "without its partner"),
+        ("{q.__class__}", "no column of the data"),
+    ]:
+        with pytest.raises(InputError, match=re.escape(said)):
+            detect(list(row), [row], {"completion": "said"}, template=wrong)
+    with pytest.raises(InputError, match="leaves no room"):
+        detect(["m", "q"], [{"m": turns("q", "a"), "q": "x"}], {"messages": "m"}, template="{q}")

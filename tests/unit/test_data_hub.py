@@ -128,3 +128,13 @@ def test_without_a_network_one_clear_message_comes_quickly(tmp_path: Path) -> No
         closed = f"http://127.0.0.1:{free.getsockname()[1]}"
     (message,) = ask([{"source": "me/data"}], tmp_path, HF_ENDPOINT=closed)
     assert message.startswith("The Hugging Face Hub cannot be reached") and "me/data" in message
+
+
+def test_labels_of_a_hub_data_set_come_as_their_names() -> None:
+    import datasets
+
+    from ftlab.data.hub import _with_label_names
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, None]}, features=features)
+    assert list(_with_label_names(rows)["label"]) == ["yes", "no", None]

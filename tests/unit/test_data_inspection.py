@@ -11,9 +11,10 @@ import pytest
 
 from ftlab.config import DataConfig
 from ftlab.data import inspection
-from ftlab.data.inspection import inspect
+from ftlab.data.inspection import inspect, look
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
+from ftlab.workspace import Workspace
 
 
 @pytest.fixture
@@ -70,3 +71,46 @@ def test_importing_the_data_package_loads_nothing_heavy() -> None:
     code = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_look_shows_the_rows_of_data_that_cannot_be_trained_on(tmp_path: Path, workspace: Workspace) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps({"ticket": f"t{n}", "triage": f"a{n}"}) + "\n" for n in range(40)))
+    seen = look(str(path), workspace)
+    assert seen.problem and "No usable column" in seen.problem and seen.detected is None
+    assert (seen.rows, seen.columns, seen.page(39, 5)) == (
+        40,
+        ["ticket", "triage"],
+        [{"ticket": "t39", "triage": "a39"}],
+    )
+    assert seen.search("T3").indices == [3, *range(30, 40)] and json.dumps(seen.as_dict())
+    with pytest.raises(InputError, match="No row can be shown as messages"):
+        seen.messages(0)
+    mapped = look(str(path), workspace, columns={"completion": "triage"}, prompt_template="Ticket: {ticket}")
+    assert mapped.problem is None and mapped.messages(3)[0]["content"] == "Ticket: t3"
+    wrong = look(str(path), workspace, columns={"completion": "triage"}, prompt_template="Ticket: {tickt}")
+    assert "did you mean {ticket}" in (wrong.problem or "") and wrong.page(0, 1)[0]["ticket"] == "t0"
+
+
+def test_a_look_at_a_broken_file_shows_the_line(tmp_path: Path, workspace: Workspace) -> None:
+    path = tmp_path / "odd.jsonl"
+    rows = "".join(json.dumps({"prompt": f"t{n}", "completion": f"a{n}"}) + "\n" for n in range(40))
+    path.write_text(rows + "{oops\n")
+    seen = look(str(path), workspace)
+    assert "line 41: not valid JSON" in (seen.problem or "") and seen.rows == 41
+    assert "row 40: not valid JSON" in seen.page(40, 1)[0]["prompt"] and seen.format == "prompt_completion"
+    path.write_bytes(b"PK\x00\xff" * 9)
+    path.rename(tmp_path / "odd.csv")
+    seen = look(str(tmp_path / "odd.csv"), workspace)
+    assert "is not text" in (seen.problem or "") and (seen.rows, seen.page()) == (0, [])
+
+
+def test_a_look_at_a_large_source_reads_a_sample(
+    source: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "WHOLE", 20)
+    monkeypatch.setattr(inspection, "load_rows", None)
+    seen = look(source, workspace)
+    assert seen.problem is None and seen.rows == 50 and "50 of 50 rows" in seen.notes[0]
+    assert seen.messages(7)[-1]["content"] == "a7" and seen.search("a49").indices == [49]
+    assert seen.mean_answer_characters == pytest.approx((10 * 2 + 40 * 3) / 50)

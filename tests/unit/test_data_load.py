@@ -7,14 +7,17 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from ftlab.config import DataConfig
 from ftlab.data.load import find_source, load_rows
+from ftlab.data.pasted import keep_pasted, read_pasted
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
+from ftlab.workspace import Workspace
 
 ROWS = [{"prompt": f"ask {n}, please", "completion": f"answer {n}"} for n in range(20)]
 
@@ -46,6 +49,23 @@ def parquet(rows: list[dict]) -> bytes:
     return out.getvalue()
 
 
+def arrow(rows: list[dict], stream: bool = False) -> bytes:
+    import pyarrow as pa
+
+    out, held = io.BytesIO(), pa.Table.from_pylist(rows)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, held.schema) as writer:
+        writer.write_table(held)
+    return out.getvalue()
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
 READABLE = {
     "a.jsonl": lines(ROWS),
     "a.ndjson": lines(ROWS),
@@ -67,6 +87,9 @@ READABLE = {
     "utf16.csv": table(ROWS).encode("utf-16"),
     "rows.parquet": parquet(ROWS),
     "UPPER.JSONL": lines(ROWS),
+    "rows.arrow": arrow(ROWS),
+    "rows.feather": arrow(ROWS, stream=True),
+    "one.zip": zipped({"folder/mine.csv": table(ROWS), "folder/README.md": "hello", "__MACOSX/._mine.csv": "x"}),
 }
 
 
@@ -106,6 +129,41 @@ def test_a_folder_and_a_json_object_bring_their_splits(tmp_path: Path) -> None:
     assert list(load_rows(DataConfig(source=str(folder), split="dev")).splits) == ["train"]
     both = write(tmp_path, "both.json", json.dumps({"train": ROWS, "test": ROWS[:4]}))
     assert {s: len(r) for s, r in load_rows(DataConfig(source=str(both))).splits.items()} == {"train": 20, "test": 4}
+
+
+def test_a_zip_brings_its_splits_and_says_what_it_did_not_read(tmp_path: Path) -> None:
+    files = {"d/train.jsonl": lines(ROWS), "d/dev.csv": table(ROWS[:3]), "notes.txt": "x", "d/run.py": "x"}
+    path = write(tmp_path, "all.zip", zipped(files))
+    loaded = load_rows(DataConfig(source=str(path)))
+    assert {split: len(rows) for split, rows in loaded.splits.items()} == {"train": 20, "validation": 3}
+    assert any("notes.txt, d/run.py" in note for note in loaded.notes) and len(loaded.files) == 1
+    broken = write(tmp_path, "broken.zip", zipped({"a.jsonl": lines(ROWS) + "{oops"}))
+    with pytest.raises(InputError, match=r"broken\.zip/a\.jsonl, line 21"):
+        load_rows(DataConfig(source=str(broken)))
+
+
+def test_cells_of_a_table_that_are_neither_text_nor_numbers_become_text(tmp_path: Path) -> None:
+    import datetime
+
+    rows = [
+        {**row, "day": datetime.date(2026, 1, n + 1), "raw": b"\xff", "m": {"a": [n]}} for n, row in enumerate(ROWS)
+    ]
+    loaded = load_rows(DataConfig(source=str(write(tmp_path, "a.parquet", parquet(rows)))))
+    assert loaded.splits["train"][2] == {**ROWS[2], "day": "2026-01-03", "m": {"a": [2]}}
+    assert any("left out: raw" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("text", [lines(ROWS), json.dumps(ROWS), table(ROWS), table(ROWS, "\t"), table(ROWS, ";")])
+def test_pasted_rows_are_read_whatever_they_are(text: str, workspace: Workspace) -> None:
+    assert list(read_pasted(f"\n{text}\n").splits["train"]) == ROWS
+    kept = keep_pasted(text, workspace)
+    assert (
+        list(load_rows(DataConfig(source=str(kept))).splits["train"]) == ROWS and keep_pasted(text, workspace) == kept
+    )
+    with pytest.raises(InputError, match=r"pasted rows.*line 21"):
+        read_pasted(text.rstrip() + "\n[broken" if text[0] == "{" else "a,b\n" + "1,2\n" * 19 + "1\n")
+    with pytest.raises(InputError, match="Nothing was pasted"):
+        read_pasted(" \n")
 
 
 def test_a_sample_is_found_by_its_name_before_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,3 +165,61 @@ def test_splits_without_train_are_refused_and_a_single_one_is_split(tmp_path: Pa
     write(tmp_path / "validation.jsonl", rows(30))
     with pytest.raises(InputError, match="no training split"):
         prepare(DataConfig(source=str(tmp_path)))
+
+
+def test_rows_of_one_customer_never_stand_on_both_sides(tmp_path: Path) -> None:
+    many = [{**row, "customer": f"c{n % 17}", "n": n % 17} for n, row in enumerate(rows(170))]
+    source = write(tmp_path / "a.jsonl", many)
+    for column in ("customer", "n"):
+        splits = prepare(DataConfig(source=source, group_by=column)).splits
+        sides = [{many[row["row"]]["customer"] for row in part} for part in splits.values()]
+        assert all(sides) and sum(map(len, sides)) == 17
+    with pytest.raises(InputError, match="did you mean customer"):
+        prepare(DataConfig(source=source, group_by="custmer"))
+    same = [{**row, "customer": "one"} for row in rows(50)]
+    with pytest.raises(InputError, match=r"1 different values of customer in 50 rows"):
+        prepare(DataConfig(source=write(tmp_path / "b.jsonl", same), group_by="customer"))
+
+
+WORDS = "the order that came on day was not what we asked for and box torn parcel late refund please help soon".split()
+
+
+def test_near_equal_prompts_never_stand_on_both_sides(tmp_path: Path) -> None:
+    import random
+
+    generator = random.Random(1)
+    many = []
+    for n in range(60):
+        text = " ".join(generator.choices(WORDS, k=40))
+        many += [{"prompt": f"{text} {end}", "completion": "x", "n": n} for end in ("", "today", "thanks a lot")]
+    source = write(tmp_path / "a.jsonl", many)
+    prepared = prepare(DataConfig(source=source, test_fraction=0.2))
+    sides = [{many[row["row"]]["n"] for row in part} for part in prepared.splits.values()]
+    assert all(sides) and sum(map(len, sides)) == 60
+    assert any("120 near-equal prompts were kept" in note for note in prepared.manifest["notes"])
+    apart = prepare(DataConfig(source=source, test_fraction=0.2, near_duplicates="apart"))
+    assert sum(len({many[row["row"]]["n"] for row in part}) for part in apart.splits.values()) > 60
+
+
+def test_where_all_prompts_are_near_equal_the_split_still_works_and_says_so(tmp_path: Path) -> None:
+    form = "You are a helpful clerk. Read the ticket below and answer with the name of the queue it belongs to: "
+    many = [{"prompt": f"{form} item {n} broke", "completion": "x"} for n in range(60)]
+    manifest = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many))).manifest
+    assert manifest["splits"] == {"train": 48, "validation": 6, "test": 6}
+    assert any("60 of 60 prompts are near duplicates" in note for note in manifest["notes"])
+
+
+def test_a_stratified_split_shows_every_label_by_its_share(tmp_path: Path) -> None:
+    many = [
+        {**row, "label": "rare" if n % 10 == 0 else "usual" if n % 10 < 4 else None} for n, row in enumerate(rows(200))
+    ]
+    source = write(tmp_path / "a.jsonl", many)
+    for seed in range(3):
+        data = DataConfig(source=source, stratify_by="label", test_fraction=0.1, validation_fraction=0.2, seed=seed)
+        splits = prepare(data).splits
+        counts = {
+            name: [sum(many[row["row"]]["label"] == label for row in part) for label in ("rare", "usual", None)]
+            for name, part in splits.items()
+        }
+        assert counts == {"train": [14, 42, 84], "validation": [4, 12, 24], "test": [2, 6, 12]}
+        assert prepare(data).splits == splits

@@ -1,0 +1,263 @@
+"""`python -m ftlab data inspect | fix`: what is wrong with a data set, and a new version without it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ftlab.cli_data_versions import _data, _line, _person, _source, _told
+from ftlab.config import STARTER
+from ftlab.data.checks import KINDS, Finding, Report, check
+from ftlab.data.load import load_rows
+from ftlab.errors import InputError, nearest
+from ftlab.workspace import Workspace
+
+Add = Callable[..., argparse.ArgumentParser]
+_NO_BASE = "none"
+_ROWS_SHOWN = 8
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def register(data: Any, add: Add) -> None:
+    """Add the commands to the group `data`; `add(group, name, command, help)` is the one of `cli`."""
+    one = add(data, "inspect", inspect, "check the data: duplicates, leaks, personal data, lengths in tokens, and more")
+    _source(one)
+    _checked(one)
+    one.add_argument("--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?")
+
+    one = add(data, "fix", fix, "a new version in which the findings of `inspect` are mended")
+    _source(one)
+    _checked(one)
+    one.add_argument("--only", metavar="KIND,...", help="mend these kinds of findings (default: all but notes)")
+    one.add_argument("--skip", metavar="KIND,...", help="leave these kinds as they are")
+    one.add_argument(
+        "--remedy", action="append", default=[], metavar="KIND=REMEDY", help="another remedy, e.g. email=drop"
+    )
+    _person(one)
+
+
+def _checked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", default=STARTER, help="count tokens as this base does (none: do not count any)")
+    parser.add_argument("--max-length", type=int, help="longest example in tokens (default: that of training, 512)")
+
+
+def inspect(given: argparse.Namespace) -> int:
+    report = _report(given, _prompts(given.prompts))
+    # Cells are somebody's text: it must not steer the terminal.
+    lines = (_CONTROL.sub("\ufffd", line) for line in _lines(report))
+    return _told(given, report.as_dict(), *lines, *_next_steps(given, report))
+
+
+def fix(given: argparse.Namespace) -> int:
+    from ftlab.data.remedies import action_for, mend
+    from ftlab.data.versions import create
+
+    remedies = dict(_pair(text) for text in given.remedy)
+    only, skip = _kinds(given.only), _kinds(given.skip)
+    workspace = Workspace.open(given.workspace)
+    version = create(_data(given), workspace, who=given.who)
+    given.source = version.source  # so that the rows of the findings are those of the version
+    report = _report(given)
+    actions = [
+        action_for(finding, report.roles, remedies.get(finding.kind))
+        for finding in report.findings
+        if finding.kind not in skip and _is_mended(finding, only, remedies)
+    ]
+    if not actions:
+        return _told(given, {"version": version.source, "done": []}, "Nothing was found that can be mended.")
+    mended = mend(version, actions, who=given.who, why=given.why or "mended what the checks found")
+    value = mended.as_dict() | {"source": mended.source, "done": mended.action}
+    return _told(
+        given,
+        value,
+        *mended.action.replace(". ", ".\n").splitlines(),
+        "",
+        _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
+        f"  look again     python -m ftlab data inspect {mended.source}",
+        f"  save it        python -m ftlab data export {mended.source} mended.jsonl",
+        f"  train on it    python -m ftlab train --set data.source={mended.source}",
+    )
+
+
+def _is_mended(finding: Finding, only: set[str], remedies: dict[str, str]) -> bool:
+    if finding.kind in remedies or finding.kind in only:
+        return True
+    return not only and finding.remedy != "none" and finding.about.severity != "note"
+
+
+def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Report:
+    if given.max_length is not None and given.max_length < 16:
+        raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
+    data, workspace = _data(given), Workspace.open(given.workspace)
+    loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is said at once
+    tokenizer = None
+    if given.base != _NO_BASE:
+        from ftlab.models.load import load_tokenizer
+
+        tokenizer = load_tokenizer(given.base)
+    show = _Progress()
+    try:
+        return check(
+            data,
+            loaded=loaded,
+            prompts=prompts,
+            tokenizer=tokenizer,
+            base=given.base,
+            max_length=given.max_length,
+            progress=show,
+        )
+    finally:
+        show.close()
+
+
+def _prompts(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"The prompts cannot be read: {error.strerror}", given=file) from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError("The file holds no prompts", given=file, allowed="one prompt per line")
+    return prompts
+
+
+class _Progress:
+    """What is being checked, on one line that is rewritten; nothing where nobody watches."""
+
+    def __init__(self) -> None:
+        self._watched, self._at = sys.stderr.isatty(), 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._watched and now - self._at > 0.1:
+            self._at = now
+            print(f"\r\033[K{phase} {done:,}/{total:,}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._watched:
+            print("\r\033[K", end="", file=sys.stderr)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    splits = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
+    yield f"{report.name}: {report.rows:,} rows ({splits})"
+    yield f"format {report.format}, {report.confidence:.0%} sure: {report.why}"
+    for note in report.notes:
+        yield f"note: {note}"
+    if report.tokens:
+        yield ""
+        yield from _token_lines(report.tokens)
+    yield ""
+    yield from _finding_lines(report)
+    yield ""
+    yield "Is it enough?"
+    for one in report.advice:
+        yield f"  {one.level:<5} {one.text}"
+        yield f"        Source: {one.source} ({one.url})"
+    if report.coverage:
+        yield ""
+        yield from _coverage_lines(report.coverage)
+
+
+def _token_lines(tokens: dict[str, Any]) -> Iterator[str]:
+    sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
+    yield f"Tokens of {tokens['base']} (longest example: {tokens['max_length']}{sampled})"
+    for name in ("prompt", "completion", "whole"):
+        if name in tokens:
+            part = tokens[name]
+            yield (
+                f"  {name:<11} {_bars(part['histogram']['counts'])}  mean {part['mean']:.0f}, 95% have up to "
+                f"{part['p95']}, the longest {part['max']}"
+            )
+    if "trained_share" in tokens:
+        stop = "is trained" if tokens["stop_token_trained"] else "is NOT always trained"
+        yield f"  {tokens['trained_share']:.0%} of the tokens are trained; the stop token {stop}"
+        yield f"  max_length {tokens['suggested_max_length']} would hold 99.5% of the rows; {tokens['packing']['why']}"
+    for note in tokens["notes"]:
+        yield f"  note: {note}"
+
+
+def _bars(counts: list[int]) -> str:
+    steps = " ▁▂▃▄▅▆▇█"
+    most = max(counts) or 1
+    return "".join(steps[0 if not count else max(1, round(8 * count / most))] for count in counts).ljust(26)
+
+
+def _finding_lines(report: Report) -> Iterator[str]:
+    if not report.findings:
+        yield "Nothing wrong was found." if not report.stopped else "Nothing wrong was found so far."
+        return
+    yield f"{len(report.findings)} findings (rows are counted from 0)"
+    for finding in report.findings:
+        about, count = finding.about, len(finding.rows)
+        rows = ", ".join(map(str, finding.rows[:_ROWS_SHOWN])) + (", …" if count > _ROWS_SHOWN else "")
+        yield ""
+        yield f"  {about.severity:<8}{about.title}: {count:,} in {finding.split}"
+        yield f"          rows {rows}"
+        for place, match in list(zip(finding.rows, finding.matches, strict=False))[:3]:
+            if match != (finding.split, place):
+                yield f"          row {place} is like row {match[1]} of {match[0]}"
+        for text in finding.shown[:3]:
+            yield f"          {text}"
+        for reason, number in [*finding.detail.get("problems", {}).items(), *finding.detail.get("reasons", {}).items()]:
+            yield f"          {reason}: {number}"
+        yield f"          {about.why}"
+        others = f" (or {', '.join(about.others)})" if about.others else ""
+        yield f"          {finding.kind}: {_DO[about.remedy]}{others}"
+
+
+_DO = {
+    "drop": "drop these rows",
+    "mask": "mask these places",
+    "deduplicate": "keep the first, remove the copies",
+    "move": "move these rows to the held-out split",
+    "relabel": "give them the answer that most have, or decide",
+    "shorten": "shorten the prompts",
+    "none": "needs a decision of yours",
+}
+
+
+def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
+    words = coverage["vocabulary"]
+    yield f"Is it representative? {coverage['asked_prompts']:,} held-out or asked prompts against those of training"
+    yield f"  {words['covered']:.1%} of their words are known from training" + (
+        f"; new: {', '.join(words['new_words'][:8])}" if words["new_words"] else ""
+    )
+    train, asked = coverage["length"]["train"], coverage["length"]["asked"]
+    yield f"  words of a prompt: {train['median_words']} in training, {asked['median_words']} held out (median)"
+    for topic in coverage["topics"]:
+        if not topic["covered"]:
+            yield f"  not covered: {', '.join(topic['terms'])} ({topic['prompts']} prompts), e.g. {topic['example']}"
+
+
+def _next_steps(given: argparse.Namespace, report: Report) -> Iterator[str]:
+    if any(finding.remedy != "none" for finding in report.findings):
+        yield ""
+        yield f"Mend this in a new version: python -m ftlab data fix {given.source}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    kind, _, remedy = text.partition("=")
+    if not remedy:
+        raise InputError("A remedy is written KIND=REMEDY", given=text, allowed="for example email=drop")
+    return _kinds(kind).pop(), remedy.strip()
+
+
+def _kinds(text: str | None) -> set[str]:
+    kinds = {part.strip() for part in (text or "").split(",") if part.strip()}
+    for kind in sorted(kinds - KINDS.keys()):
+        close = nearest(kind, KINDS)
+        raise InputError(
+            "There is no such kind of finding",
+            given=kind,
+            allowed=", ".join(KINDS),
+            try_=f"did you mean {close}?" if close else None,
+        )
+    return kinds

@@ -1,0 +1,265 @@
+"""A finding: what is wrong with which rows, why it matters, and what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ftlab.data.checks.examples import Examples
+
+REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "none")
+SEVERITIES = ("error", "warning", "note")
+
+
+class Kind(NamedTuple):
+    """What every finding of one kind has in common. `why` is one sentence; `others` are further remedies that fit."""
+
+    severity: str
+    title: str
+    why: str
+    remedy: str
+    others: tuple[str, ...] = ()
+
+
+# In the order in which they are shown: what spoils a result or harms somebody first.
+KINDS: dict[str, Kind] = {
+    "overlap": Kind(
+        "error",
+        "Training rows that are held out too",
+        "A held-out row that was trained on measures memory, not skill, and makes the result look better than it is.",
+        "drop",
+        ("move",),
+    ),
+    "near_overlap": Kind(
+        "error",
+        "Training rows that nearly repeat a held-out row",
+        "A held-out row with a near copy in training is half remembered, so its score says little about new input.",
+        "move",
+        ("drop",),
+    ),
+    "secret": Kind(
+        "error",
+        "Keys and passwords",
+        "A model can repeat a key word for word to anybody who asks, so it must not learn one; also revoke it.",
+        "mask",
+        ("drop",),
+    ),
+    "card": Kind(
+        "error",
+        "Payment card numbers",
+        "A model can repeat a card number word for word, and holding one breaks the rules of the card companies.",
+        "mask",
+        ("drop",),
+    ),
+    "iban": Kind(
+        "error",
+        "Bank account numbers (IBAN)",
+        "A bank account names a person, and a model can repeat it word for word.",
+        "mask",
+        ("drop",),
+    ),
+    "email": Kind(
+        "warning",
+        "E-mail addresses",
+        "An address names a person, and a model can repeat it to strangers or invent mail to it.",
+        "mask",
+        ("drop",),
+    ),
+    "phone": Kind(
+        "warning",
+        "Phone numbers",
+        "A number names a person, and a model can repeat it to strangers.",
+        "mask",
+        ("drop",),
+    ),
+    "unusable": Kind(
+        "error",
+        "Rows that cannot become an example",
+        "These rows are left out of training, so the run has fewer examples than the file has rows.",
+        "drop",
+    ),
+    "empty_answer": Kind(
+        "error",
+        "Empty answers",
+        "An empty answer teaches nothing, or teaches to say nothing.",
+        "drop",
+    ),
+    "roles": Kind(
+        "error",
+        "Roles out of order",
+        "Chat templates expect user and assistant in turn, so the model would see a conversation that never happens.",
+        "drop",
+    ),
+    "conflicting_answers": Kind(
+        "error",
+        "The same prompt with different answers",
+        "The model cannot learn both answers; it learns a guess between them.",
+        "relabel",
+        ("drop",),
+    ),
+    "broken_json": Kind(
+        "error",
+        "Broken JSON among JSON answers",
+        "A few broken answers teach the model to break its JSON now and then, which is the hardest kind to notice.",
+        "drop",
+    ),
+    "json_keys": Kind(
+        "error",
+        "JSON with other keys or types than the rest",
+        "A program that reads the answers expects the same keys with the same types every time.",
+        "drop",
+    ),
+    "no_trained_token": Kind(
+        "error",
+        "Rows with nothing to train on",
+        "The prompt fills the whole length (or the chat template refuses the row), so no token of the answer is left.",
+        "drop",
+        ("shorten",),
+    ),
+    "stop_token": Kind(
+        "error",
+        "The stop token is not trained",
+        "A model that never sees the stop token learns what to say but not when to be silent.",
+        "none",
+    ),
+    "too_long": Kind(
+        "warning",
+        "Rows longer than the longest example",
+        "Rows above max_length are left out of training, and long rows are often the difficult ones.",
+        "shorten",
+        ("drop",),
+    ),
+    "exact_duplicate": Kind(
+        "warning",
+        "Exact duplicates",
+        "A row that stands twice counts twice and is learnt by heart sooner.",
+        "deduplicate",
+    ),
+    "near_duplicate": Kind(
+        "warning",
+        "Near duplicates",
+        "Almost equal rows weigh as much as different ones and add next to nothing.",
+        "deduplicate",
+    ),
+    "encoding": Kind(
+        "warning",
+        "Damaged characters",
+        "Text that was read in the wrong encoding teaches the model to write such damage itself.",
+        "drop",
+    ),
+    "html": Kind(
+        "warning",
+        "Remains of HTML",
+        "Tags and entities left from a web page come back in the answers.",
+        "drop",
+    ),
+    "language": Kind(
+        "warning",
+        "Another language than the rest",
+        "A few rows in another language are mostly strays, and the model may begin to switch languages.",
+        "drop",
+    ),
+    "length": Kind(
+        "warning",
+        "Far longer or shorter than the rest",
+        "Such rows are often two rows run together, or cut off; one of them can outweigh dozens of others.",
+        "drop",
+        ("shorten",),
+    ),
+    "one_word_answer": Kind(
+        "note",
+        "One-word answers among longer ones",
+        "A few answers of one word among sentences are often placeholders (ok, n/a) that nobody meant to teach.",
+        "drop",
+    ),
+    "not_covered": Kind(
+        "warning",
+        "Held-out prompts unlike anything in training",
+        "The model is asked about topics that training never showed, so it has to guess there.",
+        "none",
+    ),
+}
+
+
+@dataclass
+class Finding:
+    """`rows` are indices (from 0) into the split `split` of the source, each once and in order.
+
+    `matches[i]` is the (split, row) that `rows[i]` repeats, where there is one. `shown` holds a few short texts with
+    the place in question, personal data masked. `detail` differs by kind and is plain JSON.
+    """
+
+    kind: str
+    split: str
+    rows: list[int]
+    matches: list[tuple[str, int]] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def about(self) -> Kind:
+        return KINDS[self.kind]
+
+    @property
+    def why(self) -> str:
+        return self.about.why
+
+    @property
+    def remedy(self) -> str:
+        return self.about.remedy
+
+    def as_dict(self) -> dict[str, Any]:
+        about = self.about
+        return {
+            "kind": self.kind,
+            "title": about.title,
+            "severity": about.severity,
+            "split": self.split,
+            "count": len(self.rows),
+            "rows": self.rows,
+            "matches": [list(match) for match in self.matches],
+            "why": about.why,
+            "remedy": about.remedy,
+            "remedies": list(dict.fromkeys((about.remedy, *about.others))),
+            "shown": self.shown,
+            "detail": self.detail,
+        }
+
+
+def by_split(
+    kind: str,
+    positions: Iterable[int],
+    examples: Examples,
+    *,
+    matches: Mapping[int, int] | None = None,
+    shown: Mapping[int, str] | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """One finding per split for the examples at `positions`; `matches` and `shown` are by position."""
+    found: dict[str, list[int]] = {}
+    for position in sorted(set(positions)):
+        found.setdefault(examples.split[position], []).append(position)
+    return [
+        Finding(
+            kind,
+            split,
+            [examples.row[position] for position in places],
+            [examples.place(matches[position]) for position in places] if matches else [],
+            [shown[position] for position in places[:_SHOWN] if position in shown] if shown else [],
+            dict(detail or {}),
+        )
+        for split, places in found.items()
+    ]
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """The gravest first; within a kind train before the held-out splits."""
+    order = list(KINDS)
+    splits = {"train": 0, "validation": 1, "test": 2}
+    rank = {kind: (SEVERITIES.index(KINDS[kind].severity), order.index(kind)) for kind in KINDS}
+    return sorted(findings, key=lambda finding: (rank[finding.kind], splits.get(finding.split, 3)))
+
+
+_SHOWN = 5

@@ -1,0 +1,135 @@
+"""Parquet, Arrow and Feather files: read in pieces up to the size limit, checked before a cell is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ftlab.data.limits import check_size, largest_file, too_large
+from ftlab.data.tables import ArrowRows
+from ftlab.errors import InputError, shorten
+
+_BATCH_ROWS = 4096
+
+
+def read_parquet(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if raw[:4] != b"PAR1" or raw[-4:] != b"PAR1":
+        raise InputError(
+            f"{name} is not a complete Parquet file",
+            given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
+            allowed="a file that begins and ends with PAR1",
+            try_="download or write it again; text belongs in .jsonl or .csv",
+        )
+    try:
+        # From memory and not from a memory map: a file that is overwritten under a map kills the process.
+        file = pq.ParquetFile(pa.BufferReader(raw))
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        check_size(name, sum(group.total_byte_size for group in groups), unpacked=True)
+        batches = file.iter_batches(batch_size=_BATCH_ROWS)
+        return _rows_of(_collected(batches, file.schema_arrow, name), name, notes)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, RecursionError, TypeError) as error:
+        raise InputError(
+            f"{name} cannot be read as Parquet: {shorten(error, 120)}", try_="download or write it again"
+        ) from None
+
+
+def read_arrow(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+    """Arrow's own format: a file (.arrow, Feather 2), or the stream that `datasets` writes."""
+    import pyarrow as pa
+
+    if raw.startswith(b"FEA1"):
+        raise InputError(f"{name} is Feather of version 1", allowed="Feather 2 or Arrow", try_="write it again")
+    check_size(name, max(len(raw), _unpacked_size(raw)), unpacked=True)
+    try:
+        source = pa.BufferReader(raw)
+        if raw.startswith(b"ARROW1"):
+            file = pa.ipc.open_file(source)
+            batches: Iterable[Any] = (file.get_batch(index) for index in range(file.num_record_batches))
+            schema = file.schema
+        else:
+            batches = stream = pa.ipc.open_stream(source)
+            schema = stream.schema
+        return _rows_of(_collected(batches, schema, name), name, notes)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, RecursionError, TypeError) as error:
+        raise InputError(
+            f"{name} cannot be read as Arrow: {shorten(error, 120)}",
+            given=f"{len(raw)} bytes beginning with {raw[:8]!r}",
+            try_="download or write it again",
+        ) from None
+
+
+# The beginnings of an LZ4 and a Zstandard frame: the only two ways in which Arrow packs a buffer.
+_FRAMES = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
+
+
+def _unpacked_size(raw: bytes) -> int:
+    """Bytes that the packed buffers of an Arrow file say they unpack to; Arrow allocates that much before it unpacks.
+
+    In front of every packed buffer stands its length as int64 (Arrow columnar format, "Compression").
+    """
+    total = 0
+    for mark in _FRAMES:
+        place = raw.find(mark, 8)
+        while place >= 0:
+            length = int.from_bytes(raw[place - 8 : place], "little", signed=True)
+            if 0 < length < 1 << 40:  # anything else is chance, or more than any machine gives
+                total += length
+            place = raw.find(mark, place + 4)
+    return total
+
+
+def _collected(batches: Iterable[Any], schema: Any, name: str) -> Any:
+    """A table of all `batches`; stopped as soon as they are larger than may be read."""
+    import pyarrow as pa
+
+    limit, size, kept = largest_file(), 0, []
+    for batch in batches:
+        # Offsets and lengths in a file are what somebody wrote: unchecked, they make Arrow read anywhere in memory.
+        batch.validate(full=True)
+        size += batch.nbytes
+        if size > limit:
+            raise too_large(name, f"more than {size} bytes", limit, unpacked=True)
+        kept.append(batch)
+    return pa.Table.from_batches(kept, schema).combine_chunks()
+
+
+def _rows_of(table: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+    """Rows of a table whose cells are text, numbers, and lists and structs of them; other cells become text."""
+    import pyarrow as pa
+
+    names = list(table.column_names)
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice:
+        raise InputError(f"{name} has more than one column of the same name", given=", ".join(twice))
+    left_out = []
+    for index in reversed(range(len(names))):
+        if _is_plain(table.schema.field(index).type):
+            continue
+        try:
+            table = table.set_column(index, names[index], table.column(index).cast(pa.string()))
+        except pa.ArrowException:
+            left_out.insert(0, names[index])
+            table = table.remove_column(index)
+    if left_out:
+        notes.append(f"Columns of {name} that are not text were left out: {', '.join(left_out)}.")
+    return {"train": ArrowRows(table)}, list(table.column_names)
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether every cell of this Arrow type is a plain Python value: text, number, list, dict or None."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        names = [kind.field(index).name for index in range(kind.num_fields)]
+        return len(set(names)) == len(names) and all(
+            _is_plain(kind.field(index).type) for index in range(kind.num_fields)
+        )
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _is_plain(kind.value_type)
+    if types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    simple = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
+    return types.is_null(kind) or any(fits(kind) for fits in simple)

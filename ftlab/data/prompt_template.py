@@ -1,0 +1,73 @@
+"""A prompt put together from columns: "Question: {question}\\nContext: {context}". Names only; nothing is evaluated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftlab.errors import InputError, nearest
+
+_FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def check_template(template: str, columns: Sequence[str]) -> list[str]:
+    """The columns that `template` names. Raises InputError for one that the data do not have, or for a lone brace."""
+    named: list[str] = []
+    for match in _FIELD.finditer(template):
+        if match.group() in ("{{", "}}"):
+            continue
+        name = match.group(1)
+        if name is None:
+            raise InputError(
+                "The prompt template has a brace without its partner",
+                given=template,
+                allowed="{column}; a brace itself is written twice, {{ or }}",
+            )
+        if name not in columns:
+            close = nearest(name, columns)
+            raise InputError(
+                f"The prompt template names {name!r}, which is no column of the data",
+                given=template,
+                allowed=", ".join(columns),
+                try_=f"did you mean {{{close}}}?" if close else None,
+            )
+        if name not in named:
+            named.append(name)
+    if not named:
+        raise InputError(
+            "The prompt template names no column, so every prompt would be the same",
+            given=template,
+            allowed=f"text with {{column}} in it; columns: {', '.join(columns)}",
+        )
+    return named
+
+
+def fill(template: str, row: Mapping[str, Any]) -> tuple[str, bool]:
+    """The text of `template` for `row`, and whether any of the cells in it holds something.
+
+    Raises KeyError(column) for a column that the row lacks.
+    """
+    held = False
+
+    def put(match: re.Match[str]) -> str:
+        nonlocal held
+        if match.group(1) is None:
+            return match.group()[0]
+        text = cell_as_text(row[match.group(1)])
+        held = held or bool(text.strip())
+        return text
+
+    return _FIELD.sub(put, template), held
+
+
+def escaped(text: str) -> str:
+    """`text` for use inside a template."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def cell_as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

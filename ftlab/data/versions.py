@@ -1,0 +1,360 @@
+"""Versions of a data set: every change makes a new one that says who, when and why; the source is never changed.
+
+first = create("tickets.csv", workspace)
+second = derive(first, [row for row in rows_of(first) ...], "de-duplicated", who="Ada", why="41 exact copies")
+diff(first, second)
+DataConfig(source=second.source)          # "version:tickets-2-9f3c1a": a run can name it
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import DataConfig
+from ftlab.data.load import load_rows
+from ftlab.data.split_names import SPLITS
+from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
+from ftlab.errors import InputError, nearest
+from ftlab.workspace import Workspace, read_json, write_json
+
+PREFIX = "version:"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version, as `version.json` describes it. `rows` counts those that are not excluded, by split."""
+
+    id: str
+    name: str
+    number: int
+    content: str  # sha256 over all cells, splits and exclusions
+    parent: str | None
+    action: str
+    who: str
+    why: str
+    when: str  # ISO 8601, UTC
+    rows: dict[str, int]
+    excluded: int
+    columns: list[str]
+    origin: list[dict[str, Any]]  # the files or Hub data sets that the first version was made from, with sha256
+    details: dict[str, Any] = field(default_factory=dict)
+    deleted: dict[str, str] | None = None
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def source(self) -> str:
+        """What `data.source` of a run says to train on this version."""
+        return PREFIX + self.id
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+    @property
+    def rows_file(self) -> Path:
+        return self.folder / "rows.parquet"
+
+    def as_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        del values["folder"]
+        return values
+
+
+def create(
+    source: str | DataConfig,
+    workspace: Workspace | None = None,
+    *,
+    name: str | None = None,
+    who: str | None = None,
+    why: str = "",
+) -> Version:
+    """The first version of a data source: its rows as they are. Made again from an unchanged source, it is the same.
+
+    Raises InputError as `load_rows` does. For the source of a version, that version is given back.
+    """
+    workspace = workspace or Workspace.open()
+    data = source if isinstance(source, DataConfig) else DataConfig(source=str(source))
+    if data.source.startswith(PREFIX):
+        return find(data.source, workspace)
+    loaded = load_rows(data)
+    name = _slug(name or (Path(loaded.name).stem if loaded.kind == "file" else loaded.name))
+
+    def rows() -> Iterator[VersionRow]:
+        number = 0
+        for split, cells in loaded.splits.items():
+            for row in cells:
+                yield VersionRow(number, row, "train" if split == loaded.main else split)
+                number += 1
+
+    origin = [file.as_dict() for file in loaded.files]
+    shas = [entry["sha256"] or entry.get("revision") for entry in origin]
+    for old in history(workspace, name):
+        if old.parent is None and old.deleted is None and all(shas):
+            same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
+            if same and old.details.get("split") == data.split and old.details.get("subset") == data.subset:
+                return old
+    details = {"source": data.source if loaded.kind != "file" else loaded.name, "notes": loaded.notes}
+    details |= {"split": data.split, "subset": data.subset}
+    return _write(
+        workspace, name, rows, loaded.columns, None, "taken from the source", who, why, origin=origin, details=details
+    )
+
+
+def derive(
+    parent: Version | str,
+    rows: list[VersionRow] | Callable[[], Iterable[VersionRow]],
+    action: str,
+    *,
+    who: str | None = None,
+    why: str = "",
+    workspace: Workspace | None = None,
+    details: dict[str, Any] | None = None,
+    columns: list[str] | None = None,
+) -> Version:
+    """A new version with these `rows`, made from `parent` by `action` (in words).
+
+    `rows` is a list, or a function that gives the rows each time it is called (for data that should not be in
+    memory). `columns` are those of the rows where that is known. Rows keep the `id` they had in the parent; new ones
+    get an id that is free (`new_ids`).
+    Raises InputError when two rows have the same id or no row is left.
+    """
+    workspace = workspace or _workspace_of(parent)
+    parent = find(parent, workspace)
+    give = rows if callable(rows) else lambda: rows
+    if columns is None:
+        found = dict.fromkeys(parent.columns)
+        for row in give():
+            found.update(dict.fromkeys(row.cells))
+        columns = list(found)
+    return _write(
+        workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details or {}
+    )
+
+
+def rows_of(version: Version | str, workspace: Workspace | None = None) -> Iterator[VersionRow]:
+    """All rows of a version, the excluded ones too, a few thousand in memory at a time."""
+    version = find(version, workspace)
+    _refuse_deleted(version)
+    return read_rows(version.rows_file)
+
+
+def new_ids(version: Version | str, count: int, workspace: Workspace | None = None) -> range:
+    """`count` row ids that no version of this data set has used yet."""
+    version = find(version, workspace)
+    workspace = workspace or _workspace_of(version)
+    known = [old for old in history(workspace, version.name) if old.deleted is None]
+    highest = max((max(row_ids(old.rows_file)) for old in known), default=-1)
+    return range(highest + 1, highest + 1 + count)
+
+
+def find(version: Version | str, workspace: Workspace | None = None) -> Version:
+    """The version called `version:<id>` or `<id>`; the unambiguous beginning of an id is enough, and the name of a
+    data set means its newest version. Raises InputError naming the nearest one."""
+    if isinstance(version, Version):
+        return version
+    workspace = workspace or Workspace.open()
+    wanted = version.removeprefix(PREFIX).strip()
+    known = {one.id: one for one in history(workspace)}
+    if wanted in known:
+        return known[wanted]
+    of_name = [one for one in known.values() if one.name == wanted and one.deleted is None]
+    if of_name:
+        return max(of_name, key=lambda one: one.number)
+    matches = [one for key, one in known.items() if wanted and key.startswith(wanted)]
+    if len(matches) == 1:
+        return matches[0]
+    close = nearest(wanted, known)
+    listed = ", ".join(one.id for one in matches[:5]) if matches else ", ".join(list(known)[-5:])
+    raise InputError(
+        f"More than one version begins with {wanted!r}" if matches else "There is no version of data of this name",
+        given=wanted or version,
+        allowed=listed or f"no version exists yet in {workspace.versions_folder}",
+        try_=f"did you mean {PREFIX}{close}?" if close else "see them with: python -m ftlab data versions list",
+    )
+
+
+def resolve(source: str, workspace: Workspace | None = None) -> Version:
+    """The version that `data.source` names. Raises InputError when there is none, or its rows were deleted."""
+    version = find(source, workspace)
+    _refuse_deleted(version)
+    return version
+
+
+def pinned(source: str, workspace: Workspace | None = None) -> str:
+    """`source` with the full id where it names a version by its data set or the beginning of its id: what that means
+    changes with the next version. Other sources stay as they are."""
+    return resolve(source, workspace).source if source.startswith(PREFIX) else source
+
+
+def ids_of(version: Version | str, split: str = "train", workspace: Workspace | None = None) -> list[int]:
+    """The ids of the rows of `split` that are not excluded: row i on a page of the version is `ids_of(...)[i]`."""
+    version = resolve(version, workspace) if isinstance(version, str) else version
+    _refuse_deleted(version)
+    return row_ids(version.rows_file, split)
+
+
+def history(workspace: Workspace | None = None, name: str | None = None) -> list[Version]:
+    """All versions (of the data set `name`), the oldest first."""
+    folder = (workspace or Workspace.open()).versions_folder
+    files = folder.glob(f"{name or '*'}/*/version.json") if folder.is_dir() else []
+    found = []
+    for file in files:
+        values = read_json(file, None)
+        if values and not file.parent.name.startswith("."):
+            found.append(Version(**values, folder=file.parent))
+    return sorted(found, key=lambda one: (one.name, one.number))
+
+
+def used_by(version: Version, workspace: Workspace) -> list[str]:
+    """The ids of the runs whose data name this version."""
+    used = []
+    for run in workspace.runs():
+        if any(entry.get("version") == version.id for entry in run.manifest().get("sources", [])):
+            used.append(run.id)
+    return used
+
+
+def delete(
+    version: Version | str, workspace: Workspace, *, force: bool = False, who: str | None = None, why: str = ""
+) -> Version:
+    """Delete the rows of a version; who, when and why stay written down.
+
+    Raises InputError naming the runs that used it, unless `force`.
+    """
+    version = find(version, workspace)
+    runs = used_by(version, workspace)
+    if runs and not force:
+        raise InputError(
+            f"The version {version.id} was used by {len(runs)} {'run' if len(runs) == 1 else 'runs'}, "
+            "which could not be repeated without it",
+            given=", ".join(runs[:5]),
+            try_="delete the runs first, or add --force when they need not be repeated",
+        )
+    values = version.as_dict() | {"deleted": {"who": who or person(), "when": _now(), "why": why}}
+    write_json(version.folder / "version.json", values)
+    version.rows_file.unlink(missing_ok=True)
+    return Version(**values, folder=version.folder)
+
+
+def person() -> str:
+    """Who changes data when nobody says so: the login name."""
+    try:
+        return os.environ.get("FTLAB_WHO") or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _write(
+    workspace: Workspace,
+    name: str,
+    rows: Callable[[], Iterable[VersionRow]],
+    columns: list[str],
+    parent: Version | None,
+    action: str,
+    who: str | None,
+    why: str,
+    *,
+    origin: list[dict[str, Any]],
+    details: dict[str, Any],
+) -> Version:
+    folder = workspace.versions_folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
+    try:
+        content, counts, excluded = _summed(rows())
+        if not counts:
+            raise InputError("No row is left", given=action, allowed="at least one row")
+        write_rows(temporary / "rows.parquet", _Again(rows), columns)
+        values: dict[str, Any] = {
+            "name": name,
+            "content": content,
+            "parent": parent.id if parent else None,
+            "action": action,
+            "who": who or person(),
+            "why": why,
+            "when": _now(),
+            "rows": {
+                split: counts[split] for split in (*SPLITS, *sorted(counts.keys() - set(SPLITS))) if counts[split]
+            },
+            "excluded": excluded,
+            "columns": columns,
+            "origin": origin,
+            "details": details,
+        }
+        while True:
+            number = max((old.number for old in history(workspace, name)), default=0) + 1
+            version_id = f"{name}-{number}-{content[:6]}"
+            target = workspace.version_folder(name, version_id)
+            write_json(temporary / "version.json", {"id": version_id, "number": number} | values)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.exists():
+                    raise
+                continue  # somebody else was quicker: the next number
+            return Version(id=version_id, number=number, **values, folder=target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@dataclass
+class _Again:
+    """Rows that can be gone through more than once."""
+
+    give: Callable[[], Iterable[VersionRow]]
+
+    def __iter__(self) -> Iterator[VersionRow]:
+        return iter(self.give())
+
+
+def _summed(rows: Iterable[VersionRow]) -> tuple[str, Counter[str], int]:
+    """The content hash, the rows of each split that are not excluded, and how many are."""
+    digest, counts, excluded, seen = hashlib.sha256(), Counter(), 0, set()
+    for row in rows:
+        if row.id in seen:
+            raise InputError("Two rows have the same id", given=row.id, allowed="a free id for each new row")
+        seen.add(row.id)
+        digest.update(row.digest() + f"\x1f{row.split}\x1f{row.excluded is not None}".encode())
+        if row.excluded is None:
+            counts[row.split] += 1
+        else:
+            excluded += 1
+    return digest.hexdigest(), counts, excluded
+
+
+def _refuse_deleted(version: Version) -> None:
+    if version.rows_file.exists():
+        return
+    gone = (read_json(version.folder / "version.json", {}) or {}).get("deleted")
+    said = f" were deleted by {gone['who']} on {gone['when'][:10]}" if gone else " are gone"
+    raise InputError(
+        f"The rows of the version {version.id}{said}",
+        given=version.source,
+        try_="choose another version: python -m ftlab data versions list",
+    )
+
+
+def _workspace_of(version: Version | str) -> Workspace:
+    if isinstance(version, Version) and version.folder != Path():
+        return Workspace(version.folder.parents[2])
+    return Workspace.open()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "data"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,184 @@
+"""What each check takes for a defect, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftlab.data.checks import Report, check
+from ftlab.errors import InputError
+
+CITIES = ("Paris", "Rome", "Oslo", "Cairo", "Lima", "Quito", "Seoul", "Hanoi", "Delhi", "Accra", "Dakar", "Sofia")
+THINGS = ("museum", "harbour", "old bridge", "night market", "opera house", "railway station", "garden", "city wall")
+TIMES = ("early in the morning", "after lunch", "on a rainy day", "with two small children", "without a car")
+
+
+def clean_rows(count: int = 60) -> list[dict[str, str]]:
+    """Rows about different places, so that none repeats another."""
+    rows = []
+    for number in range(count):
+        city, thing, when = CITIES[number % 12], THINGS[number * 7 % 8], TIMES[number * 3 % 5]
+        prompt = f"How do I get to the {thing} of {city} {when}, number {number}, and what does the ticket cost?"
+        answer = f"Take line {number} to {city} centre, walk to the {thing}, and pay {number + 3} at the desk {when}."
+        rows.append({"prompt": prompt, "completion": answer})
+    return rows
+
+
+def found(tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None) -> dict[str, list[int]]:
+    return {finding.kind: finding.rows for finding in report_on(tmp_path, rows, test).findings}
+
+
+def report_on(tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None) -> Report:
+    folder = tmp_path / "data"
+    folder.mkdir(exist_ok=True)
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if test is not None:
+        (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in test))
+    return check(str(folder))
+
+
+def test_clean_rows_have_no_finding(tmp_path: Path) -> None:
+    assert found(tmp_path, clean_rows()) == {}
+
+
+def test_the_later_copy_is_the_duplicate_and_names_the_first(tmp_path: Path) -> None:
+    rows = clean_rows()
+    rows[40] = dict(rows[3])
+    finding = report_on(tmp_path, rows).findings[0]
+    assert (finding.kind, finding.rows, finding.matches) == ("exact_duplicate", [40], [("train", 3)])
+
+
+def test_case_and_signs_make_a_near_duplicate_not_an_exact_one(tmp_path: Path) -> None:
+    rows = clean_rows()
+    rows[40] = {"prompt": rows[3]["prompt"].upper() + "!", "completion": rows[3]["completion"]}
+    assert found(tmp_path, rows) == {"near_duplicate": [40]}
+
+
+def test_short_texts_that_differ_in_one_word_are_no_copies(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {one} + {two}?", "completion": str(one + two)} for one in range(8) for two in range(8)]
+    rows += [
+        {"prompt": f"What is {one} - {two}?", "completion": str(one - two)} for one in range(8) for two in range(8)
+    ]
+    assert found(tmp_path, rows) == {}
+
+
+def test_operators_and_signs_of_numbers_tell_prompts_apart(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Is {n} above 5?", "completion": str(n > 5)} for n in range(-30, 30)]
+    assert found(tmp_path, rows) == {}
+
+
+def test_overlap_is_found_whatever_the_case_and_points_to_the_held_out_row(tmp_path: Path) -> None:
+    rows, fresh = clean_rows(80)[:60], clean_rows(80)[60:]
+    fresh[5] = {"prompt": rows[11]["prompt"].lower(), "completion": "Another answer that is long enough to be one."}
+    leak = report_on(tmp_path, rows, fresh).findings[0]
+    assert (leak.kind, leak.split, leak.rows, leak.matches) == ("overlap", "train", [11], [("test", 5)])
+
+
+def test_another_system_prompt_makes_it_another_question(tmp_path: Path) -> None:
+    rows = [row | {"system": "Be brief."} for row in clean_rows()]
+    rows[40] = {
+        "system": "Be rude.",
+        "prompt": rows[3]["prompt"],
+        "completion": "Find it out by yourself, will you?",
+    }
+    assert found(tmp_path, rows) == {}
+    rows[40]["system"] = "Be brief."
+    assert found(tmp_path, rows) == {"conflicting_answers": [3, 40]}
+
+
+def test_labels_of_one_word_are_no_defect(tmp_path: Path) -> None:
+    rows = [row | {"completion": ("cheap", "dear", "free")[n % 3]} for n, row in enumerate(clean_rows())]
+    assert found(tmp_path, rows) == {}
+
+
+def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
+    labels = ["cheap"] * 110 + ["dear"] * 20 + ["free"] * 5
+    rows = [row | {"completion": label} for row, label in zip(clean_rows(135), labels, strict=True)]
+    advice = {one.topic: one for one in report_on(tmp_path, rows).advice}
+    assert advice["classes"].rows_per_class == {"cheap": 110, "dear": 20, "free": 5}
+    assert "'dear' (20)" in advice["classes"].text and "'free' (5)" in advice["classes"].text
+    assert "22 times" in advice["balance"].text and advice["rows"].level == "low"
+    assert all(one.url.startswith("https://") for one in advice.values())
+
+
+@pytest.mark.parametrize(
+    ("turns", "problem"),
+    [
+        (["user", "user", "assistant"], "two user turns in a row"),
+        (["assistant", "user", "assistant"], "the assistant speaks first"),
+        (["user", "system", "assistant"], "a system turn in the middle"),
+        (["system", "assistant"], "no user turn"),
+        (["user", "assistant", "user"], "the last turn has no answer"),
+    ],
+)
+def test_roles_out_of_order_are_said_in_words(tmp_path: Path, turns: list[str], problem: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
+        for row in clean_rows()
+    ]
+    rows[7] = {"messages": [{"role": role, "content": f"turn {n} of the {role}"} for n, role in enumerate(turns)]}
+    findings = {finding.kind: finding for finding in report_on(tmp_path, rows).findings}
+    assert findings["roles"].rows == [7] and findings["roles"].detail["problems"] == {problem: 1}
+
+
+def test_json_is_only_asked_for_where_nearly_all_answers_are_json(tmp_path: Path) -> None:
+    rows = clean_rows()
+    for row in rows[:30]:
+        row["completion"] = json.dumps({"answer": row["completion"]})
+    assert "broken_json" not in found(tmp_path, rows)
+
+
+def test_html_is_no_remain_where_the_data_is_about_it_or_in_code(tmp_path: Path) -> None:
+    rows = clean_rows()
+    rows[4]["completion"] += " Write `<br>` or:\n```html\n<p>this</p>\n```"
+    assert found(tmp_path, rows) == {}
+    for row in rows[:40]:
+        row["completion"] = f"<p>{row['completion']}</p>"
+    assert "html" not in found(tmp_path, rows)
+
+
+def test_accents_and_other_scripts_are_no_damage(tmp_path: Path) -> None:
+    rows = clean_rows()
+    rows[4]["completion"] += " Zoë, José, naïve, Ærø, “quoted” – done … 5 °C, 3 €, 🙂"
+    assert found(tmp_path, rows) == {}
+
+
+def test_two_languages_on_purpose_are_no_outliers(tmp_path: Path) -> None:
+    rows = clean_rows()
+    for number, row in enumerate(rows[:25]):
+        row["completion"] = (
+            f"Nehmen Sie bitte die Linie {number} bis zur Haltestelle am Markt und gehen Sie dann zu Fuß."
+        )
+    assert "language" not in found(tmp_path, rows)
+
+
+def test_rows_that_cannot_be_read_are_a_finding_not_a_failure(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = clean_rows()
+    rows[3] = {"prompt": 5, "completion": "a number is no text"}
+    rows[9] = {"question": "other columns"}
+    finding = next(f for f in report_on(tmp_path, rows).findings if f.kind == "unusable")
+    assert finding.rows == [3, 9] and sum(finding.detail["reasons"].values()) == 2
+
+
+def test_stop_gives_what_was_found_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in clean_rows()))
+    phases: list[str] = []
+    report = check(str(path), progress=lambda name, *_: phases.append(name), should_stop=lambda: "roles" in phases)
+    assert report.stopped and phases[0] == "reading" and "near duplicates" not in phases
+    assert report.rows == 60 and report.findings == []
+
+
+def test_of_a_very_large_source_every_nth_row_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in clean_rows(100)))
+    report = check(str(path), most_rows=40)
+    assert (report.rows, report.checked) == (100, 34) and "One row in 3" in report.notes[-1]
+
+
+def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        check(str(tmp_path / "none.jsonl"))

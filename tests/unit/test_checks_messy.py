@@ -1,0 +1,85 @@
+"""Every planted defect is found, nothing else is, and the clean samples raise no false alarm."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ftlab.data.checks import KINDS, Report, check
+from ftlab.data.checks.finding import REMEDIES, SEVERITIES
+from ftlab.samples import list_samples, sample_path
+from ftlab.samples.generate.messy import ABOUT, files
+
+# No data can have an untrained stop token: that is a matter of the base.
+NOT_IN_DATA = {"stop_token"}
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    from ftlab.models.load import load_tokenizer
+
+    return check("messy_tickets", tokenizer=load_tokenizer("starter"))
+
+
+def planted() -> dict[tuple[str, str], list[int]]:
+    manifest = json.loads((sample_path("messy_tickets") / "manifest.json").read_text(encoding="utf-8"))
+    return {(entry["kind"], entry["split"]): entry["rows"] for entry in manifest["planted"]}
+
+
+def test_exactly_the_planted_defects_are_found(report: Report) -> None:
+    found = {(finding.kind, finding.split): finding.rows for finding in report.findings}
+    assert found == planted()
+
+
+def test_a_defect_of_every_kind_is_planted() -> None:
+    assert {kind for kind, _ in planted()} == set(ABOUT) == set(KINDS) - NOT_IN_DATA
+
+
+@pytest.mark.parametrize("name", [sample.name for sample in list_samples() if sample.task != "practice"])
+def test_clean_samples_raise_no_false_alarm(name: str) -> None:
+    if not next(sample.splits for sample in list_samples() if sample.name == name):
+        pytest.skip("written with the starter")
+    from ftlab.models.load import load_tokenizer
+
+    findings = check(name, tokenizer=load_tokenizer("starter")).findings
+    if name.startswith("general_"):  # asks a few questions twice on purpose, once more politely
+        findings = [finding for finding in findings if finding.kind != "near_duplicate"]
+    assert [(finding.kind, finding.split, finding.rows[:5]) for finding in findings] == []
+
+
+def test_the_shipped_files_are_what_the_script_writes() -> None:
+    for name, text in files().items():
+        assert (sample_path("messy_tickets") / name).read_text(encoding="utf-8") == text
+
+
+def test_each_finding_says_how_many_which_why_and_what_to_do(report: Report) -> None:
+    for finding in report.as_dict()["findings"]:
+        assert finding["count"] == len(finding["rows"]) > 0 and finding["rows"] == sorted(set(finding["rows"]))
+        assert finding["why"].endswith(".") and finding["remedy"] in REMEDIES and finding["severity"] in SEVERITIES
+        assert finding["title"] and set(finding["remedies"]) <= set(REMEDIES)
+
+
+def test_the_gravest_findings_come_first(report: Report) -> None:
+    ranks = [SEVERITIES.index(finding.about.severity) for finding in report.findings]
+    assert ranks == sorted(ranks)
+
+
+def test_nothing_personal_is_shown_in_full(report: Report) -> None:
+    text = json.dumps(report.as_dict(), ensure_ascii=False)
+    for secret in ("maria.lopez", "AKIAIOSF", "tr0ub4dor", "4539 1488", "DE89 3704", "867-5309"):
+        assert secret not in text
+
+
+def test_the_report_is_plain_json_with_the_documented_keys(report: Report) -> None:
+    told = json.loads(json.dumps(report.as_dict()))
+    assert {"rows", "format", "confidence", "columns", "tokens", "findings"} <= told.keys()
+    assert told["rows"] == 493 + 51 and told["splits"] == {"train": 493, "test": 51}
+    assert told["format"] == "prompt_completion" and told["columns"] == ["ticket", "prompt", "completion"]
+
+
+def test_the_file_alone_shows_the_same_but_what_needs_the_test_split() -> None:
+    alone = check(str(sample_path("messy_tickets") / "messy_tickets.csv"))
+    needs_both = {"overlap", "near_overlap", "not_covered"}
+    needs_tokens = {"too_long", "no_trained_token"}
+    assert {finding.kind for finding in alone.findings} == set(ABOUT) - needs_both - needs_tokens

@@ -1,0 +1,88 @@
+"""`python -m ftlab data inspect` and `data fix`: what a person and a program get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftlab.cli import main
+from ftlab.samples import sample_path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FTLAB_HOME", str(tmp_path / "workspace"))
+    return tmp_path / "workspace"
+
+
+def test_inspect_prints_one_json_object_with_the_documented_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", "messy_tickets", "--base", "none", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == 544 and told["format"] == "prompt_completion" and told["confidence"] == 1.0
+    assert told["columns"] == ["ticket", "prompt", "completion"] and told["tokens"] is None
+    for finding in told["findings"]:
+        assert {"kind", "rows", "why", "remedy"} <= finding.keys()
+        assert all(isinstance(row, int) for row in finding["rows"])
+    documented = Path(__file__).parents[2].joinpath("ftlab/data/checks/README.md").read_text(encoding="utf-8")
+    assert all(f"`{field}`" in documented for field in (*told, *told["findings"][0]))
+
+
+def test_inspect_tells_a_person_what_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", "messy_tickets", "--base", "none"]) == 0
+    told = capsys.readouterr().out
+    assert "Exact duplicates: 4 in train" in told and "keep the first, remove the copies" in told
+    assert "counts twice" in told and "python -m ftlab data fix messy_tickets" in told
+    assert "\x07" not in told and "AKIAIOSFODNN7" not in told
+
+
+def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "tickets.csv"
+    file.write_bytes((sample_path("messy_tickets") / "messy_tickets.csv").read_bytes())
+    before = file.read_bytes()
+    assert main(["data", "fix", str(file), "--base", "none", "--who", "Ada", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert file.read_bytes() == before and told["who"] == "Ada" and told["parent"]
+    assert "Removed 4 rows of train (exact duplicates)." in told["done"]
+    assert main(["data", "inspect", told["source"], "--base", "none", "--json"]) == 0
+    left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert left == {"conflicting_answers"}
+
+
+def test_fix_can_be_told_which_and_how(capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "data",
+        "fix",
+        "messy_tickets",
+        "--base",
+        "none",
+        "--json",
+        "--only",
+        "email,html",
+        "--remedy",
+        "email=drop",
+    ]
+    assert main(command) == 0
+    done = json.loads(capsys.readouterr().out)["done"]
+    assert (
+        "Dropped 3 rows of train (e-mail addresses)." in done and "Dropped 4 rows of train (remains of HTML)." in done
+    )
+    assert "duplicates" not in done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fix", "messy_tickets", "--only", "emial"], "did you mean email"),
+        (["fix", "messy_tickets", "--remedy", "email"], "KIND=REMEDY"),
+        (["fix", "messy_tickets", "--base", "none", "--remedy", "email=burn"], "no remedy for this finding"),
+        (["inspect", "messy_tikets"], "messy_tickets"),
+        (["inspect", "messy_tickets", "--max-length", "3"], "16 tokens"),
+        (["inspect", "messy_tickets", "--base", "./nowhere"], "no such model folder"),
+    ],
+)
+def test_wrong_input_is_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "Traceback" not in error

@@ -1,0 +1,124 @@
+"""Every change of data makes a new version; the source stays; what a run used cannot vanish silently."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftlab.config import DataConfig
+from ftlab.data import curation, versions
+from ftlab.data.load import load_rows
+from ftlab.data.splits import freeze, prepare
+from ftlab.data.version_rows import VersionRow
+from ftlab.errors import InputError
+from ftlab.workspace import Workspace, write_text
+
+ROWS = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def first(tmp_path: Path, workspace: Workspace) -> versions.Version:
+    return versions.create(write(tmp_path / "tickets.jsonl", ROWS), workspace, who="Ada", why="to begin")
+
+
+def test_the_first_version_holds_the_source_and_is_made_once(
+    first: versions.Version, tmp_path: Path, workspace: Workspace
+) -> None:
+    assert (first.name, first.number, first.parent, first.rows) == ("tickets", 1, None, {"train": 30})
+    assert first.who == "Ada" and first.why == "to begin" and first.when.endswith("+00:00")
+    assert [row.cells for row in versions.rows_of(first)] == ROWS
+    assert first.origin[0]["sha256"] == load_rows(DataConfig(source=str(tmp_path / "tickets.jsonl"))).files[0].sha256
+    assert versions.create(str(tmp_path / "tickets.jsonl"), workspace).id == first.id
+    assert first.folder == workspace.root / "data" / "tickets" / first.id
+
+
+def test_cells_of_every_kind_come_back_as_they_were(tmp_path: Path, workspace: Workspace) -> None:
+    odd = [
+        {"a": "x", "b": 1, "c": [{"role": "user", "content": "é😀"}]},
+        {"a": None, "b": 1.5, "c": "text"},
+        {"b": True, "late": {"deep": [None]}, "d": "half \ud83d"},
+        {"a": "", "b": None, "c": [], "d": "e"},
+    ]
+    made = versions.create(write(tmp_path / "odd.jsonl", odd * 3), workspace)
+    assert [row.cells for row in versions.rows_of(made)] == odd * 3
+    loaded = load_rows(DataConfig(source=made.source), workspace)
+    assert list(loaded.splits["train"]) == odd * 3 and loaded.splits["train"][-1] == odd[-1]
+
+
+def test_a_change_makes_a_new_version_and_leaves_the_old_one(first: versions.Version, workspace: Workspace) -> None:
+    edited = curation.edit(first, 3, {"completion": "better"}, who="Bea", why="was wrong")
+    fewer = curation.exclude(edited, [0, 1], who="Bea", why="not ours")
+    marked = curation.mark(fewer, [5], "good", who="Cy")
+    noted = curation.annotate(marked, 6, "ask legal", who="Cy")
+    chain = versions.history(workspace, "tickets")
+    assert [one.parent for one in chain] == [None, first.id, edited.id, fewer.id, marked.id]
+    assert [one.number for one in chain] == [1, 2, 3, 4, 5] and len({one.id for one in chain}) == 5
+    assert list(versions.rows_of(first))[3].cells == ROWS[3]
+    assert fewer.rows == {"train": 28} and fewer.excluded == 2
+    rows = list(versions.rows_of(noted))
+    assert rows[5].mark == "good" and rows[6].notes == ("Cy: ask legal",) and rows[0].excluded == "not ours"
+    assert marked.content == fewer.content  # marks are remarks, not data
+    assert versions.ids_of(noted) == list(range(2, 30)) and versions.ids_of(noted, "test") == []
+    assert curation.bring_back(noted, [0], who="Bea").rows == {"train": 29}
+    assert load_rows(DataConfig(source=noted.source), workspace).rows == 28
+
+
+def test_a_diff_says_what_was_added_removed_and_changed(first: versions.Version, workspace: Workspace) -> None:
+    (new,) = versions.new_ids(first, 1)
+    rows = [row for row in versions.rows_of(first) if row.id != 2]
+    rows[0] = rows[0].with_(cells={"prompt": "other", "completion": "answer 0"})
+    rows[4] = rows[4].with_(split="test")
+    rows.append(VersionRow(new, {"prompt": "n", "completion": "m", "extra": "e"}))
+    second = versions.derive(first, rows, "rewritten", who="Ada")
+    found = curation.diff(first, second)
+    assert (found.added, found.removed, found.changed, found.moved) == ([30], [2], [0], [5])
+    assert str(found).endswith("1 added, 1 removed, 1 changed, 1 moved")
+    assert curation.changed_cells(first, second, [0]) == {0: {"prompt": ("ask 0", "other")}}
+    assert second.columns == ["prompt", "completion", "extra"] and second.rows == {"train": 29, "test": 1}
+    other = versions.create("brand_voice", workspace)
+    assert len(curation.diff(first, other).removed) == 30
+
+
+def test_a_run_names_the_version_it_used_and_keeps_it_from_vanishing(
+    first: versions.Version, workspace: Workspace
+) -> None:
+    run = workspace.create_run("used")
+    freeze(prepare(DataConfig(source=first.source), workspace=workspace), run)
+    write_text(run.config_file, "name: used\n")
+    assert run.manifest()["sources"][0]["version"] == first.id
+    assert versions.used_by(first, workspace) == [run.id]
+    with pytest.raises(InputError, match=run.id):
+        versions.delete(first, workspace)
+    versions.delete(first, workspace, force=True, who="Ada", why="space")
+    with pytest.raises(InputError, match=r"deleted by Ada"):
+        load_rows(DataConfig(source=first.source), workspace)
+    assert versions.history(workspace)[0].deleted["why"] == "space"
+    with pytest.raises(InputError, match=r"deleted by Ada"):
+        curation.exclude(first, [1], who="Bea")  # what she holds is from before
+
+
+def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspace) -> None:
+    cases = [
+        (lambda: versions.find("version:tickts-1-abc", workspace), "did you mean version:tickets-1"),
+        (lambda: load_rows(DataConfig(source="version:nothing"), workspace), "no version of data"),
+        (lambda: curation.edit(first, 3, {"complection": "x"}, who="A"), "did you mean completion"),
+        (lambda: curation.exclude(first, [77], who="A"), "no such row"),
+        (lambda: curation.exclude(first, [], who="A"), "No row was named"),
+        (lambda: curation.mark(first, [1], "great", who="A"), "good, bad"),
+        (lambda: curation.exclude(first, range(30), who="A"), "No row is left"),
+        (lambda: versions.derive(first, [VersionRow(1, {}), VersionRow(1, {})], "x"), "same id"),
+        (lambda: curation.assign_split(first, {1: "tset"}, who="A"), "train, validation, test"),
+    ]
+    for act, said in cases:
+        with pytest.raises(InputError, match=said):
+            act()
+    assert versions.pinned("version:tickets", workspace) == first.source and versions.pinned("a.csv") == "a.csv"
+    assert len(versions.history(workspace)) == 1 and not list(first.folder.parent.glob(".part-*"))
+    assert versions.find("tickets", workspace) == first and versions.find("tickets-1", workspace) == first
