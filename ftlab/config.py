@@ -120,7 +120,7 @@ class DataConfig(_Section):
         "General examples mixed into the training split so that the model forgets less, e.g. general_replay.",
     )
     replay_fraction: float = _field(
-        0.25,
+        0.35,
         "Replay share",
         "Rows of replay for each row of training data. More protects what the model knew and takes longer.",
         ge=0.01,
