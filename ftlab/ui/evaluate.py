@@ -197,8 +197,6 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     """Verdict, table, picture and settings of one comparison."""
     from ftlab.sharing.report import comparison_chart_svg, comparison_table
 
-    better = comparison["verdict"]["better"]
-    kind = "good" if better else "bad" if better is False else "warn"
     rows = [
         [
             Markup('<strong>{}</strong> <span class="ft-help">{}<br>{}</span>').format(
@@ -220,7 +218,7 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     )
     return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
         run.id,
-        notice(run_view.verdict_text(run, comparison), kind=kind),
+        notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)),
         heading("Base against adapted", "On the same held-out rows. Small print: 95% interval, and p."),
         table(["Measure", "Base", "Adapted", "Change"], rows, label="Scores", numbers=(1, 2, 3), css="ft-scores"),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",

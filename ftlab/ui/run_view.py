@@ -91,9 +91,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
         return failure(status.error)
     comparison = disk.comparison(run)
     if comparison:
-        better = comparison["verdict"]["better"]
-        kind = "good" if better else "bad" if better is False else "warn"
-        return notice(verdict_text(run, comparison), kind=kind)
+        return notice(verdict_text(run, comparison), kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
@@ -112,6 +110,14 @@ def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
     return Markup("<strong>{}</strong>{}").format(comparison["verdict"]["text"], todo)
+
+
+def verdict_kind(comparison: dict[str, Any]) -> str:
+    """The colour of a verdict: a gain that was paid for by forgetting is no plain success."""
+    verdict = comparison["verdict"]
+    if verdict["better"] is False:
+        return "bad"
+    return "good" if verdict["better"] and not verdict.get("forgot") else "warn"
 
 
 def problems(status: RunStatus) -> Markup:
