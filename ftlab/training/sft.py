@@ -201,8 +201,9 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        # Rows of like length side by side: half of a mixed batch is padding otherwise (facts.md).
-        "train_sampling_strategy": "group_by_length",
+        # Not group_by_length, though it saves padding: it fills whole batches with replay rows, which are short, and
+        # the quickstart then reaches 60% exact match instead of 85% (measured).
+        "train_sampling_strategy": "random",
         "seed": settings.seed,
         "use_cpu": device == "cpu",
         "bf16": dtype == "bfloat16" and device != "cpu",
