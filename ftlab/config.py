@@ -276,7 +276,7 @@ class RunConfig(_Section):
             settings.learning_rate = usual_learning_rate(config)
         if settings.epochs is None:
             # The starter is so small that three passes do not teach it a new format.
-            settings.epochs = 5 if self.is_starter else 3
+            settings.epochs = 6 if self.is_starter else 3
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "general_probes" if self.is_starter else None
         return config

@@ -8,7 +8,7 @@ from ftlab.errors import InputError
 def test_defaults_need_no_value_from_a_person():
     config = build_config({}).resolved()
     assert config.optimisation.learning_rate == 4e-3
-    assert config.optimisation.epochs == 5
+    assert config.optimisation.epochs == 6
     assert config.evaluation.probes == "general_probes"
 
 
