@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftlab.training import supervisor
 from ftlab.workspace import RunDirectory, Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,8 +86,18 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace.open(tmp_path / "workspace")
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace; runs that a failed test leaves behind are killed, so that they slow nobody."""
+    workspace = Workspace.open(tmp_path / "workspace")
+    yield workspace
+    end_runs(workspace)
+
+
+def end_runs(workspace: Workspace) -> None:
+    """Kill every run that is still at work in `workspace`."""
+    for run in supervisor.active_runs(workspace):
+        supervisor.stop(run)
+        supervisor.stop(run)
 
 
 @pytest.fixture

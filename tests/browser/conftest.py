@@ -17,7 +17,8 @@ from urllib.parse import urlparse
 
 import pytest
 
-from tests.conftest import ROOT, offline_environment
+from ftlab.workspace import Workspace
+from tests.conftest import ROOT, end_runs, offline_environment
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -90,7 +91,7 @@ def app(tmp_path: Path) -> Iterator[App]:
     app = App(tmp_path / "workspace").start()
     yield app
     app.kill()
-    _end_runs(app.workspace)
+    end_runs(Workspace.open(app.workspace))
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +100,7 @@ def finished(quickstart: Any) -> Iterator[App]:
     app = App(quickstart.workspace.root).start()
     yield app
     app.kill()
-    _end_runs(app.workspace)
+    end_runs(Workspace.open(app.workspace))
 
 
 class Visit:
@@ -131,12 +132,3 @@ def visit(chromium: Any) -> Iterator[Any]:
     yield open_page
     for one in visits:
         one.context.close()
-
-
-def _end_runs(root: Path) -> None:
-    from ftlab.training import supervisor
-    from ftlab.workspace import Workspace
-
-    for run in supervisor.active_runs(Workspace.open(root)):
-        supervisor.stop(run)
-        supervisor.stop(run)
