@@ -104,7 +104,8 @@ def _wire_to_disk(
         if served is not None:
             served.set()
         tab = request.query_params.get("tab")
-        return {tabs: gr.Tabs(selected=tab if tab in TABS else "data")}
+        # Without a tab in the address nothing is chosen: on a slow machine somebody may have pressed one already.
+        return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
     def tick(known: dict[str, str], *looked_at: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)

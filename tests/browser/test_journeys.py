@@ -147,9 +147,8 @@ def test_a_person_downloads_the_adapter_and_is_asked_before_deleting(finished, q
     page = one.page
     expect(page.locator("#runs_table")).to_contain_text(quickstart.run.id)
     expect(page.locator("#runs_detail")).to_contain_text("learning_rate")
-    page.locator("#runs_download").click()
     with page.expect_download(timeout=LONG) as download:
-        page.locator("#runs_download_file").click()
+        page.locator("#runs_download").click()
     assert download.value.suggested_filename.endswith(".zip")
     page.locator("#runs_delete").click()
     expect(page.locator("#runs_confirm")).to_be_visible()
