@@ -130,7 +130,7 @@ def _wire_to_disk(
         results: list[str],
         every: list[str],
         evaluated: str | None,
-        turns: list[Any],
+        partner: str | None,
         talked: str | None,
         opened: str | None,
         other: str | None,
@@ -143,8 +143,8 @@ def _wire_to_disk(
         evaluated = follow(evaluated, results, known.get("newest result"))
         opened = follow(opened, every, known.get("newest run"))
         other = other if other in every else ""
-        talking = bool(turns) and talked in results
-        talked = talked if talking else follow(talked, results, known.get("newest result"))
+        talking = partner in results and talked in (None, partner)
+        talked = partner if talking else follow(talked, results, known.get("newest result"))
         return {
             seen.run: gr.Dropdown(choices=results, value=evaluated),
             talk.run: gr.Dropdown(choices=results, value=talked),
@@ -156,7 +156,7 @@ def _wire_to_disk(
         }
 
     on(app.load, opened, [], [tabs], queue=False)
-    looked_at = [seen.run, talk.turns, talk.run, listed.run, listed.other]
+    looked_at = [seen.run, talk.partner, talk.run, listed.run, listed.other]
     shown = [
         *(memory, strip.box, strip.stop, strip.job),
         *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),

@@ -44,6 +44,7 @@ class ChatTab:
     clear: gr.Button
     message: gr.HTML
     turns: gr.State
+    partner: gr.State  # the run whose conversation is on show; None before the first message
 
 
 def build() -> ChatTab:
@@ -97,7 +98,7 @@ def build() -> ChatTab:
             elem_id="chat_length",
             min_width=180,
         )
-    return ChatTab(run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]))
+    return ChatTab(run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
 
 
 def wire(tab: ChatTab, workspace: Workspace) -> None:
@@ -110,16 +111,14 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         length: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
-        if not run_id:
-            raise InputError("There is no trained run to talk to", try_="train one on the Train tab first")
+        run = disk.chosen_run(workspace, run_id)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
-        run = workspace.run(run_id)
         ended = _stops[request.session_hash or ""] = threading.Event()
         turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …"}
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
-        yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", **busy}
+        yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
         try:
             from ftlab.chat.duet import load_duet
 
@@ -153,10 +152,14 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             asked.set()
 
     def clear() -> dict[Any, Any]:
-        return {tab.turns: [], tab.log: conversation([]), tab.text: ""}
+        return {tab.turns: [], tab.partner: None, tab.log: conversation([]), tab.text: ""}
 
-    def choose(run_id: str | None) -> dict[Any, Any]:
-        return {**clear(), **about(tab, run_id, workspace)}
+    def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
+        shown = about(tab, run_id, workspace)
+        if run_id == partner and partner is not None:
+            return {tab.banner: shown[tab.banner]}
+        # What somebody has begun to type stays.
+        return {tab.turns: [], tab.partner: None, **shown}
 
     asks = [tab.run, tab.text, tab.turns, tab.system, tab.temperature, tab.length]
     for trigger in (tab.send.click, tab.text.submit):
@@ -164,15 +167,16 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             trigger,
             say,
             asks,
-            [tab.log, tab.text, tab.turns, tab.send, tab.stop],
+            [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop],
             box=tab.message,
             # One answer at a time on the device, whoever asks.
             concurrency_id="device",
             concurrency_limit=1,
         )
     on(tab.stop.click, stop, [], [], queue=False)
-    on(tab.clear.click, clear, [], [tab.turns, tab.log, tab.text], box=tab.message, queue=False)
-    on(tab.run.change, choose, [tab.run], [tab.turns, tab.log, tab.text, tab.banner], box=tab.message, queue=False)
+    emptied = [tab.turns, tab.partner, tab.log, tab.text]
+    on(tab.clear.click, clear, [], emptied, box=tab.message, queue=False)
+    on(tab.run.change, choose, [tab.run, tab.partner], [tab.turns, tab.partner, tab.log, tab.banner], box=tab.message, queue=False)
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:

@@ -100,6 +100,19 @@ def runs_with_result(workspace: Workspace) -> list[RunDirectory]:
     return [run for run in workspace.runs() if run.has_result and not status(run).is_active]
 
 
+def chosen_run(workspace: Workspace, run_id: str | None) -> RunDirectory:
+    """The run that is chosen; the newest with a result when the page has not named one yet (somebody was quick).
+
+    Raises InputError when there is none.
+    """
+    if run_id:
+        return workspace.run(run_id)
+    newest = next(iter(runs_with_result(workspace)), None)
+    if newest is None:
+        raise InputError("There is no trained run yet", try_="train one on the Train tab first")
+    return newest
+
+
 def result_ready(run: RunDirectory) -> bool:
     return run.has_result and not status(run).is_active
 

@@ -101,7 +101,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     def start(run_id: str | None, rows: str | None) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
-        run = workspace.run(_chosen(run_id))
+        run = disk.chosen_run(workspace, run_id)
         wanted = (rows or "").strip()
         if wanted and not (wanted.isdigit() and int(wanted)):
             raise InputError(
@@ -136,7 +136,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.sharing.report import write_report
 
-        run = workspace.run(_chosen(run_id))
+        run = disk.chosen_run(workspace, run_id)
         return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
 
     on(
@@ -247,9 +247,3 @@ def _answers(
     last = max(1, -(-len(found) // PAGE_ROWS))
     page = min(max(1, page), last)
     return {tab.answers: answer_table(found, page, last, by_loss=by_loss), tab.page: page}
-
-
-def _chosen(run_id: str | None) -> str:
-    if not run_id:
-        raise InputError("No run is chosen", try_="train one on the Train tab, then choose it here")
-    return run_id
