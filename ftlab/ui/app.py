@@ -49,7 +49,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
         tabs.change(None, js=KEEP_TAB, api_visibility="private")
         job_strip.wire(strip, workspace)
-        data.wire(built["data"], workspace, built["train"].form.components["model.base"], app.load)
+        _wire_data(built, workspace, app.load)
         train.wire(built["train"], built["data"], strip, workspace)
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
@@ -57,6 +57,11 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         _wire_between_tabs(built, tabs, workspace)
         _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app
+
+
+def _wire_data(built: dict[str, Any], workspace: Workspace, opened: Any) -> None:
+    chosen = built["train"].form.components
+    data.wire(built["data"], workspace, chosen["model.base"], chosen["optimisation.max_length"], opened)
 
 
 def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspace) -> None:

@@ -1,50 +1,53 @@
-"""Data: choose a data set, see how it is read and split, page through it, see what of a row is trained.
+"""Data: choose a data set, see how it is read; then its rows, what is wrong with it, its curation and its versions.
 
-elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_settings` (folded settings, see forms.py),
-`data_look` (button), `data_message`, `data_summary`, `data_table` (a press on a row's number picks it),
-`data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_rendered`, `data_use` (on to Train).
+The panels below the summary have a module each, with their own elem_ids: `data_rows.py`, `data_checks.py`,
+`data_curate.py`, `data_versions.py`.
+
+elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_paste` (folded), `data_pasted` (text), `data_keep`
+(button), `data_settings` (folded settings, see forms.py), `data_look` (button), `data_message`, `data_summary`,
+`data_panels` (tabs; their buttons are `data_panel_rows-button` and so on), `data_use` (on to Train).
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import STARTER, DataConfig, build_config
-from ftlab.errors import FtlabError, InputError
-from ftlab.ui import disk, forms
+from ftlab.config import DataConfig, build_config
+from ftlab.errors import FtlabError
+from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
+from ftlab.ui.data_sources import FILE_TYPES, DataContext, config_of, keep_upload, source_choices
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import PICK_JS, count, error_box, facts, heading, join, percent, pick_button, table
+from ftlab.ui.html import count, error_box, facts, heading, join, notice, percent
 from ftlab.workspace import Workspace
 
-PAGE_ROWS = 10
-FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet"]
+PANELS: dict[str, tuple[str, ModuleType]] = {
+    "rows": ("Rows", data_rows),
+    "checks": ("Checks", data_checks),
+    "curate": ("Curate", data_curate),
+    "versions": ("Versions", data_versions),
+}
+# Settings that say which column plays which part stand beside the row on which one sees what they do.
+_BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template")
 
 
 @dataclass(frozen=True)
 class DataTab:
     form: forms.Form
     upload: gr.File
+    pasted: gr.Textbox
+    keep: gr.Button
     look: gr.Button
     message: gr.HTML
     summary: gr.HTML
-    preview: gr.Column
-    rows: gr.HTML
-    page: gr.Number
-    previous: gr.Button
-    next: gr.Button
-    row: gr.Number
-    rendered: gr.HTML
+    panels: dict[str, Any]
     use: gr.Button
-    shown: gr.State  # the settings (nested, as JSON) of the data on show; None when they could not be read
+    shown: gr.State  # the data on show, see DataContext
 
 
 def build(workspace: Workspace) -> DataTab:
@@ -54,17 +57,26 @@ def build(workspace: Workspace) -> DataTab:
             form.draw(
                 "data.source",
                 choices=source_choices(workspace),
-                info="A sample, a file of yours, or type a local path or a Hub id such as tatsu-lab/alpaca.",
+                info="A sample, a version, a file of yours, or type a local path or a Hub id such as tatsu-lab/alpaca.",
             )
             upload = gr.File(
-                label="Upload a file: JSONL, JSON, CSV or Parquet",
+                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a zip of these",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="data_upload",
             )
+            with gr.Accordion("Paste rows", open=False, elem_id="data_paste"):
+                pasted = gr.Textbox(
+                    label="Rows",
+                    info="JSON lines, a JSON array, or cells copied from a sheet with their header.",
+                    lines=4,
+                    max_lines=12,
+                    elem_id="data_pasted",
+                )
+                keep = gr.Button("Use these rows", elem_id="data_keep", size="sm")
             with gr.Accordion("How it is read and split", open=False, elem_id="data_settings"):
                 for path, info in forms.fields().items():
-                    if path.startswith("data.") and forms.is_advanced(info):
+                    if path.startswith("data.") and forms.is_advanced(info) and path not in _BESIDE_THE_ROWS:
                         form.draw(path)
             with gr.Row():
                 look = gr.Button("Look again", elem_id="data_look", min_width=120)
@@ -72,135 +84,65 @@ def build(workspace: Workspace) -> DataTab:
             message = message_box("data_message")
         with gr.Column(scale=3, min_width=300):
             summary = gr.HTML(elem_id="data_summary")
-    with gr.Column(visible=False, elem_id="data_preview") as preview:
-        rows = gr.HTML(elem_id="data_table", js_on_load=PICK_JS)
-        with gr.Row(elem_classes="ft-pager"):
-            previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=100)
-            page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=110)
-            next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=100)
-        with gr.Row(elem_classes="ft-pager"):
-            row = gr.Number(0, label="Row to show", precision=0, elem_id="data_row", scale=0, min_width=130)
-        rendered = gr.HTML(elem_id="data_rendered")
-    return DataTab(
-        form, upload, look, message, summary, preview, rows, page, previous, next_, row, rendered, use, gr.State(None)
-    )
+    panels = {}
+    with gr.Tabs(elem_id="data_panels"):
+        for name, (title, module) in PANELS.items():
+            with gr.Tab(title, id=name, elem_id=f"data_panel_{name}"):
+                # The panel of the rows draws the settings that it shows the effect of.
+                panels[name] = module.build(form) if module is data_rows else module.build()
+    return DataTab(form, upload, pasted, keep, look, message, summary, panels, use, gr.State(None))
 
 
-def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, opened: Any) -> None:
-    """`base` is the base chosen on the Train tab: its tokenizer renders the row. `opened`: the page's load event."""
+def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.Textbox, opened: Any) -> None:
+    """`base` and `max_length` are the choices on the Train tab; `opened` is the page's load event."""
     source = tab.form.components["data.source"]
-    views = [tab.shown, tab.summary, tab.preview, tab.rows, tab.page, tab.row]
+    context = DataContext(workspace, tab.shown, source, base, max_length)
 
     def look(*values: Any) -> dict[Any, Any]:
         try:
-            settings = tab.form.collect(values)
-            config = build_config(settings).data
-            found = inspected(config)
+            config = build_config(tab.form.collect(values)).data
+            found = data_rows.inspected(config, workspace)
         except FtlabError as error:
-            nothing = {tab.shown: None, tab.summary: "", tab.rows: "", tab.preview: gr.update(visible=False)}
-            return nothing | {tab.message: error_box(error)}
-        key = config.model_dump_json()
+            return {tab.shown: None, tab.summary: "", tab.message: error_box(error)}
         return {
-            tab.shown: key,
+            tab.shown: config.model_dump_json(),
             tab.summary: summary(found, config),
-            tab.preview: gr.update(visible=True),
-            tab.rows: page_table(found, 1, 0),
-            tab.page: 1,
-            tab.row: 0,
+            tab.message: notice(found.problem, kind="warn") if found.problem else "",
         }
 
-    def turn(shown: str | None, page: float | None, row: float | None, by: int = 0) -> dict[Any, Any]:
-        if shown is None:
-            return {}
-        found = inspected(DataConfig.model_validate_json(shown))
-        page = min(max(1, int(page or 1) + by), pages(found))
-        return {tab.page: page, tab.rows: page_table(found, page, int(row or 0))}
-
-    def backwards(shown: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
-        return turn(shown, page, row, -1)
-
-    def forwards(shown: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
-        return turn(shown, page, row, +1)
-
-    def pick(event: gr.EventData) -> dict[Any, Any]:
-        return {tab.row: int(event._data["value"])}
-
-    def render_row(shown: str | None, row: float | None, base: str | None) -> dict[Any, Any]:
-        if shown is None:
-            return {tab.rendered: ""}
-        return {tab.rendered: rendered(DataConfig.model_validate_json(shown), int(row or 0), base or STARTER)}
-
     def take(path: str | None) -> dict[Any, Any]:
-        if not path:
-            return {}
-        kept = keep_upload(Path(path), workspace)
-        return {source: gr.update(choices=source_choices(workspace), value=str(kept)), tab.upload: None}
+        return {**context.open(str(keep_upload(Path(path), workspace))), tab.upload: None} if path else {}
 
-    # Only what the row shows waits for the tokenizer; the preview is there before.
-    shows = {"outputs": [tab.rendered], "box": tab.rendered, "trigger_mode": "always_last"}
-    row_inputs = [tab.shown, tab.row, base]
+    def paste(text: str | None) -> dict[Any, Any]:
+        from ftlab.data.pasted import keep_pasted
+
+        return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
+
     for trigger in (opened, tab.look.click, source.change):
         looked = on(
-            trigger, look, tab.form.inputs, views, box=tab.message, progress="minimal", show_progress_on=tab.summary
+            trigger,
+            look,
+            tab.form.inputs,
+            [tab.shown, tab.summary],
+            box=tab.message,
+            progress="minimal",
+            show_progress_on=tab.summary,
         )
-        on(looked.then, render_row, row_inputs, **shows)
+        for name, (_, module) in PANELS.items():
+            _follow(looked, module, tab.panels[name], tab.shown, workspace)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
-    paging = [tab.shown, tab.page, tab.row]
-    on(tab.previous.click, backwards, paging, [tab.page, tab.rows], box=tab.message)
-    on(tab.next.click, forwards, paging, [tab.page, tab.rows], box=tab.message)
-    on(tab.page.submit, turn, paging, [tab.page, tab.rows], box=tab.message)
-    on(tab.rows.pick, pick, [], [tab.row], box=tab.message)
-    on(tab.row.change, render_row, row_inputs, **shows)
-    on(base.change, render_row, row_inputs, **shows)
+    on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
+    for name, (_, module) in PANELS.items():
+        module.wire(tab.panels[name], context)
 
 
-def source_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """Samples, then the files uploaded to this workspace."""
-    samples = [(f"{title} ({name})", name) for name, title in disk.sample_titles().items()]
-    files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []
-    return samples + [(f"Upload: {path.name}", str(path)) for path in files if path.suffix in FILE_TYPES]
+def _follow(looked: Any, module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
+    """After each look the panel shows the data that were found."""
 
+    def show(now: str | None) -> dict[Any, Any]:
+        return module.show(panel, now, workspace)
 
-def keep_upload(path: Path, workspace: Workspace) -> Path:
-    """A copy of an uploaded file under a safe name inside the workspace, so that a run can be repeated.
-
-    The same content is kept once. Raises InputError for a kind of file that cannot be read.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in FILE_TYPES:
-        raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-")[:60] or "data"
-    target = workspace.uploads / f"{stem}-{digest}{suffix}"
-    if not target.exists():
-        workspace.uploads.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return target
-
-
-def inspected(config: DataConfig) -> Any:
-    """The inspection of `config`; asking again for an unchanged file costs nothing."""
-    from ftlab.data.inspection import inspect
-
-    return inspect(config)
-
-
-@functools.lru_cache(maxsize=2)
-def tokenizer_of(base: str) -> Any:
-    from ftlab.models.load import load_tokenizer
-
-    return load_tokenizer(base)
-
-
-def paged_rows(found: Any) -> tuple[str, int]:
-    """The split that is paged through (the one that is learnt from) and its rows in the source."""
-    name = "train" if "train" in found.source_splits else next(iter(found.source_splits))
-    return name, found.source_splits[name]
-
-
-def pages(found: Any) -> int:
-    return max(1, -(-paged_rows(found)[1] // PAGE_ROWS))
+    on(looked.then, show, [shown], module.views(panel), trigger_mode="always_last")
 
 
 def summary(found: Any, config: DataConfig) -> Markup:
@@ -216,62 +158,22 @@ def summary(found: Any, config: DataConfig) -> Markup:
     columns = join((Markup("<code>{}</code>").format(name) for name in found.columns), " ")
     left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in found.dropped.items()]
     notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
-    lengths = (
-        f"{found.mean_prompt_characters:,.0f} characters of prompt and {found.mean_answer_characters:,.0f} of answer"
+    lines = [Markup("<p><strong>Columns:</strong> {}</p>").format(columns)]
+    if found.format:
+        lines.append(
+            Markup("<p><strong>Format:</strong> {}, {} sure: {}.</p>").format(
+                found.format.replace("_", " "), percent(found.confidence, 0), found.why.rstrip(".")
+            )
+        )
+    if found.examples:
+        lines.append(
+            Markup(
+                "<p><strong>Length:</strong> {:,.0f} characters of prompt and {:,.0f} of answer on average.</p>"
+            ).format(found.mean_prompt_characters, found.mean_answer_characters)
+        )
+    return Markup('<section class="ft-card">{}{}{}{}</section>').format(
+        heading(Path(found.name).name, about),
+        numbers,
+        join(lines),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
     )
-    return Markup(
-        '<section class="ft-card">{head}{numbers}<p><strong>Columns:</strong> {columns}</p>'
-        "<p><strong>Format:</strong> {format}, {sure} sure: {why}.</p>"
-        "<p><strong>Length:</strong> {lengths} on average.</p>{notes}</section>"
-    ).format(
-        head=heading(Path(found.name).name, about),
-        numbers=numbers,
-        columns=columns,
-        format=found.format.replace("_", " "),
-        sure=percent(found.confidence, 0),
-        why=found.why.rstrip("."),
-        lengths=lengths,
-        notes=Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
-    )
-
-
-def page_table(found: Any, page: int, row: int) -> Markup:
-    """One page of the source as it is. The number of a row is the button that shows it below."""
-    offset = (page - 1) * PAGE_ROWS
-    rows = [
-        [
-            pick_button(number, str(number), label=f"Show row {number}", current=number == row),
-            *[values.get(column, "") for column in found.columns],
-        ]
-        for number, values in enumerate(found.page(offset, PAGE_ROWS), start=offset)
-    ]
-    split, size = paged_rows(found)
-    where = (
-        f"Rows {offset} to {offset + len(rows) - 1} of the {count(size)} in {split}, page {page} of {pages(found)}. "
-    )
-    return heading("Preview", where + "Press a row's number to see what the model reads.") + table(
-        ["row", *found.columns], rows, label="Rows of the data set", css="ft-rows"
-    )
-
-
-def rendered(config: DataConfig, row: int, base: str) -> Markup:
-    """Row `row` of the training split as the model reads it, with the trained tokens marked."""
-    from ftlab.data.rendering import encode, pieces
-
-    found, tokenizer = inspected(config), tokenizer_of(base)
-    encoded = encode(found.messages(row), tokenizer)
-    trained = sum(encoded.trained)
-    help = Markup(
-        "{} tokens in the chat template of {}. The {} marked ones are trained (the answer and its stop token); "
-        "the others are only read."
-    ).format(count(len(encoded.input_ids)), base, count(trained))
-    notes = join(Markup("<li>{}</li>").format(note) for note in encoded.notes)
-    if notes:
-        help += Markup('<ul class="ft-notes">{}</ul>').format(notes)
-    return heading(f"Row {row} as the model reads it", help) + Markup(
-        '<pre class="ft-pre ft-tokens" id="data_tokens">{}</pre>'
-    ).format(_spans(pieces(encoded, tokenizer)))
-
-
-def _spans(runs: list[tuple[str, bool]]) -> Markup:
-    return join(Markup("<mark>{}</mark>" if trained else "<span>{}</span>").format(text) for text, trained in runs)

@@ -1,0 +1,83 @@
+"""What can be chosen as data: samples, versions, uploaded and pasted rows; and the data on show in the Data tab."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ftlab.config import DataConfig
+from ftlab.data.readers import SUFFIXES
+from ftlab.data.versions import Version, history
+from ftlab.errors import InputError
+from ftlab.ui import disk
+from ftlab.workspace import Workspace
+
+FILE_TYPES = list(SUFFIXES)
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """What the panels of the Data tab share.
+
+    `shown` holds the data on show: a DataConfig as JSON, None while there is none. `source` is the dropdown that
+    chooses them. `base` and `max_length` are the choices on the Train tab whose tokens are counted.
+    """
+
+    workspace: Workspace
+    shown: gr.State
+    source: gr.Dropdown
+    base: gr.Dropdown
+    max_length: gr.Textbox
+
+    def open(self, source: str) -> dict[Any, Any]:
+        """Updates that put `source` (a version just made, a file just kept) on show: what follows does so by itself."""
+        return {self.source: gr.update(choices=source_choices(self.workspace, source), value=source)}
+
+
+def config_of(shown: str | None) -> DataConfig:
+    """The data on show. Raises InputError when there are none."""
+    if shown is None:
+        raise InputError("There are no data on show", try_="choose some above")
+    return DataConfig.model_validate_json(shown)
+
+
+def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[str, str]]:
+    """Samples, the newest version of each data set, then the files uploaded to this workspace, and `also`."""
+    samples = [(f"{title} ({name})", name) for name, title in disk.sample_titles().items()]
+    newest = {one.name: one for one in history(workspace) if one.deleted is None}
+    versions = [(version_title(one), one.source) for one in newest.values()]
+    files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []
+    uploads = [(f"Upload: {path.name}", str(path)) for path in files if path.suffix in FILE_TYPES]
+    choices = samples + versions + uploads
+    if also and also not in (value for _, value in choices):
+        named = next((one for one in history(workspace) if one.source == also), None)
+        choices.append((version_title(named) if named else also, also))
+    return choices
+
+
+def version_title(version: Version) -> str:
+    return f"Version {version.number} of {version.name} ({version.total:,} rows)"
+
+
+def keep_upload(path: Path, workspace: Workspace) -> Path:
+    """A copy of an uploaded file under a safe name inside the workspace, so that a run can be repeated.
+
+    The same content is kept once. Raises InputError for a kind of file that cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FILE_TYPES:
+        raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-")[:60] or "data"
+    target = workspace.uploads / f"{stem}-{digest}{suffix}"
+    if not target.exists():
+        workspace.uploads.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return target
