@@ -15,7 +15,10 @@ NOTHING = "–"
 PICK_JS = """
 element.addEventListener('click', event => {
   const target = event.target.closest('[data-pick]');
-  if (target) trigger('pick', {value: target.dataset.pick});
+  if (!target) return;
+  element.querySelectorAll('[data-pick][aria-current]').forEach(other => other.removeAttribute('aria-current'));
+  target.setAttribute('aria-current', 'true');
+  trigger('pick', {value: target.dataset.pick});
 });
 """
 
