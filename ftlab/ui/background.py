@@ -12,6 +12,7 @@ import time
 # In the order in which a person meets them: data and tokens first, models after.
 _LIBRARIES = ("datasets", "transformers", "torch", "peft", "transformers.models.llama.modeling_llama")
 _PAUSE_SECONDS = 2.0
+_one_at_a_time = threading.Lock()
 
 
 def import_later(served: threading.Event) -> threading.Thread:
@@ -19,6 +20,16 @@ def import_later(served: threading.Event) -> threading.Thread:
     thread = threading.Thread(target=_import, args=(served,), daemon=True, name="imports")
     thread.start()
     return thread
+
+
+def ensure(name: str) -> None:
+    """Import the library `name`, or wait until another thread has.
+
+    transformers puts another object in its own place while it is imported; who says `from transformers import ...` in
+    that moment gets the wrong one. So handlers of the app that need it call this first.
+    """
+    with _one_at_a_time:
+        importlib.import_module(name)
 
 
 def _import(served: threading.Event) -> None:
@@ -32,4 +43,4 @@ def _import(served: threading.Event) -> None:
     for name in _LIBRARIES:
         # Whoever needs a library that is missing says so in words at that moment.
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            ensure(name)

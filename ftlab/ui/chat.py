@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from ftlab.errors import InputError
 from ftlab.ui import disk, run_view
+from ftlab.ui.background import ensure
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, join
 from ftlab.workspace import Workspace
@@ -122,6 +123,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
         try:
+            ensure("transformers")
             from ftlab.chat.duet import load_duet
 
             answers = load_duet(run).stream(

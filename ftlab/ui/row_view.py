@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ftlab.config import DataConfig, OptimisationConfig
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.errors import FtlabError, shorten
+from ftlab.ui.background import ensure
 from ftlab.ui.html import count, error_box, heading, join, pick_button, table
 from ftlab.workspace import Workspace
 
@@ -131,6 +132,7 @@ def _spans(runs: list[tuple[str, bool]], tokenizer: Any) -> Markup:
 
 @functools.lru_cache(maxsize=2)
 def tokenizer_of(base: str) -> Any:
+    ensure("transformers")
     from ftlab.models.load import load_tokenizer
 
     return load_tokenizer(base)
