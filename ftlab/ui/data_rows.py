@@ -122,12 +122,15 @@ def wire(panel: RowsPanel, context: DataContext, looked: Any) -> None:
         same = here == place
         splits = list(found.source_splits)
         page, row = (_whole(page, 1), _whole(row, 0)) if same else (1, 0)
-        known = found.detected.columns if found.detected else {}
+        known = config.columns or (found.detected.columns if found.detected else {})
         choices = [("none", _NO_PART), *((name, name) for name in found.columns)]
-        updates: dict[Any, Any] = {
-            dropdown: gr.update(choices=choices, value=known.get(part, _NO_PART))
-            for part, dropdown in panel.parts.items()
-        }
+        updates: dict[Any, Any] = {}
+        # What a person is choosing part by part is not taken back because it is not complete yet.
+        if not (same and config.columns):
+            updates = {
+                dropdown: gr.update(choices=choices, value=known.get(part, _NO_PART))
+                for part, dropdown in panel.parts.items()
+            }
         if not same:
             updates |= {panel.search: "", panel.page: page, panel.row: row}
             updates[panel.mapping] = gr.update(open=bool(found.problem))
