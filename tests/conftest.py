@@ -56,6 +56,15 @@ def run_cli(*arguments: str, timeout: float = 300, cwd: Path | None = None, **en
     )
 
 
+def find_chromium() -> str:
+    """The Chromium of this machine. Without one the test is skipped, and in CI, where it belongs, it fails."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        message = "no Chromium here: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return executable
+
+
 def last_json(output: str) -> dict[str, Any]:
     return json.loads(output.strip().splitlines()[-1])
 
