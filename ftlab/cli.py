@@ -14,6 +14,7 @@ from typing import Any
 from ftlab import cli_data, cli_data_versions
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.wording import duration
 from ftlab.workspace import RunDirectory, Workspace
 
 _POLL_SECONDS = 0.5
@@ -298,19 +299,10 @@ def _progress_line(run: RunDirectory, status: Any) -> str:
     if status.is_active and status.tokens_per_second:
         parts.append(f"{status.tokens_per_second:,.0f} tokens/s")
     if status.is_active and status.eta_seconds is not None:
-        parts.append(f"{_duration(status.eta_seconds)} left")
+        parts.append(f"{duration(status.eta_seconds)} left")
     if not status.is_active and status.seconds is not None:
-        parts.append(f"after {_duration(status.seconds)}")
+        parts.append(f"after {duration(status.seconds)}")
     return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def _raise_if_failed(run: RunDirectory) -> None:

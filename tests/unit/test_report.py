@@ -201,7 +201,7 @@ def test_the_page_answers_what_a_stakeholder_asks(run):
         "Better than its base",
         "starter (the toy that ships with ftlab)",
         "LoRA, rank 16, 221,184 of 3,104,448 weights (7.1%)",
-        "5 passes over the data, learning rate 0.004, 80 s",
+        "5 passes over the data, learning rate 0.004, 1 min 20 s",
         "97.5% of 200 general questions right before, 94.5% after (p = .11)",
         "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
         "The starter is a toy",
