@@ -98,7 +98,9 @@ def build() -> ChatTab:
             elem_id="chat_length",
             min_width=180,
         )
-    return ChatTab(run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
+    return ChatTab(
+        run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None)
+    )
 
 
 def wire(tab: ChatTab, workspace: Workspace) -> None:
@@ -176,7 +178,14 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
     on(tab.stop.click, stop, [], [], queue=False)
     emptied = [tab.turns, tab.partner, tab.log, tab.text]
     on(tab.clear.click, clear, [], emptied, box=tab.message, queue=False)
-    on(tab.run.change, choose, [tab.run, tab.partner], [tab.turns, tab.partner, tab.log, tab.banner], box=tab.message, queue=False)
+    on(
+        tab.run.change,
+        choose,
+        [tab.run, tab.partner],
+        [tab.turns, tab.partner, tab.log, tab.banner],
+        box=tab.message,
+        queue=False,
+    )
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:

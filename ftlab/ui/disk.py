@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.config import RunConfig, load_config
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus
 from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
