@@ -35,7 +35,7 @@ def long_run(rows_file, **settings):
     )
 
 
-def until(condition, seconds=90):
+def until(condition, seconds=300):  # a run gives way to whatever else this machine does
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
