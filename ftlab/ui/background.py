@@ -1,4 +1,4 @@
-"""The heavy libraries, loaded in the background once the first page is there, so that the first chat is quick."""
+"""What nobody should wait for: loading the heavy libraries, and giving memory back when a run starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _one_at_a_time = threading.Lock()
 
 
 def import_later(served: threading.Event) -> threading.Thread:
-    """Import the heavy libraries in a thread of low priority, after `served`."""
+    """Import the heavy libraries in a thread of low priority, after `served`, so that the first chat is quick."""
     thread = threading.Thread(target=_import, args=(served,), daemon=True, name="imports")
     thread.start()
     return thread
@@ -30,6 +30,18 @@ def ensure(name: str) -> None:
     """
     with _one_at_a_time:
         importlib.import_module(name)
+
+
+def release_chat(device: str) -> threading.Thread:
+    """Give a run that starts on `device` (auto, cpu or cuda) the GPU memory of the chat's models.
+
+    In a thread, because an answer that is being written is finished first; the run needs longer to load its libraries.
+    """
+    from ftlab.chat.duet import release_for
+
+    thread = threading.Thread(target=release_for, args=(device,), daemon=True, name="release")
+    thread.start()
+    return thread
 
 
 def _import(served: threading.Event) -> None:

@@ -15,8 +15,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, build_config, usual_learning_rate
+from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view
 from ftlab.ui import data as data_tab
-from ftlab.ui import data_rows, disk, forms, job_strip, run_view
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, empty, join, notice
@@ -92,6 +92,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
 
         config = build_config(_settings(tab, data, values))
         run = supervisor.submit(config, workspace)
+        background.release_chat(config.launcher.device)
         job = disk.current_job(workspace)
         said = f"Started {run.id}. It goes on when this page is closed."
         if job is not None and job.run != run:

@@ -88,8 +88,9 @@ def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_ste
     assert status.state == "completed", status.error
 
     assert curve(moved) == curve(whole)
-    one, other = load_file(whole.adapter / "adapter_model.safetensors"), load_file(
-        moved.adapter / "adapter_model.safetensors"
+    one, other = (
+        load_file(whole.adapter / "adapter_model.safetensors"),
+        load_file(moved.adapter / "adapter_model.safetensors"),
     )
     assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
     assert read_json(moved.environment_file)["resumed"][0]["step"] >= 36
