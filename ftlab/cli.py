@@ -255,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.register(data, add)
     cli_data_versions.register(data, add)
     cli_runs.register(
-        commands.add_parser("runs", help="list, show, stop or delete runs").add_subparsers(
+        commands.add_parser("runs", help="list, show, stop, resume, move or delete runs").add_subparsers(
             required=True, metavar="COMMAND"
         ),
         add,

@@ -168,7 +168,7 @@ def _wire_to_disk(
         *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),
         *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
         *(talk.run, talk.banner, talk.log),
-        *(listed.run, listed.other, listed.table, listed.detail),
+        *(listed.run, listed.other, listed.table, listed.detail, listed.resume, listed.earlier, listed.later),
     ]
     for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
