@@ -5,13 +5,14 @@ A run may be killed while it writes one, or copied to another machine: what is h
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.workspace import RunDirectory, read_json, read_jsonl, write_json, write_jsonl
+from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_jsonl
 
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
 # One of each group has to be there.
@@ -43,7 +44,7 @@ class Checkpoint:
 def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
     """The newest checkpoint of `run` that was written to its end; None when there is none."""
     for folder in sorted(_folders(run), key=_step_of, reverse=True):
-        state = read_json(folder / _STATE, None) if _is_whole(folder) else None
+        state = _state_in(folder) if _is_whole(folder) else None
         if isinstance(state, dict) and state.get("global_step") == _step_of(folder):
             step = _step_of(folder)
             return Checkpoint(folder, step, _tokens_until(run, step), state)
@@ -67,6 +68,13 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
         if str(here) != best:
             state = checkpoint.state | {"best_model_checkpoint": str(here) if here.is_dir() else None}
             write_json(checkpoint.path / _STATE, state)
+
+
+def _state_in(folder: Path) -> Any:
+    try:
+        return json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # cut off while it was written
+        return None
 
 
 def _tokens_until(run: RunDirectory, step: int) -> int:
