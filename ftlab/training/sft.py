@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
+from ftlab.method_table import virtual_tokens
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
@@ -36,13 +37,14 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     """
     import torch
     from transformers import EarlyStoppingCallback, set_seed
-    from trl import SFTTrainer
 
     from ftlab.data.rendering import stop_token_ids
     from ftlab.data.template import ensure_chat_template
     from ftlab.models.load import load_base, load_tokenizer, pick_device
-    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.models.methods import apply_method, check_method, count_trained
+    from ftlab.models.peft_methods import keep_start, save_adapter
     from ftlab.training.callbacks import ReportProgress
+    from ftlab.training.trainer import FineTuner
     from ftlab.training.verify import verify_result
 
     settings = config.optimisation
@@ -50,6 +52,8 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(settings.seed)
+    for remark in check_method(config):
+        writer.warn(remark)
     _record_environment(run, config, device)
 
     writer.update(phase="preparing the examples")
@@ -60,13 +64,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     splits = tokenised_splits(run, config, tokenizer, writer)
 
     writer.update(phase="loading the base model")
-    quantised = config.method.name == "qlora"
     base = config.model
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    model = load_base(base, device=device, quantised=quantised)
-    model = apply_method(model, config.method, gradient_checkpointing=settings.gradient_checkpointing)
+    model = load_base(base, device=device, method=config.method)
+    model = apply_method(
+        model, config.method, tokenizer=tokenizer, gradient_checkpointing=settings.gradient_checkpointing
+    )
+    start = keep_start(model, config.method, run.checkpoints / "start")
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
@@ -75,7 +81,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stopping))
-    trainer = SFTTrainer(
+    trainer = FineTuner(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -87,7 +93,10 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
-    trainer.save_model(str(result))
+    if start:
+        save_adapter(model, result, start)
+    else:
+        trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
     # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
     generation = copy.deepcopy(model.generation_config)
@@ -127,6 +136,8 @@ def tokenised_splits(
             given=f"{limit} tokens",
             allowed=f"at most {context} tokens, the base's context",
         )
+    if context is not None:
+        limit = min(limit, context - virtual_tokens(config.method))
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):
