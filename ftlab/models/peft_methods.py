@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
+from ftlab.method_table import METHODS, fields_of
 
 # They take their start out of the base's weights, which are then no longer the base's.
 CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
 
 
-def peft_config(method: MethodConfig, *, empty: bool = False) -> Any:
+# Keys, values and what the feed-forward part hands on (Liu et al. 2022, arXiv 2205.05638), in Llama's names.
+_IA3_LAYERS = ("k_proj", "v_proj", "down_proj")
+
+
+def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
     """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device."""
     from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
@@ -32,7 +37,11 @@ def peft_config(method: MethodConfig, *, empty: bool = False) -> Any:
                 init_lora_weights=True if plain else method.initialisation,
             )
         case "ia3":
-            # PEFT knows by the model's type which layers carry keys, values and the feed-forward part.
+            if set(_IA3_LAYERS) <= set(linear_names(model)):
+                return IA3Config(
+                    task_type="CAUSAL_LM", target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
+                )
+            # Other families: PEFT knows some of them by the model's type.
             return IA3Config(task_type="CAUSAL_LM")
         case "prefix_tuning":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
@@ -46,22 +55,24 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
     """`model` as a PeftModel with fresh adapters. Raises InputError when the method finds no place in it."""
     from peft import get_peft_model
 
-    try:
-        return get_peft_model(model, peft_config(method, empty=empty), low_cpu_mem_usage=empty)
-    except ValueError as error:
-        if "target" not in str(error).lower():
-            raise
-        if method.name == "ia3":
-            raise InputError(
-                "IA3 does not know the layers of this base",
-                given=model.config.model_type,
-                try_="method.name=lora, which works with any linear layers",
-            ) from None
+    names = linear_names(model)
+    if "virtual_tokens" in fields_of(method.name) and _sliding(model.config.get_text_config()):
         raise InputError(
-            "LoRA targets (method.targets) name no layer of this base",
-            given=method.targets,
-            allowed=f"all-linear, or some of: {', '.join(linear_names(model))}",
-        ) from None
+            f"{METHODS[method.name].title.capitalize()} does not suit this base",
+            given=f"{model.config.model_type}, whose attention slides along the text",
+            allowed="bases that see the whole text: here the virtual tokens would fall out of sight after a while",
+            try_="method.name=lora",
+        )
+    try:
+        return get_peft_model(model, peft_config(model, method, empty=empty), low_cpu_mem_usage=empty)
+    except ValueError as error:
+        if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
+            raise InputError(
+                "LoRA targets (method.targets) name no layer of this base",
+                given=method.targets,
+                allowed=f"all-linear, or some of: {', '.join(names)}",
+            ) from None
+        raise _unfit(model, method, error) from None
 
 
 def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
@@ -86,10 +97,29 @@ def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
     with torch.no_grad():
         if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
             cache = base(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-            initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
+            try:
+                initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
+            except ValueError as error:
+                raise _unfit(base, method, error) from None
         else:
             embedding = model.prompt_encoder[model.active_adapter].embedding.weight
             embedding.copy_(base.get_input_embeddings()(ids)[0])
+
+
+def _unfit(model: Any, method: MethodConfig, error: Exception) -> InputError:
+    return InputError(
+        f"{METHODS[method.name].title} cannot be used with this base: {shorten(error, 200)}",
+        given=model.config.model_type,
+        try_="method.name=lora, which works with any linear layers",
+    )
+
+
+def _sliding(config: Any) -> bool:
+    """Whether some layers see only the last tokens of a text."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any("sliding" in kind for kind in kinds)
+    return bool(getattr(config, "sliding_window", None))
 
 
 def keep_start(model: Any, method: MethodConfig, folder: Path) -> Path | None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import platform
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
@@ -29,9 +30,10 @@ _OURS = {
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 
 
-def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, resume_from: Path | None = None) -> str:
     """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
 
+    `resume_from` is a checkpoint of the same configuration to go on from.
     Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
     are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
     """
@@ -89,7 +91,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
