@@ -18,10 +18,10 @@ from ftlab.config import load_config
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.evaluation.generate import generate_answers
-from ftlab.models.load import adapter_disabled, load_run, load_trained_base
+from ftlab.models.load import adapter_disabled, load_trained_base
 from ftlab.workspace import RunDirectory
 
-TOKENS = 10
+TOKENS = 7
 # Of different lengths, so that the batch is padded.
 MESSAGES = ["Code of item 3?", "What is the code of item 12, please?", "Code?"]
 
@@ -33,7 +33,8 @@ def fixed_text(run: RunDirectory, tokenizer: Any) -> torch.Tensor:
 @torch.no_grad()
 def describe(run: RunDirectory) -> dict[str, Any]:
     config = load_config(run.config_file)
-    model, tokenizer = load_run(run)
+    duet = load_duet(run)
+    model, tokenizer = duet.model, duet.tokenizer
     text = fixed_text(run, tokenizer)
     found: dict[str, Any] = {"logits": model(input_ids=text).logits}
     found["base"] = load_trained_base(config)(input_ids=text).logits
@@ -45,8 +46,6 @@ def describe(run: RunDirectory) -> dict[str, Any]:
     answers = generate_answers(model, tokenizer, prompts, max_new_tokens=TOKENS, stop_ids=stops)
     found["batched"] = [answer.text for answer in answers.answers]
     found["uncached"] = [without_cache(model, tokenizer, ids, stops) for ids in prompts]
-    del model
-    duet = load_duet(run)
     last = [list(duet.stream(message, max_new_tokens=TOKENS))[-1] for message in MESSAGES]
     found["chat"], found["chat_base"] = [answer.adapted for answer in last], [answer.base for answer in last]
     release()

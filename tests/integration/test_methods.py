@@ -217,7 +217,9 @@ def test_the_best_weights_are_kept_and_the_disk_is_not_filled(trained):
     assert 1 <= len(checkpoints) <= 2
     known = size_of(trained.config.method, trained.config.model)
     for checkpoint in checkpoints:
-        kept = sum((checkpoint / name).stat().st_size for name in os.listdir(checkpoint) if name.startswith("adapter_mod"))
+        kept = sum(
+            (checkpoint / name).stat().st_size for name in os.listdir(checkpoint) if name.startswith("adapter_mod")
+        )
         assert kept < 1.01 * known.weights_bytes
 
 
