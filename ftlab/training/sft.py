@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import math
 import platform
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, res
     result = run.model if config.method.name == "full" else run.adapter
     if start:
         save_adapter(model, result, start)
+        shutil.rmtree(start)
     else:
         trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from ftlab.config import ModelConfig, RunConfig, build_config
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.evaluation.perplexity import score_losses
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
 from ftlab.sharing.export import pack_result
@@ -176,6 +178,15 @@ def test_what_was_saved_is_what_was_trained_and_not_the_base(trained, method):
     finding = trained.run.verification()
     assert finding["changes_logits"]
     assert finding["reload_difference"] < NOISE.get(method, 1e-4)
+
+
+def test_the_evaluation_finds_the_loss_that_training_reported(trained, method):
+    """Two ways through the model: TRL's batch with the adapter in training, and ftlab's scoring of the saved one."""
+    model, tokenizer = load_run(trained.run)
+    encoded = [encode(row["messages"], tokenizer) for row in read_split(trained.run, "validation")]
+    losses = score_losses(model, encoded, pad_token_id=tokenizer.pad_token_id, batch_rows=4)
+    reported = min(row["eval_loss"] for row in trained.run.metrics() if "eval_loss" in row)
+    assert math.log(losses.perplexity) == pytest.approx(reported, rel=0.05 if method in NOISE else 1e-3)
 
 
 def test_a_fresh_process_loads_the_same_model(trained, fresh, method):
