@@ -187,7 +187,6 @@ class MethodConfig(_Section):
         "Virtual tokens",
         "Learned tokens before every text (prefix and prompt tuning). More can learn more; they take room in the "
         "context and time in every answer.",
-        unit="tokens",
         advanced=True,
         ge=1,
         le=1000,
@@ -195,8 +194,8 @@ class MethodConfig(_Section):
     initial_text: str | None = _field(
         None,
         "Initial text",
-        "What the virtual tokens start from, such as a description of the task. Learns faster than from random words, "
-        "which is what empty gives.",
+        "What the virtual tokens start from, such as a description of the task; repeated or cut to their number. "
+        "Usually learns faster than from random words, which is what empty gives.",
         advanced=True,
         min_length=1,
     )
@@ -217,7 +216,10 @@ class MethodConfig(_Section):
         le=1024,
     )
     activation: Literal["relu", "gelu", "silu"] = _field(
-        "relu", "Adapter activation", "The bend in the middle of the adapter. Seldom matters.", advanced=True
+        "relu",
+        "Adapter activation",
+        "The nonlinear function in the middle of the adapter. It seldom matters.",
+        advanced=True,
     )
 
 
