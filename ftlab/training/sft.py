@@ -8,14 +8,13 @@ import math
 import platform
 import shutil
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
 from ftlab.method_table import virtual_tokens
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.workspace import RunDirectory, read_json, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -31,10 +30,9 @@ _OURS = {
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 
 
-def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, resume_from: Path | None = None) -> str:
+def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
     """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
 
-    `resume_from` is a checkpoint of the same configuration to go on from.
     Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
     are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
     """
@@ -47,6 +45,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, res
     from ftlab.models.methods import apply_method, check_method, count_trained
     from ftlab.models.peft_methods import keep_start, save_adapter
     from ftlab.training.callbacks import ReportProgress
+    from ftlab.training.checkpoints import go_back_to, last_checkpoint
     from ftlab.training.trainer import FineTuner
     from ftlab.training.verify import verify_result
 
@@ -55,9 +54,11 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, res
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(settings.seed)
+    checkpoint = last_checkpoint(run)
+    _record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
+    go_back_to(run, checkpoint)
     for remark in check_method(config):
         writer.warn(remark)
-    _record_environment(run, config, device)
 
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -80,10 +81,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, res
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
-    report = ReportProgress(run, writer)
+    report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stopping))
+        patience = EarlyStoppingCallback(early_stopping_patience=settings.early_stopping)
+        # The Trainer's own way of restoring callbacks would restore the order to stop as well.
+        patience.early_stopping_patience_counter = checkpoint.patience_used if checkpoint else 0
+        callbacks.append(patience)
+    if checkpoint:
+        arguments.eval_on_start = False  # it was evaluated at this step already
     trainer = FineTuner(
         model=model,
         args=arguments,
@@ -92,7 +98,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, res
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
@@ -141,7 +147,14 @@ def tokenised_splits(
             allowed=f"at most {context} tokens, the base's context",
         )
     if context is not None:
-        limit = min(limit, context - virtual_tokens(config.method))
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):
@@ -199,7 +212,10 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
     check_trainer_settings(config.trainer)
     per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
     total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
+    logged = max(1, total // 200)
     between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
+    # On a logged step, so that a resumed run logs the same averages.
+    between = min(math.ceil(between / logged) * logged, total)
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
     values: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
@@ -223,7 +239,7 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "use_cpu": device == "cpu",
         "bf16": dtype == "bfloat16" and device != "cpu",
         "fp16": dtype == "float16" and device != "cpu",
-        "logging_steps": max(1, total // 200),
+        "logging_steps": logged,
         "logging_first_step": True,
         # A NaN must be seen and explained, not averaged away.
         "logging_nan_inf_filter": False,
@@ -275,8 +291,9 @@ def check_trainer_settings(trainer: dict[str, Any]) -> None:
             )
 
 
-def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> None:
+def _record_environment(run: RunDirectory, config: RunConfig, device: str, *, resumed_at: int | None) -> None:
     import os
+    import time
 
     import torch
 
@@ -286,6 +303,10 @@ def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> No
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
+    earlier = read_json(run.environment_file, None) if resumed_at is not None else None
+    resumed = (
+        [*earlier.pop("resumed", []), {"step": resumed_at, "time": time.time(), "before": earlier}] if earlier else []
+    )
     write_json(
         run.environment_file,
         {
@@ -297,5 +318,6 @@ def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> No
             "threads": torch.get_num_threads(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
             "parent_run": None,
+            "resumed": resumed,
         },
     )

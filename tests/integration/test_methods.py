@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -109,7 +110,7 @@ def trained(all_runs, method):
     return all_runs[method]
 
 
-def train(workspace: Workspace, rows: Path, method: dict[str, Any], resume_from: Path | None = None) -> Finished:
+def train(workspace: Workspace, rows: Path, method: dict[str, Any], checkpoint: Path | None = None) -> Finished:
     config = build_config(
         {
             "data": {"source": str(rows)},
@@ -122,9 +123,11 @@ def train(workspace: Workspace, rows: Path, method: dict[str, Any], resume_from:
     run = workspace.create_run("methods")
     freeze(prepare(config.data, workspace=workspace), run)
     write_text(run.config_file, config.to_yaml())
+    if checkpoint:
+        shutil.copytree(checkpoint, run.checkpoints / checkpoint.name)
     writer = StatusWriter(run.status_file)
     try:
-        train_sft(run, config, writer, resume_from=resume_from)
+        train_sft(run, config, writer)
     finally:
         writer.close()
     return Finished(run, config, writer.status)
@@ -245,7 +248,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(all_runs,
 
     whole = all_runs[method]
     checkpoint = whole.run.checkpoints / f"checkpoint-{FIRST_CHECKPOINT}"
-    resumed = train(workspace, rows, METHODS[method], resume_from=checkpoint)
+    resumed = train(workspace, rows, METHODS[method], checkpoint)
     steps = [row["step"] for row in resumed.run.metrics() if "loss" in row]
     assert min(steps) == FIRST_CHECKPOINT + 1
     one, other = load_file(result_file(whole.run)), load_file(result_file(resumed.run))
