@@ -22,7 +22,7 @@ _FIXED = ("name", "stage", "data", "evaluation", "launcher")
 
 @dataclass(frozen=True)
 class Sweep:
-    """`settings` are the values tried by setting; `runs` are {run: id, values: by setting} in the order of their start."""
+    """`settings`: the values tried, by setting. `runs`: {run: its id, values: by setting}, in the order of their start."""
 
     id: str
     created: float  # unix seconds

@@ -83,11 +83,7 @@ def build() -> TrainTab:
             with gr.Accordion("All other settings", open=False, elem_id="train_more"):
                 _draw_rest(form)
     shown = gr.State(None)
-    return TrainTab(
-        form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied
-    )
-        form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, gr.State(None), varied
-    )
+    return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied)
 
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
