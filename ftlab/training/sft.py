@@ -6,11 +6,13 @@ import copy
 import importlib.metadata
 import math
 import platform
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
+from ftlab.method_table import virtual_tokens
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json, write_json
 
@@ -36,14 +38,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     """
     import torch
     from transformers import EarlyStoppingCallback, set_seed
-    from trl import SFTTrainer
 
     from ftlab.data.rendering import stop_token_ids
     from ftlab.data.template import ensure_chat_template
     from ftlab.models.load import load_base, load_tokenizer, pick_device
-    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.models.methods import apply_method, check_method, count_trained
+    from ftlab.models.peft_methods import keep_start, save_adapter
     from ftlab.training.callbacks import ReportProgress
     from ftlab.training.checkpoints import go_back_to, last_checkpoint
+    from ftlab.training.trainer import FineTuner
     from ftlab.training.verify import verify_result
 
     settings = config.optimisation
@@ -54,6 +57,8 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     checkpoint = last_checkpoint(run)
     _record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
     go_back_to(run, checkpoint)
+    for remark in check_method(config):
+        writer.warn(remark)
 
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -63,13 +68,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     splits = tokenised_splits(run, config, tokenizer, writer)
 
     writer.update(phase="loading the base model")
-    quantised = config.method.name == "qlora"
     base = config.model
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    model = load_base(base, device=device, quantised=quantised)
-    model = apply_method(model, config.method, gradient_checkpointing=settings.gradient_checkpointing)
+    model = load_base(base, device=device, method=config.method)
+    model = apply_method(
+        model, config.method, tokenizer=tokenizer, gradient_checkpointing=settings.gradient_checkpointing
+    )
+    start = keep_start(model, config.method, run.checkpoints / "start")
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
@@ -83,7 +90,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
         callbacks.append(patience)
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already
-    trainer = SFTTrainer(
+    trainer = FineTuner(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -95,7 +102,11 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
-    trainer.save_model(str(result))
+    if start:
+        save_adapter(model, result, start)
+        shutil.rmtree(start)
+    else:
+        trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
     # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
     generation = copy.deepcopy(model.generation_config)
@@ -135,6 +146,15 @@ def tokenised_splits(
             given=f"{limit} tokens",
             allowed=f"at most {context} tokens, the base's context",
         )
+    if context is not None:
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):
