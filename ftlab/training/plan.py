@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ftlab.config import OptimisationConfig, RunConfig, usual_learning_rate
 
@@ -352,12 +352,3 @@ def _about_batches(plan: Plan) -> list[Advice]:
 def _fitting_batch(rows: int) -> int:
     """The largest power of two that still makes ten steps of an epoch, up to 16."""
     return max(1, min(16, 2 ** int(math.log2(max(1, rows // 10))))) if rows >= 10 else 1
-
-
-def settings_text(settings: dict[str, Any]) -> str:
-    """Settings as the command line takes them."""
-    return " ".join(f"--set {name}={_yaml(value)}" for name, value in settings.items())
-
-
-def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
