@@ -183,21 +183,19 @@ def _checkpointing(need: Need) -> float:
 
 def _shorter(config: RunConfig, need: Need, room: int, lengths: Sequence[int]) -> Remedy | None:
     """The longest `max_length` that fits with the batch as it is (else with single rows), and the rows it cuts."""
-    longest = max(lengths, default=0)
-    for rows in (config.optimisation.batch_size, 1):
-        share = (room - need.fixed) / (need.activations * rows / config.optimisation.batch_size or 1)
-        limit = int(longest * share) // 16 * 16
-        if 16 <= limit < longest:
-            cut = sum(length > limit for length in lengths)
-            if cut > len(lengths) / 2:
-                continue  # such a run is refused
-            peak = int(need.fixed + need.activations * rows / config.optimisation.batch_size * limit / longest)
-            settings = {"optimisation.max_length": limit} | (smaller_batch(config, rows) if rows == 1 else {})
+    longest, batch = max(lengths, default=0), config.optimisation.batch_size
+    for rows in dict.fromkeys((batch, 1)):
+        activations = need.activations * rows / batch
+        limit = int(longest * (room - need.fixed) / max(1, activations)) // 16 * 16
+        cut = sum(length > limit for length in lengths)
+        # A run that loses more than half of its rows is refused.
+        if 16 <= limit < longest and cut <= len(lengths) / 2:
+            single = rows < batch
             return Remedy(
-                settings,
-                f"a longest example of {limit:,} tokens" + (", one row at a time" if rows == 1 else ""),
+                {"optimisation.max_length": limit} | (smaller_batch(config, rows) if single else {}),
+                f"a longest example of {limit:,} tokens" + (", one row at a time" if single else ""),
                 f"Leaves out {cut:,} of {len(lengths):,} training rows.",
-                peak,
+                int(need.fixed + activations * limit / longest),
             )
     return None
 

@@ -65,7 +65,7 @@ class Plan:
     """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
 
     `template`: marked (says itself which tokens are the answer), plain (does not), missing. `card_has_bf16`: whether
-    the GPU computes in bfloat16; None on a CPU. `dtype` is the format of the arithmetic.
+    the GPU computes in bfloat16; None on a CPU. `context` is what the base can read, in tokens. `dtype` is the format of the arithmetic.
     """
 
     config: RunConfig
@@ -74,6 +74,7 @@ class Plan:
     test_rows: int = 0
     rows_too_long: int = 0
     longest: int | None = None
+    context: int | None = None
     tokens: int | None = None
     computed_tokens: int | None = None
     template: Literal["marked", "plain", "missing"] | None = None
@@ -157,9 +158,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 f"{plan.rows_too_long:,} of {of:,} training rows have more than {limit:,} tokens and are left out.",
                 f"The longest has {plan.longest or limit:,} tokens, and a row that is cut in the middle would teach "
                 "answers without an end.",
-                f"Raise the longest example to {plan.longest:,} tokens if memory allows, or shorten these rows."
-                if plan.longest
-                else "Raise the longest example if memory allows, or shorten these rows.",
+                _longer(plan),
             )
         )
     elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
@@ -347,6 +346,14 @@ def _about_batches(plan: Plan) -> list[Advice]:
             "A smaller batch with gradient accumulation computes less padding and learns the same.",
         )
     ]
+
+
+def _longer(plan: Plan) -> str:
+    if plan.longest is None:
+        return "Raise the longest example, or shorten these rows."
+    if plan.context is not None and plan.longest > plan.context:
+        return f"Shorten these rows, or take a base that reads more than {plan.context:,} tokens."
+    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or shorten these rows."
 
 
 def _fitting_batch(rows: int) -> int:

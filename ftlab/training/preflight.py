@@ -285,6 +285,7 @@ def _finding(
         test_rows=len(prepared.splits.get("test", [])),
         rows_too_long=counted.get("too_long", 0),
         longest=counted.get("longest"),
+        context=known.get("context"),
         tokens=known.get("tokens"),
         computed_tokens=known.get("computed"),
         template=known.get("template"),

@@ -77,7 +77,7 @@ def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: N
     """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
     import torch
 
-    from ftlab.models.load import pick_device, pick_dtype
+    from ftlab.models.load import context_length, pick_device, pick_dtype
     from ftlab.training.sft import prepare_training
 
     began = writer.status.started or time.time()
@@ -96,6 +96,7 @@ def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: N
     notes.add(
         **_about_template(training.tokenizer, trainer.train_dataset),
         **_about_weights(trainer.model),
+        context=context_length(config.model),
         lengths=[len(ids) for ids in trainer.train_dataset["input_ids"]],
         loaded=_held_memory(device),
         steps=_total_steps(trainer),
