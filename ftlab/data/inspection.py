@@ -83,16 +83,20 @@ class Inspection:
 
         Raises InputError when there is no such row or it cannot be used, saying why.
         """
-        rows = self._rows(split)
-        if not 0 <= i < len(rows):
-            raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
+        row = self.cells(i, split)
         if self.detected is None:
             raise InputError(f"No row can be shown as messages: {self.problem}", try_="say which column is which")
-        row = rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i]
         try:
             return to_messages(row, self.detected, self._data.system_prompt)
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
+
+    def cells(self, i: int, split: str | None = None) -> dict[str, Any]:
+        """Source row `i` (from 0) of the training split, or of `split`, as it stands. Raises InputError without one."""
+        rows = self._rows(split)
+        if not 0 <= i < len(rows):
+            raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
+        return dict(rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i])
 
     def as_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "detected" and key[0] != "_"} | {

@@ -38,6 +38,20 @@ KEPT = 20  # folders
 _SHORTEST = 16  # tokens
 _START_SECONDS = 60.0
 _WRITE_SECONDS = 0.4
+# Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
+_PHASE_SECONDS = {
+    "starting": 2,
+    "loading the tokenizer": 6,
+    "reading": 5,
+    "counting words": 9,
+    "conflicting answers": 1,
+    "damaged characters": 1,
+    "personal data": 1,
+    "languages": 14,
+    "near duplicates": 5,
+    "coverage": 3,
+    "tokens": 5,
+}
 # Processes started by this one: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -88,6 +102,16 @@ class Status:
     @property
     def is_active(self) -> bool:
         return self.state in ("running", "stopping")
+
+    @property
+    def share(self) -> float | None:
+        """How much of the whole check is done, 0 to 1, by the usual times of its phases; None in short ones."""
+        if self.phase not in _PHASE_SECONDS:
+            return None
+        phases = list(_PHASE_SECONDS)
+        before = sum(_PHASE_SECONDS[name] for name in phases[: phases.index(self.phase)])
+        within = self.done / self.total if self.total > 1 else 0
+        return (before + within * _PHASE_SECONDS[self.phase]) / sum(_PHASE_SECONDS.values())
 
 
 @dataclass(frozen=True)
