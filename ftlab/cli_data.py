@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.cli_data_versions import _data, _line, _person, _source, _told
 from ftlab.config import STARTER
 from ftlab.data.checks import KINDS, Report, check
-from ftlab.data.checks.job import work
+from ftlab.data.checks.worker import work
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace

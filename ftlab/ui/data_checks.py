@@ -12,23 +12,23 @@ pressed: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_chec
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
 
 from ftlab.config import STARTER, build_config
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job import Job, Request
 from ftlab.data.versions import Version, create, person
-from ftlab.errors import FtlabError, InputError
-from ftlab.ui import data_findings, data_lengths
+from ftlab.errors import InputError
+from ftlab.ui import data_findings
+from ftlab.ui.data_checks_view import Panel, at_work, never, open_row, pictured, usual_findings
 from ftlab.ui.data_rows import inspected
 from ftlab.ui.data_sources import DataContext, config_of
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import PICK_JS, count, empty, error_box, join, notice, pick_button
+from ftlab.ui.html import PICK_JS, count, error_box, notice
 from ftlab.workspace import Workspace
 
 POLL_SECONDS = 1.0
@@ -41,39 +41,6 @@ element.addEventListener('click', event => {
   target.setAttribute('aria-current', 'true');
 });
 """
-
-
-@dataclass(frozen=True)
-class Panel:
-    start: gr.Button
-    stop: gr.Button
-    prompts: gr.Textbox
-    elsewhere: gr.HTML
-    message: gr.HTML
-    progress: gr.HTML
-    totals: gr.HTML
-    mend_all: gr.Button
-    findings: gr.HTML
-    sheet: gr.Column
-    row: gr.HTML
-    answer: gr.Textbox
-    give: gr.Button
-    close: gr.Button
-    lengths: gr.HTML
-    use_length: gr.Button
-    coverage: gr.HTML
-    timer: gr.Timer
-    looked: gr.State  # changes after each look at data
-    job: gr.State  # id of the check on show
-    picked: gr.State  # (finding, row, answer as it was) in the sheet
-
-    @property
-    def result(self) -> list[Any]:
-        """The components that a check is shown in."""
-        return [
-            *(self.start, self.stop, self.elsewhere, self.progress, self.totals, self.mend_all, self.findings),
-            *(self.sheet, self.lengths, self.use_length, self.coverage, self.timer, self.job),
-        ]
 
 
 def build() -> Panel:
@@ -91,7 +58,7 @@ def build() -> Panel:
         )
     message = message_box("data_checks_message")
     elsewhere = gr.HTML(elem_id="data_checks_elsewhere", elem_classes="ft-maybe", js_on_load=PICK_JS)
-    progress = gr.HTML(_never(), elem_id="data_checks_progress", elem_classes="ft-maybe")
+    progress = gr.HTML(never(), elem_id="data_checks_progress", elem_classes="ft-maybe")
     totals = gr.HTML(elem_id="data_checks_totals", elem_classes="ft-maybe")
     with gr.Column(elem_id="data_checks_found"):
         findings = gr.HTML(elem_id="data_checks_findings", elem_classes="ft-maybe", js_on_load=PICK_JS + _MARK_JS)
@@ -121,8 +88,6 @@ def views(panel: Panel) -> list[Any]:
 
 def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
     """What was looked at is shown together with the base and the length of the Train tab: see `refresh` in `wire`."""
-    import time
-
     return {panel.looked: (shown, time.time())}
 
 
@@ -137,27 +102,33 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def refresh(shown: str | None, *settings: Any) -> dict[Any, Any]:
         if shown is None:
-            return _pictured(panel, None, None, workspace)
+            return pictured(panel, None, None, workspace)
         try:
             request = request_of(shown, *settings)
-            return _pictured(panel, job.find(request, workspace), request, workspace)
+            return pictured(panel, job.find(request, workspace), request, workspace)
         except InputError as error:  # a length that is being typed, or data that are gone
-            return {**_pictured(panel, None, None, workspace), panel.progress: error_box(error)}
+            return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
 
     def check(*values: Any) -> dict[Any, Any]:
         request = request_of(*values)
-        return _pictured(panel, job.start(request, workspace, again=True), request, workspace)
+        return pictured(panel, job.start(request, workspace, again=True), request, workspace)
 
     def follow(job_id: str | None, *values: Any) -> dict[Any, Any]:
-        at_work = _job(job_id, workspace)
-        status = job.status(at_work)
+        if not job_id:
+            return refresh(*values)
+        followed = _job(job_id, workspace)
+        status = job.status(followed)
         if status.is_active:
-            return _at_work(panel, status)
-        return _pictured(panel, at_work, request_of(*values), workspace)
+            return at_work(panel, status)
+        try:
+            wanted = request_of(*values)
+        except InputError:  # a length that is being typed
+            wanted = None
+        return pictured(panel, followed, wanted, workspace)
 
-    def stop(job_id: str | None) -> dict[Any, Any]:
-        at_work = _job(job_id, workspace)
-        return {panel.message: notice(job.stop(at_work)), **_at_work(panel, job.status(at_work))}
+    def stop(job_id: str | None, *values: Any) -> dict[Any, Any]:
+        said = job.stop(_job(job_id, workspace))
+        return {**follow(job_id, *values), panel.message: notice(said)}
 
     def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
         what, number, value = event._data["value"].split(":")
@@ -165,11 +136,11 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         finding = Finding.from_dict(report["findings"][int(number)])
         if what == "row":
             config = config_of(shown)
-            return _open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
+            return open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
         return mended(job_id, shown, [finding], {finding.kind: value})
 
     def mend_all(job_id: str | None, shown: str | None) -> dict[Any, Any]:
-        return mended(job_id, shown, _usual(_report(job_id, workspace)), {})
+        return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})
 
     def mended(job_id: str | None, shown: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
         from ftlab.data.mending import mend_findings
@@ -202,8 +173,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         new = config.model_copy(update={"source": made.source})
         request = Request(new, before.base, before.max_length, before.prompts)
         return {
-            **_pictured(panel, job.start(request, workspace), request, workspace),
-            panel.message: notice(_what_was_done(made, first), kind="good"),
+            **pictured(panel, job.start(request, workspace), request, workspace),
+            panel.message: data_findings.what_was_done(made.action, made.number, made.name, first.number),
             **context.open(made.source),
         }
 
@@ -223,15 +194,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         on(trigger, refresh, chosen, panel.result, box=panel.message, **quiet)
     on(panel.timer.tick, follow, [panel.job, *chosen], panel.result, box=panel.message, queue=False, clears=False)
     on(panel.start.click, check, chosen, panel.result, box=panel.message)
-    on(panel.stop.click, stop, [panel.job], panel.result, box=panel.message, queue=False)
-    on(
-        panel.elsewhere.pick,
-        elsewhere,
-        [],
-        [context.source],
-        box=panel.message,
-        queue=False,
-    )
+    on(panel.stop.click, stop, [panel.job, *chosen], panel.result, box=panel.message, queue=False)
+    on(panel.elsewhere.pick, elsewhere, [], [context.source], box=panel.message, queue=False)
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
     remedied = [*panel.result, panel.message, context.source]
     opened = [panel.row, panel.answer, panel.give, panel.picked]
@@ -241,161 +205,6 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     on(panel.give.click, give, [*known, panel.answer, panel.picked], remedied, **slow)
     on(panel.close.click, close, [], [panel.sheet, panel.picked], box=panel.message, clears=False, queue=False)
     on(panel.use_length.click, use_length, [panel.job], [context.max_length], box=panel.message, queue=False)
-
-
-def _pictured(panel: Panel, found: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
-    updates = {
-        panel.job: found.id if found else None,
-        panel.elsewhere: _elsewhere(found, request, workspace),
-        panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
-        panel.stop: gr.update(visible=False),
-        panel.timer: gr.Timer(active=False),
-        panel.progress: _never() if request is not None else empty("There are no data on show.", "Choose some above."),
-        panel.sheet: gr.update(visible=False),
-        panel.mend_all: gr.update(visible=False),
-        panel.use_length: gr.update(visible=False),
-        **dict.fromkeys((panel.totals, panel.findings, panel.lengths, panel.coverage), ""),
-    }
-    if found is None:
-        return updates
-    status = job.status(found)
-    if status.is_active:
-        return updates | _at_work(panel, status)
-    report = found.report()
-    updates[panel.start] = gr.update(value="Check again", visible=True, interactive=True)
-    if report is None:
-        error = status.error
-        updates[panel.progress] = (
-            error_box(FtlabError(error["what"], why=error["why"], try_=error["try"]))
-            if error
-            else notice("The check was stopped before anything was found.", kind="warn")
-        )
-        return updates
-    return updates | {panel.progress: _made_for(found.request, request)} | _result(panel, report, found.request)
-
-
-def _result(panel: Panel, report: dict[str, Any], request: Request) -> dict[Any, Any]:
-    usual, tokens = _usual(report), report["tokens"]
-    suggested = tokens.get("suggested_max_length") if tokens else None
-    uncovered = [
-        (f"row {row} of {one['split']}", text)
-        for one in report["findings"]
-        if one["kind"] == "not_covered"
-        for row, text in zip(one["rows"], one["shown"], strict=False)
-    ]
-    found = report["coverage"]
-    asked = [(f"line {place + 1}", request.prompts[place]) for where, place in (found or {}).get("uncovered", [])
-             if where == "asked"]  # fmt: skip
-    return {
-        panel.totals: data_findings.totals(report),
-        panel.findings: data_findings.cards(report["findings"]),
-        panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Mend all {len(usual)} at once"),
-        panel.lengths: data_lengths.lengths(tokens),
-        panel.use_length: gr.update(
-            visible=bool(suggested) and suggested != request.max_length,
-            value=f"Use {count(suggested)} as the longest example",
-        ),
-        panel.coverage: data_lengths.enough(report["advice"])
-        + data_lengths.coverage(found, (asked or uncovered)[:20], len(request.prompts)),
-    }
-
-
-def _at_work(panel: Panel, status: job.Status) -> dict[Any, Any]:
-    stopping = status.state == "stopping"
-    return {
-        panel.start: gr.update(visible=False),
-        panel.stop: gr.update(visible=True, value="Stop at once" if stopping else "Stop"),
-        panel.progress: data_findings.progress(
-            status.phase, status.done, status.total, status.share, stopping=stopping
-        ),
-        panel.timer: gr.Timer(active=True),
-    }
-
-
-def _open_row(
-    panel: Panel, finding: Finding, row: int, found: Any, report: dict[str, Any], picked: Any, typed: str
-) -> dict[Any, Any]:
-    """Updates that show a row of a finding beside its match; for conflicting answers, with a box for the right one."""
-    from ftlab.data.mending import answer_group
-    from ftlab.data.remedies import answer_of
-
-    number = next(
-        i for i, one in enumerate(report["findings"]) if (one["kind"], one["split"]) == (finding.kind, finding.split)
-    )
-    conflict = finding.kind == "conflicting_answers"
-    places = [(finding.split, row)]
-    if conflict:
-        group = answer_group(finding, row)
-        places += [(finding.split, other) for other in group if other != row]
-    else:
-        match = dict(zip(finding.rows, finding.matches, strict=False)).get(row)
-        places += [match] if match and match != places[0] else []
-    sides = [(f"Row {index} of {split}", _cells(found, split, index)) for split, index in places[:6]]
-    if len(sides) > 1 and not conflict:
-        sides[1] = (f"which is like row {places[1][1]} of {places[1][0]}", sides[1][1])
-    updates = {
-        panel.sheet: gr.update(visible=True),
-        panel.row: data_findings.row_beside_match(finding.about.title, sides),
-        panel.answer: gr.update(visible=conflict),
-        panel.give: gr.update(visible=conflict),
-        panel.picked: None,
-    }
-    if conflict:
-        own = answer_of(sides[0][1], report["roles"]) or ""
-        # What was typed stays as long as the prompt is the same one.
-        same = picked and picked[0] == number and picked[1] in group and (typed or "") != picked[2]
-        updates[panel.answer] = gr.update(visible=True, value=typed if same else own)
-        updates[panel.give] = gr.update(visible=True, value=f"Give this answer to all {len(group)} rows")
-        updates[panel.picked] = (number, row, own)
-    return updates
-
-
-def _cells(found: Any, split: str, row: int) -> dict[str, Any]:
-    # The only split of a source is called train here, whatever its own name is.
-    return found.cells(row, split if split in found.source_splits else None)
-
-
-def _elsewhere(found: Job | None, request: Request | None, workspace: Workspace) -> Markup:
-    """Checks of other data that are at work, each with a button that goes there."""
-    lines = []
-    for other in job.jobs(workspace):
-        if (found is None or other.id != found.id) and job.status(other).is_active:
-            source = other.request.data.source
-            line = Markup("<span>{} is being checked.</span>").format(_name(source))
-            if request is None or other.request.data == request.data.model_copy(update={"source": source}):
-                line += pick_button(source, "Show it", label=f"Show the check of {_name(source)}")
-            lines.append(Markup('<div class="ft-line-card ft-elsewhere">{}</div>').format(line))
-    return join(lines)
-
-
-def _made_for(made: Request, wanted: Request | None) -> Markup:
-    """A remark when the report on show was made for another base or length than those on the Train tab now."""
-    if wanted is None or (made.base, made.max_length) == (wanted.base, wanted.max_length):
-        return Markup("")
-    text = f"This was checked for {made.base} with at most {count(made.max_length)} tokens"
-    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to count anew."
-    return notice(f"{text}; {now}")
-
-
-def _what_was_done(made: Version, before: Version) -> str:
-    back = f"To undo it, choose version {before.number} under Versions."
-    return f"{made.action} This is version {made.number} of {made.name}. It is on show now and is being checked. {back}"
-
-
-def _never() -> Markup:
-    return empty(
-        "These data have not been checked yet.",
-        "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
-        "too long, and says what to do about them. Nothing is changed.",
-    )
-
-
-def _usual(report: dict[str, Any]) -> list[Finding]:
-    """What is mended unless somebody says otherwise."""
-    from ftlab.data.mending import is_mended
-
-    return [finding for one in report["findings"] if is_mended(finding := Finding.from_dict(one))]
 
 
 def _job(job_id: str | None, workspace: Workspace) -> Job:
@@ -415,9 +224,3 @@ def _length(typed: str | None) -> int:
     """The longest example as the Train tab says it. Raises InputError when that is no length."""
     values = {"max_length": typed.strip()} if (typed or "").strip() else {}
     return build_config({"optimisation": values}).optimisation.max_length
-
-
-def _name(source: str) -> str:
-    from pathlib import Path
-
-    return Path(source).name if not source.startswith("version:") else source.removeprefix("version:")

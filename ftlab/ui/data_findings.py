@@ -166,6 +166,16 @@ def remedy_words(remedy: str, finding: Mapping[str, Any]) -> str:
     }[remedy]
 
 
+def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
+    """The sentences of a new version, and how to undo it."""
+    done = [sentence.rstrip(".") + "." for sentence in action.split(". ")]
+    lines = join(Markup("<li>{}</li>").format(sentence) for sentence in done)
+    return Markup(
+        '<div class="ft-box ft-good" role="status">Version {} of {} is on show now, and is being checked.<ul>{}</ul>'
+        '<div class="ft-help">To undo it, choose version {} under Versions.</div></div>'
+    ).format(number, name, lines, before)
+
+
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
     """One row, or a row beside the one it repeats: `sides` are (what it is, its cells)."""
     shown = join(

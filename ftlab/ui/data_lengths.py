@@ -97,8 +97,8 @@ def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:
         return Markup("")
     lines = join(
         Markup(
-            '<li>{} {}<div class="ft-source">Source: <a href="{}" target="_blank" rel="noopener noreferrer">{}</a></div>'
-            "{}</li>"
+            '<li>{} {}<div class="ft-source">Source: '
+            '<a href="{}" target="_blank" rel="noopener noreferrer">{}</a></div>{}</li>'
         ).format(
             badge(_LEVELS[one["level"]][1], _LEVELS[one["level"]][0]),
             one["text"],

@@ -20,129 +20,22 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
-from ftlab.config import STARTER, DataConfig, OptimisationConfig
+from ftlab.config import STARTER, DataConfig
+from ftlab.data.checks.job_files import Job, Request, Status, read_status, write_status
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source
-from ftlab.errors import FtlabError, InputError, shorten
-from ftlab.workspace import Workspace, locked, read_json, write_json, write_text
+from ftlab.errors import FtlabError, shorten
+from ftlab.workspace import Workspace, locked, write_json, write_text
 
 KEPT = 20  # folders
-_SHORTEST = 16  # tokens
 _START_SECONDS = 60.0
-_WRITE_SECONDS = 0.4
-# Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
-_PHASE_SECONDS = {
-    "starting": 2,
-    "loading the tokenizer": 6,
-    "reading": 5,
-    "counting words": 9,
-    "conflicting answers": 1,
-    "damaged characters": 1,
-    "personal data": 1,
-    "languages": 14,
-    "near duplicates": 5,
-    "coverage": 3,
-    "tokens": 5,
-}
 # Processes started by this one: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be checked, and what it is checked for. `max_length` is in tokens."""
-
-    data: DataConfig
-    base: str = STARTER
-    max_length: int = OptimisationConfig().max_length
-    prompts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.max_length < _SHORTEST:
-            allowed = f"{_SHORTEST} tokens or more"
-            raise InputError("The longest example is too short", given=self.max_length, allowed=allowed)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "data": self.data.model_dump(),
-            "base": self.base,
-            "max_length": self.max_length,
-            "prompts": list(self.prompts),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Request:
-        data = DataConfig.model_validate(values["data"])
-        return cls(data, values["base"], values["max_length"], tuple(values["prompts"]))
-
-
-@dataclass
-class Status:
-    """How far a check is. Times are unix seconds; `done` of `total` counts rows, or whatever the phase goes through."""
-
-    state: str = "running"
-    phase: str = "starting"
-    done: int = 0
-    total: int = 0
-    pid: int | None = None
-    pid_started: float | None = None
-    heartbeat: float | None = None
-    created: float = 0.0
-    finished: float | None = None
-    error: dict[str, Any] | None = None
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ("running", "stopping")
-
-    @property
-    def share(self) -> float | None:
-        """How much of the whole check is done, 0 to 1, by the usual times of its phases; None in short ones."""
-        if self.phase not in _PHASE_SECONDS:
-            return None
-        phases = list(_PHASE_SECONDS)
-        before = sum(_PHASE_SECONDS[name] for name in phases[: phases.index(self.phase)])
-        within = self.done / self.total if self.total > 1 else 0
-        return (before + within * _PHASE_SECONDS[self.phase]) / sum(_PHASE_SECONDS.values())
-
-
-@dataclass(frozen=True)
-class Job:
-    """One check on disk."""
-
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        return self.folder.name
-
-    @property
-    def status_file(self) -> Path:
-        return self.folder / "status.json"
-
-    @property
-    def stop_file(self) -> Path:
-        return self.folder / "stop"
-
-    @property
-    def log_file(self) -> Path:
-        return self.folder / "check.log"
-
-    @cached_property
-    def request(self) -> Request:
-        return Request.from_dict(read_json(self.folder / "request.json"))
-
-    def report(self) -> dict[str, Any] | None:
-        """The report (see README.md); None while there is none."""
-        return read_json(self.folder / "report.json")
 
 
 def job_for(request: Request, workspace: Workspace) -> Job:
@@ -186,7 +79,7 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
         for name in ("stop", "report.json"):
             (job.folder / name).unlink(missing_ok=True)
         write_json(job.folder / "request.json", request.as_dict() | {"workspace": str(workspace.root)})
-        _write(job, Status(created=time.time()))
+        write_status(job, Status(created=time.time()))
         _start_process(job)
     _prune(workspace)
     return job
@@ -194,7 +87,7 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 
 def status(job: Job) -> Status:
     """The status, set right where the process is gone: it failed, or was stopped if that was asked for."""
-    current = _read(job)
+    current = read_status(job)
     if current.state != "running":
         child = _children.get(job.folder)
         if child is not None and child.poll() is not None:
@@ -202,7 +95,7 @@ def status(job: Job) -> Status:
         return current
     if not _alive(job, current):
         # It may have ended between the two looks; only a status read after the death counts.
-        current = _read(job)
+        current = read_status(job)
         if current.state == "running":
             _record_death(job, current)
         return current
@@ -228,67 +121,6 @@ def stop(job: Job) -> str:
                 break
             time.sleep(0.1)
     return "Stopped at once."
-
-
-def work(folder: Path, load_tokenizer: Callable[[str], Any]) -> int:
-    """Do the check in `folder`, in this process; the outcome is in its status. Returns the exit code."""
-    import psutil
-
-    from ftlab.data.checks.run import check
-
-    job = Job(folder)
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(19 - os.nice(0))
-    current = _read(job)
-    current.pid, current.pid_started = os.getpid(), psutil.Process().create_time()
-    written = 0.0
-
-    def tell(phase: str, done: int, total: int) -> None:
-        nonlocal written
-        current.phase, current.done, current.total = phase, done, total
-        if time.monotonic() - written > _WRITE_SECONDS:
-            written = time.monotonic()
-            _write(job, current)
-
-    try:
-        tell("loading the tokenizer", 0, 0)
-        request = job.request
-        workspace = Workspace(Path(read_json(folder / "request.json")["workspace"]))
-        tokenizer = load_tokenizer(request.base)
-        report = check(
-            request.data,
-            tokenizer=tokenizer,
-            base=request.base,
-            max_length=request.max_length,
-            prompts=request.prompts or None,
-            workspace=workspace,
-            progress=tell,
-            should_stop=job.stop_file.exists,
-        )
-        # Compact: indented, every number of a row would take a line.
-        write_text(folder / "report.json", json.dumps(report.as_dict(), ensure_ascii=False, default=str))
-        current.state = "stopped" if report.stopped else "done"
-    except BaseException as error:
-        traceback.print_exc()
-        current.state, current.error = "failed", _explained(error, job)
-    current.phase, current.done, current.total, current.finished = "", 0, 0, time.time()
-    _write(job, current)
-    return 0 if current.state != "failed" else 1
-
-
-def _explained(error: BaseException, job: Job) -> dict[str, str | None]:
-    if isinstance(error, FtlabError):
-        return error.as_dict()
-    if isinstance(error, MemoryError):
-        what = FtlabError("There was not enough memory for the checks", try_="close other programs, then check again")
-    else:
-        what = FtlabError(
-            "The checks failed inside ftlab",
-            why=f"{type(error).__name__}: {shorten(error)}",
-            try_=f"check again; if it stays, report it with {job.log_file}",
-        )
-    return what.as_dict()
 
 
 def _start_process(job: Job) -> None:
@@ -342,19 +174,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _read(job: Job) -> Status:
-    values = read_json(job.status_file)
-    if values is None:  # removed meanwhile, as one of the oldest
-        return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
-    known = {item.name for item in fields(Status)}
-    return Status(**{name: value for name, value in values.items() if name in known})
-
-
-def _write(job: Job, current: Status) -> None:
-    current.heartbeat = time.time()
-    write_json(job.status_file, asdict(current))
-
-
 def _alive(job: Job, current: Status) -> bool:
     import psutil
 
@@ -392,7 +211,7 @@ def _record_death(job: Job, current: Status) -> None:
         ).as_dict()
     # On a full disk the finding cannot be kept; it is found again by the next look.
     with contextlib.suppress(OSError):
-        _write(job, current)
+        write_status(job, current)
 
 
 def _last_line(log: Path) -> str:
