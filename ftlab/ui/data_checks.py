@@ -41,6 +41,9 @@ element.addEventListener('click', event => {
   target.setAttribute('aria-current', 'true');
 });
 """
+# By keyboard one goes to the open row, and back to where one was.
+_FOCUS_SHEET = "() => setTimeout(() => document.querySelector('#data_checks_sheet #data_checks_close')?.focus(), 150)"
+_FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findings [aria-current]')?.focus(), 150)"
 
 
 def build() -> Panel:
@@ -128,7 +131,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def stop(job_id: str | None, *values: Any) -> dict[Any, Any]:
         said = job.stop(_job(job_id, workspace))
-        return {**follow(job_id, *values), panel.message: notice(said)}
+        # While it stops, its progress says so itself.
+        return {**follow(job_id, *values), panel.message: "" if said.startswith("Stopping") else notice(said)}
 
     def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
         what, number, value = event._data["value"].split(":")
@@ -200,10 +204,12 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     remedied = [*panel.result, panel.message, context.source]
     opened = [panel.row, panel.answer, panel.give, panel.picked]
     known = [panel.job, context.shown]
-    on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
+    pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
+    pressed.then(None, js=_FOCUS_SHEET)
     on(panel.mend_all.click, mend_all, known, remedied, **slow)
     on(panel.give.click, give, [*known, panel.answer, panel.picked], remedied, **slow)
-    on(panel.close.click, close, [], [panel.sheet, panel.picked], box=panel.message, clears=False, queue=False)
+    shut = on(panel.close.click, close, [], [panel.sheet, panel.picked], box=panel.message, clears=False, queue=False)
+    shut.then(None, js=_FOCUS_ROW)
     on(panel.use_length.click, use_length, [panel.job], [context.max_length], box=panel.message, queue=False)
 
 

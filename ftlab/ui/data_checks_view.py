@@ -79,10 +79,12 @@ def pictured(panel: Panel, found: Job | None, request: Request | None, workspace
             else notice("The check was stopped before anything was found.", kind="warn")
         )
         return updates
-    return updates | {panel.progress: _made_for(found.request, request)} | _result(panel, report, found.request)
+    return (
+        updates | {panel.progress: _made_for(found.request, request)} | _result(panel, report, found.request, request)
+    )
 
 
-def _result(panel: Panel, report: dict[str, Any], request: Request) -> dict[Any, Any]:
+def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Request | None) -> dict[Any, Any]:
     usual, tokens = usual_findings(report), report["tokens"]
     suggested = tokens.get("suggested_max_length") if tokens else None
     uncovered = [
@@ -92,19 +94,27 @@ def _result(panel: Panel, report: dict[str, Any], request: Request) -> dict[Any,
         for row, text in zip(one["rows"], one["shown"], strict=False)
     ]
     found = report["coverage"]
-    asked = [(f"line {place + 1}", request.prompts[place]) for where, place in (found or {}).get("uncovered", [])
-             if where == "asked"]  # fmt: skip
+    asked = [
+        (f"line {place + 1}", request.prompts[place])
+        for where, place in (found or {}).get("uncovered", [])
+        if where == "asked"
+    ]
+    # Checks that were stopped may not have come to it.
+    about_coverage = (
+        data_lengths.coverage(found, (asked or uncovered)[:20], len(request.prompts))
+        if found or not report["stopped"]
+        else ""
+    )
     return {
         panel.totals: data_findings.totals(report),
         panel.findings: data_findings.cards(report["findings"]),
         panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Mend all {len(usual)} at once"),
         panel.lengths: data_lengths.lengths(tokens),
         panel.use_length: gr.update(
-            visible=bool(suggested) and suggested != request.max_length,
+            visible=bool(suggested) and suggested != (wanted or request).max_length,
             value=f"Use {count(suggested)} as the longest example",
         ),
-        panel.coverage: data_lengths.enough(report["advice"])
-        + data_lengths.coverage(found, (asked or uncovered)[:20], len(request.prompts)),
+        panel.coverage: data_lengths.enough(report["advice"]) + about_coverage,
     }
 
 

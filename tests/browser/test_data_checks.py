@@ -65,7 +65,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     expect(page.locator("#data_checks_coverage")).to_contain_text("sailboat")
     before = counted(page)
 
-    found.locator("[data-kind=exact_duplicate] .ft-pick", has_text="92").click()
+    found.locator("[data-kind=exact_duplicate]").get_by_role("button", name="Read row 92 of train").click()
     row = page.locator("#data_checks_row")
     expect(row).to_contain_text("T-0092")
     expect(row).to_contain_text("T-0077")
