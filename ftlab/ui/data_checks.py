@@ -32,9 +32,14 @@ from ftlab.ui.html import PICK_JS, count, error_box, notice
 from ftlab.workspace import Workspace
 
 POLL_SECONDS = 1.0
-# The row that is open in the sheet is marked, without sending all cards again.
+# The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
 _MARK_JS = """
 element.addEventListener('click', event => {
+  const remedy = event.target.closest('.ft-do');
+  if (remedy) {
+    remedy.setAttribute('aria-busy', 'true');
+    remedy.closest('.ft-findings').classList.add('ft-waiting');
+  }
   const target = event.target.closest('.ft-row-picks [data-pick]');
   if (!target) return;
   element.querySelectorAll('[aria-current]').forEach(other => other.removeAttribute('aria-current'));
@@ -42,7 +47,13 @@ element.addEventListener('click', event => {
 });
 """
 # By keyboard one goes to the open row, and back to where one was.
-_FOCUS_SHEET = "() => setTimeout(() => document.querySelector('#data_checks_sheet #data_checks_close')?.focus(), 150)"
+_PRESSED = """
+() => setTimeout(() => {
+  document.querySelectorAll('.ft-waiting').forEach(cards => cards.classList.remove('ft-waiting'));
+  document.querySelectorAll('.ft-do[aria-busy]').forEach(button => button.removeAttribute('aria-busy'));
+  document.querySelector('#data_checks_sheet #data_checks_close')?.focus({preventScroll: true});
+}, 150)
+"""
 _FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findings [aria-current]')?.focus(), 150)"
 
 
@@ -205,7 +216,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     opened = [panel.row, panel.answer, panel.give, panel.picked]
     known = [panel.job, context.shown]
     pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
-    pressed.then(None, js=_FOCUS_SHEET)
+    pressed.then(None, js=_PRESSED)
     on(panel.mend_all.click, mend_all, known, remedied, **slow)
     on(panel.give.click, give, [*known, panel.answer, panel.picked], remedied, **slow)
     shut = on(panel.close.click, close, [], [panel.sheet, panel.picked], box=panel.message, clears=False, queue=False)
