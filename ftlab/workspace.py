@@ -102,6 +102,11 @@ class RunDirectory:
         return self.path / "stop"
 
     @property
+    def queue_file(self) -> Path:
+        """Where it was moved to among the runs that wait."""
+        return self.path / "queue.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 

@@ -87,7 +87,8 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     for trigger, tab in ((train_.to_evaluate, "evaluate"), (train_.to_chat, "chat")):
         on(trigger.click, carry(tab), [train_.shown], [tabs, built[tab].run], queue=False)
     filled = [tabs, *train_.form.inputs, *data_.form.inputs]
-    on(runs_.again.click, again, [runs_.run], filled, box=runs_.message, queue=False)
+    # Queued, unlike its neighbours: a gr.State that it fills is followed only then.
+    on(runs_.again.click, again, [runs_.run], filled, box=runs_.message)
 
 
 def _wire_to_disk(
@@ -167,7 +168,7 @@ def _wire_to_disk(
         *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),
         *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
         *(talk.run, talk.banner, talk.log),
-        *(listed.run, listed.other, listed.table, listed.detail),
+        *(listed.run, listed.other, listed.table, listed.detail, listed.resume, listed.earlier, listed.later),
     ]
     for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")

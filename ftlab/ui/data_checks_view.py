@@ -170,7 +170,7 @@ def open_row(
 
 def _cells(found: Any, split: str, row: int) -> dict[str, Any]:
     # The only split of a source is called train here, whatever its own name is.
-    return found.cells(row, split if split in found.source_splits else None)
+    return found.row(row, split if split in found.source_splits else None)
 
 
 def _elsewhere(found: Job | None, request: Request | None, workspace: Workspace) -> Markup:

@@ -15,8 +15,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, build_config, usual_learning_rate
+from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view
 from ftlab.ui import data as data_tab
-from ftlab.ui import disk, forms, job_strip, run_view
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, empty, join, notice
@@ -92,6 +92,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
 
         config = build_config(_settings(tab, data, values))
         run = supervisor.submit(config, workspace)
+        background.release_chat(config.launcher.device)
         job = disk.current_job(workspace)
         said = f"Started {run.id}. It goes on when this page is closed."
         if job is not None and job.run != run:
@@ -118,7 +119,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         return {replay: _usual_replay(base)}
 
     def describe_data(shown: str | None) -> dict[Any, Any]:
-        return {tab.data: data_line(shown)}
+        return {tab.data: data_line(shown, workspace)}
 
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
@@ -169,12 +170,14 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
     return next(iter(workspace.runs()), None)
 
 
-def data_line(shown: str | None) -> Markup:
+def data_line(shown: str | None, workspace: Workspace) -> Markup:
     """What the run will be trained on, from the settings that the Data tab has read."""
     if shown is None:
         return notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
     config = DataConfig.model_validate_json(shown)
-    found = data_tab.inspected(config)
+    found = data_rows.inspected(config, workspace)
+    if found.problem:
+        return notice("The data on the Data tab cannot be trained on yet: it says there why.", kind="warn")
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
     return Markup(
         '<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} rows</div>'

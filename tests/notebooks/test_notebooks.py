@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -28,11 +29,15 @@ def test_a_notebook_is_free_of_outputs_and_of_logic(path: Path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, tmp_path: Path, monkeypatch):
+    """On little data of one's own: the sample and its replay are trained by the `quickstart` fixture."""
     for name, value in offline_environment(tmp_path / "network.txt").items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    parameters.source += f"\nworkspace = {os.fspath(tmp_path / 'workspace')!r}"
+    rows = [{"prompt": f"Please file item {n}.", "completion": f"Filed: item {n}."} for n in range(150)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"data": os.fspath(tmp_path / "rows.jsonl"), "replay": None, "workspace": os.fspath(tmp_path / "workspace")}
+    parameters.source += "".join(f"\n{name} = {value!r}" for name, value in given.items())
     NotebookClient(
         notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
     ).execute()
