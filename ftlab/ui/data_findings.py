@@ -24,7 +24,9 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
     """How far a check is, in words and as a bar."""
     words = phase[:1].upper() + phase[1:]
     if total > 1:
-        words += f", {count(done)} of {count(total)}"
+        # Small numbers are pieces of the work, not rows.
+        unit = " prompts" if phase == "coverage" else " rows" if total >= 100 else ""
+        words += f", {count(done)} of {count(total)}{unit}"
     if stopping:
         words = "Stopping. What was found so far is kept."
     if share is None:

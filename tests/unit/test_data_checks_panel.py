@@ -81,6 +81,13 @@ def test_the_totals_count_by_severity_and_say_when_the_checks_were_stopped(repor
     assert "so far" in stopped and "ft-good" not in stopped
 
 
+def test_progress_is_in_words_with_a_bar() -> None:
+    shown = data_findings.progress("near duplicates", 41200, 100000, 0.78)
+    assert "Near duplicates, 41,200 of 100,000 rows" in shown and 'aria-valuenow="78"' in shown
+    assert "ft-bar-busy" in data_findings.progress("usable rows", 0, 1, None)
+    assert "Stopping" in data_findings.progress("languages", 1, 5000, 0.5, stopping=True)
+
+
 def test_a_histogram_has_a_bar_for_each_length_and_the_line_where_the_limit_is() -> None:
     part = {"p50": 3, "p95": 8, "max": 9, "histogram": {"edges": [0, 5, 10], "counts": [4, 1]}}
     inside = data_lengths.histogram("Whole row", part, 8)
