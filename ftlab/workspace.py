@@ -267,6 +267,11 @@ class Workspace:
         return self.versions_folder / name / version_id
 
     @property
+    def sweeps_folder(self) -> Path:
+        """One file for each sweep: which runs belong to it."""
+        return self.root / "sweeps"
+
+    @property
     def page_cache(self) -> Path:
         """Where each row of a large file begins. Safe to delete."""
         return self.root / "cache" / "pages"

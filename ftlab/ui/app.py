@@ -42,7 +42,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             built = {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
-            makers |= {"chat": chat.build, "runs": runs.build}
+            makers |= {"chat": chat.build, "runs": lambda: runs.build(workspace)}
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
                     built[name] = makers[name]()
@@ -53,7 +53,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         train.wire(built["train"], built["data"], strip, workspace)
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
-        runs.wire(built["runs"], workspace)
+        runs.wire(built["runs"], workspace, app.load)
         _wire_between_tabs(built, tabs, workspace)
         _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app

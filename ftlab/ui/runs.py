@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.verdict import number, percent
-from ftlab.ui import background, disk, forms, run_view
+from ftlab.ui import background, disk, forms, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import (
@@ -53,9 +53,10 @@ class RunsTab:
     no: gr.Button
     message: gr.HTML
     detail: gr.HTML
+    sweeps: sweep.SweepResults
 
 
-def build() -> RunsTab:
+def build(workspace: Workspace) -> RunsTab:
     rows = gr.HTML(no_runs(), elem_id="runs_table", js_on_load=PICK_JS)
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         run = gr.Dropdown(
@@ -85,6 +86,7 @@ def build() -> RunsTab:
             no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
     message = message_box("runs_message")
     detail = gr.HTML(elem_id="runs_detail")
+    compared_runs = sweep.build_results(workspace)
     return RunsTab(
         table=rows,
         run=run,
@@ -102,10 +104,13 @@ def build() -> RunsTab:
         no=no,
         message=message,
         detail=detail,
+        sweeps=compared_runs,
     )
 
 
-def wire(tab: RunsTab, workspace: Workspace) -> None:
+def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
+    sweep.wire_results(tab.sweeps, workspace, opened)
+
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {tab.run: event._data["value"]}
 
