@@ -277,6 +277,11 @@ class Workspace:
         return self.root / "cache" / "pages"
 
     @property
+    def checks_folder(self) -> Path:
+        """One folder for each check of a data set, with its report. Safe to delete."""
+        return self.root / "cache" / "checks"
+
+    @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"

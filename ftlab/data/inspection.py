@@ -182,7 +182,7 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
-    return tuple(place for name in (data.source, data.replay) if name for place in _files_of(name, workspace))
+    return tuple(place for name in (data.source, data.replay) if name for place in files_of(name, workspace))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:
@@ -294,7 +294,7 @@ def _inspect(settings: str, _files: tuple[tuple[str, int, int], ...], root: str)
     )
 
 
-def _files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str, int, int]]:
+def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str, int, int]]:
     """(path, time of change, bytes) of every file behind a source, so that a changed file is read again."""
     kind, place = find_source(source.strip(), workspace)
     if kind == "hub":
