@@ -262,6 +262,11 @@ class Workspace:
         return self.versions_folder / name / version_id
 
     @property
+    def drafts(self) -> Path:
+        """Judgements that are no version yet: `<version id or source>/<person>.json`."""
+        return self.root / "drafts"
+
+    @property
     def page_cache(self) -> Path:
         """Where each row of a large file begins. Safe to delete."""
         return self.root / "cache" / "pages"
