@@ -53,7 +53,7 @@ def person_named(name: str | None) -> str:
     """A name as it is written down. Raises InputError when there is none, or it is no name."""
     name = " ".join((name or "").split())
     if not name:
-        raise InputError("Who judges is not known", try_="write your name in the box above; this browser keeps it")
+        raise InputError("Who judges is not known", try_="write your name into its box; this browser keeps it")
     if len(name) > LONGEST_NAME:
         raise InputError("This name is too long", given=name, allowed=f"at most {LONGEST_NAME} characters")
     return name.encode("utf-8", "replace").decode()

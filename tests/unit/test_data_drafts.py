@@ -185,7 +185,6 @@ def test_marks_remarks_and_words_are_found_in_a_version_of_several_pieces(tmp_pa
     assert places == {"good": [5500], "bad": [4], "excluded": [3], "noted": [4]}
     assert rows[5500].cells["prompt"] == "Ask 5500" and rows[3].excluded == "x" and len(rows) == 6000
     assert rows.holding("ASK 55")[5500] and rows.holding("ask 5999").nonzero()[0].tolist() == [5999]
-    assert rows.holding('"é5998').nonzero()[0].tolist() == []  # in a cell of JSON a quote is written \"
     assert rows.holding("é5998").nonzero()[0].tolist() == [5998]
     assert rows.position(5999) == 5999 and rows.position(6000) is None
 
