@@ -33,9 +33,16 @@ __all__ = ["build", "show", "views", "wire"]
 
 def wire(panel: Panel, context: DataContext) -> None:
     workspace = context.workspace
+    boxes = [panel.message, panel.split_message, panel.delete_message]
 
-    def follow(shown: str | None, who: str) -> dict[Any, Any]:
-        return {panel.who: who, **_shown(panel, shown, workspace)}
+    def follow(shown: str | None, who: str, kept: str | None) -> dict[Any, Any]:
+        # What a press has said stays while its result comes on show.
+        stays = shown is not None and config_of(shown).source == kept
+        said = {} if stays else dict.fromkeys(boxes, "")
+        return {panel.who: who, panel.kept: None, **said, **_shown(panel, shown, workspace)}
+
+    def opened(version: Version) -> dict[Any, Any]:
+        return {panel.kept: version.source, **context.open(version.source)}
 
     def choose(name: str | None, shown: str | None) -> dict[Any, Any]:
         return _of_set(panel, name, shown, workspace)
@@ -50,7 +57,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     def first(shown: str | None, who: str, why: str) -> dict[Any, Any]:
         version = create(config_of(shown), workspace, who=_name(who), why=(why or "").strip())
         said = f"Made version {version.number} of {version.name}: {version.total:,} rows as they were."
-        return {panel.message: notice(said, kind="good"), panel.why: "", **context.open(version.source)}
+        return {panel.message: notice(said, kind="good"), panel.why: "", **opened(version)}
 
     def compare(before: str | None, after: str | None, page: int) -> dict[Any, Any]:
         if not before or not after:
@@ -77,7 +84,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         said = Markup(
             '<div class="ft-box ft-good" role="status">Made version {}: {}. The split is frozen.{}</div>'
         ).format(version.number, sizes, Markup("<ul>{}</ul>").format(lines) if notes else "")
-        return {panel.split_message: said, panel.why: "", **context.open(version.source)}
+        return {panel.split_message: said, panel.why: "", **opened(version)}
 
     def export(shown: str | None, kind: str) -> dict[Any, Any]:
         offered, said = download(config_of(shown), kind, workspace)
@@ -132,28 +139,28 @@ def wire(panel: Panel, context: DataContext) -> None:
             panel.delete_message: said,
             panel.confirm: gr.update(visible=False),
             panel.why: "",
-            **(context.open(following) if gone else {}),
+            **({panel.kept: following, **context.open(following)} if gone else {}),
         }
 
     def keep() -> dict[Any, Any]:
         return {panel.confirm: gr.update(visible=False)}
 
-    filled = [*_filled(panel), panel.who]
+    filled = [*_filled(panel), panel.who, panel.kept, *boxes]
     on(
         panel.looked.change,
         follow,
-        [context.shown, panel.who],
+        [context.shown, panel.who, panel.kept],
         filled,
         box=panel.message,
         clears=False,
-        js=remembered(2, 1),
+        js=remembered(3, 1),
     )
     panel.who.blur(None, [panel.who], js=remember(1, 0, 0), api_visibility="private")
     on(panel.set.input, choose, [panel.set, context.shown], _filled(panel), box=panel.message, queue=False)
-    on(panel.history.pick, pick, [], [context.source], box=panel.message, queue=False)
+    on(panel.history.pick, pick, [], [panel.kept, context.source], box=panel.message, queue=False)
     signed = [context.shown, panel.who, panel.why]
     heavy: dict[str, Any] = {"progress": "minimal", "concurrency_id": "versions", "concurrency_limit": 1}
-    on(panel.first.click, first, signed, [panel.why, context.source], box=panel.message, **heavy)
+    on(panel.first.click, first, signed, [panel.kept, panel.why, context.source], box=panel.message, **heavy)
     pair = [panel.before, panel.after, panel.page]
     compared = [panel.diff, panel.page, panel.pager]
     on(
@@ -166,7 +173,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     )
     for trigger, by in ((panel.previous.click, -1), (panel.next.click, 1)):
         on(trigger, turn(by), pair, compared, box=panel.diff_message, queue=False)
-    made = [panel.why, context.source]
+    made = [panel.kept, panel.why, context.source]
     on(panel.split.click, split, [*signed, *panel.form.inputs], made, box=panel.split_message, **heavy)
     pressed = on(
         panel.export.click,
@@ -206,7 +213,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         panel.yes.click,
         really,
         [panel.doomed, panel.force, *signed],
-        [*_filled(panel), panel.confirm, panel.why, context.source],
+        [*_filled(panel), panel.kept, panel.why, context.source],
         box=panel.delete_message,
         **heavy,
     )

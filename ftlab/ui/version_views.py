@@ -163,8 +163,8 @@ def _row(row: int, found: Diff, old: EveryRow, new: EveryRow) -> Markup:
         )
         parts.append(details("The row", cells))
     return Markup(
-        '<section class="ft-card ft-differs" data-row="{}"><div class="ft-row-head"><h3 class="ft-h">Row {}</h3>{}</div>'
-        "{}</section>"
+        '<section class="ft-card ft-differs" data-row="{}">'
+        '<div class="ft-row-head"><h3 class="ft-h">Row {}</h3>{}</div>{}</section>'
     ).format(row, row, badges, join(parts))
 
 

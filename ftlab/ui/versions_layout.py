@@ -19,11 +19,13 @@ KINDS = [
     ("CSV for spreadsheets (formulas are neutralised)", "csv"),
     ("OpenAI chat JSONL, checked", "openai"),
 ]
+_LOOKS = {"size": "md", "min_width": 140, "elem_classes": "ft-act"}
 
 
 @dataclass(frozen=True)
 class Panel:
     looked: gr.State  # another value after each look at data
+    kept: gr.State  # the source that the messages on the page are about
     form: forms.Form
     about: gr.HTML
     set: gr.Dropdown
@@ -67,7 +69,7 @@ class Panel:
 
 
 def build() -> Panel:
-    parts: dict[str, Any] = {"looked": gr.State(""), "form": forms.Form()}
+    parts: dict[str, Any] = {"looked": gr.State(""), "kept": gr.State(None), "form": forms.Form()}
     parts["about"] = gr.HTML(elem_id="data_versions_about")
     parts["set"] = gr.Dropdown(
         [], value=None, label="Data set", info="All data sets that have versions.", elem_id="data_versions_set"
@@ -105,7 +107,7 @@ def build() -> Panel:
 
 
 def _button(text: str, name: str, **settings: Any) -> gr.Button:
-    return gr.Button(text, elem_id=f"data_versions_{name}", **({"size": "sm", "min_width": 110} | settings))
+    return gr.Button(text, elem_id=f"data_versions_{name}", **(_LOOKS | settings))
 
 
 def _build_diff() -> dict[str, Any]:
@@ -126,7 +128,8 @@ def _build_split(form: forms.Form) -> dict[str, Any]:
     gr.HTML(
         notice(
             "Every row of the data on show gets its side once, and a new version keeps it. A split is frozen once it "
-            "is made: every run that names the version trains and tests on the same rows. Splits that the data bring stay."
+            "is made: every run that names the version trains and tests on the same rows. Splits that the data bring "
+            "stay."
         )
     )
     with gr.Row(equal_height=False):
