@@ -28,6 +28,7 @@ class Panel:
     body: gr.Column
     nothing: gr.HTML
     who: gr.Textbox
+    again: gr.Button  # pressed by the script that keeps the name
     status: gr.HTML
     unsaved: gr.Column
     why: gr.Textbox
@@ -109,6 +110,7 @@ def _build_saving() -> dict[str, Any]:
         max_length=drafts.LONGEST_NAME,
         elem_id="data_curate_who",
     )
+    parts["again"] = _button("Look again", "again", elem_classes="ft-gone")
     parts["status"] = gr.HTML(elem_id="data_curate_status", js_on_load=CARD_JS)
     with gr.Column(visible=False, elem_id="data_curate_unsaved", elem_classes="ft-unsaved") as parts["unsaved"]:
         parts["why"] = gr.Textbox(

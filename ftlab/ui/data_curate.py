@@ -27,7 +27,7 @@ from ftlab.ui.curate_layout import Panel, build, nothing_to_judge
 from ftlab.ui.data_sources import DataContext, config_of, version_title
 from ftlab.ui.events import on
 from ftlab.ui.html import empty, error_box, notice
-from ftlab.ui.person import BUSY, remember, remembered
+from ftlab.ui.person import remember, remembered
 from ftlab.ui.row_card import card, form
 from ftlab.workspace import Workspace
 
@@ -47,8 +47,6 @@ def wire(panel: Panel, context: DataContext) -> None:
         return {panel.who: who, panel.kept: None, **back, **screen(panel, workspace, shown, who, at, kind, text)}
 
     def named(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        if at == BUSY:
-            return {}
         return screen(panel, workspace, shown, who, at, kind, text, to_draft=True)
 
     def narrow(*values: Any) -> dict[Any, Any]:
@@ -179,11 +177,12 @@ def wire(panel: Panel, context: DataContext) -> None:
         js=remembered(6, 1),
     )
     for trigger in (panel.who.blur, panel.who.submit):
-        on(trigger, named, page, screen_, box=box, clears=False, queue=False, js=remember(5, 1, 2))
+        trigger(None, [panel.who], js=remember("#data_curate_again"), api_visibility="private")
+    on(panel.again.click, named, page, screen_, box=box, clears=False, queue=False)
     # The list sends "input" only for what a person chooses, not for what a save keeps.
     for trigger in (panel.filter.input, panel.search.submit):
         on(trigger, narrow, page, screen_, box=box, clears=False, queue=False)
-    on(panel.search.input, typing, page, screen_, box=box, clears=False, queue=False, trigger_mode="always_last")
+    on(panel.search.change, typing, page, screen_, box=box, clears=False, queue=False, trigger_mode="always_last")
     for trigger, by in ((panel.previous.click, -1), (panel.next.click, 1)):
         on(trigger, move(by), page, screen_, box=box, queue=False)
     for trigger in (panel.go.click, panel.number.submit):
@@ -260,6 +259,7 @@ def screen(
         }
     positions = judging.view(desk)
     position = desk.rows.position(int(at)) if at and at.isdigit() else None
+    to_draft = to_draft and desk.kind == judging.FILTERS[0] and not desk.text
     if desk.draft.at is not None and (position is None or to_draft) and desk.draft.count:
         position = desk.rows.position(desk.draft.at)
     if by and position is not None:

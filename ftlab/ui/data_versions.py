@@ -155,7 +155,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         clears=False,
         js=remembered(3, 1),
     )
-    panel.who.blur(None, [panel.who], js=remember(1, 0, 0), api_visibility="private")
+    panel.who.blur(None, [panel.who], js=remember(), api_visibility="private")
     on(panel.set.input, choose, [panel.set, context.shown], _filled(panel), box=panel.message, queue=False)
     on(panel.history.pick, pick, [], [panel.kept, context.source], box=panel.message, queue=False)
     signed = [context.shown, panel.who, panel.why]

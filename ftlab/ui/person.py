@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 KEY = "ftlab-who"
-BUSY = "busy"  # the page must not be drawn anew: nothing has changed, or somebody writes in it
 
 
 def remembered(inputs: int, place: int) -> str:
@@ -15,19 +14,17 @@ def remembered(inputs: int, place: int) -> str:
     }}"""
 
 
-def remember(inputs: int, place: int, tell: int) -> str:
-    """Script that keeps the name, and lets a press that took the focus away from the box go first.
-
-    The value at `tell` becomes BUSY when the name is the one of before or a row is being edited.
-    """
-    return f"""async (...values) => {{
-      const all = values.slice(0, {inputs});
+def remember(then: str = "") -> str:
+    """Script that keeps the name. When it is another one, the button `then` is pressed a moment later: the press that
+    took the focus away from the box goes first, and a row that is being edited stays."""
+    press = f"""if (!same && '{then}') setTimeout(() => {{
+        if (!document.querySelector('#data_curate_row .ft-edit')) document.querySelector('{then}')?.click();
+      }}, 500);"""
+    return f"""name => {{
       let same = false;
       try {{
-        same = (localStorage.getItem('{KEY}') || '') === (all[{place}] || '');
-        localStorage.setItem('{KEY}', all[{place}] || '');
+        same = (localStorage.getItem('{KEY}') || '') === (name || '');
+        localStorage.setItem('{KEY}', name || '');
       }} catch (error) {{ /* nothing is kept */ }}
-      if (!same) await new Promise(done => setTimeout(done, 500));
-      if (same || document.querySelector('#data_curate_row .ft-edit')) all[{tell}] = '{BUSY}';
-      return all;
+      {press if then else ""}
     }}"""
