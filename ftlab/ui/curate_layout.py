@@ -24,7 +24,7 @@ _HELP = (
 @dataclass(frozen=True)
 class Panel:
     looked: gr.State  # another value after each look at data
-    kept: gr.State  # the source on which place and filter stay when it comes on show
+    kept: gr.State  # the source that place and filter belong to
     body: gr.Column
     nothing: gr.HTML
     who: gr.Textbox

@@ -19,8 +19,10 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config import DataConfig
 from ftlab.data import drafts
 from ftlab.data.cells import read_edited, was_json
+from ftlab.data.versions import Version, create
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import judging
 from ftlab.ui.curate_layout import Panel, build, nothing_to_judge
@@ -40,11 +42,17 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def follow(shown: str | None, who: str, at: str, kind: str, text: str, kept: str | None) -> dict[Any, Any]:
         """Other data are on show: their draft and its place; after a save, the place that was."""
-        same = shown is not None and config_of(shown).source == kept
+        source = config_of(shown).source if shown else None
+        same = source is not None and source == kept
         if not same:
             at, kind, text = "", judging.FILTERS[0], ""
         back = {} if same else {panel.filter: kind, panel.search: text, panel.message: ""}
-        return {panel.who: who, panel.kept: None, **back, **screen(panel, workspace, shown, who, at, kind, text)}
+        return {
+            **({panel.who: who} if who else {}),
+            panel.kept: source,
+            **back,
+            **screen(panel, workspace, shown, who, at, kind, text),
+        }
 
     def named(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         return screen(panel, workspace, shown, who, at, kind, text, to_draft=True)
@@ -123,7 +131,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     def act(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         what, _, value = str(event._data["value"]).partition(":")
         if what == "open":
-            return {panel.kept: None, **context.open(value)}
+            return context.open(value)
         if what == "undo":
             desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
             drafts.change(desk.draft, row, None)
@@ -145,7 +153,7 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def save(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-        newer = drafts.later(desk.data, workspace)
+        newer = _newer(desk, workspace)
         if newer is not None:
             said = Markup(
                 "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version made beside it would not hold that.</p>"
@@ -159,7 +167,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     def decide(onto: bool) -> Any:
         def save_there(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
             desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-            return _saved(panel, context, desk, why, drafts.later(desk.data, workspace) if onto else None)
+            return _saved(panel, context, desk, why, _newer(desk, workspace) if onto else None)
 
         return save_there
 
@@ -197,7 +205,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     on(panel.edit.click, edit, page, [panel.card, panel.tools, panel.verdict, panel.unsaved], box=box, queue=False)
     on(panel.card.keep, keep, page, screen_, box=box, queue=False)
     for component in (panel.card, panel.status):
-        on(component.act, act, page, [panel.kept, context.source, *screen_], box=box, queue=False)
+        on(component.act, act, page, [context.source, *screen_], box=box, queue=False)
     on(panel.discard.click, ask, page, [panel.confirm, panel.question], box=box, queue=False)
     on(panel.yes.click, discard, page, screen_, box=box, queue=False)
     for trigger in (panel.no.click, panel.wait.click):
@@ -301,6 +309,12 @@ def _saved(panel: Panel, context: DataContext, desk: judging.Desk, why: str, ont
         panel.choice: gr.update(visible=False),
         **context.open(made.source),
     }
+
+
+def _newer(desk: judging.Desk, workspace: Workspace) -> Version | None:
+    """A later version of what was judged; version 1 is made where there is none, as two may have judged one file."""
+    base = create(desk.data, workspace, who=desk.draft.who)
+    return drafts.later(DataConfig(source=base.source), workspace)
 
 
 def _row_to_judge(

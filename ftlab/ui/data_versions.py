@@ -39,7 +39,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         # What a press has said stays while its result comes on show.
         stays = shown is not None and config_of(shown).source == kept
         said = {} if stays else dict.fromkeys(boxes, "")
-        return {panel.who: who, panel.kept: None, **said, **_shown(panel, shown, workspace)}
+        return {**({panel.who: who} if who else {}), panel.kept: None, **said, **_shown(panel, shown, workspace)}
 
     def opened(version: Version) -> dict[Any, Any]:
         return {panel.kept: version.source, **context.open(version.source)}

@@ -18,6 +18,7 @@ from ftlab.errors import InputError
 from ftlab.ui.data_sources import config_of, version_title
 from ftlab.ui.html import count, join, notice
 from ftlab.ui.row_card import Seen
+from ftlab.ui.version_views import name_of
 from ftlab.workspace import Workspace
 
 FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", "Not saved yet"]
@@ -135,7 +136,13 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
                 kind="warn",
             )
         )
-    elif desk.rows.version is None:
+    newest = None if desk.rows.version else _newest(desk.data, workspace)
+    if newest is not None:
+        said = f"These data have versions already; the newest is {version_title(newest)}, by {newest.who}."
+        parts.append(
+            Markup('<div class="ft-box ft-info">{} {}</div>').format(said, _open_button(newest.source, "Show it"))
+        )
+    elif desk.rows.version is None and not draft.count:
         parts.append(notice("These data are no version yet: your first save keeps them as version 1 and adds yours."))
     for other in drafts.unsaved(workspace):
         if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
@@ -154,6 +161,15 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
     return join([*parts, elsewhere(draft, workspace)])
 
 
+def _newest(data: DataConfig, workspace: Workspace) -> Version | None:
+    name = name_of(data, workspace)
+    return next((one for one in reversed(history(workspace, name)) if one.deleted is None), None) if name else None
+
+
+def _open_button(source: str, text: str) -> Markup:
+    return Markup('<button type="button" class="ft-pick" data-do="open:{}">{}</button>').format(source, text)
+
+
 def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
     """The same person's changes to other data, with a way to get there."""
     lines = []
@@ -161,11 +177,11 @@ def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
         if other.file == draft.file:
             continue
         title, there = _title(other.source, workspace)
-        button = Markup('<button type="button" class="ft-pick" data-do="{}:{}">{}</button>').format(
-            "open" if there else "discard",
-            other.source if there else _handle(other),
-            "Go on there" if there else "Discard them",
-        )
+        button = _open_button(other.source, "Go on there")
+        if not there:
+            button = Markup('<button type="button" class="ft-pick" data-do="discard:{}">Discard them</button>').format(
+                _handle(other)
+            )
         gone = "" if there else ", whose rows were deleted"
         lines.append(
             Markup('<div class="ft-box ft-info">{} not saved yet in {}{}. {}</div>').format(

@@ -38,6 +38,9 @@ if (!window.ftlabCurateKeys) {
     const place = document.querySelector('#data_curate_row');
     if (!place || !place.offsetParent || place.querySelector('.ft-edit')) return;
     const focus = document.activeElement;
+    const box = focus && focus.closest('#data_curate_reason, #data_curate_note, #data_curate_number');
+    const done = event.key === 'Escape' || (event.key === 'Enter' && !event.shiftKey);
+    if (box && done) setTimeout(() => focus.blur(), 0);
     const writes = 'input:not([type=checkbox]), textarea, select, [contenteditable=true], [role=tablist], pre';
     if (focus && focus.closest(writes)) return;
     if (event.key === 'x') {
