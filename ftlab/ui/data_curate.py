@@ -19,18 +19,17 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import DataConfig
 from ftlab.data import drafts
-from ftlab.data.cells import read_edited, was_json
-from ftlab.data.versions import Version, create
-from ftlab.errors import FtlabError, InputError
+from ftlab.data.cells import was_json
+from ftlab.errors import InputError
 from ftlab.ui import judging
-from ftlab.ui.curate_layout import Panel, build, nothing_to_judge
+from ftlab.ui.curate_layout import Panel, build
+from ftlab.ui.curate_screen import in_words, later_version, row_to_judge, save_draft, screen
 from ftlab.ui.data_sources import DataContext, config_of, version_title
 from ftlab.ui.events import on
-from ftlab.ui.html import empty, error_box, notice
+from ftlab.ui.html import notice
 from ftlab.ui.person import remember, remembered
-from ftlab.ui.row_card import card, form
+from ftlab.ui.row_card import form, with_edits
 from ftlab.workspace import Workspace
 
 __all__ = ["build", "show", "views", "wire"]
@@ -47,12 +46,9 @@ def wire(panel: Panel, context: DataContext) -> None:
         if not same:
             at, kind, text = "", judging.FILTERS[0], ""
         back = {} if same else {panel.filter: kind, panel.search: text, panel.message: ""}
-        return {
-            **({panel.who: who} if who else {}),
-            panel.kept: source,
-            **back,
-            **screen(panel, workspace, shown, who, at, kind, text),
-        }
+        # An empty name is not sent back: somebody may be typing one.
+        name = {panel.who: who} if who else {}
+        return name | {panel.kept: source} | back | screen(panel, workspace, shown, who, at, kind, text)
 
     def named(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         return screen(panel, workspace, shown, who, at, kind, text, to_draft=True)
@@ -81,14 +77,14 @@ def wire(panel: Panel, context: DataContext) -> None:
     def judge(
         shown: str | None, who: str, at: str, kind: str, text: str, onwards: bool, **wanted: Any
     ) -> dict[Any, Any]:
-        desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
         # Where to go on is found before the row leaves the filter.
         positions = judging.view(desk)
         ahead = judging.step(positions, desk.rows.position(row.id), 1) if onwards else None
         target = int(desk.rows.ids[ahead]) if ahead is not None else row.id
         change = judging.judged(desk, row, **wanted)
         drafts.change(desk.draft, row, change, at=target)
-        said = _what(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
+        said = in_words(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
         return {
             panel.message: notice(said, kind="good"),
             **screen(panel, workspace, shown, who, str(target), kind, text),
@@ -104,27 +100,29 @@ def wire(panel: Panel, context: DataContext) -> None:
         return judge(shown, who, at, kind, text, False, excluded="")
 
     def annotate(note: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
         if not (note or "").strip():
             raise InputError("The note is empty", allowed="some text")
         notes = (*desk.change_of(row.id).notes, note.strip())
         return {panel.note: "", **judge(shown, who, at, kind, text, False, notes=notes)}
 
     def edit(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
         columns = desk.rows.columns
         hidden = {part: gr.update(visible=False) for part in (panel.tools, panel.verdict, panel.unsaved)}
         return {panel.card: form(judging.seen(desk, row, workspace), columns), **hidden}
 
     def keep(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
-        now = row.cells | dict(desk.change_of(row.id).cells)
-        cells, warnings = dict(desk.change_of(row.id).cells), []
-        for column, typed in event._data["cells"]:
-            # Of what kind a cell is, its saved value says: an edit of an edit must not drift.
-            cells[column] = read_edited(column, typed, row.cells.get(column))
-            if was_json(now.get(column), cells[column]):
-                warnings.append(f"{column} was valid JSON and no longer is.")
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        unsaved = dict(desk.change_of(row.id).cells)
+        now = row.cells | unsaved
+        typed = with_edits(row, now, event._data["cells"])
+        warnings = [
+            f"{column} was valid JSON and no longer is."
+            for column, value in typed.items()
+            if was_json(now.get(column), value)
+        ]
+        cells = unsaved | typed
         said = judge(shown, who, at, kind, text, False, cells=cells)
         return said | ({panel.message: notice(" ".join(warnings), kind="warn")} if warnings else {})
 
@@ -133,7 +131,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         if what == "open":
             return context.open(value)
         if what == "undo":
-            desk, row = _row_to_judge(shown, who, at, kind, text, workspace)
+            desk, row = row_to_judge(shown, who, at, kind, text, workspace)
             drafts.change(desk.draft, row, None)
         if what == "discard":
             drafts.discard(judging.orphan(value, drafts.person_named(who), workspace))
@@ -153,7 +151,7 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def save(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-        newer = _newer(desk, workspace)
+        newer = later_version(desk, workspace)
         if newer is not None:
             said = Markup(
                 "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version made beside it would not hold that.</p>"
@@ -162,12 +160,12 @@ def wire(panel: Panel, context: DataContext) -> None:
                 panel.choice: gr.update(visible=True),
                 panel.choices: said.format(newer.who, version_title(newer), newer.action),
             }
-        return _saved(panel, context, desk, why, None)
+        return save_draft(panel, context, desk, why, None)
 
     def decide(onto: bool) -> Any:
         def save_there(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
             desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-            return _saved(panel, context, desk, why, _newer(desk, workspace) if onto else None)
+            return save_draft(panel, context, desk, why, later_version(desk, workspace) if onto else None)
 
         return save_there
 
@@ -237,101 +235,3 @@ def views(panel: Panel) -> list[Any]:
 def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the data `shown`: what follows knows the name and the place of whoever looks."""
     return {panel.looked: secrets.token_hex(8)}
-
-
-def screen(
-    panel: Panel,
-    workspace: Workspace,
-    shown: str | None,
-    who: str | None,
-    at: str | None,
-    kind: str | None,
-    text: str | None,
-    *,
-    by: int = 0,
-    in_view: bool = False,
-    to_draft: bool = False,
-) -> dict[Any, Any]:
-    """Updates for the whole panel: the row `at`, or the one before or after it (`by`).
-
-    `in_view` goes to the first row that matches when `at` does not, `to_draft` to where the person left off.
-    """
-    if shown is None:
-        return {panel.body: gr.update(visible=False), panel.nothing: gr.update(value=nothing_to_judge(), visible=True)}
-    try:
-        desk = judging.desk(shown, who, kind, text, workspace)
-    except FtlabError as error:
-        return {
-            panel.body: gr.update(visible=False),
-            panel.nothing: gr.update(value=error_box(error), visible=True),
-        }
-    positions = judging.view(desk)
-    position = desk.rows.position(int(at)) if at and at.isdigit() else None
-    to_draft = to_draft and desk.kind == judging.FILTERS[0] and not desk.text
-    if desk.draft.at is not None and (position is None or to_draft) and desk.draft.count:
-        position = desk.rows.position(desk.draft.at)
-    if by and position is not None:
-        moved = judging.step(positions, position, by)
-        position = position if moved is None else moved
-    if position is None or (in_view and position not in positions):
-        position = judging.step(positions, None, 1)
-    updates = {
-        panel.body: gr.update(visible=True),
-        panel.nothing: gr.update(visible=False),
-        panel.status: judging.status(desk, workspace),
-        panel.unsaved: gr.update(visible=desk.draft.count > 0),
-        panel.confirm: gr.update(visible=False),
-        panel.choice: gr.update(visible=False),
-        panel.tools: gr.update(visible=True),
-        panel.verdict: gr.update(visible=position is not None),
-    }
-    if position is None:
-        hint = "Show all rows, or search for something else."
-        return updates | {panel.card: empty("No row matches.", hint), panel.at: ""}
-    row = desk.rows[position]
-    seen = judging.seen(desk, row, workspace)
-    left_out = seen.now.excluded is not None
-    return updates | {
-        panel.card: card(seen, desk.rows.columns, judging.place_of(positions, position, desk.kind, desk.text)),
-        panel.at: str(row.id),
-        panel.exclude: gr.update(visible=not left_out),
-        panel.back: gr.update(visible=left_out),
-    }
-
-
-def _saved(panel: Panel, context: DataContext, desk: judging.Desk, why: str, onto: Any) -> dict[Any, Any]:
-    made = drafts.save(desk.draft, desk.data, context.workspace, why=why or "", onto=onto)
-    return {
-        panel.message: notice(f"Saved as version {made.number} of {made.name}: {made.action}.", kind="good"),
-        panel.kept: made.source,
-        panel.why: "",
-        panel.confirm: gr.update(visible=False),
-        panel.choice: gr.update(visible=False),
-        **context.open(made.source),
-    }
-
-
-def _newer(desk: judging.Desk, workspace: Workspace) -> Version | None:
-    """A later version of what was judged; version 1 is made where there is none, as two may have judged one file."""
-    base = create(desk.data, workspace, who=desk.draft.who)
-    return drafts.later(DataConfig(source=base.source), workspace)
-
-
-def _row_to_judge(
-    shown: str | None, who: str, at: str, kind: str, text: str, workspace: Workspace
-) -> tuple[judging.Desk, Any]:
-    """The desk and the row as it is saved. Raises InputError when nobody is named or no row is on show."""
-    desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-    row = desk.row(int(at)) if at and at.isdigit() else None
-    if row is None:
-        raise InputError("No row is on show", try_="choose one with Next, or show all rows")
-    return desk, row
-
-
-def _what(row: int, wanted: dict[str, Any]) -> str:
-    mark = {"good": "good", "bad": "bad", "none": "no mark"}.get(wanted.get("mark", ""))
-    if mark:
-        return f"Row {row}: {mark}."
-    if "excluded" in wanted:
-        return f"Row {row}: excluded, {wanted['excluded']}." if wanted["excluded"] else f"Row {row}: brought back."
-    return f"Row {row}: edited." if "cells" in wanted else f"Row {row}: note added."

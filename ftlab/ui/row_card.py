@@ -9,22 +9,25 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.data.cells import editable
+from ftlab.data.cells import editable, read_edited
 from ftlab.data.curation import Change
 from ftlab.data.version_rows import VersionRow
+from ftlab.errors import InputError
 from ftlab.ui.html import badge, details, join
 from ftlab.ui.word_diff import marked
 
 _MOST_SHOWN = 100_000  # characters of a cell
 
-# Buttons in the card raise "act" with what they do; "keep" carries the boxes that were changed, as [column, text].
+# Buttons in the card raise "act" with what they do; "keep" carries the boxes that were changed, as [column, text,
+# number of the turn in a conversation].
 CARD_JS = """
 element.addEventListener('click', event => {
   const pressed = event.target.closest('[data-do]');
   if (!pressed) return;
   if (pressed.dataset.do === 'keep') {
     const boxes = [...element.querySelectorAll('textarea[data-column]')];
-    const cells = boxes.filter(box => box.value !== box.defaultValue).map(box => [box.dataset.column, box.value]);
+    const cells = boxes.filter(box => box.value !== box.defaultValue)
+      .map(box => [box.dataset.column, box.value, box.dataset.turn ?? null]);
     trigger('keep', {cells});
   } else trigger('act', {value: pressed.dataset.do});
 });
@@ -89,21 +92,65 @@ def card(seen: Seen, columns: Sequence[str], place: str) -> Markup:
 def form(seen: Seen, columns: Sequence[str]) -> Markup:
     """Every column as a text box. What is changed comes back with the event `keep`."""
     row = seen.now
-    boxes = join(
-        Markup(
-            # The parser takes one line break after the tag away.
-            '<label class="ft-edit-cell"><span class="ft-cell-name">{}{}</span>'
-            '<textarea data-column="{}" rows="{}" spellcheck="false" dir="auto">\n{}</textarea></label>'
-        ).format(name, _kind_of(row.cells.get(name)), name, _lines(text), text)
-        for name in dict.fromkeys([*columns, *row.cells])
-        for text in [readable(row.cells.get(name))]
-    )
+    boxes = join(_boxes(name, row.cells.get(name)) for name in dict.fromkeys([*columns, *row.cells]))
     return Markup(
         '<section class="ft-card ft-judged ft-edit" data-row="{}"><h3 class="ft-h">Edit row {}</h3>{}'
         '<div class="ft-actions"><button type="button" class="ft-press ft-press-first" data-do="keep">'
         "Keep these changes</button>"
         '<button type="button" class="ft-press" data-do="cancel">Cancel</button></div></section>'
     ).format(row.id, row.id, boxes)
+
+
+def _boxes(name: str, value: Any) -> Markup:
+    """The boxes of one column: a conversation has one for each turn, and its JSON folded below."""
+    turns = plain_turns(value)
+    if turns is None:
+        return _box(name, _kind_of(value), value)
+    said = join(_box(f"{name}, {turn[0]}", "", turn[1], name, number) for number, turn in enumerate(turns))
+    hint = Markup("{} as JSON, to add a turn or take one away").format(name)
+    return said + details(hint, _box(name, _kind_of(value), value))
+
+
+def _box(label: str, kind: Markup | str, value: Any, column: str | None = None, turn: int | None = None) -> Markup:
+    text = readable(value)
+    number = Markup(' data-turn="{}"').format(turn) if turn is not None else ""
+    return Markup(
+        # The parser takes one line break after the tag away.
+        '<label class="ft-edit-cell"><span class="ft-cell-name">{}{}</span>'
+        '<textarea data-column="{}"{} rows="{}" spellcheck="false" dir="auto">\n{}</textarea></label>'
+    ).format(label, kind, column or label, number, _lines(text), text)
+
+
+def plain_turns(value: Any) -> list[tuple[str, str, str]] | None:
+    """[(role, text, the key of the text)] of a conversation in which every turn is text, else None."""
+    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
+        return None
+    for role, said in (("role", "content"), ("from", "value")):
+        if all(role in turn and isinstance(turn.get(said), str) for turn in value):
+            return [(str(turn[role]), turn[said], said) for turn in value]
+    return None
+
+
+def with_edits(before: VersionRow, now: dict[str, Any], typed: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The cells that were `typed` ([column, text, turn or None]) into the form of a row whose cells are `now`.
+
+    Raises InputError for JSON that is none, and for a conversation that was changed in two forms at once.
+    """
+    cells: dict[str, Any] = {}
+    whole = {column for column, _, turn in typed if turn is None}
+    for column, text, turn in typed:
+        if turn is None:
+            # Of what kind a cell is, its saved value says: an edit of an edit must not drift.
+            cells[column] = read_edited(column, text, before.cells.get(column))
+            continue
+        turns = plain_turns(now.get(column))
+        if column in whole or turns is None or not 0 <= int(turn) < len(turns):
+            raise InputError(
+                f"The column {column} was changed in its turns and in its JSON",
+                try_="undo one of the two, then keep the changes",
+            )
+        cells.setdefault(column, [dict(one) for one in now[column]])[int(turn)][turns[int(turn)][2]] = text
+    return cells
 
 
 def cell(value: Any) -> Markup:

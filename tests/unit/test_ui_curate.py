@@ -16,7 +16,7 @@ from ftlab.data.curation import Change, apply
 from ftlab.data.version_rows import VersionRow
 from ftlab.errors import InputError
 from ftlab.ui import judging, version_views
-from ftlab.ui.row_card import Seen, card, form
+from ftlab.ui.row_card import Seen, card, form, with_edits
 from ftlab.ui.version_share import download, hub_card
 from ftlab.ui.word_diff import marked
 from ftlab.workspace import Workspace, write_json, write_text
@@ -65,6 +65,23 @@ def test_a_conversation_is_shown_as_its_turns() -> None:
     assert html.count("ft-turn-of") == 1 and "user" in html and "{" not in html
     html = card(Seen(VersionRow(0, {"messages": [{"role": "a", "content": "b", "x": 1}]}), None, ""), ["messages"], "")
     assert "{&#34;x&#34;: 1}" in html
+
+
+def test_a_turn_is_edited_as_text_and_the_rest_of_the_conversation_stays() -> None:
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here.", "weight": 1}]
+    row = VersionRow(0, {"messages": turns, "meta": {"id": 1}})
+    html = form(Seen(row, None, ""), ["messages", "meta"])
+    assert html.count("data-turn=") == 2 and html.count("data-column=") == 4
+    cells = with_edits(row, row.cells, [["messages", "There.", "1"], ["meta", '{"id": 2}', None]])
+    assert cells == {
+        "messages": [turns[0], {"role": "assistant", "content": "There.", "weight": 1}],
+        "meta": {"id": 2},
+    }
+    assert turns[1]["content"] == "Here."
+    shorter = with_edits(row, row.cells, [["messages", '[{"role": "user", "content": "x"}]', None]])
+    assert shorter == {"messages": [{"role": "user", "content": "x"}]}
+    with pytest.raises(InputError, match="in its turns and in its JSON"):
+        with_edits(row, row.cells, [["messages", "There.", 1], ["messages", "[]", None]])
 
 
 @pytest.mark.parametrize(
