@@ -152,6 +152,7 @@ def _build_tools() -> dict[str, Any]:
         parts["number"] = gr.Textbox(
             show_label=False,
             container=False,
+            label="Row number",
             placeholder="row number",
             max_lines=1,
             elem_id="data_curate_number",
@@ -173,6 +174,7 @@ def _build_verdict() -> dict[str, Any]:
         parts["reason"] = gr.Textbox(
             show_label=False,
             container=False,
+            label="Why this row is excluded",
             placeholder="why this row shall not be learnt from",
             max_lines=1,
             max_length=300,
@@ -186,6 +188,7 @@ def _build_verdict() -> dict[str, Any]:
         parts["note"] = gr.Textbox(
             show_label=False,
             container=False,
+            label="Note",
             placeholder="a remark for others; changes nothing",
             max_lines=3,
             max_length=2000,

@@ -11,7 +11,7 @@ from ftlab.config import DataConfig
 from ftlab.data import drafts
 from ftlab.data.curation import Change
 from ftlab.data.drafts import Draft
-from ftlab.data.every_row import EveryRow, every_row, holds
+from ftlab.data.every_row import MOST_FOUND, EveryRow, every_row, holds
 from ftlab.data.version_rows import VersionRow
 from ftlab.data.versions import PREFIX, Version, history
 from ftlab.errors import InputError
@@ -151,7 +151,8 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         parts.append(
             notice(
                 f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
-                "Each version is a copy of them (compressed); saving takes a while. You can go on.",
+                "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
+                f"{MOST_FOUND:,}. You can go on.",
                 kind="warn",
             )
         )

@@ -34,6 +34,11 @@ element.addEventListener('click', event => {
 // Keys, unless somebody writes. They press the buttons, so that both do the same.
 if (!window.ftlabCurateKeys) {
   window.ftlabCurateKeys = true;
+  // What is being typed is in no draft yet: leaving the page asks first.
+  window.addEventListener('beforeunload', event => {
+    const boxes = [...document.querySelectorAll('#data_curate_row .ft-edit textarea')];
+    if (boxes.some(box => box.value !== box.defaultValue)) event.preventDefault();
+  });
   const buttons = {g: 'good', b: 'bad', u: 'none', e: 'edit', n: 'next', ArrowRight: 'next', p: 'previous',
     ArrowLeft: 'previous'};
   document.addEventListener('keydown', event => {

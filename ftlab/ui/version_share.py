@@ -61,7 +61,10 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
         + ("Only you can read it." if private else "Everybody can read it."),
         kind="info" if private else "warn",
     )
-    token = "" if get_token() else notice("No token was found: run `hf auth login` in a terminal first.", kind="warn")
+    missing = Markup(
+        '<div class="ft-box ft-warn">No token was found: run <code>hf auth login</code> in a terminal first.</div>'
+    )
+    token = "" if get_token() else missing
     return join([where, token, files, details("The card (README.md)", preformatted(done.card, label="Card"))])
 
 

@@ -160,10 +160,9 @@ def _build_export() -> dict[str, Any]:
 def _build_hub() -> dict[str, Any]:
     parts: dict[str, Any] = {"previewed": gr.State(None)}
     gr.HTML(
-        notice(
-            "ftlab never asks for your token: log in once in a terminal with `hf auth login`, or set HF_TOKEN before "
-            "the app is started. Nothing is sent before you have seen what goes."
-        )
+        '<div class="ft-box ft-info">ftlab never asks for your token: log in once in a terminal with '
+        "<code>hf auth login</code>, or set <code>HF_TOKEN</code> before the app is started. Nothing is sent before "
+        "you have seen what goes.</div>"
     )
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["repository"] = gr.Textbox(
@@ -183,7 +182,7 @@ def _build_hub() -> dict[str, Any]:
         elem_id="data_versions_private",
     )
     with gr.Row():
-        parts["preview"] = _button("Show what would be sent", "preview", min_width=180)
+        parts["preview"] = _button("Show what would be sent", "preview", min_width=230)
         parts["send"] = _button("Send", "send", variant="primary", visible=False)
     parts["send_message"] = message_box("data_versions_send_message")
     parts["card"] = gr.HTML(elem_id="data_versions_card")

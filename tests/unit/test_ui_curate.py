@@ -16,6 +16,7 @@ from ftlab.data.curation import Change, apply
 from ftlab.data.version_rows import VersionRow
 from ftlab.errors import InputError
 from ftlab.ui import judging, version_views
+from ftlab.ui.curate_screen import later_version
 from ftlab.ui.row_card import Seen, card, form, with_edits
 from ftlab.ui.version_share import download, hub_card
 from ftlab.ui.word_diff import marked
@@ -150,6 +151,20 @@ def test_judging_back_to_what_is_saved_is_no_change(first: versions.Version, wor
     assert judging.judged(desk, desk.rows[2], cells={"prompt": "ask 2", "completion": "y"}) == Change(
         cells={"completion": "y"}
     )
+
+
+def test_two_who_judge_the_same_file_are_told_of_each_other(tmp_path: Path, workspace: Workspace) -> None:
+    file = tmp_path / "both.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": "c"}) + "\n" for n in range(12)))
+    data = DataConfig(source=str(file))
+    desks = {who: judging.desk(data.model_dump_json(), who, None, None, workspace) for who in ("Ada", "Bea")}
+    for who, desk in desks.items():
+        drafts.change(desk.draft, desk.rows[len(who)], Change(mark="good"))
+    desks = {who: judging.desk(data.model_dump_json(), who, None, None, workspace) for who in desks}
+    assert later_version(desks["Ada"], workspace) is None
+    second = drafts.save(desks["Ada"].draft, data, workspace)
+    assert later_version(desks["Bea"], workspace) == second
+    assert f"open:{second.source}" in judging.status(desks["Bea"], workspace)
 
 
 def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_discarded(
