@@ -14,7 +14,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.inspection import WHOLE, look
-from ftlab.data.load import load_rows
+from ftlab.data.load import find_source, load_rows
 from ftlab.data.pages import Pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.version_rows import VersionRow, rows_in_group
@@ -83,12 +83,23 @@ def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
     if data.source.startswith(PREFIX):
         version = resolve(data.source, workspace)
         return _of_version(str(version.folder), version.rows_file.stat().st_mtime_ns)
+    kind, place = find_source(data.source.strip(), workspace)
+    return _not_yet_a_version(data.model_dump_json(), () if kind == "hub" else _changes(Path(place)), workspace.root)
+
+
+@lru_cache(maxsize=4)
+def _not_yet_a_version(settings: str, _files: tuple[tuple[str, int, int], ...], root: Path) -> EveryRow:
+    data, workspace = DataConfig.model_validate_json(settings), Workspace(root)
     found = look(data, workspace)
-    if found.rows > WHOLE:
-        return _of_source(found.source_splits, found.source_rows, found.columns)
-    if found.problem:
+    if found.rows <= WHOLE and found.problem:
         load_rows(data, workspace)  # says what is wrong where the rows cannot be read as a whole
     return _of_source(found.source_splits, found.source_rows, found.columns)
+
+
+def _changes(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """(name, time of change, bytes) of the files behind a source, so that a changed file is read again."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 def _of_source(sizes: Mapping[str, int], rows_of: Callable[[str], Any], columns: list[str]) -> EveryRow:

@@ -173,6 +173,23 @@ def test_rows_of_a_source_are_numbered_as_version_1_numbers_them(tmp_path: Path,
         assert curation.fingerprint(found[place].cells) == curation.fingerprint(row.cells)
 
 
+def test_a_changed_file_is_read_again_and_data_in_no_known_format_can_be_judged(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_text("".join(json.dumps({"left": n, "right": [n]}) + "\n" for n in range(12)))
+    data = DataConfig(source=str(file))
+    draft = judge(data, workspace, "Ada", row_3=Change(mark="bad"))
+    assert every_row(data, workspace)[3].cells == {"left": 3, "right": [3]}
+    file.write_text("".join(json.dumps({"left": n, "right": ["new"]}) + "\n" for n in range(13)))
+    assert len(every_row(data, workspace)) == 13 and every_row(data, workspace)[3].cells["right"] == ["new"]
+    with pytest.raises(InputError, match=r"Row 3 .* reads otherwise"):
+        drafts.save(draft, data, workspace)
+    file.write_text('{"left": 1}\n{broken\n')
+    with pytest.raises(InputError, match="line 2"):
+        every_row(data, workspace)
+
+
 def test_marks_remarks_and_words_are_found_in_a_version_of_several_pieces(tmp_path: Path, workspace: Workspace) -> None:
     file = tmp_path / "many.jsonl"
     lines = [{"prompt": f"Ask {n}", "completion": {"said": f'"É{n}"'}} for n in range(6000)]
