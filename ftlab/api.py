@@ -87,6 +87,15 @@ class Run:
 
         return supervisor.stop(self._run)
 
+    def resume(self) -> Run:
+        """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
+        from ftlab.chat.duet import release_for
+        from ftlab.training import supervisor
+
+        supervisor.resume(self._run, self._workspace)
+        release_for(load_config(self._run.config_file).launcher.device)
+        return self
+
     def evaluate(self, *, max_rows: int | None = None) -> dict[str, Any]:
         return evaluate(self, max_rows=max_rows)
 
@@ -174,6 +183,7 @@ def train(
     `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
     setting or the data cannot be used.
     """
+    from ftlab.chat.duet import release_for
     from ftlab.training import supervisor
 
     if config is not None and settings:
@@ -187,7 +197,9 @@ def train(
     elif not isinstance(config, RunConfig):
         config = load_config(os.fspath(config))
     opened = Workspace.open(workspace)
-    return Run(supervisor.submit(config, opened), opened)
+    run = supervisor.submit(config, opened)
+    release_for(config.launcher.device)  # a chat before this run may hold the memory that it needs
+    return Run(run, opened)
 
 
 def evaluate(run: Run | str, *, max_rows: int | None = None, workspace: str | None = None) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions
+from ftlab import cli_data, cli_data_versions, cli_runs, cli_sweep
+from ftlab.cli_output import Progress, print_json, print_table, progress_line, say
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
 
 _POLL_SECONDS = 0.5
-_LINE_SECONDS = 5.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +38,7 @@ def quickstart(given: argparse.Namespace) -> int:
     """Sample data -> LoRA on the starter -> comparison with the base -> report."""
     began = time.monotonic()
     workspace = Workspace.open(given.workspace)
-    _say("ftlab quickstart: tune the toy starter on 600 support tickets, then prove it on 100 it has never seen.")
+    say("ftlab quickstart: tune the toy starter on 600 support tickets, then prove it on 100 it has never seen.")
     run = _submit(quickstart_config(), workspace)
     state = _follow(run)
     _raise_if_failed(run)
@@ -48,9 +46,9 @@ def quickstart(given: argparse.Namespace) -> int:
     if comparison is None:
         raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
     _show_comparison(run, comparison, workspace)
-    _say(_next_steps(run, comparison, workspace))
+    say(_next_steps(run, comparison, workspace))
     if given.json:
-        _print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+        print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
     return 0
 
 
@@ -64,7 +62,7 @@ def train(given: argparse.Namespace) -> int:
     config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
     run = _submit(config, workspace)
     if given.detach:
-        _say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")
+        say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")
         state = "queued"
     else:
         state = _follow(run)
@@ -74,7 +72,7 @@ def train(given: argparse.Namespace) -> int:
         if comparison is not None:
             _show_comparison(run, comparison, workspace)
     if given.json:
-        _print_json({"run": run.id, "directory": str(run.path), "state": state})
+        print_json({"run": run.id, "directory": str(run.path), "state": state})
         if state == "failed":
             _raise_if_failed(run)
     return 0
@@ -86,98 +84,10 @@ def evaluate(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
     began = time.monotonic()
-    comparison = evaluate_run(run, max_rows=given.rows, progress=_Progress())
+    comparison = evaluate_run(run, max_rows=given.rows, progress=Progress())
     _show_comparison(run, comparison, workspace)
     if given.json:
-        _print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
-    return 0
-
-
-def runs_list(given: argparse.Namespace) -> int:
-    from ftlab.training import supervisor
-
-    workspace = Workspace.open(given.workspace)
-    rows = []
-    for run in workspace.runs():
-        config, scores = load_config(run.config_file), run.comparison() or {}
-        rows.append(
-            {
-                "run": run.id,
-                "state": supervisor.status(run).state,
-                "data": config.data.source,
-                "base": config.model.base,
-                "method": config.method.name,
-                "exact_match": scores.get("adapted", {}).get("exact_match"),
-                "perplexity": scores.get("adapted", {}).get("perplexity"),
-            }
-        )
-    if given.json:
-        _print_json({"runs": rows})
-    elif not rows:
-        _say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
-    for row in [] if given.json else rows:
-        match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
-        print(
-            f"{row['run']:<52} {row['state']:<10} {row['method']:<6} {row['base']} <- {row['data']}  {match}".rstrip()
-        )
-    return 0
-
-
-def runs_show(given: argparse.Namespace) -> int:
-    from ftlab.training import supervisor
-
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
-    status = supervisor.status(run)
-    if given.json:
-        _print_json(
-            {
-                "run": run.id,
-                "directory": str(run.path),
-                "config": load_config(run.config_file).model_dump(mode="json"),
-                "status": dataclasses.asdict(status),
-                "comparison": run.comparison(),
-                "verification": run.verification(),
-            }
-        )
-        return 0
-    print(f"{run.id}: {_progress_line(run, status)}")
-    print(f"directory  {run.path}")
-    splits = run.manifest().get("splits", {})
-    print(f"data       {load_config(run.config_file).data.source} ({_counts(splits)})")
-    for warning in status.warnings:
-        print(f"warning    {warning}")
-    if status.error:
-        print(f"failed     {_failure(status.error)}")
-    comparison = run.comparison()
-    if comparison is not None:
-        _print_table(comparison)
-    return 0
-
-
-def runs_stop(given: argparse.Namespace) -> int:
-    from ftlab.training import supervisor
-
-    run = Workspace.open(given.workspace).run(given.run)
-    message = supervisor.stop(run)
-    if given.json:
-        _print_json({"run": run.id, "state": supervisor.status(run).state, "message": message})
-    else:
-        print(message)
-    return 0
-
-
-def runs_delete(given: argparse.Namespace) -> int:
-    from ftlab.training import supervisor
-
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
-    if not given.yes:
-        raise InputError(
-            f"Deleting {run.id} removes its adapter and scores for good", try_="add --yes if that is what you want"
-        )
-    supervisor.delete(run, workspace)
-    print(f"Deleted {run.id}.")
+        print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
     return 0
 
 
@@ -186,7 +96,7 @@ def chat(given: argparse.Namespace) -> int:
 
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
-    _say("Loading the models ...")
+    say("Loading the models ...")
     duet = load_duet(run)
     history: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
     settings = {
@@ -198,11 +108,11 @@ def chat(given: argparse.Namespace) -> int:
     if given.message is not None:
         *_, answers = duet.stream(given.message, **settings)
         if given.json:
-            _print_json({"run": run.id, "base": answers.base, "adapted": answers.adapted})
+            print_json({"run": run.id, "base": answers.base, "adapted": answers.adapted})
         else:
             print(f"base     {answers.base}\nadapted  {answers.adapted}")
         return 0
-    _say("Both models answer. An empty line or ctrl-D ends the chat.")
+    say("Both models answer. An empty line or ctrl-D ends the chat.")
     while True:
         try:
             message = input("you      ")
@@ -234,8 +144,8 @@ def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.training import supervisor
 
     run = supervisor.submit(config, workspace)
-    _say(f"run        {run.id}")
-    _say(f"directory  {run.path}")
+    say(f"run        {run.id}")
+    say(f"directory  {run.path}")
     return run
 
 
@@ -243,74 +153,20 @@ def _follow(run: RunDirectory) -> str:
     """Show the run's progress until it has ended. Ctrl-C asks it to stop and save; once more kills it."""
     from ftlab.training import supervisor
 
-    show = _Progress()
+    show = Progress()
     while True:
         try:
             status = supervisor.status(run)
             if not status.is_active:
-                show.close(_progress_line(run, status))
+                show.close(progress_line(run, status))
                 for warning in status.warnings:
-                    _say(f"warning    {warning}")
+                    say(f"warning    {warning}")
                 return status.state
-            show.line(_progress_line(run, status), status.phase)
+            show.line(progress_line(run, status), status.phase)
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             show.close("")
-            _say(supervisor.stop(run))
-
-
-class _Progress:
-    """One line that is rewritten on a terminal; a line every few seconds elsewhere. Written to standard error."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._last, self._phase, self._at = "", "", 0.0
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        self.line(f"{phase} {done}/{total}" if total else phase, phase)
-
-    def line(self, text: str, phase: str) -> None:
-        now = time.monotonic()
-        if text == self._last or (not self._terminal and phase == self._phase and now - self._at < _LINE_SECONDS):
-            return
-        self._last, self._phase, self._at = text, phase, now
-        if self._terminal:
-            print(f"\r\033[K{text[:160]}", end="", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self, text: str) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr)
-        if text:
-            print(text, file=sys.stderr, flush=True)
-
-
-def _progress_line(run: RunDirectory, status: Any) -> str:
-    parts = [status.state if not status.phase else f"{status.state}: {status.phase}"]
-    if status.total_steps:
-        parts.append(f"{status.step}/{status.total_steps}")
-    metrics = run.metrics()
-    for key, label in (("loss", "loss"), ("eval_loss", "validation loss")):
-        values = [row[key] for row in metrics if key in row]
-        if values and status.phase in ("training", ""):
-            parts.append(f"{label} {values[-1]:.3f}")
-    if status.is_active and status.tokens_per_second:
-        parts.append(f"{status.tokens_per_second:,.0f} tokens/s")
-    if status.is_active and status.eta_seconds is not None:
-        parts.append(f"{_duration(status.eta_seconds)} left")
-    if not status.is_active and status.seconds is not None:
-        parts.append(f"after {_duration(status.seconds)}")
-    return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+            say(supervisor.stop(run))
 
 
 def _raise_if_failed(run: RunDirectory) -> None:
@@ -319,35 +175,16 @@ def _raise_if_failed(run: RunDirectory) -> None:
 
     status = supervisor.status(run)
     if status.state == "failed":
-        _say(f"log        {run.log_file}")
+        say(f"log        {run.log_file}")
         raise_failure(status)
-
-
-def _failure(error: dict[str, Any]) -> str:
-    return str(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
 
 
 def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> None:
     from ftlab.sharing.report import write_report
 
     report = write_report(run)
-    _print_table(comparison)
+    print_table(comparison)
     print(f"\nreport     {report}")
-
-
-def _print_table(comparison: dict[str, Any]) -> None:
-    from ftlab.sharing.report import comparison_table
-
-    rows = [["", "base", "adapted", "change"]]
-    rows += [[row["measure"], row["base"], row["adapted"], row["change"]] for row in comparison_table(comparison)]
-    widths = [max(len(str(row[column])) for row in rows) for column in range(4)]
-    print()
-    for row in rows:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\n{comparison['verdict']['text']}")
-    print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
-    for note in comparison.get("notes", []):
-        print(f"note: {note}")
 
 
 def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
@@ -370,23 +207,11 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
     )
 
 
-def _counts(splits: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in splits.items()) or "no rows"
-
-
 def _chat_threads(workspace: Workspace) -> int | None:
     """One thread while a run trains on the same cores: anything else makes both many times slower (facts.md)."""
     from ftlab.training import supervisor
 
     return 1 if supervisor.active_runs(workspace) else None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -429,13 +254,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_data.register(data, add)
     cli_data_versions.register(data, add)
-    runs = commands.add_parser("runs", help="list, show, stop or delete runs").add_subparsers(
-        required=True, metavar="COMMAND"
+    sweeps = commands.add_parser("sweep", help="try several values of one or two settings, and compare")
+    cli_sweep.register(sweeps.add_subparsers(required=True, metavar="COMMAND"), add)
+    cli_runs.register(
+        commands.add_parser("runs", help="list, show, stop, resume, move or delete runs").add_subparsers(
+            required=True, metavar="COMMAND"
+        ),
+        add,
     )
-    add(runs, "list", runs_list, "all runs with state, data, method and scores")
-    add(runs, "show", runs_show, "one run").add_argument("run")
-    add(runs, "stop", runs_stop, "ask a run to save and stop; a second time kills it").add_argument("run")
-    one = add(runs, "delete", runs_delete, "remove a run for good", as_json=False)
-    one.add_argument("run")
-    one.add_argument("--yes", action="store_true", help="really delete it")
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from ftlab.workspace import Workspace
 Add = Callable[..., argparse.ArgumentParser]
 _NO_BASE = "none"
 _ROWS_SHOWN = 8
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def register(data: Any, add: Add) -> None:
@@ -48,9 +46,7 @@ def _checked(parser: argparse.ArgumentParser) -> None:
 
 def inspect(given: argparse.Namespace) -> int:
     report = _report(given, _prompts(given.prompts))
-    # Cells are somebody's text: it must not steer the terminal.
-    lines = (_CONTROL.sub("\ufffd", line) for line in _lines(report))
-    return _told(given, report.as_dict(), *lines, *_next_steps(given, report))
+    return _told(given, report.as_dict(), *_lines(report), *_next_steps(given, report))
 
 
 def fix(given: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ftlab.errors import InputError, nearest
+from ftlab.config_errors import explain
+from ftlab.errors import InputError
 
 STARTER = "starter"
 
@@ -304,7 +305,7 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, RunConfig) from None
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -329,80 +330,6 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
             allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
         )
     return build_config(values, overrides)
-
-
-def explain(error: ValidationError) -> InputError:
-    """The first problem that pydantic found, in words: field, value given, what is allowed."""
-    problem = error.errors()[0]
-    path = [str(part) for part in problem["loc"]]
-    name = ".".join(path)
-    section = _section_at(path[:-1])
-    if problem["type"] == "extra_forbidden":
-        known = list(section.model_fields) if section else []
-        close = nearest(path[-1], known) or _field_elsewhere(path[-1])
-        return InputError(
-            f"Unknown setting {name!r}",
-            given=f"{path[-1]}: {problem['input']!r}",
-            allowed=", ".join(known) or None,
-            try_=f"did you mean {close!r}?" if close else None,
-        )
-    field = section.model_fields.get(path[-1]) if section else None
-    title = f"{field.title} ({name})" if field is not None and field.title else name
-    return InputError(f"{title} cannot take this value", given=repr(problem["input"]), allowed=_allowed(problem))
-
-
-def _allowed(problem: Any) -> str:
-    context = problem.get("ctx") or {}
-    match problem["type"]:
-        case "literal_error":
-            return str(context["expected"])
-        case "greater_than":
-            return f"a number above {context['gt']}"
-        case "greater_than_equal":
-            return f"a number of at least {context['ge']}"
-        case "less_than":
-            return f"a number below {context['lt']}"
-        case "less_than_equal":
-            return f"a number of at most {context['le']}"
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "a whole number"
-        case "float_parsing" | "float_type":
-            return "a number"
-        case "bool_parsing" | "bool_type":
-            return "true or false"
-        case "string_too_short":
-            return "some text, not nothing"
-        case "string_type":
-            return "text"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return "a group of settings (key: value)"
-        case _:
-            return str(problem["msg"])
-
-
-def _section_at(path: list[str]) -> type[BaseModel] | None:
-    section: type[BaseModel] = RunConfig
-    for part in path:
-        field = section.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return None
-        section = field.annotation
-    return section
-
-
-def _field_elsewhere(name: str) -> str | None:
-    """`learning_rate` written at the top level is meant to be `optimisation.learning_rate`."""
-    paths = {
-        f"{section}.{field}"
-        for section, info in RunConfig.model_fields.items()
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-        for field in info.annotation.model_fields
-    }
-    exact = sorted(path for path in paths if path.split(".")[1] == name)
-    if exact:
-        return exact[0]
-    close = nearest(name, [path.split(".")[1] for path in sorted(paths)])
-    return next((path for path in sorted(paths) if path.split(".")[1] == close), None) if close else None
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ftlab.wording import sentence
+
 
 class FtlabError(Exception):
     """An expected failure that is shown as one message, never as a traceback.
@@ -21,7 +23,7 @@ class FtlabError(Exception):
 
     def message(self) -> str:
         parts = [self.what, self.why, self.try_ and f"Try: {self.try_}"]
-        return " ".join(_sentence(part) for part in parts if part)
+        return " ".join(sentence(part) for part in parts if part)
 
     def as_dict(self) -> dict[str, str | None]:
         """The form in which it is kept in status.json: {what, why, try}."""
@@ -37,9 +39,9 @@ class InputError(FtlabError):
         self.given, self.allowed = given, allowed
         why = []
         if given is not None:
-            why.append(_sentence(f"Given: {shorten(given)}"))
+            why.append(sentence(f"Given: {shorten(given)}"))
         if allowed is not None:
-            why.append(_sentence(f"Allowed: {allowed}"))
+            why.append(sentence(f"Allowed: {allowed}"))
         super().__init__(what, why=" ".join(why) or None, try_=try_)
 
 
@@ -57,8 +59,3 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when nothing is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."

@@ -102,6 +102,11 @@ class RunDirectory:
         return self.path / "stop"
 
     @property
+    def queue_file(self) -> Path:
+        """Where it was moved to among the runs that wait."""
+        return self.path / "queue.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -265,6 +270,11 @@ class Workspace:
     def drafts(self) -> Path:
         """Judgements that are no version yet: `<version id or source>/<person>.json`."""
         return self.root / "drafts"
+
+    @property
+    def sweeps_folder(self) -> Path:
+        """One file for each sweep: which runs belong to it."""
+        return self.root / "sweeps"
 
     @property
     def page_cache(self) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,22 @@ from ftlab.workspace import RunDirectory, Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_NETWORK = ROOT / "tests" / "no_network"
+
+
+def zipped(files: Mapping[str, str | bytes]) -> bytes:
+    """A zip archive of `files`, by name."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def write_easy_rows(file: Path) -> Path:
+    """Rows that the starter cannot answer and learns in some thirty steps: tuning is seen to help in seconds."""
+    rows = [{"prompt": f"Please file item {n}.", "completion": f"Filed: item {n}."} for n in range(150)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
 
 
 @dataclass(frozen=True)
@@ -54,35 +74,70 @@ def run_cli(*arguments: str, timeout: float = 300, cwd: Path | None = None, **en
     )
 
 
+def find_chromium() -> str:
+    """The Chromium of this machine. Without one the test is skipped, and in CI, where it belongs, it fails."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        message = "no Chromium here: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return executable
+
+
 def last_json(output: str) -> dict[str, Any]:
     return json.loads(output.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
-    """The main job, done once for the whole session."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    attempts = folder / "network.txt"
+    """The main job, done once for the whole session; with FTLAB_TEST_KEEP=FOLDER, once for all that name the folder."""
+    folder = tmp_path_factory.mktemp("quickstart") / "main"
+    kept = _kept_quickstart()
+    if kept is not None and kept.is_dir():
+        shutil.copytree(kept, folder)
+    else:
+        _run_quickstart(folder)
+        if kept is not None:
+            # A copy, because tests evaluate again and chat in the workspace; the rename shows nobody half of it.
+            shutil.copytree(folder, kept.with_suffix(".part"))
+            kept.with_suffix(".part").rename(kept)
+    output, attempts = (folder / "output.txt").read_text(), folder / "network.txt"
+    workspace, result = Workspace.open(folder / "workspace"), last_json(output)
+    return Quickstart(
+        workspace,
+        workspace.run(result["run"]),
+        result,
+        output,
+        (folder / "progress.txt").read_text(),
+        attempts.read_text().splitlines() if attempts.exists() else [],
+    )
+
+
+def _run_quickstart(folder: Path) -> None:
+    folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "ftlab", "quickstart", "--workspace", str(folder / "workspace"), "--json"],
         capture_output=True,
         text=True,
         timeout=900,
         cwd=ROOT,
-        env=offline_environment(attempts),
+        env=offline_environment(folder / "network.txt"),
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    result = last_json(done.stdout)
-    workspace = Workspace.open(folder / "workspace")
-    return Quickstart(
-        workspace,
-        workspace.run(result["run"]),
-        result,
-        done.stdout,
-        done.stderr,
-        attempts.read_text().splitlines() if attempts.exists() else [],
-    )
+    (folder / "output.txt").write_text(done.stdout)
+    (folder / "progress.txt").write_text(done.stderr)
+
+
+def _kept_quickstart() -> Path | None:
+    """Where the main job of exactly this code and this Python is kept, if anything is to be kept."""
+    keep = os.environ.get("FTLAB_TEST_KEEP")
+    if not keep:
+        return None
+    made_by = hashlib.sha256(f"{sys.version} {sys.prefix}".encode())
+    for file in sorted((ROOT / "ftlab").rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            made_by.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return Path(keep).absolute() / f"quickstart-{made_by.hexdigest()[:16]}"
 
 
 @pytest.fixture

@@ -144,7 +144,21 @@ def release() -> None:
         _forget()
 
 
+def release_for(device: str) -> bool:
+    """As `release`, where a run on `device` (auto, cpu, cuda) needs the memory of a GPU; tells whether it was done."""
+    with _device:
+        duets = list(_loaded.values())
+        loaded_on = {_device_of(model).type for duet in duets for model in (duet.model, duet.base_model)}
+        # Memory of the CPU is left alone: there is enough, and the next message would wait for the models again.
+        needed = device != "cpu" and bool(loaded_on - {"cpu"})
+        if needed:
+            _forget()
+    return needed
+
+
 def _forget() -> None:
+    if not _loaded:
+        return
     _loaded.clear()
     gc.collect()
     import torch
@@ -162,11 +176,15 @@ def _load(run: RunDirectory) -> Duet:
     return Duet(model, base, tokenizer, context, config.data.system_prompt)
 
 
+def _device_of(model: Any) -> Any:
+    return next(model.parameters()).device
+
+
 def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, generator: Any) -> None:
     """Add one token to the stream's answer, or end it."""
     import torch
 
-    device = next(stream.model.parameters()).device
+    device = _device_of(stream.model)
     fresh = stream.prompt if stream.cache is None else stream.tokens[-1:]
     off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
     with torch.inference_mode(), off:

@@ -53,7 +53,8 @@ class Inspection:
     detected: Detected | None = field(repr=False)
     _rows_by_split: Mapping[str, Any] = field(repr=False)
     _data: DataConfig = field(repr=False)
-    _searched: Pages | None = field(default=None, repr=False)
+    _refused: InputError | None = field(default=None, repr=False)  # why no format was recognised
+    _searched: dict[str, Pages] = field(default_factory=dict, repr=False)
 
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
         """At most `size` source rows from `offset` on (of the training split), every cell as text of 200 characters."""
@@ -63,15 +64,28 @@ class Inspection:
         return [self._shown(row) for row in found]
 
     def search(
-        self, text: str, offset: int = 0, size: int = 20, *, should_stop: Callable[[], bool] | None = None
+        self,
+        text: str,
+        offset: int = 0,
+        size: int = 20,
+        split: str | None = None,
+        *,
+        should_stop: Callable[[], bool] | None = None,
     ) -> Hits:
-        """`size` rows of the training split that hold `text`, after the first `offset` of them; cells as in `page`."""
-        rows = self._rows(None)
+        """`size` rows of a split that hold `text`, after the first `offset` of them; cells as in `page`."""
+        rows = self._rows(split)
         if not isinstance(rows, Pages):
-            self._searched = rows = self._searched or Pages(len(rows), self.columns, rows)
+            rows = self._searched.setdefault(split or "", Pages(len(rows), self.columns, rows))
         hits = rows.search(text, offset, size, should_stop=should_stop)
         hits.rows = [self._shown(row) for row in hits.rows]
         return hits
+
+    def row(self, i: int, split: str | None = None) -> dict[str, Any]:
+        """The cells of source row `i` (from 0) as they are. Raises InputError when there is no such row."""
+        rows = self._rows(split)
+        if not 0 <= i < len(rows):
+            raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
+        return dict(rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i])
 
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
         if "(broken)" in row and self.columns:
@@ -83,12 +97,9 @@ class Inspection:
 
         Raises InputError when there is no such row or it cannot be used, saying why.
         """
-        rows = self._rows(split)
-        if not 0 <= i < len(rows):
-            raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
+        row = self.row(i, split)
         if self.detected is None:
-            raise InputError(f"No row can be shown as messages: {self.problem}", try_="say which column is which")
-        row = rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i]
+            raise self._refused or InputError("The format of this data is not known", try_="say which column is which")
         try:
             return to_messages(row, self.detected, self._data.system_prompt)
         except UnusableRow as problem:
@@ -159,6 +170,16 @@ def look(source: str | DataConfig, workspace: Workspace | None = None, **setting
     return _preview(data, pages, None)
 
 
+def glance(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
+    """As `look`, from a sample of the rows alone: at once for any size and after any change of the settings."""
+    data = _data_of(source, settings)
+    workspace = workspace or Workspace(default_root())
+    pages = _pages(data, _places(data, workspace), str(workspace.root))
+    if pages is None:
+        return look(data, workspace)
+    return _preview(data, pages, None)
+
+
 def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
     values = source.model_dump() if isinstance(source, DataConfig) else {"source": source}
     return build_config({"data": values | settings}).data
@@ -199,11 +220,12 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
     columns = list(dict.fromkeys(column for one in pages.values() for column in one.columns))
     sample = main.sample(SAMPLED) if main else []
     problem = error.message() if error else None
+    unread = error
     detected = None
     try:
         detected = detect(columns, sample, data.columns, data.source, data.prompt_template) if sample else None
     except InputError as refused:
-        problem = problem or refused.message()
+        problem, unread = problem or refused.message(), refused
     examples = []
     for row in sample if detected else []:
         with contextlib.suppress(UnusableRow):
@@ -236,6 +258,7 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
         detected=detected,
         _rows_by_split=pages,
         _data=data,
+        _refused=unread,
     )
 
 

@@ -12,6 +12,7 @@ from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.verdict import has_forgotten, next_steps, percent
 from ftlab.sharing.picture import comparison_chart_svg
 from ftlab.sharing.table import comparison_table
+from ftlab.wording import duration
 from ftlab.workspace import RunDirectory, read_json, read_jsonl, write_text
 
 __all__ = ["comparison_chart_svg", "comparison_table", "write_report"]
@@ -126,7 +127,7 @@ def _facts(run: RunDirectory, config: RunConfig) -> list[tuple[str, str]]:
         f"learning rate {settings.learning_rate:g}" if settings.learning_rate else "",
     ]
     if len(metrics) > 1:
-        training.append(_duration(metrics[-1]["time"] - metrics[0]["time"]))
+        training.append(duration(metrics[-1]["time"] - metrics[0]["time"]))
     device = read_json(run.environment_file, {}).get("device")
     training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
     facts.append(("Training", ", ".join(filter(None, training))))
@@ -199,7 +200,7 @@ def _measured(comparison: dict[str, Any]) -> list[str]:
         sentences.append("Both models ran on the base in 4 bits, as in training.")
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     sentences.append(
-        f"The comparison took {_duration(comparison['seconds'])} on {settings['device'].upper()} in "
+        f"The comparison took {duration(comparison['seconds'])} on {settings['device'].upper()} in "
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences
@@ -225,13 +226,6 @@ def _clip(value: Any) -> Any:
     if isinstance(value, str) and len(value) > _LONGEST:
         return value[: _LONGEST - 1].rstrip() + "…"
     return value
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _date(seconds: float) -> str:

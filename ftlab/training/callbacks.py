@@ -19,18 +19,19 @@ _STATUS_SECONDS = 0.5
 class ReportProgress(TrainerCallback):
     """Writes metrics.jsonl and status.json, and ends training when the stop file appears."""
 
-    def __init__(self, run: RunDirectory, writer: StatusWriter):
+    def __init__(self, run: RunDirectory, writer: StatusWriter, *, tokens_before: int = 0):
         self._run, self._writer = run, writer
-        self._began = 0.0
+        self._tokens_before = tokens_before
+        self._began, self._first_step = 0.0, 0
         self._step_began = 0.0
         self._training_seconds = 0.0
-        self._at_last_log = (0.0, 0)
+        self._at_last_log = (0.0, tokens_before)
         self._tokens_per_second: float | None = None
         self._last_update = 0.0
         self.stop_asked = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._began = time.time()
+        self._began, self._first_step = time.time(), state.global_step
         self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -42,7 +43,7 @@ class ReportProgress(TrainerCallback):
         if now - self._last_update > _STATUS_SECONDS or state.global_step == state.max_steps:
             self._last_update = now
             # Validations count: the wall clock is what a person waits for.
-            pace = (now - self._began) / max(1, state.global_step)
+            pace = (now - self._began) / max(1, state.global_step - self._first_step)
             self._writer.update(
                 phase="training",
                 step=state.global_step,
@@ -53,7 +54,7 @@ class ReportProgress(TrainerCallback):
             )
         if self._run.stop_file.exists() and not self.stop_asked:
             self.stop_asked = True
-            control.should_save = True
+            control.should_save = control.should_log = True
             control.should_training_stop = True
             self._writer.update(phase="saving a checkpoint")
 
@@ -69,7 +70,7 @@ class ReportProgress(TrainerCallback):
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
         if "loss" in logs:
-            tokens = int(logs.get("num_tokens", 0))
+            tokens = self._tokens_before + int(logs.get("num_tokens", 0))
             seconds, before = self._at_last_log
             if self._training_seconds > seconds:
                 self._tokens_per_second = (tokens - before) / (self._training_seconds - seconds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.workspace import RunDirectory, read_json, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -43,6 +43,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     from ftlab.models.load import load_base, load_tokenizer, pick_device
     from ftlab.models.methods import apply_method, count_trained
     from ftlab.training.callbacks import ReportProgress
+    from ftlab.training.checkpoints import go_back_to, last_checkpoint
     from ftlab.training.verify import verify_result
 
     settings = config.optimisation
@@ -50,7 +51,9 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(settings.seed)
-    _record_environment(run, config, device)
+    checkpoint = last_checkpoint(run)
+    _record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
+    go_back_to(run, checkpoint)
 
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -71,10 +74,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
-    report = ReportProgress(run, writer)
+    report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.early_stopping))
+        patience = EarlyStoppingCallback(early_stopping_patience=settings.early_stopping)
+        # The Trainer's own way of restoring callbacks would restore the order to stop as well.
+        patience.early_stopping_patience_counter = checkpoint.patience_used if checkpoint else 0
+        callbacks.append(patience)
+    if checkpoint:
+        arguments.eval_on_start = False  # it was evaluated at this step already
     trainer = SFTTrainer(
         model=model,
         args=arguments,
@@ -83,7 +91,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
@@ -184,7 +192,10 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
     check_trainer_settings(config.trainer)
     per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
     total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
+    logged = max(1, total // 200)
     between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
+    # On a logged step, so that a resumed run logs the same averages.
+    between = min(math.ceil(between / logged) * logged, total)
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
     values: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
@@ -208,7 +219,7 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "use_cpu": device == "cpu",
         "bf16": dtype == "bfloat16" and device != "cpu",
         "fp16": dtype == "float16" and device != "cpu",
-        "logging_steps": max(1, total // 200),
+        "logging_steps": logged,
         "logging_first_step": True,
         # A NaN must be seen and explained, not averaged away.
         "logging_nan_inf_filter": False,
@@ -260,8 +271,9 @@ def check_trainer_settings(trainer: dict[str, Any]) -> None:
             )
 
 
-def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> None:
+def _record_environment(run: RunDirectory, config: RunConfig, device: str, *, resumed_at: int | None) -> None:
     import os
+    import time
 
     import torch
 
@@ -271,6 +283,10 @@ def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> No
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
+    earlier = read_json(run.environment_file, None) if resumed_at is not None else None
+    resumed = (
+        [*earlier.pop("resumed", []), {"step": resumed_at, "time": time.time(), "before": earlier}] if earlier else []
+    )
     write_json(
         run.environment_file,
         {
@@ -282,5 +298,6 @@ def _record_environment(run: RunDirectory, config: RunConfig, device: str) -> No
             "threads": torch.get_num_threads(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
             "parent_run": None,
+            "resumed": resumed,
         },
     )

@@ -52,6 +52,41 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     return run
 
 
+def resume(run: RunDirectory, workspace: Workspace) -> int:
+    """Train `run` on from its last whole checkpoint, in its own folder; returns the step it goes on from.
+
+    The run may have been copied from another machine. Without a checkpoint it starts from the beginning (step 0).
+    Raises InputError when the run was trained to its end, FtlabError when it is at work.
+    """
+    from ftlab.config import load_config
+    from ftlab.models.load import check_base, is_hub_id
+    from ftlab.training.checkpoints import last_checkpoint
+
+    current, evaluating = status(run), evaluation_status(run)
+    if current.is_active or (evaluating is not None and evaluating.is_active):
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    if current.state == "completed":
+        raise InputError(
+            f"The run {run.id} was trained to its end",
+            given=f"step {current.total_steps or current.step}",
+            allowed="a run that was stopped or that failed",
+            try_="to train longer, start again with these settings and more epochs",
+        )
+    config = load_config(run.config_file)
+    check_base(config.model)
+    if not run.split_file("train").exists():
+        raise InputError(
+            f"The data of the run {run.id} are gone", given=run.split_file("train"), try_="copy the whole run directory"
+        )
+    checkpoint = last_checkpoint(run)
+    run.stop_file.unlink(missing_ok=True)
+    run.queue_file.unlink(missing_ok=True)
+    step = checkpoint.step if checkpoint else 0
+    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=current.total_steps))
+    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+    return step
+
+
 def submit_evaluation(run: RunDirectory, workspace: Workspace, *, max_rows: int | None = None) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 

@@ -103,7 +103,7 @@ def plot(
 
 
 def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
-    """The four pictures of one run: losses, learning rate, speed."""
+    """The pictures of one run: losses, learning rate, speed."""
     loss = plot(
         [
             Series("training", metric_points(metrics, "loss"), "a"),
@@ -115,23 +115,22 @@ def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) ->
         x_end=total_steps,
         height=240,
     )
-    rate = plot(
-        [Series("learning rate", metric_points(metrics, "learning_rate"), "c")],
-        title="Learning rate",
-        unit="per step",
-        help="Rises in the warm-up, then follows the schedule.",
-        x_end=total_steps,
-        height=110,
+    small = [
+        ("learning_rate", "c", "Learning rate", "per step", "Rises in the warm-up, then follows the schedule."),
+        ("tokens_per_second", "d", "Speed", "tokens per second", "How fast examples are read."),
+    ]
+    others = (
+        plot(
+            [Series(title.lower(), metric_points(metrics, key), css)],
+            title=title,
+            unit=unit,
+            help=help,
+            x_end=total_steps,
+            height=110,
+        )
+        for key, css, title, unit, help in small
     )
-    speed = plot(
-        [Series("speed", metric_points(metrics, "tokens_per_second"), "d")],
-        title="Speed",
-        unit="tokens per second",
-        help="How fast examples are read.",
-        x_end=total_steps,
-        height=110,
-    )
-    return Markup('<div class="ft-curves">{}<div class="ft-curves-small">{}{}</div></div>').format(loss, rate, speed)
+    return Markup('<div class="ft-curves">{}<div class="ft-curves-small">{}</div></div>').format(loss, join(others))
 
 
 def compared_losses(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> Markup:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from ftlab.errors import InputError
 from ftlab.ui import disk, run_view
+from ftlab.ui.background import ensure
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, join
 from ftlab.workspace import Workspace
@@ -98,7 +99,9 @@ def build() -> ChatTab:
             elem_id="chat_length",
             min_width=180,
         )
-    return ChatTab(run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
+    return ChatTab(
+        run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None)
+    )
 
 
 def wire(tab: ChatTab, workspace: Workspace) -> None:
@@ -120,6 +123,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
         try:
+            ensure("transformers")
             from ftlab.chat.duet import load_duet
 
             answers = load_duet(run).stream(
@@ -176,7 +180,14 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
     on(tab.stop.click, stop, [], [], queue=False)
     emptied = [tab.turns, tab.partner, tab.log, tab.text]
     on(tab.clear.click, clear, [], emptied, box=tab.message, queue=False)
-    on(tab.run.change, choose, [tab.run, tab.partner], [tab.turns, tab.partner, tab.log, tab.banner], box=tab.message, queue=False)
+    on(
+        tab.run.change,
+        choose,
+        [tab.run, tab.partner],
+        [tab.turns, tab.partner, tab.log, tab.banner],
+        box=tab.message,
+        queue=False,
+    )
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_paste` (fold
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,13 +22,12 @@ from markupsafe import Markup
 from ftlab.config import DataConfig, build_config
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
-from ftlab.ui.data_sources import FILE_TYPES, DataContext, config_of, keep_upload, source_choices
+from ftlab.ui.data_sources import FILE_TYPES, DataContext, keep_upload, source_choices
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, error_box, facts, heading, join, notice, percent
 from ftlab.workspace import Workspace
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
-    "rows": ("Rows", data_rows),
     "checks": ("Checks", data_checks),
     "curate": ("Curate", data_curate),
     "versions": ("Versions", data_versions),
@@ -45,6 +45,7 @@ class DataTab:
     look: gr.Button
     message: gr.HTML
     summary: gr.HTML
+    rows: data_rows.RowsPanel
     panels: dict[str, Any]
     use: gr.Button
     shown: gr.State  # the data on show, see DataContext
@@ -86,11 +87,12 @@ def build(workspace: Workspace) -> DataTab:
             summary = gr.HTML(elem_id="data_summary")
     panels = {}
     with gr.Tabs(elem_id="data_panels"):
+        with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
+            rows = data_rows.build(form)
         for name, (title, module) in PANELS.items():
             with gr.Tab(title, id=name, elem_id=f"data_panel_{name}"):
-                # The panel of the rows draws the settings that it shows the effect of.
-                panels[name] = module.build(form) if module is data_rows else module.build()
-    return DataTab(form, upload, pasted, keep, look, message, summary, panels, use, gr.State(None))
+                panels[name] = module.build()
+    return DataTab(form, upload, pasted, keep, look, message, summary, rows, panels, use, gr.State(None))
 
 
 def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.Textbox, opened: Any) -> None:
@@ -118,18 +120,20 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
-    for trigger in (opened, tab.look.click, source.change):
-        looked = on(
-            trigger,
-            look,
-            tab.form.inputs,
-            [tab.shown, tab.summary],
-            box=tab.message,
-            progress="minimal",
-            show_progress_on=tab.summary,
-        )
-        for name, (_, module) in PANELS.items():
-            _follow(looked, module, tab.panels[name], tab.shown, workspace)
+    again = [opened, tab.look.click, source.change, *data_rows.changes(tab.rows)]
+    looked = on(
+        functools.partial(gr.on, again),
+        look,
+        tab.form.inputs,
+        [tab.shown, tab.summary],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.summary,
+        trigger_mode="always_last",
+    )
+    data_rows.wire(tab.rows, context, looked)
+    for name, (_, module) in PANELS.items():
+        _follow(looked, module, tab.panels[name], tab.shown, workspace)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
     for name, (_, module) in PANELS.items():

@@ -1,64 +1,217 @@
 """Rows: page through the data, search them, change which column plays which part, and see what of a row is trained.
 
-elem_ids: `data_search` (text), `data_table` (a press on a row's number picks it), `data_previous`, `data_next`,
-`data_page` (number), `data_row` (number), `data_mapping` (folded: `set_data_columns`, `set_data_prompt_template`,
-`set_data_system_prompt`), `data_map_message`, `data_rendered` (the row as the model reads it).
+elem_ids: `data_search` (text), `data_find` (button), `data_split` (which split is paged through), `data_table` (a press
+on a row's number picks it), `data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_mapping`
+(folded; `data_part_prompt` and so on, `data_detect` to undo them), `set_data_prompt_template`,
+`set_data_system_prompt`, `data_rows_message`, `data_rendered` (the row as the model reads it).
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
+import yaml
 
-from ftlab.config import STARTER, DataConfig
+from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
-from ftlab.ui.events import on
-from ftlab.ui.html import PICK_JS, count, heading, join, pick_button, table
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import PICK_JS
+from ftlab.ui.row_view import page_count, page_table, row_card
 from ftlab.workspace import Workspace
 
-PAGE_ROWS = 10
+# The parts that a column can play, in words; what they mean is said by data/formats.py.
+PARTS = {
+    "prompt": "Prompt",
+    "completion": "Answer",
+    "input": "Added to the prompt",
+    "system": "System prompt",
+    "messages": "Whole conversation",
+    "chosen": "Chosen answer",
+    "rejected": "Rejected answer",
+    "text": "Text",
+    "label": "Label",
+    "history": "Earlier turns",
+}
+_NO_PART = ""
 
 
 @dataclass(frozen=True)
 class RowsPanel:
+    search: gr.Textbox
+    find: gr.Button
+    split: gr.Dropdown
     rows: gr.HTML
     page: gr.Number
     previous: gr.Button
     next: gr.Button
     row: gr.Number
+    mapping: gr.Accordion
+    parts: dict[str, gr.Dropdown]
+    detect: gr.Button
+    message: gr.HTML
     rendered: gr.HTML
     form: forms.Form
+    place: gr.State  # the source whose page and row are on show, so that another look keeps them
 
 
 def build(form: forms.Form) -> RowsPanel:
+    with gr.Row(elem_id="data_finder"):
+        search = gr.Textbox(
+            label="Search",
+            placeholder="Rows that hold this text. Enter searches.",
+            max_lines=1,
+            elem_id="data_search",
+            scale=3,
+            min_width=200,
+        )
+        find = gr.Button("Search", elem_id="data_find", size="sm", scale=0, min_width=90)
+        split = gr.Dropdown([], label="Split", elem_id="data_split", scale=1, min_width=130, visible=False)
     rows = gr.HTML(elem_id="data_table", js_on_load=PICK_JS)
     with gr.Row(elem_classes="ft-pager"):
-        previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=100)
-        page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=110)
-        next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=100)
-    with gr.Row(elem_classes="ft-pager"):
-        row = gr.Number(0, label="Row to show", precision=0, elem_id="data_row", scale=0, min_width=130)
-    for path in ("data.columns", "data.system_prompt", "data.prompt_template"):
-        form.draw(path)
+        previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=90)
+        page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=90)
+        next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=90)
+        row = gr.Number(0, label="Row shown", precision=0, elem_id="data_row", scale=0, min_width=120)
+    with gr.Accordion(
+        "Which column is which, system prompt, prompt template", open=False, elem_id="data_mapping"
+    ) as mapping:
+        gr.HTML(
+            '<span class="ft-help">What a column is was detected; choose otherwise where that is wrong. '
+            "The row below shows at once what comes of it.</span>"
+        )
+        with gr.Row(elem_id="data_parts"):
+            parts = {
+                part: gr.Dropdown(
+                    [("none", _NO_PART)], value=_NO_PART, label=title, elem_id=f"data_part_{part}", min_width=150
+                )
+                for part, title in PARTS.items()
+            }
+        # What the dropdowns say as the setting of a run (YAML); whoever loads an older run into the form fills it too.
+        form.components["data.columns"] = gr.State("")
+        with gr.Row():
+            form.draw("data.prompt_template", min_width=260, lines=2)
+            form.draw("data.system_prompt", min_width=260, lines=2)
+        detect = gr.Button("Detect the columns again", elem_id="data_detect", size="sm")
+    message = message_box("data_rows_message")
     rendered = gr.HTML(elem_id="data_rendered")
-    return RowsPanel(rows, page, previous, next_, row, rendered, form)
+    return RowsPanel(
+        search, find, split, rows, page, previous, next_, row, mapping, parts, detect, message, rendered, form,
+        gr.State(None),
+    )  # fmt: skip
 
 
-def wire(panel: RowsPanel, context: DataContext) -> None:
-    """Wire the handlers of the panel."""
+def changes(panel: RowsPanel) -> list[Any]:
+    """The events after which the data are read otherwise than before."""
+    return [panel.form.components["data.columns"].change, *(text.blur for text in _texts(panel))]
 
 
-def views(panel: RowsPanel) -> list[Any]:
-    return [panel.rows, panel.page, panel.row]
+def wire(panel: RowsPanel, context: DataContext, looked: Any) -> None:
+    """`looked` is the event after which other data are on show."""
+    workspace, columns = context.workspace, panel.form.components["data.columns"]
+
+    def follow(shown: str | None, place: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
+        """After a look: from the top for another source, the same page and row for the same one."""
+        if shown is None:
+            return _nothing(panel)
+        config = config_of(shown)
+        found, here = inspected(config, workspace), f"{config.source} {config.subset} {config.split}"
+        same = here == place
+        splits = list(found.source_splits)
+        page, row = (_whole(page, 1), _whole(row, 0)) if same else (1, 0)
+        known = config.columns or (found.detected.columns if found.detected else {})
+        choices = [("none", _NO_PART), *((name, name) for name in found.columns)]
+        updates: dict[Any, Any] = {}
+        # What a person is choosing part by part is not taken back because it is not complete yet.
+        if not (same and config.columns):
+            updates = {
+                dropdown: gr.update(choices=choices, value=known.get(part, _NO_PART))
+                for part, dropdown in panel.parts.items()
+            }
+        if not same:
+            updates |= {panel.search: "", panel.page: page, panel.row: row}
+            updates[panel.mapping] = gr.update(open=bool(found.problem))
+            updates[panel.split] = gr.update(choices=splits, value=_first_split(splits), visible=len(splits) > 1)
+            updates[panel.rows] = page_table(found, page, row, None, "")
+        return updates | {panel.place: here}
+
+    def turn(
+        shown: str | None, page: float | None, row: float | None, search: str | None, split: str | None, by: int = 0
+    ) -> dict[Any, Any]:
+        if shown is None:
+            return {}
+        found = inspected(config_of(shown), workspace)
+        wanted = max(1, _whole(page, 1) + by)
+        if not (search or "").strip():
+            wanted = min(wanted, page_count(found, split))
+        return {panel.page: wanted, panel.rows: page_table(found, wanted, _whole(row, 0), split, search or "")}
+
+    def backwards(*values: Any) -> dict[Any, Any]:
+        return turn(*values, by=-1)
+
+    def forwards(*values: Any) -> dict[Any, Any]:
+        return turn(*values, by=+1)
+
+    def first(shown: str | None, _: Any, row: float | None, search: str | None, split: str | None) -> dict[Any, Any]:
+        return turn(shown, 1, row, search, split)
+
+    def pick(event: gr.EventData) -> dict[Any, Any]:
+        return {panel.row: int(event._data["value"])}
+
+    def render(row: float | None, split: str | None, base: str | None, longest: str | None, *values: Any) -> Any:
+        config = build_config(panel.form.collect(values)).data
+        length = int(longest) if (longest or "").strip().isdigit() else None
+        return {panel.rendered: row_card(config, workspace, _whole(row, 0), split, base or STARTER, length)}
+
+    def say(*values: str | None) -> dict[Any, Any]:
+        """The parts as the setting `data.columns`, which is what a run keeps."""
+        said = {part: column for part, column in zip(PARTS, values, strict=True) if column}
+        return {columns: yaml.safe_dump(said, sort_keys=False, allow_unicode=True).strip() if said else ""}
+
+    def forget() -> dict[Any, Any]:
+        return {columns: ""}
+
+    reads = [panel.row, panel.split, context.base, context.max_length, *panel.form.inputs]
+    # Only what the row shows waits for the tokenizer; the preview is there before.
+    shows = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
+    followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
+    place = [context.shown, panel.place, panel.page, panel.row]
+    event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message)
+    on(event.then, render, reads, **shows)
+    paging = [context.shown, panel.page, panel.row, panel.search, panel.split]
+    turned = {"outputs": [panel.page, panel.rows], "box": panel.message}
+    on(panel.previous.click, backwards, paging, **turned)
+    on(panel.next.click, forwards, paging, **turned)
+    on(panel.page.submit, turn, paging, **turned)
+    for trigger in (panel.search.submit, panel.find.click, panel.split.input):
+        on(trigger, first, paging, progress="minimal", show_progress_on=panel.rows, **turned)
+    on(panel.rows.pick, pick, [], [panel.row], box=panel.message)
+    for changed in (panel.row.change, panel.split.input, context.base.change, context.max_length.change):
+        on(changed, render, reads, **shows)
+    for text in _texts(panel):
+        on(text.change, render, reads, **shows)
+    for dropdown in panel.parts.values():
+        on(dropdown.input, say, list(panel.parts.values()), [columns], box=panel.message)
+    on(panel.detect.click, forget, [], [columns], box=panel.message)
 
 
-def show(panel: RowsPanel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
-    return {}
+def _texts(panel: RowsPanel) -> list[gr.Textbox]:
+    return [panel.form.components[path] for path in ("data.prompt_template", "data.system_prompt")]
+
+
+def _nothing(panel: RowsPanel) -> dict[Any, Any]:
+    return {panel.rows: "", panel.place: None, panel.split: gr.update(visible=False)}
+
+
+def _first_split(splits: Sequence[str]) -> str | None:
+    return "train" if "train" in splits else next(iter(splits), None)
+
+
+def _whole(value: float | None, default: int) -> int:
+    return default if value is None else max(0, int(value))
 
 
 def inspected(config: DataConfig, workspace: Workspace) -> Any:

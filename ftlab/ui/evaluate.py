@@ -14,7 +14,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import InputError
-from ftlab.ui import disk, job_strip, run_view
+from ftlab.ui import background, disk, job_strip, run_view
 from ftlab.ui.answers import FILTERS, PAGE_ROWS, answer_table, select
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import count, details, duration, empty, facts, heading, join, notice, table, when
@@ -108,6 +108,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
                 "Test rows at most cannot take this value", given=wanted, allowed="a whole number, or empty"
             )
         supervisor.submit_evaluation(run, workspace, max_rows=int(wanted) if wanted else None)
+        config = disk.config(run)
+        background.release_chat(config.launcher.device if config else "auto")
         job = disk.current_job(workspace)
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),

@@ -8,14 +8,19 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab import wording
 from ftlab.errors import FtlabError
+from ftlab.wording import sentence
 
 NOTHING = "–"
 # A click (or Enter) on any element with data-pick raises the event "pick" with that value in Python.
 PICK_JS = """
 element.addEventListener('click', event => {
   const target = event.target.closest('[data-pick]');
-  if (target) trigger('pick', {value: target.dataset.pick});
+  if (!target) return;
+  element.querySelectorAll('[data-pick][aria-current]').forEach(other => other.removeAttribute('aria-current'));
+  target.setAttribute('aria-current', 'true');
+  trigger('pick', {value: target.dataset.pick});
 });
 """
 
@@ -26,11 +31,11 @@ def join(parts: Iterable[str], separator: str = "") -> Markup:
 
 def error_box(error: FtlabError) -> Markup:
     """What is wrong, why, and what to try; read out by screen readers as soon as it appears."""
-    lines = [Markup("<strong>{}</strong>").format(_sentence(error.what))]
+    lines = [Markup("<strong>{}</strong>").format(sentence(error.what))]
     if error.why:
         lines.append(Markup("<div>{}</div>").format(error.why))
     if error.try_:
-        lines.append(Markup("<div><em>Try:</em> {}</div>").format(_sentence(error.try_)))
+        lines.append(Markup("<div><em>Try:</em> {}</div>").format(sentence(error.try_)))
     return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
 
 
@@ -120,16 +125,7 @@ def short(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 86400} days"
+    return NOTHING if seconds is None else wording.duration(seconds)
 
 
 def when(timestamp: float | None) -> str:
@@ -139,8 +135,3 @@ def when(timestamp: float | None) -> str:
     then = time.localtime(timestamp)
     same_day = time.strftime("%Y%m%d", then) == time.strftime("%Y%m%d")
     return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."

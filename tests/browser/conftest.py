@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +16,7 @@ from urllib.parse import urlparse
 import pytest
 
 from ftlab.workspace import Workspace
-from tests.conftest import ROOT, end_runs, offline_environment
+from tests.conftest import ROOT, end_runs, find_chromium, offline_environment
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -64,10 +62,7 @@ class App:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        message = "no Chromium here: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    executable = find_chromium()
     from playwright.sync_api import expect, sync_playwright
 
     # A loaded machine may take its time; what counts is that it happens.

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT, offline_environment
+from tests.conftest import ROOT, offline_environment, write_easy_rows
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -28,11 +28,14 @@ def test_a_notebook_is_free_of_outputs_and_of_logic(path: Path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, tmp_path: Path, monkeypatch):
+    """On little data of one's own: the sample and its replay are trained by the `quickstart` fixture."""
     for name, value in offline_environment(tmp_path / "network.txt").items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    parameters.source += f"\nworkspace = {os.fspath(tmp_path / 'workspace')!r}"
+    data = write_easy_rows(tmp_path / "rows.jsonl")
+    given = {"data": os.fspath(data), "replay": None, "workspace": os.fspath(tmp_path / "workspace")}
+    parameters.source += "".join(f"\n{name} = {value!r}" for name, value in given.items())
     NotebookClient(
         notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
     ).execute()

@@ -37,6 +37,16 @@ def test_inspect_tells_a_person_what_why_and_what_to_do(capsys: pytest.CaptureFi
     assert "\x07" not in told and "AKIAIOSFODNN7" not in told
 
 
+def test_cells_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "\x1b[31mSay it\x07.", "completion": f"\u202eyou said {n}\x9b2J."} for n in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["data", "inspect", str(file), "--base", "none"]) == 0
+    told = capsys.readouterr().out
+    assert "you said 0" in told
+    assert not [character for character in "\x1b\x07\x9b\u202e" if character in told]
+
+
 def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "tickets.csv"
     file.write_bytes((sample_path("messy_tickets") / "messy_tickets.csv").read_bytes())

@@ -23,6 +23,7 @@ from ftlab.data.pasted import read_pasted
 from ftlab.data.readers import SUFFIXES, read_bytes, read_table
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
+from tests.conftest import zipped
 
 SECONDS = 5.0  # generous: the machine may be busy
 FUZZ = settings(
@@ -60,14 +61,6 @@ def seeds() -> dict[str, bytes]:
         "a.feather": stream.getvalue(),
         "a.zip": zipped({"train.jsonl": lines, "test.csv": cells, "README.md": b"hello"}),
     }
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return out.getvalue()
 
 
 SEEDS = seeds()

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from ftlab.data.pasted import keep_pasted, read_pasted
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
+from tests.conftest import zipped
 
 ROWS = [{"prompt": f"ask {n}, please", "completion": f"answer {n}"} for n in range(20)]
 
@@ -55,14 +55,6 @@ def arrow(rows: list[dict], stream: bool = False) -> bytes:
     out, held = io.BytesIO(), pa.Table.from_pylist(rows)
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, held.schema) as writer:
         writer.write_table(held)
-    return out.getvalue()
-
-
-def zipped(files: dict[str, str]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
     return out.getvalue()
 
 

@@ -15,6 +15,16 @@ from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import corpus_perplexity, score_losses
 
 PAD, STOP = 0, 1
+SMALL = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.6,
+}
 
 
 class Letters:
@@ -31,17 +41,7 @@ def model():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=61,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.6,
-    )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +92,7 @@ def test_a_model_that_caps_its_logits_is_scored_with_the_cap(rows):
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=61,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=64,
-        final_logit_softcapping=0.5,
-        initializer_range=0.6,
-    )
-    gemma = Gemma2ForCausalLM(config).eval()
+    gemma = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=0.5)).eval()
     sums, counts = plain_losses(gemma, rows)
     # No logit is beyond 0.5, so no token can cost more than log(60 e + 1) nats or less than log(60 / e + 1).
     assert all(

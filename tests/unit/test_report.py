@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -14,6 +13,7 @@ from ftlab.config import build_config
 from ftlab.errors import FtlabError
 from ftlab.sharing.report import choose_examples, comparison_chart_svg, comparison_table, write_report
 from ftlab.workspace import RunDirectory, append_jsonl, write_json, write_jsonl, write_text
+from tests.conftest import find_chromium
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'{{ 7 * 7 }}</style>"
 
@@ -201,7 +201,7 @@ def test_the_page_answers_what_a_stakeholder_asks(run):
         "Better than its base",
         "starter (the toy that ships with ftlab)",
         "LoRA, rank 16, 221,184 of 3,104,448 weights (7.1%)",
-        "5 passes over the data, learning rate 0.004, 80 s",
+        "5 passes over the data, learning rate 0.004, 1 min 20 s",
         "97.5% of 200 general questions right before, 94.5% after (p = .11)",
         "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
         "The starter is a toy",
@@ -278,12 +278,7 @@ def test_examples_of_free_text_run_from_the_greatest_gain_to_the_greatest_loss()
     assert chosen[-1]["kind"] == "got worse: loss 2.00 to 2.60"
 
 
-def chromium():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 @pytest.mark.browser
-@pytest.mark.skipif(chromium() is None, reason="no Chromium here")
 def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path):
     long = "A long question about the order, the parcel and the invoice that goes on and on. " * 8
     write_jsonl(run.predictions_file, [prediction(i, i == 9, i % 7 != 2, text=long) for i in range(20)])
@@ -295,7 +290,7 @@ def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path):
     )
     write_json(run.comparison_file, full)
     pdf = tmp_path / "report.pdf"
-    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command = [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", write_report(run).as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     pages = re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())

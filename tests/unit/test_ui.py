@@ -9,9 +9,25 @@ import pytest
 pytest.importorskip("gradio")
 
 from ftlab.config import RunConfig, build_config
+from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import answers, charts, chat, data, disk, events, forms, html, job_strip, run_view, runs, train
+from ftlab.ui import (
+    answers,
+    charts,
+    chat,
+    data,
+    data_rows,
+    data_sources,
+    disk,
+    events,
+    forms,
+    html,
+    job_strip,
+    run_view,
+    runs,
+    train,
+)
 from ftlab.workspace import append_jsonl, write_text
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
@@ -64,6 +80,9 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     with gr.Blocks():
         drawn = {**data.build(workspace).form.components, **train.build().form.components}
     assert set(drawn) == set(forms.fields()) - {"stage"}
+    # Chosen part by part, with a dropdown for each that data/formats.py knows.
+    assert isinstance(drawn.pop("data.columns"), gr.State)
+    assert set(data_rows.PARTS) == set(_ROLE_ALIASES.values())
     ids = [component.elem_id for component in drawn.values()]
     assert len(ids) == len(set(ids))
     for path, component in drawn.items():
@@ -177,19 +196,19 @@ def test_a_stream_that_fails_says_so_after_what_it_has_shown():
 def test_an_upload_is_kept_once_under_a_name_that_stays_in_its_folder(workspace, tmp_path):
     upload = tmp_path / "..my données (final)!.JSONL"
     upload.write_text('{"prompt": "a", "completion": "b"}\n')
-    kept = data.keep_upload(upload, workspace)
+    kept = data_sources.keep_upload(upload, workspace)
     assert kept.parent == workspace.uploads
     assert kept.read_text() == upload.read_text()
     assert kept.name.isascii() and kept.suffix == ".jsonl"
-    assert data.keep_upload(upload, workspace) == kept
-    assert [path for _, path in data.source_choices(workspace)][-1] == str(kept)
+    assert data_sources.keep_upload(upload, workspace) == kept
+    assert [path for _, path in data_sources.source_choices(workspace)][-1] == str(kept)
 
 
 def test_a_file_of_another_kind_is_refused_with_the_kinds_allowed(workspace, tmp_path):
     upload = tmp_path / "model.pkl"
     upload.write_bytes(b"\x80")
-    with pytest.raises(InputError, match=r"\.jsonl, \.json, \.csv, \.parquet"):
-        data.keep_upload(upload, workspace)
+    with pytest.raises(InputError, match=r"\.jsonl, .*\.csv, .*\.parquet, .*\.zip"):
+        data_sources.keep_upload(upload, workspace)
 
 
 def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace):
@@ -290,8 +309,5 @@ def test_the_state_of_the_workspace_changes_with_a_run_its_state_and_its_scores(
     assert len(set(seen)) == 4
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (95, "1 min 35 s"), (3700, "1 h 01 min"), (None, "–")]
-)
-def test_durations_read_like_a_clock(seconds, text):
-    assert html.duration(seconds) == text
+def test_a_duration_that_nobody_knows_is_a_dash():
+    assert html.duration(None) == "–"

@@ -1,0 +1,81 @@
+"""What the command line prints: progress and words to standard error, results to standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from ftlab.wording import duration
+from ftlab.workspace import RunDirectory
+
+_LINE_SECONDS = 5.0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+class Progress:
+    """One line that is rewritten on a terminal; a line every few seconds elsewhere. Written to standard error."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last, self._phase, self._at = "", "", 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.line(f"{phase} {done}/{total}" if total else phase, phase)
+
+    def line(self, text: str, phase: str) -> None:
+        now = time.monotonic()
+        if text == self._last or (not self._terminal and phase == self._phase and now - self._at < _LINE_SECONDS):
+            return
+        self._last, self._phase, self._at = text, phase, now
+        if self._terminal:
+            print(f"\r\033[K{text[:160]}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self, text: str) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr)
+        if text:
+            print(text, file=sys.stderr, flush=True)
+
+
+def progress_line(run: RunDirectory, status: Any) -> str:
+    parts = [status.state if not status.phase else f"{status.state}: {status.phase}"]
+    if status.total_steps:
+        parts.append(f"{status.step}/{status.total_steps}")
+    metrics = run.metrics()
+    for key, label in (("loss", "loss"), ("eval_loss", "validation loss")):
+        values = [row[key] for row in metrics if key in row]
+        if values and status.phase in ("training", ""):
+            parts.append(f"{label} {values[-1]:.3f}")
+    if status.is_active and status.tokens_per_second:
+        parts.append(f"{status.tokens_per_second:,.0f} tokens/s")
+    if status.is_active and status.eta_seconds is not None:
+        parts.append(f"{duration(status.eta_seconds)} left")
+    if not status.is_active and status.seconds is not None:
+        parts.append(f"after {duration(status.seconds)}")
+    return "  ".join(parts)
+
+
+def print_table(comparison: dict[str, Any]) -> None:
+    from ftlab.sharing.report import comparison_table
+
+    rows = [["", "base", "adapted", "change"]]
+    rows += [[row["measure"], row["base"], row["adapted"], row["change"]] for row in comparison_table(comparison)]
+    widths = [max(len(str(row[column])) for row in rows) for column in range(4)]
+    print()
+    for row in rows:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{comparison['verdict']['text']}")
+    print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
+    for note in comparison.get("notes", []):
+        print(f"note: {note}")

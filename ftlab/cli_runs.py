@@ -1,0 +1,151 @@
+"""`python -m ftlab runs list | show | stop | resume | move | delete`: the runs of a workspace."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ftlab.cli_output import print_json, print_table, progress_line, say
+from ftlab.config import load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import Workspace
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def register(runs: Any, add: Add) -> None:
+    """Add the commands to the group `runs`; `add(group, name, command, help)` is the one of `cli`."""
+    add(runs, "list", list_runs, "all runs with state, data, method and scores")
+    add(runs, "show", show, "one run").add_argument("run")
+    add(runs, "stop", stop, "ask a run to save and stop; a second time kills it").add_argument("run")
+    add(runs, "resume", resume, "train a stopped or failed run on from its last checkpoint").add_argument("run")
+    one = add(runs, "move", move, "move a waiting run in the queue")
+    one.add_argument("run")
+    one.add_argument("where", choices=["earlier", "later", "first", "last"])
+    one = add(runs, "delete", delete, "remove a run for good", as_json=False)
+    one.add_argument("run")
+    one.add_argument("--yes", action="store_true", help="really delete it")
+
+
+def list_runs(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    workspace = Workspace.open(given.workspace)
+    rows = []
+    for run in workspace.runs():
+        config, scores = load_config(run.config_file), run.comparison() or {}
+        rows.append(
+            {
+                "run": run.id,
+                "state": supervisor.status(run).state,
+                "data": config.data.source,
+                "base": config.model.base,
+                "method": config.method.name,
+                "exact_match": scores.get("adapted", {}).get("exact_match"),
+                "perplexity": scores.get("adapted", {}).get("perplexity"),
+            }
+        )
+    if given.json:
+        print_json({"runs": rows})
+    elif not rows:
+        say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
+    for row in [] if given.json else rows:
+        match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
+        print(
+            f"{row['run']:<52} {row['state']:<10} {row['method']:<6} {row['base']} <- {row['data']}  {match}".rstrip()
+        )
+    return 0
+
+
+def show(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    workspace = Workspace.open(given.workspace)
+    run = workspace.run(given.run)
+    status = supervisor.status(run)
+    if given.json:
+        print_json(
+            {
+                "run": run.id,
+                "directory": str(run.path),
+                "config": load_config(run.config_file).model_dump(mode="json"),
+                "status": dataclasses.asdict(status),
+                "comparison": run.comparison(),
+                "verification": run.verification(),
+            }
+        )
+        return 0
+    print(f"{run.id}: {progress_line(run, status)}")
+    print(f"directory  {run.path}")
+    splits = run.manifest().get("splits", {})
+    print(f"data       {load_config(run.config_file).data.source} ({_counts(splits)})")
+    for warning in status.warnings:
+        print(f"warning    {warning}")
+    if status.error:
+        print(f"failed     {_failure(status.error)}")
+    comparison = run.comparison()
+    if comparison is not None:
+        print_table(comparison)
+    return 0
+
+
+def stop(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    run = Workspace.open(given.workspace).run(given.run)
+    message = supervisor.stop(run)
+    if given.json:
+        print_json({"run": run.id, "state": supervisor.status(run).state, "message": message})
+    else:
+        print(message)
+    return 0
+
+
+def resume(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    workspace = Workspace.open(given.workspace)
+    run = workspace.run(given.run)
+    step = supervisor.resume(run, workspace)
+    if given.json:
+        print_json({"run": run.id, "step": step})
+    else:
+        said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
+        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}")
+    return 0
+
+
+def move(given: argparse.Namespace) -> int:
+    from ftlab.training import queue
+
+    workspace = Workspace.open(given.workspace)
+    order = [run.id for run in queue.move(workspace.run(given.run), workspace, given.where)]
+    if given.json:
+        print_json({"queue": order})
+    else:
+        print("\n".join(f"{place}. {name}" for place, name in enumerate(order, start=1)))
+    return 0
+
+
+def delete(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    workspace = Workspace.open(given.workspace)
+    run = workspace.run(given.run)
+    if not given.yes:
+        raise InputError(
+            f"Deleting {run.id} removes its adapter and scores for good", try_="add --yes if that is what you want"
+        )
+    supervisor.delete(run, workspace)
+    print(f"Deleted {run.id}.")
+    return 0
+
+
+def _failure(error: dict[str, Any]) -> str:
+    return str(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
+
+
+def _counts(splits: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in splits.items()) or "no rows"

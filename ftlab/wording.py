@@ -1,0 +1,21 @@
+"""How numbers and sentences are worded, alike in the terminal, on the page and in the report."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a clock says them: 45 s, 1 min 05 s, 2 h 03 min, 3 days. Never less than 0 s."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 86400} days"
+
+
+def sentence(text: str) -> str:
+    """`text` with the full stop that it may lack."""
+    text = text.strip()
+    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."

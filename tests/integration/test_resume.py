@@ -1,0 +1,135 @@
+"""A run that was stopped or killed goes on where it was, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from ftlab.config import build_config
+from ftlab.errors import InputError
+from ftlab.training import supervisor
+from ftlab.training.checkpoints import go_back_to, last_checkpoint
+from ftlab.training.status import RunStatus, write_status
+from ftlab.workspace import Workspace, read_json, write_json
+from tests.conftest import end_runs, run_cli
+
+STEPS = 100
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    place = Workspace.open(tmp_path / "workspace")
+    yield place
+    end_runs(place)
+
+
+@pytest.fixture(scope="module")
+def rows_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    rows = [{"prompt": f"Say the word number {i}", "completion": f"word {i * 7 % 13}"} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def configured(rows_file):
+    """Long enough to be killed in the middle; dropout, so that the random state counts."""
+    return build_config(
+        {
+            "data": {"source": str(rows_file)},
+            "method": {"dropout": 0.1},
+            "optimisation": {"max_steps": STEPS, "batch_size": 4, "evaluations_per_epoch": 1, "early_stopping": 0},
+            "evaluation": {"after_training": False},
+            "launcher": {"threads": 1},
+        }
+    )
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def curve(run):
+    """What was logged at each step, without times."""
+    kept = ("step", "epoch", "loss", "eval_loss", "grad_norm", "learning_rate", "tokens")
+    return [{name: row[name] for name in kept if name in row} for row in run.metrics()]
+
+
+@pytest.mark.train
+def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_step(rows_file, workspace, tmp_path):
+    whole = supervisor.submit(configured(rows_file), workspace)
+    killed = supervisor.submit(configured(rows_file), workspace)
+    assert supervisor.wait(whole).state == "completed"
+
+    until(lambda: (point := last_checkpoint(killed)) and point.step >= 36 and point)
+    pid = until(lambda: supervisor.status(killed).pid)
+    os.killpg(pid, signal.SIGKILL)
+    assert until(lambda: not (status := supervisor.status(killed)).is_active and status).state == "failed"
+    assert last_checkpoint(killed).step < STEPS
+
+    # Copied to another place, the original gone.
+    elsewhere = Workspace.open(tmp_path / "elsewhere")
+    shutil.move(killed.path, elsewhere.runs_folder / killed.id)
+    moved = elsewhere.run(killed.id)
+    resumed = run_cli("runs", "resume", moved.id, "--json", "--workspace", str(elsewhere.root))
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout.splitlines()[-1])["step"] >= 36
+    status = supervisor.wait(moved)
+    assert status.state == "completed", status.error
+
+    assert curve(moved) == curve(whole)
+    one, other = (
+        load_file(whole.adapter / "adapter_model.safetensors"),
+        load_file(moved.adapter / "adapter_model.safetensors"),
+    )
+    assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+    assert read_json(moved.environment_file)["resumed"][0]["step"] >= 36
+
+
+def a_checkpoint(run, step, *, best=None, leave_out=()):
+    folder = run.checkpoints / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt"):
+        if name not in leave_out:
+            (folder / name).write_bytes(b"x")
+    if "trainer_state.json" not in leave_out:
+        write_json(folder / "trainer_state.json", {"global_step": step, "best_model_checkpoint": best})
+    return folder
+
+
+def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(workspace):
+    run = workspace.create_run("cut")
+    good = a_checkpoint(run, 10)
+    a_checkpoint(run, 20, leave_out=("trainer_state.json",))
+    (a_checkpoint(run, 30) / "trainer_state.json").write_text('{"global_st')
+    assert last_checkpoint(run).path == good
+    run.metrics_file.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (5, 10, 15)))
+    go_back_to(run, last_checkpoint(run))
+    assert [row["step"] for row in run.metrics()] == [5, 10]
+    assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-10"]
+
+
+def test_the_best_checkpoint_is_found_again_in_a_folder_that_was_moved(workspace):
+    run = workspace.create_run("moved")
+    a_checkpoint(run, 10)
+    a_checkpoint(run, 20, best="C:\\runs\\old\\checkpoints\\checkpoint-10")
+    go_back_to(run, last_checkpoint(run))
+    assert last_checkpoint(run).state["best_model_checkpoint"] == str(run.checkpoints / "checkpoint-10")
+
+
+def test_a_run_that_was_trained_to_its_end_says_how_to_train_longer(workspace):
+    run = workspace.create_run("done")
+    run.config_file.write_text("name: done\n")
+    write_status(run.status_file, RunStatus(state="completed", step=9, total_steps=9))
+    with pytest.raises(InputError, match="more epochs"):
+        supervisor.resume(run, workspace)

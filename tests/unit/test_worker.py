@@ -1,0 +1,36 @@
+"""The process of a run, before it does any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, offline_environment
+
+AUTOGROUP = Path("/proc/self/autogroup")
+GIVE_WAY = (
+    "import os; from ftlab.training.worker import _be_nice; _be_nice(); "
+    f"print(os.nice(0), open('{AUTOGROUP}').read().strip())"
+)
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not share the CPU by session")
+@pytest.mark.parametrize("own_session", [True, False])
+def test_a_run_gives_way_with_its_session_and_takes_no_other_session_along(own_session):
+    before = AUTOGROUP.read_text()
+    done = subprocess.run(
+        [sys.executable, "-c", GIVE_WAY],
+        start_new_session=own_session,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=offline_environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("19 ")
+    assert done.stdout.strip().endswith("nice 19") == own_session
+    assert AUTOGROUP.read_text() == before
