@@ -20,7 +20,7 @@ from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.versions import PREFIX, Version, create, delete, find, history, used_by
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import version_views
-from ftlab.ui.data_sources import DataContext, config_of, version_title
+from ftlab.ui.data_sources import DataContext, config_of, source_choices, version_title
 from ftlab.ui.events import on, press
 from ftlab.ui.html import join, notice
 from ftlab.ui.person import remember, remembered
@@ -139,7 +139,7 @@ def wire(panel: Panel, context: DataContext) -> None:
             panel.delete_message: said,
             panel.confirm: gr.update(visible=False),
             panel.why: "",
-            **({panel.kept: following, **context.open(following)} if gone else {}),
+            **({panel.kept: following, **context.open(following)} if gone else _sources(context, shown)),
         }
 
     def keep() -> dict[Any, Any]:
@@ -294,6 +294,12 @@ def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
             f"On show is the source itself, as it was before any version of {name}. Press a version to show it."
         )
     return Markup("")
+
+
+def _sources(context: DataContext, shown: str | None) -> dict[Any, Any]:
+    """The list of sources without a version that is gone; what is on show stays."""
+    now = config_of(shown).source if shown else None
+    return {context.source: gr.update(choices=source_choices(context.workspace, now))}
 
 
 def _chosen(doomed: str | None, workspace: Workspace) -> Version:
