@@ -45,7 +45,7 @@ def screen(
             panel.nothing: gr.update(value=error_box(error), visible=True),
         }
     positions = judging.view(desk)
-    position = desk.rows.position(int(at)) if at and at.isdigit() else None
+    position = desk.rows.position(int(at)) if at and at.isdecimal() else None
     to_draft = to_draft and desk.kind == judging.FILTERS[0] and not desk.text
     if desk.draft.at is not None and (position is None or to_draft) and desk.draft.count:
         position = desk.rows.position(desk.draft.at)
@@ -101,7 +101,7 @@ def row_to_judge(
 ) -> tuple[judging.Desk, Any]:
     """The desk and the row as it is saved. Raises InputError when nobody is named or no row is on show."""
     desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
-    row = desk.row(int(at)) if at and at.isdigit() else None
+    row = desk.row(int(at)) if at and at.isdecimal() else None
     if row is None:
         raise InputError("No row is on show", try_="choose one with Next, or show all rows")
     return desk, row

@@ -68,7 +68,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         shown, who, _, kind, text = values
         wanted = (number or "").strip()
         found = judging.desk(shown, who, kind, text, workspace).rows
-        if not wanted.isdigit() or found.position(int(wanted)) is None:
+        if not wanted.isdecimal() or found.position(int(wanted)) is None:
             raise InputError(
                 "There is no row of this number", given=number, allowed=f"{found.ids.min():,} to {found.ids.max():,}"
             )
@@ -117,6 +117,9 @@ def wire(panel: Panel, context: DataContext) -> None:
         unsaved = dict(desk.change_of(row.id).cells)
         now = row.cells | unsaved
         typed = with_edits(row, now, event._data["cells"])
+        if not typed:
+            said = notice("Nothing was changed.")
+            return {panel.message: said, **screen(panel, workspace, shown, who, at, kind, text)}
         warnings = [
             f"{column} was valid JSON and no longer is."
             for column, value in typed.items()
