@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_runs, cli_sweep
+from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
 from ftlab.cli_output import Progress, print_json, print_table, progress_line, say
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
@@ -240,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
     one.add_argument("--detach", action="store_true", help="start it and return at once")
+    cli_preflight.register(commands, add)
     one = add(commands, "evaluate", evaluate, "compare a run with its base on held-out rows")
     one.add_argument("run", help="id of the run, the beginning of it, or `last`")
     one.add_argument("--rows", type=int, help="test rows at most")

@@ -19,6 +19,9 @@ _OUT_OF_MEMORY = {
     "try": "a smaller batch with gradient accumulation, a shorter longest example, gradient checkpointing, "
     "QLoRA, or a smaller base",
 }
+_MEMORY_WORDS = (
+    "out of memory", "outofmemory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
+)  # fmt: skip
 _DISK_FULL = {
     "what": "The disk is full.",
     "why": "A checkpoint or a log could not be written.",
@@ -31,9 +34,7 @@ def explain_exception(error: BaseException) -> dict[str, Any]:
     if isinstance(error, FtlabError):
         return error.as_dict() | {"kind": "input" if error.exit_code == 2 else "run"}
     name = type(error).__name__
-    if isinstance(error, MemoryError) or "OutOfMemory" in name or "out of memory" in str(error).lower():
-        return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
-    if "not enough memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+    if is_out_of_memory(error):
         return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return dict(_DISK_FULL)
@@ -46,6 +47,23 @@ def explain_exception(error: BaseException) -> dict[str, Any]:
     }
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, says that memory is short."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or "OutOfMemory" in type(seen).__name__:
+            return True
+        if getattr(seen, "errno", None) == errno.ENOMEM or says_out_of_memory(str(seen)):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether a message or the end of a log is about memory that is short."""
+    return any(words in text.lower() for words in _MEMORY_WORDS)
+
+
 def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> dict[str, Any]:
     """{what, why, try} for a process that is gone without having said why.
 
@@ -55,7 +73,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     where = f" at step {status.step} of {status.total_steps}" if status.total_steps else ""
     if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file):
         return dict(_DISK_FULL)
-    if "OutOfMemoryError" in tail or "DefaultCPUAllocator: can't allocate memory" in tail:
+    if says_out_of_memory(tail):
         return _OUT_OF_MEMORY | {"why": "The log says so."}
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else f"signal {-returncode}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
-import math
 import platform
+import shutil
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
+from ftlab.method_table import virtual_tokens
+from ftlab.training.plan import planned_steps
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json, write_json
 
@@ -28,23 +31,33 @@ _OURS = {
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 
 
-def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
+@dataclass(frozen=True)
+class Training:
+    """What trains one run, up to its first step: the same for the run and for the probe that measures it before."""
 
-    Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
-    are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
+    trainer: Any
+    model: Any
+    tokenizer: Any
+    report: Any  # the ReportProgress among the trainer's callbacks
+    checkpoint: Any  # where an earlier attempt of this run stopped, or None
+    start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
+
+
+def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
+    """Tokenise the frozen split of `run`, load its base, apply the method and build the trainer.
+
+    Raises InputError and FtlabError for what a person can mend.
     """
     import torch
     from transformers import EarlyStoppingCallback, set_seed
-    from trl import SFTTrainer
 
-    from ftlab.data.rendering import stop_token_ids
     from ftlab.data.template import ensure_chat_template
     from ftlab.models.load import load_base, load_tokenizer, pick_device
-    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.models.methods import apply_method, check_method, count_trained
+    from ftlab.models.peft_methods import keep_start
     from ftlab.training.callbacks import ReportProgress
     from ftlab.training.checkpoints import go_back_to, last_checkpoint
-    from ftlab.training.verify import verify_result
+    from ftlab.training.trainer import FineTuner
 
     settings = config.optimisation
     device = pick_device(config.launcher.device)
@@ -54,6 +67,8 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     checkpoint = last_checkpoint(run)
     _record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
     go_back_to(run, checkpoint)
+    for remark in check_method(config):
+        writer.warn(remark)
 
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -63,13 +78,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     splits = tokenised_splits(run, config, tokenizer, writer)
 
     writer.update(phase="loading the base model")
-    quantised = config.method.name == "qlora"
     base = config.model
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    model = load_base(base, device=device, quantised=quantised)
-    model = apply_method(model, config.method, gradient_checkpointing=settings.gradient_checkpointing)
+    model = load_base(base, device=device, method=config.method)
+    model = apply_method(
+        model, config.method, tokenizer=tokenizer, gradient_checkpointing=settings.gradient_checkpointing
+    )
+    start = keep_start(model, config.method, run.checkpoints / "start")
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
@@ -83,7 +100,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
         callbacks.append(patience)
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already
-    trainer = SFTTrainer(
+    trainer = FineTuner(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -91,11 +108,31 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    return Training(trainer, model, tokenizer, report, checkpoint, start)
+
+
+def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
+
+    Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
+    are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
+    """
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.peft_methods import save_adapter
+    from ftlab.training.verify import verify_result
+
+    training = prepare_training(run, config, writer)
+    trainer, model, tokenizer = training.trainer, training.model, training.tokenizer
+    checkpoint, report = training.checkpoint, training.report
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
-    trainer.save_model(str(result))
+    if training.start:
+        save_adapter(model, result, training.start)
+        shutil.rmtree(training.start)
+    else:
+        trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
     # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
     generation = copy.deepcopy(model.generation_config)
@@ -135,6 +172,15 @@ def tokenised_splits(
             given=f"{limit} tokens",
             allowed=f"at most {context} tokens, the base's context",
         )
+    if context is not None:
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):
@@ -190,12 +236,8 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
 
     settings = config.optimisation
     check_trainer_settings(config.trainer)
-    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
-    total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
-    logged = max(1, total // 200)
-    between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
-    # On a logged step, so that a resumed run logs the same averages.
-    between = min(math.ceil(between / logged) * logged, total)
+    steps = planned_steps(settings, rows, validation=validation)
+    between = steps.between_evaluations
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
     values: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
@@ -207,7 +249,7 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
-        "warmup_steps": math.ceil(total * settings.warmup_fraction),
+        "warmup_steps": steps.warmup,
         "lr_scheduler_type": settings.schedule,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -219,7 +261,7 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "use_cpu": device == "cpu",
         "bf16": dtype == "bfloat16" and device != "cpu",
         "fp16": dtype == "float16" and device != "cpu",
-        "logging_steps": logged,
+        "logging_steps": steps.between_logs,
         "logging_first_step": True,
         # A NaN must be seen and explained, not averaged away.
         "logging_nan_inf_filter": False,

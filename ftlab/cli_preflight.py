@@ -1,0 +1,58 @@
+"""`python -m ftlab preflight`: what a run will take, measured before it starts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ftlab.cli_output import Progress, print_json, say
+from ftlab.config import build_config, load_config
+from ftlab.errors import InputError
+from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftlab.training.preflight import Preflight
+
+
+def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `preflight` to the commands of `python -m ftlab`."""
+    one = add(commands, "preflight", preflight, "measure a run before it starts: memory, time, cost, warnings")
+    one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
+    one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    one.add_argument("--price", type=float, metavar="PER_HOUR", help="price of the machine per hour, to know the cost")
+
+
+def preflight(given: argparse.Namespace) -> int:
+    """Returns 0 when the run fits or nobody can say, 1 when it does not fit."""
+    from ftlab.training.preflight import preflight as measure
+
+    if given.price is not None and given.price < 0:
+        raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
+    workspace = Workspace.open(given.workspace)
+    config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
+    show = Progress()
+    steps = measure(config, workspace, price_per_hour=given.price)
+    try:
+        while True:
+            try:
+                phase = next(steps)
+            except StopIteration as end:
+                found: Preflight = end.value
+                break
+            show.line(phase, phase)
+    finally:
+        # Ctrl-C ends the measurement and its process.
+        steps.close()
+        show.close("")
+    if given.json:
+        print_json(found.as_dict())
+    else:
+        from ftlab.training.preflight_text import as_lines
+
+        for line in as_lines(found):
+            print(line)
+    if found.fits is False:
+        say("It does not fit.")
+        return 1
+    return 0

@@ -1,0 +1,187 @@
+"""What a run on a base will take, before any of its weights is on this machine: an estimate, from its config.json.
+
+The model is built on the `meta` device, where weights have a shape and take no memory (as `accelerate
+estimate-memory` does). Without a network and without a configuration, the name of the base is all there is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ftlab.config import ModelConfig, RunConfig
+from ftlab.errors import FtlabError, InputError
+from ftlab.models.load import base_path, is_hub_id
+
+if TYPE_CHECKING:
+    import torch
+
+# "0.6B", "135M", "1_5b" in the name of a base, after a sign that begins a word.
+_SIZE_IN_NAME = re.compile(r"(?:^|[-_/])(\d+(?:[._]\d+)?)\s*([bm])(?:[-_.]|$)", re.IGNORECASE)
+_GRADIENT, _ADAM = 4, 8  # bytes a trained weight: gradient, and two moments of AdamW, all in float32
+_QLORA_BYTES = 0.52
+_LIBRARIES = 1 << 30  # torch, CUDA context, kernels: about a gigabyte (seen: 0.8 to 1.1)
+_UNIT = 34  # bytes a token, layer and channel kept in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
+_LORA_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a step on the longest batch takes, in bytes.
+
+    `fixed` stays whatever the batch is (weights, gradients, optimiser, libraries); `activations` grows with the rows
+    and tokens of the batch. `head_share` is the part of the activations that the vocabulary causes, which gradient
+    checkpointing does not shrink; `linear` are the bytes of the weights that QLoRA would shrink, with
+    `linear_weights` as their number.
+    """
+
+    fixed: int
+    activations: int
+    layers: int
+    head_share: float
+    linear: int
+    linear_weights: int
+
+    @property
+    def peak(self) -> int:
+        return self.fixed + self.activations
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes and numbers of weights, None where nothing can be said. `source`: what they were taken from, in words."""
+
+    source: str | None
+    total_parameters: int | None = None
+    trained_parameters: int | None = None
+    peak_bytes: int | None = None
+    result_bytes: int | None = None
+    checkpoint_bytes: int | None = None
+    need: Need | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def is_here(model: ModelConfig) -> bool:
+    """Whether the weights of the base are on this machine. Downloads nothing.
+
+    Raises InputError when `model` names no folder and cannot be a Hub id.
+    """
+    path = base_path(model.base)
+    if not is_hub_id(model.base):
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    names = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(path, name, revision=model.revision), str) for name in names)
+
+
+def estimate(config: RunConfig, dtype: torch.dtype) -> Estimate:
+    """What training `config` will take at most, with every row of a batch at max_length.
+
+    Of the base only config.json is read, from the cache or from the Hub. `dtype` is the format of the arithmetic.
+    """
+    try:
+        return _from_config(config, dtype)
+    except InputError as error:
+        return _from_name(config, dtype, error)
+
+
+def parameters_in_name(base: str) -> int | None:
+    """The number of weights that the name of a base tells: Qwen/Qwen3-0.6B has about 600 million."""
+    found = _SIZE_IN_NAME.search(base)
+    if found is None:
+        return None
+    number = float(found[1].replace("_", "."))
+    return int(number * (1e9 if found[2].lower() == "b" else 1e6))
+
+
+def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
+    import torch
+    from accelerate import init_empty_weights
+    from accelerate.utils import calculate_maximum_sizes
+    from transformers import AutoModelForCausalLM
+
+    from ftlab.models.load import load_config_of
+    from ftlab.models.methods import size_of
+
+    described = load_config_of(config.model)
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(described, dtype=torch.float32)
+    model.tie_weights()
+    whole, _ = calculate_maximum_sizes(model)
+    sizes = size_of(config.method, config.model)
+    head = model.get_output_embeddings()
+    linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
+    text = described.get_text_config()
+    need = _need(
+        config,
+        dtype,
+        weights=whole // 4,
+        linear=linear,
+        trained=sizes.trained,
+        shape=(text.hidden_size, text.num_hidden_layers, text.vocab_size),
+    )
+    return Estimate(
+        "the configuration of the base",
+        total_parameters=sizes.total,
+        trained_parameters=sizes.trained,
+        peak_bytes=need.peak,
+        result_bytes=sizes.weights_bytes,
+        checkpoint_bytes=sizes.checkpoint_bytes,
+        need=need,
+        notes=[
+            "This is an estimate: the base is not on this machine, so nothing could be measured.",
+            f"It assumes that every row of a batch has {config.optimisation.max_length:,} tokens, and can be wrong by "
+            "a third.",
+            "Time and tokens are known only after the download.",
+        ],
+    )
+
+
+def _from_name(config: RunConfig, dtype: torch.dtype, error: FtlabError) -> Estimate:
+    weights = parameters_in_name(config.model.base)
+    notes = [f"Nothing could be measured, and not even the configuration of the base is at hand: {error.what}."]
+    if weights is None:
+        return Estimate(None, notes=[*notes, "The name of the base does not tell its size either."])
+    full = config.method.name == "full"
+    trained = weights if full else int(weights * _LORA_SHARE)
+    kept = 4 if full else 0.7 if config.method.name == "qlora" else dtype.itemsize
+    least = int(weights * kept + trained * (_GRADIENT + _ADAM) + (0 if full else 4 * trained))
+    return Estimate(
+        "the name of the base",
+        total_parameters=weights,
+        peak_bytes=least + _LIBRARIES,
+        notes=[
+            *notes,
+            f"By its name the base has about {weights / 1e9:.3g} billion weights: that alone takes the memory given "
+            "here, and the examples come on top.",
+        ],
+    )
+
+
+def _need(
+    config: RunConfig, dtype: torch.dtype, *, weights: int, linear: int, trained: int, shape: tuple[int, int, int]
+) -> Need:
+    """Weights, gradients and optimiser; and what a batch of rows of full length keeps for the backward pass."""
+    hidden, layers, vocabulary = shape
+    method, settings = config.method.name, config.optimisation
+    # Weights that are trained stay in float32 (sft.prepare_training).
+    itemsize = 4 if method == "full" and config.model.dtype == "auto" else dtype.itemsize
+    stored = weights * itemsize
+    if method == "qlora":
+        stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
+    adapter = 0 if method == "full" else 4 * trained
+    tokens = settings.batch_size * settings.max_length
+    per_token = _UNIT * hidden * layers * dtype.itemsize / 2
+    head = 3 * 4 * vocabulary  # logits, their softmax and their gradient, in float32
+    if settings.gradient_checkpointing:
+        per_token *= 2 / _UNIT + 1 / layers
+    return Need(
+        fixed=stored + adapter + trained * (_GRADIENT + _ADAM) + _LIBRARIES,
+        activations=int(tokens * (per_token + head)),
+        layers=layers,
+        head_share=head / (head + per_token),
+        linear=int(linear * (itemsize if method != "qlora" else _QLORA_BYTES)),
+        linear_weights=linear,
+    )

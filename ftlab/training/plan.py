@@ -1,0 +1,361 @@
+"""What can be said of a run before its first step, in words: warnings with their reason and what to do.
+
+Pure functions of the settings and of numbers that the probe counted or estimated; nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ftlab.config import OptimisationConfig, RunConfig, usual_learning_rate
+
+MOST_PASSES = 4
+_STARTER_PASSES = 12  # so small that three passes do not teach it a new format (config.RunConfig.resolved)
+_FEWEST_STEPS = 20
+_ROOM_IN_LENGTH = 4
+_MOSTLY_PADDING = 0.6
+
+# The rates that were found to work, by method: (lowest, highest, where that is written). Outside of them a run may
+# still be right, and somebody should know that it is unusual.
+RATES: dict[str, tuple[float, float, str]] = {
+    "full": (5e-6, 1e-4, "1e-5 to 2e-5 in Alpaca and Vicuna, 2e-5 to 5e-5 in Devlin et al. 2019"),
+    "lora": (5e-5, 1e-3, "about ten times the rate of full tuning: Schulman et al., LoRA Without Regret, 2025"),
+    "dora": (5e-5, 1e-3, "as LoRA: Liu et al. 2024, arXiv 2402.09353"),
+    "qlora": (5e-5, 1e-3, "1e-4 to 2e-4 in Dettmers et al. 2023, arXiv 2305.14314"),
+    "ia3": (5e-4, 3e-2, "3e-3 in Liu et al. 2022, arXiv 2205.05638"),
+    "bottleneck": (3e-5, 3e-3, "3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751"),
+    "prefix_tuning": (5e-5, 3e-2, "5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in arXiv 2110.07602"),
+    "prompt_tuning": (1e-3, 3e-1, "3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021"),
+}
+# Around what was measured on the starter, which needs far higher rates than a real base.
+_STARTER_SPREAD = 5
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many optimiser steps and validations a run takes; what is `between` two counts steps."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+    between_logs: int
+    between_evaluations: int
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One warning. `kind`: bad stops the run, warn harms it, info costs only time or nothing; each text a sentence."""
+
+    code: str
+    kind: Literal["info", "warn", "bad"]
+    what: str
+    why: str
+    try_: str
+
+    def as_dict(self) -> dict[str, str]:
+        values = asdict(self)
+        return {"code": self.code, "kind": self.kind, "what": self.what, "why": self.why, "try": values["try_"]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
+
+    `template`: marked (says itself which tokens are the answer), plain (does not), missing. `card_has_bf16`: whether
+    the GPU computes in bfloat16; None on a CPU. `context` is what the base can read, in tokens. `dtype` is the format of the arithmetic.
+    """
+
+    config: RunConfig
+    rows: int
+    validation_rows: int = 0
+    test_rows: int = 0
+    rows_too_long: int = 0
+    longest: int | None = None
+    context: int | None = None
+    tokens: int | None = None
+    computed_tokens: int | None = None
+    template: Literal["marked", "plain", "missing"] | None = None
+    stop_trained: bool | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    card_has_bf16: bool | None = None
+
+
+def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool) -> Steps:
+    """The steps that training on `rows` examples takes; the first validation is before the first step."""
+    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
+    total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
+    logged = max(1, total // 200)
+    between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
+    # On a logged step, so that a resumed run logs the same averages.
+    between = min(math.ceil(between / logged) * logged, total)
+    warmup = math.ceil(total * settings.warmup_fraction)
+    return Steps(per_epoch, total, warmup, logged, between, 1 + total // between if validation else 0)
+
+
+def warnings(plan: Plan) -> list[Advice]:
+    """Everything that is unusual about `plan`, the most harmful first."""
+    found = [
+        *_about_rate(plan),
+        *_about_rows(plan),
+        *_about_passes(plan),
+        *_about_template(plan),
+        *_about_numbers(plan),
+        *_about_batches(plan),
+    ]
+    return sorted(found, key=lambda advice: ("bad", "warn", "info").index(advice.kind))
+
+
+def usual_rates(config: RunConfig) -> tuple[float, float, str]:
+    """(lowest, highest, source) of the learning rates that work for the method and base of `config`."""
+    if config.is_starter:
+        usual = usual_learning_rate(config)
+        return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
+    return RATES[config.method.name]
+
+
+def _about_rate(plan: Plan) -> list[Advice]:
+    rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config)
+    low, high, source = usual_rates(plan.config)
+    # A rate at the edge is as written: 5 * 4e-3 is not 0.02 in binary.
+    if low * 0.999 <= rate <= high * 1.001:
+        return []
+    usual = usual_learning_rate(plan.config)
+    name = plan.config.method.name
+    if rate > high:
+        return [
+            Advice(
+                "rate_high",
+                "warn",
+                f"The learning rate {rate:g} is above what works for {name} on this base ({low:g} to {high:g}).",
+                f"Too high a rate diverges or forgets what the base knew ({source}).",
+                f"Use {usual:g}, or leave it empty.",
+            )
+        ]
+    return [
+        Advice(
+            "rate_low",
+            "warn",
+            f"The learning rate {rate:g} is below what works for {name} on this base ({low:g} to {high:g}).",
+            f"Too low a rate learns next to nothing in the same time ({source}).",
+            f"Use {usual:g}, or leave it empty.",
+        )
+    ]
+
+
+def _about_rows(plan: Plan) -> list[Advice]:
+    found = []
+    limit = plan.config.optimisation.max_length
+    if plan.rows_too_long:
+        of = plan.rows + plan.rows_too_long
+        found.append(
+            Advice(
+                "rows_cut",
+                "warn",
+                f"{plan.rows_too_long:,} of {of:,} training rows have more than {limit:,} tokens and are left out.",
+                f"The longest has {plan.longest or limit:,} tokens, and a row that is cut in the middle would teach "
+                "answers without an end.",
+                _longer(plan),
+            )
+        )
+    elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
+        found.append(
+            Advice(
+                "length_unused",
+                "info",
+                f"The longest example may have {limit:,} tokens, and the longest row has {plan.longest:,}.",
+                "That costs nothing, because a batch is only padded to its own longest row.",
+                "Leave it, or lower it if longer rows should be refused later.",
+            )
+        )
+    if not plan.validation_rows:
+        found.append(
+            Advice(
+                "no_validation",
+                "warn",
+                "There are no validation rows.",
+                "Without them nobody sees when learning turns into memorising, and the last weights are kept, not the "
+                "best.",
+                "Set the validation share to 0.1.",
+            )
+        )
+    if not plan.test_rows:
+        found.append(
+            Advice(
+                "no_test",
+                "warn",
+                "There are no test rows.",
+                "Without rows that training never saw, nothing can show that the result is better than the base.",
+                "Set the test share to 0.1.",
+            )
+        )
+    return found
+
+
+def _about_passes(plan: Plan) -> list[Advice]:
+    settings = plan.config.optimisation
+    steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0)
+    batch = settings.batch_size * settings.gradient_accumulation
+    passes = steps.total / steps.per_epoch
+    found = []
+    most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
+    if passes > most:
+        watched = plan.validation_rows and settings.early_stopping
+        found.append(
+            Advice(
+                "many_passes",
+                "info" if watched else "warn",
+                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times, and {most} times is usually the most.",
+                "More than four passes over the same text add little (Muennighoff et al. 2023, arXiv 2305.16264) and "
+                "end in learning the rows by heart.",
+                "It stops by itself when the validation loss rises; fewer epochs save that time."
+                if watched
+                else f"Use at most {most} epochs, or keep validation rows and early stopping.",
+            )
+        )
+    if batch > plan.rows:
+        found.append(
+            Advice(
+                "batch_above_rows",
+                "warn",
+                f"One step takes {batch:,} rows, and there are only {plan.rows:,}.",
+                "Each epoch is then a single step, however large the batch is.",
+                f"Use a batch of {_fitting_batch(plan.rows):,} without accumulation.",
+            )
+        )
+    elif steps.total < _FEWEST_STEPS:
+        found.append(
+            Advice(
+                "few_steps",
+                "warn",
+                f"There are only {steps.total:,} steps, {steps.warmup:,} of them with a rising rate.",
+                "The learning rate has no time to rise and to fall, so the model hardly changes.",
+                f"Use a smaller batch (now {batch:,} rows a step), more epochs or more rows.",
+            )
+        )
+    elif settings.warmup_fraction > 0.25:
+        found.append(
+            Advice(
+                "long_warmup",
+                "info",
+                f"The learning rate rises during {steps.warmup:,} of {steps.total:,} steps.",
+                "A twentieth to a tenth is enough to start calmly, the rest is time at too low a rate.",
+                "Set the warm-up to 0.05.",
+            )
+        )
+    return found
+
+
+def _about_template(plan: Plan) -> list[Advice]:
+    found = []
+    if plan.template == "missing":
+        found.append(
+            Advice(
+                "template_missing",
+                "warn",
+                "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the "
+                "result.",
+                "Such a base has seldom learned to answer, so it needs more rows than an instruct model.",
+                "Take the instruct or chat form of this base if there is one.",
+            )
+        )
+    if plan.template == "plain":
+        found.append(
+            Advice(
+                "template_unmarked",
+                "info",
+                "The chat template does not mark which tokens are the answer (no generation marks).",
+                "The answers are found by comparing renderings instead, and only they are trained.",
+                "Look at one row on the Data tab: the coloured tokens are those that are trained.",
+            )
+        )
+    if plan.stop_trained is False:
+        found.append(
+            Advice(
+                "stop_untrained",
+                "bad",
+                "No row trains the stop token.",
+                "The model would learn what to say and never that it is over.",
+                "Look at one row on the Data tab, and use a base whose template ends an answer.",
+            )
+        )
+    return found
+
+
+def _about_numbers(plan: Plan) -> list[Advice]:
+    if plan.device == "cpu":
+        if plan.dtype in ("bfloat16", "float16"):
+            return [
+                Advice(
+                    "short_format_on_cpu",
+                    "warn",
+                    f"{plan.dtype} is used on a CPU.",
+                    "There the short formats are 70 to 150 times slower than float32 (measured).",
+                    "Set the number format to auto.",
+                )
+            ]
+        return []
+    if plan.dtype == "float16" and plan.card_has_bf16:
+        return [
+            Advice(
+                "fp16_on_bf16_card",
+                "warn",
+                "float16 is used on a GPU that has bfloat16.",
+                "float16 overflows at 65,504, which ends some runs in a loss that is not a number.",
+                "Set the number format to auto.",
+            )
+        ]
+    if plan.dtype == "bfloat16" and plan.card_has_bf16 is False:
+        return [
+            Advice(
+                "bf16_not_there",
+                "warn",
+                "bfloat16 is used on a GPU that does not have it.",
+                "It is imitated there and slow.",
+                "Set the number format to auto, which takes float16.",
+            )
+        ]
+    if plan.dtype == "float32":
+        return [
+            Advice(
+                "float32_on_gpu",
+                "info",
+                "float32 is used on a GPU.",
+                "The short formats take half the memory and are several times faster there.",
+                "Set the number format to auto.",
+            )
+        ]
+    return []
+
+
+def _about_batches(plan: Plan) -> list[Advice]:
+    if not plan.tokens or not plan.computed_tokens:
+        return []
+    padding = 1 - plan.tokens / plan.computed_tokens
+    if padding < _MOSTLY_PADDING or plan.config.optimisation.batch_size == 1:
+        return []
+    return [
+        Advice(
+            "mostly_padding",
+            "info",
+            f"{padding:.0%} of what is computed is padding.",
+            "Short rows are filled up to the longest one of their batch.",
+            "A smaller batch with gradient accumulation computes less padding and learns the same.",
+        )
+    ]
+
+
+def _longer(plan: Plan) -> str:
+    if plan.longest is None:
+        return "Raise the longest example, or shorten these rows."
+    if plan.context is not None and plan.longest > plan.context:
+        return f"Shorten these rows, or take a base that reads more than {plan.context:,} tokens."
+    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or shorten these rows."
+
+
+def _fitting_batch(rows: int) -> int:
+    """The largest power of two that still makes ten steps of an epoch, up to 16."""
+    return max(1, min(16, 2 ** int(math.log2(max(1, rows // 10))))) if rows >= 10 else 1

@@ -1,0 +1,340 @@
+"""The process that measures a run before it starts: `python -m ftlab.training.probe RUN_DIRECTORY WORKSPACE`.
+
+It prepares the run as the run itself would, makes one optimiser step on the longest batch and a few on usual ones, and
+evaluates one batch of either kind. What it finds goes into measured.json bit by bit, so that whatever kills it leaves
+what was known until then. It ends with whoever started it. Nobody calls it by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import shutil
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig, load_config
+from ftlab.training.failures import explain_exception, is_out_of_memory
+from ftlab.training.memory import available_memory, peak_memory
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_json
+
+MEASURED = "measured.json"
+FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's
+_TURN_SECONDS = 0.5
+_USUAL_STEPS = 4
+_ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
+_LOOKED_AT = 200  # batches of an epoch whose padding is counted
+_MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no more memory
+
+
+class Notes:
+    """What is known so far, kept on disk at every change."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.values: dict[str, Any] = read_json(path, {})
+
+    def add(self, **values: Any) -> None:
+        self.values |= values
+        write_json(self._path, self.values)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ftlab.training.probe")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("workspace", type=Path)
+    given = parser.parse_args(arguments)
+    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
+    threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
+    writer = StatusWriter(run.status_file)
+    try:
+        with _device(workspace, writer):
+            writer.update(state="running", started=time.time(), phase="loading the libraries")
+            measure(run, load_config(run.config_file), writer, Notes(run.path / MEASURED))
+        writer.update(state="completed", phase="", finished=time.time())
+        return 0
+    except BaseException as error:
+        traceback.print_exc()
+        short = is_out_of_memory(error)
+        # The phase stays: it says what memory ran out in.
+        writer.update(state="failed", error=explain_exception(error) | {"out_of_memory": short}, finished=time.time())
+        return 1
+    finally:
+        writer.close()
+
+
+def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: Notes) -> None:
+    """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
+    import torch
+
+    from ftlab.models.load import context_length, pick_device, pick_dtype
+    from ftlab.training.sft import prepare_training
+
+    began = writer.status.started or time.time()
+    device = pick_device(config.launcher.device)
+    free, total = available_memory(device)
+    notes.add(
+        device=device,
+        device_name=torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        dtype=str(pick_dtype(config.model.dtype, device)).removeprefix("torch."),
+        card_has_bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
+        available=free,
+        total=total,
+    )
+    training = prepare_training(run, config, writer)
+    trainer = training.trainer
+    notes.add(
+        **_about_template(training.tokenizer, trainer.train_dataset),
+        **_about_weights(trainer.model),
+        context=context_length(config.model),
+        lengths=[len(ids) for ids in trainer.train_dataset["input_ids"]],
+        loaded=_held_memory(device),
+        steps=_total_steps(trainer),
+        evaluations=_evaluations(trainer),
+    )
+    _quieten(trainer)
+    _count_batches(trainer, notes)
+    clock = _Clock(device, writer, notes)
+    trainer.add_callback(clock.callback())
+    notes.add(startup_seconds=time.time() - began)
+    _train(trainer, clock, notes)
+    state = [value for values in trainer.optimizer.state.values() for value in values.values()]
+    notes.add(
+        peak=peak_memory(device),
+        optimiser_bytes=sum(value.numel() * value.element_size() for value in state if torch.is_tensor(value)),
+    )
+    if trainer.eval_dataset is not None:
+        writer.update(phase="one validation step on the longest batch")
+        _evaluate(trainer, config.optimisation.batch_size, device, notes)
+    notes.add(peak=peak_memory(device), done=True)
+
+
+class _Clock:
+    """Times the optimiser steps; the first is on the longest batch, where memory peaks and everything is still cold."""
+
+    def __init__(self, device: str, writer: StatusWriter, notes: Notes):
+        self.device, self.writer, self.notes = device, writer, notes
+        self.seconds: list[float] = []
+        self._began = 0.0
+
+    def now(self) -> float:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        return time.monotonic()
+
+    def callback(self) -> Any:
+        from transformers import TrainerCallback
+
+        clock = self
+
+        class Timed(TrainerCallback):
+            def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                what = "the longest batch" if not clock.seconds else f"a usual batch ({len(clock.seconds)})"
+                clock.writer.update(phase=f"one training step on {what}")
+                clock._began = clock.now()
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                clock.seconds.append(clock.now() - clock._began)
+                if len(clock.seconds) == 1:
+                    clock.notes.add(longest_seconds=clock.seconds[0], peak=peak_memory(clock.device))
+                if sum(clock.seconds[1:]) > _ENOUGH_SECONDS:
+                    control.should_training_stop = True
+
+        return Timed()
+
+
+def _train(trainer: Any, clock: _Clock, notes: Notes) -> None:
+    """One step on the longest rows, then a few on rows as the sampler draws them."""
+    dataset, arguments, lengths = trainer.train_dataset, trainer.args, notes.values["lengths"]
+    batch = min(arguments.per_device_train_batch_size, len(dataset))
+    per_step = max(1, min(arguments.gradient_accumulation_steps, _MOST_ACCUMULATED, len(dataset) // batch))
+    rows = batch * per_step
+    longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:rows]
+    order = longest + list(itertools.islice(itertools.cycle(notes.values["drawn"]), rows * _USUAL_STEPS))
+    trainer.train_dataset = dataset.select(order)
+    arguments.train_sampling_strategy = "sequential"
+    arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = batch, per_step
+    arguments.max_steps = 1 + _USUAL_STEPS
+    trainer.train()
+    sizes = [_size(trainer, dataset, order[start : start + batch]) for start in range(0, len(order), batch)]
+    steps = [sum(sizes[start : start + per_step]) for start in range(0, len(sizes), per_step)]
+    # The first step is cold; it counts only where it is all there is.
+    timed = list(zip(clock.seconds, steps, strict=False))[-max(1, len(clock.seconds) - 1) :]
+    per_token = statistics.median(seconds / tokens for seconds, tokens in timed)
+    notes.add(
+        longest_rows=batch,
+        longest_tokens=sizes[0],
+        seconds_per_token=per_token,
+        step_seconds=per_token * notes.values["computed"] / notes.values["steps_per_epoch"],
+        steps_timed=len(timed),
+    )
+    trainer.train_dataset = dataset
+
+
+def _evaluate(trainer: Any, batch: int, device: str, notes: Notes) -> None:
+    """The validation's longest batch (for memory), then usual ones (for time)."""
+    dataset = trainer.eval_dataset
+    lengths = [len(ids) for ids in dataset["input_ids"]]
+    longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:batch]
+    trainer.evaluate(eval_dataset=dataset.select(longest))
+    notes.add(peak=peak_memory(device))
+    usual = list(range(min(len(dataset), 2 * batch)))
+    began = time.monotonic()
+    trainer.evaluate(eval_dataset=dataset.select(usual))
+    seconds = time.monotonic() - began
+
+    def computed(indexes: Sequence[int]) -> int:
+        return sum(_size(trainer, dataset, indexes[start : start + batch]) for start in range(0, len(indexes), batch))
+
+    # The order of the validation is fixed, so its tokens can be counted to the end.
+    whole = (
+        computed(range(len(dataset)))
+        if len(dataset) <= batch * _LOOKED_AT
+        else computed(usual) / len(usual) * len(dataset)
+    )
+    notes.add(evaluation_seconds=seconds / max(1, computed(usual)) * whole)
+
+
+def _count_batches(trainer: Any, notes: Notes) -> None:
+    """Tokens that are computed in an epoch, padding and all, from batches as the run's own sampler draws them."""
+    dataset, lengths = trainer.train_dataset, notes.values["lengths"]
+    loader = trainer.get_train_dataloader()
+    _, steps_per_epoch, *_ = trainer.set_initial_training_values(trainer.args, loader)
+    drawn = [list(indexes) for indexes in itertools.islice(loader.batch_sampler, _LOOKED_AT)]
+    sizes = [_size(trainer, dataset, indexes) for indexes in drawn]
+    real = sum(lengths[index] for indexes in drawn for index in indexes)
+    per_batch = sum(sizes) / len(sizes)
+    # Of batches of the usual number of rows, those nearest to the mean come first.
+    whole = [one for one in zip(sizes, drawn, strict=True) if len(one[1]) == len(drawn[0])]
+    usual = sorted(whole, key=lambda one: abs(one[0] - per_batch))
+    notes.add(
+        tokens=sum(lengths),
+        computed=round(sum(lengths) * sum(sizes) / real),
+        steps_per_epoch=steps_per_epoch,
+        drawn=[index for _, indexes in usual for index in indexes],
+    )
+
+
+def _size(trainer: Any, dataset: Any, indexes: Sequence[int]) -> int:
+    """Tokens, padding included, of the batch that the trainer's own collator makes of these rows."""
+    columns = {name: dataset[list(indexes)][name] for name in ("input_ids", "labels")}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return int(trainer.data_collator(rows)["input_ids"].numel())
+
+
+def _quieten(trainer: Any) -> None:
+    """No files, no validations and no early end while steps are measured."""
+    from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+    from ftlab.training.callbacks import ReportProgress
+
+    for callback in list(trainer.callback_handler.callbacks):
+        if isinstance(callback, ReportProgress) or type(callback).__name__ == "EarlyStoppingCallback":
+            trainer.remove_callback(callback)
+    arguments = trainer.args
+    arguments.eval_on_start, arguments.load_best_model_at_end = False, False
+    arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+
+
+def _about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
+    from ftlab.data.template import FALLBACK_TEMPLATE, facts_of
+
+    facts = facts_of(tokenizer)
+    template = tokenizer.chat_template
+    missing = isinstance(template, str) and template.endswith(FALLBACK_TEMPLATE.removeprefix("BOS"))
+    looked_at = dataset[: min(50, len(dataset))]["labels"]
+    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at]
+    return {
+        "template": "missing" if missing else "marked" if facts.marks_answers else "plain",
+        "stop_trained": any(label in facts.stop_ids for label in last),
+    }
+
+
+def _about_weights(model: Any) -> dict[str, Any]:
+    """Numbers of weights and bytes, and what the vocabulary takes of the activations."""
+    import torch
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    linear = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    frozen = [one.weight for one in linear if one.weight.numel() > 1e4]
+    trained = [one for one in model.parameters() if one.requires_grad]
+    text = model.config.get_text_config()
+    hidden, layers = text.hidden_size, text.num_hidden_layers
+    return {
+        "weights_bytes": sum(one.numel() * one.element_size() for one in model.parameters()),
+        "trained_bytes": sum(one.numel() * one.element_size() for one in trained),
+        "trained": sum(one.numel() for one in trained),
+        "linear_bytes": sum(one.numel() * one.element_size() for one in frozen),
+        "linear_weights": sum(one.numel() for one in frozen),
+        "layers": layers,
+        "head_share": head_share(hidden, layers, text.vocab_size),
+    }
+
+
+def head_share(hidden: int, layers: int, vocabulary: int) -> float:
+    """The part of a step's activations that the logits take: three copies in float32 (logits, their softmax, their
+    gradient) against 34 units of 2 bytes for each layer (see memory.py)."""
+    head = 3 * 4 * vocabulary
+    return head / (head + 34 * hidden * layers)
+
+
+def _total_steps(trainer: Any) -> int:
+    loader = trainer.get_train_dataloader()
+    return int(trainer.set_initial_training_values(trainer.args, loader)[-1])
+
+
+def _evaluations(trainer: Any) -> int:
+    """How many validations the run makes, the one before the first step among them."""
+    if trainer.eval_dataset is None:
+        return 0
+    return int(trainer.args.eval_on_start) + _total_steps(trainer) // max(1, int(trainer.args.eval_steps))
+
+
+def _held_memory(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_reserved()
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+@contextlib.contextmanager
+def _device(workspace: Workspace, writer: StatusWriter) -> Any:
+    """Hold the device: beside a run, both would be measured wrong and could run out of memory."""
+    while True:
+        with locked(workspace.device_lock, wait=False) as mine:
+            if mine:
+                yield
+                return
+        writer.update(phase="waiting until the run on this device has ended")
+        time.sleep(_TURN_SECONDS)
+
+
+def _end_with_parent(folder: Path) -> None:
+    """The other end of standard input is held by whoever started this process; it closes when they are gone."""
+    with contextlib.suppress(OSError):
+        # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
+        os.read(0, 1)
+    shutil.rmtree(folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder, ignore_errors=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a person waits: taking torch down in good order takes seconds

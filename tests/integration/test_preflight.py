@@ -1,0 +1,230 @@
+"""A run is measured before it starts: by a real probe of the starter, which leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ftlab.config import build_config
+from ftlab.errors import FtlabError
+from ftlab.models.starter import starter_path
+from ftlab.training.preflight import preflight, run_preflight
+from ftlab.training.preflight_text import as_lines
+from tests.conftest import ROOT, offline_environment, run_cli
+
+ONE_THREAD = {"launcher": {"threads": 1, "device": "cpu"}, "evaluation": {"after_training": False}}
+BATCH = {"batch_size": 8}
+
+
+def probes() -> list[int]:
+    """Processes that measure, whoever started them from this test."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "ftlab.training.probe" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def folders() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("ftlab-preflight-*")}
+
+
+def long_rows(path: Path, words: int = 25) -> Path:
+    """Sixty rows; every fifth has four times as many words."""
+    rows = [
+        {"prompt": f"Number {n}: " + "word " * (words * (4 if n % 5 == 0 else 1)), "completion": f"It is {n}."}
+        for n in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The starter on support tickets, measured once, with the folders that were there before."""
+    from ftlab.workspace import Workspace
+
+    workspace = Workspace.open(tmp_path_factory.mktemp("preflight") / "workspace")
+    config = build_config({"data": {"source": "support_triage"}, "optimisation": BATCH} | ONE_THREAD)
+    before = folders()
+    phases = []
+    steps = preflight(config, workspace, price_per_hour=3.6)
+    while True:
+        try:
+            phases.append(next(steps))
+        except StopIteration as end:
+            return end.value, list(dict.fromkeys(phases)), workspace, config, before
+
+
+def test_seconds_per_step_are_those_of_real_steps(measured, tmp_path):
+    from ftlab.training.sft import prepare_training
+    from ftlab.training.status import RunStatus, StatusWriter, write_status
+    from ftlab.workspace import RunDirectory
+
+    found, _, workspace, config, _ = measured
+    run = RunDirectory(tmp_path)
+    write_status(run.status_file, RunStatus())
+    from ftlab.data.splits import freeze, prepare
+
+    config = config.resolved()
+    freeze(prepare(config.data, workspace=workspace), run)
+    config.optimisation.max_steps = 6
+    writer = StatusWriter(run.status_file)
+    try:
+        trainer = prepare_training(run, config, writer).trainer
+        trainer.args.eval_on_start = False
+        seconds = _seconds_of_steps(trainer)
+    finally:
+        writer.close()
+    real = statistics.median(seconds[1:])
+    assert real / 3 < found.seconds_per_step < real * 3
+
+
+def _seconds_of_steps(trainer) -> list[float]:
+    from transformers import TrainerCallback
+
+    marks = []
+
+    class Marks(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            marks.append(time.monotonic())
+
+        def on_step_end(self, args, state, control, **_):
+            marks.append(time.monotonic())
+
+    trainer.add_callback(Marks())
+    trainer.train()
+    return [end - start for start, end in zip(marks[::2], marks[1::2], strict=True)]
+
+
+def test_memory_is_above_that_of_the_libraries_and_below_the_machines(measured):
+    found, _, _, _, _ = measured
+    assert found.fits
+    # PyTorch, transformers and TRL alone take some hundred megabytes.
+    assert 300e6 < found.peak_bytes < psutil.virtual_memory().total
+    assert found.peak_bytes < found.available_bytes <= psutil.virtual_memory().total
+
+
+def test_rows_tokens_steps_and_cost_add_up(measured):
+    found, _, _, _, _ = measured
+    # support_triage brings 600 rows for training and 100 for validation: 75 batches of 8, six times.
+    assert (found.rows, found.validation_rows, found.steps) == (600, 100, 450)
+    assert 0 < found.trained_tokens < found.tokens < found.computed_tokens
+    assert found.total_seconds == pytest.approx(
+        found.training_seconds + found.evaluation_seconds + found.startup_seconds
+    )
+    assert found.training_seconds == pytest.approx(450 * found.seconds_per_step)
+    assert found.cost == pytest.approx(found.total_seconds * 0.001)  # 3.6 an hour is a thousandth a second
+    # LoRA of rank 16 on all linear layers of 6 Llama layers (192 wide, 512 in between): (in + out) x 16 for each.
+    shape = json.loads((starter_path() / "config.json").read_text())
+    hidden, inner, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    heads = shape.get("num_key_value_heads", shape["num_attention_heads"])
+    keys = hidden // shape["num_attention_heads"] * heads
+    per_layer = 2 * (hidden + hidden) + 2 * (hidden + keys) + 3 * (hidden + inner)
+    assert found.trained_parameters == 16 * per_layer * layers
+    # Saved in float32; a checkpoint holds AdamW's two moments of each weight as well.
+    assert found.result_bytes == 4 * found.trained_parameters
+    assert found.checkpoint_bytes == pytest.approx(3 * found.result_bytes, rel=0.01)
+
+
+def test_progress_is_told_in_words_and_nothing_is_left_behind(measured):
+    found, phases, workspace, _, before = measured
+    assert phases[0] == "reading the data"
+    assert "one training step on the longest batch" in phases
+    assert "one validation step on the longest batch" in phases
+    assert workspace.runs() == []
+    assert probes() == []
+    assert folders() <= before
+    text = "\n".join(as_lines(found))
+    assert "It fits into memory" in text and "450 steps" in text
+    json.dumps(found.as_dict())
+
+
+def test_closing_the_measurement_ends_its_process_at_once(workspace, rows_file):
+    steps = preflight(build_config({"data": {"source": str(rows_file)}} | ONE_THREAD), workspace)
+    while not probes():
+        next(steps)
+    began = time.monotonic()
+    steps.close()
+    assert time.monotonic() - began < 5
+    assert probes() == []
+
+
+def test_a_measurement_ends_with_whoever_started_it(workspace, rows_file):
+    before = folders()
+    command = [sys.executable, "-m", "ftlab", "preflight", "--workspace", str(workspace.root)]
+    parent = psutil.Popen(
+        [*command, "--set", f"data.source={rows_file}"],
+        cwd=ROOT,
+        env=offline_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (child := next(iter(parent.children()), None)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=30)
+    assert not child.is_running()
+    while folders() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert folders() <= before
+
+
+def test_rows_that_are_too_long_are_named_on_the_command_line(tmp_path):
+    data = long_rows(tmp_path / "rows.jsonl")
+    done = run_cli(
+        "preflight",
+        *("--workspace", str(tmp_path / "workspace"), "--set", f"data.source={data}", "--json"),
+        *("--set", "optimisation.max_length=96", "--set", "launcher.threads=1", "--set", "method.rank=2"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    cut = next(one for one in found["warnings"] if one["code"] == "rows_cut")
+    assert f"{found['rows_too_long']} of 48 training rows have more than 96 tokens" in cut["what"]
+    assert 5 <= found["rows_too_long"] <= 12
+    assert found["rows"] + found["rows_too_long"] == 48
+
+
+def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(workspace, tmp_path):
+    data = long_rows(tmp_path / "rows.jsonl", words=60)
+    config = build_config({"data": {"source": str(data)}, "optimisation": {"max_length": 32}} | ONE_THREAD)
+    with pytest.raises(FtlabError, match="training rows are longer than 32 tokens") as refused:
+        run_preflight(config, workspace)
+    assert refused.value.exit_code == 2
+    assert probes() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS binds on Linux")
+def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fit(workspace, tmp_path, monkeypatch):
+    # The probe gets so little address space that the whole batch does not fit; everything else is real.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import resource, sys\n"
+        "if 'ftlab.training.probe' in sys.orig_argv:\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}")
+    data = long_rows(tmp_path / "rows.jsonl", words=80)
+    settings = {"batch_size": 48, "gradient_accumulation": 1, "max_length": 512}
+    config = build_config({"data": {"source": str(data)}, "optimisation": settings} | ONE_THREAD)
+    found = run_preflight(config, workspace)
+    assert found.fits is False
+    assert found.out_of_memory_in == "one training step on the longest batch"
+    remedy = found.remedies[0]
+    assert remedy.measured
+    assert remedy.settings["optimisation.batch_size"] * remedy.settings["optimisation.gradient_accumulation"] == 48
+    assert remedy.peak < 5 << 30
+    assert probes() == []
