@@ -267,6 +267,11 @@ class Workspace:
         return self.versions_folder / name / version_id
 
     @property
+    def drafts(self) -> Path:
+        """Judgements that are no version yet: `<version id or source>/<person>.json`."""
+        return self.root / "drafts"
+
+    @property
     def sweeps_folder(self) -> Path:
         """One file for each sweep: which runs belong to it."""
         return self.root / "sweeps"

@@ -105,6 +105,10 @@ class Inspection:
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
 
+    def source_rows(self, split: str | None = None) -> Any:
+        """The rows of a split as they are, whole cells: a sequence, or `Pages` of a large source."""
+        return self._rows(split)
+
     def as_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "detected" and key[0] != "_"} | {
             "roles": dict(self.detected.columns) if self.detected else {}
