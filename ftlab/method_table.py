@@ -38,10 +38,10 @@ METHODS: dict[str, Facts] = {
     "lora": Facts("LoRA", _LOW_RANK, 2e-4, 4e-3),
     "dora": Facts("DoRA", _LOW_RANK, 2e-4, 4e-3),
     "qlora": Facts("QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), 2e-4, 4e-3),
-    "ia3": Facts("IA3", (), 3e-3, 3e-2),
+    "ia3": Facts("IA3", (), 3e-3, 0.1),
     "bottleneck": Facts("bottleneck adapters", ("placement", "reduction_factor", "activation"), 3e-4, 4e-3),
-    "prefix_tuning": Facts("prefix tuning", _VIRTUAL, 5e-3, 3e-2),
-    "prompt_tuning": Facts("prompt tuning", _VIRTUAL, 3e-2, 3e-2),
+    "prefix_tuning": Facts("prefix tuning", _VIRTUAL, 5e-3, 0.1),
+    "prompt_tuning": Facts("prompt tuning", _VIRTUAL, 3e-2, 0.1),
     "full": Facts("full fine-tuning", (), 2e-5, 1e-3),
 }
 
