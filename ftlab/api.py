@@ -87,6 +87,15 @@ class Run:
 
         return supervisor.stop(self._run)
 
+    def resume(self) -> Run:
+        """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
+        from ftlab.chat.duet import release_for
+        from ftlab.training import supervisor
+
+        supervisor.resume(self._run, self._workspace)
+        release_for(load_config(self._run.config_file).launcher.device)
+        return self
+
     def evaluate(self, *, max_rows: int | None = None) -> dict[str, Any]:
         return evaluate(self, max_rows=max_rows)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs
+from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
 from ftlab.cli_output import Progress, print_json, print_table, progress_line, say
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
@@ -255,8 +255,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_data.register(data, add)
     cli_data_versions.register(data, add)
+    sweeps = commands.add_parser("sweep", help="try several values of one or two settings, and compare")
+    cli_sweep.register(sweeps.add_subparsers(required=True, metavar="COMMAND"), add)
     cli_runs.register(
-        commands.add_parser("runs", help="list, show, stop or delete runs").add_subparsers(
+        commands.add_parser("runs", help="list, show, stop, resume, move or delete runs").add_subparsers(
             required=True, metavar="COMMAND"
         ),
         add,

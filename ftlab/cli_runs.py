@@ -1,4 +1,4 @@
-"""`python -m ftlab runs list | show | stop | delete`: the runs of a workspace."""
+"""`python -m ftlab runs list | show | stop | resume | move | delete`: the runs of a workspace."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def register(runs: Any, add: Add) -> None:
     add(runs, "list", list_runs, "all runs with state, data, method and scores")
     add(runs, "show", show, "one run").add_argument("run")
     add(runs, "stop", stop, "ask a run to save and stop; a second time kills it").add_argument("run")
+    add(runs, "resume", resume, "train a stopped or failed run on from its last checkpoint").add_argument("run")
+    one = add(runs, "move", move, "move a waiting run in the queue")
+    one.add_argument("run")
+    one.add_argument("where", choices=["earlier", "later", "first", "last"])
     one = add(runs, "delete", delete, "remove a run for good", as_json=False)
     one.add_argument("run")
     one.add_argument("--yes", action="store_true", help="really delete it")
@@ -96,6 +100,32 @@ def stop(given: argparse.Namespace) -> int:
         print_json({"run": run.id, "state": supervisor.status(run).state, "message": message})
     else:
         print(message)
+    return 0
+
+
+def resume(given: argparse.Namespace) -> int:
+    from ftlab.training import supervisor
+
+    workspace = Workspace.open(given.workspace)
+    run = workspace.run(given.run)
+    step = supervisor.resume(run, workspace)
+    if given.json:
+        print_json({"run": run.id, "step": step})
+    else:
+        said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
+        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}")
+    return 0
+
+
+def move(given: argparse.Namespace) -> int:
+    from ftlab.training import queue
+
+    workspace = Workspace.open(given.workspace)
+    order = [run.id for run in queue.move(workspace.run(given.run), workspace, given.where)]
+    if given.json:
+        print_json({"queue": order})
+    else:
+        print("\n".join(f"{place}. {name}" for place, name in enumerate(order, start=1)))
     return 0
 
 

@@ -102,6 +102,11 @@ class RunDirectory:
         return self.path / "stop"
 
     @property
+    def queue_file(self) -> Path:
+        """Where it was moved to among the runs that wait."""
+        return self.path / "queue.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -260,6 +265,11 @@ class Workspace:
 
     def version_folder(self, name: str, version_id: str) -> Path:
         return self.versions_folder / name / version_id
+
+    @property
+    def sweeps_folder(self) -> Path:
+        """One file for each sweep: which runs belong to it."""
+        return self.root / "sweeps"
 
     @property
     def page_cache(self) -> Path:

@@ -33,6 +33,13 @@ def zipped(files: Mapping[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
+def write_easy_rows(file: Path) -> Path:
+    """Rows that the starter cannot answer and learns in some thirty steps: tuning is seen to help in seconds."""
+    rows = [{"prompt": f"Please file item {n}.", "completion": f"Filed: item {n}."} for n in range(150)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 @dataclass(frozen=True)
 class Quickstart:
     """What `python -m ftlab quickstart --json` left behind."""

@@ -9,7 +9,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftlab.errors import FtlabError
-from ftlab.training.checkpoints import note_tokens
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, append_jsonl
 
@@ -22,7 +21,7 @@ class ReportProgress(TrainerCallback):
 
     def __init__(self, run: RunDirectory, writer: StatusWriter, *, tokens_before: int = 0):
         self._run, self._writer = run, writer
-        self._tokens_before, self._tokens = tokens_before, tokens_before
+        self._tokens_before = tokens_before
         self._began, self._first_step = 0.0, 0
         self._step_began = 0.0
         self._training_seconds = 0.0
@@ -55,7 +54,7 @@ class ReportProgress(TrainerCallback):
             )
         if self._run.stop_file.exists() and not self.stop_asked:
             self.stop_asked = True
-            control.should_save = True
+            control.should_save = control.should_log = True
             control.should_training_stop = True
             self._writer.update(phase="saving a checkpoint")
 
@@ -71,7 +70,7 @@ class ReportProgress(TrainerCallback):
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
         if "loss" in logs:
-            tokens = self._tokens = self._tokens_before + int(logs.get("num_tokens", 0))
+            tokens = self._tokens_before + int(logs.get("num_tokens", 0))
             seconds, before = self._at_last_log
             if self._training_seconds > seconds:
                 self._tokens_per_second = (tokens - before) / (self._training_seconds - seconds)
@@ -86,9 +85,6 @@ class ReportProgress(TrainerCallback):
                 )
         if len(row) > 3:
             append_jsonl(self._run.metrics_file, row)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        note_tokens(self._run, state.global_step, self._tokens)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._writer.update(phase="training")

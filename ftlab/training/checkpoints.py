@@ -5,16 +5,16 @@ A run may be killed while it writes one, or copied to another machine: what is h
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.workspace import RunDirectory, read_json, read_jsonl, write_json, write_jsonl
+from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_jsonl
 
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
-_TOKENS = "ftlab.json"
 # One of each group has to be there.
 _PARTS = (
     ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"),
@@ -44,18 +44,11 @@ class Checkpoint:
 def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
     """The newest checkpoint of `run` that was written to its end; None when there is none."""
     for folder in sorted(_folders(run), key=_step_of, reverse=True):
-        state = read_json(folder / _STATE, None) if _is_whole(folder) else None
+        state = _state_in(folder) if _is_whole(folder) else None
         if isinstance(state, dict) and state.get("global_step") == _step_of(folder):
-            tokens = (read_json(folder / _TOKENS, None) or {}).get("tokens", 0)
-            return Checkpoint(folder, _step_of(folder), int(tokens), state)
+            step = _step_of(folder)
+            return Checkpoint(folder, step, _tokens_until(run, step), state)
     return None
-
-
-def note_tokens(run: RunDirectory, step: int, tokens: int) -> None:
-    """Keep beside a checkpoint how many tokens were read until then: the Trainer does not."""
-    folder = run.checkpoints / f"checkpoint-{step}"
-    if folder.is_dir():
-        write_json(folder / _TOKENS, {"tokens": tokens})
 
 
 def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
@@ -75,6 +68,19 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
         if str(here) != best:
             state = checkpoint.state | {"best_model_checkpoint": str(here) if here.is_dir() else None}
             write_json(checkpoint.path / _STATE, state)
+
+
+def _state_in(folder: Path) -> Any:
+    try:
+        return json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # cut off while it was written
+        return None
+
+
+def _tokens_until(run: RunDirectory, step: int) -> int:
+    """The tokens read until `step`, as they were logged: the Trainer does not keep them in its checkpoints."""
+    logged = [row["tokens"] for row in run.metrics() if "tokens" in row and row.get("step", step + 1) <= step]
+    return int(max(logged, default=0))
 
 
 def _folders(run: RunDirectory) -> list[Path]:

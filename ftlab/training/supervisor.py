@@ -80,6 +80,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
         )
     checkpoint = last_checkpoint(run)
     run.stop_file.unlink(missing_ok=True)
+    run.queue_file.unlink(missing_ok=True)
     step = checkpoint.step if checkpoint else 0
     write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=current.total_steps))
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ftlab.config import load_config
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
+from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
-from ftlab.training.supervisor import status as look_at
 from ftlab.workspace import RunDirectory, Workspace, locked
 
 _TURN_SECONDS = 0.5
@@ -121,7 +121,8 @@ def turn(
 
 
 def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory]:
-    return [other for other in workspace.runs() if other.id < run.id and look_at(other).state == "queued"]
+    mine = position(run)
+    return [other for other in waiting(workspace) if other != run and position(other) < mine]
 
 
 def _be_nice() -> None:

@@ -42,7 +42,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             built = {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
-            makers |= {"chat": chat.build, "runs": runs.build}
+            makers |= {"chat": chat.build, "runs": lambda: runs.build(workspace)}
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
                     built[name] = makers[name]()
@@ -53,7 +53,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         train.wire(built["train"], built["data"], strip, workspace)
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
-        runs.wire(built["runs"], workspace)
+        runs.wire(built["runs"], workspace, app.load)
         _wire_between_tabs(built, tabs, workspace)
         _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app
@@ -168,7 +168,7 @@ def _wire_to_disk(
         *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),
         *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
         *(talk.run, talk.banner, talk.log),
-        *(listed.run, listed.other, listed.table, listed.detail),
+        *(listed.run, listed.other, listed.table, listed.detail, listed.resume, listed.earlier, listed.later),
     ]
     for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")

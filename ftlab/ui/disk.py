@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.training import supervisor
+from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
 from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
 
@@ -68,11 +68,11 @@ def predictions(run: RunDirectory) -> list[dict[str, Any]]:
 
 def current_job(workspace: Workspace) -> Job | None:
     """The job that holds the device, else the one whose turn is next, else None."""
-    active: list[tuple[bool, str, Job]] = []
+    active: list[tuple[bool, tuple[float, str], Job]] = []
     for run in workspace.runs():
         for kind, current in (("training", status(run)), ("evaluation", evaluation_status(run))):
             if current is not None and current.is_active:
-                active.append((current.state == "queued", run.id, Job(run, kind, current, 0)))
+                active.append((current.state == "queued", queue.position(run), Job(run, kind, current, 0)))
     if not active:
         return None
     job = min(active, key=lambda item: item[:2])[2]

@@ -1,8 +1,9 @@
 """Runs: all runs with state and scores; open one, compare two, start again, download, delete.
 
 elem_ids: `runs_table` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other` (compare with),
-`runs_again`, `runs_download` (packs the adapter), `runs_download_file` (downloads it), `runs_delete`, `runs_confirm`
-(the question), `runs_delete_yes`, `runs_delete_no`, `runs_message`, `runs_detail`.
+`runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the adapter),
+`runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
+`runs_delete_no`, `runs_message`, `runs_detail`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.verdict import number, percent
-from ftlab.ui import disk, forms, run_view
+from ftlab.ui import background, disk, forms, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import (
@@ -40,6 +41,9 @@ class RunsTab:
     run: gr.Dropdown
     other: gr.Dropdown
     again: gr.Button
+    resume: gr.Button
+    earlier: gr.Button
+    later: gr.Button
     download: gr.Button
     download_file: gr.DownloadButton
     delete: gr.Button
@@ -49,9 +53,10 @@ class RunsTab:
     no: gr.Button
     message: gr.HTML
     detail: gr.HTML
+    sweeps: sweep.SweepResults
 
 
-def build() -> RunsTab:
+def build(workspace: Workspace) -> RunsTab:
     rows = gr.HTML(no_runs(), elem_id="runs_table", js_on_load=PICK_JS)
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         run = gr.Dropdown(
@@ -68,6 +73,9 @@ def build() -> RunsTab:
         )
     with gr.Row():
         again = gr.Button("Start again with these settings", elem_id="runs_again", size="sm", min_width=200)
+        resume = gr.Button("Go on training", elem_id="runs_resume", size="sm", min_width=140, visible=False)
+        earlier = gr.Button("Earlier in the queue", elem_id="runs_earlier", size="sm", min_width=140, visible=False)
+        later = gr.Button("Later in the queue", elem_id="runs_later", size="sm", min_width=140, visible=False)
         download = gr.Button("Download the adapter", elem_id="runs_download", size="sm", min_width=160)
         delete = gr.Button("Delete", elem_id="runs_delete", variant="stop", size="sm", min_width=100)
         download_file = gr.DownloadButton("Save", elem_id="runs_download_file", visible="hidden")
@@ -78,12 +86,31 @@ def build() -> RunsTab:
             no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
     message = message_box("runs_message")
     detail = gr.HTML(elem_id="runs_detail")
+    compared_runs = sweep.build_results(workspace)
     return RunsTab(
-        rows, run, other, again, download, download_file, delete, confirm, question, yes, no, message, detail
+        table=rows,
+        run=run,
+        other=other,
+        again=again,
+        resume=resume,
+        earlier=earlier,
+        later=later,
+        download=download,
+        download_file=download_file,
+        delete=delete,
+        confirm=confirm,
+        question=question,
+        yes=yes,
+        no=no,
+        message=message,
+        detail=detail,
+        sweeps=compared_runs,
     )
 
 
-def wire(tab: RunsTab, workspace: Workspace) -> None:
+def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
+    sweep.wire_results(tab.sweeps, workspace, opened)
+
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {tab.run: event._data["value"]}
 
@@ -110,6 +137,28 @@ def wire(tab: RunsTab, workspace: Workspace) -> None:
             tab.run: None,
         }
 
+    def resume(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        run = workspace.run(_chosen(run_id))
+        config = disk.config(run)
+        background.release_chat(config.launcher.device if config else "auto")
+        step = supervisor.resume(run, workspace)
+        said = f"It goes on from step {step}" if step else "It had no whole checkpoint and starts from the beginning"
+        return {tab.message: notice(f"{said}. The strip above shows how far it is.", kind="good")}
+
+    def move(run_id: str | None, where: str) -> dict[Any, Any]:
+        from ftlab.training import queue
+
+        order = [run.id for run in queue.move(workspace.run(_chosen(run_id)), workspace, where)]
+        return {tab.message: notice(f"The queue is now: {', then '.join(order)}.")}
+
+    def earlier(run_id: str | None) -> dict[Any, Any]:
+        return move(run_id, "earlier")
+
+    def later(run_id: str | None) -> dict[Any, Any]:
+        return move(run_id, "later")
+
     def keep() -> dict[Any, Any]:
         return {tab.confirm: gr.update(visible=False)}
 
@@ -125,11 +174,13 @@ def wire(tab: RunsTab, workspace: Workspace) -> None:
     chosen = [tab.run, tab.other]
     on(tab.table.pick, pick, [], [tab.run], box=tab.message, queue=False)
     for component in chosen:
-        shown = [tab.detail, tab.table, tab.confirm]
+        shown = [tab.detail, tab.table, tab.confirm, tab.resume, tab.earlier, tab.later]
         on(component.change, choose, chosen, shown, box=tab.message, clears=False, queue=False)
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
     on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
+    for button, handler in ((tab.resume, resume), (tab.earlier, earlier), (tab.later, later)):
+        on(button.click, handler, [tab.run], [], box=tab.message)
     pressed = on(tab.download.click, download, [tab.run], [tab.download_file], box=tab.message, progress="minimal")
     pressed.then(None, js=press("#runs_download_file", "#runs_message"))
 
@@ -143,9 +194,14 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     if not run_id:
         return {**listing, tab.detail: notice("Choose a run to open it.")}
     run = workspace.run(run_id)
+    status = disk.status(run)
+    buttons = {
+        tab.resume: gr.update(visible=status.state in ("stopped", "failed")),
+        **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
+    }
     if other and other != run_id:
-        return {**listing, tab.detail: compared(run, workspace.run(other))}
-    return {**listing, tab.detail: detail(run)}
+        return {**listing, **buttons, tab.detail: compared(run, workspace.run(other))}
+    return {**listing, **buttons, tab.detail: detail(run)}
 
 
 def no_runs() -> Markup:

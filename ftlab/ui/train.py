@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import STARTER, DataConfig, build_config, usual_learning_rate
-from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view
+from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
+from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
@@ -52,6 +52,7 @@ class TrainTab:
     to_evaluate: gr.Button
     to_chat: gr.Button
     shown: gr.State  # id of the run in the live picture
+    sweep: sweep.SweepForm
 
 
 def build() -> TrainTab:
@@ -78,9 +79,11 @@ def build() -> TrainTab:
                 with gr.Row():
                     for path in paths:
                         form.draw(path, **_special(path))
+            varied = sweep.build_form()
             with gr.Accordion("All other settings", open=False, elem_id="train_more"):
                 _draw_rest(form)
-    return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, gr.State(None))
+    shown = gr.State(None)
+    return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied)
 
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
@@ -90,7 +93,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
-        config = build_config(_settings(tab, data, values))
+        config = configured(values)
         run = supervisor.submit(config, workspace)
         background.release_chat(config.launcher.device)
         job = disk.current_job(workspace)
@@ -121,6 +124,10 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     def describe_data(shown: str | None) -> dict[Any, Any]:
         return {tab.data: data_line(shown, workspace)}
 
+    def configured(values: Sequence[Any]) -> RunConfig:
+        return build_config(_settings(tab, data, values))
+
+    sweep.wire_form(tab.sweep, [*tab.form.inputs, *data.form.inputs], configured, workspace)
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
         tab.start.click,

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.config import load_config
 from ftlab.training import supervisor
 from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE
+from tests.conftest import write_easy_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]
 LONG = 400_000  # milliseconds: a whole training on a slow machine
@@ -78,8 +80,10 @@ def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, 
     assert not one.errors and not again.errors
 
 
-def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, visit):
+def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, visit, quickstart, tmp_path):
     one = visit(app.url)
+    upload(one, write_easy_rows(tmp_path / "mine.jsonl"))
+    expect(one.page.locator("#data_summary")).to_contain_text("150")
     one.tab("train")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)
@@ -93,6 +97,10 @@ def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, vis
     assert comparison["adapted"]["exact_match"] > comparison["base"]["exact_match"]
     validation = [row["eval_loss"] for row in run.metrics() if "eval_loss" in row]
     assert min(validation) < validation[0]
+    # An untouched form is the main job, whose outcome on the sample is measured in tests/integration.
+    mine, main = load_config(run.config_file), load_config(quickstart.run.config_file)
+    main.name, main.data.source = mine.name, mine.data.source
+    assert mine == main
     assert not one.errors
 
 

@@ -19,7 +19,7 @@ from ftlab.training.status import RunStatus, write_status
 from ftlab.workspace import Workspace, read_json, write_json
 from tests.conftest import end_runs, run_cli
 
-STEPS = 160
+STEPS = 100
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT, offline_environment
+from tests.conftest import ROOT, offline_environment, write_easy_rows
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -34,9 +33,8 @@ def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, tmp_path: Path, 
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    rows = [{"prompt": f"Please file item {n}.", "completion": f"Filed: item {n}."} for n in range(150)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = {"data": os.fspath(tmp_path / "rows.jsonl"), "replay": None, "workspace": os.fspath(tmp_path / "workspace")}
+    data = write_easy_rows(tmp_path / "rows.jsonl")
+    given = {"data": os.fspath(data), "replay": None, "workspace": os.fspath(tmp_path / "workspace")}
     parameters.source += "".join(f"\n{name} = {value!r}" for name, value in given.items())
     NotebookClient(
         notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}

@@ -1,0 +1,69 @@
+"""`python -m ftlab sweep start | show`: the same run with several values of one or two settings, compared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from ftlab.cli_output import print_json, say
+from ftlab.config import build_config, load_config
+from ftlab.errors import InputError
+from ftlab.wording import duration
+from ftlab.workspace import Workspace
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def register(group: Any, add: Add) -> None:
+    """Add the commands to the group `sweep`; `add(group, name, command, help)` is the one of `cli`."""
+    one = add(group, "start", start, "start a run for every combination of the values; they wait in the queue")
+    one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
+    one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    one.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE,VALUE",
+        help="the values to try, e.g. optimisation.learning_rate=1e-4,3e-4; once or twice",
+    )
+    one = add(group, "show", show, "the runs of a sweep, the best first")
+    one.add_argument("sweep", nargs="?", default="last")
+
+
+def start(given: argparse.Namespace) -> int:
+    from ftlab.training import sweep
+
+    workspace = Workspace.open(given.workspace)
+    config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
+    vary: dict[str, list[Any]] = {}
+    for text in given.vary:
+        path, sign, values = text.partition("=")
+        if not sign:
+            raise InputError("--vary takes a setting and its values", given=text, allowed="method.rank=8,16,32")
+        vary[path.strip()] = sweep.read_values(path.strip(), values)
+    started = sweep.submit_sweep(config, vary, workspace)
+    say(f"{len(started.runs)} runs wait in the queue. Compare them with: python -m ftlab sweep show {started.id}")
+    if given.json:
+        print_json({"sweep": started.id, "runs": started.runs})
+    return 0
+
+
+def show(given: argparse.Namespace) -> int:
+    from ftlab.training import sweep
+
+    workspace = Workspace.open(given.workspace)
+    found = sweep.find_sweep(given.sweep, workspace)
+    rows = sweep.compare(found, workspace)
+    if given.json:
+        print_json({"sweep": found.id, "settings": found.settings, "runs": rows})
+        return 0
+    print(f"{found.id}: {len(rows)} runs, the best first")
+    for row in rows:
+        values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
+        loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
+        match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
+        kept = "" if row["general_accuracy"] is None else f"general {row['general_accuracy']:.0%}"
+        took = "" if row["seconds"] is None else duration(row["seconds"])
+        print(f"{values:<36} {row['state']:<10} {loss:<24} {match:<18} {kept:<14} {took:<12} {row['run']}".rstrip())
+    return 0

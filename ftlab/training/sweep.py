@@ -1,0 +1,164 @@
+"""A sweep: the same run with several values of one or two settings, and how they compare."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from ftlab.config import RunConfig, build_config
+from ftlab.errors import InputError, nearest
+from ftlab.training import supervisor
+from ftlab.workspace import RunDirectory, Workspace, read_json, write_json
+
+MOST_RUNS = 24
+# What makes runs comparable stays the same in all of them.
+_FIXED = ("name", "stage", "data", "evaluation", "launcher")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`settings`: the values tried, by setting. `runs`: {run: id, values: by setting}, in the order of their start."""
+
+    id: str
+    created: float  # unix seconds
+    settings: dict[str, list[Any]]
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_values(path: str, text: str) -> list[Any]:
+    """The values in `text`, e.g. "1e-4, 3e-4" or "lora, full". Raises InputError when there is none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise InputError(f"No value is given for {path}", given=text, allowed="values with commas between them")
+    return [_scalar(part) for part in parts]
+
+
+def combinations(config: RunConfig, vary: dict[str, list[Any]]) -> list[tuple[dict[str, Any], RunConfig]]:
+    """Every combination of the values as (value by setting, checked configuration).
+
+    Raises InputError for an unknown setting, a value that is not allowed, or more than MOST_RUNS runs.
+    """
+    if not 1 <= len(vary) <= 2:
+        raise InputError("A sweep varies one or two settings", given=", ".join(vary) or "none")
+    total = math.prod(len(values) for values in vary.values())
+    if total > MOST_RUNS:
+        raise InputError("This sweep has too many runs", given=total, allowed=f"at most {MOST_RUNS}")
+    known = settings_to_vary()
+    for path, values in vary.items():
+        if path not in known:
+            close = nearest(path, known)
+            raise InputError(
+                "This setting cannot be varied",
+                given=path,
+                allowed=", ".join(known),
+                try_=f"did you mean {close}?" if close else None,
+            )
+        if len(values) < 2 and total < 2:
+            raise InputError("A sweep needs at least two values", given=f"{path}: {values}")
+    found = []
+    for values in itertools.product(*vary.values()):
+        chosen = dict(zip(vary, values, strict=True))
+        settings = config.model_dump()
+        for path, value in chosen.items():
+            section, name = path.split(".")
+            settings[section][name] = value
+        label = " ".join(f"{path.split('.')[-1]} {value}" for path, value in chosen.items())
+        settings["name"] = f"{config.name or 'sweep'} {label}"[:80]
+        one = build_config(settings)
+        if any(one.resolved() == other.resolved() for _, other in found):
+            raise InputError("A value is given twice", given=label)
+        found.append((chosen, one))
+    return found
+
+
+def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Workspace) -> Sweep:
+    """Start a run for every combination of the values in `vary` ({"method.rank": [8, 16]}); they wait in the queue.
+
+    Raises InputError before anything is started when a setting or a value is not allowed.
+    """
+    every = combinations(config, vary)
+    sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}", time.time(), vary)
+    for values, one in every:
+        run = supervisor.submit(one, workspace)
+        sweep.runs.append({"run": run.id, "values": values})
+        # After each: if a later one cannot be started, those that were are still a sweep.
+        write_json(workspace.sweeps_folder / f"{sweep.id}.json", asdict(sweep))
+    return sweep
+
+
+def sweeps(workspace: Workspace) -> list[Sweep]:
+    """All sweeps, the newest first."""
+    files = sorted(workspace.sweeps_folder.glob("sweep-*.json"), reverse=True)
+    return [Sweep(**values) for file in files if (values := read_json(file, None))]
+
+
+def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
+    """The sweep called `sweep_id`, or the newest for `last`. Raises InputError when there is none."""
+    known = {one.id: one for one in sweeps(workspace)}
+    if sweep_id == "last" and known:
+        return next(iter(known.values()))
+    if sweep_id not in known:
+        raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "none was started yet")
+    return known[sweep_id]
+
+
+def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
+    """One row for each run that is still there: its values, state and scores, the best first.
+
+    Sorted by the score on held-out rows where all have one, else by the lowest validation loss. Exact match and general
+    accuracy are from 0 to 1, losses in nats per token, times in seconds.
+    """
+    present = {run.id: run for run in workspace.runs()}
+    rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
+
+    def rank(row: dict[str, Any]) -> tuple[float, float]:
+        missing = math.inf
+        loss = missing if row["validation_loss"] is None else row["validation_loss"]
+        return (missing if row["exact_match"] is None else -row["exact_match"]), loss
+
+    return sorted(rows, key=rank)
+
+
+def settings_to_vary() -> dict[str, str]:
+    """{path: title} of every setting that a sweep may vary."""
+    found = {}
+    for section, info in RunConfig.model_fields.items():
+        if section in _FIXED or section == "trainer":
+            continue
+        for name, one in info.annotation.model_fields.items():
+            found[f"{section}.{name}"] = one.title or name
+    return found
+
+
+def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
+    status, comparison = supervisor.status(run), run.comparison() or {}
+    adapted = comparison.get("adapted", {})
+    losses = [row["eval_loss"] for row in run.metrics() if math.isfinite(row.get("eval_loss") or math.nan)]
+    return {
+        "run": run.id,
+        "values": values,
+        "state": status.state,
+        "validation_loss": min(losses, default=None),
+        "exact_match": adapted.get("exact_match"),
+        "perplexity": adapted.get("perplexity"),
+        "general_accuracy": adapted.get("general_accuracy"),
+        "seconds": status.seconds,
+    }
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4 as text
+        except ValueError:
+            return value
+    return value
