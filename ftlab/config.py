@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ftlab.config_errors import explain
 from ftlab.errors import InputError
+from ftlab.method_table import METHODS
 
 STARTER = "starter"
 
@@ -131,14 +132,26 @@ class DataConfig(_Section):
 
 
 class MethodConfig(_Section):
-    name: Literal["lora", "qlora", "full"] = _field(
+    """Each method reads some of the settings (method_table.fields_of); others are ignored, with a note if changed."""
+
+    name: Literal["lora", "dora", "qlora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "full"] = _field(
         "lora",
         "Method",
-        "lora: small matrices beside the base. qlora: the same on a 4-bit base, to save memory. full: all weights.",
+        "lora: small matrices beside the weights, the usual choice. dora: the same with a learned size, slower. "
+        "qlora: lora on a base in 4 or 8 bits, to save memory. bottleneck: small layers between the layers. "
+        "ia3: a factor per channel, the smallest. prefix_tuning, prompt_tuning: learned tokens before the text. "
+        "full: all weights.",
     )
     rank: int = _field(16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512)
     alpha: int = _field(
         32, "LoRA alpha", "Scales what LoRA adds. Twice the rank is usual.", advanced=True, ge=1, le=1024
+    )
+    rank_stabilised: bool = _field(
+        False,
+        "Rank-stabilised scaling",
+        "rsLoRA: divides alpha by the root of the rank, not by the rank. With a rank above 32 learning is faster; "
+        "with the same alpha every step is larger, so lower alpha or the learning rate.",
+        advanced=True,
     )
     dropout: float = _field(
         0.0, "LoRA dropout", "Above 0 can help against overfitting on few rows.", advanced=True, ge=0, le=0.9
@@ -149,6 +162,65 @@ class MethodConfig(_Section):
         "all-linear, or names of layers separated by commas (q_proj, v_proj). Fewer targets train fewer weights.",
         advanced=True,
         min_length=1,
+    )
+    initialisation: Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"] = _field(
+        "default",
+        "LoRA initialisation",
+        "pissa and olora start from the largest directions of the weights and learn faster at first; their start "
+        "takes longer (pissa_niter_16: a quick approximation) and the saved adapter is twice as large. lora only.",
+        advanced=True,
+    )
+    quantisation: Literal["nf4", "fp4", "int8"] = _field(
+        "nf4",
+        "QLoRA number format",
+        "nf4: the base in 4 bits, the usual choice. fp4: 4 bits, less exact. int8: 8 bits, nearer to the original "
+        "and twice the memory.",
+        advanced=True,
+    )
+    double_quantisation: bool = _field(
+        True,
+        "Double quantisation",
+        "Stores the scales of the 4-bit base in 8 bits too: about 0.4 bits less per weight, and no visible loss.",
+        advanced=True,
+    )
+    virtual_tokens: int = _field(
+        20,
+        "Virtual tokens",
+        "Learned tokens before every text (prefix and prompt tuning). More can learn more; they take room in the "
+        "context and time in every answer.",
+        advanced=True,
+        ge=1,
+        le=1000,
+    )
+    initial_text: str | None = _field(
+        None,
+        "Initial text",
+        "What the virtual tokens start from, such as a description of the task; repeated or cut to their number. "
+        "Usually learns faster than from random words, which is what empty gives.",
+        advanced=True,
+        min_length=1,
+    )
+    placement: Literal["houlsby", "pfeiffer"] = _field(
+        "houlsby",
+        "Adapter placement",
+        "houlsby: a small layer after attention and one after the feed-forward part. pfeiffer: only the latter, half "
+        "the weights and a little faster.",
+        advanced=True,
+    )
+    reduction_factor: int = _field(
+        8,
+        "Reduction factor",
+        "The adapter's width is the model's width divided by this. Higher trains fewer weights; 8 with houlsby trains "
+        "2 to 4% of them.",
+        advanced=True,
+        ge=1,
+        le=1024,
+    )
+    activation: Literal["relu", "gelu", "silu"] = _field(
+        "relu",
+        "Adapter activation",
+        "The nonlinear function in the middle of the adapter. It seldom matters.",
+        advanced=True,
     )
 
 
@@ -287,11 +359,9 @@ class RunConfig(_Section):
 
 
 def usual_learning_rate(config: RunConfig) -> float:
-    """The rate that usually works: ten times higher for LoRA than for full tuning (Schulman et al., LoRA Without
-    Regret, 2025), and higher for the tiny starter (measured: ../shared/facts.md)."""
-    if config.is_starter:
-        return 1e-3 if config.method.name == "full" else 4e-3
-    return 2e-5 if config.method.name == "full" else 2e-4
+    """The rate that usually works for the method, and for the starter a higher one: see method_table."""
+    facts = METHODS[config.method.name]
+    return facts.starter_rate if config.is_starter else facts.learning_rate
 
 
 def build_config(values: dict[str, Any] | None = None, overrides: list[str] | None = None) -> RunConfig:

@@ -12,7 +12,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
-from ftlab.models.load import adapter_disabled, load_run, load_trained_base
+from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
 from ftlab.workspace import RunDirectory
 
 SIDES = ("base", "adapted")
@@ -172,8 +172,7 @@ def _load(run: RunDirectory) -> Duet:
     model, tokenizer = load_run(run)
     full = config.method.name == "full"
     base = load_trained_base(config, device=config.launcher.device) if full else model
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return Duet(model, base, tokenizer, context, config.data.system_prompt)
+    return Duet(model, base, tokenizer, text_length(config), config.data.system_prompt)
 
 
 def _device_of(model: Any) -> Any:

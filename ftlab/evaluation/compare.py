@@ -135,10 +135,10 @@ def _prepare(
 ) -> tuple[Task, list[str]]:
     """Everything both sides are asked, tokenised once."""
     from ftlab.data.rendering import encode, encode_prompt, reference
-    from ftlab.models.load import context_length
+    from ftlab.models.load import text_length
 
     notes = []
-    context = context_length(config.model)
+    context = text_length(config)
     encoded = [encode(row["messages"], tokenizer) for row in rows]
     fits = [context is None or len(row.input_ids) <= context for row in encoded]
     if not any(fits):

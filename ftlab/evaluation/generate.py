@@ -107,7 +107,9 @@ def _plain_generation(model: Any) -> Iterator[None]:
     """
     from transformers import GenerationConfig
 
-    inner = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    from ftlab.models.load import generating_model
+
+    inner = generating_model(model)
     kept = inner.generation_config
     try:
         inner.generation_config = GenerationConfig()

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config import STARTER, ModelConfig, RunConfig, load_config
+from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.hub import is_offline, newest_commit, unreachable
+from ftlab.method_table import virtual_tokens
 from ftlab.models.starter import starter_path
 from ftlab.workspace import RunDirectory
 
@@ -93,12 +94,22 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
 
 def context_length(model: ModelConfig) -> int | None:
     """The longest text the base can read, in tokens; None when its configuration does not say."""
+    length = getattr(load_config_of(model).get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def text_length(config: RunConfig) -> int | None:
+    """The longest text a run's model can read: the base's context without the method's virtual tokens."""
+    context = context_length(config.model)
+    return None if context is None else context - virtual_tokens(config.method)
+
+
+def load_config_of(model: ModelConfig) -> Any:
+    """The configuration of the base. Raises InputError when it cannot be had."""
     from transformers import AutoConfig
 
     with _explained(model.base):
-        config = AutoConfig.from_pretrained(base_path(model.base), revision=model.revision)
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(length) if length else None
+        return AutoConfig.from_pretrained(base_path(model.base), revision=model.revision)
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -123,36 +134,34 @@ def pick_dtype(wanted: str, device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def load_base(model: ModelConfig, *, device: str = "auto", quantised: bool = False) -> PreTrainedModel:
-    """The base in evaluation mode on `device`; `quantised` loads it in 4 bits (nf4, double quantisation).
+def load_base(model: ModelConfig, *, device: str = "auto", method: MethodConfig | None = None) -> PreTrainedModel:
+    """The base in evaluation mode on `device`, as `method` needs it: in 4 or 8 bits for QLoRA.
 
     Raises InputError when it cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
+
+    from ftlab.models.quantised import quantisation_of
 
     device = pick_device(device)
     dtype = pick_dtype(model.dtype, device)
     settings: dict[str, Any] = {}
-    if quantised:
-        settings["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
+    quantisation = quantisation_of(method, dtype) if method else None
+    if quantisation is not None:
+        settings["quantization_config"] = quantisation
         settings["device_map"] = {"": 0 if device == "cuda" else "cpu"}
     with _explained(model.base):
         loaded = AutoModelForCausalLM.from_pretrained(
             base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
         )
-    if not quantised:
+    if quantisation is None:
         loaded.to(torch.device(device))
     return loaded.eval()
 
 
 def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The adapted model of a finished run and its tokenizer: a PeftModel on its base, or the fully tuned model.
+    """The adapted model of a finished run and its tokenizer: an adapter on its base, or the fully tuned model.
 
     Raises FtlabError when the run has no result yet.
     """
@@ -173,15 +182,32 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
 
 
 def load_trained_base(config: RunConfig, *, device: str = "auto") -> PreTrainedModel:
-    """The base as the run's adapter saw it in training: in 4 bits for QLoRA."""
-    return load_base(config.model, device=device, quantised=config.method.name == "qlora")
+    """The base as the run's adapter saw it in training: in 4 or 8 bits for QLoRA."""
+    return load_base(config.model, device=device, method=config.method)
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
     """`base` with the adapter saved in `folder`, in evaluation mode. Shares the weights of `base`."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(folder)).eval()
+    from ftlab.models.bottleneck import is_saved_bottleneck, load_bottlenecks
+    from ftlab.models.prompted import Prompted
+
+    if is_saved_bottleneck(folder):
+        return load_bottlenecks(base, folder).eval()
+    adapted = PeftModel.from_pretrained(base, str(folder)).eval()
+    return Prompted(adapted).eval() if adapted.active_peft_config.is_prompt_learning else adapted
+
+
+def generating_model(model: Any) -> Any:
+    """The transformers model inside `model` that generates, and whose generation_config counts."""
+    from peft import PeftModel
+
+    from ftlab.models.prompted import Prompted
+
+    if isinstance(model, Prompted):
+        return model.base
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @contextlib.contextmanager
@@ -192,9 +218,18 @@ def adapter_disabled(model: Any) -> Iterator[Any]:
     """
     from peft import PeftModel
 
-    if not isinstance(model, PeftModel):
+    from ftlab.models.bottleneck import bottlenecks_disabled, has_bottlenecks
+    from ftlab.models.prompted import Prompted, prompt_disabled
+
+    if isinstance(model, Prompted):
+        off = prompt_disabled(model)
+    elif isinstance(model, PeftModel):
+        off = model.disable_adapter()
+    elif has_bottlenecks(model):
+        off = bottlenecks_disabled(model)
+    else:
         raise TypeError("a fully tuned model has no adapter to switch off: load its base beside it")
-    with model.disable_adapter():
+    with off:
         yield model
 
 

@@ -6,10 +6,11 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import MethodConfig, RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.verdict import has_forgotten, next_steps, percent
+from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.sharing.picture import comparison_chart_svg
 from ftlab.sharing.table import comparison_table
 from ftlab.wording import duration
@@ -20,7 +21,6 @@ __all__ = ["comparison_chart_svg", "comparison_table", "write_report"]
 _EXAMPLES = 5
 _LONGEST = 420
 _KNOWS_TOO_LITTLE = 0.2
-_METHODS = {"lora": "LoRA", "qlora": "QLoRA (4-bit base)", "full": "full fine-tuning"}
 _KINDS = ("improved", "got worse", "wrong on both sides", "right on both sides")
 
 
@@ -111,9 +111,7 @@ def _badge(verdict: dict[str, Any]) -> tuple[str, str]:
 def _facts(run: RunDirectory, config: RunConfig) -> list[tuple[str, str]]:
     """What was tuned on what, as pairs of label and text."""
     method, settings = config.method, config.optimisation
-    adaptation = _METHODS[method.name]
-    if method.name != "full":
-        adaptation += f", rank {method.rank}"
+    adaptation = _method(method)
     status = read_json(run.status_file, {})
     trained, total = status.get("trained_parameters"), status.get("total_parameters")
     if trained and total:
@@ -132,6 +130,17 @@ def _facts(run: RunDirectory, config: RunConfig) -> list[tuple[str, str]]:
     training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
     facts.append(("Training", ", ".join(filter(None, training))))
     return facts
+
+
+def _method(method: MethodConfig) -> str:
+    title = METHODS[method.name].title
+    if method.name == "qlora":
+        title += " (8-bit base)" if method.quantisation == "int8" else " (4-bit base)"
+    if "rank" in METHODS[method.name].fields:
+        return f"{title}, rank {method.rank}"
+    if method.name == "bottleneck":
+        return f"{title}, {method.placement.capitalize()} placement, reduction factor {method.reduction_factor}"
+    return f"{title}, {tokens} virtual tokens" if (tokens := virtual_tokens(method)) else title
 
 
 def _data(run: RunDirectory, config: RunConfig) -> str:
@@ -197,7 +206,7 @@ def _measured(comparison: dict[str, Any]) -> list[str]:
         f"{tests['perplexity']}; {tests['bleu']}."
     )
     if settings["quantised"]:
-        sentences.append("Both models ran on the base in 4 bits, as in training.")
+        sentences.append("Both models ran on the quantised base, as in training.")
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     sentences.append(
         f"The comparison took {duration(comparison['seconds'])} on {settings['device'].upper()} in "

@@ -159,9 +159,11 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
 def _checked(config: RunConfig) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
+    from ftlab.models.methods import check_method
 
     config = config.resolved()
     base_path(config.model.base)
+    check_method(config)
     if config.trainer:
         from ftlab.training.sft import check_trainer_settings
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import platform
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
+from ftlab.method_table import virtual_tokens
 from ftlab.training.plan import planned_steps
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json, write_json
@@ -38,6 +40,7 @@ class Training:
     tokenizer: Any
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
+    start: Any  # the folder of the adapter as it was at first, for the methods that need it, else None
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
@@ -47,13 +50,14 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     """
     import torch
     from transformers import EarlyStoppingCallback, set_seed
-    from trl import SFTTrainer
 
     from ftlab.data.template import ensure_chat_template
     from ftlab.models.load import load_base, load_tokenizer, pick_device
-    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.models.methods import apply_method, check_method, count_trained
+    from ftlab.models.peft_methods import keep_start
     from ftlab.training.callbacks import ReportProgress
     from ftlab.training.checkpoints import go_back_to, last_checkpoint
+    from ftlab.training.trainer import FineTuner
 
     settings = config.optimisation
     device = pick_device(config.launcher.device)
@@ -63,6 +67,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     checkpoint = last_checkpoint(run)
     _record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
     go_back_to(run, checkpoint)
+    for remark in check_method(config):
+        writer.warn(remark)
 
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -72,13 +78,15 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     splits = tokenised_splits(run, config, tokenizer, writer)
 
     writer.update(phase="loading the base model")
-    quantised = config.method.name == "qlora"
     base = config.model
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    model = load_base(base, device=device, quantised=quantised)
-    model = apply_method(model, config.method, gradient_checkpointing=settings.gradient_checkpointing)
+    model = load_base(base, device=device, method=config.method)
+    model = apply_method(
+        model, config.method, tokenizer=tokenizer, gradient_checkpointing=settings.gradient_checkpointing
+    )
+    start = keep_start(model, config.method, run.checkpoints / "start")
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
@@ -92,7 +100,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
         callbacks.append(patience)
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already
-    trainer = SFTTrainer(
+    trainer = FineTuner(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -100,7 +108,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    return Training(trainer, model, tokenizer, report, checkpoint)
+    return Training(trainer, model, tokenizer, report, checkpoint, start)
 
 
 def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
@@ -110,16 +118,21 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.peft_methods import save_adapter
     from ftlab.training.verify import verify_result
 
     training = prepare_training(run, config, writer)
     trainer, model, tokenizer = training.trainer, training.model, training.tokenizer
-    checkpoint, report = training.checkpoint, training.report
+    checkpoint, report, start = training.checkpoint, training.report, training.start
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
-    trainer.save_model(str(result))
+    if start:
+        save_adapter(model, result, start)
+        shutil.rmtree(start)
+    else:
+        trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
     # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
     generation = copy.deepcopy(model.generation_config)
@@ -159,6 +172,15 @@ def tokenised_splits(
             given=f"{limit} tokens",
             allowed=f"at most {context} tokens, the base's context",
         )
+    if context is not None:
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):

@@ -33,9 +33,11 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
+    from ftlab.models.methods import check_method
 
     config = config.resolved()
     check_base(config.model)
+    check_method(config)
     if config.trainer:
         from ftlab.training.sft import check_trainer_settings
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError
+from ftlab.method_table import summary
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk
 from ftlab.ui.charts import metric_points, run_curves
@@ -141,9 +142,8 @@ def describe(config: RunConfig | None) -> tuple[str, str, str]:
     """(data, method, base) of a run in a few words."""
     if config is None:
         return NOTHING, NOTHING, NOTHING
-    method = f"{config.method.name} r={config.method.rank}" if config.method.name != "full" else "full"
     replay = f" + {config.data.replay}" if config.data.replay else ""
-    return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", method, config.model.base
+    return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", summary(config.method), config.model.base
 
 
 def started_text(status: RunStatus) -> str:

@@ -1,0 +1,162 @@
+"""The methods that PEFT offers: their configurations, and what has to be done around them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import MethodConfig
+from ftlab.errors import InputError, shorten
+from ftlab.method_table import METHODS, fields_of
+
+# They take their start out of the base's weights, which are then no longer the base's.
+CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
+
+
+# Keys, values and what the feed-forward part hands on (Liu et al. 2022, arXiv 2205.05638), in Llama's names.
+_IA3_LAYERS = ("k_proj", "v_proj", "down_proj")
+
+
+def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
+    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device."""
+    from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
+
+    match method.name:
+        case "lora" | "dora" | "qlora":
+            plain = empty or method.initialisation == "default"
+            return LoraConfig(
+                task_type="CAUSAL_LM",
+                r=method.rank,
+                lora_alpha=method.alpha,
+                lora_dropout=method.dropout,
+                target_modules=lora_targets(method.targets),
+                bias="none",
+                use_dora=method.name == "dora",
+                use_rslora=method.rank_stabilised,
+                init_lora_weights=True if plain else method.initialisation,
+            )
+        case "ia3":
+            if set(_IA3_LAYERS) <= set(linear_names(model)):
+                return IA3Config(
+                    task_type="CAUSAL_LM", target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
+                )
+            # Other families: PEFT knows some of them by the model's type.
+            return IA3Config(task_type="CAUSAL_LM")
+        case "prefix_tuning":
+            return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
+        case "prompt_tuning":
+            return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
+        case _:
+            raise ValueError(f"{method.name} is not one of PEFT's methods")
+
+
+def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
+    """`model` as a PeftModel with fresh adapters. Raises InputError when the method finds no place in it."""
+    from peft import get_peft_model
+
+    names = linear_names(model)
+    if "virtual_tokens" in fields_of(method.name) and _sliding(model.config.get_text_config()):
+        raise InputError(
+            f"{METHODS[method.name].title.capitalize()} does not suit this base",
+            given=f"{model.config.model_type}, whose attention slides along the text",
+            allowed="bases that see the whole text: here the virtual tokens would fall out of sight after a while",
+            try_="method.name=lora",
+        )
+    try:
+        return get_peft_model(model, peft_config(model, method, empty=empty), low_cpu_mem_usage=empty)
+    except ValueError as error:
+        if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
+            raise InputError(
+                "LoRA targets (method.targets) name no layer of this base",
+                given=method.targets,
+                allowed=f"all-linear, or some of: {', '.join(names)}",
+            ) from None
+        raise _unfit(model, method, error) from None
+
+
+def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
+    """Let the virtual tokens of `model` start as real words: `method.initial_text`, else random ones.
+
+    Prompt tuning takes their embeddings (Lester et al. 2021, arXiv 2104.08691), prefix tuning their keys and values
+    (Li and Liang 2021, arXiv 2101.00190); both found random numbers to be worse.
+    """
+    import torch
+    from peft import PeftType, initialize_kv_prefix_from_past_key_values
+
+    base = model.get_base_model()
+    wanted = method.virtual_tokens
+    if method.initial_text:
+        ids = tokenizer(method.initial_text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise InputError("The initial text (method.initial_text) holds no token", given=method.initial_text)
+        ids = torch.tensor((ids * -(-wanted // len(ids)))[:wanted])
+    else:
+        ids = torch.randint(len(tokenizer), (wanted,))
+    ids = ids[None].to(base.device)
+    with torch.no_grad():
+        if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+            cache = base(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            try:
+                initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
+            except ValueError as error:
+                raise _unfit(base, method, error) from None
+        else:
+            embedding = model.prompt_encoder[model.active_adapter].embedding.weight
+            embedding.copy_(base.get_input_embeddings()(ids)[0])
+
+
+def _unfit(model: Any, method: MethodConfig, error: Exception) -> InputError:
+    return InputError(
+        f"{METHODS[method.name].title} cannot be used with this base: {shorten(error, 200)}",
+        given=model.config.model_type,
+        try_="method.name=lora, which works with any linear layers",
+    )
+
+
+def _sliding(config: Any) -> bool:
+    """Whether some layers see only the last tokens of a text."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any("sliding" in kind for kind in kinds)
+    return bool(getattr(config, "sliding_window", None))
+
+
+def keep_start(model: Any, method: MethodConfig, folder: Path) -> Path | None:
+    """Save the adapter before training where the initialisation changes the base; `save_adapter` needs it."""
+    if method.name != "lora" or method.initialisation not in CHANGES_BASE:
+        return None
+    config = model.peft_config["default"]
+    kept = copy.deepcopy(config)
+    try:
+        # Whoever loads it must not take its start out of the base a second time.
+        config.init_lora_weights = True
+        model.save_pretrained(str(folder))
+    finally:
+        model.peft_config["default"] = kept
+    return folder
+
+
+def save_adapter(model: Any, folder: Path, start: Path | None) -> None:
+    """Save the PeftModel `model` so that it loads on the untouched base.
+
+    With `start` (see `keep_start`) the difference between now and then is saved, as a plain LoRA of twice the rank:
+    B A - B0 A0 on the base W equals B A on W - B0 A0 (Meng et al. 2024, PiSSA, arXiv 2404.02948, appendix).
+    """
+    model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start) if start else None)
+
+
+def lora_targets(text: str) -> str | list[str]:
+    """PEFT's form of the setting: `all-linear` stays text, names become a list."""
+    text = text.strip()
+    return text if text == "all-linear" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def linear_names(model: Any) -> list[str]:
+    """The last parts of the names of the model's linear layers, without the head."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    kinds = (torch.nn.Linear, Conv1D)
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, kinds)}
+    return sorted(names - {"lm_head"})

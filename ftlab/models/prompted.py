@@ -1,0 +1,102 @@
+"""Answering with prefix tuning and prompt tuning: both are a piece of cache that stands before every text.
+
+PEFT's own forward adds the virtual tokens at each call: a chat that keeps its cache would get them again with every
+token, and `logits_to_keep` would count them as text. Its `generate` lets prompt tuning forget the positions of a batch
+that is padded on the left. So training goes through PEFT, and answers go through here: the virtual tokens become keys
+and values once per text, and the base does the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+class Prompted(torch.nn.Module):
+    """A base with learned virtual tokens before every text. Logits and answers are those of the text alone."""
+
+    def __init__(self, peft_model: Any):
+        super().__init__()
+        self.peft_model = peft_model
+        self.enabled = True
+
+    @property
+    def base(self) -> Any:
+        return self.peft_model.get_base_model()
+
+    @property
+    def config(self) -> Any:
+        return self.base.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    @property
+    def generation_config(self) -> Any:
+        return self.base.generation_config
+
+    def prefix(self, rows: int) -> Any:
+        """The cache of the virtual tokens for a batch of `rows`."""
+        from peft import PeftType
+
+        if self.peft_model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+            return self.peft_model.get_prompt(rows)
+        embeddings = self.peft_model.get_prompt(1).to(self.dtype)
+        cache = self.base(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1).past_key_values
+        if rows > 1:
+            cache.batch_repeat_interleave(rows)
+        return cache
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: Any = None, past_key_values: Any = None, **settings: Any
+    ) -> Any:
+        """As the base's forward. A `past_key_values` that is given comes from here and holds the prefix already."""
+        if not self.enabled:
+            return self.base(
+                input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values, **settings
+            )
+        if past_key_values is None:
+            past_key_values = self.prefix(len(input_ids))
+        if attention_mask is not None:
+            attention_mask = self._masked(attention_mask)
+            positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+            settings["position_ids"] = positions[:, -input_ids.shape[1] :]
+        return self.base(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values, **settings
+        )
+
+    def generate(self, input_ids: torch.Tensor, attention_mask: Any = None, **settings: Any) -> torch.Tensor:
+        """As the base's generate: the tokens given and the new ones, without the virtual tokens."""
+        if not self.enabled:
+            return self.base.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        # A mask longer than the input tells generate that the input holds only what is not in the cache.
+        return self.base.generate(
+            input_ids=input_ids,
+            attention_mask=self._masked(mask),
+            past_key_values=self.prefix(len(input_ids)),
+            **settings,
+        )
+
+    def _masked(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        tokens = self.peft_model.active_peft_config.num_virtual_tokens
+        return torch.cat([attention_mask.new_ones(len(attention_mask), tokens), attention_mask], dim=1)
+
+
+@contextlib.contextmanager
+def prompt_disabled(model: Prompted) -> Iterator[Prompted]:
+    """Within it the base answers alone, bit for bit."""
+    before = model.enabled
+    try:
+        model.enabled = False
+        yield model
+    finally:
+        model.enabled = before

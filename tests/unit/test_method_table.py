@@ -1,0 +1,115 @@
+"""What the methods are, and what each refuses."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from ftlab.config import MethodConfig, build_config
+from ftlab.errors import InputError
+from ftlab.method_table import METHODS, fields_of, summary, unused, virtual_tokens
+from ftlab.models.methods import check_method, size_of
+
+
+def test_every_method_of_the_form_is_in_the_table_and_every_setting_belongs_to_one():
+    assert set(METHODS) == set(typing.get_args(MethodConfig.model_fields["name"].annotation))
+    used = {field for name in METHODS for field in fields_of(name)}
+    assert used == set(MethodConfig.model_fields) - {"name"}
+
+
+def test_a_stale_setting_of_another_method_is_remarked_on_and_does_no_harm():
+    config = build_config({"method": {"name": "ia3", "rank": 64}})
+    assert check_method(config) == ["method.rank was set, and IA3 does not use it."]
+    assert unused(build_config({"method": {"name": "lora", "rank": 64}}).method) == []
+
+
+def test_a_stale_initialisation_does_not_stop_another_method():
+    config = build_config({"method": {"name": "prompt_tuning", "initialisation": "pissa"}})
+    assert check_method(config) == ["method.initialisation was set, and prompt tuning does not use it."]
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (
+            {"method": {"name": "prefix_tuning"}, "optimisation": {"gradient_checkpointing": True}},
+            ["Prefix tuning", "gradient checkpointing", "cache"],
+        ),
+        ({"method": {"name": "prompt_tuning"}, "trainer": {"packing": True}}, ["Prompt tuning", "trainer.packing"]),
+        ({"method": {"name": "prefix_tuning"}, "trainer": {"padding_free": True}}, ["trainer.padding_free"]),
+        ({"method": {"name": "qlora", "initialisation": "pissa"}}, ["lora only", "pissa", "gaussian"]),
+        ({"method": {"name": "dora", "initialisation": "olora"}}, ["lora only", "olora"]),
+        ({"method": {"name": "lora", "initialisation": "orthogonal", "rank": 5}}, ["even", "Given: 5", "6"]),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused_in_words(values, words):
+    with pytest.raises(InputError) as caught:
+        check_method(build_config(values))
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["prefix_tuning", "prompt_tuning"])
+def test_virtual_tokens_on_a_base_with_a_sliding_window_are_refused(method, tmp_path):
+    from transformers import MistralConfig
+
+    from ftlab.config import ModelConfig
+
+    config = MistralConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, sliding_window=8)
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match=r"does not suit this base.*fall out of sight"):
+        size_of(MethodConfig(name=method), ModelConfig(base=str(tmp_path)))
+
+
+def test_virtual_tokens_take_room_in_the_context():
+    assert virtual_tokens(MethodConfig(name="prefix_tuning", virtual_tokens=30)) == 30
+    assert virtual_tokens(MethodConfig(name="lora", virtual_tokens=30)) == 0
+
+
+def test_a_method_is_named_with_the_setting_that_says_most():
+    said = [
+        summary(MethodConfig(name="lora")),
+        summary(MethodConfig(name="qlora", quantisation="int8")),
+        summary(MethodConfig(name="bottleneck", placement="pfeiffer")),
+        summary(MethodConfig(name="prompt_tuning")),
+        summary(MethodConfig(name="full")),
+    ]
+    assert said == ["lora r=16", "qlora r=16 int8", "bottleneck pfeiffer /8", "prompt_tuning 20 tokens", "full"]
+
+
+@pytest.mark.parametrize(
+    "method, rate",
+    # The papers named in method_table.py.
+    [("lora", 2e-4), ("qlora", 2e-4), ("ia3", 3e-3), ("bottleneck", 3e-4), ("prefix_tuning", 5e-3), ("full", 2e-5)],
+)
+def test_a_real_base_gets_the_rate_of_the_methods_paper(method, rate):
+    config = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "method": {"name": method}}).resolved()
+    assert config.optimisation.learning_rate == rate
+
+
+def test_sizes_of_a_large_base_are_known_without_its_weights(tmp_path):
+    """Llama 3.1 8B: the published 8.03 billion weights; LoRA of rank 16 on all linear layers is 41.9 million."""
+    from transformers import LlamaConfig
+
+    from ftlab.config import ModelConfig
+
+    LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        tie_word_embeddings=False,
+    ).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    base = ModelConfig(base=str(tmp_path))
+    assert size_of(MethodConfig(name="full"), base).total == 8_030_261_248
+    lora = size_of(MethodConfig(name="lora"), base)
+    assert lora.trained == 41_943_040
+    # Four bytes a weight and a header; AdamW adds eight.
+    assert 4 * lora.trained < lora.weights_bytes < 4.01 * lora.trained
+    assert lora.checkpoint_bytes - lora.weights_bytes == 8 * lora.trained
+    assert 0.02 < size_of(MethodConfig(name="bottleneck"), base).share < 0.04
