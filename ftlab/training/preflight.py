@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,6 +98,12 @@ class Preflight:
         if not self.fits or not self.peak_bytes or not self.available_bytes:
             return False
         return self.peak_bytes > SAFE_SHARE * self.available_bytes
+
+    def priced(self, price_per_hour: float | None) -> Preflight:
+        """The same finding at another price."""
+        known = self.total_seconds is not None and price_per_hour is not None
+        cost = self.total_seconds / 3600 * price_per_hour if known else None
+        return replace(self, price_per_hour=price_per_hour, cost=cost)
 
     def as_dict(self) -> dict[str, Any]:
         """All of the above for JSON, with `trained_share`, `padding_share` and `tight`; a remedy is {settings, what,
@@ -324,8 +330,6 @@ def _finding(
         training_seconds=training,
         evaluation_seconds=evaluating,
         total_seconds=total,
-        price_per_hour=price_per_hour,
-        cost=total / 3600 * price_per_hour if total is not None and price_per_hour is not None else None,
         trained_parameters=outcome.status.trained_parameters,
         total_parameters=outcome.status.total_parameters,
         result_bytes=result,
@@ -335,7 +339,7 @@ def _finding(
         remedies=options,
         warnings=said,
         notes=notes,
-    )
+    ).priced(price_per_hour)
 
 
 def need_of(known: dict[str, Any]) -> Need:
