@@ -416,7 +416,7 @@ def _disk_warning(needed: int, free: int) -> Advice:
     return Advice(
         "disk_small",
         "bad",
-        f"The run writes about {needed / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free.",
+        f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
         "The result and two checkpoints with the state of the optimiser are kept.",
         "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
     )

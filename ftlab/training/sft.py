@@ -40,7 +40,7 @@ class Training:
     tokenizer: Any
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
-    start: Any  # the folder of the adapter as it was at first, for the methods that need it, else None
+    start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
@@ -128,9 +128,9 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
-    if start:
-        save_adapter(model, result, start)
-        shutil.rmtree(start)
+    if training.start:
+        save_adapter(model, result, training.start)
+        shutil.rmtree(training.start)
     else:
         trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))

@@ -17,7 +17,6 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.data.limits import readable
 from ftlab.errors import InputError
 from ftlab.method_table import summary
 from ftlab.ui import background, forms
@@ -44,8 +43,10 @@ class Panel:
 
 def build() -> Panel:
     with gr.Row():
-        check = gr.Button("Check before you start", elem_id="preflight_check", min_width=150)
-        stop = gr.Button("Stop the check", variant="stop", visible=False, elem_id="preflight_stop", min_width=110)
+        check = gr.Button("Check before you start", elem_id="preflight_check", scale=2, min_width=200)
+        stop = gr.Button(
+            "Stop the check", variant="stop", visible=False, elem_id="preflight_stop", scale=1, min_width=130
+        )
     message = message_box("preflight_message")
     progress = gr.HTML("", elem_id="preflight_progress", elem_classes="ft-preflight")
     result = gr.HTML("", elem_id="preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
@@ -173,15 +174,17 @@ def card(found: Preflight, checked: str) -> Markup:
 
 
 def _numbers(found: Preflight) -> Markup:
+    from ftlab.training.preflight_text import amount
+
     shown: list[tuple[str, Any, str]] = []
     about = "about " if found.kind == "estimate" else ""
     if found.peak_bytes is not None and found.available_bytes is not None:
         where = "the GPU" if found.device == "cuda" else "this machine"
         shown.append(
-            ("Memory", f"{about}{readable(found.peak_bytes)}", f"of {readable(found.available_bytes)} free on {where}")
+            ("Memory", f"{about}{amount(found.peak_bytes)}", f"of {amount(found.available_bytes)} free on {where}")
         )
     elif found.available_bytes is not None:
-        shown.append(("Memory free", readable(found.available_bytes), "on the device that trains"))
+        shown.append(("Memory free", amount(found.available_bytes), "on the device that trains"))
     if found.total_seconds is not None:
         after = f"of it {duration(found.evaluation_seconds)} for {count(found.evaluations)} validations"
         shown.append(("Time", duration(found.total_seconds), after if found.evaluations else "for training"))
@@ -204,7 +207,7 @@ def _numbers(found: Preflight) -> Markup:
     elif found.total_parameters is not None:
         shown.append(("Weights", f"about {count(found.total_parameters)}", "in the base"))
     if found.checkpoint_bytes is not None and found.result_bytes is not None:
-        shown.append(("Checkpoint", readable(found.checkpoint_bytes), f"the result: {readable(found.result_bytes)}"))
+        shown.append(("Checkpoint", amount(found.checkpoint_bytes), f"the result: {amount(found.result_bytes)}"))
     return facts(shown)
 
 
