@@ -11,7 +11,8 @@ from typing import Any
 
 from ftlab.cli_data_versions import _data, _line, _person, _source, _told
 from ftlab.config import STARTER
-from ftlab.data.checks import KINDS, Finding, Report, check
+from ftlab.data.checks import KINDS, Report, check
+from ftlab.data.checks.worker import work
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
@@ -27,6 +28,8 @@ def register(data: Any, add: Add) -> None:
     _source(one)
     _checked(one)
     one.add_argument("--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?")
+    # How `data/checks/job.py` starts the process of a check that the app shows.
+    one.add_argument("--job", type=Path, help=argparse.SUPPRESS)
 
     one = add(data, "fix", fix, "a new version in which the findings of `inspect` are mended")
     _source(one)
@@ -45,12 +48,14 @@ def _checked(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(given: argparse.Namespace) -> int:
+    if given.job is not None:
+        return work(given.job, _tokenizer)
     report = _report(given, _prompts(given.prompts))
     return _told(given, report.as_dict(), *_lines(report), *_next_steps(given, report))
 
 
 def fix(given: argparse.Namespace) -> int:
-    from ftlab.data.remedies import action_for, mend
+    from ftlab.data.mending import is_mended, mend_findings
     from ftlab.data.versions import create
 
     remedies = dict(_pair(text) for text in given.remedy)
@@ -59,14 +64,10 @@ def fix(given: argparse.Namespace) -> int:
     version = create(_data(given), workspace, who=given.who)
     given.source = version.source  # so that the rows of the findings are those of the version
     report = _report(given)
-    actions = [
-        action_for(finding, report.roles, remedies.get(finding.kind))
-        for finding in report.findings
-        if finding.kind not in skip and _is_mended(finding, only, remedies)
-    ]
-    if not actions:
+    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+    if not findings:
         return _told(given, {"version": version.source, "done": []}, "Nothing was found that can be mended.")
-    mended = mend(version, actions, who=given.who, why=given.why or "mended what the checks found")
+    mended = mend_findings(version, findings, report.roles, remedies, who=given.who, why=given.why)
     value = mended.as_dict() | {"source": mended.source, "done": mended.action}
     return _told(
         given,
@@ -80,22 +81,12 @@ def fix(given: argparse.Namespace) -> int:
     )
 
 
-def _is_mended(finding: Finding, only: set[str], remedies: dict[str, str]) -> bool:
-    if finding.kind in remedies or finding.kind in only:
-        return True
-    return not only and finding.remedy != "none" and finding.about.severity != "note"
-
-
 def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Report:
     if given.max_length is not None and given.max_length < 16:
         raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
     data, workspace = _data(given), Workspace.open(given.workspace)
     loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is said at once
-    tokenizer = None
-    if given.base != _NO_BASE:
-        from ftlab.models.load import load_tokenizer
-
-        tokenizer = load_tokenizer(given.base)
+    tokenizer = None if given.base == _NO_BASE else _tokenizer(given.base)
     show = _Progress()
     try:
         return check(
@@ -109,6 +100,12 @@ def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Repo
         )
     finally:
         show.close()
+
+
+def _tokenizer(base: str) -> Any:
+    from ftlab.models.load import load_tokenizer
+
+    return load_tokenizer(base)
 
 
 def _prompts(file: Path | None) -> list[str] | None:

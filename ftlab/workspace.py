@@ -267,6 +267,11 @@ class Workspace:
         return self.versions_folder / name / version_id
 
     @property
+    def drafts(self) -> Path:
+        """Judgements that are no version yet: `<version id or source>/<person>.json`."""
+        return self.root / "drafts"
+
+    @property
     def sweeps_folder(self) -> Path:
         """One file for each sweep: which runs belong to it."""
         return self.root / "sweeps"
@@ -275,6 +280,11 @@ class Workspace:
     def page_cache(self) -> Path:
         """Where each row of a large file begins. Safe to delete."""
         return self.root / "cache" / "pages"
+
+    @property
+    def checks_folder(self) -> Path:
+        """One folder for each check of a data set, with its report. Safe to delete."""
+        return self.root / "cache" / "checks"
 
     @property
     def device_lock(self) -> Path:

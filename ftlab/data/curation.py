@@ -1,9 +1,12 @@
-"""What an expert does to rows: edit, exclude, bring back, annotate, mark good or bad. Each makes a new version."""
+"""What an expert does to rows: edit, exclude, bring back, annotate, mark good or bad. Each makes a new version;
+`apply` makes one out of many changes."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ftlab.data.version_rows import VersionRow, row_ids
@@ -16,14 +19,7 @@ MARKS = ("good", "bad")
 
 def edit(version: Version, row: int, cells: Mapping[str, Any], *, who: str, why: str = "") -> Version:
     """Row `row` (its id) with other `cells` (column: new value). Raises InputError for an unknown row or column."""
-    for column in cells:
-        if column not in version.columns:
-            close = nearest(column, version.columns)
-            raise InputError(
-                f"The data has no column {column!r}",
-                allowed=", ".join(version.columns),
-                try_=f"did you mean {close}?" if close else None,
-            )
+    _check_columns(version, cells)
     return _changed(
         version, [row], lambda old: old.with_(cells=old.cells | dict(cells)), f"edited {', '.join(cells)}", who, why
     )
@@ -64,6 +60,104 @@ def assign_split(version: Version, rows: Mapping[int, str], *, who: str, why: st
     )
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a person wants of one row; what is not named stays as it is."""
+
+    cells: Mapping[str, Any] = field(default_factory=dict)  # column: new value
+    mark: str | None = None  # "good", "bad", or "none" to take the mark away
+    excluded: str | None = None  # why it is left out of training; "" brings it back
+    notes: tuple[str, ...] = ()  # remarks to add
+
+    def to(self, row: VersionRow, who: str) -> VersionRow:
+        """`row` with this change, its remarks signed by `who`."""
+        return row.with_(
+            cells=row.cells | dict(self.cells),
+            mark=row.mark if self.mark is None else (None if self.mark == "none" else self.mark),
+            excluded=row.excluded if self.excluded is None else (self.excluded or None),
+            notes=(*row.notes, *(f"{who}: {note}" for note in self.notes)),
+        )
+
+    def parts(self) -> list[str]:
+        """What is done, as the templates of `in_words`."""
+        marked = {"good": "marked {} good", "bad": "marked {} bad", "none": "took the mark off {}"}
+        return [
+            *(["edited {}"] if self.cells else []),
+            *([marked[self.mark]] if self.mark else []),
+            *([] if self.excluded is None else ["excluded {}" if self.excluded else "brought back {}"]),
+            *(["annotated {}"] if self.notes else []),
+        ]
+
+
+_PARTS = ("edited", "marked {} good", "marked {} bad", "took", "excluded", "brought", "annotated")
+
+
+def in_words(changes: Collection[Change]) -> str:
+    """`edited 2 rows, marked 5 good, excluded 1`."""
+    counted: dict[str, int] = {}
+    for change in changes:
+        for part in change.parts():
+            counted[part] = counted.get(part, 0) + 1
+    said = []
+    for part in sorted(counted, key=lambda part: next(i for i, start in enumerate(_PARTS) if part.startswith(start))):
+        rows = "" if said else (" row" if counted[part] == 1 else " rows")
+        said.append(part.format(f"{counted[part]:,}{rows}"))
+    return ", ".join(said)
+
+
+def fingerprint(cells: Mapping[str, Any]) -> str:
+    """32 hex digits that are equal for equal cells, in whatever order and from whatever file they come."""
+    return hashlib.sha256(json.dumps(cells, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def apply(
+    version: Version | str,
+    changes: Mapping[int, Change],
+    *,
+    who: str,
+    why: str = "",
+    judged: Mapping[int, str] | None = None,
+    workspace: Workspace | None = None,
+) -> Version:
+    """One new version with all `changes` (by row id), said in words in its action.
+
+    `judged` holds the `fingerprint` of the cells that a person had before the eyes: where a row reads otherwise by
+    now, nothing is saved. Raises InputError for that, for an unknown row, column or mark, and when the rows of
+    `version` were deleted.
+    """
+    version = resolve(version, workspace) if isinstance(version, str) else version
+    for change in changes.values():
+        _check_columns(version, change.cells)
+        if change.mark not in (None, "none", *MARKS):
+            raise InputError("A row cannot be marked like this", given=change.mark, allowed=", ".join((*MARKS, "none")))
+    changes = {row: change for row, change in changes.items() if change.parts()}
+    judged = judged or {}
+
+    def changed(row: VersionRow) -> VersionRow:
+        if row.id in judged and judged[row.id] != fingerprint(row.cells):
+            raise InputError(
+                f"Row {row.id} of {version.id} reads otherwise than the row that was judged",
+                given=next(iter(changes[row.id].parts()), "").format("it"),
+                try_=f"look at row {row.id} once more and judge it again, or take the change back",
+            )
+        return changes[row.id].to(row, who)
+
+    numbers = sorted(changes)
+    by_row = {str(row): ", ".join(changes[row].parts()).replace(" {}", "") for row in numbers[:1000]}
+    return _changed(version, changes, changed, in_words(changes.values()), who, why, {"by_row": by_row})
+
+
+def _check_columns(version: Version, columns: Collection[str]) -> None:
+    for column in columns:
+        if column not in version.columns:
+            close = nearest(column, version.columns)
+            raise InputError(
+                f"The data has no column {column!r}",
+                allowed=", ".join(version.columns),
+                try_=f"did you mean {close}?" if close else None,
+            )
+
+
 def _changed(
     version: Version,
     rows: Collection[int],
@@ -71,6 +165,7 @@ def _changed(
     action: str,
     who: str,
     why: str,
+    details: dict[str, Any] | None = None,
 ) -> Version:
     wanted = set(rows)
     version = resolve(version)
@@ -92,10 +187,10 @@ def _changed(
     return derive(
         version,
         give,
-        f"{action} {said}" if len(action) < 60 else action,
+        action if details else (f"{action} {said}" if len(action) < 60 else action),
         who=who,
         why=why,
-        details={"row_ids": numbers[:1000]},
+        details={"row_ids": numbers[:1000]} | (details or {}),
         columns=version.columns,
     )
 

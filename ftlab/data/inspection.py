@@ -105,6 +105,10 @@ class Inspection:
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
 
+    def source_rows(self, split: str | None = None) -> Any:
+        """The rows of a split as they are, whole cells: a sequence, or `Pages` of a large source."""
+        return self._rows(split)
+
     def as_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "detected" and key[0] != "_"} | {
             "roles": dict(self.detected.columns) if self.detected else {}
@@ -182,7 +186,7 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
-    return tuple(place for name in (data.source, data.replay) if name for place in _files_of(name, workspace))
+    return tuple(place for name in (data.source, data.replay) if name for place in files_of(name, workspace))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:
@@ -294,7 +298,7 @@ def _inspect(settings: str, _files: tuple[tuple[str, int, int], ...], root: str)
     )
 
 
-def _files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str, int, int]]:
+def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str, int, int]]:
     """(path, time of change, bytes) of every file behind a source, so that a changed file is read again."""
     kind, place = find_source(source.strip(), workspace)
     if kind == "hub":

@@ -167,7 +167,8 @@ def _load_version(source: str, workspace: Workspace | None) -> Loaded:
         split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
     }
     file = SourceFile(version.name, "version", None, version.content, version.total, version=version.id)
-    notes = [f"{version.excluded} rows of this version are excluded."] if version.excluded else []
+    said = "1 row of this version is" if version.excluded == 1 else f"{version.excluded:,} rows of this version are"
+    notes = [f"{said} excluded."] if version.excluded else []
     return Loaded(version.source, "version", splits, list(version.columns), [file], notes)
 
 

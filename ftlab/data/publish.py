@@ -83,7 +83,7 @@ def _upload(folder: Path, repository: str, private: bool) -> str:
             raise InputError(
                 f"The data set {repository} is on the Hub already and everybody can read it",
                 given="a private data set was asked for",
-                try_="choose another name, or add --public when everybody may read these rows",
+                try_="choose another name, or make it public (--public) when everybody may read these rows",
             )
         url = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
         api.upload_folder(
@@ -121,7 +121,9 @@ def _is_public(api: Any, repository: str, not_found: type[Exception]) -> bool:
 
 def _unreachable(error: Exception) -> FtlabError:
     return FtlabError(
-        "The Hugging Face Hub cannot be reached", why=shorten(error, 120), try_="check the network, or use --dry-run"
+        "The Hugging Face Hub cannot be reached",
+        why=shorten(error, 120),
+        try_="check the network; a dry run (--dry-run) shows what would go without it",
     )
 
 

@@ -80,7 +80,7 @@ def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row
     return after, plan.said
 
 
-def mend(version: Version, actions: Sequence[Action], *, who: str, why: str = "") -> Version:
+def mend(version: Version, actions: Sequence[Action], *, who: str | None = None, why: str = "") -> Version:
     """A new version after `actions`, whose indices count the rows of each split that are not excluded.
 
     Dropped rows stay in the version as excluded, so that they can be brought back.

@@ -96,6 +96,15 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
             yield from _decoded(batch.to_pydict(), kinds)
 
 
+def rows_in_group(path: Path, group: int) -> list[VersionRow]:
+    """One of the pieces, of a few thousand rows, in which the rows were written."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        return list(_decoded(file.read_row_group(group).to_pydict(), kinds))
+
+
 def row_ids(path: Path, split: str | None = None) -> list[int]:
     """The ids of all rows, or of those of one split that are not excluded, without reading the rows."""
     import pyarrow.parquet as pq

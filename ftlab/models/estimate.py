@@ -102,17 +102,15 @@ def parameters_in_name(base: str) -> int | None:
 def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
     import torch
     from accelerate import init_empty_weights
-    from accelerate.utils import calculate_maximum_sizes
     from transformers import AutoModelForCausalLM
 
     from ftlab.models.load import load_config_of
-    from ftlab.models.methods import size_of
+    from ftlab.models.methods import count_trained, size_of
 
     described = load_config_of(config.model)
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(described, dtype=torch.float32)
     model.tie_weights()
-    whole, _ = calculate_maximum_sizes(model)
     sizes = size_of(config.method, config.model)
     head = model.get_output_embeddings()
     linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
@@ -120,7 +118,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
     need = _need(
         config,
         dtype,
-        weights=whole // 4,
+        weights=count_trained(model).total,
         linear=linear,
         trained=sizes.trained,
         shape=(text.hidden_size, text.num_hidden_layers, text.vocab_size),

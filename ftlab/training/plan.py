@@ -168,7 +168,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 "length_unused",
                 "info",
                 f"The longest example may have {limit:,} tokens, and the longest row has {plan.longest:,}.",
-                "That costs nothing, because a batch is only padded to its own longest row.",
+                "That costs nothing: time and memory follow the rows that there are.",
                 "Leave it, or lower it if longer rows should be refused later.",
             )
         )

@@ -26,7 +26,7 @@ _OURS = {
     "gradient_accumulation_steps", "max_length", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm",
     "gradient_checkpointing", "seed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "eval_steps",
     "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
-    "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
+    "padding_free", "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
 }  # fmt: skip
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 
@@ -55,6 +55,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     from ftlab.models.load import load_base, load_tokenizer, pick_device
     from ftlab.models.methods import apply_method, check_method, count_trained
     from ftlab.models.peft_methods import keep_start
+    from ftlab.training import varlen
     from ftlab.training.callbacks import ReportProgress
     from ftlab.training.checkpoints import go_back_to, last_checkpoint
     from ftlab.training.trainer import FineTuner
@@ -91,6 +92,10 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
+    longest = max(len(ids) for rows in splits.values() for ids in rows["input_ids"])
+    if varlen.fits(model, config.method.name, longest):
+        arguments.padding_free = True
+        varlen.use(model)
     report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
@@ -119,12 +124,15 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.peft_methods import save_adapter
+    from ftlab.training import varlen
     from ftlab.training.verify import verify_result
 
     training = prepare_training(run, config, writer)
     trainer, model, tokenizer = training.trainer, training.model, training.tokenizer
-    checkpoint, report, start = training.checkpoint, training.report, training.start
+    checkpoint, report = training.checkpoint, training.report
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    if trainer.padding_free:
+        varlen.leave(model)
 
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter

@@ -15,6 +15,8 @@ from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlene
 class FineTuner(SFTTrainer):
     """Checkpoints of bottleneck adapters hold the adapters alone, as PEFT's do; adapters are float32 on any base."""
 
+    _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
+
     def __init__(self, *arguments: Any, **settings: Any):
         super().__init__(*arguments, **settings)
         # TRL casts adapters on a quantised base to bfloat16: slow on a CPU, and not possible on cards without it.
@@ -22,6 +24,24 @@ class FineTuner(SFTTrainer):
             for parameter in self.model.parameters():
                 if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
                     parameter.data = parameter.data.float()
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+        found = super().compute_loss(model, inputs, *arguments, **settings)
+        if not model.training:
+            loss = found[0] if isinstance(found, tuple) else found
+            tokens = int((inputs["labels"][..., 1:] != -100).sum())
+            self._evaluated = (self._evaluated[0] + float(loss) * tokens, self._evaluated[1] + tokens)
+        return found
+
+    def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
+        """As the Trainer's, but each token counts once: it takes the mean of the batches, whatever their size."""
+        self._evaluated = (0.0, 0)
+        output = super().evaluation_loop(*arguments, **settings)
+        name = f"{settings.get('metric_key_prefix', 'eval')}_loss"
+        total, tokens = self._evaluated
+        if name in output.metrics and tokens:
+            output.metrics[name] = total / tokens
+        return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not has_bottlenecks(self.model):

@@ -120,6 +120,11 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
+    def list_sources(now: str | None) -> dict[Any, Any]:
+        """What was made since the app was started can be chosen too."""
+        return {source: gr.update(choices=source_choices(workspace, now))}
+
+    on(opened, list_sources, [source], [source], queue=False)
     again = [opened, tab.look.click, source.change, *data_rows.changes(tab.rows)]
     looked = on(
         functools.partial(gr.on, again),

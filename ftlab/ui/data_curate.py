@@ -1,34 +1,240 @@
-"""placeholder: curate panel of the Data tab."""
+"""Curate: an expert goes through the rows, judges and mends them, and saves all of it as one new version.
+
+What is judged goes into a draft on disk at once (data/drafts.py), so that neither a reload nor a restart loses it.
+
+elem_ids: `data_curate_who`, `data_curate_status`, `data_curate_unsaved` (column: `data_curate_why`,
+`data_curate_save`, `data_curate_discard`), `data_curate_confirm` (the question: `data_curate_yes`, `data_curate_no`),
+`data_curate_choice` (a later version is there: `data_curate_onto`, `data_curate_beside`, `data_curate_wait`),
+`data_curate_filter`, `data_curate_search`, `data_curate_previous`, `data_curate_next`, `data_curate_number`,
+`data_curate_go`, `data_curate_message`, `data_curate_row` (the card), `data_curate_at` (hidden: the row in the card),
+`data_curate_good`, `data_curate_bad`, `data_curate_none`, `data_curate_edit`, `data_curate_reason`,
+`data_curate_exclude`, `data_curate_back`, `data_curate_note`, `data_curate_annotate`, `data_curate_onwards`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from ftlab.ui.data_sources import DataContext
+from ftlab.data import drafts
+from ftlab.data.cells import was_json
+from ftlab.errors import InputError
+from ftlab.ui import judging
+from ftlab.ui.curate_layout import Panel, build
+from ftlab.ui.curate_screen import in_words, later_version, row_to_judge, save_draft, screen
+from ftlab.ui.data_sources import DataContext, config_of, version_title
+from ftlab.ui.events import on
+from ftlab.ui.html import notice
+from ftlab.ui.person import remember, remembered
+from ftlab.ui.row_card import form, with_edits
 from ftlab.workspace import Workspace
 
-
-@dataclass(frozen=True)
-class Panel:
-    box: gr.HTML
-
-
-def build() -> Panel:
-    return Panel(gr.HTML(elem_id="curate_box"))
+__all__ = ["build", "show", "views", "wire"]
 
 
 def wire(panel: Panel, context: DataContext) -> None:
-    """Wire the handlers of the panel."""
+    workspace = context.workspace
+    page = [context.shown, *panel.seen]
+
+    def follow(shown: str | None, who: str, at: str, kind: str, text: str, kept: str | None) -> dict[Any, Any]:
+        """Other data are on show: their draft and its place; after a save, the place that was."""
+        source = config_of(shown).source if shown else None
+        same = source is not None and source == kept
+        if not same:
+            at, kind, text = "", judging.FILTERS[0], ""
+        back = {} if same else {panel.filter: kind, panel.search: text, panel.message: ""}
+        # An empty name is not sent back: somebody may be typing one.
+        name = {panel.who: who} if who else {}
+        return name | {panel.kept: source} | back | screen(panel, workspace, shown, who, at, kind, text)
+
+    def named(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        return screen(panel, workspace, shown, who, at, kind, text, to_draft=True)
+
+    def narrow(*values: Any) -> dict[Any, Any]:
+        return screen(panel, workspace, *values, in_view=True)
+
+    def typing(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        if shown is None or len(judging.desk(shown, who, kind, "", workspace).rows) > judging.LARGE:
+            return {}  # searched when Enter is pressed
+        return narrow(shown, who, at, kind, text)
+
+    def move(by: int) -> Any:
+        return lambda *values: screen(panel, workspace, *values, by=by)
+
+    def go(number: str, *values: Any) -> dict[Any, Any]:
+        shown, who, _, kind, text = values
+        wanted = (number or "").strip()
+        found = judging.desk(shown, who, kind, text, workspace).rows
+        if not wanted.isdecimal() or found.position(int(wanted)) is None:
+            raise InputError(
+                "There is no row of this number", given=number, allowed=f"{found.ids.min():,} to {found.ids.max():,}"
+            )
+        return {panel.number: "", **screen(panel, workspace, shown, who, wanted, kind, text)}
+
+    def judge(
+        shown: str | None, who: str, at: str, kind: str, text: str, onwards: bool, **wanted: Any
+    ) -> dict[Any, Any]:
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        # Where to go on is found before the row leaves the filter.
+        positions = judging.view(desk)
+        ahead = judging.step(positions, desk.rows.position(row.id), 1) if onwards else None
+        target = int(desk.rows.ids[ahead]) if ahead is not None else row.id
+        change = judging.judged(desk, row, **wanted)
+        drafts.change(desk.draft, row, change, at=target)
+        said = in_words(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
+        return {
+            panel.message: notice(said, kind="good"),
+            **screen(panel, workspace, shown, who, str(target), kind, text),
+        }
+
+    def marking(mark: str) -> Any:
+        return lambda *values: judge(*values, mark=mark)
+
+    def exclude(reason: str, *values: Any) -> dict[Any, Any]:
+        return {panel.reason: "", **judge(*values, excluded=(reason or "").strip() or "by hand")}
+
+    def bring_back(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        return judge(shown, who, at, kind, text, False, excluded="")
+
+    def annotate(note: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        if not (note or "").strip():
+            raise InputError("The note is empty", allowed="some text")
+        notes = (*desk.change_of(row.id).notes, note.strip())
+        return {panel.note: "", **judge(shown, who, at, kind, text, False, notes=notes)}
+
+    def edit(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        columns = desk.rows.columns
+        hidden = {part: gr.update(visible=False) for part in (panel.tools, panel.verdict, panel.unsaved)}
+        return {panel.card: form(judging.seen(desk, row, workspace), columns), **hidden}
+
+    def keep(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        unsaved = dict(desk.change_of(row.id).cells)
+        now = row.cells | unsaved
+        typed = with_edits(row, now, event._data["cells"])
+        if not typed:
+            said = notice("Nothing was changed.")
+            return {panel.message: said, **screen(panel, workspace, shown, who, at, kind, text)}
+        warnings = [
+            f"{column} was valid JSON and no longer is."
+            for column, value in typed.items()
+            if was_json(now.get(column), value)
+        ]
+        cells = unsaved | typed
+        said = judge(shown, who, at, kind, text, False, cells=cells)
+        return said | ({panel.message: notice(" ".join(warnings), kind="warn")} if warnings else {})
+
+    def act(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        what, _, value = str(event._data["value"]).partition(":")
+        if what == "open":
+            return context.open(value)
+        if what == "undo":
+            desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+            drafts.change(desk.draft, row, None)
+        if what == "discard":
+            drafts.discard(judging.orphan(value, drafts.person_named(who), workspace))
+        return screen(panel, workspace, shown, who, at, kind, text)
+
+    def ask(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        draft = judging.desk(shown, who, kind, text, workspace).draft
+        text = Markup("<p>Discard what is not saved yet ({})? It cannot be brought back.</p>").format(draft.words)
+        return {panel.confirm: gr.update(visible=True), panel.question: text}
+
+    def discard(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        drafts.discard(judging.desk(shown, who, kind, text, workspace).draft)
+        return {
+            panel.message: notice("Discarded. The rows are as they were saved."),
+            **screen(panel, workspace, shown, who, at, kind, text),
+        }
+
+    def save(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
+        newer = later_version(desk, workspace)
+        if newer is not None:
+            said = Markup(
+                "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version made beside it would not hold that.</p>"
+            )
+            return {
+                panel.choice: gr.update(visible=True),
+                panel.choices: said.format(newer.who, version_title(newer), newer.action),
+            }
+        return save_draft(panel, context, desk, why, None)
+
+    def decide(onto: bool) -> Any:
+        def save_there(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+            desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
+            return save_draft(panel, context, desk, why, later_version(desk, workspace) if onto else None)
+
+        return save_there
+
+    def close() -> dict[Any, Any]:
+        return {panel.confirm: gr.update(visible=False), panel.choice: gr.update(visible=False)}
+
+    box, screen_ = panel.message, panel.screen
+    on(
+        panel.looked.change,
+        follow,
+        [*page, panel.kept],
+        [panel.who, panel.kept, panel.filter, panel.search, *screen_],
+        box=box,
+        clears=False,
+        js=remembered(6, 1),
+    )
+    for trigger in (panel.who.blur, panel.who.submit):
+        trigger(None, [panel.who], js=remember("#data_curate_again"), api_visibility="private")
+    on(panel.again.click, named, page, screen_, box=box, clears=False, queue=False)
+    # The list sends "input" only for what a person chooses, not for what a save keeps.
+    for trigger in (panel.filter.input, panel.search.submit):
+        on(trigger, narrow, page, screen_, box=box, clears=False, queue=False)
+    on(panel.search.change, typing, page, screen_, box=box, clears=False, queue=False, trigger_mode="always_last")
+    for trigger, by in ((panel.previous.click, -1), (panel.next.click, 1)):
+        on(trigger, move(by), page, screen_, box=box, queue=False)
+    for trigger in (panel.go.click, panel.number.submit):
+        on(trigger, go, [panel.number, *page], [panel.number, *screen_], box=box, queue=False)
+    for trigger, mark in ((panel.good.click, "good"), (panel.bad.click, "bad"), (panel.none.click, "none")):
+        on(trigger, marking(mark), [*page, panel.onwards], screen_, box=box, queue=False)
+    for trigger in (panel.exclude.click, panel.reason.submit):
+        on(trigger, exclude, [panel.reason, *page, panel.onwards], [panel.reason, *screen_], box=box, queue=False)
+    on(panel.back.click, bring_back, page, screen_, box=box, queue=False)
+    for trigger in (panel.annotate.click, panel.note.submit):
+        on(trigger, annotate, [panel.note, *page], [panel.note, *screen_], box=box, queue=False)
+    on(panel.edit.click, edit, page, [panel.card, panel.tools, panel.verdict, panel.unsaved], box=box, queue=False)
+    on(panel.card.keep, keep, page, screen_, box=box, queue=False)
+    for component in (panel.card, panel.status):
+        on(component.act, act, page, [context.source, *screen_], box=box, queue=False)
+    on(panel.discard.click, ask, page, [panel.confirm, panel.question], box=box, queue=False)
+    on(panel.yes.click, discard, page, screen_, box=box, queue=False)
+    for trigger in (panel.no.click, panel.wait.click):
+        on(trigger, close, [], [panel.confirm, panel.choice], box=box, queue=False)
+    outcome = [panel.kept, panel.why, panel.confirm, panel.choice, panel.choices, context.source]
+    for trigger, handler in (
+        (panel.save.click, save),
+        (panel.onto.click, decide(True)),
+        (panel.beside.click, decide(False)),
+    ):
+        on(
+            trigger,
+            handler,
+            [panel.why, *page],
+            outcome,
+            box=box,
+            progress="minimal",
+            show_progress_on=panel.message,
+            concurrency_id="versions",
+            concurrency_limit=1,
+        )
 
 
 def views(panel: Panel) -> list[Any]:
     """The components that `show` updates."""
-    return [panel.box]
+    return [panel.looked]
 
 
 def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the data `shown`."""
-    return {}
+    """Updates that show the data `shown`: what follows knows the name and the place of whoever looks."""
+    return {panel.looked: secrets.token_hex(8)}

@@ -118,7 +118,7 @@ def test_rows_tokens_steps_and_cost_add_up(measured):
     found, _, _, _ = measured
     # support_triage brings 600 rows for training and 100 for validation: 75 batches of 8, six times.
     assert (found.rows, found.validation_rows, found.steps) == (600, 100, 450)
-    assert 0 < found.trained_tokens < found.tokens < found.computed_tokens
+    assert 0 < found.trained_tokens < found.tokens <= found.computed_tokens
     assert found.total_seconds == pytest.approx(
         found.training_seconds + found.evaluation_seconds + found.startup_seconds
     )

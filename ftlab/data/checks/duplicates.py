@@ -69,7 +69,8 @@ def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
 
 
 def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """The same prompt with different answers; the match of a row is one with the answer that most of them give."""
+    """The same prompt with different answers; the match of a row is one with the answer that most of them give, and the
+    row itself where no answer has most. `detail.groups` numbers the prompts: rows with one number share theirs."""
     groups: dict[tuple[str, int], list[int]] = {}
     for position, prompt in enumerate(same.prompt):
         if position not in same.copies:
@@ -77,6 +78,7 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
     conflicting: list[int] = []
     shown: dict[int, str] = {}
     usual: dict[int, int] = {}
+    group_of: dict[int, int] = {}
     for positions in groups.values():
         answers = Counter(same.answer[position] for position in positions)
         if len(answers) < 2:
@@ -85,9 +87,14 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
         original = next(position for position in positions if same.answer[position] == best)
         for position in positions:
             conflicting.append(position)
+            group_of[position] = positions[0]
             usual[position] = original if most > second else position
             shown[position] = f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
-    return by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
+    findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
+    for finding in findings:
+        of_split = [position for position in sorted(conflicting) if examples.split[position] == finding.split]
+        finding.detail["groups"] = [examples.row[group_of[position]] for position in of_split]
+    return findings
 
 
 def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:

@@ -49,7 +49,7 @@ class Examples:
     """Usable rows as parallel lists: `split`, `row` (index in that split of the source), `turns`.
 
     `refused` are (split, row, reason) of rows that cannot become an example; `disordered` are (split, row, problem) of
-    rows whose roles are out of order, usable or not.
+    rows whose roles are out of order, usable or not. `looked_at` counts all rows that were read.
     """
 
     split: list[str] = field(default_factory=list)
@@ -58,6 +58,7 @@ class Examples:
     refused: list[tuple[str, int, str]] = field(default_factory=list)
     disordered: list[tuple[str, int, str]] = field(default_factory=list)
     rows: int = 0
+    looked_at: int = 0
 
     def __len__(self) -> int:
         return len(self.row)
@@ -99,6 +100,7 @@ def gather(
             if done % CHUNK == 0:
                 watch.at(done, loaded.rows // step)
             done += 1
+            examples.looked_at += 1
             _take(examples, split, index, row, detected, system_prompt)
     watch.at(done, done)
     return examples, notes

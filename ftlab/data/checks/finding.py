@@ -210,6 +210,12 @@ class Finding:
     def remedy(self) -> str:
         return self.about.remedy
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+        """The finding that `as_dict` described."""
+        matches = [(split, row) for split, row in values["matches"]]
+        return cls(values["kind"], values["split"], values["rows"], matches, values["shown"], values["detail"])
+
     def as_dict(self) -> dict[str, Any]:
         about = self.about
         return {

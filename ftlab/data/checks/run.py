@@ -96,7 +96,7 @@ def check(
         with _timed(report, watch, "reading"):
             examples, notes = gather(loaded, detected, config.system_prompt, most_rows, watch)
         report.notes += notes
-        report.checked = len(examples) + len({(split, row) for split, row, _ in examples.refused + examples.disordered})
+        report.checked = examples.looked_at
         _run(report, examples, watch, prompts)
         if tokenizer is not None and len(examples):
             with _timed(report, watch, "tokens"):

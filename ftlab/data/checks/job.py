@@ -1,0 +1,238 @@
+"""Checks in a process of their own: the app stays quick, the page may be closed, and they can be stopped.
+
+A folder for each check, named after the data and what they were checked for, so that the same is not done twice:
+
+    request.json    what is checked: the data, base, max_length, prompts
+    status.json     state (running, done, stopped, failed), phase, done, total, pid, heartbeat, error {what, why, try}
+    report.json     the report, see README.md
+    stop            exists once somebody asked for an end
+    check.log       what the process said
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ftlab import __version__
+from ftlab.config import STARTER, DataConfig
+from ftlab.data.checks.job_files import Job, Request, Status, read_status, write_status
+from ftlab.data.inspection import files_of
+from ftlab.data.load import find_source
+from ftlab.errors import FtlabError, shorten
+from ftlab.workspace import Workspace, locked, write_json, write_text
+
+KEPT = 20  # folders
+_START_SECONDS = 60.0
+# Processes started by this one: only a parent learns how its child ended.
+_children: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def job_for(request: Request, workspace: Workspace) -> Job:
+    """Where exactly this check is kept, whether it was made or not. Raises InputError when there are no such data."""
+    asked = [request.base, request.max_length, request.prompts]
+    return Job(workspace.checks_folder / f"{_data_key(request.data, workspace)}-{_digest(asked)[:8]}")
+
+
+def find(request: Request, workspace: Workspace) -> Job | None:
+    """The check of these data that there is most to see of: one at work, else the one that was asked for, else the
+    newest report for another base, length or prompts. None when these data, as they are now, were never checked."""
+    exact = job_for(request, workspace)
+    same_data = exact.id.split("-")[0]
+    known = [job for job in jobs(workspace) if job.id.startswith(f"{same_data}-")]
+    at_work = next((job for job in known if status(job).is_active), None)
+    if at_work is not None or exact in known:
+        return at_work or exact
+    return next((job for job in known if status(job).state in ("done", "stopped")), None)
+
+
+def jobs(workspace: Workspace) -> list[Job]:
+    """All checks that are kept, the newest first."""
+    found = []
+    for file in workspace.checks_folder.glob("*/status.json"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((file.stat().st_mtime, file.parent))
+    return [Job(folder) for _, folder in sorted(found, reverse=True)]
+
+
+def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job:
+    """Begin the check, unless it is at work or has been done; `again` does a finished one once more.
+
+    Raises InputError when there are no such data.
+    """
+    job = job_for(request, workspace)
+    with locked(workspace.checks_folder / "start.lock"):
+        if job.status_file.exists():
+            before = status(job)
+            if before.is_active or (before.state == "done" and not again):
+                return job
+        for name in ("stop", "report.json"):
+            (job.folder / name).unlink(missing_ok=True)
+        write_json(job.folder / "request.json", request.as_dict() | {"workspace": str(workspace.root)})
+        write_status(job, Status(created=time.time()))
+        _start_process(job)
+    _prune(workspace)
+    return job
+
+
+def status(job: Job) -> Status:
+    """The status, set right where the process is gone: it failed, or was stopped if that was asked for."""
+    current = read_status(job)
+    if current.state != "running":
+        child = _children.get(job.folder)
+        if child is not None and child.poll() is not None:
+            del _children[job.folder]
+        return current
+    if not _alive(job, current):
+        # It may have ended between the two looks; only a status read after the death counts.
+        current = read_status(job)
+        if current.state == "running":
+            _record_death(job, current)
+        return current
+    if job.stop_file.exists():
+        current.state = "stopping"
+    return current
+
+
+def stop(job: Job) -> str:
+    """Ask the check to end; asked a second time, kill its process. Returns what happened, in words."""
+    current = status(job)
+    if not current.is_active:
+        return "No check is running."
+    if not job.stop_file.exists():
+        write_text(job.stop_file, "")
+        return "Stopping: what was found so far is kept."
+    child = _children.get(job.folder)
+    pid = child.pid if child is not None else current.pid
+    if pid is not None:
+        _kill(pid)
+        for _ in range(50):
+            if not _alive(job, current):
+                break
+            time.sleep(0.1)
+    return "Stopped at once."
+
+
+def _start_process(job: Job) -> None:
+    # The words of the command are for people who look at the list of processes; the request is in the folder.
+    command = [
+        sys.executable,
+        "-m",
+        "ftlab",
+        "data",
+        "inspect",
+        "--job",
+        str(job.folder),
+        "--",
+        job.request.data.source,
+    ]
+    with job.log_file.open("wb") as log:
+        _children[job.folder] = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
+            start_new_session=True,
+            env=_environment(job.request),
+            close_fds=True,
+        )
+
+
+def _environment(request: Request) -> dict[str, str]:
+    package_root = str(Path(__file__).resolve().parents[3])
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+    environment |= {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    # One core, so that the app keeps the rest.
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+    environment["TOKENIZERS_PARALLELISM"] = "false"
+    local_base = request.base == STARTER or Path(request.base).expanduser().exists()
+    source = request.data.source.strip()
+    if local_base and (source.startswith("version:") or find_source(source)[0] != "hub"):
+        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return environment
+
+
+def _data_key(data: DataConfig, workspace: Workspace) -> str:
+    """Equal for equal rows read in the same way: the settings of the split and of the training change nothing."""
+    read = data.model_dump(include={"source", "subset", "split", "columns", "prompt_template", "system_prompt"})
+    return _digest([__version__, read, files_of(data.source, workspace)])[:16]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _alive(job: Job, current: Status) -> bool:
+    import psutil
+
+    child = _children.get(job.folder)
+    if child is not None:
+        return child.poll() is None
+    if current.pid is None:
+        # Started by somebody else and not yet in Python: trust the start for a while.
+        return time.time() - current.created < _START_SECONDS
+    try:
+        process = psutil.Process(current.pid)
+        same = current.pid_started is None or abs(process.create_time() - current.pid_started) < 2.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _record_death(job: Job, current: Status) -> None:
+    current.finished = time.time()
+    if job.stop_file.exists():
+        current.state, current.phase = "stopped", ""
+    else:
+        where = f"while at work on: {current.phase}" if current.phase else "before they began"
+        why = f"It ended {where}."
+        last = _last_line(job.log_file)
+        if last:
+            why += f" The last line of its log: {last}"
+        current.state, current.phase = "failed", ""
+        current.error = FtlabError(
+            "The process of the checks was ended before they were done",
+            why=why,
+            try_="check again; if it ends again, memory may be short: close other programs first",
+        ).as_dict()
+    # On a full disk the finding cannot be kept; it is found again by the next look.
+    with contextlib.suppress(OSError):
+        write_status(job, current)
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return shorten(lines[-1]) if lines else ""
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpgid(pid), signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+
+
+def _prune(workspace: Workspace) -> None:
+    """Remove the oldest folders beyond the newest KEPT; what is at work stays."""
+    old: Iterable[Job] = jobs(workspace)[KEPT:]
+    for job in old:
+        if not status(job).is_active:
+            shutil.rmtree(job.folder, ignore_errors=True)

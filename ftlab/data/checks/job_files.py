@@ -1,0 +1,131 @@
+"""What a check on disk consists of: what was asked for, how far it is, and its folder (see `job.py`)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import STARTER, DataConfig, OptimisationConfig
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import read_json, write_json
+
+_SHORTEST = 16  # tokens
+# Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
+_PHASE_SECONDS = {
+    "starting": 2,
+    "loading the tokenizer": 6,
+    "reading": 5,
+    "counting words": 9,
+    "conflicting answers": 1,
+    "damaged characters": 1,
+    "personal data": 1,
+    "languages": 14,
+    "near duplicates": 5,
+    "coverage": 3,
+    "tokens": 5,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be checked, and what it is checked for. `max_length` is in tokens."""
+
+    data: DataConfig
+    base: str = STARTER
+    max_length: int = OptimisationConfig().max_length
+    prompts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_length < _SHORTEST:
+            allowed = f"{_SHORTEST} tokens or more"
+            raise InputError("The longest example is too short", given=self.max_length, allowed=allowed)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "data": self.data.model_dump(),
+            "base": self.base,
+            "max_length": self.max_length,
+            "prompts": list(self.prompts),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Request:
+        data = DataConfig.model_validate(values["data"])
+        return cls(data, values["base"], values["max_length"], tuple(values["prompts"]))
+
+
+@dataclass
+class Status:
+    """How far a check is. Times are unix seconds; `done` of `total` counts rows, or whatever the phase goes through."""
+
+    state: str = "running"
+    phase: str = "starting"
+    done: int = 0
+    total: int = 0
+    pid: int | None = None
+    pid_started: float | None = None
+    heartbeat: float | None = None
+    created: float = 0.0
+    finished: float | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ("running", "stopping")
+
+    @property
+    def share(self) -> float | None:
+        """How much of the whole check is done, 0 to 1, by the usual times of its phases; None in short ones."""
+        if self.phase not in _PHASE_SECONDS:
+            return None
+        phases = list(_PHASE_SECONDS)
+        before = sum(_PHASE_SECONDS[name] for name in phases[: phases.index(self.phase)])
+        within = self.done / self.total if self.total > 1 else 0
+        return (before + within * _PHASE_SECONDS[self.phase]) / sum(_PHASE_SECONDS.values())
+
+
+@dataclass(frozen=True)
+class Job:
+    """One check on disk."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.folder / "stop"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "check.log"
+
+    @cached_property
+    def request(self) -> Request:
+        return Request.from_dict(read_json(self.folder / "request.json"))
+
+    def report(self) -> dict[str, Any] | None:
+        """The report (see README.md); None while there is none."""
+        return read_json(self.folder / "report.json")
+
+
+def read_status(job: Job) -> Status:
+    values = read_json(job.status_file)
+    if values is None:  # removed meanwhile, as one of the oldest
+        return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
+    known = {item.name for item in fields(Status)}
+    return Status(**{name: value for name, value in values.items() if name in known})
+
+
+def write_status(job: Job, current: Status) -> None:
+    current.heartbeat = time.time()
+    write_json(job.status_file, asdict(current))

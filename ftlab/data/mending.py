@@ -1,0 +1,61 @@
+"""Mend what the checks found: which findings are mended unless told otherwise, and the version that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from ftlab.data.checks.finding import Finding
+from ftlab.data.remedies import Action, action_for, mend
+from ftlab.data.versions import Version
+
+USUAL_WHY = "mended what the checks found"
+
+
+def is_mended(finding: Finding, only: Collection[str] = (), remedies: Mapping[str, str] | None = None) -> bool:
+    """Whether `finding` is mended: errors and warnings with a remedy, or only the kinds in `only`; kinds for which
+    `remedies` names a remedy are in any case."""
+    if finding.kind in (remedies or {}) or finding.kind in only:
+        return True
+    return not only and finding.remedy != "none" and finding.about.severity != "note"
+
+
+def mend_findings(
+    version: Version,
+    findings: Sequence[Finding],
+    roles: Mapping[str, str],
+    remedies: Mapping[str, str] | None = None,
+    *,
+    who: str | None = None,
+    why: str = "",
+) -> Version:
+    """A new version in which `findings` are mended, each with its usual remedy or that of `remedies` (by kind).
+
+    Their rows are those of `version`, or of the source that it was taken from: a first version has the same rows in
+    the same order. `roles` says which column plays which part. Raises InputError when a remedy does not fit.
+    """
+    actions = [action_for(finding, roles, (remedies or {}).get(finding.kind)) for finding in findings]
+    return mend(version, actions, who=who, why=why or USUAL_WHY)
+
+
+def answer_group(finding: Finding, row: int) -> list[int]:
+    """The rows of a finding of conflicting answers that have the prompt of `row`."""
+    groups = finding.detail.get("groups", [])
+    wanted = dict(zip(finding.rows, groups, strict=False)).get(row)
+    return [other for other, group in zip(finding.rows, groups, strict=False) if group == wanted]
+
+
+def give_answer(
+    version: Version,
+    finding: Finding,
+    row: int,
+    answer: str,
+    roles: Mapping[str, str],
+    *,
+    who: str | None = None,
+    why: str = "",
+) -> Version:
+    """A new version in which all rows with the prompt of `row`, one of conflicting answers, have this `answer`."""
+    rows = tuple(answer_group(finding, row))
+    action: Action = replace(action_for(finding, roles, "relabel"), rows=rows, matches=(), answer=answer)
+    return mend(version, [action], who=who, why=why or "the right answer by hand")
