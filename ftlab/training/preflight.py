@@ -306,6 +306,8 @@ def _finding(
     if disk and disk_free is not None and disk > disk_free:
         said.insert(0, _disk_warning(disk, disk_free))
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
+    if outcome.out_of_memory and outcome.status.error is None:
+        notes.append("The measurement was killed from outside; the system does that when memory runs out.")
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
     return Preflight(

@@ -29,6 +29,8 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     if found.peak_bytes is not None:
         about = "about " if found.kind == "estimate" else ""
         yield "memory", f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free"
+    elif found.available_bytes is not None:
+        yield "memory", f"{amount(found.available_bytes)} free"
     if found.total_seconds is not None and found.training_seconds is not None:
         yield (
             "time",

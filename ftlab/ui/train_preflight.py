@@ -184,7 +184,7 @@ def _numbers(found: Preflight) -> Markup:
             ("Memory", f"{about}{amount(found.peak_bytes)}", f"of {amount(found.available_bytes)} free on {where}")
         )
     elif found.available_bytes is not None:
-        shown.append(("Memory free", amount(found.available_bytes), "on the device that trains"))
+        shown.append(("Free memory", amount(found.available_bytes), "on the device that trains"))
     if found.total_seconds is not None:
         after = f"of it {duration(found.evaluation_seconds)} for {count(found.evaluations)} validations"
         shown.append(("Time", duration(found.total_seconds), after if found.evaluations else "for training"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError
@@ -203,14 +204,33 @@ def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(wo
     assert probes() == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS binds on Linux")
+def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, rows_file):
+    config = build_config({"data": {"source": str(rows_file)}, "method": {"name": "qlora"}} | ONE_THREAD)
+    steps = preflight(config, workspace)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        for pid in probes():
+            psutil.Process(pid).kill()
+    assert found.fits is False
+    assert found.remedies == []  # the base is in 4 bits already, and no batch was reached
+    assert any("killed from outside" in note for note in found.notes)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or torch.version.cuda is not None,
+    reason="RLIMIT_AS binds on Linux, and CUDA alone takes more address space than is allowed here",
+)
 def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fit(workspace, tmp_path, monkeypatch):
     # The probe gets so little address space that the whole batch does not fit; everything else is real.
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import resource, sys\n"
         "if 'ftlab.training.probe' in sys.orig_argv:\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30))\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}")
     data = long_rows(tmp_path / "rows.jsonl", words=80)
@@ -222,5 +242,5 @@ def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fi
     remedy = found.remedies[0]
     assert remedy.measured
     assert remedy.settings["optimisation.batch_size"] * remedy.settings["optimisation.gradient_accumulation"] == 48
-    assert remedy.peak < 5 << 30
+    assert remedy.peak < 4 << 30 == found.available_bytes
     assert probes() == []
