@@ -12,6 +12,10 @@ from ftlab.errors import InputError, shorten
 PATIENCE_SECONDS = 8.0
 
 
+class Unreachable(InputError):
+    """The Hub does not answer, or may not be asked: nothing is known about what was named."""
+
+
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
@@ -68,15 +72,15 @@ def newest_commit(kind: Literal["model", "dataset"], name: str, revision: str | 
     raise error
 
 
-def unreachable(what: str, name: str, error: Exception) -> InputError:
+def unreachable(what: str, name: str, error: Exception) -> Unreachable:
     """The one message for a Hub that does not answer."""
     if is_offline():
-        return InputError(
+        return Unreachable(
             f"The Hugging Face Hub cannot be reached: HF_HUB_OFFLINE is set and {name} was not downloaded before",
             given=name,
             try_=f"unset HF_HUB_OFFLINE where there is a network, or use a {what} that is on this machine",
         )
-    return InputError(
+    return Unreachable(
         f"The Hugging Face Hub cannot be reached ({shorten(error, 120)})",
         given=f"{name}, which is nothing on this machine, so it is taken for a {what} on the Hub",
         try_=f"check the network, or use a {what} that is on this machine; "

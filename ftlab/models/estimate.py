@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftlab.config import ModelConfig, RunConfig
-from ftlab.errors import FtlabError, InputError
-from ftlab.models.load import base_path, is_hub_id
+from ftlab.hub import Unreachable
+from ftlab.models.load import base_path, check_base, is_hub_id
 
 if TYPE_CHECKING:
     import torch
@@ -79,11 +79,14 @@ def is_here(model: ModelConfig) -> bool:
 def estimate(config: RunConfig, dtype: torch.dtype) -> Estimate:
     """What training `config` will take at most, with every row of a batch at max_length.
 
-    Of the base only config.json is read, from the cache or from the Hub. `dtype` is the format of the arithmetic.
+    Of the base only config.json is read, from the cache or from the Hub; where the Hub cannot be reached, its name.
+    `dtype` is the format of the arithmetic. Raises InputError for a base that the Hub does not know.
     """
     try:
+        # Asks the Hub once and quickly; its own clients would try for most of a minute.
+        check_base(config.model)
         return _from_config(config, dtype)
-    except InputError as error:
+    except Unreachable as error:
         return _from_name(config, dtype, error)
 
 
@@ -99,17 +102,15 @@ def parameters_in_name(base: str) -> int | None:
 def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
     import torch
     from accelerate import init_empty_weights
-    from accelerate.utils import calculate_maximum_sizes
     from transformers import AutoModelForCausalLM
 
     from ftlab.models.load import load_config_of
-    from ftlab.models.methods import size_of
+    from ftlab.models.methods import count_trained, size_of
 
     described = load_config_of(config.model)
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(described, dtype=torch.float32)
     model.tie_weights()
-    whole, _ = calculate_maximum_sizes(model)
     sizes = size_of(config.method, config.model)
     head = model.get_output_embeddings()
     linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
@@ -117,7 +118,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
     need = _need(
         config,
         dtype,
-        weights=whole // 4,
+        weights=count_trained(model).total,
         linear=linear,
         trained=sizes.trained,
         shape=(text.hidden_size, text.num_hidden_layers, text.vocab_size),
@@ -139,7 +140,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
     )
 
 
-def _from_name(config: RunConfig, dtype: torch.dtype, error: FtlabError) -> Estimate:
+def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Estimate:
     weights = parameters_in_name(config.model.base)
     notes = [f"Nothing could be measured, and not even the configuration of the base is at hand: {error.what}."]
     if weights is None:

@@ -64,8 +64,9 @@ class Advice:
 class Plan:
     """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
 
-    `template`: marked (says itself which tokens are the answer), plain (does not), missing. `card_has_bf16`: whether
-    the GPU computes in bfloat16; None on a CPU. `context` is what the base can read, in tokens. `dtype` is the format of the arithmetic.
+    `template`: marked (says itself which tokens are the answer), plain (does not), missing. `context` is what the base
+    can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `dtype` is the format of
+    the arithmetic.
     """
 
     config: RunConfig
@@ -167,7 +168,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 "length_unused",
                 "info",
                 f"The longest example may have {limit:,} tokens, and the longest row has {plan.longest:,}.",
-                "That costs nothing, because a batch is only padded to its own longest row.",
+                "That costs nothing: time and memory follow the rows that there are.",
                 "Leave it, or lower it if longer rows should be refused later.",
             )
         )

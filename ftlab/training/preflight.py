@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +99,12 @@ class Preflight:
             return False
         return self.peak_bytes > SAFE_SHARE * self.available_bytes
 
+    def priced(self, price_per_hour: float | None) -> Preflight:
+        """The same finding at another price."""
+        known = self.total_seconds is not None and price_per_hour is not None
+        cost = self.total_seconds / 3600 * price_per_hour if known else None
+        return replace(self, price_per_hour=price_per_hour, cost=cost)
+
     def as_dict(self) -> dict[str, Any]:
         """All of the above for JSON, with `trained_share`, `padding_share` and `tight`; a remedy is {settings, what,
         costs, peak_bytes, measured}, a warning {code, kind, what, why, try}."""
@@ -159,9 +165,11 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
 def _checked(config: RunConfig) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
+    from ftlab.models.methods import check_method
 
     config = config.resolved()
     base_path(config.model.base)
+    check_method(config)
     if config.trainer:
         from ftlab.training.sft import check_trainer_settings
 
@@ -298,6 +306,8 @@ def _finding(
     if disk and disk_free is not None and disk > disk_free:
         said.insert(0, _disk_warning(disk, disk_free))
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
+    if outcome.out_of_memory and outcome.status.error is None:
+        notes.append("The measurement was killed from outside; the system does that when memory runs out.")
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
     return Preflight(
@@ -322,8 +332,6 @@ def _finding(
         training_seconds=training,
         evaluation_seconds=evaluating,
         total_seconds=total,
-        price_per_hour=price_per_hour,
-        cost=total / 3600 * price_per_hour if total is not None and price_per_hour is not None else None,
         trained_parameters=outcome.status.trained_parameters,
         total_parameters=outcome.status.total_parameters,
         result_bytes=result,
@@ -333,7 +341,7 @@ def _finding(
         remedies=options,
         warnings=said,
         notes=notes,
-    )
+    ).priced(price_per_hour)
 
 
 def need_of(known: dict[str, Any]) -> Need:
@@ -410,7 +418,7 @@ def _disk_warning(needed: int, free: int) -> Advice:
     return Advice(
         "disk_small",
         "bad",
-        f"The run writes about {needed / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free.",
+        f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
         "The result and two checkpoints with the state of the optimiser are kept.",
         "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
     )

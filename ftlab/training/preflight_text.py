@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ftlab.data.limits import readable
 from ftlab.training.memory import Remedy
 from ftlab.training.preflight import Preflight
 from ftlab.wording import duration
@@ -29,7 +28,9 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     yield "verdict", verdict(found)
     if found.peak_bytes is not None:
         about = "about " if found.kind == "estimate" else ""
-        yield "memory", f"{about}{readable(found.peak_bytes)} of {readable(found.available_bytes)} free"
+        yield "memory", f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free"
+    elif found.available_bytes is not None:
+        yield "memory", f"{amount(found.available_bytes)} free"
     if found.total_seconds is not None and found.training_seconds is not None:
         yield (
             "time",
@@ -57,7 +58,7 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     elif found.total_parameters:
         yield "weights", f"about {found.total_parameters:,}"
     if found.result_bytes is not None and found.checkpoint_bytes is not None:
-        result, checkpoint = readable(found.result_bytes), readable(found.checkpoint_bytes)
+        result, checkpoint = amount(found.result_bytes), amount(found.checkpoint_bytes)
         yield "disk", f"{result} the result, {checkpoint} a checkpoint"
 
 
@@ -79,7 +80,7 @@ def verdict(found: Preflight) -> str:
 def remedy_text(remedy: Remedy) -> str:
     """What to change, what it takes then, and what it costs."""
     known = "measured" if remedy.measured else "calculated"
-    peak = f" ({readable(remedy.peak)}, {known})" if remedy.peak else ""
+    peak = f" ({amount(remedy.peak)}, {known})" if remedy.peak else ""
     what = remedy.what[:1].upper() + remedy.what[1:]
     return f"{what}{peak}. {remedy.costs}"
 
@@ -95,3 +96,12 @@ def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2g} s"
+
+
+def amount(size: int) -> str:
+    """`size` bytes in three digits: 1.06 GB, 512 MB."""
+    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
+        if size >= 1 << power:
+            value = size / (1 << power)
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{size} bytes"

@@ -15,7 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
-from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep
+from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
@@ -53,6 +53,7 @@ class TrainTab:
     to_chat: gr.Button
     shown: gr.State  # id of the run in the live picture
     sweep: sweep.SweepForm
+    check: train_preflight.Panel
 
 
 def build() -> TrainTab:
@@ -69,6 +70,7 @@ def build() -> TrainTab:
                 start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
             message = message_box("train_message")
+            check = train_preflight.build()
         with gr.Column(elem_id="train_picture", min_width=280):
             live = gr.HTML(nothing_yet(), elem_id="train_live")
             with gr.Row():
@@ -83,7 +85,9 @@ def build() -> TrainTab:
             with gr.Accordion("All other settings", open=False, elem_id="train_more"):
                 _draw_rest(form)
     shown = gr.State(None)
-    return TrainTab(form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied)
+    return TrainTab(
+        form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied, check
+    )
 
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
@@ -127,12 +131,14 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     def configured(values: Sequence[Any]) -> RunConfig:
         return build_config(_settings(tab, data, values))
 
-    sweep.wire_form(tab.sweep, [*tab.form.inputs, *data.form.inputs], configured, workspace)
+    inputs = [*tab.form.inputs, *data.form.inputs]
+    sweep.wire_form(tab.sweep, inputs, configured, workspace)
+    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
         tab.start.click,
         start,
-        [*tab.form.inputs, *data.form.inputs],
+        inputs,
         [*live, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
