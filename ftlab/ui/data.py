@@ -20,6 +20,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, build_config
+from ftlab.data.load import find_source
 from ftlab.data.versions import PREFIX
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
@@ -138,7 +139,11 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
     def list_sources(kept: str | None) -> dict[Any, Any]:
-        """What was chosen before the page was loaded anew; what was made since the app was started can be chosen too."""
+        """What was chosen before a reload, if it is still there; what was made since the start can be chosen too."""
+        try:
+            find_source(kept or "", workspace)
+        except FtlabError:
+            kept = DataConfig().source
         return {source: gr.update(choices=source_choices(workspace, kept), value=kept)}
 
     listed = on(opened, list_sources, [source], [source], js=_REMEMBERED)
@@ -158,7 +163,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         for trigger in (listed.then, functools.partial(gr.on, again))
     ]
     for looked in looks:
-        looked.then(None, [source], js=_REMEMBER)
+        looked.then(None, [source], js=_REMEMBER, api_visibility="private")
         for name, (_, module) in PANELS.items():
             _follow(looked, module, tab.panels[name], tab.shown, workspace)
     data_rows.wire(tab.rows, context, looks)
