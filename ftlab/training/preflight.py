@@ -185,8 +185,10 @@ def _prepared(config: RunConfig, workspace: Workspace) -> Any:
     return prepare(config.data, workspace=workspace)
 
 
-def _probe(config: RunConfig, prepared: Any, folder: Path, workspace: Workspace) -> Generator[str, None, _Outcome]:
-    """Measure `config` in a process of its own; kills it when the generator is closed."""
+def _probe(
+    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, memory_only: bool = False
+) -> Generator[str, None, _Outcome]:
+    """Measure `config` in a process of its own, which ends when the generator is closed."""
     from ftlab.data.splits import freeze
     from ftlab.training.probe import MEASURED
 
@@ -194,9 +196,10 @@ def _probe(config: RunConfig, prepared: Any, folder: Path, workspace: Workspace)
     freeze(prepared, run)
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
+    command = [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)]
     with run.log_file.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)],
+            [*command, *(["--memory-only"] if memory_only else [])],
             # Held open as long as this process lives: its end tells the probe to end too.
             stdin=subprocess.PIPE,
             stdout=log,
@@ -227,7 +230,7 @@ def _search(
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 1]
     for number, remedy in enumerate(tried, start=1):
         changed = _changed(config, remedy.settings)
-        steps = _probe(changed, prepared, folder / str(number), workspace)
+        steps = _probe(changed, prepared, folder / str(number), workspace, memory_only=True)
         try:
             outcome = yield from _telling(steps, f"memory was too short; trying {remedy.what}: ")
         except FtlabError:  # what this base or machine cannot do
