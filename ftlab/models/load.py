@@ -219,12 +219,13 @@ def adapter_disabled(model: Any) -> Iterator[Any]:
     from peft import PeftModel
 
     from ftlab.models.bottleneck import bottlenecks_disabled, has_bottlenecks
+    from ftlab.models.peft_methods import adapters_disabled
     from ftlab.models.prompted import Prompted, prompt_disabled
 
     if isinstance(model, Prompted):
         off = prompt_disabled(model)
     elif isinstance(model, PeftModel):
-        off = model.disable_adapter()
+        off = model.disable_adapter() if model.active_peft_config.is_prompt_learning else adapters_disabled(model)
     elif has_bottlenecks(model):
         off = bottlenecks_disabled(model)
     else:

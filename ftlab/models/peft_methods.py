@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,26 @@ def save_adapter(model: Any, folder: Path, start: Path | None) -> None:
     B A - B0 A0 on the base W equals B A on W - B0 A0 (Meng et al. 2024, PiSSA, arXiv 2404.02948, appendix).
     """
     model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start) if start else None)
+
+
+@contextlib.contextmanager
+def adapters_disabled(model: Any) -> Iterator[Any]:
+    """Within it the layers of the PeftModel `model` leave their adapters out: the base, bit for bit.
+
+    PEFT's own `disable_adapter` does the same and goes through all parameters several times: as long as a whole step
+    of the starter, for every token of a chat (measured).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    before = [layer.disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            layer._disable_adapters = True
+        yield model
+    finally:
+        for layer, disabled in zip(layers, before, strict=True):
+            layer._disable_adapters = disabled
 
 
 def lora_targets(text: str) -> str | list[str]:

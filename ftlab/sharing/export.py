@@ -16,7 +16,8 @@ _RECORDS = ("config_file", "manifest_file", "environment_file", "verification_fi
 def pack_result(run: RunDirectory) -> Path:
     """A zip of the run's adapter (or full model) and its records, without checkpoints; made again when it is old.
 
-    The unpacked folder loads with plain peft or transformers. Raises FtlabError when the run has no result.
+    The unpacked folder loads with plain peft or transformers; bottleneck adapters say in their README how they load.
+    Raises FtlabError when the run has no result.
     """
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model to hand over", try_="train it to an end first")

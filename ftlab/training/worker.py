@@ -21,6 +21,8 @@ from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked
 
 _TURN_SECONDS = 0.5
+_NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)
+_FEW_CORES = 4
 
 
 class Stopped(Exception):
@@ -126,16 +128,21 @@ def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory
 
 
 def _be_nice() -> None:
-    """Give way to the app: training has all the cores nobody else wants (measured: facts.md)."""
+    """Give way to the app: training has all the cores nobody else wants, and a tenth of one that somebody wants.
+
+    Not the lowest priority there is: beside other busy programs a run would then stand still for minutes (measured).
+    """
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
-            os.nice(19 - os.nice(0))
+            os.nice(_NICENESS - os.nice(0))
     # Linux shares the CPU among sessions first (autogroup), and nice counts only inside one. A run is a session of its
-    # own: with nice alone the app got 50% of a busy core, with this 97% (two busy processes pinned to one core). Not
-    # where somebody runs the worker by hand: their whole terminal would give way.
-    if hasattr(os, "getsid") and os.getsid(0) == os.getpid():
+    # own: with nice alone the app got half of a busy core. Only where app and run have to share few cores: on a
+    # large machine the others are strangers. And not where somebody runs the worker by hand: their whole terminal
+    # would give way.
+    few = (os.cpu_count() or 1) <= _FEW_CORES
+    if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text("19")
+            Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, build_config
+from ftlab.data.load import find_source
+from ftlab.data.versions import PREFIX
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
 from ftlab.ui.data_sources import FILE_TYPES, DataContext, keep_upload, source_choices
@@ -34,6 +36,17 @@ PANELS: dict[str, tuple[str, ModuleType]] = {
 }
 # Settings that say which column plays which part stand beside the row on which one sees what they do.
 _BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template")
+
+
+_PARTS = ("data.split", "data.subset")
+_KEY = "ftlab-data"
+# The browser keeps which data were on show, so that a reload comes back to them.
+_REMEMBER = (
+    f"source => {{ try {{ localStorage.setItem('{_KEY}', source || ''); }} catch (error) {{ /* not kept */ }} }}"
+)
+_REMEMBERED = f"""source => {{
+  try {{ return [localStorage.getItem('{_KEY}') || source]; }} catch (error) {{ return [source]; }}
+}}"""
 
 
 @dataclass(frozen=True)
@@ -103,10 +116,15 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
     def look(*values: Any) -> dict[Any, Any]:
         try:
             config = build_config(tab.form.collect(values)).data
+            whole = {}
+            if config.source.startswith(PREFIX) and (config.split or config.subset):
+                # A version is the part of its source that was chosen when it was made.
+                config = config.model_copy(update={"split": None, "subset": None})
+                whole = {tab.form.components[path]: "" for path in _PARTS}
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
             return {tab.shown: None, tab.summary: "", tab.message: error_box(error)}
-        return {
+        return whole | {
             tab.shown: config.model_dump_json(),
             tab.summary: summary(found, config),
             tab.message: notice(found.problem, kind="warn") if found.problem else "",
@@ -120,25 +138,35 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
-    def list_sources(now: str | None) -> dict[Any, Any]:
-        """What was made since the app was started can be chosen too."""
-        return {source: gr.update(choices=source_choices(workspace, now))}
+    def list_sources(kept: str | None) -> dict[Any, Any]:
+        """What was chosen before a reload, if it is still there; what was made since the start can be chosen too."""
+        try:
+            find_source(kept or "", workspace)
+        except FtlabError:
+            kept = DataConfig().source
+        return {source: gr.update(choices=source_choices(workspace, kept), value=kept)}
 
-    on(opened, list_sources, [source], [source], queue=False)
-    again = [opened, tab.look.click, source.change, *data_rows.changes(tab.rows)]
-    looked = on(
-        functools.partial(gr.on, again),
-        look,
-        tab.form.inputs,
-        [tab.shown, tab.summary],
-        box=tab.message,
-        progress="minimal",
-        show_progress_on=tab.summary,
-        trigger_mode="always_last",
-    )
-    data_rows.wire(tab.rows, context, looked)
-    for name, (_, module) in PANELS.items():
-        _follow(looked, module, tab.panels[name], tab.shown, workspace)
+    listed = on(opened, list_sources, [source], [source], js=_REMEMBERED)
+    again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
+    part = [tab.form.components[path] for path in _PARTS]
+    looks = [
+        on(
+            trigger,
+            look,
+            tab.form.inputs,
+            [tab.shown, tab.summary, *part],
+            box=tab.message,
+            progress="minimal",
+            show_progress_on=tab.summary,
+            trigger_mode="always_last",
+        )
+        for trigger in (listed.then, functools.partial(gr.on, again))
+    ]
+    for looked in looks:
+        looked.then(None, [source], js=_REMEMBER, api_visibility="private")
+        for name, (_, module) in PANELS.items():
+            _follow(looked, module, tab.panels[name], tab.shown, workspace)
+    data_rows.wire(tab.rows, context, looks)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
     for name, (_, module) in PANELS.items():

@@ -109,8 +109,8 @@ def changes(panel: RowsPanel) -> list[Any]:
     return [panel.form.components["data.columns"].change, *(text.blur for text in _texts(panel))]
 
 
-def wire(panel: RowsPanel, context: DataContext, looked: Any) -> None:
-    """`looked` is the event after which other data are on show."""
+def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
+    """`looks` are the events after which other data are on show."""
     workspace, columns = context.workspace, panel.form.components["data.columns"]
 
     def follow(shown: str | None, place: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
@@ -179,8 +179,9 @@ def wire(panel: RowsPanel, context: DataContext, looked: Any) -> None:
     shows = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
     followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
     place = [context.shown, panel.place, panel.page, panel.row]
-    event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message)
-    on(event.then, render, reads, **shows)
+    for looked in looks:
+        event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message)
+        on(event.then, render, reads, **shows)
     paging = [context.shown, panel.page, panel.row, panel.search, panel.split]
     turned = {"outputs": [panel.page, panel.rows], "box": panel.message}
     on(panel.previous.click, backwards, paging, **turned)

@@ -21,8 +21,8 @@ def a_batch(padding_free):
 
 
 def a_model(kind, heads=4):
-    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
     from transformers import AutoModelForCausalLM as Auto
+    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
     torch.manual_seed(0)
     if kind == "starter":
