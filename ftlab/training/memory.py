@@ -36,6 +36,7 @@ class Remedy:
     costs: str
     peak: int | None = None
     measured: bool = False
+    also: str = ""  # what it changes besides the batch
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -94,19 +95,33 @@ def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
     found: list[Remedy] = []
     change: dict[str, Any] = {}
     if not loading:
-        for rows in dict.fromkeys(next(rows for rows in divisors(batch) if rows <= most) for most in (batch // 4, 1)):
-            if rows < batch:
+        for most in (batch // 4, batch // 16, 1):
+            rows = next(rows for rows in divisors(batch) if rows <= max(1, most))
+            if rows < change.get("optimisation.batch_size", batch):
                 change |= smaller_batch(config, rows)
                 found.append(Remedy(dict(change), _and_batch("", config, rows), _COST_BATCH))
         if not settings.gradient_checkpointing and name != "prefix_tuning":
             change["optimisation.gradient_checkpointing"] = True
-            what = _and_batch("gradient checkpointing", config, 1)
-            found.append(Remedy(dict(change), what, _COST_CHECKPOINTING))
+            also = "gradient checkpointing"
+            found.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
     if name in _QLORA_METHODS:
         change["method.name"] = "qlora"
-        what = "QLoRA" if loading else _and_batch("QLoRA and gradient checkpointing", config, 1)
-        found.append(Remedy(dict(change), what, _COST_QLORA))
+        also = "QLoRA" if loading else "QLoRA and gradient checkpointing"
+        what = also if loading else _and_batch(also, config, 1)
+        found.append(Remedy(dict(change), what, _COST_QLORA, also=also))
     return found
+
+
+def larger_batch(config: RunConfig, fits: Remedy, need: Need, available: int, below: int) -> Remedy | None:
+    """`fits`, which was measured as `need`, with a batch as large as the memory allows, smaller than `below` rows;
+    None when its own is the largest. Many small batches are slower than a few large ones."""
+    measured = fits.settings.get("optimisation.batch_size", config.optimisation.batch_size)
+    for rows in divisors(config.optimisation.batch_size):
+        peak = int(need.fixed + need.activations * rows / measured)
+        if measured < rows < below and peak <= available * SAFE_SHARE:
+            what = _and_batch(fits.also, config, rows)
+            return Remedy(fits.settings | smaller_batch(config, rows), what, fits.costs, peak, also=fits.also)
+    return None
 
 
 def divisors(batch: int) -> list[int]:
@@ -169,7 +184,7 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_COST_BATCH = "Learns the same and takes a little longer."
+_COST_BATCH = "Learns the same; smaller batches are somewhat slower."
 _COST_CHECKPOINTING = "Learns the same; each step takes about a third longer."
 _COST_QLORA = "The base is rounded to 4 bits, which costs a little quality and, on a CPU, much speed."
 

@@ -22,14 +22,14 @@ from ftlab.config import RunConfig, build_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.estimate import Need
 from ftlab.training.failures import says_out_of_memory
-from ftlab.training.memory import SAFE_SHARE, Remedy, ladder, remedies
+from ftlab.training.memory import SAFE_SHARE, Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import _environment, kill_group
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
 _POLL_SECONDS = 0.3
-_MOST_PROBES = 5
+_MOST_PROBES = 6
 _CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
 
 
@@ -185,8 +185,10 @@ def _prepared(config: RunConfig, workspace: Workspace) -> Any:
     return prepare(config.data, workspace=workspace)
 
 
-def _probe(config: RunConfig, prepared: Any, folder: Path, workspace: Workspace) -> Generator[str, None, _Outcome]:
-    """Measure `config` in a process of its own; kills it when the generator is closed."""
+def _probe(
+    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, memory_only: bool = False
+) -> Generator[str, None, _Outcome]:
+    """Measure `config` in a process of its own, which ends when the generator is closed."""
     from ftlab.data.splits import freeze
     from ftlab.training.probe import MEASURED
 
@@ -194,9 +196,10 @@ def _probe(config: RunConfig, prepared: Any, folder: Path, workspace: Workspace)
     freeze(prepared, run)
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
+    command = [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)]
     with run.log_file.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)],
+            [*command, *(["--memory-only"] if memory_only else [])],
             # Held open as long as this process lives: its end tells the probe to end too.
             stdin=subprocess.PIPE,
             stdout=log,
@@ -222,20 +225,36 @@ def _probe(config: RunConfig, prepared: Any, folder: Path, workspace: Workspace)
 
 def _search(
     config: RunConfig, prepared: Any, failed: _Outcome, folder: Path, workspace: Workspace
-) -> Generator[str, None, tuple[Remedy, _Outcome] | None]:
-    """The first change that was measured to fit, with its measurements."""
-    tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 1]
+) -> Generator[str, None, Remedy | None]:
+    """The first change that was measured to fit."""
+    tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
+    below = config.optimisation.batch_size
     for number, remedy in enumerate(tried, start=1):
-        changed = _changed(config, remedy.settings)
-        steps = _probe(changed, prepared, folder / str(number), workspace)
-        try:
-            outcome = yield from _telling(steps, f"memory was too short; trying {remedy.what}: ")
-        except FtlabError:  # what this base or machine cannot do
+        outcome = yield from _try(config, remedy, prepared, folder / str(number), workspace)
+        rows = remedy.settings.get("optimisation.batch_size", below)
+        if outcome is None or outcome.out_of_memory:
+            below = min(below, rows)
             continue
-        if not outcome.out_of_memory:
-            peak = outcome.measured.get("peak")
-            return Remedy(remedy.settings, remedy.what, remedy.costs, peak, measured=True), outcome
+        measured = outcome.measured
+        fits = replace(remedy, peak=measured["peak"], measured=True)
+        larger = larger_batch(config, fits, need_of(measured), measured["available"], below) if rows < below else None
+        if larger is not None:
+            outcome = yield from _try(config, larger, prepared, folder / "larger", workspace)
+            if outcome is not None and not outcome.out_of_memory:
+                return replace(larger, peak=outcome.measured["peak"], measured=True)
+        return fits
     return None
+
+
+def _try(
+    config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
+) -> Generator[str, None, _Outcome | None]:
+    """The memory that `remedy` takes; None for what this base or machine cannot do."""
+    steps = _probe(_changed(config, remedy.settings), prepared, folder, workspace, memory_only=True)
+    try:
+        return (yield from _telling(steps, f"memory was too short; trying {remedy.what}: "))
+    except FtlabError:
+        return None
 
 
 def _telling(steps: Generator[str, None, _Outcome], before: str) -> Generator[str, None, _Outcome]:
@@ -265,14 +284,14 @@ def _finding(
     prepared: Any,
     workspace: Workspace,
     price_per_hour: float | None,
-    verified: tuple[Remedy, _Outcome] | None,
+    verified: Remedy | None,
 ) -> Preflight:
     known, counted = outcome.measured, outcome.manifest.get("tokens", {}).get("train", {})
     peak, free = known.get("peak"), known.get("available")
     fits = not outcome.out_of_memory and (peak is None or free is None or peak <= free)
     options: list[Remedy] = []
     if verified:
-        options.append(verified[0])
+        options.append(verified)
     elif not fits and known.get("peak") and not outcome.out_of_memory and free:
         options = remedies(config, need_of(known), free, known["lengths"])
     steps, evaluations = known.get("steps"), known.get("evaluations")
@@ -375,6 +394,8 @@ def _estimated(
     rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
     steps = planned_steps(config.optimisation, rows, validation=held_out > 0)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free
+    if fits and guess.need is None:
+        fits = None  # the weights fit; what the examples take is not known
     options: list[Remedy] = []
     if fits is False and guess.need is not None:
         options = remedies(config, guess.need, free, [])

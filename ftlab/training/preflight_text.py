@@ -56,7 +56,7 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
         share = f"{100 * (found.trained_share or 0):.3g} %"
         yield "weights", f"{found.trained_parameters:,} trained, {share} of {found.total_parameters:,}"
     elif found.total_parameters:
-        yield "weights", f"about {found.total_parameters:,}"
+        yield "weights", f"about {found.total_parameters / 1e9:.3g} billion"
     if found.result_bytes is not None and found.checkpoint_bytes is not None:
         result, checkpoint = amount(found.result_bytes), amount(found.checkpoint_bytes)
         yield "disk", f"{result} the result, {checkpoint} a checkpoint"

@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.training.probe")
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
+    parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
@@ -60,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
-            measure(run, load_config(run.config_file), writer, Notes(run.path / MEASURED))
+            config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
+            measure(run, config, writer, notes, memory_only=given.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:
@@ -73,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         writer.close()
 
 
-def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: Notes) -> None:
+def measure(
+    run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: Notes, *, memory_only: bool = False
+) -> None:
     """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
     import torch
 
@@ -107,7 +111,7 @@ def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: N
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
     notes.add(startup_seconds=time.time() - began)
-    _train(trainer, clock, notes)
+    _train(trainer, clock, notes, usual_steps=0 if memory_only else _USUAL_STEPS)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
     notes.add(
         peak=peak_memory(device),
@@ -115,7 +119,7 @@ def measure(run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: N
     )
     if trainer.eval_dataset is not None:
         writer.update(phase="one validation step on the longest batch")
-        _evaluate(trainer, config.optimisation.batch_size, device, notes)
+        _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
     notes.add(peak=peak_memory(device), done=True)
 
 
@@ -155,18 +159,19 @@ class _Clock:
         return Timed()
 
 
-def _train(trainer: Any, clock: _Clock, notes: Notes) -> None:
+def _train(trainer: Any, clock: _Clock, notes: Notes, *, usual_steps: int) -> None:
     """One step on the longest rows, then a few on rows as the sampler draws them."""
     dataset, arguments, lengths = trainer.train_dataset, trainer.args, notes.values["lengths"]
     batch = min(arguments.per_device_train_batch_size, len(dataset))
-    per_step = max(1, min(arguments.gradient_accumulation_steps, _MOST_ACCUMULATED, len(dataset) // batch))
+    most = _MOST_ACCUMULATED if usual_steps else 2
+    per_step = max(1, min(arguments.gradient_accumulation_steps, most, len(dataset) // batch))
     rows = batch * per_step
     longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:rows]
-    order = longest + list(itertools.islice(itertools.cycle(notes.values["drawn"]), rows * _USUAL_STEPS))
+    order = longest + list(itertools.islice(itertools.cycle(notes.values["drawn"]), rows * usual_steps))
     trainer.train_dataset = dataset.select(order)
     arguments.train_sampling_strategy = "sequential"
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = batch, per_step
-    arguments.max_steps = 1 + _USUAL_STEPS
+    arguments.max_steps = 1 + usual_steps
     trainer.train()
     sizes = [_size(trainer, dataset, order[start : start + batch]) for start in range(0, len(order), batch)]
     steps = [sum(sizes[start : start + per_step]) for start in range(0, len(sizes), per_step)]
@@ -183,13 +188,15 @@ def _train(trainer: Any, clock: _Clock, notes: Notes) -> None:
     trainer.train_dataset = dataset
 
 
-def _evaluate(trainer: Any, batch: int, device: str, notes: Notes) -> None:
+def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: bool) -> None:
     """The validation's longest batch (for memory), then usual ones (for time)."""
     dataset = trainer.eval_dataset
     lengths = [len(ids) for ids in dataset["input_ids"]]
     longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:batch]
     trainer.evaluate(eval_dataset=dataset.select(longest))
     notes.add(peak=peak_memory(device))
+    if not timed:
+        return
     usual = list(range(min(len(dataset), 2 * batch)))
     began = time.monotonic()
     trainer.evaluate(eval_dataset=dataset.select(usual))

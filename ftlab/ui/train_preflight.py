@@ -82,7 +82,7 @@ def wire(
         yield {
             **_idle(panel),
             panel.result: card(found, checked),
-            panel.price: gr.update(visible=True),
+            panel.price: gr.update(visible=found.total_seconds is not None),
             panel.found: (found, checked),
         }
 
@@ -160,7 +160,9 @@ def card(found: Preflight, checked: str) -> Markup:
     """The whole finding: verdict, numbers, changes that would make it fit, warnings."""
     from ftlab.training.preflight_text import verdict
 
-    kind = "info" if found.fits is None else "bad" if not found.fits else "warn" if found.is_tight else "good"
+    kind = "bad" if found.fits is False else "warn" if found.is_tight else "good"
+    if found.fits is not False and found.kind == "estimate":
+        kind = "info"
     notes = join(Markup("<li>{}</li>").format(note) for note in found.notes)
     return Markup('<section class="ft-card" data-fits="{}">{}{}{}{}<div class="ft-help">{}</div>{}</section>').format(
         {True: "yes", False: "no", None: "unknown"}[found.fits],
@@ -196,6 +198,7 @@ def _numbers(found: Preflight) -> Markup:
         shown.append(("Cost", f"{found.cost:,.2f}", f"at {found.price_per_hour:g} per hour"))
     if found.tokens is not None:
         padding = f"{percent(found.padding_share, 0)} of what is computed is padding"
+        padding = padding if (found.padding_share or 0) >= 0.005 else "nothing is computed for padding"
         shown.append(("Tokens an epoch", count(found.tokens), padding))
         shown.append(("Trained tokens", count(found.trained_tokens), "those of the answers"))
     if found.rows is not None:
@@ -205,7 +208,7 @@ def _numbers(found: Preflight) -> Markup:
         share = f"{percent(found.trained_share, 2)} of {count(found.total_parameters)}"
         shown.append(("Trained weights", count(found.trained_parameters), share))
     elif found.total_parameters is not None:
-        shown.append(("Weights", f"about {count(found.total_parameters)}", "in the base"))
+        shown.append(("Weights", f"about {found.total_parameters / 1e9:.3g} billion", "in the base"))
     if found.checkpoint_bytes is not None and found.result_bytes is not None:
         shown.append(("Checkpoint", amount(found.checkpoint_bytes), f"the result: {amount(found.result_bytes)}"))
     return facts(shown)

@@ -6,23 +6,20 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
 from ftlab.config import build_config
-from ftlab.errors import FtlabError
 from ftlab.models.starter import starter_path
 from ftlab.training.preflight import preflight, run_preflight
-from ftlab.training.preflight_text import as_lines
-from tests.conftest import ROOT, offline_environment, run_cli
+from tests.conftest import ROOT, last_json, offline_environment, run_cli
 
 ONE_THREAD = {"launcher": {"threads": 1, "device": "cpu"}, "evaluation": {"after_training": False}}
-BATCH = {"batch_size": 8}
 
 
 def probes() -> list[int]:
@@ -49,22 +46,18 @@ def long_rows(path: Path, words: int = 25) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """The starter on support tickets, measured once."""
-    from ftlab.workspace import Workspace
-
+    """The starter on support tickets, measured on the command line: finding, progress, configuration, folder."""
     folder = tmp_path_factory.mktemp("preflight")
     (folder / "temporary").mkdir()
-    workspace = Workspace.open(folder / "workspace")
-    config = build_config({"data": {"source": "support_triage"}, "optimisation": BATCH} | ONE_THREAD)
-    phases = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
-        steps = preflight(config, workspace, price_per_hour=3.6)
-        while True:
-            try:
-                phases.append(next(steps))
-            except StopIteration as end:
-                return end.value, list(dict.fromkeys(phases)), workspace, config
+    config = build_config({"data": {"source": "support_triage"}, "optimisation": {"batch_size": 8}} | ONE_THREAD)
+    (folder / "run.yaml").write_text(config.to_yaml())
+    done = run_cli(
+        "preflight",
+        *(str(folder / "run.yaml"), "--workspace", str(folder / "workspace"), "--price", "3.6", "--json"),
+        TMPDIR=str(folder / "temporary"),
+    )
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(**last_json(done.stdout)), done.stderr.splitlines(), config, folder
 
 
 def test_seconds_per_step_are_those_of_real_steps(measured, tmp_path):
@@ -73,11 +66,11 @@ def test_seconds_per_step_are_those_of_real_steps(measured, tmp_path):
     from ftlab.training.status import RunStatus, StatusWriter, write_status
     from ftlab.workspace import RunDirectory
 
-    found, _, workspace, config = measured
+    found, _, config, _ = measured
     run = RunDirectory(tmp_path)
     write_status(run.status_file, RunStatus())
     config = config.resolved()
-    freeze(prepare(config.data, workspace=workspace), run)
+    freeze(prepare(config.data), run)
     config.optimisation.max_steps = 6
     writer = StatusWriter(run.status_file)
     try:
@@ -108,7 +101,7 @@ def _seconds_of_steps(trainer) -> list[float]:
 
 
 def test_memory_is_above_that_of_the_libraries_and_below_the_machines(measured):
-    found, _, _, _ = measured
+    found, *_ = measured
     assert found.fits
     # PyTorch, transformers and TRL alone take some hundred megabytes.
     assert 300e6 < found.peak_bytes < psutil.virtual_memory().total
@@ -116,7 +109,7 @@ def test_memory_is_above_that_of_the_libraries_and_below_the_machines(measured):
 
 
 def test_rows_tokens_steps_and_cost_add_up(measured):
-    found, _, _, _ = measured
+    found, *_ = measured
     # support_triage brings 600 rows for training and 100 for validation: 75 batches of 8, six times.
     assert (found.rows, found.validation_rows, found.steps) == (600, 100, 450)
     assert 0 < found.trained_tokens < found.tokens <= found.computed_tokens
@@ -138,16 +131,12 @@ def test_rows_tokens_steps_and_cost_add_up(measured):
 
 
 def test_progress_is_told_in_words_and_nothing_is_left_behind(measured):
-    found, phases, workspace, _ = measured
+    _, phases, _, folder = measured
     assert phases[0] == "reading the data"
     assert "one training step on the longest batch" in phases
     assert "one validation step on the longest batch" in phases
-    assert workspace.runs() == []
-    assert probes() == []
-    assert list((workspace.root.parent / "temporary").iterdir()) == []
-    text = "\n".join(as_lines(found))
-    assert "It fits into memory" in text and "450 steps" in text
-    json.dumps(found.as_dict())
+    assert list((folder / "workspace" / "runs").iterdir()) == []
+    assert list((folder / "temporary").glob("ftlab*")) == []
 
 
 def test_closing_the_measurement_ends_its_process_at_once(workspace, rows_file):
@@ -177,31 +166,19 @@ def test_a_measurement_ends_with_whoever_started_it(workspace, rows_file, tmp_pa
     parent.wait()
     psutil.wait_procs([child], timeout=30)
     assert not child.is_running()
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list((tmp_path / "temporary").glob("ftlab*")) == []
 
 
-def test_rows_that_are_too_long_are_named_on_the_command_line(tmp_path):
-    data = long_rows(tmp_path / "rows.jsonl")
+def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(tmp_path):
+    data = long_rows(tmp_path / "rows.jsonl", words=60)
     done = run_cli(
         "preflight",
-        *("--workspace", str(tmp_path / "workspace"), "--set", f"data.source={data}", "--json"),
-        *("--set", "optimisation.max_length=96", "--set", "launcher.threads=1", "--set", "method.rank=2"),
+        *("--workspace", str(tmp_path / "workspace"), "--set", f"data.source={data}"),
+        *("--set", "optimisation.max_length=32", "--set", "launcher.threads=1"),
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    cut = next(one for one in found["warnings"] if one["code"] == "rows_cut")
-    assert f"{found['rows_too_long']} of 48 training rows have more than 96 tokens" in cut["what"]
-    assert 5 <= found["rows_too_long"] <= 12
-    assert found["rows"] + found["rows_too_long"] == 48
-
-
-def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(workspace, tmp_path):
-    data = long_rows(tmp_path / "rows.jsonl", words=60)
-    config = build_config({"data": {"source": str(data)}, "optimisation": {"max_length": 32}} | ONE_THREAD)
-    with pytest.raises(FtlabError, match="training rows are longer than 32 tokens") as refused:
-        run_preflight(config, workspace)
-    assert refused.value.exit_code == 2
-    assert probes() == []
+    assert done.returncode == 2
+    assert "48 of 48 training rows are longer than 32 tokens" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, rows_file):
@@ -224,7 +201,9 @@ def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, ro
     sys.platform != "linux" or torch.version.cuda is not None,
     reason="RLIMIT_AS binds on Linux, and CUDA alone takes more address space than is allowed here",
 )
-def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fit(workspace, tmp_path, monkeypatch):
+def test_too_long_rows_are_named_and_memory_that_runs_out_is_a_finding_with_a_change_measured_to_fit(
+    workspace, tmp_path, monkeypatch
+):
     # The probe gets so little address space that the whole batch does not fit; everything else is real.
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
@@ -234,8 +213,10 @@ def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fi
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}")
     data = long_rows(tmp_path / "rows.jsonl", words=80)
-    settings = {"batch_size": 48, "gradient_accumulation": 1, "max_length": 512}
-    config = build_config({"data": {"source": str(data)}, "optimisation": settings} | ONE_THREAD)
+    with data.open("a") as file:
+        for number in range(20):
+            file.write(json.dumps({"prompt": f"Number {number}: " + "word " * 600, "completion": "Too long."}) + "\n")
+    config = build_config({"data": {"source": str(data)}, "optimisation": {"batch_size": 48}} | ONE_THREAD)
     found = run_preflight(config, workspace)
     assert found.fits is False
     assert found.out_of_memory_in == "one training step on the longest batch"
@@ -243,4 +224,9 @@ def test_memory_that_runs_out_is_a_finding_with_a_change_that_was_measured_to_fi
     assert remedy.measured
     assert remedy.settings["optimisation.batch_size"] * remedy.settings["optimisation.gradient_accumulation"] == 48
     assert remedy.peak < 4 << 30 == found.available_bytes
+    # 64 of the 80 rows are for training, the long ones among them by chance.
+    assert found.rows + found.rows_too_long == 64
+    assert 10 <= found.rows_too_long <= 20
+    cut = next(advice for advice in found.warnings if advice.code == "rows_cut")
+    assert f"{found.rows_too_long} of 64 training rows have more than 512 tokens" in cut.what
     assert probes() == []

@@ -4,7 +4,7 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.memory import divisors, ladder, remedies
+from ftlab.training.memory import Remedy, divisors, ladder, larger_batch, remedies
 from ftlab.training.plan import RATES, Plan, planned_steps, usual_rates, warnings
 
 GB = 10**9
@@ -183,6 +183,22 @@ def test_without_a_measurement_changes_are_tried_from_the_most_harmless_on_each_
     assert [step["optimisation.gradient_accumulation"] for step in tried] == [4, 16, 16, 16]
     assert [step.get("optimisation.gradient_checkpointing") for step in tried] == [None, None, True, True]
     assert [step.get("method.name") for step in tried] == [None, None, None, "qlora"]
+
+
+def test_a_change_that_fits_by_far_is_tried_with_a_larger_batch():
+    # One row takes 2 GB beside 4 GB; 18 GB leave room for 7 of 16 rows, of which 4 divides 16.
+    single = Remedy({"optimisation.batch_size": 1, "optimisation.gradient_accumulation": 16}, "", "", measured=True)
+    larger = larger_batch(config(), single, need(4, 2), 20 * GB, below=16)
+    assert larger.settings == {"optimisation.batch_size": 4, "optimisation.gradient_accumulation": 4}
+    assert (larger.peak, larger.measured) == (12 * GB, False)
+    # 4 rows did not fit when they were tried, so 2 it is; and with 7 GB one row is all there is.
+    assert larger_batch(config(), single, need(4, 2), 20 * GB, below=4).settings["optimisation.batch_size"] == 2
+    assert larger_batch(config(), single, need(4, 2), 7 * GB, below=16) is None
+
+
+def test_large_batches_are_brought_down_in_steps_of_four():
+    tried = [remedy.settings for remedy in ladder(config(optimisation={"batch_size": 400}), loading=False)]
+    assert [step["optimisation.batch_size"] for step in tried] == [100, 25, 1, 1, 1]
 
 
 def test_when_the_base_itself_does_not_fit_no_batch_is_tried():

@@ -1,0 +1,58 @@
+"""A person wants to know what a run will take before starting it."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from ftlab.workspace import Workspace
+from tests.browser.conftest import PHONE
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_run_is_checked_before_it_starts_and_the_check_can_be_stopped(app, visit):
+    person = visit(app.url)
+    person.tab("train")
+    page = person.page
+    expect(page.locator("#train_data")).to_contain_text("support_triage")
+
+    page.locator("#preflight_check").click()
+    expect(page.locator("#preflight_progress")).to_contain_text("Loading the libraries")
+    expect(page.locator("#preflight_check")).to_be_disabled()
+    page.locator("#preflight_stop").click()
+    expect(page.locator("#preflight_message")).to_contain_text("stopped")
+    expect(page.locator("#preflight_check")).to_be_enabled()
+    expect(page.locator("#preflight_progress")).to_be_hidden()
+
+    page.locator("#preflight_check").click()
+    result = page.locator("#preflight_result")
+    expect(result.locator("[data-fits=yes]")).to_be_visible(timeout=120_000)
+    expect(result).to_contain_text("It fits into memory")
+    expect(result).not_to_contain_text("Cost")
+    page.locator("#preflight_price").locator("input, textarea").fill("1,20")
+    page.keyboard.press("Enter")
+    expect(result).to_contain_text("at 1.2 per hour")
+    assert Workspace.open(app.workspace).runs() == []
+    assert person.errors == []
+
+
+def test_on_a_phone_a_wrong_setting_is_named_and_nothing_typed_is_lost(app, visit):
+    person = visit(app.url, PHONE)
+    person.tab("train")
+    page = person.page
+    batch = page.locator("#set_optimisation_batch_size").locator("input, textarea")
+    batch.fill("many")
+    page.locator("#preflight_check").click()
+    expect(page.locator("#preflight_message")).to_contain_text("Batch size")
+    expect(page.locator("#preflight_message")).to_contain_text("a whole number")
+    expect(page.locator("#preflight_check")).to_be_enabled()
+    assert batch.input_value() == "many"
+    base = page.locator("#set_model_base input")
+    base.fill("./nowhere")
+    base.press("Enter")
+    batch.fill("8")
+    page.locator("#preflight_check").click()
+    expect(page.locator("#preflight_message")).to_contain_text("no such model folder")
+    expect(page.locator("#preflight_check")).to_be_enabled()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
