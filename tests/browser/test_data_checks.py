@@ -104,9 +104,14 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
 
     page.reload()
     page.locator("#data_panel_checks-button").click()
-    page.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()
     expect(page.locator("#data_checks_progress")).to_contain_text(re.compile(r"of 20,000"))
     assert job.status(started).pid == pid
+
+    # Somebody else, who looks at other data, is told and can go there.
+    other = visit(shop.url).page
+    other.locator("#data_panel_checks-button").click()
+    other.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()
+    expect(other.locator("#data_summary")).to_contain_text("long.jsonl")
 
     page.locator("#data_checks_stop").click()
     expect(page.locator("#data_checks_totals")).to_contain_text("The checks were stopped")
