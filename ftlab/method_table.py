@@ -18,7 +18,7 @@ _VIRTUAL = ("virtual_tokens", "initial_text")
 @dataclass(frozen=True)
 class Facts:
     """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, `starter_rate` for
-    the tiny starter (found by runs of 60 to 90 steps on support_triage)."""
+    the tiny starter (found by runs on support_triage)."""
 
     title: str
     fields: tuple[str, ...]
@@ -39,7 +39,7 @@ METHODS: dict[str, Facts] = {
     "dora": Facts("DoRA", _LOW_RANK, 2e-4, 4e-3),
     "qlora": Facts("QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), 2e-4, 4e-3),
     "ia3": Facts("IA3", (), 3e-3, 0.1),
-    "bottleneck": Facts("bottleneck adapters", ("placement", "reduction_factor", "activation"), 3e-4, 4e-3),
+    "bottleneck": Facts("bottleneck adapters", ("placement", "reduction_factor", "activation"), 3e-4, 1e-2),
     "prefix_tuning": Facts("prefix tuning", _VIRTUAL, 5e-3, 0.1),
     "prompt_tuning": Facts("prompt tuning", _VIRTUAL, 3e-2, 0.1),
     "full": Facts("full fine-tuning", (), 2e-5, 1e-3),

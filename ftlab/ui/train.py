@@ -15,6 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
+from ftlab.method_table import fields_of
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
@@ -31,7 +32,8 @@ BASES = [
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
 ]
 _MAIN = [
-    ["optimisation.epochs", "optimisation.learning_rate", "method.rank"],
+    ["optimisation.epochs", "optimisation.learning_rate"],
+    ["method.rank", "method.placement", "method.reduction_factor", "method.virtual_tokens"],
     ["optimisation.batch_size", "optimisation.max_length"],
     ["data.replay", "data.replay_fraction", "name"],
     ["evaluation.after_training"],
@@ -94,6 +96,9 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
     rate, replay = tab.form.components["optimisation.learning_rate"], tab.form.components["data.replay"]
 
+    # What the chosen method does not read is not shown.
+    of_methods = {path: one for path, one in tab.form.components.items() if _is_setting_of_methods(path)}
+
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
@@ -120,7 +125,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
 
     def usual(base: str | None, method: str | None) -> dict[Any, Any]:
         config = build_config({"model": {"base": base or STARTER}, "method": {"name": method or "lora"}})
-        return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base)}
+        read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
+        return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base), **read}
 
     def suit_replay(base: str | None) -> dict[Any, Any]:
         return {replay: _usual_replay(base)}
@@ -147,7 +153,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     )
     on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
     for component in (base, method):
-        on(component.change, usual, [base, method], [rate, tab.banner], box=tab.message, queue=False)
+        changed = [rate, tab.banner, *of_methods.values()]
+        on(component.change, usual, [base, method], changed, box=tab.message, queue=False)
     # Only what a person picks: a run that is loaded into the form brings its own.
     on(base.input, suit_replay, [base], [replay], box=tab.message, queue=False)
     on(data.shown.change, describe_data, [data.shown], [tab.data], queue=False)
@@ -210,11 +217,21 @@ def _draw_rest(form: forms.Form) -> None:
         gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
         with gr.Row():
             for path in rest:
-                form.draw(path)
+                form.draw(path, **_special(path))
     form.draw("trainer")
 
 
+def _is_setting_of_methods(path: str) -> bool:
+    return path.startswith("method.") and path != "method.name"
+
+
+def _is_read(path: str, method: str) -> bool:
+    return path.removeprefix("method.") in fields_of(method)
+
+
 def _special(path: str) -> dict[str, Any]:
+    if _is_setting_of_methods(path):
+        return {"visible": _is_read(path, RunConfig().method.name)}
     if path == "data.replay":
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == "general_replay"]
         return {"choices": [("none", ""), *replay], "value": _usual_replay(STARTER)}

@@ -49,14 +49,16 @@ class Served:
         shown, open_ = self.call(first, event_data, **typed), [first]
         while open_:
             after = open_.pop(0)._id
-            for fn in (fn for fn in self.app.fns.values() if fn.trigger_after == after):
+            for fn in (fn for fn in self.app.fns.values() if fn.trigger_after == after and fn.fn is not None):
                 shown |= self.call(fn, **typed)
                 open_.append(fn)
         return shown
 
     def tick(self) -> dict[str, object]:
-        """What the page gets from the timer."""
-        return self.call(next(fn for fn in self.app.fns.values() if any(event == "tick" for _, event in fn.targets)))
+        """What the page gets from the timer that follows the runs."""
+        strip = self.block("job_strip")
+        ticks = [fn for fn in self.app.fns.values() if any(event == "tick" for _, event in fn.targets)]
+        return self.call(next(fn for fn in ticks if strip in fn.outputs))
 
     def call(self, fn, event_data=None, **typed) -> dict[str, object]:
         values = []
