@@ -28,7 +28,7 @@ from ftlab.workspace import Workspace
 if TYPE_CHECKING:
     from ftlab.training.memory import Remedy
     from ftlab.training.plan import Advice
-    from ftlab.training.preflight import Preflight
+    from ftlab.training.preflight_finding import Preflight
 
 
 # What Stop sets, by the page that checks.
