@@ -12,7 +12,7 @@ from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftlab.training.preflight import Preflight
+    from ftlab.training.preflight_finding import Preflight
 
 
 def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:

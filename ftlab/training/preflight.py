@@ -14,118 +14,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ftlab.config import RunConfig, build_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.estimate import Need
 from ftlab.training.failures import says_out_of_memory
-from ftlab.training.memory import SAFE_SHARE, Remedy, ladder, larger_batch, remedies
-from ftlab.training.plan import Advice, Plan, planned_steps, warnings
+from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
+from ftlab.training.plan import Plan, planned_steps, warnings
+from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import _environment, kill_group
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
-_CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What is known of a run before it starts. Bytes, seconds and tokens; None where it is not known.
-
-    `kind`: measured, or estimate (of a base that is not on this machine: `estimated_from` says from what).
-    `fits`: True, False, or None when nobody can say. `peak_bytes` is what the run takes at most, `available_bytes` what
-    is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
-    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
-    `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
-    `total_seconds` both and the start; the comparison with the base after training is not in it.
-    """
-
-    kind: Literal["measured", "estimate"]
-    fits: bool | None
-    device: str | None
-    device_name: str | None
-    peak_bytes: int | None = None
-    available_bytes: int | None = None
-    out_of_memory_in: str | None = None
-    estimated_from: str | None = None
-    rows: int | None = None
-    validation_rows: int | None = None
-    rows_too_long: int | None = None
-    longest_row: int | None = None
-    tokens: int | None = None
-    trained_tokens: int | None = None
-    computed_tokens: int | None = None
-    steps: int | None = None
-    evaluations: int | None = None
-    seconds_per_step: float | None = None
-    startup_seconds: float | None = None
-    training_seconds: float | None = None
-    evaluation_seconds: float | None = None
-    total_seconds: float | None = None
-    price_per_hour: float | None = None
-    cost: float | None = None
-    trained_parameters: int | None = None
-    total_parameters: int | None = None
-    result_bytes: int | None = None
-    checkpoint_bytes: int | None = None
-    disk_bytes: int | None = None
-    disk_free_bytes: int | None = None
-    remedies: list[Remedy] = field(default_factory=list)
-    warnings: list[Advice] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def trained_share(self) -> float | None:
-        if not self.trained_parameters or not self.total_parameters:
-            return None
-        return self.trained_parameters / self.total_parameters
-
-    @property
-    def padding_share(self) -> float | None:
-        """The part of the computed tokens that is padding."""
-        if not self.tokens or not self.computed_tokens:
-            return None
-        return 1 - self.tokens / self.computed_tokens
-
-    @property
-    def is_tight(self) -> bool:
-        """It fits, with less than a tenth to spare."""
-        if not self.fits or not self.peak_bytes or not self.available_bytes:
-            return False
-        return self.peak_bytes > SAFE_SHARE * self.available_bytes
-
-    def priced(self, price_per_hour: float | None) -> Preflight:
-        """The same finding at another price."""
-        known = self.total_seconds is not None and price_per_hour is not None
-        cost = self.total_seconds / 3600 * price_per_hour if known else None
-        return replace(self, price_per_hour=price_per_hour, cost=cost)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of the above for JSON, with `trained_share`, `padding_share` and `tight`; a remedy is {settings, what,
-        costs, peak_bytes, measured}, a warning {code, kind, what, why, try}."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("remedies", "warnings")}
-        return plain | {
-            "trained_share": self.trained_share,
-            "padding_share": self.padding_share,
-            "tight": self.is_tight,
-            "remedies": [remedy.as_dict() for remedy in self.remedies],
-            "warnings": [advice.as_dict() for advice in self.warnings],
-        }
-
-
-@dataclass
-class _Outcome:
-    """What one probe left behind: its measurements, its status, and whether memory was too short."""
-
-    measured: dict[str, Any]
-    status: RunStatus
-    manifest: dict[str, Any]
-    out_of_memory: bool
 
 
 def preflight(
@@ -149,7 +53,7 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    return _finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    return finding(config, outcome, prepared, workspace, price_per_hour, verified)
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
@@ -187,7 +91,7 @@ def _prepared(config: RunConfig, workspace: Workspace) -> Any:
 
 def _probe(
     config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, memory_only: bool = False
-) -> Generator[str, None, _Outcome]:
+) -> Generator[str, None, Outcome]:
     """Measure `config` in a process of its own, which ends when the generator is closed."""
     from ftlab.data.splits import freeze
     from ftlab.training.probe import MEASURED
@@ -217,14 +121,14 @@ def _probe(
         _end(process)
     status = read_status(run.status_file)
     measured = read_json(folder / MEASURED, {})
-    outcome = _Outcome(measured, status, run.manifest(), _ran_out(process.returncode, status, run))
+    outcome = Outcome(measured, status, run.manifest(), _ran_out(process.returncode, status, run))
     if process.returncode != 0 and not outcome.out_of_memory:
         raise _failure(status, run, process.returncode)
     return outcome
 
 
 def _search(
-    config: RunConfig, prepared: Any, failed: _Outcome, folder: Path, workspace: Workspace
+    config: RunConfig, prepared: Any, failed: Outcome, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Remedy | None]:
     """The first change that was measured to fit."""
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
@@ -248,7 +152,7 @@ def _search(
 
 def _try(
     config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
-) -> Generator[str, None, _Outcome | None]:
+) -> Generator[str, None, Outcome | None]:
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
     steps = _probe(_changed(config, remedy.settings), prepared, folder, workspace, memory_only=True)
     try:
@@ -257,7 +161,7 @@ def _try(
         return None
 
 
-def _telling(steps: Generator[str, None, _Outcome], before: str) -> Generator[str, None, _Outcome]:
+def _telling(steps: Generator[str, None, Outcome], before: str) -> Generator[str, None, Outcome]:
     """As `steps`, with `before` in front of each phase."""
     try:
         while True:
@@ -276,105 +180,6 @@ def _changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         section, _, setting = name.partition(".")
         values[section][setting] = value
     return build_config(values)
-
-
-def _finding(
-    config: RunConfig,
-    outcome: _Outcome,
-    prepared: Any,
-    workspace: Workspace,
-    price_per_hour: float | None,
-    verified: Remedy | None,
-) -> Preflight:
-    known, counted = outcome.measured, outcome.manifest.get("tokens", {}).get("train", {})
-    peak, free = known.get("peak"), known.get("available")
-    fits = not outcome.out_of_memory and (peak is None or free is None or peak <= free)
-    options: list[Remedy] = []
-    if verified:
-        options.append(verified)
-    elif not fits and known.get("peak") and not outcome.out_of_memory and free:
-        options = remedies(config, need_of(known), free, known["lengths"])
-    steps, evaluations = known.get("steps"), known.get("evaluations")
-    per_step, per_evaluation = known.get("step_seconds"), known.get("evaluation_seconds")
-    training = steps * per_step if steps and per_step else None
-    evaluating = evaluations * per_evaluation if evaluations and per_evaluation else 0.0 if steps else None
-    total = training + (evaluating or 0) + known.get("startup_seconds", 0) if training is not None else None
-    result = known.get("weights_bytes" if config.method.name == "full" else "trained_bytes")
-    checkpoint = result + known["optimiser_bytes"] if result and "optimiser_bytes" in known else None
-    validation = outcome.manifest.get("tokens", {}).get("validation", {})
-    disk = result + _CHECKPOINTS_KEPT * checkpoint if checkpoint else None
-    disk_free = _disk_free(workspace)
-    rows = counted.get("rows", len(prepared.splits["train"]))
-    plan = Plan(
-        config,
-        rows=rows,
-        validation_rows=validation.get("rows", len(prepared.splits.get("validation", []))),
-        test_rows=len(prepared.splits.get("test", [])),
-        rows_too_long=counted.get("too_long", 0),
-        longest=counted.get("longest"),
-        context=known.get("context"),
-        tokens=known.get("tokens"),
-        computed_tokens=known.get("computed"),
-        template=known.get("template"),
-        stop_trained=known.get("stop_trained"),
-        device=known.get("device", "cpu"),
-        dtype=known.get("dtype", "float32"),
-        card_has_bf16=known.get("card_has_bf16"),
-    )
-    said = warnings(plan)
-    if disk and disk_free is not None and disk > disk_free:
-        said.insert(0, _disk_warning(disk, disk_free))
-    notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
-    if outcome.out_of_memory and outcome.status.error is None:
-        notes.append("The measurement was killed from outside; the system does that when memory runs out.")
-    if not outcome.out_of_memory:
-        notes.append("The comparison with the base after training is not in these times.")
-    return Preflight(
-        kind="measured",
-        fits=fits,
-        device=known.get("device"),
-        device_name=known.get("device_name"),
-        peak_bytes=None if outcome.out_of_memory else peak,
-        available_bytes=free,
-        out_of_memory_in=outcome.status.phase if outcome.out_of_memory else None,
-        rows=rows,
-        validation_rows=plan.validation_rows,
-        rows_too_long=plan.rows_too_long,
-        longest_row=plan.longest,
-        tokens=known.get("tokens"),
-        trained_tokens=counted.get("trained_tokens"),
-        computed_tokens=known.get("computed"),
-        steps=steps or planned_steps(config.optimisation, rows, validation=plan.validation_rows > 0).total,
-        evaluations=evaluations,
-        seconds_per_step=per_step,
-        startup_seconds=known.get("startup_seconds"),
-        training_seconds=training,
-        evaluation_seconds=evaluating,
-        total_seconds=total,
-        trained_parameters=outcome.status.trained_parameters,
-        total_parameters=outcome.status.total_parameters,
-        result_bytes=result,
-        checkpoint_bytes=checkpoint,
-        disk_bytes=disk,
-        disk_free_bytes=disk_free,
-        remedies=options,
-        warnings=said,
-        notes=notes,
-    ).priced(price_per_hour)
-
-
-def need_of(known: dict[str, Any]) -> Need:
-    """What the probe measured, split into what stays and what grows with the batch."""
-    # The optimiser's two moments and the gradient of every trained weight come with the first step.
-    fixed = known["loaded"] + known["optimiser_bytes"] + known["trained_bytes"]
-    return Need(
-        fixed=min(fixed, known["peak"]),
-        activations=max(0, known["peak"] - fixed),
-        layers=known["layers"],
-        head_share=known["head_share"],
-        linear=known["linear_bytes"],
-        linear_weights=known["linear_weights"],
-    )
 
 
 def _estimated(
@@ -424,34 +229,11 @@ def _estimated(
         total_parameters=guess.total_parameters,
         result_bytes=guess.result_bytes,
         checkpoint_bytes=guess.checkpoint_bytes,
-        disk_free_bytes=_disk_free(workspace),
+        disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
         notes=guess.notes,
     )
-
-
-def _said_by_plan(note: str) -> bool:
-    return "left out" in note or "no chat template" in note
-
-
-def _disk_warning(needed: int, free: int) -> Advice:
-    return Advice(
-        "disk_small",
-        "bad",
-        f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
-        "The result and two checkpoints with the state of the optimiser are kept.",
-        "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
-    )
-
-
-def _disk_free(workspace: Workspace) -> int | None:
-    import shutil
-
-    try:
-        return shutil.disk_usage(workspace.root).free
-    except OSError:
-        return None
 
 
 def _ran_out(returncode: int | None, status: RunStatus, run: RunDirectory) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftlab.training.memory import Remedy
-from ftlab.training.preflight import Preflight
+from ftlab.training.preflight_finding import Preflight
 from ftlab.wording import duration
 
 

@@ -8,8 +8,9 @@ a change put it into the form), `preflight_price`.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,11 @@ from ftlab.workspace import Workspace
 if TYPE_CHECKING:
     from ftlab.training.memory import Remedy
     from ftlab.training.plan import Advice
-    from ftlab.training.preflight import Preflight
+    from ftlab.training.preflight_finding import Preflight
+
+
+# What Stop sets, by the page that checks.
+_stops: dict[str, threading.Event] = {}
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,22 @@ def wire(
 ) -> None:
     """`configured` makes the run of the Train tab's `form` out of the values of `inputs`."""
 
-    def check(price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+    def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
         per_hour = _price(price)
+        page = str(request.session_hash)
+        stop = _stops[page] = threading.Event()
         yield {**_busy(panel), panel.progress: _at_work("reading the data", 0)}
         try:
-            found = yield from _measured(panel, config, per_hour, workspace)
+            found = yield from _measured(panel, config, per_hour, workspace, stop)
         except Exception:
             yield _idle(panel)
             raise
+        finally:
+            _stops.pop(page, None)
+        if found is None:
+            yield {**_idle(panel), panel.message: notice("The check was stopped.")}
+            return
         checked = _described(config)
         yield {
             **_idle(panel),
@@ -86,8 +98,11 @@ def wire(
             panel.found: (found, checked),
         }
 
-    def stopped() -> dict[Any, Any]:
-        return {**_idle(panel), panel.message: notice("The check was stopped.")}
+    def stop(request: gr.Request) -> dict[Any, Any]:
+        asked = _stops.get(str(request.session_hash))
+        if asked is not None:
+            asked.set()
+        return {panel.stop: gr.update(visible=False)}
 
     def reprice(price: str | None, known: Any) -> dict[Any, Any]:
         if known is None:
@@ -109,7 +124,7 @@ def wire(
         }
 
     buttons = [panel.check, panel.stop, panel.progress]
-    at_work = on(
+    on(
         panel.check.click,
         check,
         [panel.price, *inputs],
@@ -117,8 +132,8 @@ def wire(
         box=panel.message,
         concurrency_limit=1,
     )
-    # Ending the handler closes the measurement, which kills its process.
-    on(panel.stop.click, stopped, [], buttons, box=panel.message, cancels=[at_work], queue=False)
+    # Not `cancels`, after which what the handler had sent already still arrives, and the next press is lost.
+    on(panel.stop.click, stop, [], [panel.stop], box=panel.message, queue=False)
     on(panel.price.submit, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     on(panel.price.blur, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     changeable = [form.components[path] for path in _CHANGEABLE]
@@ -136,9 +151,9 @@ _CHANGEABLE = (
 
 
 def _measured(
-    panel: Panel, config: RunConfig, per_hour: float | None, workspace: Workspace
-) -> Iterator[dict[Any, Any]]:
-    """Yields the progress and returns the finding; closing it ends the measurement."""
+    panel: Panel, config: RunConfig, per_hour: float | None, workspace: Workspace, stop: threading.Event
+) -> Generator[dict[Any, Any], None, Preflight | None]:
+    """Yields the progress and returns the finding, None when it was stopped; closing it ends the measurement."""
     background.ensure("transformers")
     from ftlab.training.preflight import preflight
 
@@ -151,6 +166,8 @@ def _measured(
                 phase = next(steps)
             except StopIteration as end:
                 return end.value
+            if stop.is_set():
+                return None
             yield {panel.progress: _at_work(phase, time.monotonic() - began)}
     finally:
         steps.close()
