@@ -178,13 +178,13 @@ def _start(
             stderr=subprocess.STDOUT,
             # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
             start_new_session=True,
-            env=_environment(config, online=online),
+            env=environment_for(config, online=online),
             close_fds=True,
         )
     _children[status_file] = process
 
 
-def _environment(config: RunConfig, *, online: bool) -> dict[str, str]:
+def environment_for(config: RunConfig, *, online: bool) -> dict[str, str]:
     """The environment of a training process. Values a person has set already are left alone."""
     package_root = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)

@@ -144,9 +144,9 @@ def start(name: str, folder: Path) -> dict[str, float]:
     environment = dict(os.environ, PYTHONPATH=str(ROOT), TOKENIZERS_PARALLELISM="false")
     if name == "ftlab":
         from ftlab.config import build_config
-        from ftlab.training.supervisor import _environment
+        from ftlab.training.supervisor import environment_for
 
-        environment = _environment(build_config({}), online=False) | {"PYTHONPATH": str(ROOT)}
+        environment = environment_for(build_config({}), online=False) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.benchmarks.train", "--child", name, "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     if done.returncode:
