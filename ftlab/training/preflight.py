@@ -109,7 +109,7 @@ def _probe(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(config, online=False),
+            env=environment_for(config, online=False),
             close_fds=True,
         )
     try:
