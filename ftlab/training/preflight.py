@@ -25,7 +25,7 @@ from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Plan, planned_steps, warnings
 from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
 from ftlab.training.status import RunStatus, read_status, write_status
-from ftlab.training.supervisor import kill_group
+from ftlab.training.supervisor import environment_for, kill_group
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
 _POLL_SECONDS = 0.3
