@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftlab.api import Run, chat, check, evaluate, inspect, launch, train
+    from ftlab.api import Run, chat, check, evaluate, inspect, launch, preflight, train
     from ftlab.config import RunConfig
 
 __version__ = "0.1.0"
-__all__ = ["Run", "RunConfig", "chat", "check", "evaluate", "inspect", "launch", "train"]
+__all__ = ["Run", "RunConfig", "chat", "check", "evaluate", "inspect", "launch", "preflight", "train"]
 
 
 def __getattr__(name: str) -> Any:

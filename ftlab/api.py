@@ -1,4 +1,4 @@
-"""The verbs of a notebook: inspect, check, train, evaluate, chat, launch. Command line and tabs call the same code."""
+"""The verbs of a notebook: inspect, check, preflight, train, evaluate, chat, launch. All call what the tabs call."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ftlab.chat.duet import Answers
     from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
+    from ftlab.training.preflight_finding import Preflight
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
@@ -137,14 +138,15 @@ class Run:
         return run_html(self._run)
 
 
-def inspect(source: str, **settings: Any) -> Inspection:
+def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
     """Look at a sample, a file or a Hub data set: rows, columns, detected format, split sizes.
 
     `settings` are those of the section `data` of a run. Raises InputError saying what cannot be used and why.
     """
     from ftlab.data.inspection import inspect as inspect_data
 
-    return inspect_data(build_config({"data": {"source": str(source), **settings}}).data)
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    return inspect_data(data, Workspace.open(workspace))
 
 
 def check(
@@ -153,6 +155,7 @@ def check(
     base: str | None = STARTER,
     max_length: int | None = None,
     prompts: Sequence[str] | None = None,
+    workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Report:
     """What is wrong with a data set: duplicates, leaks, personal data, damage, lengths, and what to do about it.
@@ -168,7 +171,30 @@ def check(
         from ftlab.models.load import load_tokenizer
 
         tokenizer = load_tokenizer(base)
-    return check_data(data, tokenizer=tokenizer, base=base or "", max_length=max_length, prompts=prompts)
+    return check_data(
+        data,
+        tokenizer=tokenizer,
+        base=base or "",
+        max_length=max_length,
+        prompts=prompts,
+        workspace=Workspace.open(workspace),
+    )
+
+
+def preflight(
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    price_per_hour: float | None = None,
+    **settings: Any,
+) -> Preflight:
+    """Measure a run before it starts: peak memory, time, cost, and warnings in words.
+
+    The run is given as to `train`, and refused with the same InputError.
+    """
+    from ftlab.training.preflight import run_preflight
+
+    return run_preflight(_configured(config, settings), Workspace.open(workspace), price_per_hour=price_per_hour)
 
 
 def train(
@@ -186,6 +212,14 @@ def train(
     from ftlab.chat.duet import release_for
     from ftlab.training import supervisor
 
+    config = _configured(config, settings)
+    opened = Workspace.open(workspace)
+    run = supervisor.submit(config, opened)
+    release_for(config.launcher.device)  # a chat before this run may hold the memory that it needs
+    return Run(run, opened)
+
+
+def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dict[str, Any]) -> RunConfig:
     if config is not None and settings:
         raise InputError(
             "Give a configuration or single settings, not both",
@@ -193,13 +227,8 @@ def train(
             try_="change the configuration itself",
         )
     if config is None:
-        config = build_config(settings)
-    elif not isinstance(config, RunConfig):
-        config = load_config(os.fspath(config))
-    opened = Workspace.open(workspace)
-    run = supervisor.submit(config, opened)
-    release_for(config.launcher.device)  # a chat before this run may hold the memory that it needs
-    return Run(run, opened)
+        return build_config(settings)
+    return config if isinstance(config, RunConfig) else load_config(os.fspath(config))
 
 
 def evaluate(run: Run | str, *, max_rows: int | None = None, workspace: str | None = None) -> dict[str, Any]:
