@@ -20,12 +20,13 @@ from typing import Any
 
 from ftlab.config import RunConfig, build_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Plan, planned_steps, warnings
 from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
 from ftlab.training.status import RunStatus, read_status, write_status
-from ftlab.training.supervisor import environment_for, kill_group
+from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
 _POLL_SECONDS = 0.3

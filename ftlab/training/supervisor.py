@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,11 +15,11 @@ from pathlib import Path
 
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
+from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
 from ftlab.workspace import RunDirectory, Workspace, write_text
 
-_START_SECONDS = 120.0
 # Processes started by this one, by their status file: only a parent learns the signal that killed its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -243,22 +242,7 @@ def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_fi
 
 
 def _alive(current: RunStatus, status_file: Path) -> bool:
-    import psutil
-
-    child = _children.get(status_file)
-    if child is not None:
-        return child.poll() is None
-    if current.pid is None:
-        # Started by somebody else and not yet in Python: trust the start for a while.
-        return time.time() - current.created < _START_SECONDS
-    try:
-        process = psutil.Process(current.pid)
-        same = current.pid_started is None or abs(process.create_time() - current.pid_started) < 2.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    return is_alive(_children.get(status_file), current.pid, current.pid_started, current.created)
 
 
 def _stop(status_file: Path, stop_file: Path, current: RunStatus, gently: str) -> str:
@@ -267,23 +251,5 @@ def _stop(status_file: Path, stop_file: Path, current: RunStatus, gently: str) -
     if not stop_file.exists():
         write_text(stop_file, "")
         return f"Asked to stop: it {gently}. Stop once more to kill it at once."
-    child = _children.get(status_file)
-    pid = child.pid if child is not None else current.pid
-    if pid is not None:
-        kill_group(pid)
-        for _ in range(50):
-            if not _alive(current, status_file):
-                break
-            time.sleep(0.1)
+    kill(_children.get(status_file), current.pid, lambda: _alive(current, status_file))
     return "Killed. What was saved before stays."
-
-
-def kill_group(pid: int) -> None:
-    """End the process `pid` and everything it started."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(os.getpgid(pid), signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,10 +29,10 @@ from ftlab.data.checks.job_files import Job, Request, Status, read_status, write
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source
 from ftlab.errors import FtlabError, shorten
+from ftlab.processes import is_alive, kill
 from ftlab.workspace import Workspace, locked, write_json, write_text
 
 KEPT = 20  # folders
-_START_SECONDS = 60.0
 # Processes started by this one: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -112,14 +111,7 @@ def stop(job: Job) -> str:
     if not job.stop_file.exists():
         write_text(job.stop_file, "")
         return "Stopping: what was found so far is kept."
-    child = _children.get(job.folder)
-    pid = child.pid if child is not None else current.pid
-    if pid is not None:
-        _kill(pid)
-        for _ in range(50):
-            if not _alive(job, current):
-                break
-            time.sleep(0.1)
+    kill(_children.get(job.folder), current.pid, lambda: _alive(job, current))
     return "Stopped at once."
 
 
@@ -175,22 +167,7 @@ def _digest(value: Any) -> str:
 
 
 def _alive(job: Job, current: Status) -> bool:
-    import psutil
-
-    child = _children.get(job.folder)
-    if child is not None:
-        return child.poll() is None
-    if current.pid is None:
-        # Started by somebody else and not yet in Python: trust the start for a while.
-        return time.time() - current.created < _START_SECONDS
-    try:
-        process = psutil.Process(current.pid)
-        same = current.pid_started is None or abs(process.create_time() - current.pid_started) < 2.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    return is_alive(_children.get(job.folder), current.pid, current.pid_started, current.created)
 
 
 def _record_death(job: Job, current: Status) -> None:
@@ -220,14 +197,6 @@ def _last_line(log: Path) -> str:
     except FileNotFoundError:
         return ""
     return shorten(lines[-1]) if lines else ""
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(os.getpgid(pid), signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGTERM)
 
 
 def _prune(workspace: Workspace) -> None:
