@@ -168,7 +168,8 @@ def _measured(
                 return end.value
             if stop.is_set():
                 return None
-            yield {panel.progress: _at_work(phase, time.monotonic() - began)}
+            # The buttons each time: where two messages come at once, the page may pass over the first.
+            yield {**_busy(panel), panel.progress: _at_work(phase, time.monotonic() - began)}
     finally:
         steps.close()
 
