@@ -163,9 +163,10 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         for trigger in (listed.then, functools.partial(gr.on, again))
     ]
     for looked in looks:
-        looked.then(None, [source], js=_REMEMBER, api_visibility="private")
         for name, (_, module) in PANELS.items():
             _follow(looked, module, tab.panels[name], tab.shown, workspace)
+    # At once, not after the look: a reload right after a save comes back to what was saved.
+    source.change(None, [source], js=_REMEMBER, api_visibility="private")
     data_rows.wire(tab.rows, context, looks)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
