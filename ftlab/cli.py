@@ -59,7 +59,7 @@ def quickstart_config() -> RunConfig:
 
 def train(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
+    config = load_config(given.config, given.set)
     run = _submit(config, workspace)
     if given.detach:
         say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli_output import Progress, print_json, say
-from ftlab.config import build_config, load_config
+from ftlab.config import load_config
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 
@@ -30,7 +30,7 @@ def preflight(given: argparse.Namespace) -> int:
     if given.price is not None and given.price < 0:
         raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
+    config = load_config(given.config, given.set)
     show = Progress()
     steps = measure(config, workspace, price_per_hour=given.price)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftlab.cli_output import print_json, say
-from ftlab.config import build_config, load_config
+from ftlab.config import load_config
 from ftlab.errors import InputError
 from ftlab.wording import duration
 from ftlab.workspace import Workspace
@@ -35,7 +35,7 @@ def start(given: argparse.Namespace) -> int:
     from ftlab.training import sweep
 
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set) if given.config else build_config({}, given.set)
+    config = load_config(given.config, given.set)
     vary: dict[str, list[Any]] = {}
     for text in given.vary:
         path, sign, values = text.partition("=")

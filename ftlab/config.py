@@ -378,8 +378,19 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
         raise explain(error, RunConfig) from None
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
-    """A checked RunConfig from a YAML file. Raises InputError as `build_config` does."""
+def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """`config` with other values of some settings ({"method.rank": 8}). Raises InputError as `build_config` does."""
+    values = config.model_dump()
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        values[section][name] = value
+    return build_config(values)
+
+
+def load_config(path: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
+    """A checked RunConfig from a YAML file (without one: the defaults). Raises InputError as `build_config` does."""
+    if not path:
+        return build_config({}, overrides)
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -409,15 +420,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             "A setting is written section.field=value", given=override, try_="for example --set optimisation.epochs=3"
         )
     try:
-        value = yaml.safe_load(text)
+        value = read_value(text)
     except yaml.YAMLError:
         raise InputError(f"The value of {key} is not valid YAML", given=text) from None
-    if isinstance(value, str):
-        # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
-        try:
-            value = float(value)
-        except ValueError:
-            pass
     *sections, last = key.strip().split(".")
     target = values
     for section in sections:
@@ -425,6 +430,18 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise InputError(f"{section!r} in {key!r} is not a group of settings", given=override)
     target[last] = value
+
+
+def read_value(text: str) -> Any:
+    """The value that a person means by `text`. Raises yaml.YAMLError for what is no YAML."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, build_config
+from ftlab.config import RunConfig, with_settings
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
@@ -155,7 +155,7 @@ def _try(
     config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
-    steps = _probe(_changed(config, remedy.settings), prepared, folder, workspace, memory_only=True)
+    steps = _probe(with_settings(config, remedy.settings), prepared, folder, workspace, memory_only=True)
     try:
         return (yield from _telling(steps, f"memory was too short; trying {remedy.what}: "))
     except FtlabError:
@@ -173,14 +173,6 @@ def _telling(steps: Generator[str, None, Outcome], before: str) -> Generator[str
             yield before + phase
     finally:
         steps.close()
-
-
-def _changed(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    values = config.model_dump()
-    for name, value in settings.items():
-        section, _, setting = name.partition(".")
-        values[section][setting] = value
-    return build_config(values)
 
 
 def _estimated(

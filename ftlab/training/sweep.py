@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ftlab.config import RunConfig, build_config
+from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
 from ftlab.training import supervisor
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_json
@@ -63,13 +63,9 @@ def combinations(config: RunConfig, vary: dict[str, list[Any]]) -> list[tuple[di
     found = []
     for values in itertools.product(*vary.values()):
         chosen = dict(zip(vary, values, strict=True))
-        settings = config.model_dump()
-        for path, value in chosen.items():
-            section, name = path.split(".")
-            settings[section][name] = value
         label = " ".join(f"{path.split('.')[-1]} {value}" for path, value in chosen.items())
-        settings["name"] = f"{config.name or 'sweep'} {label}"[:80]
-        one = build_config(settings)
+        named = config.model_copy(update={"name": f"{config.name or 'sweep'} {label}"[:80]})
+        one = with_settings(named, chosen)
         if any(one.resolved() == other.resolved() for _, other in found):
             raise InputError("A value is given twice", given=label)
         found.append((chosen, one))
@@ -153,12 +149,6 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
+        return read_value(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-4 as text
-        except ValueError:
-            return value
-    return value

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftlab.method_table import fields_of
+
 NAME = "ftlab_varlen"
-# Attention that reads the whole batch as one sequence, or more of its arguments than we pass on.
-_PROMPT_LEARNING = ("prefix_tuning", "prompt_tuning")
 
 
 def fits(model: Any, method: str, longest: int) -> bool:
     """Whether examples of up to `longest` tokens can be trained without padding: plain causal attention in every layer,
     through transformers' own interface, with no virtual tokens before the text."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = _base(model)
     config = base.config
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return (
-        method not in _PROMPT_LEARNING
+        "virtual_tokens" not in fields_of(method)
         and config._attn_implementation == "sdpa"
         and base._supports_attention_backend
         and kinds <= {"full_attention", "sliding_attention"}
-        and ("sliding_attention" not in kinds or (window is not None and longest <= window))
-        and (window is None or longest <= window)
+        and (longest <= window if window is not None else "sliding_attention" not in kinds)
         and not getattr(config, "attn_logit_softcapping", None)
         and not getattr(config, "alibi", False)
     )

@@ -20,7 +20,7 @@ def a_batch(padding_free):
     return DataCollatorForLanguageModeling(pad_token_id=0, padding_free=padding_free)(examples)
 
 
-def a_model(kind, heads=4):
+def a_model(kind):
     from transformers import AutoModelForCausalLM as Auto
     from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
