@@ -1,7 +1,6 @@
 """What a run is: one validated description, in Python, YAML and forms.
 
-Every field carries its title, help, unit and range once. The form in the Train tab, the help of the command line and
-the notebook cells are drawn from here.
+The form in the Train tab, the help of the command line and the notebook cells are drawn from its fields.
 """
 
 from __future__ import annotations
@@ -10,327 +9,52 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
+from ftlab.config_sections import (
+    STARTER,
+    DataConfig,
+    EvaluationConfig,
+    LauncherConfig,
+    MethodConfig,
+    ModelConfig,
+    OptimisationConfig,
+    Section,
+    field,
+)
 from ftlab.errors import InputError
 from ftlab.method_table import METHODS
 
-STARTER = "starter"
+__all__ = [
+    "STARTER",
+    "DataConfig",
+    "EvaluationConfig",
+    "LauncherConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "OptimisationConfig",
+    "RunConfig",
+    "build_config",
+    "load_config",
+    "read_value",
+    "usual_learning_rate",
+    "with_settings",
+]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
-def _field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
-    return Field(
-        default, title=title, description=help, json_schema_extra={"unit": unit, "advanced": advanced}, **limits
-    )
-
-
-class ModelConfig(_Section):
-    base: str = _field(
-        STARTER,
-        "Base model",
-        "`starter` (the toy that ships with ftlab), a local folder, or a Hub id such as Qwen/Qwen3-0.6B.",
-        min_length=1,
-    )
-    revision: str | None = _field(
-        None, "Revision", "Branch, tag or commit of a Hub model. Empty takes the newest.", advanced=True
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field(
-        "auto",
-        "Number format",
-        "auto: bfloat16 or float16 by what the GPU can do, and float32 on a CPU, where the short formats are slow.",
-        advanced=True,
-    )
-
-
-class DataConfig(_Section):
-    source: str = _field(
-        "support_triage",
-        "Data",
-        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, zip), a Hub data set id, or "
-        "version:<id>.",
-        min_length=1,
-    )
-    subset: str | None = _field(None, "Hub configuration", "The configuration of a Hub data set.", advanced=True)
-    split: str | None = _field(None, "Hub split", "The split of a Hub data set. Empty takes train.", advanced=True)
-    columns: dict[str, str] = _field(
-        {}, "Columns", "Which column plays which part, e.g. {prompt: question}. Empty: detected.", advanced=True
-    )
-    prompt_template: str | None = _field(
-        None,
-        "Prompt template",
-        "Makes the prompt out of columns, e.g. Question: {question} Context: {context}. Empty: the prompt column.",
-        advanced=True,
-        min_length=1,
-    )
-    system_prompt: str | None = _field(
-        None, "System prompt", "Put before every example, in training, evaluation and chat alike.", advanced=True
-    )
-    group_by: str | None = _field(
-        None,
-        "Keep together",
-        "A column (customer, document): rows with the same value stay on one side of the split. "
-        "Empty: rows with the same prompt do.",
-        advanced=True,
-        min_length=1,
-    )
-    near_duplicates: Literal["auto", "together", "apart"] = _field(
-        "auto",
-        "Near-equal prompts",
-        "together: near-equal prompts stay on one side of the split, else the scores measure memory. "
-        "auto: so up to 20,000 rows. apart: only equal prompts stay together.",
-        advanced=True,
-    )
-    stratify_by: str | None = _field(
-        None,
-        "Stratify by",
-        "A column of labels: every split gets the same share of each label. Empty: at random.",
-        advanced=True,
-        min_length=1,
-    )
-    max_rows: int | None = _field(
-        None,
-        "Rows at most",
-        "Take a random part of the data. Empty takes all rows.",
-        unit="rows",
-        advanced=True,
-        ge=10,
-    )
-    validation_fraction: float = _field(
-        0.1,
-        "Validation share",
-        "Held out to stop at the best moment. Ignored when the data brings a validation split.",
-        advanced=True,
-        ge=0,
-        le=0.5,
-    )
-    test_fraction: float = _field(
-        0.1,
-        "Test share",
-        "Held out for the comparison with the base. Ignored when the data brings a test split.",
-        advanced=True,
-        ge=0,
-        le=0.5,
-    )
-    replay: str | None = _field(
-        None,
-        "Replay data",
-        "General examples mixed into the training split so that the model forgets less, e.g. general_replay.",
-    )
-    replay_fraction: float = _field(
-        0.35,
-        "Replay share",
-        "Rows of replay for each row of training data. More protects what the model knew and takes longer.",
-        ge=0.01,
-        le=2,
-    )
-    seed: int = _field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0)
-
-
-class MethodConfig(_Section):
-    """Each method reads some of the settings (method_table.fields_of); others are ignored, with a note if changed."""
-
-    name: Literal["lora", "dora", "qlora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "full"] = _field(
-        "lora",
-        "Method",
-        "lora: small matrices beside the weights, the usual choice. dora: the same with a learned size, slower. "
-        "qlora: lora on a base in 4 or 8 bits, to save memory. bottleneck: small layers between the layers. "
-        "ia3: a factor per channel, the smallest. prefix_tuning, prompt_tuning: learned tokens before the text. "
-        "full: all weights.",
-    )
-    rank: int = _field(16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512)
-    alpha: int = _field(
-        32, "LoRA alpha", "Scales what LoRA adds. Twice the rank is usual.", advanced=True, ge=1, le=1024
-    )
-    rank_stabilised: bool = _field(
-        False,
-        "Rank-stabilised scaling",
-        "rsLoRA: divides alpha by the root of the rank, not by the rank. With a rank above 32 learning is faster; "
-        "with the same alpha every step is larger, so lower alpha or the learning rate.",
-        advanced=True,
-    )
-    dropout: float = _field(
-        0.0, "LoRA dropout", "Above 0 can help against overfitting on few rows.", advanced=True, ge=0, le=0.9
-    )
-    targets: str = _field(
-        "all-linear",
-        "LoRA targets",
-        "all-linear, or names of layers separated by commas (q_proj, v_proj). Fewer targets train fewer weights.",
-        advanced=True,
-        min_length=1,
-    )
-    initialisation: Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"] = _field(
-        "default",
-        "LoRA initialisation",
-        "pissa and olora start from the largest directions of the weights and learn faster at first; their start "
-        "takes longer (pissa_niter_16: a quick approximation) and the saved adapter is twice as large. lora only.",
-        advanced=True,
-    )
-    quantisation: Literal["nf4", "fp4", "int8"] = _field(
-        "nf4",
-        "QLoRA number format",
-        "nf4: the base in 4 bits, the usual choice. fp4: 4 bits, less exact. int8: 8 bits, nearer to the original "
-        "and twice the memory.",
-        advanced=True,
-    )
-    double_quantisation: bool = _field(
-        True,
-        "Double quantisation",
-        "Stores the scales of the 4-bit base in 8 bits too: about 0.4 bits less per weight, and no visible loss.",
-        advanced=True,
-    )
-    virtual_tokens: int = _field(
-        20,
-        "Virtual tokens",
-        "Learned tokens before every text (prefix and prompt tuning). More can learn more; they take room in the "
-        "context and time in every answer.",
-        advanced=True,
-        ge=1,
-        le=1000,
-    )
-    initial_text: str | None = _field(
-        None,
-        "Initial text",
-        "What the virtual tokens start from, such as a description of the task; repeated or cut to their number. "
-        "Usually learns faster than from random words, which is what empty gives.",
-        advanced=True,
-        min_length=1,
-    )
-    placement: Literal["houlsby", "pfeiffer"] = _field(
-        "houlsby",
-        "Adapter placement",
-        "houlsby: a small layer after attention and one after the feed-forward part. pfeiffer: only the latter, half "
-        "the weights and a little faster.",
-        advanced=True,
-    )
-    reduction_factor: int = _field(
-        8,
-        "Reduction factor",
-        "The adapter's width is the model's width divided by this. Higher trains fewer weights; 8 with houlsby trains "
-        "2 to 4% of them.",
-        advanced=True,
-        ge=1,
-        le=1024,
-    )
-    activation: Literal["relu", "gelu", "silu"] = _field(
-        "relu",
-        "Adapter activation",
-        "The nonlinear function in the middle of the adapter. It seldom matters.",
-        advanced=True,
-    )
-
-
-class OptimisationConfig(_Section):
-    learning_rate: float | None = _field(
-        None,
-        "Learning rate",
-        "Too high forgets and diverges, too low learns nothing. Empty takes the usual rate of the method and base.",
-        gt=0,
-        le=0.1,
-    )
-    epochs: float | None = _field(
-        None,
-        "Epochs",
-        "How often every example is seen. More than a few overfits. Empty takes what suits the base.",
-        unit="passes",
-        gt=0,
-        le=1000,
-    )
-    max_steps: int | None = _field(
-        None, "Steps at most", "Stops after so many steps, whatever the epochs.", unit="steps", advanced=True, ge=1
-    )
-    batch_size: int = _field(
-        16, "Batch size", "Examples per step. Lower it when memory runs out.", unit="examples", ge=1, le=4096
-    )
-    gradient_accumulation: int = _field(
-        1,
-        "Gradient accumulation",
-        "Steps added up before the weights change: a larger batch for no more memory.",
-        unit="steps",
-        advanced=True,
-        ge=1,
-        le=1024,
-    )
-    max_length: int = _field(
-        512,
-        "Longest example",
-        "Examples with more tokens are left out and counted. Longer costs memory.",
-        unit="tokens",
-        ge=16,
-        le=1_000_000,
-    )
-    warmup_fraction: float = _field(
-        0.05, "Warm-up", "Part of the steps in which the rate rises.", advanced=True, ge=0, le=0.5
-    )
-    schedule: Literal["cosine", "linear", "constant"] = _field(
-        "cosine", "Schedule", "How the learning rate falls after the warm-up.", advanced=True
-    )
-    weight_decay: float = _field(0.0, "Weight decay", "Pulls weights towards zero.", advanced=True, ge=0, le=1)
-    max_grad_norm: float = _field(
-        1.0, "Gradient clipping", "The longest gradient step that is allowed.", advanced=True, gt=0, le=1000
-    )
-    gradient_checkpointing: bool = _field(
-        False, "Gradient checkpointing", "Saves memory and costs a third of the speed.", advanced=True
-    )
-    evaluations_per_epoch: int = _field(
-        2, "Validations per epoch", "How often the validation loss is taken.", advanced=True, ge=1, le=100
-    )
-    early_stopping: int = _field(
-        3,
-        "Early stopping",
-        "Ends training after so many validations without improvement; the best weights are kept. 0 turns it off.",
-        unit="validations",
-        ge=0,
-        le=100,
-    )
-    seed: int = _field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
-
-
-class EvaluationConfig(_Section):
-    after_training: bool = _field(
-        True, "Evaluate after training", "Compare the result with its base as soon as training ends."
-    )
-    max_rows: int = _field(
-        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
-    )
-    max_new_tokens: int = _field(
-        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
-    )
-    batch_size: int = _field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
-    probes: str | None = _field(
-        "auto",
-        "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
-        "auto asks general_probes of the starter and nothing of other bases.",
-        advanced=True,
-    )
-
-
-class LauncherConfig(_Section):
-    device: Literal["auto", "cpu", "cuda"] = _field(
-        "auto", "Device", "auto takes a GPU where there is one.", advanced=True
-    )
-    threads: int | None = _field(
-        None, "CPU threads", "Empty takes all cores for training.", unit="threads", advanced=True, ge=1, le=1024
-    )
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """One run, complete: its `config.yaml` alone reproduces it."""
 
-    name: str | None = _field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
-    stage: Literal["sft"] = _field("sft", "Stage", "sft: instruction tuning on examples of good answers.")
+    name: str | None = field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
+    stage: Literal["sft"] = field("sft", "Stage", "sft: instruction tuning on examples of good answers.")
     model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
     data: DataConfig = Field(default_factory=DataConfig, title="Data")
     method: MethodConfig = Field(default_factory=MethodConfig, title="Method")
     optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimisation")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
-    trainer: dict[str, Any] = _field(
+    trainer: dict[str, Any] = field(
         {},
         "Further settings of TRL",
         "Any argument of TRL's trainer configuration that ftlab does not name itself.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ftlab.config import MethodConfig
+    from ftlab.config_sections import MethodConfig
 
 _LOW_RANK = ("rank", "alpha", "rank_stabilised", "dropout", "targets", "initialisation")
 _VIRTUAL = ("virtual_tokens", "initial_text")

@@ -76,7 +76,7 @@ def _checked(config: RunConfig) -> RunConfig:
     base_path(config.model.base)
     check_method(config)
     if config.trainer:
-        from ftlab.training.sft import check_trainer_settings
+        from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer)
     return config

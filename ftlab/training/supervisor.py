@@ -38,7 +38,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     check_base(config.model)
     check_method(config)
     if config.trainer:
-        from ftlab.training.sft import check_trainer_settings
+        from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer)
     config.data.source = pinned(config.data.source, workspace)

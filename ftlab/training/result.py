@@ -1,0 +1,47 @@
+"""What a run leaves behind: adapter/ or model/, loadable without ftlab, and checked to be what was trained."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory
+
+
+def save_result(
+    run: RunDirectory, config: RunConfig, trainer: Any, tokenizer: Any, writer: StatusWriter, *, start: Path | None
+) -> None:
+    """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, and verify it.
+
+    `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
+    """
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.peft_methods import save_adapter
+    from ftlab.training.verify import verify_result
+
+    model = trainer.model
+    writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
+    result = run.model if config.method.name == "full" else run.adapter
+    if start:
+        save_adapter(model, result, start)
+        shutil.rmtree(start)
+    else:
+        trainer.save_model(str(result))
+    tokenizer.save_pretrained(str(result))
+    # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+    generation = copy.deepcopy(model.generation_config)
+    generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+    generation.save_pretrained(str(result))
+    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+
+    writer.update(phase="verifying the result")
+    finding = verify_result(run, config, model, tokenizer)
+    if not finding["changes_logits"]:
+        writer.warn(
+            "The trained model answers exactly as its base: nothing was learned. "
+            "Try a higher learning rate or more epochs."
+        )
