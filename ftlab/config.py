@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
+from ftlab.config_preferences import PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
     STARTER,
     DataConfig,
@@ -34,6 +35,9 @@ __all__ = [
     "MethodConfig",
     "ModelConfig",
     "OptimisationConfig",
+    "PreferenceConfig",
+    "ReinforcementConfig",
+    "Reward",
     "RunConfig",
     "build_config",
     "load_config",
@@ -47,11 +51,19 @@ class RunConfig(Section):
     """One run, complete: its `config.yaml` alone reproduces it."""
 
     name: str | None = field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
-    stage: Literal["sft"] = field("sft", "Stage", "sft: instruction tuning on examples of good answers.")
+    stage: Literal["sft", "pretraining", "dpo", "kto", "orpo", "cpo", "reward", "rloo", "grpo"] = field(
+        "sft",
+        "Stage",
+        "sft: instruction tuning on examples of good answers. pretraining: plain text, every token is learnt. "
+        "dpo, orpo, cpo: pairs of a chosen and a rejected answer. kto: single answers marked good or bad. "
+        "reward: a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
     data: DataConfig = Field(default_factory=DataConfig, title="Data")
     method: MethodConfig = Field(default_factory=MethodConfig, title="Method")
     optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimisation")
+    preference: PreferenceConfig = Field(default_factory=PreferenceConfig, title="Preferences")
+    reinforcement: ReinforcementConfig = Field(default_factory=ReinforcementConfig, title="Reinforcement")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
     trainer: dict[str, Any] = field(

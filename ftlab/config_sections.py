@@ -26,6 +26,13 @@ class ModelConfig(Section):
         "`starter` (the toy that ships with ftlab), a local folder, or a Hub id such as Qwen/Qwen3-0.6B.",
         min_length=1,
     )
+    start: str | None = field(
+        None,
+        "Start from",
+        "An earlier run (its id, or last) whose result is trained further, or the folder of its adapter. "
+        "Empty starts from the base itself.",
+        min_length=1,
+    )
     revision: str | None = field(
         None, "Revision", "Branch, tag or commit of a Hub model. Empty takes the newest.", advanced=True
     )
@@ -306,4 +313,21 @@ class LauncherConfig(Section):
     )
     threads: int | None = field(
         None, "CPU threads", "Empty takes all cores for training.", unit="threads", advanced=True, ge=1, le=1024
+    )
+    processes: int = field(
+        1,
+        "Processes",
+        "Processes that train together, one for each GPU, over all machines. The batch size is that of one process.",
+        unit="processes",
+        advanced=True,
+        ge=1,
+        le=4096,
+    )
+    machines: int = field(1, "Machines", "Machines that train together.", unit="machines", advanced=True, ge=1, le=1024)
+    config_file: str | None = field(
+        None,
+        "accelerate configuration",
+        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines.",
+        advanced=True,
+        min_length=1,
     )

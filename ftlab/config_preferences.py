@@ -1,0 +1,112 @@
+"""The sections of a run that learns from preferences or from rewards."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ftlab.config_sections import Section, field
+
+
+class PreferenceConfig(Section):
+    """Read by the stages dpo, kto, orpo, cpo and reward."""
+
+    loss: str = field(
+        "sigmoid",
+        "Loss",
+        "dpo: sigmoid is the usual one; ipo overfits less on few pairs; robust expects a share of wrong votes "
+        "(label smoothing). cpo: simpo, sigmoid, hinge, ipo. kto: kto, apo_zero_unpaired.",
+        min_length=1,
+    )
+    beta: float | None = field(
+        None,
+        "Beta",
+        "How strongly the model is held to where it started. Higher changes it less. Empty takes what is usual: 0.1, "
+        "and 2 for simpo.",
+        gt=0,
+        le=100,
+    )
+    label_smoothing: float = field(
+        0.0,
+        "Share of wrong votes",
+        "How often a rater is expected to have voted the wrong way. For the losses robust and exo_pair, and for cpo.",
+        advanced=True,
+        ge=0,
+        lt=0.5,
+    )
+    simpo_margin: float = field(
+        0.5,
+        "SimPO margin",
+        "By how much the chosen answer has to win (gamma in Meng et al. 2024). simpo only.",
+        advanced=True,
+        ge=0,
+        le=10,
+    )
+    precompute_reference: bool = field(
+        False,
+        "Reference beforehand",
+        "Takes the reference's log probabilities of all rows once before training: less memory and faster steps.",
+        advanced=True,
+    )
+    good_weight: float | None = field(
+        None,
+        "Weight of good answers",
+        "kto: how much a thumbs-up counts. Empty balances good and bad, as Ethayarajh et al. 2024 advise.",
+        advanced=True,
+        gt=0,
+        le=100,
+    )
+    bad_weight: float | None = field(
+        None,
+        "Weight of bad answers",
+        "kto: how much a thumbs-down counts. Empty balances good and bad.",
+        advanced=True,
+        gt=0,
+        le=100,
+    )
+
+
+class Reward(BaseModel):
+    """One thing that an answer is rewarded for: 1 where it holds, 0 where it does not, or a reward model's score."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["model", "json", "exact_match", "length", "regex"]
+    weight: float = 1.0
+    model: str | None = None  # kind model: a run of the stage reward, or a folder with a sequence classifier
+    pattern: str | None = None  # kind regex
+    shortest: int | None = None  # kind length, in words
+    longest: int | None = None
+
+
+class ReinforcementConfig(Section):
+    """Read by the stages rloo and grpo."""
+
+    rewards: list[Reward] = field(
+        [],
+        "Rewards",
+        "What an answer is rewarded for: {kind: model, model: RUN} takes a reward model; json, exact_match, length "
+        "and regex are checked by rule. Several are added up by their weights.",
+    )
+    generations: int = field(
+        8,
+        "Answers per prompt",
+        "Answers that are compared with each other. More give a steadier signal and take longer.",
+        unit="answers",
+        ge=2,
+        le=64,
+    )
+    max_new_tokens: int = field(
+        64, "Longest answer", "Answers are cut after so many tokens while training.", unit="tokens", ge=1, le=8192
+    )
+    temperature: float = field(
+        1.0, "Temperature", "How varied the tried answers are. Too low, and there is nothing to learn from.", gt=0, le=2
+    )
+    beta: float = field(
+        0.05,
+        "KL weight",
+        "How strongly the model is held to where it started. 0 lets it run away to whatever pleases the reward.",
+        ge=0,
+        le=10,
+    )
