@@ -13,7 +13,7 @@ import torch
 
 
 class _LowRank(torch.autograd.Function):
-    """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], a frozen `weight` [out, in]."""
+    """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], frozen `weight` [out, in]."""
 
     @staticmethod
     def forward(  # type: ignore[override]
