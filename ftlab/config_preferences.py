@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ftlab.config_sections import Section, field
 
@@ -68,16 +68,18 @@ class PreferenceConfig(Section):
 
 
 class Reward(BaseModel):
-    """One thing that an answer is rewarded for: 1 where it holds, 0 where it does not, or a reward model's score."""
+    """One thing that an answer is rewarded for: 0 to 1 by a rule, or the score of a reward model."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["model", "json", "exact_match", "length", "regex"]
-    weight: float = 1.0
+    name: str | None = Field(None, min_length=1, max_length=40)  # in charts and files; empty: its kind
+    weight: float = Field(1.0, ge=-100, le=100)  # below 0 punishes, 0 only watches
     model: str | None = None  # kind model: a run of the stage reward, or a folder with a sequence classifier
-    pattern: str | None = None  # kind regex
-    shortest: int | None = None  # kind length, in words
-    longest: int | None = None
+    keys: list[str] = []  # kind json: keys of the object; the reward is then the share of them that are there
+    pattern: str | None = None  # kind regex: found anywhere in the answer; ^ and $ tie it to the ends
+    shortest: int | None = Field(None, ge=0)  # kind length, in words
+    longest: int | None = Field(None, ge=1)
 
 
 class ReinforcementConfig(Section):
@@ -92,7 +94,8 @@ class ReinforcementConfig(Section):
     generations: int = field(
         8,
         "Answers per prompt",
-        "Answers that are compared with each other. More give a steadier signal and take longer.",
+        "Answers that are compared with each other. More give a steadier signal and take longer. The batch size "
+        "counts answers, so it has to be a multiple of this.",
         unit="answers",
         ge=2,
         le=64,
@@ -101,7 +104,11 @@ class ReinforcementConfig(Section):
         64, "Longest answer", "Answers are cut after so many tokens while training.", unit="tokens", ge=1, le=8192
     )
     temperature: float = field(
-        1.0, "Temperature", "How varied the tried answers are. Too low, and there is nothing to learn from.", gt=0, le=2
+        1.0,
+        "Temperature",
+        "How varied the tried answers are. Too low, and there is nothing to learn from.",
+        gt=0,
+        le=2,
     )
     beta: float = field(
         0.05,

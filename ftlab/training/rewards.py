@@ -1,0 +1,282 @@
+"""What an answer is rewarded for: rules that a program checks, and reward models."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import Reward, RunConfig, load_config
+from ftlab.errors import InputError
+from ftlab.training.patterns import SEARCH_SECONDS, compile_pattern, is_found
+from ftlab.workspace import RunDirectory, Workspace
+
+# What each kind reads beside name and weight; anything else that is set was meant for another kind.
+_READS = {
+    "model": ("model",),
+    "json": ("keys",),
+    "exact_match": (),
+    "length": ("shortest", "longest"),
+    "regex": ("pattern",),
+}
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One reward, ready to be used: `score` takes prompts (messages), answers and references, all equally long."""
+
+    name: str
+    weight: float
+    score: Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]
+
+
+def json_reward(answer: str, keys: Sequence[str] = ()) -> float:
+    """1 for a JSON object or list and nothing around it, else 0; with `keys` the share of them that the object has.
+
+    A bare number or word is valid JSON too and would be too easy to say.
+    """
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return 0.0
+    if not isinstance(value, dict if keys else (dict, list)):
+        return 0.0
+    return sum(key in value for key in keys) / len(keys) if keys else 1.0
+
+
+def length_reward(answer: str, shortest: int | None, longest: int | None) -> float:
+    """1 for `shortest` to `longest` words; outside of them less, by how many times too short or too long it is.
+
+    Not 0 at once: from answers that are all too long the model could not learn which way to go.
+    """
+    words = len(answer.split())
+    if shortest and words < shortest:
+        return words / shortest
+    if longest is not None and words > longest:
+        return longest / words
+    return 1.0
+
+
+def exact_match_reward(answer: str, reference: str) -> float:
+    """1 for the reference answer, by the rule of the evaluation (JSON objects are compared by value), else 0."""
+    from ftlab.evaluation.metrics import is_exact
+
+    return float(is_exact(answer, reference))
+
+
+def reward_names(rewards: Sequence[Reward]) -> list[str]:
+    """A name for each reward, none twice: what the person called it, else its kind."""
+    names: list[str] = []
+    for reward in rewards:
+        wanted = reward.name or reward.kind
+        count = 2
+        name = wanted
+        while name in names:
+            name = f"{wanted} {count}"
+            count += 1
+        names.append(name)
+    return names
+
+
+def combined(scores: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float]:
+    """The reward of each answer: `scores` of each reward (reward by answer) added up by `weights`."""
+    return [sum(weight * value for weight, value in zip(weights, row, strict=True)) for row in zip(*scores, strict=True)]
+
+
+def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None:
+    """Raise InputError for rewards that cannot be used, before anything is loaded.
+
+    With `workspace`, the runs that reward models are taken from have to be there too.
+    """
+    rewards = config.reinforcement.rewards
+    if not rewards:
+        raise InputError(
+            f"The stage {config.stage} needs something to reward answers for (reinforcement.rewards)",
+            given="no rewards",
+            allowed="at least one of the kinds model, json, exact_match, length, regex",
+            try_="for example {kind: length, shortest: 5, longest: 20}, or {kind: model, model: RUN} with a run of the "
+            "stage reward",
+        )
+    if all(reward.weight == 0 for reward in rewards):
+        raise InputError(
+            "Every reward has the weight 0, so there is nothing to learn",
+            given=", ".join(reward_names(rewards)),
+            allowed="at least one weight above or below 0",
+        )
+    for reward, name in zip(rewards, reward_names(rewards), strict=True):
+        _check_reward(reward, name, workspace)
+
+
+def pin_rewards(config: RunConfig, workspace: Workspace) -> None:
+    """Write into `config` which run each reward model is of: `last` means another one tomorrow. Raises InputError."""
+    for reward, name in zip(config.reinforcement.rewards, reward_names(config.reinforcement.rewards), strict=True):
+        if reward.kind == "model":
+            place = _place(reward, name, workspace)
+            reward.model = place.id if isinstance(place, RunDirectory) else str(place)
+
+
+def build_judges(
+    config: RunConfig, *, device: str, warn: Callable[[str], None], workspace: Workspace | None = None
+) -> list[Judge]:
+    """The rewards of `config`, ready to be used. Reward models are loaded on `device`.
+
+    `warn` is told, once, when a regular expression takes too long. Raises InputError as `check_rewards` does, and for
+    a reward model that cannot be loaded.
+    """
+    check_rewards(config, workspace)
+    rewards = config.reinforcement.rewards
+    return [
+        Judge(name, reward.weight, _scorer(reward, name, device, warn, workspace))
+        for reward, name in zip(rewards, reward_names(rewards), strict=True)
+    ]
+
+
+def _scorer(
+    reward: Reward, name: str, device: str, warn: Callable[[str], None], workspace: Workspace | None
+) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
+    match reward.kind:
+        case "json":
+            return lambda prompts, answers, references: [json_reward(answer, reward.keys) for answer in answers]
+        case "length":
+            return lambda prompts, answers, references: [
+                length_reward(answer, reward.shortest, reward.longest) for answer in answers
+            ]
+        case "exact_match":
+            return lambda prompts, answers, references: [
+                exact_match_reward(answer, wanted) for answer, wanted in zip(answers, references, strict=True)
+            ]
+        case "regex":
+            pattern = compile_pattern(reward.pattern or "", f"the reward {name}")
+
+            def search(prompts: Any, answers: Sequence[str], references: Any) -> list[float]:
+                found = [is_found(pattern, answer) for answer in answers]
+                if None in found:
+                    warn(
+                        f"The regular expression of the reward {name} takes longer than {SEARCH_SECONDS} seconds on "
+                        "some answers. They count as 0. Repetitions inside repetitions, such as (a+)+, are slow."
+                    )
+                return [float(bool(one)) for one in found]
+
+            return search
+        case "model":
+            return _model_scorer(reward, name, device, workspace)
+
+
+def _model_scorer(
+    reward: Reward, name: str, device: str, workspace: Workspace | None
+) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
+    from ftlab.training.reward import load_reward_model, score
+
+    model, tokenizer = load_reward_model(_place(reward, name, workspace))
+    model = model.to(device).eval().requires_grad_(False)
+
+    def judge(prompts: Sequence[Messages], answers: Sequence[str], references: Any) -> list[float]:
+        talks = [
+            [*prompt, {"role": "assistant", "content": answer}] for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        values = score(model, tokenizer, talks)
+        if not all(map(math.isfinite, values)):
+            raise InputError(
+                f"The reward model of {name} gives scores that are no numbers",
+                given=reward.model,
+                try_="train the reward model again with a lower learning rate",
+            )
+        return values
+
+    return judge
+
+
+def _check_reward(reward: Reward, name: str, workspace: Workspace | None) -> None:
+    kind = reward.kind
+    for other, fields in _READS.items():
+        for field in fields:
+            if field not in _READS[kind] and getattr(reward, field) not in (None, []):
+                raise InputError(
+                    f"The reward {name} is of the kind {kind}, which does not read {field}",
+                    given=f"{field}: {getattr(reward, field)!r}",
+                    allowed=", ".join(("kind", "name", "weight", *_READS[kind])),
+                    try_=f"kind: {other}, or leave {field} out",
+                )
+    if kind == "length":
+        _check_length(reward, name)
+    elif kind == "regex":
+        _check_pattern(reward.pattern, name)
+    elif kind == "model" and (workspace is not None or not reward.model):
+        _place(reward, name, workspace)
+
+
+def _check_length(reward: Reward, name: str) -> None:
+    if not reward.shortest and reward.longest is None:
+        raise InputError(
+            f"The reward {name} needs a length in words",
+            given="neither shortest nor longest",
+            allowed="shortest, longest or both",
+            try_="{kind: length, shortest: 5, longest: 20}",
+        )
+    if reward.shortest and reward.longest is not None and reward.shortest > reward.longest:
+        raise InputError(
+            f"No answer can be as long as the reward {name} asks for",
+            given=f"shortest: {reward.shortest}, longest: {reward.longest}",
+            allowed="shortest at most as large as longest",
+        )
+
+
+def _check_pattern(pattern: str | None, name: str) -> None:
+    if not pattern:
+        raise InputError(
+            f"The reward {name} needs a regular expression (pattern)",
+            given="nothing",
+            try_="{kind: regex, pattern: '^(Hi|Hello|Dear) '}",
+        )
+    compile_pattern(pattern, f"the reward {name}")
+
+
+def _place(reward: Reward, name: str, workspace: Workspace | None) -> Path | RunDirectory:
+    """The folder or the run that the reward model is in."""
+    if not reward.model:
+        raise InputError(
+            f"The reward {name} names no reward model",
+            given="kind: model",
+            allowed="model: a run of the stage reward (its id, or last), or a folder with a sequence classifier",
+        )
+    folder = Path(reward.model).expanduser()
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+        return folder.absolute()
+    if workspace is None or (folder.is_dir() and not (folder / "config.yaml").exists()):
+        raise InputError(
+            f"The folder of the reward {name} holds no reward model",
+            given=reward.model,
+            allowed="a folder with config.json or adapter_config.json, or a run of the stage reward",
+        )
+    return _reward_run(reward.model, name, workspace)
+
+
+def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
+    """The run of the stage reward that `text` names; `last` is the newest one with a result."""
+    if text in ("last", "latest"):
+        for run in workspace.runs():
+            if run.has_result and load_config(run.config_file).stage == "reward":
+                return run
+        raise InputError(
+            f"There is no finished run of the stage reward for the reward {name}",
+            given=f"model: {text}",
+            try_="train one on preference data with stage=reward",
+        )
+    run = workspace.run(text)
+    stage = load_config(run.config_file).stage
+    if stage != "reward":
+        raise InputError(
+            f"The run of the reward {name} is no reward model",
+            given=f"{run.id}, of the stage {stage}",
+            allowed="a run of the stage reward",
+        )
+    if not run.has_result:
+        raise InputError(
+            f"The reward model of the reward {name} is not trained yet", given=run.id, try_="wait until it has ended"
+        )
+    return run
