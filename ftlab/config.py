@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
-from ftlab.config_preferences import PreferenceConfig, ReinforcementConfig, Reward
+from ftlab.config_preferences import PREFERENCE_USUAL, PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
     STARTER,
     DataConfig,
@@ -83,6 +83,9 @@ class RunConfig(Section):
         settings = config.optimisation
         if settings.learning_rate is None:
             settings.learning_rate = usual_learning_rate(config)
+        usual = PREFERENCE_USUAL.get(self.stage)
+        if settings.epochs is None and usual:
+            settings.epochs = usual.starter_epochs if self.is_starter else usual.epochs
         if settings.epochs is None:
             # The starter is so small that three passes do not teach it a new format.
             settings.epochs = 6 if self.is_starter else 3
@@ -95,7 +98,13 @@ class RunConfig(Section):
 
 
 def usual_learning_rate(config: RunConfig) -> float:
-    """The rate that usually works for the method, and for the starter a higher one: see method_table."""
+    """The rate that usually works for stage and method, and for the starter a higher one: see method_table and
+    config_preferences."""
+    usual = PREFERENCE_USUAL.get(config.stage)
+    if usual and config.method.name == "full":
+        return usual.starter_full if config.is_starter else usual.full
+    if usual:
+        return usual.starter_adapter if config.is_starter else usual.adapter
     facts = METHODS[config.method.name]
     return facts.starter_rate if config.is_starter else facts.learning_rate
 

@@ -34,6 +34,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     from transformers import EarlyStoppingCallback, set_seed
 
     from ftlab.data.template import ensure_chat_template
+    from ftlab.models import fused_lora
     from ftlab.models.load import load_base, load_tokenizer, pick_device
     from ftlab.models.methods import apply_method, check_method, count_trained
     from ftlab.models.peft_methods import keep_start
@@ -78,6 +79,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if varlen.fits(model, config.method.name, longest):
         arguments.padding_free = True
         varlen.use(model)
+    fused_lora.use(model)
     report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
@@ -104,6 +106,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
     are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
     """
+    from ftlab.models import fused_lora
     from ftlab.training import varlen
     from ftlab.training.result import save_result
 
@@ -112,5 +115,6 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     if trainer.padding_free:
         varlen.leave(training.model)
+    fused_lora.leave(training.model)
     save_result(run, config, trainer, training.tokenizer, writer, start=training.start)
     return "stopped" if training.report.stop_asked else "completed"
