@@ -83,9 +83,13 @@ def reward_names(rewards: Sequence[Reward]) -> list[str]:
     return names
 
 
-def combined(scores: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float]:
-    """The reward of each answer: `scores` of each reward (reward by answer) added up by `weights`."""
-    return [sum(weight * value for weight, value in zip(weights, row, strict=True)) for row in zip(*scores, strict=True)]
+def judged(
+    judges: Sequence[Judge], prompts: Sequence[Messages], answers: Sequence[str], references: Sequence[str]
+) -> tuple[dict[str, list[float]], list[float]]:
+    """The scores of each reward, by its name, and their sums by weight, one for each answer."""
+    scores = {judge.name: judge.score(prompts, answers, references) for judge in judges}
+    rewards = [sum(judge.weight * scores[judge.name][at] for judge in judges) for at in range(len(answers))]
+    return scores, rewards
 
 
 def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None:
