@@ -26,6 +26,8 @@ class Usual(NamedTuple):
 # orpo    full 8e-6 (Hong et al. 2024, arXiv 2403.07691), LoRA ten times that
 # cpo     full 5e-7 (SimPO, Meng et al. 2024, arXiv 2405.14734, 3e-7 to 1e-6), LoRA ten times that
 # reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
+# rloo, grpo  full 1e-6 (Ahmadian et al. 2024, arXiv 2402.14740; Shao et al. 2024, arXiv 2402.03300), LoRA 1e-5 (TRL's
+#         reproduction of Schulman et al., LoRA Without Regret, 2025)
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
 PREFERENCE_USUAL: dict[str, Usual] = {
     "dpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
@@ -33,6 +35,8 @@ PREFERENCE_USUAL: dict[str, Usual] = {
     "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
     "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
     "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
+    "rloo": Usual(1e-6, 1e-5, 1, 1e-4, 1e-3, 1),
+    "grpo": Usual(1e-6, 1e-5, 1, 1e-4, 1e-3, 1),
 }
 
 

@@ -67,9 +67,7 @@ class _Policy:
             flat = (groups.amax(dim=1) - groups.amin(dim=1)) < _EQUAL
             self._metrics[mode]["flat_share"].append(flat.float().mean().item())
             # `scores` holds those of all processes, one after the other.
-            mine = slice(
-                first := self.accelerator.process_index * len(prompts), first + len(prompts)
-            )
+            mine = slice(first := self.accelerator.process_index * len(prompts), first + len(prompts))
             rows = zip(prompts, texts, scores[mine].tolist(), rewards[mine].tolist(), strict=True)
             self.tried = tuple(
                 Tried(prompt, text, dict(zip(self.reward_func_names, row, strict=True)), reward)

@@ -64,8 +64,7 @@ def frozen_prompts(
         if split == "train" and len(kept) <= len(every) / 2:
             raise InputError(
                 f"{too_long} of {len(every)} training prompts leave no room for an answer",
-                given=f"the longest has {longest} tokens, and an answer may have "
-                f"{config.reinforcement.max_new_tokens}",
+                given=f"the longest has {longest} tokens, and an answer may have {config.reinforcement.max_new_tokens}",
                 allowed=f"at least half of the prompts within {limit} tokens",
                 try_="a lower reinforcement.max_new_tokens, a higher optimisation.max_length up to the base's context, "
                 "or shorter prompts",

@@ -11,33 +11,13 @@ from ftlab.config import RunConfig
 from ftlab.errors import InputError
 from ftlab.training.policy import GroupPolicy, LeaveOneOutPolicy, drop_reference, reward_functions
 from ftlab.training.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
+from ftlab.training.reward_checks import check_reinforcement
 from ftlab.training.reward_signs import read_signs
 from ftlab.training.rewards import Judge, build_judges
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, append_jsonl, read_jsonl, write_jsonl
 
-METHODS = ("lora", "dora", "qlora", "ia3", "full")
 _SAMPLES = 8  # answers kept of each logged step
-
-
-def check_reinforcement(config: RunConfig) -> None:
-    """Raise InputError, before anything is started, when method and batch do not suit learning from rewards."""
-    if config.method.name not in METHODS:
-        raise InputError(
-            f"The stage {config.stage} cannot be trained with this method",
-            given=f"method.name: {config.method.name}",
-            allowed=", ".join(METHODS),
-        )
-    settings, group = config.optimisation, config.reinforcement.generations
-    batch = settings.batch_size * settings.gradient_accumulation * config.launcher.processes
-    if batch % group:
-        fitting = max(group, settings.batch_size - settings.batch_size % group)
-        raise InputError(
-            "The batch has to hold all answers to a prompt (optimisation.batch_size counts answers)",
-            given=f"{batch} answers in a step, {group} answers per prompt",
-            allowed=f"a multiple of reinforcement.generations ({group})",
-            try_=f"optimisation.batch_size={fitting}, or other reinforcement.generations",
-        )
 
 
 def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftlab.config import load_config
+from ftlab.config import RunConfig, load_config
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -70,10 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
-    from ftlab.training.sft import train_sft
-
     config = load_config(run.config_file)
-    outcome = train_sft(run, config, writer)
+    outcome = _train_stage(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
@@ -83,6 +81,18 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             reason = explain_exception(error)
             writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
     return outcome
+
+
+def _train_stage(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    match config.stage:
+        case "rloo" | "grpo":
+            from ftlab.training.rlhf import train_reinforcement
+
+            return train_reinforcement(run, config, writer)
+        case _:
+            from ftlab.training.sft import train_sft
+
+            return train_sft(run, config, writer)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
