@@ -24,8 +24,8 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
     """The function that makes examples of one row, as `stage` needs them, with remarks on what had to be changed.
 
     It raises UnusableRow as `convert` does. An example holds messages (sft; with an empty answer where there is none:
-    rloo, grpo), or prompt, chosen and rejected (dpo, orpo,
-    cpo, reward), or prompt, completion and label (kto, where a pair makes two examples): all are lists of turns.
+    rloo, grpo), or prompt, chosen and rejected (dpo, orpo, cpo, reward), or prompt, completion and label (kto, where a
+    pair makes two examples): all are lists of turns.
     """
     if stage in PAIR_STAGES:
 

@@ -31,7 +31,7 @@ def frozen_prompts(
     """The prompts of each split of `run` that leave room for an answer.
 
     The others are counted in data/manifest.json and warned about. Raises InputError when the answer leaves no room at
-    all, when no more than half of the training prompts are left, or when an exact match is asked for without answers.
+    all, or when no more than half of the training prompts are left.
     """
     from ftlab.data.rendering import encode_prompt, prompt_messages, reference
     from ftlab.data.splits import read_split
@@ -70,7 +70,6 @@ def frozen_prompts(
                 "or shorter prompts",
             )
         found[split] = kept
-    _check_references(config, found["train"])
     write_json(run.manifest_file, manifest)
     return found
 
@@ -111,14 +110,3 @@ def _room(config: RunConfig) -> int:
             allowed=f"less than {limit} tokens (optimisation.max_length): prompt and answer have to fit together",
         )
     return limit - answer
-
-
-def _check_references(config: RunConfig, prompts: Sequence[Prompt]) -> None:
-    wanted = any(reward.kind == "exact_match" for reward in config.reinforcement.rewards)
-    without = sum(not prompt.reference.strip() for prompt in prompts)
-    if wanted and without:
-        raise InputError(
-            "The reward exact_match needs a reference answer to each prompt",
-            given=f"{without} of {len(prompts)} training prompts have none",
-            try_="data with a prompt and an answer in every row, or another reward",
-        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftlab.config import Reward, RunConfig, load_config
 from ftlab.errors import InputError
@@ -77,6 +78,18 @@ def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None
         )
     for reward, name in zip(rewards, reward_names(rewards), strict=True):
         _check_reward(reward, name, workspace)
+
+
+def check_references(config: RunConfig, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InputError when an exact match is rewarded and some of the training `examples` have no answer."""
+    wanted = any(reward.kind == "exact_match" for reward in config.reinforcement.rewards)
+    without = sum(not example["messages"][-1]["content"].strip() for example in examples)
+    if wanted and without:
+        raise InputError(
+            "The reward exact_match needs a reference answer to each prompt",
+            given=f"{without} of {len(examples)} training prompts have none",
+            try_="data with a prompt and an answer in every row, or another reward",
+        )
 
 
 def pin_rewards(config: RunConfig, workspace: Workspace) -> None:

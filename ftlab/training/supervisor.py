@@ -34,7 +34,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.models.methods import check_method
-    from ftlab.training.reward_checks import check_reinforcement, check_rewards, pin_rewards
+    from ftlab.training.reward_checks import check_references, check_reinforcement, check_rewards, pin_rewards
 
     config = config.resolved()
     check_base(config.model)
@@ -49,6 +49,8 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         check_rewards(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    if config.stage in REWARD_STAGES:
+        check_references(config, prepared.splits["train"])
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)

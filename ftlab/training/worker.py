@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -72,7 +73,8 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
     config = load_config(run.config_file)
     outcome = _train_stage(run, config, writer)
-    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
+    wanted = config.evaluation.after_training and _can_be_compared(run, config)
+    if outcome == "completed" and wanted and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
         except Exception as error:
@@ -93,6 +95,13 @@ def _train_stage(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> 
             from ftlab.training.sft import train_sft
 
             return train_sft(run, config, writer)
+
+
+def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
+    """Prompts alone are enough for rewards; base and adapted model are compared on answers."""
+    from ftlab.evaluation.compare import has_references
+
+    return config.stage not in REWARD_STAGES or has_references(run)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
