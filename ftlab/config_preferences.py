@@ -20,6 +20,17 @@ class Usual(NamedTuple):
     starter_epochs: float
 
 
+# The first of each is the usual one. Those of dpo are all that TRL 1.16 names.
+LOSSES: dict[str, tuple[str, ...]] = {
+    "dpo": (
+        "sigmoid", "ipo", "robust", "hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+        "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+    ),
+    "cpo": ("sigmoid", "simpo", "hinge", "ipo", "alphapo"),
+    "kto": ("kto", "apo_zero_unpaired"),
+}  # fmt: skip
+EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change with any version of it
+
 # Sources for real bases:
 # dpo     full 5e-7 (Zephyr, Tunstall et al. 2023, arXiv 2310.16944), LoRA 5e-6 (the same authors' alignment handbook)
 # kto     full 5e-7 (Ethayarajh et al. 2024, arXiv 2402.01306, 5e-7 to 5e-6), LoRA 5e-6, as in TRL's example
@@ -43,11 +54,12 @@ PREFERENCE_USUAL: dict[str, Usual] = {
 class PreferenceConfig(Section):
     """Read by the stages dpo, kto, orpo, cpo and reward."""
 
-    loss: str = field(
-        "sigmoid",
+    loss: str | None = field(
+        None,
         "Loss",
         "dpo: sigmoid is the usual one; ipo overfits less on few pairs; robust expects a share of wrong votes "
-        "(label smoothing). cpo: simpo, sigmoid, hinge, ipo. kto: kto, apo_zero_unpaired.",
+        "(label smoothing). cpo: sigmoid, simpo, hinge, ipo, alphapo. kto: kto, apo_zero_unpaired. Empty takes the "
+        "usual one.",
         min_length=1,
     )
     beta: float | None = field(

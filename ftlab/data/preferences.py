@@ -133,3 +133,19 @@ def _first_answer(one: list[Message], other: list[Message]) -> int:
     if shared == 0:
         raise UnusableRow("chosen and rejected answer different prompts")
     return shared
+
+
+def balanced_weights(good: int, bad: int) -> tuple[float, float]:
+    """Weights of good and bad answers with which both sides count the same, the larger side with 1.
+
+    Ethayarajh et al. 2024 (arXiv 2402.01306, section 4.2): weight times number should be in a ratio of 1 to 4/3.
+    Raises InputError when one side has no answers.
+    """
+    if not good or not bad:
+        raise InputError(
+            f"All answers are marked as {'good' if good else 'bad'}",
+            given=f"{good} good and {bad} bad answers",
+            allowed="some of either",
+            try_="add answers of the other kind" + ("; good answers alone are for stage: sft" if good else ""),
+        )
+    return (round(bad / good, 4), 1.0) if good < bad else (1.0, round(good / bad, 4))

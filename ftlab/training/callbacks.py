@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
 
@@ -13,6 +14,29 @@ from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, append_jsonl
 
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
+# What TRL's trainers of preferences log, by the names of metrics.jsonl; each has one with eval_ in front too.
+_RENAMED = {
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "logps/chosen": "logp_chosen",
+    "logps/rejected": "logp_rejected",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "kl": "kl",
+}
+# What those that learn from rewards log; `rewards/<name>/mean` besides.
+_RENAMED |= {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "entropy": "entropy",
+    "repetition": "repetition",
+    "flat_share": "flat_share",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "cut_share",
+}
+_EACH_REWARD = re.compile(r"(eval_)?rewards/(.+)/mean")
 _STATUS_SECONDS = 0.5
 
 
@@ -69,6 +93,11 @@ class ReportProgress(TrainerCallback):
         logs = logs or {}
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
+        for before in ("", "eval_"):
+            row |= {before + ours: logs[before + name] for name, ours in _RENAMED.items() if before + name in logs}
+        for name, value in logs.items():
+            if (each := _EACH_REWARD.fullmatch(name)) and value is not None:
+                row[f"{each[1] or ''}rewards/{each[2]}"] = value
         if "loss" in logs:
             tokens = self._tokens_before + int(logs.get("num_tokens", 0))
             seconds, before = self._at_last_log

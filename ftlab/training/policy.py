@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.data.rendering import encode_prompt
 from ftlab.evaluation.rewards import repetition
+from ftlab.training.preference_trainers import save_trained
 from ftlab.training.rewards import Judge
 
-REFERENCE = "ref"  # TRL's name for the copy of the adapter that a run starts from
 _EQUAL = 1e-6
 
 
@@ -34,14 +32,6 @@ class _Policy:
 
     tried: tuple[Tried, ...] = ()
     tokens_before = 0  # what an earlier attempt of this run read; TRL's count goes on from there
-
-    def __init__(self, *arguments: Any, **settings: Any):
-        super().__init__(*arguments, **settings)
-        # TRL casts adapters on a quantised base to bfloat16: slow on a CPU, and not possible on cards without it.
-        if is_peft_model(self.model):
-            for parameter in self.model.parameters():
-                if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
-                    parameter.data = parameter.data.float()
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The prompts as evaluation and chat ask them: without room for thoughts, control tokens in them spelled."""
@@ -83,16 +73,7 @@ class _Policy:
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if REFERENCE not in getattr(self.model, "peft_config", {}):
-            return super()._save(output_dir, state_dict)
-        # The reference never changes: a checkpoint without it is half as large.
-        folder = str(Path(output_dir or self.args.output_dir))
-        self.model.save_pretrained(
-            folder, state_dict=state_dict, selected_adapters=["default"], is_main_process=self.args.should_save
-        )
-        if self.args.should_save:
-            self.processing_class.save_pretrained(folder)
-        return None
+        save_trained(self, super()._save, output_dir, state_dict)
 
 
 class GroupPolicy(_Policy, GRPOTrainer):
@@ -114,9 +95,3 @@ def reward_functions(judges: Sequence[Judge], tokenizer: Any) -> list[Callable[.
         return reward
 
     return [function(judge) for judge in judges]
-
-
-def drop_reference(model: Any) -> None:
-    """Remove the copy of the start adapter, if there is one."""
-    if REFERENCE in getattr(model, "peft_config", {}):
-        model.delete_adapter(REFERENCE)

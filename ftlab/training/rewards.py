@@ -119,10 +119,10 @@ def _scorer(
 def _model_scorer(
     reward: Reward, name: str, device: str, workspace: Workspace | None
 ) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
-    from ftlab.training.reward import load_reward_model, score
+    from ftlab.models.reward import load_reward_model, score
 
-    model, tokenizer = load_reward_model(find_reward_model(reward, name, workspace))
-    model = model.to(device).eval().requires_grad_(False)
+    model, tokenizer = load_reward_model(find_reward_model(reward, name, workspace), device=device)
+    model.requires_grad_(False)
 
     def judge(prompts: Sequence[Messages], answers: Sequence[str], references: Any) -> list[float]:
         talks = [

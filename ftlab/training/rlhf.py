@@ -9,7 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
-from ftlab.training.policy import GroupPolicy, LeaveOneOutPolicy, drop_reference, reward_functions
+from ftlab.training.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
+from ftlab.training.preference_trainers import forget_reference
 from ftlab.training.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
 from ftlab.training.reward_checks import check_reinforcement
 from ftlab.training.reward_signs import read_signs
@@ -61,11 +62,11 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     )  # fmt: skip
     watch.trainer = trainer
     trainer.tokens_before = checkpoint.tokens if checkpoint else 0
-    if not (start or config.model.start):
-        drop_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
+    if not (start or run.start.exists()):
+        forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
 
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    drop_reference(model)
+    forget_reference(model)
     save_result(run, config, trainer, tokenizer, writer, start=start)
     if report.stop_asked:
         return "stopped"
@@ -121,6 +122,7 @@ def _build_trainer(
 ) -> Any:
     from ftlab.data.rendering import stop_token_ids
     from ftlab.training.arguments import stage_arguments
+    from ftlab.training.setup import unrounded
 
     settings, rewarded = config.optimisation, config.reinforcement
     batch = settings.batch_size * settings.gradient_accumulation
@@ -154,15 +156,16 @@ def _build_trainer(
     model.generation_config.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
     kind = GroupPolicy if config.stage == "grpo" else LeaveOneOutPolicy
     try:
-        return kind(
-            model=model,
-            reward_funcs=reward_functions(judges, tokenizer),
-            args=arguments,
-            train_dataset=as_dataset(train),
-            eval_dataset=as_dataset(validation) if validation else None,
-            processing_class=tokenizer,
-            callbacks=callbacks,
-        )
+        with unrounded(model):
+            return kind(
+                model=model,
+                reward_funcs=reward_functions(judges, tokenizer),
+                args=arguments,
+                train_dataset=as_dataset(train),
+                eval_dataset=as_dataset(validation) if validation else None,
+                processing_class=tokenizer,
+                callbacks=callbacks,
+            )
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"TRL cannot train this with {config.stage}: {error}", given=config.model.base) from None
 

@@ -66,23 +66,24 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     config.model.base, config.model.revision = str(parent.model), None
     if "name" not in config.method.model_fields_set:
         config.method.name = earlier.method.name
+    if earlier.is_starter:
+        # It is still that small model, under another name.
+        like = config.model_copy(deep=True)
+        like.model.base = earlier.model.base
+        usual, settings = like.resolved().optimisation, config.optimisation
+        settings.learning_rate, settings.epochs = usual.learning_rate, usual.epochs
     return config, Start(None, parent.id)
 
 
 def freeze_start(start: Start | None, run: RunDirectory) -> None:
     """Copy the adapter that `run` starts from into its directory: it can be resumed and evaluated without the other."""
     if start is not None and start.adapter is not None:
-        target = start_folder(run)
+        target = run.start
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for file in start.adapter.iterdir():
             if file.name == "adapter_config.json" or file.suffix == ".safetensors":
                 shutil.copy2(file, target / file.name)
-
-
-def start_folder(run: RunDirectory) -> Path:
-    """Where the adapter lies that `run` was started from, if it was."""
-    return run.path / "start"
 
 
 def _from_adapter(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
@@ -72,7 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
     config = load_config(run.config_file)
-    outcome = _train_stage(run, config, writer)
+    match config.stage:
+        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
+            from ftlab.training.preferences import train_preferences as train_stage
+        case "rloo" | "grpo":
+            from ftlab.training.rlhf import train_reinforcement as train_stage
+        case _:
+            from ftlab.training.sft import train_sft as train_stage
+
+    outcome = train_stage(run, config, writer)
     wanted = config.evaluation.after_training and _can_be_compared(run, config)
     if outcome == "completed" and wanted and not run.stop_file.exists():
         try:
@@ -85,18 +94,6 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     return outcome
 
 
-def _train_stage(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    match config.stage:
-        case "rloo" | "grpo":
-            from ftlab.training.rlhf import train_reinforcement
-
-            return train_reinforcement(run, config, writer)
-        case _:
-            from ftlab.training.sft import train_sft
-
-            return train_sft(run, config, writer)
-
-
 def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
     """Prompts alone are enough for rewards; base and adapted model are compared on answers."""
     from ftlab.evaluation.compare import has_references
@@ -107,15 +104,20 @@ def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
     """Compare base and adapted model on the held-out split. Returns the final state."""
     from ftlab.evaluation import compare
+    from ftlab.evaluation.preferences import evaluate_preferences
 
     began = time.monotonic()
+    stage = load_config(run.config_file).stage
 
     def progress(phase: str, done: int, total: int) -> None:
         writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
 
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage in PREFERENCE_STAGES:
+            evaluate_preferences(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage != "reward":
+            compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
     except compare.Stopped:
         writer.warn("The evaluation was stopped; nothing of it was kept.")
         return "stopped"
