@@ -26,6 +26,7 @@ ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 
 CUT_TURNS = "turns after the last answer were left out"
+NO_ANSWER = "no assistant turn"
 MARKED_BAD = "an answer marked as bad"
 PLAIN_TEXT = "plain text without a prompt and an answer"
 NO_WEIGHT = "an answer with weight 0 is learnt like the others"
@@ -85,7 +86,7 @@ def usable_turns(
     messages = [_checked(turn, remarks) for turn in turns]
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
-        raise UnusableRow("no assistant turn")
+        raise UnusableRow(NO_ANSWER)
     if last < len(messages) - 1:
         remarks.append(CUT_TURNS)
         messages = messages[: last + 1]

@@ -130,6 +130,14 @@ def held_out_rows(run: RunDirectory, max_rows: int) -> tuple[str, list[dict[str,
     return split, rows, notes
 
 
+def has_references(run: RunDirectory) -> bool:
+    """Whether some held-out row of `run` has an answer to compare with; prompts that learn from rewards need none."""
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "validation")
+    return any(row["messages"][-1]["content"].strip() for row in rows)
+
+
 def _prepare(
     config: RunConfig, rows: list[dict[str, Any]], tokenizer: Any, max_new_tokens: int
 ) -> tuple[Task, list[str]]:

@@ -30,10 +30,12 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.models.methods import check_method
+    from ftlab.training.reward_checks import check_references, check_reinforcement, check_rewards, pin_rewards
     from ftlab.training.start import freeze_start, resolve_start
 
     config, start = resolve_start(config, workspace)
@@ -48,8 +50,14 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer, config.stage)
+    if config.stage in REWARD_STAGES:
+        check_reinforcement(config)
+        pin_rewards(config, workspace)
+        check_rewards(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    if config.stage in REWARD_STAGES:
+        check_references(config, prepared.splits["train"])
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)

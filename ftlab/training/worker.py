@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftlab.config import load_config
+from ftlab.config import RunConfig, load_config
 from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -75,11 +76,14 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     match config.stage:
         case "dpo" | "kto" | "orpo" | "cpo" | "reward":
             from ftlab.training.preferences import train_preferences as train_stage
+        case "rloo" | "grpo":
+            from ftlab.training.rlhf import train_reinforcement as train_stage
         case _:
             from ftlab.training.sft import train_sft as train_stage
 
     outcome = train_stage(run, config, writer)
-    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
+    wanted = config.evaluation.after_training and _can_be_compared(run, config)
+    if outcome == "completed" and wanted and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
         except Exception as error:
@@ -88,6 +92,13 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             reason = explain_exception(error)
             writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
     return outcome
+
+
+def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
+    """Prompts alone are enough for rewards; base and adapted model are compared on answers."""
+    from ftlab.evaluation.compare import has_references
+
+    return config.stage not in REWARD_STAGES or has_references(run)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
