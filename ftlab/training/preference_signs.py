@@ -1,10 +1,10 @@
-"""Signs that learning from preferences goes wrong, read from what a run logged. Pure: worker, CLI and tab can use it."""
+"""Signs that learning from preferences goes wrong, read from what a run logged. Pure: any room above can use it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ftlab.training.reward_signs import Sign, ends, rises, values
+from ftlab.training.reward_signs import Sign, ends, rises, values_of
 
 _FEWEST = 8  # logged steps before their noise can be told from a trend
 _FALL = 0.5  # of the log probability at first, and
@@ -43,7 +43,7 @@ def _collapse(rows: Sequence[Mapping[str, object]]) -> Sign | None:
 
 def _coin(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     """Nothing is learned: with the usual learning rates accuracy leaves one half within some ten steps."""
-    trained, held = values(rows, "accuracy"), values(rows, "eval_accuracy")
+    trained, held = values_of(rows, "accuracy"), values_of(rows, "eval_accuracy")
     if len(trained) < 2 * _FEWEST:
         return None
     late = ends(rows, "accuracy")[1]
@@ -58,7 +58,7 @@ def _coin(rows: Sequence[Mapping[str, object]]) -> Sign | None:
 
 
 def _by_heart(rows: Sequence[Mapping[str, object]]) -> Sign | None:
-    losses, late = values(rows, "eval_loss"), ends(rows, "accuracy")[1]
+    losses, late = values_of(rows, "eval_loss"), ends(rows, "accuracy")[1]
     if len(losses) < 3 or late is None or late < _BY_HEART:
         return None
     best = min(losses)
@@ -75,7 +75,7 @@ def _by_heart(rows: Sequence[Mapping[str, object]]) -> Sign | None:
 
 def _running_away(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     """KL over whole answers, as KTO estimates it."""
-    seen = values(rows, "kl")
+    seen = values_of(rows, "kl")
     if len(seen) < _FEWEST or not rises(rows, "kl"):
         return None
     early, late = ends(rows, "kl")
@@ -91,10 +91,10 @@ def _running_away(rows: Sequence[Mapping[str, object]]) -> Sign | None:
 def _trend(rows: Sequence[Mapping[str, object]], name: str) -> tuple[float, float] | None:
     """(at first, now): of the same validation pairs where there are any, else the means of the first and last quarter
     of training. None from too little."""
-    held = values(rows, f"eval_{name}")
+    held = values_of(rows, f"eval_{name}")
     if len(held) >= 2:
         return held[0], held[-1]
-    if len(values(rows, name)) < _FEWEST:
+    if len(values_of(rows, name)) < _FEWEST:
         return None
     early, late = ends(rows, name)
     return (early, late) if early is not None and late is not None else None
