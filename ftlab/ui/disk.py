@@ -138,14 +138,20 @@ def reward_models(workspace: Workspace) -> list[RunDirectory]:
     return [run for run in runs_with_result(workspace) if stage(run) == "reward"]
 
 
-def chosen_run(workspace: Workspace, run_id: str | None) -> RunDirectory:
+def chosen_run(workspace: Workspace, run_id: str | None, *, answers: bool = False) -> RunDirectory:
     """The run that is chosen; the newest with a result when the page has not named one yet (somebody was quick).
 
-    Raises InputError when there is none.
+    `answers`: only a run that one can talk with. Raises InputError when there is none.
     """
     if run_id:
-        return workspace.run(run_id)
-    newest = next(iter(runs_with_result(workspace)), None)
+        run = workspace.run(run_id)
+        if answers and stage(run) == "reward":
+            raise InputError(
+                f"{run.id} is a reward model: it scores answers and writes none",
+                try_="choose another run; its scores stand on the Evaluate tab",
+            )
+        return run
+    newest = next(iter(runs_that_answer(workspace) if answers else runs_with_result(workspace)), None)
     if newest is None:
         raise InputError("There is no trained run yet", try_="train one on the Train tab first")
     return newest

@@ -75,8 +75,8 @@ def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
     if status.total_steps:
         numbers.append(("", f"{unit} {count(status.step)} of {count(status.total_steps)}"))
     losses = [row["loss"] for row in metrics if isinstance(row.get("loss"), int | float)]
-    if losses and job.kind == "training":
-        numbers.append(("loss", short(losses[-1])))
+    if job.kind == "training":
+        numbers += _progress(metrics, losses)
     if status.tokens_per_second:
         numbers.append(("speed", f"{count(status.tokens_per_second)} tokens/s"))
     if status.eta_seconds is not None:
@@ -98,6 +98,16 @@ def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
         text,
         _bar(share),
     )
+
+
+def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:
+    """How well it goes, by what its stage is about: reward, preference accuracy, loss."""
+    rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
+    if rewards:
+        return [("reward", short(rewards[-1]))]
+    shown = [("loss", short(losses[-1]))] if losses else []
+    right = [row["accuracy"] for row in metrics if isinstance(row.get("accuracy"), int | float)]
+    return [*shown, ("chosen wins", f"{100 * right[-1]:.0f} %")] if right else shown
 
 
 def _bar(share: float | None) -> Markup:

@@ -40,9 +40,7 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
     parts.append(chart("margin", "Reward margin", unit, _HOW["margin"]))
     parts.append(_sides(metrics, "reward", "Rewards", "reward", _HOW["rewards"], [], total_steps))
     collapsed = [signs["collapse"]] if "collapse" in signs else []
-    parts.append(
-        _sides(metrics, "logp", "Log probabilities", "nats per answer", _HOW["logps"], collapsed, total_steps)
-    )
+    parts.append(_sides(metrics, "logp", "Log probabilities", "nats per answer", _HOW["logps"], collapsed, total_steps))
     if metric_points(metrics, "kl"):
         parts.append(chart("kl", "Distance from the start", "KL, nats per answer", _HOW["kl"], "kl"))
     more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))

@@ -21,6 +21,7 @@ from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, empty, join, notice
+from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
 from ftlab.workspace import RunDirectory, Workspace
 
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
@@ -174,7 +175,7 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
         tab.live: run_view.live(run),
         tab.to_evaluate: ready,
         tab.to_chat: ready,
-        tab.stop: job_strip.stop_button(job),
+        tab.stop: job_strip.stop_button(job if job is None or disk.stage(job.run) not in PREFERENCE_STAGES else None),
         tab.shown: run.id,
     }
 
@@ -185,9 +186,10 @@ def nothing_yet() -> Markup:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
-    if job is not None and job.kind == "training":
+    """The run at work, else the newest; those of the Preferences tab are shown there."""
+    if job is not None and job.kind == "training" and disk.stage(job.run) not in PREFERENCE_STAGES:
         return job.run
-    return next(iter(workspace.runs()), None)
+    return next((run for run in workspace.runs() if disk.stage(run) not in PREFERENCE_STAGES), None)
 
 
 def data_line(shown: str | None, workspace: Workspace) -> Markup:
