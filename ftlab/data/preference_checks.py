@@ -271,8 +271,9 @@ def _about_tokens(
                 "warn",
                 f"{len(cut):,} of {len(rows):,} rows have an answer that ends after {limit:,} tokens and "
                 + ("are left out." if left_out else "is cut there."),
-                "A cut answer cannot be scored." if left_out else "The end of these answers, and how they stop, is not "
-                "learnt.",
+                "A cut answer cannot be scored."
+                if left_out
+                else "The end of these answers, and how they stop, is not learnt.",
                 "Raise the longest example (optimisation.max_length), or shorten these answers.",
                 len(cut),
                 len(rows),

@@ -26,7 +26,16 @@ from ftlab.ui.data_sources import source_choices
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, notice
-from ftlab.ui.stages import FROM_REWARDS, STAGES, TITLES, is_read, loss_choices, stage_choices
+from ftlab.ui.stages import (
+    FROM_REWARDS,
+    LOSS_HELP,
+    METHOD_HELP,
+    STAGES,
+    TITLES,
+    is_read,
+    loss_choices,
+    stage_choices,
+)
 from ftlab.ui.train import BASES
 from ftlab.workspace import RunDirectory, Workspace
 
@@ -41,6 +50,8 @@ _MAIN = [
     ["method.rank", "name"],
     ["evaluation.after_training"],
 ]
+# An empty value of these takes what is usual for the stage and the start: the field says what that is.
+_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "preference.beta")
 _FOLDED = {
     "preference": "Preferences",
     "model": "Base model",
@@ -102,7 +113,7 @@ def build() -> PreferencesTab:
             )
             with gr.Row():
                 form.draw("model.base", choices=BASES)
-                form.draw("method.name", choices=METHODS)
+                form.draw("method.name", choices=METHODS, info=METHOD_HELP)
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
@@ -174,14 +185,11 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         updates = {one: gr.update(visible=is_read(path, stage, method, start=kind)) for path, one in optional.items()}
         losses = loss_choices(stage)
         loss = loss if loss in [value for _, value in losses] else ""
-        updates[fields["preference.loss"]] |= gr.update(choices=losses, value=loss)
+        updates[fields["preference.loss"]] |= gr.update(choices=losses, value=loss, info=LOSS_HELP.get(stage, ""))
         usual = _resolved(stage, begin, base, method, loss, workspace)
-        for path, value in (
-            ("optimisation.learning_rate", usual.optimisation.learning_rate),
-            ("optimisation.epochs", usual.optimisation.epochs),
-            ("preference.beta", usual.preference.beta),
-        ):
-            updates[fields[path]] = updates.get(fields[path], gr.update()) | gr.update(placeholder=f"usual: {value:g}")
+        for path in _USUAL:
+            said = gr.update(placeholder=_usual(usual, path))
+            updates[fields[path]] = updates.get(fields[path], gr.update()) | said
         updates[tab.rewards.box] = gr.update(visible=stage in FROM_REWARDS)
         return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
 
@@ -211,7 +219,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     )
     on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
-    usual = [fields["optimisation.learning_rate"], fields["optimisation.epochs"]]
+    usual = [fields[path] for path in _USUAL if path not in optional]
     changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
     for component in chosen:
         on(component.change, suit, [*chosen, data.shown], changed, box=tab.message, clears=False, queue=False)
@@ -349,7 +357,12 @@ def _draw(form: forms.Form, path: str) -> None:
     if _depends(path):
         more["visible"] = is_read(path, FIRST, RunConfig().method.name, start="base")
     if path == "preference.loss":
-        more["choices"] = loss_choices(FIRST)
-    if path == "preference.beta":
-        more["placeholder"] = "usual: 0.1"
+        more |= {"choices": loss_choices(FIRST), "info": LOSS_HELP[FIRST]}
+    if path in _USUAL:
+        more["placeholder"] = _usual(build_config({"stage": FIRST}).resolved(), path)
     form.draw(path, **more)
+
+
+def _usual(config: RunConfig, path: str) -> str:
+    section, name = path.split(".")
+    return f"usual: {getattr(getattr(config, section), name):g}"

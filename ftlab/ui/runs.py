@@ -1,8 +1,8 @@
 """Runs: all runs with state and scores; open one, compare two, start again, download, delete.
 
 elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other`
-(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the adapter),
-`runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
+(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the
+adapter), `runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
 `runs_delete_no`, `runs_message`, `runs_detail`.
 """
 

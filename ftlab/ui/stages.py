@@ -60,6 +60,15 @@ def loss_choices(stage: str) -> list[tuple[str, str]]:
     return [(f"usual: {losses[0]}", ""), *((loss, loss) for loss in losses)] if losses else [("the only one", "")]
 
 
+LOSS_HELP = {
+    "dpo": "ipo overfits less on few pairs; robust expects a share of wrong votes (set it below); the others are for "
+    "research.",
+    "kto": "apo_zero_unpaired pushes good answers up and bad ones down without a common zero.",
+    "cpo": "simpo divides by the length, so that long answers win nothing by it.",
+}
+METHOD_HELP = "lora suits nearly always; qlora saves memory; full changes all weights; ia3 only with rewards."
+
+
 def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:
     """Whether a run of `stage` reads the setting `path`. `start`: base, adapter or model, what it starts from.
 
