@@ -15,9 +15,9 @@ from ftlab.workspace import RunDirectory
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
-    """The device, and where an earlier attempt of this run stopped (None: nowhere); the run's folder is as it was there.
+    """The device, and where an earlier attempt of this run stopped (None: nowhere).
 
-    Sets the seed and the number of threads, and writes environment.json.
+    The run's folder is then as it was there. Sets the seed and the number of threads, and writes environment.json.
     """
     import torch
     from transformers import set_seed

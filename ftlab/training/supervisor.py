@@ -30,6 +30,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
@@ -50,6 +51,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         check_trainer_settings(config.trainer, config.stage)
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
