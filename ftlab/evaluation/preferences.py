@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.compare import held_out_rows
@@ -18,6 +20,7 @@ from ftlab.workspace import RunDirectory, write_json
 __all__ = ["evaluate_preferences"]
 
 Progress = Callable[[str, int, int], None]
+Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
 _WITH_REFERENCE = ("dpo", "kto")
 _MOST_PAIRS = 20  # of one prompt, where single answers are paired
 
@@ -35,16 +38,22 @@ def evaluate_preferences(
     the mean difference. The reward is the score of a reward model; for dpo and kto beta times the gain in log
     probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the mean log probability per
     token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log probabilities per token, of what it
-    started from and of the trained model. Raises Stopped, InputError without held-out rows, FtlabError without a result.
+    started from and of the trained model. Raises Stopped, InputError without held-out rows, and FtlabError when the
+    run has no result.
     """
     began = time.monotonic()
     config = load_config(run.config_file).resolved()
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out preferences", 0, 0)
-    split, rows, notes = held_out_rows(run, max_rows or config.evaluation.max_rows)
-    found = _scored(run, config, rows, tell, should_stop) if config.stage == "reward" else None
-    if found is None:
-        found = _by_probability(run, config, rows, tell, should_stop)
+    split, rows, notes = held_out_rows(run, None, judged=True)
+    pairs, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    if config.stage == "kto":
+        notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
+    if len(pairs) > most:
+        notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
+        pairs = [pairs[i] for i in sorted(random.Random(0).sample(range(len(pairs)), most))]
+    work = _scored if config.stage == "reward" else _by_probability
+    found = work(run, config, pairs, tell, should_stop)
     found = {
         "run": run.id,
         "stage": config.stage,
@@ -62,14 +71,14 @@ def evaluate_preferences(
 def _scored(
     run: RunDirectory,
     config: RunConfig,
-    rows: list[dict[str, Any]],
+    pairs: list[Pair],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
     from ftlab.models.reward import load_reward_model, score
 
     model, tokenizer = load_reward_model(run)
-    done, chats = 0, [[*row["prompt"], *row[side]] for side in ("chosen", "rejected") for row in rows]
+    done, chats = 0, [[*pair[0], *pair[side]] for side in (1, 2) for pair in pairs]
 
     def advance(count: int) -> None:
         nonlocal done
@@ -81,13 +90,13 @@ def _scored(
     scores = score(model, tokenizer, chats, advance=advance)
     del model
     free_memory()
-    return _figures(scores[: len(rows)], scores[len(rows) :], "score of the reward model") | {"notes": []}
+    return _figures(scores[: len(pairs)], scores[len(pairs) :], "score of the reward model") | {"notes": []}
 
 
 def _by_probability(
     run: RunDirectory,
     config: RunConfig,
-    rows: list[dict[str, Any]],
+    pairs: list[Pair],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
@@ -96,9 +105,8 @@ def _by_probability(
 
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
-    notes, encoded = [], []
-    context, pairs = text_length(config), _pairs(rows)
-    sides = []
+    notes = []
+    context, sides = text_length(config), []
     for prompt, chosen, rejected in pairs:
         both = [one.whole for one in encode_completions(prompt, [chosen, rejected], tokenizer)]
         if context is None or all(len(one.input_ids) <= context for one in both):
@@ -110,8 +118,6 @@ def _by_probability(
         )
     if not sides:
         raise InputError("There is no held-out pair that the model can read", given=f"{len(pairs)} pairs in {run.id}")
-    if config.stage == "kto":
-        notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
     encoded = [both[side] for side in (0, 1) for both in sides]
     done = 0
 
@@ -185,7 +191,7 @@ def _accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, A
     return {"accuracy": right / len(chosen), "interval": wilson_interval(right, len(chosen))}
 
 
-def _pairs(rows: list[dict[str, Any]]) -> list[tuple[Any, Any, Any]]:
+def _pairs(rows: list[dict[str, Any]]) -> list[Pair]:
     """(prompt, chosen, rejected) of pairs, or of the judged answers to the same prompt.
 
     Raises InputError when no prompt has both a good and a bad answer.
