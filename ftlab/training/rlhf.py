@@ -62,7 +62,7 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     )  # fmt: skip
     watch.trainer = trainer
     trainer.tokens_before = checkpoint.tokens if checkpoint else 0
-    if not (start or run.start.exists()):
+    if not config.reinforcement.beta or not (start or run.start.exists()):
         forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
 
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
