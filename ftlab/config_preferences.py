@@ -46,8 +46,8 @@ PREFERENCE_USUAL: dict[str, Usual] = {
     "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
     "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
     "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
-    "rloo": Usual(1e-6, 1e-5, 1, 1e-4, 1e-3, 1),
-    "grpo": Usual(1e-6, 1e-5, 1, 1e-4, 1e-3, 1),
+    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
+    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
 }
 
 

@@ -223,6 +223,9 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.metrics_file)
 
+    def rewards(self) -> dict[str, Any] | None:
+        return read_json(self.rewards_file)
+
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file)
 

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.data.conversion import Message
-from ftlab.data.preferences import PREFERENCE_STAGES, balanced_weights
+from ftlab.data.preferences import EMPTY_SIDE, NO_JUDGEMENT, PREFERENCE_STAGES, balanced_weights
+from ftlab.errors import InputError
 
 _SURE = 0.05  # of the 95% Wilson interval
 _FEW_SIDES = 0.75  # one label beyond this share is an imbalance
+_FEWEST_ROWS = 10
 _LOOKED_AT_LENGTH = 30  # pairs of different length below which nothing is said
 
 
@@ -62,8 +64,6 @@ def check_preferences(
 
 
 def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[PreferenceFinding]:
-    from ftlab.data.preferences import EMPTY_SIDE, NO_JUDGEMENT
-
     found = []
     for code, reason, what in (
         ("empty_side", EMPTY_SIDE, "have no chosen or no rejected answer"),
@@ -249,37 +249,61 @@ def _about_tokens(
             full.append(row)
         elif any(len(one.whole.input_ids) > limit for one in encoded):
             cut.append(row)
+    return cut_findings(config.stage, limit, len(full), len(cut), len(rows), _places(full), _places(cut))
+
+
+def cut_findings(
+    stage: str,
+    limit: int,
+    full: int,
+    cut: int,
+    total: int,
+    full_rows: tuple[int, ...] = (),
+    cut_rows: tuple[int, ...] = (),
+) -> list[PreferenceFinding]:
+    """What is said about rows that do not fit into `limit` tokens: `full` whose prompt does not, `cut` whose answer."""
     found = []
     if full:
         found.append(
             PreferenceFinding(
                 "prompt_fills",
-                "bad" if len(rows) - len(full) < 10 else "warn",
-                f"{len(full):,} of {len(rows):,} rows have a prompt that fills {limit:,} tokens and are left out.",
+                "bad" if total - full < _FEWEST_ROWS else "warn",
+                f"{full:,} of {total:,} rows have a prompt that fills {limit:,} tokens and are left out.",
                 "No token of the answer would be left to learn from.",
                 "Raise the longest example (optimisation.max_length), or shorten these prompts.",
-                len(full),
-                len(rows),
-                _places(full),
+                full,
+                total,
+                full_rows,
             )
         )
     if cut:
-        left_out = config.stage == "reward"
+        left_out = stage == "reward"
         found.append(
             PreferenceFinding(
                 "answer_cut",
                 "warn",
-                f"{len(cut):,} of {len(rows):,} rows have an answer that ends after {limit:,} tokens and "
+                f"{cut:,} of {total:,} rows have an answer that ends after {limit:,} tokens and "
                 + ("are left out." if left_out else "is cut there."),
                 "A cut answer cannot be scored."
                 if left_out
                 else "The end of these answers, and how they stop, is not learnt.",
                 "Raise the longest example (optimisation.max_length), or shorten these answers.",
-                len(cut),
-                len(rows),
-                _places(cut),
+                cut,
+                total,
+                cut_rows,
             )
         )
+    return found
+
+
+def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]:
+    """As `check_preferences`, kept in the manifest as `findings`. Raises InputError when nothing can be learnt."""
+    found = check_preferences(prepared, config)
+    bad = next((one for one in found if one.kind == "bad"), None)
+    if bad is not None and bad.count == bad.total:
+        raise InputError(bad.what.rstrip("."), given=f"stage: {config.stage}", allowed=bad.why, try_=bad.try_)
+    if config.stage in PREFERENCE_STAGES:
+        prepared.manifest["findings"] = [one.as_dict() for one in found]
     return found
 
 

@@ -38,7 +38,8 @@ def evaluate_preferences(
     the mean difference. The reward is the score of a reward model; for dpo and kto beta times the gain in log
     probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the mean log probability per
     token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log probabilities per token, of what it
-    started from and of the trained model. Raises Stopped, InputError without held-out rows, FtlabError without a result.
+    started from and of the trained model. Raises Stopped, InputError without held-out rows, and FtlabError when the
+    run has no result.
     """
     began = time.monotonic()
     config = load_config(run.config_file).resolved()

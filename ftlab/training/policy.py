@@ -67,9 +67,9 @@ class _Policy:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs.pop("eval_loss", None)  # of answers that were just sampled: it says nothing
-        for mode in ("train", "eval"):
-            if counted := self._metrics[mode].get("num_tokens"):
-                self._metrics[mode]["num_tokens"] = [value - self.tokens_before for value in counted]
+        figures = self._metrics["train" if self.model.training else "eval"]
+        if counted := figures.get("num_tokens"):
+            figures["num_tokens"] = [value - self.tokens_before for value in counted]
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

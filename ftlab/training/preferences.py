@@ -80,6 +80,9 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     note = ensure_chat_template(tokenizer)
     if note:
         writer.warn(note)
+    for finding in run.manifest().get("findings", []):
+        if finding["kind"] != "info":
+            writer.warn(f"{finding['what']} {finding['try']}")
     splits = tokenised_preferences(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer, scores=config.stage == "reward")
     # Before TRL puts its reference adapter beside the one that is trained; without gradients PEFT's own code runs.

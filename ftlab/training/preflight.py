@@ -20,11 +20,12 @@ from typing import Any
 
 from ftlab.config import RunConfig, with_settings
 from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.plan import Plan, planned_steps, warnings
+from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
 from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
@@ -56,7 +57,8 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    return finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    return replace(found, warnings=[*_about_preferences(config, prepared, outcome), *found.warnings])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
@@ -80,6 +82,13 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
         config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
     base_path(config.model.base)
     check_method(config)
+    if config.stage in REWARD_STAGES:
+        raise InputError(
+            f"A run of the stage {config.stage} cannot be measured before it starts",
+            given=f"stage: {config.stage}",
+            allowed="sft, dpo, kto, orpo, cpo, reward: how long the answers get is only known while it trains",
+            try_="a run with optimisation.max_steps=3, which shows the time for one step",
+        )
     if config.stage in PREFERENCE_STAGES:
         from ftlab.training.preferences import check_preferences_config
 
@@ -92,11 +101,27 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
 
 
 def _prepared(config: RunConfig, workspace: Workspace) -> Any:
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
 
     config.data.source = pinned(config.data.source, workspace)
-    return prepare(config.data, workspace=workspace, stage=config.stage)
+    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    record_findings(prepared, config)
+    return prepared
+
+
+def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
+    """What `check_preferences` finds, with the rows that were counted as too long."""
+    from ftlab.data.preference_checks import check_preferences, cut_findings
+
+    if config.stage not in PREFERENCE_STAGES:
+        return []
+    counted = outcome.manifest.get("tokens", {}).get("train", {})
+    full, cut = counted.get("prompt_too_long", 0), counted.get("cut", 0) + counted.get("too_long", 0)
+    limit, rows = config.optimisation.max_length, len(prepared.splits["train"])
+    found = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
+    return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
 
 
 def _probe(

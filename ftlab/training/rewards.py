@@ -80,13 +80,13 @@ def build_judges(
     check_rewards(config, workspace)
     rewards = config.reinforcement.rewards
     return [
-        Judge(name, reward.weight, _scorer(reward, name, device, warn, workspace))
+        Judge(name, reward.weight, _scorer(reward, name, config, device, warn, workspace))
         for reward, name in zip(rewards, reward_names(rewards), strict=True)
     ]
 
 
 def _scorer(
-    reward: Reward, name: str, device: str, warn: Callable[[str], None], workspace: Workspace | None
+    reward: Reward, name: str, config: RunConfig, device: str, warn: Callable[[str], None], workspace: Workspace | None
 ) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
     match reward.kind:
         case "json":
@@ -113,16 +113,28 @@ def _scorer(
 
             return search
         case "model":
-            return _model_scorer(reward, name, device, workspace)
+            return _model_scorer(reward, name, config, device, warn, workspace)
 
 
 def _model_scorer(
-    reward: Reward, name: str, device: str, workspace: Workspace | None
+    reward: Reward, name: str, config: RunConfig, device: str, warn: Callable[[str], None], workspace: Workspace | None
 ) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
     from ftlab.models.reward import load_reward_model, score
 
     model, tokenizer = load_reward_model(find_reward_model(reward, name, workspace), device=device)
     model.requires_grad_(False)
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"The reward model of the reward {name} has no chat template, so it cannot read conversations",
+            given=reward.model,
+            try_="a reward model that was trained here, or one whose tokenizer has a chat template",
+        )
+    reads = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if reads and reads < config.optimisation.max_length:
+        warn(
+            f"The reward model of the reward {name} reads {reads} tokens, and prompt and answer may have "
+            f"{config.optimisation.max_length}: of longer ones it does not see the beginning."
+        )
 
     def judge(prompts: Sequence[Messages], answers: Sequence[str], references: Any) -> list[float]:
         talks = [

@@ -62,7 +62,7 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     )  # fmt: skip
     watch.trainer = trainer
     trainer.tokens_before = checkpoint.tokens if checkpoint else 0
-    if not (start or run.start.exists()):
+    if not config.reinforcement.beta or not (start or run.start.exists()):
         forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
 
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
@@ -143,8 +143,11 @@ def _build_trainer(
         "beta": rewarded.beta,
         "reward_weights": [judge.weight for judge in judges],
     }
-    if config.model.revision:
-        more["model_init_kwargs"] = {"revision": config.model.revision}  # of the reference of full training
+    if config.method.name == "full" and rewarded.beta:
+        # How TRL loads the reference of full training: the same class, and no pickled weights.
+        more["model_init_kwargs"] = {"architecture": type(model), "use_safetensors": True}
+        if config.model.revision:
+            more["model_init_kwargs"]["revision"] = config.model.revision
     if validation:
         more |= {"metric_for_best_model": "eval_reward", "greater_is_better": True}
         more["eval_on_start"] = not resumed  # it was evaluated at this step already

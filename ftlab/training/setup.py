@@ -15,9 +15,9 @@ from ftlab.workspace import RunDirectory
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
-    """The device, and where an earlier attempt of this run stopped (None: nowhere); the run's folder is as it was there.
+    """The device, and where an earlier attempt of this run stopped (None: nowhere).
 
-    Sets the seed and the number of threads, and writes environment.json.
+    The run's folder is then as it was there. Sets the seed and the number of threads, and writes environment.json.
     """
     import torch
     from transformers import set_seed
@@ -80,17 +80,18 @@ def _with_adapter(model: Any, config: RunConfig, folder: Any, gradient_checkpoin
 
 def _take_over(model: Any, folder: Any) -> None:
     """Give the fresh adapter of a scoring `model` the weights of an adapter of the same base that writes."""
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
-    weights = load_peft_weights(str(folder), device="cpu")
-    result = set_peft_model_state_dict(model, weights)
-    if result.unexpected_keys:
+    weights, fresh = load_peft_weights(str(folder), device="cpu"), get_peft_model_state_dict(model)
+    strange = sorted(weights.keys() - fresh.keys())
+    if strange:
         raise InputError(
             "The adapter to start from (model.start) does not fit a model that scores",
-            given=shorten(", ".join(result.unexpected_keys[:3]), 200),
+            given=shorten(", ".join(strange[:3]), 200),
             try_="train the reward model from the base: leave model.start empty",
         )
+    set_peft_model_state_dict(model, fresh | weights)  # the head that scores stays fresh
 
 
 def _unfit(folder: Any, config: RunConfig, error: Exception) -> InputError:

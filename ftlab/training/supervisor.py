@@ -30,6 +30,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
@@ -58,6 +59,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
