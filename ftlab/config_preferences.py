@@ -39,11 +39,11 @@ EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change wi
 # reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
 PREFERENCE_USUAL: dict[str, Usual] = {
-    "dpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "kto": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
-    "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
+    "dpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3),
+    "cpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 2),
 }
 
 
