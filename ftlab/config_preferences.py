@@ -41,11 +41,11 @@ EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change wi
 #         reproduction of Schulman et al., LoRA Without Regret, 2025)
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
 PREFERENCE_USUAL: dict[str, Usual] = {
-    "dpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "kto": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
-    "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
+    "dpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3),
+    "cpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
+    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 2),
     "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
     "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
 }
