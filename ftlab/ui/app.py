@@ -17,8 +17,9 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
-from ftlab.ui import chat, data, disk, evaluate, job_strip, preferences, runs, train
+from ftlab.ui import chat, data, data_rows, data_sources, disk, evaluate, job_strip, preferences, runs, train
 from ftlab.ui.background import import_later
 from ftlab.ui.events import on
 from ftlab.ui.stages import STAGES
@@ -27,6 +28,7 @@ from ftlab.workspace import Workspace
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
 TABS |= {"chat": "Chat", "runs": "Runs"}
+PREFERRED = (*PREFERENCES, "kto")  # formats of data that hold preferences
 POLL_SECONDS = 1.0
 MOST_UPLOADED = "2gb"
 
@@ -88,8 +90,16 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
             tab, form = "preferences", lambda config: preferences.fill(preferences_, config)
         return {tabs: gr.Tabs(selected=tab), **form(config), **data_.form.fill(config)}
 
-    for trigger, tab in ((data_.use, "train"), (train_.change_data, "data"), (preferences_.change_data, "data")):
-        on(trigger.click, go(tab), [], [tabs], queue=False)
+    def use(shown: str | None) -> dict[Any, Any]:
+        """On to the tab that learns from the data on show."""
+        prefers = (
+            shown is not None and data_rows.inspected(data_sources.config_of(shown), workspace).format in PREFERRED
+        )
+        return {tabs: gr.Tabs(selected="preferences" if prefers else "train")}
+
+    on(data_.use.click, use, [data_.shown], [tabs], box=data_.message, clears=False)
+    for origin in (train_, preferences_):
+        on(origin.change_data.click, go("data"), [], [tabs], queue=False)
     for origin in (train_, preferences_):
         for trigger, tab in ((origin.to_evaluate, "evaluate"), (origin.to_chat, "chat")):
             on(trigger.click, carry(tab), [origin.shown], [tabs, built[tab].run], queue=False)

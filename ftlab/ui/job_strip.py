@@ -15,6 +15,7 @@ from ftlab.ui import disk
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
+from ftlab.ui.preference_view import decided
 from ftlab.workspace import Workspace
 
 
@@ -106,7 +107,7 @@ def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[
     if rewards:
         return [("reward", short(rewards[-1]))]
     shown = [("loss", short(losses[-1]))] if losses else []
-    right = [row["accuracy"] for row in metrics if isinstance(row.get("accuracy"), int | float)]
+    right = [row["accuracy"] for row in decided(metrics) if isinstance(row.get("accuracy"), int | float)]
     return [*shown, ("chosen wins", f"{100 * right[-1]:.0f} %")] if right else shown
 
 

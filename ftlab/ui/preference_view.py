@@ -22,14 +22,15 @@ _ENOUGH = 3  # validations that make a curve
 def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> Markup:
     """The charts of a run of dpo, kto, orpo, cpo or reward."""
     signs = {sign.code: sign for sign in read_preference_signs(metrics)}
-    learned = _decided(metrics)
+    learned = decided(metrics)
 
     def chart(key: str, title: str, unit: str, how: str, *codes: str, scale: float = 1.0) -> Markup:
         series = [
             Series("training", _scaled(metric_points(learned, key), scale), "a"),
             Series("validation", _scaled(metric_points(learned, f"eval_{key}"), scale), "b", dots=True),
         ]
-        return reading(series, title, unit, how, [signs[code] for code in codes if code in signs], total_steps)
+        said = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, said, total_steps, always=key == "accuracy")
 
     parts = []
     if stage != "kto" or metric_points(metrics, "eval_accuracy"):
@@ -61,10 +62,18 @@ _HOW = {
 
 
 def reading(
-    series: Sequence[Series], title: str, unit: str, how: str, signs: Sequence[Sign], total_steps: int | None
+    series: Sequence[Series],
+    title: str,
+    unit: str,
+    how: str,
+    signs: Sequence[Sign],
+    total_steps: int | None,
+    *,
+    always: bool = False,
 ) -> Markup:
-    """One chart, the sentence on how to read it, and what goes wrong. Empty where nothing was logged."""
-    if not any(one.points for one in series):
+    """One chart, the sentence on how to read it, and what goes wrong. Without `always`, empty where nothing was
+    logged."""
+    if not always and not any(one.points for one in series):
         return Markup("")
     warnings = join(notice(sign.text, kind="warn") for sign in signs)
     return Markup('<div class="ft-reading">{}<p class="ft-how">{}</p>{}</div>').format(
@@ -74,7 +83,7 @@ def reading(
 
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     """Where the run stands, each number with a word of help."""
-    learned = _decided(metrics)
+    learned = decided(metrics)
     training = status.phase == "training" and status.is_active
     steps = max([step for step, _ in metric_points(metrics, "loss")], default=0)
     shown = [
@@ -157,7 +166,7 @@ def _sides(
     return reading(series, f"{title} ({where})", unit, how, signs, total_steps)
 
 
-def _decided(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def decided(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """`metrics` without the accuracies of ties: before the first step nothing has been decided."""
     found = []
     for row in metrics:

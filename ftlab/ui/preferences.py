@@ -5,7 +5,7 @@ The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `pre
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_banner`, `pref_data` (what it will learn from, and what is unusual about it), `pref_sample` (takes the sample),
 `pref_change_data`, `pref_more` (folded settings), `pref_start`, `pref_stop`, `pref_message`, `pref_live` (numbers,
-charts, outcome), `pref_to_evaluate`, `pref_to_chat`.
+charts, outcome), `pref_to_evaluate`, `pref_to_chat`; the check before the start as on the Train tab.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from markupsafe import Markup
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.errors import FtlabError
 from ftlab.training.start import CONTINUED
-from ftlab.ui import background, disk, forms, job_strip, preference_data, rewards_form, run_view
+from ftlab.ui import background, disk, forms, job_strip, preference_data, rewards_form, run_view, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.data_sources import source_choices
 from ftlab.ui.disk import Job
@@ -77,6 +77,7 @@ class PreferencesTab:
     to_evaluate: gr.Button
     to_chat: gr.Button
     shown: gr.State  # id of the run in the live picture
+    check: train_preflight.Panel
 
     @property
     def begin(self) -> gr.Dropdown:
@@ -118,6 +119,7 @@ def build() -> PreferencesTab:
                 start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
             message = message_box("pref_message")
+            check = train_preflight.build("pref_")
         with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):
             live = gr.HTML(nothing_yet(), elem_id="pref_live")
             with gr.Row():
@@ -139,7 +141,7 @@ def build() -> PreferencesTab:
                 form.draw("trainer")
     return PreferencesTab(
         form, rewards, banner, data, sample, change_data, start, stop, message, live, to_evaluate, to_chat,
-        gr.State(None),
+        gr.State(None), check,
     )  # fmt: skip
 
 
@@ -191,6 +193,8 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
             said = gr.update(placeholder=_usual(usual, path))
             updates[fields[path]] = updates.get(fields[path], gr.update()) | said
         updates[tab.rewards.box] = gr.update(visible=stage in FROM_REWARDS)
+        # What it takes to write and reward answers is not measured.
+        updates[tab.check.check] = gr.update(visible=stage not in FROM_REWARDS)
         return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
@@ -206,11 +210,13 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         choices = source_choices(workspace, preference_data.SAMPLE)
         return {source: gr.update(choices=choices, value=preference_data.SAMPLE)}
 
+    inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
+    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
         tab.start.click,
         start,
-        [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs],
+        inputs,
         [*live, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
@@ -220,7 +226,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
-    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
+    changed = [*optional.values(), *usual, tab.rewards.box, tab.check.check, tab.banner]
     for component in chosen:
         on(component.change, suit, [*chosen, data.shown], changed, box=tab.message, clears=False, queue=False)
     for trigger in (data.shown.change, fields["stage"].change, fields["model.start"].change):
