@@ -16,7 +16,7 @@ from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
 from ftlab.ui.preference_view import decided
-from ftlab.workspace import Workspace
+from ftlab.workspace import RunDirectory, Workspace
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ def wire(strip: Strip, workspace: Workspace) -> None:
         box=strip.message,
         queue=False,
     )
+
+
+def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup, dict[Any, Any]]:
+    """What to say of a run that was just started, and updates that show what is at work now."""
+    job = disk.current_job(workspace)
+    said = f"Started {run.id}. It goes on when this page is closed."
+    if job is not None and job.run != run:
+        said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
+    shown = {strip.box: show_now(job), strip.stop: stop_button(job), strip.job: job.key if job else None}
+    return notice(said, kind="good"), shown
 
 
 def stop_button(job: Job | None) -> dict[str, Any]:

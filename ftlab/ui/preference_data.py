@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from ftlab.config import DataConfig, RunConfig
 from ftlab.data.preference_checks import PreferenceFinding, check_preferences
-from ftlab.data.preferences import PREFERENCE_STAGES
-from ftlab.errors import FtlabError
+from ftlab.data.preferences import PREFERENCE_STAGES, check_format
+from ftlab.errors import FtlabError, InputError
 from ftlab.ui.html import badge, count, details, error_box, join, notice
 from ftlab.ui.stages import FROM_REWARDS, STAGES
 from ftlab.workspace import Workspace
@@ -29,16 +29,28 @@ def about(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     name = config.data.source.rsplit("/", 1)[-1]
     try:
         found = look(config.data, workspace)
+        if found.detected is not None and (needed := _other_kind(config.stage, found)):
+            return _line(name, f"{count(found.rows)} rows") + needed, False
         if found.rows > _MOST_ROWS:
             return _line(name, f"{count(found.rows)} rows, checked when the run starts"), True
         places = tuple(files_of(config.data.source, workspace))
         prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
     except FtlabError as error:
-        return _line(name, f"does not suit {STAGES[config.stage].title}") + error_box(error), False
+        return _line(name, "cannot be learned from yet") + error_box(error), False
     kind = "prompts" if config.stage in FROM_REWARDS else "answers" if config.stage == "kto" else "pairs"
     sizes = " / ".join(f"{count(len(rows))} {split}" for split, rows in prepared.splits.items())
     return _line(name, f"{sizes} {kind}") + cards(findings), True
+
+
+def _other_kind(stage: str, found: Any) -> Markup | None:
+    """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
+    try:
+        check_format(stage, found.detected, found.name, found.columns)
+    except InputError as error:
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        return notice(said) + details("What the data have to look like", Markup("<p>{}</p>").format(error.message()))
+    return None
 
 
 def cards(findings: list[PreferenceFinding]) -> Markup:

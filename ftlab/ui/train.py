@@ -106,17 +106,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         config = configured(values)
         run = supervisor.submit(config, workspace)
         background.release_chat(config.launcher.device)
-        job = disk.current_job(workspace)
-        said = f"Started {run.id}. It goes on when this page is closed."
-        if job is not None and job.run != run:
-            said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
-        return {
-            tab.message: notice(said, kind="good"),
-            strip.box: job_strip.show_now(job),
-            strip.stop: job_strip.stop_button(job),
-            strip.job: job.key if job else None,
-            **show(tab, job, workspace),
-        }
+        said, now = job_strip.submitted(strip, run, workspace)
+        return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
     def stop(job: str | None) -> dict[Any, Any]:
         said = disk.stop(job, workspace) if job else "Nothing is running."

@@ -149,7 +149,7 @@ def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path)
         return preference_data.about(build_config({"stage": stage, "data": {"source": source}}), workspace)
 
     said, suits = look("dpo", "support_triage")
-    assert not suits and "no rejected answer" in said
+    assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
     said, suits = look("dpo", preference_data.SAMPLE)
     assert suits and "220 train / 40 validation / 40 test pairs" in said
     assert look("rloo", "support_triage")[1]
