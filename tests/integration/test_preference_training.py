@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import textwrap
 
 import pytest
 from safetensors.torch import load_file
+from trl import DPOTrainer
 
 from ftlab.config import build_config, load_config
+from ftlab.config_preferences import LOSSES
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
@@ -22,6 +26,7 @@ from ftlab.models.load import load_run
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint
+from ftlab.training.preferences import prepare_preferences
 from ftlab.training.reward import load_reward_model, score
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import read_json
@@ -221,3 +226,20 @@ def test_the_command_line_trains_and_shows_a_preference_run(voice, voice_workspa
     assert done.returncode == 0, done.stderr[-3000:]
     shown = run_cli("runs", "show", "last", *place).stdout
     assert "orpo (experimental in TRL)" in shown and f"started from {voice.run.id}" in shown
+
+
+def test_every_loss_that_trl_names_is_offered_and_can_be_computed(voice, voice_workspace):
+    source = inspect.getsource(DPOTrainer._compute_loss)
+    named = re.search(r"Should be one of \[(.*?)\]\"", source.replace("\n", " ")).group(1)
+    assert set(LOSSES["dpo"]) == set(re.findall(r"'(\w+)'", named))
+    run, config = supervisor.create(build_config(few_steps("dpo", voice)), voice_workspace)
+    writer = StatusWriter(run.status_file)
+    try:
+        trainer = prepare_preferences(run, config, writer).trainer
+    finally:
+        writer.close()
+    rows = trainer.data_collator([trainer.train_dataset[number] for number in range(3)])
+    trainer.label_smoothing = 0.1
+    for loss in LOSSES["dpo"]:
+        trainer.loss_types = [loss]
+        assert math.isfinite(float(trainer.compute_loss(trainer.model, dict(rows)))), loss
