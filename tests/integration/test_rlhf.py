@@ -31,30 +31,16 @@ def settings(stage, source, *rewards, **sections):
         "optimisation": {"batch_size": 32, "max_steps": STEPS, "early_stopping": 0, "learning_rate": 3e-3},
         "evaluation": {"after_training": True, "max_rows": 40, "max_new_tokens": 8, "probes": "none"},
     }
-    return {
-        name: values.get(name, {}) | sections.get(name, {}) if name != "stage" else stage
-        for name in {**values, **sections}
-    }
+    for name, section in sections.items():
+        values[name] = values.get(name, {}) | section
+    return values
 
 
 @pytest.fixture(scope="module")
 def rewarded(train_here):
     """The starter, whose answers to customers are a word or two, is rewarded for answers of 8 to 16 words."""
     length = {"kind": "length", "shortest": 8, "longest": 16}
-    return train_here(
-        settings(
-            "grpo",
-            "brand_voice",
-            length,
-            optimisation={
-                "batch_size": 32,
-                "max_steps": STEPS,
-                "early_stopping": 0,
-                "learning_rate": 3e-3,
-                "evaluations_per_epoch": 20,
-            },
-        )
-    ).run
+    return train_here(settings("grpo", "brand_voice", length, optimisation={"evaluations_per_epoch": 20})).run
 
 
 def test_what_is_rewarded_becomes_likelier_on_prompts_that_training_never_saw(rewarded):
