@@ -97,8 +97,8 @@ class Run:
         release_for(load_config(self._run.config_file).launcher.device)
         return self
 
-    def evaluate(self, *, max_rows: int | None = None) -> dict[str, Any]:
-        return evaluate(self, max_rows=max_rows)
+    def evaluate(self, *, max_rows: int | None = None, reward_model: Run | str | None = None) -> dict[str, Any]:
+        return evaluate(self, max_rows=max_rows, reward_model=reward_model)
 
     def chat(self, message: str, **settings: Any) -> Answers:
         return chat(self, message, **settings)
@@ -231,12 +231,28 @@ def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dic
     return config if isinstance(config, RunConfig) else load_config(os.fspath(config))
 
 
-def evaluate(run: Run | str, *, max_rows: int | None = None, workspace: str | None = None) -> dict[str, Any]:
-    """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json."""
-    from ftlab.evaluation.compare import evaluate_run
+def evaluate(
+    run: Run | str,
+    *,
+    max_rows: int | None = None,
+    reward_model: Run | str | None = None,
+    workspace: str | None = None,
+) -> dict[str, Any]:
+    """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
+
+    Of runs that learn from preferences or rewards, `preferences` and `before_after` (answers of base, start and run)
+    stand beside it; a `reward_model` then judges those answers, and nothing else is done.
+    """
+    from ftlab.evaluation.whole import evaluate_whole
 
     found = run if isinstance(run, Run) else Run.find(run, workspace)
-    return evaluate_run(RunDirectory(found.directory), max_rows=max_rows)
+    judge = Run.find(reward_model, found._workspace.root) if isinstance(reward_model, str) else reward_model
+    results = evaluate_whole(
+        RunDirectory(found.directory),
+        max_rows=max_rows,
+        reward_model=RunDirectory(judge.directory) if judge is not None else None,
+    )
+    return results.pop("comparison", {}) | results
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:

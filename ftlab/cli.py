@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
-from ftlab.cli_output import Progress, print_json, print_preferences, print_rewards, print_table, progress_line, say
+from ftlab.cli_output import (
+    Progress,
+    print_before_after,
+    print_json,
+    print_preferences,
+    print_rewards,
+    print_table,
+    progress_line,
+    say,
+)
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.config_preferences import EXPERIMENTAL
-from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
 
@@ -85,24 +93,28 @@ def train(given: argparse.Namespace) -> int:
 
 
 def evaluate(given: argparse.Namespace) -> int:
-    from ftlab.evaluation.compare import evaluate_run
-    from ftlab.evaluation.preferences import evaluate_preferences
+    from ftlab.evaluation.whole import evaluate_whole
 
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
+    judge = workspace.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
-    stage = load_config(run.config_file).stage
-    if stage in PREFERENCE_STAGES:
-        preferences = evaluate_preferences(run, max_rows=given.rows, progress=Progress())
-        print_preferences(preferences)
-        if stage == "reward":  # it writes no answers that could be compared
-            if given.json:
-                print_json(preferences)
-            return 0
-    comparison = evaluate_run(run, max_rows=given.rows, progress=Progress())
-    _show_comparison(run, comparison, workspace)
+    found = evaluate_whole(run, max_rows=given.rows, reward_model=judge, progress=Progress())
+    if "preferences" in found:
+        print_preferences(found["preferences"])
+    if "comparison" in found:
+        _show_comparison(run, found["comparison"], workspace)
+    if "before_after" in found:
+        print_before_after(found["before_after"])
     if given.json:
-        print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+        seconds = round(time.monotonic() - began, 1)
+        if set(found) == {"preferences"}:
+            print_json(found["preferences"])
+        else:
+            scores = _scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
+            print_json(
+                scores | {name: found[name] for name in ("before_after",) if name in found} | {"seconds": seconds}
+            )
     return 0
 
 
@@ -261,6 +273,11 @@ def _parser() -> argparse.ArgumentParser:
     one = add(commands, "evaluate", evaluate, "compare a run with its base on held-out rows")
     one.add_argument("run", help="id of the run, the beginning of it, or `last`")
     one.add_argument("--rows", type=int, help="test rows at most")
+    one.add_argument(
+        "--reward-model",
+        metavar="RUN",
+        help="let this reward model judge the answers before and after; nothing else is evaluated",
+    )
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")

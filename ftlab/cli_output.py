@@ -102,6 +102,21 @@ def print_rewards(found: dict[str, Any]) -> None:
         print(f"note: {note}")
 
 
+def print_before_after(found: dict[str, Any]) -> None:
+    """Length and repetition of the answers before and after, and what reward models say of them."""
+    from ftlab.sharing.before_after import figure_rows, win_lines
+
+    rows = figure_rows(found)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print(f"\nGreedy answers to the same {found['rows']} held-out prompts")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in win_lines(found):
+        print(line)
+    for note in found.get("notes", []):
+        print(f"note: {note}")
+
+
 def print_table(comparison: dict[str, Any]) -> None:
     from ftlab.sharing.report import comparison_table
 

@@ -213,6 +213,16 @@ class RunDirectory:
         return self.evaluation / "reward_answers.jsonl"
 
     @property
+    def before_after_file(self) -> Path:
+        """Length and repetition of the answers of base, start and run to the same held-out prompts, and win rates."""
+        return self.evaluation / "before_after.json"
+
+    @property
+    def before_after_answers_file(self) -> Path:
+        """Those answers."""
+        return self.evaluation / "before_after.jsonl"
+
+    @property
     def report_file(self) -> Path:
         return self.evaluation / "report.html"
 
@@ -228,6 +238,12 @@ class RunDirectory:
 
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file)
+
+    def before_after(self) -> dict[str, Any] | None:
+        return read_json(self.before_after_file)
+
+    def before_after_answers(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.before_after_answers_file)
 
     def samples(self) -> list[dict[str, Any]]:
         return read_jsonl(self.samples_file)

@@ -75,6 +75,7 @@ def compare_results(task: Task, base: Result, adapted: Result) -> tuple[dict[str
         shown["reference"] = task.references[i]
         for side, result in sides.items():
             shown[side] = result.answers[i].text
+            shown[f"{side}_tokens"], shown[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
             shown[f"{side}_correct"] = correct[side][i]
             shown[f"{side}_loss"] = result.losses.per_token[i]
         predictions.append(shown)

@@ -115,10 +115,16 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     return step
 
 
-def submit_evaluation(run: RunDirectory, workspace: Workspace, *, max_rows: int | None = None) -> None:
+def submit_evaluation(
+    run: RunDirectory,
+    workspace: Workspace,
+    *,
+    max_rows: int | None = None,
+    reward_model: RunDirectory | None = None,
+) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 
-    Raises FtlabError when the run is still training, has no result, or is being evaluated already.
+    With `reward_model` (a run) only its answers before and after are judged. Raises FtlabError when the run is still training, has no result, or is being evaluated already.
     """
     from ftlab.config import load_config
     from ftlab.models.load import is_hub_id
@@ -135,6 +141,7 @@ def submit_evaluation(run: RunDirectory, workspace: Workspace, *, max_rows: int 
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
+    arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
     online = is_hub_id(config.model.base) or bool(config.evaluation.probes)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.models.identity import weights_sha256
 from ftlab.workspace import RunDirectory, write_json
 
 _PROMPTS = 4
@@ -49,15 +48,6 @@ def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer:
     }
     write_json(run.verification_file, finding)
     return finding
-
-
-def weights_sha256(folder: Path) -> dict[str, str]:
-    """The hash of every safetensors file in `folder`, by name."""
-    hashes = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
 
 
 def _inputs(run: RunDirectory, tokenizer: Any) -> list[list[int]]:

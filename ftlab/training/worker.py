@@ -1,4 +1,4 @@
-"""The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate [--max-rows N]]`.
+"""The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate [--max-rows N] [--reward-model RUN]]`.
 
 It waits for its turn on the device, does the work, and leaves the outcome in status.json. Nobody calls it by hand.
 """
@@ -14,9 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftlab.config import RunConfig, load_config
-from ftlab.data.preferences import PREFERENCE_STAGES
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config import load_config
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -37,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--max-rows", type=int)
+    parser.add_argument("--reward-model", type=Path)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     _be_nice()
@@ -45,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> str:
         if given.evaluate:
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows)
+            judge = RunDirectory(given.reward_model) if given.reward_model else None
+            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=judge)
         return train(run, writer)
 
     try:
@@ -82,8 +82,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             from ftlab.training.sft import train_sft as train_stage
 
     outcome = train_stage(run, config, writer)
-    wanted = config.evaluation.after_training and _can_be_compared(run, config)
-    if outcome == "completed" and wanted and not run.stop_file.exists():
+    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
         except Exception as error:
@@ -94,31 +93,29 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     return outcome
 
 
-def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
-    """Prompts alone are enough for rewards; base and adapted model are compared on answers."""
-    from ftlab.evaluation.compare import has_references
-
-    return config.stage not in REWARD_STAGES or has_references(run)
-
-
-def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
-    """Compare base and adapted model on the held-out split. Returns the final state."""
-    from ftlab.evaluation import compare
-    from ftlab.evaluation.preferences import evaluate_preferences
+def evaluate(
+    run: RunDirectory,
+    writer: StatusWriter,
+    stop_file: Path,
+    *,
+    max_rows: int | None = None,
+    reward_model: RunDirectory | None = None,
+) -> str:
+    """Evaluate `run` as its stage asks for, or let `reward_model` judge its answers. Returns the final state."""
+    from ftlab.evaluation.batches import Stopped
+    from ftlab.evaluation.whole import evaluate_whole
 
     began = time.monotonic()
-    stage = load_config(run.config_file).stage
 
     def progress(phase: str, done: int, total: int) -> None:
         writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
 
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        if stage in PREFERENCE_STAGES:
-            evaluate_preferences(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
-        if stage != "reward":
-            compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
-    except compare.Stopped:
+        evaluate_whole(
+            run, max_rows=max_rows, reward_model=reward_model, progress=progress, should_stop=stop_file.exists
+        )
+    except Stopped:
         writer.warn("The evaluation was stopped; nothing of it was kept.")
         return "stopped"
     print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
