@@ -85,6 +85,8 @@ def train(given: argparse.Namespace) -> int:
             print_rewards(rewards)
         if comparison is not None:
             _show_comparison(run, comparison, workspace)
+        if (answers := run.before_after()) is not None:
+            print_before_after(answers)
     if given.json:
         print_json({"run": run.id, "directory": str(run.path), "state": state})
         if state == "failed":
@@ -112,9 +114,8 @@ def evaluate(given: argparse.Namespace) -> int:
             print_json(found["preferences"])
         else:
             scores = _scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
-            print_json(
-                scores | {name: found[name] for name in ("before_after",) if name in found} | {"seconds": seconds}
-            )
+            more = {"before_after": found["before_after"]} if "before_after" in found else {}
+            print_json(scores | more | {"seconds": seconds})
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import time
@@ -51,7 +52,8 @@ def compare_answers(
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
-    split, prompts, notes = _prompts(run, max_rows or config.evaluation.max_rows)
+    most = max_rows or config.evaluation.max_rows
+    split, prompts, notes = _prompts(run, most)
     weights = _identities(run, config)
     found = {name: _known(run, config, name, weights[name]) for name in weights}
     missing = {name: [prompt for prompt in prompts if _key(prompt) not in found[name]] for name in weights}
@@ -95,7 +97,7 @@ def compare_answers(
             name: figures([found[name][_key(prompt)] for prompt in prompts]) | {"weights": weights[name]}
             for name in weights
         },
-        "settings": _settings(config) | {"split": split, "rows": len(rows)},
+        "settings": _settings(config) | {"max_rows": most},
         "win_rates": win_rates,
         "notes": notes,
     }
@@ -113,7 +115,7 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     1510.03055); it falls where the answers become alike. Both are 0 to 1.
     """
     texts, count = [answer.text.split() for answer in answers], len(answers)
-    pairs = [pair for words in texts for pair in zip(words, words[1:], strict=False)]
+    pairs = [pair for words in texts for pair in itertools.pairwise(words)]
     return {
         "words": sum(map(len, texts)) / count,
         "tokens": sum(answer.tokens for answer in answers) / count,
@@ -242,12 +244,8 @@ def _base_identity(model: ModelConfig) -> list[Any]:
 def _known(run: RunDirectory, config: RunConfig, name: str, weights: str) -> dict[str, Answer]:
     """The answers of `name` that were written before, by prompt, as long as weights and settings are the same."""
     known: dict[str, Answer] = {}
-    earlier = run.before_after()
-    if (
-        earlier
-        and _same(earlier["settings"], config)
-        and earlier["contestants"].get(name, {}).get("weights") == weights
-    ):
+    earlier = run.before_after() or {"settings": {}, "contestants": {}}
+    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
         for row in run.before_after_answers():
             if name in row:
                 known[_key(row["prompt"])] = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
@@ -287,10 +285,8 @@ def _with_scores(run: RunDirectory, rows: list[dict[str, Any]]) -> tuple[list[di
     earlier, before = run.before_after(), run.before_after_answers()
 
     def bare(row: dict[str, Any]) -> dict[str, Any]:
-        plain = {
-            name: {key: row[name][key] for key in row[name] if key != "scores"} for name in CONTESTANTS if name in row
-        }
-        return row | plain
+        sides = [name for name in CONTESTANTS if name in row]
+        return row | {name: {key: row[name][key] for key in row[name] if key != "scores"} for name in sides}
 
     same = earlier is not None and [bare(row) for row in before] == rows
     return (before, earlier["win_rates"]) if same else (rows, {})

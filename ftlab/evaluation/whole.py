@@ -35,8 +35,10 @@ def evaluate_whole(
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
             raise InputError(f"The run {reward_model.id} is no reward model", try_="name a run of the stage reward")
-        if stage not in ANSWERING_STAGES or run.before_after() is None:
-            compare_answers(run, **more)
+        earlier = run.before_after()
+        if earlier and max_rows is None:
+            more["max_rows"] = earlier["settings"]["max_rows"]  # those that a person has seen already
+        compare_answers(run, **more)
         judge_answers(run, reward_model, progress=progress, should_stop=should_stop)
         return {"before_after": run.before_after() or {}}
     found = {}

@@ -54,11 +54,9 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
         if one["win_rate"] is None:
             lines.append(f"Against {against}: all {one['ties']} answers are the same.")
             continue
-        share = (
-            f"{percent(one['win_rate'])} (95% interval {percent(one['interval'][0])} to {percent(one['interval'][1])})"
-        )
+        share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
         lines.append(
-            f"Against {against}: this run wins {share}, {one['wins']} of {decided} prompts, with {one['ties']} ties. "
-            f"{scores}"
+            f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}), with "
+            f"{one['ties']} ties. {scores}"
         )
     return [*lines, f"Judged by {judged['reward_model']}. {judged['proxy']}", *judged["notes"]]

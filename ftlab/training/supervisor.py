@@ -124,7 +124,8 @@ def submit_evaluation(
 ) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 
-    With `reward_model` (a run) only its answers before and after are judged. Raises FtlabError when the run is still training, has no result, or is being evaluated already.
+    With `reward_model` (a run) only its answers before and after are judged. Raises FtlabError when the run is still
+    training, has no result, or is being evaluated already.
     """
     from ftlab.config import load_config
     from ftlab.models.load import is_hub_id

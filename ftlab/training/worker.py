@@ -1,4 +1,4 @@
-"""The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate [--max-rows N] [--reward-model RUN]]`.
+"""The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate ...]`.
 
 It waits for its turn on the device, does the work, and leaves the outcome in status.json. Nobody calls it by hand.
 """
