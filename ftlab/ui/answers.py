@@ -49,12 +49,12 @@ def answer_table(rows: list[dict[str, Any]], page: int, last: int, *, by_loss: b
             '<td data-label="Base">{}{}</td><td data-label="Adapted">{}{}</td></tr>'
         ).format(
             row["row"],
-            _text(row["prompt"]),
-            _text(row["reference"]),
+            text_cell(row["prompt"]),
+            text_cell(row["reference"]),
             _mark(row["base_correct"], row["base_loss"]),
-            _text(row["base"]),
+            text_cell(row["base"]),
             _mark(row["adapted_correct"], row["adapted_loss"]),
-            _text(row["adapted"]),
+            text_cell(row["adapted"]),
         )
         for row in rows[offset : offset + PAGE_ROWS]
     )
@@ -78,5 +78,6 @@ def _mark(correct: bool, loss: float | None) -> Markup:
     )
 
 
-def _text(text: str) -> Markup:
+def text_cell(text: str) -> Markup:
+    """Text of a model or of data in a cell, its line breaks kept."""
     return Markup('<div class="ft-text">{}</div>').format(text or "(nothing)")

@@ -19,7 +19,19 @@ import gradio as gr
 
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
-from ftlab.ui import chat, data, data_rows, data_sources, disk, evaluate, job_strip, preferences, runs, train
+from ftlab.ui import (
+    before_after,
+    chat,
+    data,
+    data_rows,
+    data_sources,
+    disk,
+    evaluate,
+    job_strip,
+    preferences,
+    runs,
+    train,
+)
 from ftlab.ui.background import import_later
 from ftlab.ui.events import on
 from ftlab.ui.stages import STAGES
@@ -148,6 +160,7 @@ def _wire_to_disk(
             groups["runs"] = refresh(known, results, talks, every, *looked_at)
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
             now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
+            now["newest compared"] = next(iter(before_after.compared(workspace)), "")
         fresh = [group for name, group in groups.items() if known.get(name) != now[name]]
         return {component: value for group in fresh for component, value in group.items()} | {memory: known | now}
 
@@ -162,6 +175,7 @@ def _wire_to_disk(
         talked: str | None,
         opened: str | None,
         other: str | None,
+        *answered: Any,
     ) -> dict[Any, Any]:
         """New choices for every list of runs. Who looks at the newest follows it; who chose an older one keeps it."""
 
@@ -179,17 +193,18 @@ def _wire_to_disk(
             listed.run: gr.Dropdown(choices=every, value=opened),
             listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
+            **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
             **evaluate.show(seen, evaluated, workspace),
             **({} if talking else chat.about(talk, talked, workspace)),
             **runs.show(listed, opened, other, workspace),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
-    looked_at = [prefers.begin, seen.run, talk.partner, talk.run, listed.run, listed.other]
+    looked_at = [prefers.begin, seen.run, talk.partner, talk.run, listed.run, listed.other, *prefers.after.looked_at]
     shown = [
         *(memory, strip.box, strip.stop, strip.job),
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
-        *(prefers.begin, prefers.reward_model),
+        *(prefers.begin, prefers.reward_model, *prefers.after.shown),
         *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
         *(talk.run, talk.banner, talk.log),
         *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),

@@ -76,6 +76,15 @@ def rewards(run: RunDirectory) -> dict[str, Any] | None:
     return _cached(run.rewards_file, read_json)
 
 
+def before_after(run: RunDirectory) -> dict[str, Any] | None:
+    """Length and repetition of the answers of base, start and run, and win rates."""
+    return _cached(run.before_after_file, read_json)
+
+
+def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
+    return _cached(run.before_after_answers_file, read_jsonl) or []
+
+
 def samples(run: RunDirectory) -> list[dict[str, Any]]:
     """Answers that were tried while learning from rewards."""
     return _cached(run.samples_file, read_jsonl) or []
@@ -119,7 +128,8 @@ def fingerprint(workspace: Workspace) -> str:
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
-        scores = [_stamp(file) for file in (run.comparison_file, run.preferences_file, run.rewards_file)]
+        files = (run.comparison_file, run.preferences_file, run.rewards_file, run.before_after_file)
+        scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
     return "\n".join(parts)
 

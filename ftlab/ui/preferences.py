@@ -20,7 +20,17 @@ from markupsafe import Markup
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.errors import FtlabError
 from ftlab.training.start import CONTINUED
-from ftlab.ui import background, disk, forms, job_strip, preference_data, rewards_form, run_view, train_preflight
+from ftlab.ui import (
+    background,
+    before_after,
+    disk,
+    forms,
+    job_strip,
+    preference_data,
+    rewards_form,
+    run_view,
+    train_preflight,
+)
 from ftlab.ui import data as data_tab
 from ftlab.ui.data_sources import source_choices
 from ftlab.ui.disk import Job
@@ -77,6 +87,7 @@ class PreferencesTab:
     to_evaluate: gr.Button
     to_chat: gr.Button
     shown: gr.State  # id of the run in the live picture
+    after: before_after.Panel
     check: train_preflight.Panel
 
     @property
@@ -139,9 +150,10 @@ def build() -> PreferencesTab:
                             if path.startswith(f"{section}.") and path not in form.components:
                                 _draw(form, path)
                 form.draw("trainer")
+    after = before_after.build()
     return PreferencesTab(
         form, rewards, banner, data, sample, change_data, start, stop, message, live, to_evaluate, to_chat,
-        gr.State(None), check,
+        gr.State(None), after, check,
     )  # fmt: skip
 
 
@@ -202,6 +214,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         return {source: gr.update(choices=choices, value=preference_data.SAMPLE)}
 
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
+    before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
