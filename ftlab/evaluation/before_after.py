@@ -252,7 +252,7 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str) -> dic
     # The comparison with the base asked the model under the adapter and this run.
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     comparison = run.comparison()
-    if side and comparison and _same(comparison["settings"], config) and _is_newer(run, comparison):
+    if side and comparison and _same(comparison["settings"], config) and _is_of(run, comparison):
         for row in run.predictions():
             if f"{side}_tokens" in row:
                 answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
@@ -274,10 +274,14 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _is_newer(run: RunDirectory, comparison: dict[str, Any]) -> bool:
-    """Whether the comparison was made of the weights that lie there now."""
+def _is_of(run: RunDirectory, comparison: dict[str, Any]) -> bool:
+    """Whether the comparison was made of the weights that lie there now: those that training left, and before it."""
+    from ftlab.models.identity import weights_sha256
+
     folder = run.adapter if run.adapter.exists() else run.model
-    return all(file.stat().st_mtime < comparison["created"] for file in folder.glob("*.safetensors"))
+    left = (run.verification() or {}).get("weights_sha256")
+    earlier = all(file.stat().st_mtime < comparison["created"] for file in folder.glob("*.safetensors"))
+    return earlier and left == weights_sha256(folder)
 
 
 def _with_scores(run: RunDirectory, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -20,17 +20,18 @@ from ftlab.config_preferences import LOSSES
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
+from ftlab.evaluation.before_after import compare_answers
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.preferences import evaluate_preferences
-from ftlab.models.load import load_run
+from ftlab.models.load import load_base, load_run
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint
 from ftlab.training.preferences import prepare_preferences
 from ftlab.training.reward import load_reward_model, score
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import read_json
-from tests.conftest import end_runs, offline_environment, run_cli
+from ftlab.workspace import RunDirectory, read_json
+from tests.conftest import end_runs, last_json, offline_environment, run_cli
 
 pytestmark = pytest.mark.train
 
@@ -152,6 +153,60 @@ def test_the_reward_model_scores_the_chosen_answers_of_unseen_rows_higher(voice_
     assert sum(a > b for a, b in zip(chosen, rejected, strict=True)) > 0.8 * len(rows)
     one = score(model, tokenizer, [rows[3]["prompt"] + rows[3]["chosen"]])
     assert one[0] == pytest.approx(chosen[3], abs=1e-4), "padding changes nothing"
+
+
+def test_base_start_and_run_answer_the_same_held_out_prompts(dpo, voice):
+    found, rows = dpo.before_after(), dpo.before_after_answers()
+    assert list(found["contestants"]) == ["base", "start", "adapted"]
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in read_split(dpo, "test")]
+    assert [row["adapted"]["answer"] for row in rows] == [row["adapted"] for row in dpo.predictions()]
+    tuned, tokenizer = load_run(voice.run)
+    for name, model in (("start", tuned), ("base", load_base(voice.config.model, device="cpu"))):
+        prompts = [encode_prompt([*row["prompt"], {"role": "assistant", "content": ""}], tokenizer) for row in rows[:5]]
+        stops = stop_token_ids(tokenizer, model.generation_config)
+        alone = generate_answers(model, tokenizer, prompts, max_new_tokens=60, stop_ids=stops).answers
+        assert [one.text for one in alone] == [row[name]["answer"] for row in rows[:5]], name
+    assert {row["start"]["answer"] for row in rows} != {row["adapted"]["answer"] for row in rows}
+    words = [len(row["start"]["answer"].split()) for row in rows]
+    assert found["contestants"]["start"]["words"] == pytest.approx(sum(words) / 40)
+
+
+def test_an_answer_is_made_once_for_the_same_weights(dpo, tmp_path):
+    phases = []
+
+    def note(phase, done, total):
+        phases.append(phase)
+
+    copy = RunDirectory(shutil.copytree(dpo.path, tmp_path / "runs" / dpo.id, symlinks=True))
+    again = compare_answers(copy, max_rows=4, progress=note)
+    assert again["rows"] == 4 and not [phase for phase in phases if phase.startswith("answers of")]
+    shutil.copy2(copy.start / "adapter_model.safetensors", copy.adapter / "adapter_model.safetensors")
+    compare_answers(copy, max_rows=4, progress=note)
+    assert {phase for phase in phases if phase.startswith("answers of")} == {
+        "answers of this run to the held-out prompts"
+    }
+    assert all(row["adapted"] == row["start"] for row in copy.before_after_answers())
+
+
+def test_a_reward_model_prefers_the_tuned_answers_and_is_called_a_proxy(dpo, voice_reward, voice_workspace):
+    judge = voice_reward.run
+    place = ("--workspace", str(voice_workspace.root), "--json")
+    done = run_cli("evaluate", dpo.id, "--reward-model", judge.id, *place, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "not people's" in done.stdout and "learned from the same preferences" in done.stdout
+    judged = last_json(done.stdout)["before_after"]["win_rates"][judge.id]
+    against = judged["against"]
+    assert against["base"]["win_rate"] > 0.8 and against["base"]["difference_interval"][0] > 0
+    rows = dpo.before_after_answers()
+    wins = sum(row["adapted"]["scores"][judge.id] > row["start"]["scores"][judge.id] for row in rows)
+    ties = sum(row["adapted"]["answer"] == row["start"]["answer"] for row in rows)
+    assert (against["start"]["wins"], against["start"]["ties"]) == (wins, ties)
+    writer = StatusWriter(dpo.evaluation_status_file)
+    try:
+        assert worker.evaluate(dpo, writer, dpo.evaluation_stop_file, reward_model=judge) == "completed"
+    finally:
+        writer.close()
+    assert dpo.before_after()["win_rates"][judge.id] == judged, "judged once"
 
 
 def test_a_reward_model_cannot_be_chatted_with_or_started_from(voice_reward, voice_workspace):

@@ -108,6 +108,7 @@ def test_prompts_without_answers_are_enough_and_long_ones_are_counted(train_here
     assert sum(part["too_long"] for part in run.manifest()["tokens"].values()) == 4
     assert set(read_json(run.rewards_file)["rewards"]) == {"regex", "json"}
     assert run.comparison() is None, "there is no reference to compare with"
+    assert list(run.before_after()["contestants"]) == ["base", "adapted"]
 
 
 def test_data_of_prompts_alone_are_refused_by_stages_that_learn_answers(tmp_path):
