@@ -10,7 +10,7 @@ from ftlab.evaluation.verdict import percent
 HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
 # What each figure means, in the order of the columns.
 MEANINGS = (
-    "Words and Tokens: the mean length of an answer.",
+    "Words, tokens: the mean length of an answer.",
     "Cut off: ran into the longest answer allowed.",
     "Repeated: word triples that the same answer has said before.",
     "Variety: different word pairs among all pairs of all answers; it falls when the answers become alike.",

@@ -11,6 +11,7 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.verdict import has_forgotten, next_steps, percent
 from ftlab.method_table import METHODS, virtual_tokens
+from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.picture import comparison_chart_svg
 from ftlab.sharing.table import comparison_table
 from ftlab.wording import duration
@@ -79,7 +80,9 @@ def _page(run: RunDirectory, comparison: dict[str, Any], config: RunConfig) -> s
     environment.filters["unbroken"] = lambda text: text.replace("p < ", "p\u00a0<\u00a0").replace(
         "p = ", "p\u00a0=\u00a0"
     )
-    examples, rule = choose_examples(run.predictions())
+    # What a preference run brings along takes the room of two examples: the page stays one page.
+    fewer = run.before_after() is not None
+    examples, rule = choose_examples(run.predictions(), _EXAMPLES - 2 * fewer)
     return environment.get_template("report.html.jinja").render(
         run=run,
         name=config.name or run.id,
@@ -90,6 +93,7 @@ def _page(run: RunDirectory, comparison: dict[str, Any], config: RunConfig) -> s
         chart=Markup(comparison_chart_svg(comparison)),
         notes=comparison["notes"],
         forgetting=_forgetting(comparison),
+        before_after=_before_after(run.before_after()),
         lost=[row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],
         examples=[{key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples],
         rule=rule,
@@ -97,6 +101,15 @@ def _page(run: RunDirectory, comparison: dict[str, Any], config: RunConfig) -> s
         steps=next_steps(comparison, config),
         date=_date(comparison["created"]),
     )
+
+
+def _before_after(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The answers of base, start and run in three figures each; None for runs that have none."""
+    if found is None:
+        return None
+    head, *rows = [[row[0], row[1], row[3], row[4]] for row in figure_rows(found)]
+    how = f"Greedy answers to {found['rows']} prompts of the {found['split']} split: {' '.join(MEANINGS[:3])}"
+    return {"head": head, "rows": rows, "how": how, "lines": win_lines(found)}
 
 
 def _badge(verdict: dict[str, Any]) -> tuple[str, str]:

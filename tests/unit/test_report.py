@@ -111,6 +111,15 @@ def run(tmp_path):
     return run
 
 
+def before_after():
+    side = {"words": 28.4, "tokens": 45.5, "cut_share": 0.0, "repetition": 0.158, "distinct_2": 0.2}
+    against = {"wins": 10, "ties": 11, "losses": 19, "win_rate": 10 / 29, "interval": [0.199, 0.527]}
+    against |= {"difference": 0.303, "difference_interval": [-0.168, 0.883]}
+    judged = {"reward_model": ATTACK, "against": {"start": against, "base": against}, "proxy": "A proxy.", "notes": []}
+    contestants = {"base": side | {"words": 5.9}, "start": side, "adapted": side}
+    return {"rows": 40, "split": "test", "contestants": contestants, "win_rates": {"judge": judged}}
+
+
 class Page(HTMLParser):
     """The tags and the visible text of a page."""
 
@@ -236,6 +245,15 @@ def test_data_and_answers_are_text_and_never_markup(run):
     assert page.text.count("{{ 7 * 7 }}") >= 15
 
 
+def test_the_report_of_a_preference_run_says_how_its_answers_changed(run):
+    assert "Before and after" not in Page(write_report(run).read_text()).text
+    write_json(run.before_after_file, before_after())
+    page = Page(write_report(run).read_text())
+    assert "the base 5.9 0% 15.8% its start 28.4 0% 15.8% this run" in page.text
+    assert "Against its start: this run wins 34.5% of 29 prompts" in page.text and "A proxy." in page.text
+    assert "script" not in page.tags and "img" not in page.tags
+
+
 def test_where_the_trainer_keeps_files_is_not_told(run):
     config = build_config({"data": {"source": "/home/anna/secret-client/tickets.jsonl"}}).resolved()
     write_text(run.config_file, config.to_yaml())
@@ -279,7 +297,10 @@ def test_examples_of_free_text_run_from_the_greatest_gain_to_the_greatest_loss()
 
 
 @pytest.mark.browser
-def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path):
+@pytest.mark.parametrize("tuned_on", ["examples", "preferences"])
+def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path, tuned_on):
+    if tuned_on == "preferences":
+        write_json(run.before_after_file, before_after())
     long = "A long question about the order, the parcel and the invoice that goes on and on. " * 8
     write_jsonl(run.predictions_file, [prediction(i, i == 9, i % 7 != 2, text=long) for i in range(20)])
     full = comparison(notes=["A note about the result that fills one line and a little more of the page. " * 2] * 2)
