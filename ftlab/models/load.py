@@ -150,7 +150,7 @@ def load_base(model: ModelConfig, *, device: str = "auto", method: MethodConfig 
     quantisation = quantisation_of(method, dtype) if method else None
     if quantisation is not None:
         settings["quantization_config"] = quantisation
-        settings["device_map"] = {"": 0 if device == "cuda" else "cpu"}
+        settings["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     with _explained(model.base):
         loaded = AutoModelForCausalLM.from_pretrained(
             base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings

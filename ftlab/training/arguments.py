@@ -27,7 +27,7 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
 
     settings = config.optimisation
     check_trainer_settings(config.trainer)
-    steps = planned_steps(settings, rows, validation=validation)
+    steps = planned_steps(settings, rows, validation=validation, processes=config.launcher.processes)
     between = steps.between_evaluations
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
     values: dict[str, Any] = {
@@ -59,6 +59,8 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
+        # Every trained weight takes part in every step; looking for those that do not costs time.
+        "ddp_find_unused_parameters": False,
         "save_strategy": "steps",
         "save_steps": between,
         "save_total_limit": 2,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
 from ftlab.method_table import virtual_tokens
+from ftlab.training import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
@@ -89,5 +90,6 @@ def tokenised_splits(
             )
         if kept:
             splits[split] = datasets.Dataset.from_dict(columns)
-    write_json(run.manifest_file, manifest)
+    if together.is_main():
+        write_json(run.manifest_file, manifest)
     return splits

@@ -22,9 +22,10 @@ from ftlab.config import RunConfig, with_settings
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
+from ftlab.training.launcher import threads_per_process
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Plan, planned_steps, warnings
-from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
+from ftlab.training.preflight_finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
@@ -71,6 +72,7 @@ def _checked(config: RunConfig) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
+    from ftlab.training.launcher_check import check_launcher
 
     config = config.resolved()
     base_path(config.model.base)
@@ -79,6 +81,7 @@ def _checked(config: RunConfig) -> RunConfig:
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer)
+    check_launcher(config)
     return config
 
 
@@ -110,7 +113,7 @@ def _probe(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment_for(config, online=False),
+            env=_environment(config),
             close_fds=True,
         )
     try:
@@ -126,6 +129,14 @@ def _probe(
     if process.returncode != 0 and not outcome.out_of_memory:
         raise _failure(status, run, process.returncode)
     return outcome
+
+
+def _environment(config: RunConfig) -> dict[str, str]:
+    environment = environment_for(config, online=False)
+    if config.launcher.processes > 1:
+        # One process is measured, with the cores that it will have beside the others.
+        environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
+    return environment
 
 
 def _search(
@@ -190,7 +201,8 @@ def _estimated(
     guess = estimate(config, pick_dtype(config.model.dtype, device))
     free, _ = available_memory(device)
     rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
-    steps = planned_steps(config.optimisation, rows, validation=held_out > 0)
+    processes = config.launcher.processes
+    steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free
     if fits and guess.need is None:
         fits = None  # the weights fit; what the examples take is not known
@@ -225,7 +237,7 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=guess.notes,
+        notes=[*guess.notes, *about_processes(config, device)],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
+from ftlab.training.launcher import here, uses_accelerate
 from ftlab.training.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.status import RunStatus
@@ -162,6 +163,7 @@ def finding(
         notes.append("The measurement was killed from outside; the system does that when memory runs out.")
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
+    notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
         kind="measured",
         fits=fits,
@@ -177,7 +179,10 @@ def finding(
         tokens=known.get("tokens"),
         trained_tokens=counted.get("trained_tokens"),
         computed_tokens=known.get("computed"),
-        steps=steps or planned_steps(config.optimisation, rows, validation=plan.validation_rows > 0).total,
+        steps=steps
+        or planned_steps(
+            config.optimisation, rows, validation=plan.validation_rows > 0, processes=config.launcher.processes
+        ).total,
         evaluations=evaluations,
         seconds_per_step=per_step,
         startup_seconds=known.get("startup_seconds"),
@@ -194,6 +199,18 @@ def finding(
         warnings=said,
         notes=notes,
     ).priced(price_per_hour)
+
+
+def about_processes(config: RunConfig, device: str) -> list[str]:
+    """What to bear in mind of memory and times where several processes train together: those of one are known."""
+    if not uses_accelerate(config.launcher):
+        return []
+    together = f"{config.launcher.processes} processes train together, and memory and times are those of one of them"
+    beside = f", on its share of this machine's memory and cores ({here(config.launcher)} share it)"
+    return [
+        f"{together}{beside if device == 'cpu' else ''}. What they send each other after every step is not in the "
+        "times, and not what FSDP or DeepSpeed save in memory."
+    ]
 
 
 def need_of(known: dict[str, Any]) -> Need:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
 from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import record_environment
 from ftlab.training.examples import tokenised_splits
@@ -35,7 +36,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 
     from ftlab.data.template import ensure_chat_template
     from ftlab.models import fused_lora
-    from ftlab.models.load import load_base, load_tokenizer, pick_device
+    from ftlab.models.load import load_base, load_tokenizer, pick_device, pick_dtype
     from ftlab.models.methods import apply_method, check_method, count_trained
     from ftlab.models.peft_methods import keep_start
     from ftlab.training import varlen
@@ -48,9 +49,13 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(settings.seed)
+    if together.is_main():
+        checkpoint = last_checkpoint(run)
+        record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
+        go_back_to(run, checkpoint)
+    # What is left now is what all of them go on from.
+    together.wait_for_all()
     checkpoint = last_checkpoint(run)
-    record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
-    go_back_to(run, checkpoint)
     for remark in check_method(config):
         writer.warn(remark)
 
@@ -66,11 +71,15 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    model = load_base(base, device=device, method=config.method)
+    sharded = together.is_sharded() and config.method.name != "qlora"
+    if sharded:
+        # FSDP and DeepSpeed move to each GPU the part that belongs there: the whole may not fit on any.
+        base = base.model_copy(update={"dtype": str(pick_dtype(base.dtype, device)).removeprefix("torch.")})
+    model = load_base(base, device="cpu" if sharded else device, method=config.method)
     model = apply_method(
         model, config.method, tokenizer=tokenizer, gradient_checkpointing=settings.gradient_checkpointing
     )
-    start = keep_start(model, config.method, run.checkpoints / "start")
+    start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
 
@@ -79,7 +88,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if varlen.fits(model, config.method.name, longest):
         arguments.padding_free = True
         varlen.use(model)
-    fused_lora.use(model)
+    if not sharded:
+        fused_lora.use(model)
     report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:

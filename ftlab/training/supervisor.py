@@ -33,6 +33,8 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.models.methods import check_method
+    from ftlab.training.launcher import keep_configuration
+    from ftlab.training.launcher_check import check_launcher
 
     config = config.resolved()
     check_base(config.model)
@@ -41,11 +43,13 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer)
+    check_launcher(config)
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace)
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)
+    keep_configuration(run, config.launcher)
     # The configuration last: with it the folder becomes a run for everybody who looks.
     write_status(run.status_file, RunStatus(created=time.time()))
     write_text(run.config_file, config.to_yaml())
@@ -62,6 +66,8 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.training.checkpoints import last_checkpoint
+    from ftlab.training.launcher import accelerate_file
+    from ftlab.training.launcher_check import check_launcher
 
     current, evaluating = status(run), evaluation_status(run)
     if current.is_active or (evaluating is not None and evaluating.is_active):
@@ -79,6 +85,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
         raise InputError(
             f"The data of the run {run.id} are gone", given=run.split_file("train"), try_="copy the whole run directory"
         )
+    check_launcher(config, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
     run.stop_file.unlink(missing_ok=True)
     run.queue_file.unlink(missing_ok=True)

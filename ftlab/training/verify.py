@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
+from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
 _PROMPTS = 4
+_KEPT = "logits.safetensors"
 # Above the noise of a different batch shape in float32 and far below what a single training step does.
 _TOLERANCE = 1e-4
 
@@ -20,11 +23,46 @@ def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer:
     Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
     trained), prompts, weights_sha256. The prompts are the first held-out rows.
     """
-    from ftlab.models.load import load_run, load_trained_base
-
     inputs = _inputs(run, tokenizer)
     trained.eval()
-    in_memory = _logits(trained, inputs)
+    return _verify(run, config, inputs, _logits(trained, inputs))
+
+
+def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
+    """Keep what the model in memory answers, for `verify_kept`. All processes call it: each may hold a part of it."""
+    import torch
+    from safetensors.torch import save_file
+
+    trained.eval()
+    logits = _logits(trained, _inputs(run, tokenizer))
+    if together.is_main():
+        save_file({"logits": torch.stack(logits)}, str(run.path / _KEPT))
+
+
+def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
+    """As `verify_result`, in a process that did not train, against what `keep_logits` kept."""
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    kept = load_file(str(run.path / _KEPT))["logits"]
+    finding = _verify(run, config, _inputs(run, tokenizer), list(kept))
+    (run.path / _KEPT).unlink()
+    return finding
+
+
+def warn_of(finding: dict[str, Any], writer: StatusWriter) -> None:
+    """Say it when the verification found that nothing was learned."""
+    if not finding["changes_logits"]:
+        writer.warn(
+            "The trained model answers exactly as its base: nothing was learned. "
+            "Try a higher learning rate or more epochs."
+        )
+
+
+def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
+    from ftlab.models.load import load_run, load_trained_base
+
     reloaded, _ = load_run(run)
     saved = _logits(reloaded, inputs)
     del reloaded

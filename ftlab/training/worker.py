@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftlab.config import load_config
+from ftlab.config import RunConfig, load_config
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
+from ftlab.training.launcher import train_together, uses_accelerate, verify_together
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-rows", type=int)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
-    _be_nice()
+    be_nice()
     stop_file = run.evaluation_stop_file if given.evaluate else run.stop_file
     writer = StatusWriter(run.evaluation_status_file if given.evaluate else run.status_file)
 
@@ -70,10 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
-    from ftlab.training.sft import train_sft
-
     config = load_config(run.config_file)
-    outcome = train_sft(run, config, writer)
+    if uses_accelerate(config.launcher):
+        outcome = train_together(run, config, writer)
+        verify_together(run, config, writer)
+    else:
+        outcome = train_here(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
@@ -83,6 +86,13 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             reason = explain_exception(error)
             writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
     return outcome
+
+
+def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """The training itself, in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
+    from ftlab.training.sft import train_sft
+
+    return train_sft(run, config, writer)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
@@ -127,7 +137,7 @@ def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory
     return [other for other in waiting(workspace) if other != run and position(other) < mine]
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
     """Give way to the app: training has all the cores nobody else wants, and a tenth of one that somebody wants.
 
     Not the lowest priority there is: beside other busy programs a run would then stand still for minutes (measured).
