@@ -102,7 +102,7 @@ def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | 
 
 
 def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` with several processes; returns completed or stopped once all are gone.
+    """Train `run` with several processes, and verify the result once all are gone. Returns completed or stopped.
 
     Raises FtlabError with the reason of the process that failed first.
     """
@@ -110,6 +110,13 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     if not accelerate_file(run).exists():
         keep_configuration(run, config.launcher)
     writer.update(phase="starting the processes")
+    if config.launcher.machines > 1:
+        writer.update(phase="waiting for the other machines: the log says what to start there")
+        print(
+            "Start on each further machine, with its number in the place of 1:\n"
+            f"  python -m ftlab.training.launcher {run.path.absolute()} --machine-rank 1",
+            flush=True,
+        )
     process = subprocess.Popen(
         [sys.executable, "-m", "ftlab.training.launcher", str(run.path), "--with-starter"],
         # Held open as long as the worker lives; the launcher ends with it, and the ranks with the launcher. They are
@@ -118,6 +125,8 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     )
     try:
         while process.poll() is None:
+            if run.stop_file.exists() and not rank_file(run, 0).exists():
+                return "stopped"  # nothing was trained yet, and another machine may never come
             _show(run, writer)
             time.sleep(_POLL_SECONDS)
         _show(run, writer)
@@ -125,21 +134,8 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         _end(process, run)
     if process.returncode != 0:
         raise _reason(run, config, writer.status, process.returncode)
-    outcome = read_status(rank_file(run, 0)).state
-    return "stopped" if outcome == "stopped" else "completed"
-
-
-def verify_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
-    """Verify what several processes trained, once they are gone; it is a warning where it is too large for one."""
-    from ftlab.training.verify import verify_kept, warn_of
-
-    writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
-    try:
-        warn_of(verify_kept(run, config), writer)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
+    _verify(run, config, writer)
+    return "stopped" if read_status(rank_file(run, 0)).state == "stopped" else "completed"
 
 
 def end_with_starter(descriptor: int) -> None:
@@ -212,6 +208,19 @@ def _show(run: RunDirectory, writer: StatusWriter) -> None:
         writer.update(**now)
     for message in first.warnings:
         writer.warn(message)
+
+
+def _verify(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
+    """Verify what the processes left behind; it is a warning where that is too large for one."""
+    from ftlab.training.verify import verify_kept, warn_of
+
+    writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
+    try:
+        warn_of(verify_kept(run, config), writer)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
 
 
 def _status_of(path: Path) -> RunStatus | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ftlab.config import RunConfig, load_config
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.launcher import train_together, uses_accelerate, verify_together
+from ftlab.training.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked
@@ -74,7 +74,6 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     config = load_config(run.config_file)
     if uses_accelerate(config.launcher):
         outcome = train_together(run, config, writer)
-        verify_together(run, config, writer)
     else:
         outcome = train_here(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
