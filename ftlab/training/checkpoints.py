@@ -18,7 +18,7 @@ _STATE = "trainer_state.json"  # written last by transformers' Trainer
 # One of each group has to be there.
 _PARTS = (
     ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"),
-    ("optimizer.pt", "optimizer.bin"),
+    ("optimizer.pt", "optimizer.bin", "latest"),  # the last is DeepSpeed's, and names the folder with its parts
     ("scheduler.pt",),
     (_STATE,),
 )

@@ -115,6 +115,8 @@ def explain_lost_rank(
             "The training process", f"Training process {killed[0]['rank'] + 1} of {processes}"
         )
         return reason | {"what": what}
+    if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
+        return dict(_DISK_FULL)
     return told or explain_death(returncode, log_file, status)
 
 

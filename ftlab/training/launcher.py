@@ -192,6 +192,9 @@ def _launch(run: RunDirectory, arguments: list[str]) -> int:
         lost = [{"rank": rank, "exitcode": one.exitcode} for rank, one in sorted(error.failures.items())]
         write_json(folder_of(run) / "lost.json", {"ranks": lost})
         return 1
+    except subprocess.CalledProcessError as error:  # of a single process, which accelerate starts itself
+        write_json(folder_of(run) / "lost.json", {"ranks": [{"rank": 0, "exitcode": error.returncode}]})
+        return 1
     except Exception as error:
         write_json(folder_of(run) / "lost.json", {"error": explain_exception(error)})
         raise

@@ -105,6 +105,8 @@ def _check_file(path: Path, config: RunConfig) -> None:
 
 
 def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunConfig) -> None:
+    from ftlab.models.load import pick_device
+
     if kind in SHARDING and config.method.initialisation in ("pissa", "pissa_niter_16", "olora"):
         raise InputError(
             f"The LoRA initialisation {config.method.initialisation} needs all weights in each process",
@@ -119,6 +121,13 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
                 given=f"fsdp_config.fsdp_state_dict_type: {state}",
                 allowed="FULL_STATE_DICT",
             )
+    if kind in SHARDING and pick_device(config.launcher.device) == "cpu":
+        # accelerate would train with plain data parallelism instead, and say nothing.
+        raise InputError(
+            f"{path.name} spreads the weights over GPUs, and this run trains on the CPU",
+            given=f"distributed_type: {kind}",
+            try_="distributed_type: MULTI_CPU, or launcher.processes without a file",
+        )
     if kind == "DEEPSPEED":
         from accelerate.utils import is_deepspeed_available
 

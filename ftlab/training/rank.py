@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ftlab.config import load_config
 from ftlab.training import together
-from ftlab.training.failures import explain_exception
+from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launcher import end_with_starter, rank_file
 from ftlab.training.status import StatusWriter
 from ftlab.training.worker import be_nice, train_here
@@ -44,8 +44,11 @@ def main() -> int:
         writer.update(state=outcome, phase="", finished=time.time())
         return 0
     except BaseException as error:
-        traceback.print_exc()
-        writer.update(state="failed", error=explain_exception(error), finished=time.time())
+        try:
+            traceback.print_exc()
+            writer.update(state="failed", error=explain_exception(error), finished=time.time())
+        except OSError:
+            return DISK_FULL_CODE  # not even the reason can be written
         return 1
 
 

@@ -20,7 +20,7 @@ from ftlab.training.launcher import rank_file
 from ftlab.training.status import read_status
 from ftlab.workspace import Workspace, read_json
 from tests.conftest import ROOT, end_runs, offline_environment
-from tests.integration.test_resume import until
+from tests.integration.test_supervision import until
 
 pytestmark = pytest.mark.train
 STEPS = 7
@@ -86,8 +86,15 @@ def pids(run):
 
 
 def all_gone(processes):
-    alive = [one for one in processes if psutil.pid_exists(one)]
-    return not [one for one in alive if psutil.Process(one).status() != psutil.STATUS_ZOMBIE]
+    """Zombies are gone: where a killed worker leaves its children to nobody, nobody buries them."""
+
+    def lives(pid):
+        try:
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return not any(map(lives, processes))
 
 
 def training_at(run, step):
@@ -107,7 +114,7 @@ def test_two_processes_learn_what_one_learns_from_both_their_batches(rows_file, 
     assert run.verification()["changes_logits"] and run.verification()["reload_difference"] < 1e-4
     assert read_json(run.environment_file)["processes"] == 2
     assert supervisor.status(alone).trained_parameters == status.trained_parameters
-    assert all_gone(pids(run))
+    until(lambda: all_gone(pids(run)))
 
 
 def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_file, workspace):
@@ -119,7 +126,7 @@ def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_fil
     status = ended(run)
     assert status.state == "failed"
     assert "process 2 of 2 was killed from outside (SIGKILL) at step" in status.error["what"]
-    assert all_gone([worker, *ranks])
+    until(lambda: all_gone([worker, *ranks]))
 
     reached = supervisor.resume(run, workspace)
     assert reached >= 5
@@ -136,7 +143,7 @@ def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_fil
     status = ended(run)
     assert status.state == "stopped", status.error
     assert run.has_result and run.verification()["changes_logits"]
-    assert all_gone(processes)
+    until(lambda: all_gone(processes))
     steps = [row["step"] for row in run.metrics() if "loss" in row]
     assert steps == sorted(set(steps))
 

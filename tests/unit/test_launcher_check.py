@@ -33,6 +33,11 @@ def asked(**launcher):
         (TWO.format(kind="XLA"), {"processes": 2}, "does not know"),
         (TWO.format(kind="MULTI_GPU"), {"processes": 4}, "num_processes: 2 in the file, launcher.processes: 4"),
         (TWO.format(kind="FSDP"), {"processes": 2}, "FULL_STATE_DICT"),
+        (
+            TWO.format(kind="FSDP") + "fsdp_config: {fsdp_state_dict_type: FULL_STATE_DICT}\n",
+            {"processes": 2},
+            "trains on the CPU",
+        ),
         (TWO.format(kind="MULTI_CPU").replace("machines: 1", "machines: 2"), {"processes": 2, "machines": 2}, "meet"),
     ],
 )
