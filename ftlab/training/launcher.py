@@ -207,7 +207,9 @@ def _show(run: RunDirectory, writer: StatusWriter) -> None:
     if first is None:
         return
     now = {name: getattr(first, name) for name in _SHOWN}
-    if first.is_active and any(getattr(writer.status, name) != value for name, value in now.items()):
+    if not first.is_active:
+        del now["phase"]  # it has ended, and the run goes on
+    if any(getattr(writer.status, name) != value for name, value in now.items()):
         writer.update(**now)
     for message in first.warnings:
         writer.warn(message)

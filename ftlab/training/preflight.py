@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, with_settings
+from ftlab.config import LauncherConfig, RunConfig, with_settings
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
@@ -132,9 +132,11 @@ def _probe(
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
-    environment = environment_for(config, online=False)
-    if config.launcher.processes > 1:
-        # One process is measured, with the cores that it will have beside the others.
+    # One process is measured, where several train together, so with the settings of one.
+    alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
+    environment = environment_for(alone, online=False)
+    if config.launcher.processes > 1 or config.launcher.threads:
+        # With the cores that it will have beside the others.
         environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
     return environment
 

@@ -17,6 +17,7 @@ from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
+from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
 from ftlab.workspace import RunDirectory, Workspace, write_text
 
@@ -33,7 +34,6 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.models.methods import check_method
-    from ftlab.training.launcher import keep_configuration
     from ftlab.training.launcher_check import check_launcher
 
     config = config.resolved()
@@ -66,7 +66,6 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.training.checkpoints import last_checkpoint
-    from ftlab.training.launcher import accelerate_file
     from ftlab.training.launcher_check import check_launcher
 
     current, evaluating = status(run), evaluation_status(run)
@@ -212,6 +211,10 @@ def environment_for(config: RunConfig, *, online: bool) -> dict[str, str]:
     }
     if not online:
         defaults |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if not uses_accelerate(config.launcher):
+        # One process, one GPU: of several, transformers would give each a part of every batch (DataParallel), which is
+        # slow, and the batch would be larger than the settings say.
+        defaults["CUDA_VISIBLE_DEVICES"] = "0"
     for name, value in defaults.items():
         environment.setdefault(name, value)
     if config.launcher.threads:

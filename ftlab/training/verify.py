@@ -46,9 +46,8 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
     kept = load_file(str(run.path / _KEPT))["logits"]
-    finding = _verify(run, config, _inputs(run, tokenizer), list(kept))
     (run.path / _KEPT).unlink()
-    return finding
+    return _verify(run, config, _inputs(run, tokenizer), list(kept))
 
 
 def warn_of(finding: dict[str, Any], writer: StatusWriter) -> None:

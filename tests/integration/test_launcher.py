@@ -118,8 +118,8 @@ def test_two_processes_learn_what_one_learns_from_both_their_batches(rows_file, 
 
 
 def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_file, workspace):
-    run = supervisor.submit(configured(rows_file, 4, steps=3000, processes=2), workspace)
-    training_at(run, 6)
+    run = supervisor.submit(configured(rows_file, 4, steps=600, processes=2), workspace)
+    training_at(run, 8)
 
     worker, *ranks = pids(run)
     os.kill(ranks[1], signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_fil
     until(lambda: all_gone([worker, *ranks]))
 
     reached = supervisor.resume(run, workspace)
-    assert reached >= 5
+    assert reached >= 6
     training_at(run, reached + 1)
     worker, *ranks = pids(run)
     os.kill(worker, signal.SIGKILL)  # alone: the others are no children of the test, and belong to other sessions
