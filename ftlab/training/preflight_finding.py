@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
-from ftlab.training.launcher import here, uses_accelerate
+from ftlab.training.launcher import uses_accelerate
 from ftlab.training.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.status import RunStatus
@@ -205,11 +205,10 @@ def about_processes(config: RunConfig, device: str) -> list[str]:
     """What to bear in mind of memory and times where several processes train together: those of one are known."""
     if not uses_accelerate(config.launcher):
         return []
-    together = f"{config.launcher.processes} processes train together, and memory and times are those of one of them"
-    beside = f", on its share of this machine's memory and cores ({here(config.launcher)} share it)"
+    share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
     return [
-        f"{together}{beside if device == 'cpu' else ''}. What they send each other after every step is not in the "
-        "times, and not what FSDP or DeepSpeed save in memory."
+        f"{config.launcher.processes} processes train together; memory and times are those of one of them{share}. Not "
+        "in them: what the processes send each other after every step, and what FSDP or DeepSpeed save in memory."
     ]
 
 
