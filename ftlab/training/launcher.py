@@ -1,29 +1,26 @@
 """More than one process for one run, through `accelerate launch`: DDP, FSDP, DeepSpeed, several machines.
 
-Three kinds of process: the run's worker (`train_together`) waits for its turn, writes status.json and ends first when
-somebody ends the run; under it `python -m ftlab.training.launcher RUN_DIRECTORY` is accelerate's launcher; under that
-are the ranks (`rank`), which train. On each further machine a person starts the second kind, with --machine-rank.
+Three kinds of process: the run's worker (`train_together`) waits for its turn and writes status.json; under it is
+accelerate's launcher (`launch`); under that are the ranks (`rank`), which train. On each further machine a person
+starts a launcher.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ftlab.config import LauncherConfig, RunConfig, load_config
+from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import FtlabError
-from ftlab.training.failures import explain_exception, explain_lost_rank, is_out_of_memory
-from ftlab.training.launcher_check import SHARDING
+from ftlab.training.failures import explain_lost_rank, is_out_of_memory
 from ftlab.training.status import RunStatus, StatusWriter, read_status
-from ftlab.workspace import RunDirectory, read_json, write_json, write_text
+from ftlab.workspace import RunDirectory, read_json, write_text
 
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
@@ -38,8 +35,9 @@ def uses_accelerate(launcher: LauncherConfig) -> bool:
 
 def threads_per_process(launcher: LauncherConfig) -> int:
     """The CPU threads of each process: those that were asked for, else its share of this machine's cores."""
+    asked = launcher.threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return launcher.threads or max(1, cores // here(launcher))
+    return asked or max(1, cores // here(launcher))
 
 
 def here(launcher: LauncherConfig) -> int:
@@ -80,27 +78,6 @@ def keep_configuration(run: RunDirectory, launcher: LauncherConfig) -> None:
     write_text(accelerate_file(run), yaml.safe_dump(values))
 
 
-def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:
-    """The arguments of `accelerate launch` that start the ranks of `run` on this machine."""
-    kind = str(yaml.safe_load(accelerate_file(run).read_text(encoding="utf-8")).get("distributed_type"))
-    arguments = [
-        "--config_file", str(accelerate_file(run)),
-        "--num_processes", str(launcher.processes),
-        "--num_machines", str(launcher.machines),
-        "--num_cpu_threads_per_process", str(threads_per_process(launcher)),
-        # The number format is a setting of the run: transformers' Trainer hands it to accelerate.
-        "--mixed_precision", "no",
-        "--dynamo_backend", "no",
-    ]  # fmt: skip
-    if machine_rank is not None:
-        arguments += ["--machine_rank", str(machine_rank)]
-    if kind not in SHARDING and launcher.processes > 1:
-        # Also on CPUs: the flag means torch's own launcher. With --cpu accelerate starts a single process, whatever
-        # the number, and leaves the others to mpirun.
-        arguments.append("--multi_gpu")
-    return [*arguments, "--module", "ftlab.training.rank", str(run.path)]
-
-
 def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
     """Train `run` with several processes, and verify the result once all are gone. Returns completed or stopped.
 
@@ -114,11 +91,11 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         writer.update(phase="waiting for the other machines: the log says what to start there")
         print(
             "Start on each further machine, with its number in the place of 1:\n"
-            f"  python -m ftlab.training.launcher {run.path.absolute()} --machine-rank 1",
+            f"  python -m ftlab.training.launch {run.path.absolute()} --machine-rank 1",
             flush=True,
         )
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftlab.training.launcher", str(run.path), "--with-starter"],
+        [sys.executable, "-m", "ftlab.training.launch", str(run.path), "--with-starter"],
         # Held open as long as the worker lives; the launcher ends with it, and the ranks with the launcher. They are
         # sessions of their own, so that a signal to the worker's group does not reach them.
         stdin=subprocess.PIPE,
@@ -136,69 +113,6 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         raise _reason(run, config, writer.status, process.returncode)
     _verify(run, config, writer)
     return "stopped" if read_status(rank_file(run, 0)).state == "stopped" else "completed"
-
-
-def end_with_starter(descriptor: int) -> None:
-    """Wait until the other end of the pipe `descriptor` closes, because its holder is gone; then end at once."""
-    while os.read(descriptor, 1):
-        pass
-    os._exit(1)
-
-
-def main() -> int:
-    """Accelerate's launcher for one run on this machine."""
-    parser = argparse.ArgumentParser(
-        prog="ftlab.training.launcher", description="On a further machine: take part in a run that trains on several."
-    )
-    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
-    parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
-    parser.add_argument("--with-starter", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    run = RunDirectory(given.run.absolute())
-    config = load_config(run.config_file)
-    if given.with_starter:
-        threading.Thread(target=end_with_starter, args=(os.dup(0),), daemon=True).start()
-    _tie_children()
-    _set_environment(config)
-    return _launch(run, command(run, config.launcher, machine_rank=given.machine_rank))
-
-
-def _tie_children() -> None:
-    """Give whatever this process starts a standard input that closes when this process is gone, however it ends."""
-    read, write = os.pipe()
-    os.dup2(read, 0)
-    os.close(read)
-    os.set_inheritable(write, False)
-
-
-def _set_environment(config: RunConfig) -> None:
-    from ftlab.models.load import is_hub_id, pick_device
-    from ftlab.training.supervisor import environment_for
-
-    os.environ.update(environment_for(config, online=is_hub_id(config.model.base)))
-    if pick_device(config.launcher.device) == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-
-
-def _launch(run: RunDirectory, arguments: list[str]) -> int:
-    """Run `accelerate launch` to its end, and leave behind which ranks died, and of what."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-    try:
-        launch_command(launch_command_parser().parse_args(arguments))
-    except ChildFailedError as error:
-        print(error, flush=True)
-        lost = [{"rank": rank, "exitcode": one.exitcode} for rank, one in sorted(error.failures.items())]
-        write_json(folder_of(run) / "lost.json", {"ranks": lost})
-        return 1
-    except subprocess.CalledProcessError as error:  # of a single process, which accelerate starts itself
-        write_json(folder_of(run) / "lost.json", {"ranks": [{"rank": 0, "exitcode": error.returncode}]})
-        return 1
-    except Exception as error:
-        write_json(folder_of(run) / "lost.json", {"error": explain_exception(error)})
-        raise
-    return 0
 
 
 def _show(run: RunDirectory, writer: StatusWriter) -> None:
@@ -272,16 +186,13 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
 
 def _reason(run: RunDirectory, config: RunConfig, status: RunStatus, returncode: int) -> FtlabError:
     """Why training with several processes failed."""
-    lost: dict[str, Any] = read_json(folder_of(run) / "lost.json", {})
+    lost: list[dict[str, Any]] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
     failed = sorted(
         (one for one in _ranks(run) if one.state == "failed" and one.error), key=lambda one: one.finished or 0.0
     )
-    told = failed[0].error if failed else lost.get("error")
-    reason = explain_lost_rank(lost.get("ranks", []), config.launcher.processes, told, run.log_file, status, returncode)
+    told = failed[0].error if failed else next((one["error"] for one in lost if "error" in one), None)
+    ranks = [rank for one in lost for rank in one.get("ranks", [])]
+    reason = explain_lost_rank(ranks, config.launcher.processes, told, run.log_file, status, returncode)
     error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
     error.exit_code = 2 if reason.get("kind") == "input" else 1
     return error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,8 @@ from pathlib import Path
 from ftlab.config import load_config
 from ftlab.training import together
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.launcher import end_with_starter, rank_file
+from ftlab.training.launch import end_with_starter
+from ftlab.training.launcher import rank_file
 from ftlab.training.status import StatusWriter
 from ftlab.training.worker import be_nice, train_here
 from ftlab.workspace import RunDirectory

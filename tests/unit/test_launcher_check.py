@@ -8,7 +8,8 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.training.launcher import command, keep_configuration, threads_per_process
+from ftlab.training.launch import command
+from ftlab.training.launcher import keep_configuration, threads_per_process
 from ftlab.training.launcher_check import check_launcher
 from ftlab.training.plan import planned_steps
 from tests.conftest import run_cli
@@ -83,6 +84,7 @@ def test_steps_count_the_rows_of_all_processes():
 
 
 def test_processes_on_cpus_share_the_cores_out(monkeypatch, workspace):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert threads_per_process(asked(processes=2).launcher) == 4
     assert threads_per_process(asked(processes=2, threads=3).launcher) == 3
