@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.training.arguments import trainer_arguments
-from ftlab.training.environment import record_environment
+from ftlab.training.environment import note_environment, record_environment
 from ftlab.training.examples import tokenised_splits
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory
@@ -23,6 +23,7 @@ class Training:
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
     start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
+    computing: list[str]  # what was chosen for speed, in words
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
@@ -34,13 +35,12 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     from transformers import EarlyStoppingCallback, set_seed
 
     from ftlab.data.template import ensure_chat_template
-    from ftlab.models import fused_lora
     from ftlab.models.load import load_base, load_tokenizer, pick_device
     from ftlab.models.methods import apply_method, check_method, count_trained
     from ftlab.models.peft_methods import keep_start
-    from ftlab.training import varlen
     from ftlab.training.callbacks import ReportProgress
     from ftlab.training.checkpoints import go_back_to, last_checkpoint
+    from ftlab.training.speed import speed_up
     from ftlab.training.trainer import FineTuner
 
     settings = config.optimisation
@@ -76,10 +76,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
     longest = max(len(ids) for rows in splits.values() for ids in rows["input_ids"])
-    if varlen.fits(model, config.method.name, longest):
-        arguments.padding_free = True
-        varlen.use(model)
-    fused_lora.use(model)
+    computing = speed_up(model, arguments, config, longest)
+    note_environment(run, computing=computing)
     report = ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)
     callbacks: list[Any] = [report]
     if settings.early_stopping and "validation" in splits:
@@ -97,7 +95,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    return Training(trainer, model, tokenizer, report, checkpoint, start)
+    return Training(trainer, model, tokenizer, report, checkpoint, start, computing)
 
 
 def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
@@ -106,15 +104,12 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
     are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
     """
-    from ftlab.models import fused_lora
-    from ftlab.training import varlen
     from ftlab.training.result import save_result
+    from ftlab.training.speed import slow_down
 
     training = prepare_training(run, config, writer)
     trainer, checkpoint = training.trainer, training.checkpoint
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    if trainer.padding_free:
-        varlen.leave(training.model)
-    fused_lora.leave(training.model)
+    slow_down(training.model)
     save_result(run, config, trainer, training.tokenizer, writer, start=training.start)
     return "stopped" if training.report.stop_asked else "completed"
