@@ -188,8 +188,11 @@ def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: W
 
 
 def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    names = ("perplexity", "bleu", "exact_match", "general_accuracy", "rows")
-    sides = {side: {name: comparison[side][name] for name in names} for side in ("base", "adapted")}
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    sides = {
+        side: {name: comparison[side][name] for name in names if name in comparison[side]}
+        for side in ("base", "adapted")
+    }
     return {"run": run.id, "directory": str(run.path)} | sides
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell, convert
+from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
 from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
-from ftlab.data.problems import mixed_columns, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace, write_json
 
@@ -32,14 +33,19 @@ class Prepared:
     manifest: dict[str, Any]
 
 
-def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None) -> Prepared:
+def prepare(
+    data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None, *, stage: str | None = None
+) -> Prepared:
     """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
 
     Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
-    Raises InputError for data that cannot be read, has mixed columns, or leaves fewer than 10 rows to train on.
+    `stage` is what they are for; without one, data of any stage will do. Raises InputError for data that cannot be
+    read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data)
+    if stage is not None:
+        check_stage(stage, loaded, detected)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped)
@@ -49,7 +55,9 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
     cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
+        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
+    if detected.format == "text":
+        notes.append("The data holds plain text: every token of it is learnt, and the end-of-text token after it.")
     if detected.format == "kto":
         notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
     if detected.format in PREFERENCES:
@@ -78,6 +86,15 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
         "notes": notes,
     }
     return Prepared(splits, manifest)
+
+
+def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
+    """Raise InputError when the `stage` of a run learns something else than these data hold."""
+    if (detected.format == "text") == (stage == STAGE):
+        return
+    if detected.format == "text":
+        raise only_text(loaded.name, loaded.columns, detected, stage)
+    raise no_text(loaded.name, loaded.columns, detected)
 
 
 def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
@@ -142,9 +159,7 @@ def _converted(
             try_="name the split to train on as data.split",
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
-    if detected.format == "text":
-        raise only_text(loaded.name, loaded.columns, detected)
+        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS, detected)
     remarks: Counter[str] = Counter()
     splits: dict[str, list[Example]] = {}
     for split, rows in loaded.splits.items():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
@@ -29,6 +30,7 @@ from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
+_LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -87,7 +89,7 @@ def _prepared(config: RunConfig, workspace: Workspace) -> Any:
     from ftlab.data.versions import pinned
 
     config.data.source = pinned(config.data.source, workspace)
-    return prepare(config.data, workspace=workspace)
+    return prepare(config.data, workspace=workspace, stage=config.stage)
 
 
 def _probe(
@@ -225,7 +227,7 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=guess.notes,
+        notes=[*guess.notes, *([_LONGER] if config.stage == STAGE else [])],
     )
 
 

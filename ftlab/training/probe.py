@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.documents import STAGE
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.memory import available_memory, peak_memory
 from ftlab.training.status import StatusWriter
@@ -98,7 +99,7 @@ def measure(
     training = prepare_training(run, config, writer)
     trainer = training.trainer
     notes.add(
-        **_about_template(training.tokenizer, trainer.train_dataset),
+        **(_about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
         **_about_weights(trainer.model),
         context=context_length(config.model),
         lengths=[len(ids) for ids in trainer.train_dataset["input_ids"]],

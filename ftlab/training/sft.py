@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the assistant's turns, through TRL's SFTTrainer."""
+"""Supervised fine-tuning on the assistant's turns, and pretraining on plain text, through TRL's SFTTrainer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import record_environment
 from ftlab.training.examples import tokenised_splits
@@ -56,7 +57,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
     note = ensure_chat_template(tokenizer)
-    if note:
+    if note and (config.stage != STAGE or config.data.replay):  # plain text is read without it
         writer.warn(note)
     splits = tokenised_splits(run, config, tokenizer, writer)
 
@@ -101,8 +102,9 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
     """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
 
-    Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
-    are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
+    Only the assistant's tokens are trained, the stop token among them, or all of plain text (stage pretraining); the
+    weights with the lowest validation loss are kept where there is a validation split. Raises InputError and FtlabError
+    for what a person can mend.
     """
     from ftlab.training import varlen
     from ftlab.training.result import save_result

@@ -42,7 +42,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
         check_trainer_settings(config.trainer)
     config.data.source = pinned(config.data.source, workspace)
-    prepared = prepare(config.data, workspace=workspace)
+    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
     label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
     run = workspace.create_run(label)
     freeze(prepared, run)

@@ -14,7 +14,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftlab.config import load_config
+from ftlab.config import RunConfig, load_config
+from ftlab.errors import InputError
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -70,10 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
-    from ftlab.training.sft import train_sft
-
     config = load_config(run.config_file)
-    outcome = train_sft(run, config, writer)
+    outcome = _train_stage(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
@@ -83,6 +82,19 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             reason = explain_exception(error)
             writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
     return outcome
+
+
+def _train_stage(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    match config.stage:
+        case "sft" | "pretraining":
+            # What is learnt is said by the examples: answers, or every token of a document.
+            from ftlab.training.sft import train_sft
+
+            return train_sft(run, config, writer)
+        case _:
+            raise InputError(
+                "This stage cannot be trained yet", given=f"stage: {config.stage}", allowed="sft, pretraining"
+            )
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:

@@ -203,7 +203,14 @@ def summary(found: Any, config: DataConfig) -> Markup:
                 found.format.replace("_", " "), percent(found.confidence, 0), found.why.rstrip(".")
             )
         )
-    if found.examples:
+    if found.examples and found.format == "text":
+        lines.append(
+            Markup(
+                "<p><strong>Length:</strong> {:,.0f} characters of text on average. It is learnt as it is, every token "
+                "of it (continued pretraining); for answers to prompts, say below which column is which.</p>"
+            ).format(found.mean_answer_characters)
+        )
+    elif found.examples:
         lines.append(
             Markup(
                 "<p><strong>Length:</strong> {:,.0f} characters of prompt and {:,.0f} of answer on average.</p>"

@@ -55,9 +55,12 @@ def token_lengths(
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
+    # Documents that are longer are learnt piece by piece.
     too_long = {
         position: length
-        for position, length in _long_rows(examples, watch, tokenizer, max_length, measured).items()
+        for position, length in (
+            {} if examples.are_documents else _long_rows(examples, watch, tokenizer, max_length, measured)
+        ).items()
         if length > max_length
     }
     filled = _filled(examples, too_long, watch, tokenizer, max_length)
