@@ -225,7 +225,8 @@ def _measured_alike(comparison: dict[str, Any]) -> list[str]:
             f"{settings['general_accuracy_rule']}."
         )
     tests = settings["tests"]
-    used = [f"{tests['general_accuracy']} (shares), {tests['perplexity']}", *filter(None, [tests.get("bleu")])]
+    shares = tests.get("exact_match") or tests["general_accuracy"]
+    used = [f"{shares} (shares), {tests['perplexity']}", *filter(None, [tests.get("bleu")])]
     sentences.append(f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {'; '.join(used)}.")
     if settings["quantised"]:
         sentences.append("Both models ran on the quantised base, as in training.")

@@ -74,7 +74,7 @@ def build(workspace: Workspace) -> DataTab:
                 info="A sample, a version, a file of yours, or type a local path or a Hub id such as tatsu-lab/alpaca.",
             )
             upload = gr.File(
-                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a zip of these",
+                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text, or a zip of these",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="data_upload",

@@ -70,7 +70,8 @@ def build() -> EvaluateTab:
     with gr.Column(visible=False, elem_id="evaluate_answers_box") as answers_box:
         gr.HTML(
             heading(
-                "Every held-out row", "What each model wrote for it, beside the reference; or how well it predicts it."
+                "Every held-out row",
+                "What each model wrote; of plain text, how well each predicts it.",
             )
         )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):

@@ -80,7 +80,7 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     with gr.Blocks():
         drawn = {**data.build(workspace).form.components, **train.build().form.components}
     preferences = {path for path in forms.fields() if path.startswith(("preference.", "reinforcement."))}
-    assert set(drawn) == set(forms.fields()) - {"stage"} - preferences
+    assert set(drawn) == set(forms.fields()) - preferences
     # Chosen part by part, with a dropdown for each that data/formats.py knows.
     assert isinstance(drawn.pop("data.columns"), gr.State)
     assert set(data_rows.PARTS) == set(_ROLE_ALIASES.values())
