@@ -110,13 +110,13 @@ def text_run(stages):
 
 @pytest.fixture(scope="module")
 def hotel_run(stages):
-    settings = {"optimisation": {"max_steps": 50}, "evaluation": {"probes": "none", "max_new_tokens": 16}}
+    settings = {"optimisation": {"max_steps": 24}, "evaluation": {"probes": "none", "max_new_tokens": 16}}
     return train(stages, "hotel", lines(conversations()), "jsonl", **settings)
 
 
 @pytest.fixture(scope="module")
 def labels_run(stages):
-    settings = {"optimisation": {"max_steps": 40}, "evaluation": {"probes": "none", "max_new_tokens": 8}}
+    settings = {"optimisation": {"max_steps": 32}, "evaluation": {"probes": "none", "max_new_tokens": 8}}
     return train(stages, "labels", lines(labelled()), "jsonl", **settings)
 
 
@@ -164,6 +164,19 @@ def test_no_token_of_a_long_document_is_lost_and_none_is_learnt_twice(text_run):
     # A window begins with the last token of the one before, which is read there and not learnt again.
     assert counted["trained_tokens"] == sum(sizes)
     assert counted["tokens"] == sum(sizes) + counted["rows"] - len(documents)
+
+
+def test_general_conversations_beside_plain_text_are_learnt_by_their_answers(stages, tmp_path):
+    file = tmp_path / "book.txt"
+    file.write_text(chronicle())
+    data = DataConfig(source=str(file), replay="general_replay")
+    train_rows = prepare(data, stage="pretraining").splits["train"]
+    tokenizer = load_tokenizer("starter")
+    shares = {"train": set(), "replay": set()}
+    for row in train_rows:
+        encoded = encode(row["messages"], tokenizer)
+        shares[row["source"]].add(sum(encoded.trained) < len(encoded.trained))
+    assert shares == {"train": {False}, "replay": {True}}
 
 
 def test_a_stage_that_does_not_suit_the_data_is_refused_on_the_command_line(stages, tmp_path, capsys):
