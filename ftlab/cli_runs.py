@@ -53,6 +53,8 @@ def list_runs(given: argparse.Namespace) -> int:
         say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
     for row in [] if given.json else rows:
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
+        if row["exact_match"] is None and row["perplexity"] is not None:
+            match = f"perplexity {row['perplexity']:.3g}"
         print(
             f"{row['run']:<52} {row['state']:<10} {row['method']:<6} {row['base']} <- {row['data']}  {match}".rstrip()
         )

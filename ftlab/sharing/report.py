@@ -201,7 +201,7 @@ def _measured(comparison: dict[str, Any]) -> list[str]:
         sentences = [
             f"Both models read the same {adapted['rows']:,} documents of the {comparison['split']} split, which was "
             f"not trained on, in windows of at most {settings['window']:,} tokens.",
-            f"Perplexity: over the corpus, on all {adapted['tokens']:,} tokens that something stands before.",
+            f"Perplexity: over the corpus, on {adapted['tokens']:,} tokens, the end of each document among them.",
             f"Bits per byte: {settings['bits_per_byte_rule']}; {adapted['bytes']:,} bytes.",
         ]
         return sentences + _measured_alike(comparison)
