@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ftlab.ui.html import badge, count, empty, join, short
 
 PAGE_ROWS = 10
-_DOCUMENT = 1500  # characters of a document on show
+_DOCUMENT = 600  # characters of a document on show
 FILTERS = ["All", "Improved", "Got worse", "Both wrong"]
 
 
