@@ -69,10 +69,18 @@ def convert(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
     """As `to_messages`, with remarks on what had to be changed in the row."""
+    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
+        turns_of_row(row, detected)  # what is wrong with the row counts first
+        raise UnusableRow(MARKED_BAD)
+    return usable_turns(row, detected, system_prompt)
+
+
+def usable_turns(
+    row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
+) -> tuple[list[Message], list[str]]:
+    """As `convert`, whatever the row says about its answer. Raises UnusableRow."""
     remarks: list[str] = []
     turns = turns_of_row(row, detected)
-    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
-        raise UnusableRow(MARKED_BAD)
     if _has_weight_0(row.get(detected.columns.get("messages", ""))):
         remarks.append(NO_WEIGHT)
     messages = [_checked(turn, remarks) for turn in turns]
@@ -111,7 +119,7 @@ def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         own = _turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
     answers = _answer_turns(row, detected)
-    if any(turn["role"] == "user" for turn in answers):
+    if any(turn["role"] == "user" for turn in answers) and answers[0]["role"] != "assistant":
         return turns + answers  # the answer column holds the whole conversation
     if detected.template:
         return [*turns, {"role": "user", "content": _filled(detected.template, row)}, *answers]

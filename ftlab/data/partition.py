@@ -28,6 +28,13 @@ def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = 
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
+def asked(example: Example) -> list[Message]:
+    """The turns of `example` up to and with an answer: of a preference, its prompt and an answer that is left open."""
+    if "prompt" in example:
+        return [*example["prompt"], {"role": "assistant", "content": ""}]
+    return example["messages"]
+
+
 def hold_out(
     splits: dict[str, list[Example]],
     data: DataConfig,
@@ -45,8 +52,8 @@ def hold_out(
     ]
     remaining: list[list[int]] = []
     if wanted:
-        prints = [prompt_fingerprint(example["messages"], data.system_prompt) for example in train]
-        remaining, told = group(prints, [_prompt_text(example["messages"]) for example in train], cells, data)
+        prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
+        remaining, told = group(prints, [_prompt_text(asked(example)) for example in train], cells, data)
         if notes is not None:
             notes += told
         if len(remaining) <= len(wanted):

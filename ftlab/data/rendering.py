@@ -30,6 +30,22 @@ class Encoded:
         return [token if on else -100 for token, on in zip(self.input_ids, self.trained, strict=True)]
 
 
+@dataclass
+class Completion:
+    """What follows a prompt, as tokens: `trained[i]` says whether `completion_ids[i]` counts (the assistant's words and
+    stop tokens do, what others say in between does not)."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    trained: list[bool]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> Encoded:
+        """Prompt and completion as one example in which only the completion is learnt."""
+        return Encoded([*self.prompt_ids, *self.completion_ids], [False] * len(self.prompt_ids) + self.trained)
+
+
 def prompt_messages(messages: Sequence[Message]) -> list[Message]:
     """All turns before the last answer; all turns when the last one is not an answer."""
     return list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
@@ -91,6 +107,20 @@ def windows(encoded: Encoded, length: int) -> list[Encoded]:
         ids, trained = encoded.input_ids[start : start + length], encoded.trained[start : start + length]
         found.append(Encoded(ids, [False, *trained[1:]]))
     return found
+
+
+def encode_completions(
+    prompt: Sequence[Message], completions: Sequence[Sequence[Message]], tokenizer: Any
+) -> list[Completion]:
+    """Token ids of several ways to go on after one prompt, all with the same `prompt_ids`.
+
+    A completion is one answer, or several turns that end with one. Raises InputError as `encode` does.
+    """
+    asked = encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer)
+    encoded = [encode([*prompt, *completion], tokenizer) for completion in completions]
+    # Templates of reasoning models ask for an answer in another way than they show one: it starts where they part.
+    start = min(_shared(asked, one.input_ids) for one in encoded)
+    return [Completion(one.input_ids[:start], one.input_ids[start:], one.trained[start:], one.notes) for one in encoded]
 
 
 def pieces(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
@@ -197,12 +227,17 @@ def _by_rendering(
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
 
 
+def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many items the two begin with alike."""
+    differing = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
 def _shared_length(one: str, other: str) -> int:
     """How many characters the two texts begin with alike."""
     if one.startswith(other):
         return len(other)
-    differing = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(differing, min(len(one), len(other)))
+    return _shared(one, other)
 
 
 def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, notes: list[str]) -> None:

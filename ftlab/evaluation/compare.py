@@ -103,15 +103,19 @@ def evaluate_run(
     return comparison
 
 
-def held_out_rows(run: RunDirectory, max_rows: int) -> tuple[str, list[dict[str, Any]], list[str]]:
+def held_out_rows(
+    run: RunDirectory, max_rows: int | None, *, judged: bool = False
+) -> tuple[str, list[dict[str, Any]], list[str]]:
     """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice.
 
-    Raises InputError when neither test nor validation holds rows.
+    Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
+    InputError when neither test nor validation holds rows.
     """
     from ftlab.data.splits import read_split
 
     for split in ("test", "validation"):
         rows = read_split(run, split) if run.split_file(split).exists() else []
+        rows = rows if judged else [row for row in rows if row.get("label") is not False]
         if rows:
             break
     else:
@@ -126,7 +130,7 @@ def held_out_rows(run: RunDirectory, max_rows: int) -> tuple[str, list[dict[str,
             "There is no test split, so the validation split was used. Training chose its best weights on it, which "
             "flatters the adapted model a little."
         )
-    if len(rows) > max_rows:
+    if max_rows is not None and len(rows) > max_rows:
         notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
         rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), max_rows))]
     return split, rows, notes
