@@ -20,15 +20,16 @@ CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
 _IA3_LAYERS = ("k_proj", "v_proj", "down_proj")
 
 
-def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
-    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device."""
+def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
+    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device. `task` is
+    PEFT's task type."""
     from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
     match method.name:
         case "lora" | "dora" | "qlora":
             plain = empty or method.initialisation == "default"
             return LoraConfig(
-                task_type="CAUSAL_LM",
+                task_type=task,
                 r=method.rank,
                 lora_alpha=method.alpha,
                 lora_dropout=method.dropout,
@@ -41,10 +42,10 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any
         case "ia3":
             if set(_IA3_LAYERS) <= set(linear_names(model)):
                 return IA3Config(
-                    task_type="CAUSAL_LM", target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
+                    task_type=task, target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
                 )
             # Other families: PEFT knows some of them by the model's type.
-            return IA3Config(task_type="CAUSAL_LM")
+            return IA3Config(task_type=task)
         case "prefix_tuning":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
         case "prompt_tuning":
@@ -53,7 +54,7 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any
             raise ValueError(f"{method.name} is not one of PEFT's methods")
 
 
-def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
+def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
     """`model` as a PeftModel with fresh adapters. Raises InputError when the method finds no place in it."""
     from peft import get_peft_model
 
@@ -66,7 +67,7 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
             try_="method.name=lora",
         )
     try:
-        return get_peft_model(model, peft_config(model, method, empty=empty), low_cpu_mem_usage=empty)
+        return get_peft_model(model, peft_config(model, method, empty=empty, task=task), low_cpu_mem_usage=empty)
     except ValueError as error:
         if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
             raise InputError(

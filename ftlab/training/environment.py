@@ -38,7 +38,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
-            "parent_run": None,
+            "parent_run": config.model.start,
             "resumed": resumed,
         },
     )

@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.data.documents import STAGE
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.plan import Plan, planned_steps, warnings
+from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
+from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
+_LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -44,7 +48,7 @@ def preflight(
     from ftlab.models.estimate import is_here
     from ftlab.training.probe import FOLDER_PREFIX
 
-    config = _checked(config)
+    config = _checked(config, workspace)
     if not is_here(config.model):
         return (yield from _estimated(config, workspace, price_per_hour))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
@@ -54,7 +58,8 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    return finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    return replace(found, warnings=[*_about_preferences(config, prepared, outcome), *found.warnings])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
@@ -67,27 +72,50 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
             return end.value
 
 
-def _checked(config: RunConfig) -> RunConfig:
+def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
 
+    config, start = resolve_start(config, workspace)
     config = config.resolved()
+    if start is not None and start.adapter is not None:
+        config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
     base_path(config.model.base)
     check_method(config)
+    if config.stage in PREFERENCE_STAGES:
+        from ftlab.training.preferences import check_preferences_config
+
+        check_preferences_config(config)
     if config.trainer:
         from ftlab.training.arguments import check_trainer_settings
 
-        check_trainer_settings(config.trainer)
+        check_trainer_settings(config.trainer, config.stage)
     return config
 
 
 def _prepared(config: RunConfig, workspace: Workspace) -> Any:
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
 
     config.data.source = pinned(config.data.source, workspace)
-    return prepare(config.data, workspace=workspace)
+    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    record_findings(prepared, config)
+    return prepared
+
+
+def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
+    """What `check_preferences` finds, with the rows that were counted as too long."""
+    from ftlab.data.preference_checks import check_preferences, cut_findings
+
+    if config.stage not in PREFERENCE_STAGES:
+        return []
+    counted = outcome.manifest.get("tokens", {}).get("train", {})
+    full, cut = counted.get("prompt_too_long", 0), counted.get("cut", 0) + counted.get("too_long", 0)
+    limit, rows = config.optimisation.max_length, len(prepared.splits["train"])
+    found = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
+    return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
 
 
 def _probe(
@@ -99,6 +127,8 @@ def _probe(
 
     run = RunDirectory(folder)
     freeze(prepared, run)
+    if config.model.start:
+        freeze_start(Start(Path(config.model.start), None), run)
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
     command = [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)]
@@ -225,7 +255,7 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=guess.notes,
+        notes=[*guess.notes, *([_LONGER] if config.stage == STAGE else [])],
     )
 
 

@@ -162,6 +162,11 @@ def finding(
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
         notes.append("The measurement was killed from outside; the system does that when memory runs out.")
+    if counted.get("documents"):
+        notes.append(
+            f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
+            f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+        )
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
     return Preflight(

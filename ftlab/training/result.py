@@ -32,16 +32,18 @@ def save_result(
     else:
         trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
-    # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
-    generation = copy.deepcopy(model.generation_config)
-    generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
-    generation.save_pretrained(str(result))
+    if config.stage != "reward":
+        # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+        generation = copy.deepcopy(model.generation_config)
+        generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+        generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
 
     writer.update(phase="verifying the result")
     finding = verify_result(run, config, model, tokenizer)
     if not finding["changes_logits"]:
+        before = "as the model that it started from" if config.model.start else "as its base"
         writer.warn(
-            "The trained model answers exactly as its base: nothing was learned. "
+            f"The trained model answers exactly {before}: nothing was learned. "
             "Try a higher learning rate or more epochs."
         )

@@ -33,7 +33,7 @@ def speed_up(model: Any, arguments: Any, config: RunConfig, longest: int) -> lis
         arguments.use_liger_kernel = True
         chosen.append("Liger kernels")
     if fused_lora.use(model):
-        chosen.append("LoRA joined with the base's products")
+        chosen.append(fused_lora.IN_WORDS)
     return chosen
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftlab.config import load_config
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -70,10 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
-    from ftlab.training.sft import train_sft
-
     config = load_config(run.config_file)
-    outcome = train_sft(run, config, writer)
+    match config.stage:
+        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
+            from ftlab.training.preferences import train_preferences as train_stage
+        case _:
+            from ftlab.training.sft import train_sft as train_stage
+
+    outcome = train_stage(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
@@ -88,15 +93,20 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
     """Compare base and adapted model on the held-out split. Returns the final state."""
     from ftlab.evaluation import compare
+    from ftlab.evaluation.preferences import evaluate_preferences
 
     began = time.monotonic()
+    stage = load_config(run.config_file).stage
 
     def progress(phase: str, done: int, total: int) -> None:
         writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
 
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage in PREFERENCE_STAGES:
+            evaluate_preferences(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage != "reward":
+            compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
     except compare.Stopped:
         writer.warn("The evaluation was stopped; nothing of it was kept.")
         return "stopped"
