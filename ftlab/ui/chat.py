@@ -140,8 +140,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
-                    # The buttons each time: where two messages come at once, the page may pass over the first.
-                    yield {tab.log: conversation([*turns, turn], busy=not answer.done), **busy}
+                    yield {tab.log: conversation([*turns, turn], busy=not answer.done)}
         except Exception:
             # The message comes back into the box, so that nothing typed is lost with an error.
             yield {tab.log: conversation(turns), tab.text: text, **idle}
