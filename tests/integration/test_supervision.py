@@ -163,13 +163,15 @@ def test_a_run_that_runs_out_of_memory_is_named_with_a_remedy(workspace, tmp_pat
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import resource, sys\n"
         "if 'ftlab.training.worker' in sys.orig_argv:\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}")
     data = tmp_path / "rows.jsonl"
     rows = [{"prompt": f"Number {n}: " + "word " * 320, "completion": f"It is {n}."} for n in range(100)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = supervisor.submit(long_run(data, optimisation={"max_steps": 9, "batch_size": 64}), workspace)
+    config = long_run(data, optimisation={"max_steps": 9, "batch_size": 64})
+    config.data.validation_fraction = 0
+    run = supervisor.submit(config, workspace)
     status = supervisor.wait(run)
     assert (status.state, status.total_steps) == ("failed", 9), status.error
     assert status.error["what"] == "The run ran out of memory."
