@@ -226,10 +226,10 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
 
 
 def _chat_threads(workspace: Workspace) -> int | None:
-    """One thread while a run trains on the same cores: anything else makes both many times slower (facts.md)."""
+    from ftlab.chat.duet import threads_beside_a_run
     from ftlab.training import supervisor
 
-    return 1 if supervisor.active_runs(workspace) else None
+    return threads_beside_a_run() if supervisor.active_runs(workspace) else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ import torch
 
 from ftlab.config import build_config
 from ftlab.models.starter import starter_path
+from ftlab.steps import Steps
 from ftlab.training.preflight import preflight, run_preflight
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
 
@@ -194,15 +195,11 @@ def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(tm
 
 def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, rows_file):
     config = build_config({"data": {"source": str(rows_file)}, "method": {"name": "qlora"}} | ONE_THREAD)
-    steps = preflight(config, workspace)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found = end.value
-            break
-        for pid in probes():
-            psutil.Process(pid).kill()
+    with Steps(preflight(config, workspace)) as steps:
+        for _ in steps:
+            for pid in probes():
+                psutil.Process(pid).kill()
+    found = steps.found
     assert found.fits is False
     assert found.remedies == []  # the base is in 4 bits already, and no batch was reached
     assert any("killed from outside" in note for note in found.notes)

@@ -338,3 +338,32 @@ def test_the_state_of_the_workspace_changes_with_a_run_its_state_and_its_scores(
 
 def test_a_duration_that_nobody_knows_is_a_dash():
     assert html.duration(None) == "–"
+
+
+def test_each_message_of_a_stream_says_everything_but_what_a_person_may_have_typed_since():
+    import gradio as gr
+
+    with gr.Blocks():
+        send, log, text, state, box = gr.Button(), gr.HTML(), gr.Textbox(), gr.State(), gr.HTML()
+
+    def handler():
+        yield {send: gr.update(visible=False), log: "one", text: gr.update(value="", lines=3), state: 1}
+        yield {log: "two", send: gr.update(interactive=False)}
+        raise InputError("It broke")
+
+    first, second, last = events.guarded(handler, box)()
+    assert first == {
+        send: {"__type__": "update", "visible": False},
+        log: "one",
+        text: {"__type__": "update", "value": "", "lines": 3},
+        state: 1,
+        box: "",
+    }
+    assert second == {
+        send: {"__type__": "update", "visible": False, "interactive": False},
+        log: "two",
+        text: {"__type__": "update", "lines": 3},
+        box: "",
+    }
+    assert "It broke" in last.pop(box)
+    assert last == {one: update for one, update in second.items() if one != box}
