@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
-from ftlab.cli_output import Progress, print_json, print_table, progress_line, say
+from ftlab.cli_output import Progress, print_json, print_preferences, print_table, progress_line, say
 from ftlab.config import RunConfig, build_config, load_config
+from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace
 
@@ -68,7 +70,9 @@ def train(given: argparse.Namespace) -> int:
         state = _follow(run)
         if not given.json:
             _raise_if_failed(run)
-        comparison = run.comparison()
+        preferences, comparison = run.preferences(), run.comparison()
+        if preferences is not None:
+            print_preferences(preferences)
         if comparison is not None:
             _show_comparison(run, comparison, workspace)
     if given.json:
@@ -80,10 +84,19 @@ def train(given: argparse.Namespace) -> int:
 
 def evaluate(given: argparse.Namespace) -> int:
     from ftlab.evaluation.compare import evaluate_run
+    from ftlab.evaluation.preferences import evaluate_preferences
 
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
     began = time.monotonic()
+    stage = load_config(run.config_file).stage
+    if stage in PREFERENCE_STAGES:
+        preferences = evaluate_preferences(run, max_rows=given.rows, progress=Progress())
+        print_preferences(preferences)
+        if stage == "reward":  # it writes no answers that could be compared
+            if given.json:
+                print_json(preferences)
+            return 0
     comparison = evaluate_run(run, max_rows=given.rows, progress=Progress())
     _show_comparison(run, comparison, workspace)
     if given.json:
@@ -153,6 +166,8 @@ def _follow(run: RunDirectory) -> str:
     """Show the run's progress until it has ended. Ctrl-C asks it to stop and save; once more kills it."""
     from ftlab.training import supervisor
 
+    if load_config(run.config_file).stage in EXPERIMENTAL:
+        say("note       this stage is in TRL's experimental part and may change with any version of it")
     show = Progress()
     while True:
         try:
@@ -188,8 +203,11 @@ def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: W
 
 
 def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    names = ("perplexity", "bleu", "exact_match", "general_accuracy", "rows")
-    sides = {side: {name: comparison[side][name] for name in names} for side in ("base", "adapted")}
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    sides = {
+        side: {name: comparison[side][name] for name in names if name in comparison[side]}
+        for side in ("base", "adapted")
+    }
     return {"run": run.id, "directory": str(run.path)} | sides
 
 
@@ -208,10 +226,10 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
 
 
 def _chat_threads(workspace: Workspace) -> int | None:
-    """One thread while a run trains on the same cores: anything else makes both many times slower (facts.md)."""
+    from ftlab.chat.duet import threads_beside_a_run
     from ftlab.training import supervisor
 
-    return 1 if supervisor.active_runs(workspace) else None
+    return threads_beside_a_run() if supervisor.active_runs(workspace) else None
 
 
 def _parser() -> argparse.ArgumentParser:

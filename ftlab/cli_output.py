@@ -66,6 +66,24 @@ def progress_line(run: RunDirectory, status: Any) -> str:
     return "  ".join(parts)
 
 
+def print_preferences(found: dict[str, Any]) -> None:
+    """How often the chosen answer wins, in a few lines."""
+    low, high = found["interval"]
+    print(
+        f"\nThe chosen answer wins in {found['accuracy']:.1%} of {found['rows']} held-out pairs "
+        f"({low:.0%} to {high:.0%}), margin {found['margin']:.3g}"
+    )
+    print(f"measured by {found['measure']}")
+    plain = found.get("by_log_probability")
+    if plain:
+        print(
+            f"by plain log probability per token: {plain['before']['accuracy']:.1%} before, "
+            f"{plain['after']['accuracy']:.1%} after"
+        )
+    for note in found.get("notes", []):
+        print(f"note: {note}")
+
+
 def print_table(comparison: dict[str, Any]) -> None:
     from ftlab.sharing.report import comparison_table
 
@@ -76,6 +94,7 @@ def print_table(comparison: dict[str, Any]) -> None:
     for row in rows:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{comparison['verdict']['text']}")
-    print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
+    if "bleu_signature" in comparison["adapted"]:
+        print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")

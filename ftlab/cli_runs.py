@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import print_json, print_table, progress_line, say
+from ftlab.cli_output import print_json, print_preferences, print_table, progress_line, say
 from ftlab.config import load_config
+from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import Workspace
 
@@ -42,7 +43,10 @@ def list_runs(given: argparse.Namespace) -> int:
                 "state": supervisor.status(run).state,
                 "data": config.data.source,
                 "base": config.model.base,
+                "stage": config.stage,
+                "start": config.model.start,
                 "method": config.method.name,
+                "preference_accuracy": (run.preferences() or {}).get("accuracy"),
                 "exact_match": scores.get("adapted", {}).get("exact_match"),
                 "perplexity": scores.get("adapted", {}).get("perplexity"),
             }
@@ -53,8 +57,13 @@ def list_runs(given: argparse.Namespace) -> int:
         say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
     for row in [] if given.json else rows:
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
+        if row["preference_accuracy"] is not None:
+            match = f"preferences {row['preference_accuracy']:.0%}"
+        elif row["exact_match"] is None and row["perplexity"] is not None:
+            match = f"perplexity {row['perplexity']:.3g}"
         print(
-            f"{row['run']:<52} {row['state']:<10} {row['method']:<6} {row['base']} <- {row['data']}  {match}".rstrip()
+            f"{row['run']:<52} {row['state']:<10} {row['stage']:<6} {row['method']:<6} "
+            f"{row['base']} <- {row['data']}  {match}".rstrip()
         )
     return 0
 
@@ -73,6 +82,7 @@ def show(given: argparse.Namespace) -> int:
                 "config": load_config(run.config_file).model_dump(mode="json"),
                 "status": dataclasses.asdict(status),
                 "comparison": run.comparison(),
+                "preferences": run.preferences(),
                 "verification": run.verification(),
             }
         )
@@ -80,11 +90,16 @@ def show(given: argparse.Namespace) -> int:
     print(f"{run.id}: {progress_line(run, status)}")
     print(f"directory  {run.path}")
     splits = run.manifest().get("splits", {})
-    print(f"data       {load_config(run.config_file).data.source} ({_counts(splits)})")
+    config = load_config(run.config_file)
+    print(f"stage      {_stage(config)}")
+    print(f"data       {config.data.source} ({_counts(splits)})")
     for warning in status.warnings:
         print(f"warning    {warning}")
     if status.error:
         print(f"failed     {_failure(status.error)}")
+    preferences = run.preferences()
+    if preferences is not None:
+        print_preferences(preferences)
     comparison = run.comparison()
     if comparison is not None:
         print_table(comparison)
@@ -141,6 +156,15 @@ def delete(given: argparse.Namespace) -> int:
     supervisor.delete(run, workspace)
     print(f"Deleted {run.id}.")
     return 0
+
+
+def _stage(config: Any) -> str:
+    parts = [config.stage + (" (experimental in TRL)" if config.stage in EXPERIMENTAL else "")]
+    if config.preference.loss and config.stage in LOSSES:
+        parts.append(f"loss {config.preference.loss}")
+    if config.model.start:
+        parts.append(f"started from {config.model.start}")
+    return ", ".join([*parts, f"method {config.method.name} on {config.model.base}"])
 
 
 def _failure(error: dict[str, Any]) -> str:

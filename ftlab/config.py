@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
-from ftlab.config_preferences import PreferenceConfig, ReinforcementConfig, Reward
+from ftlab.config_preferences import LOSSES, PREFERENCE_USUAL, PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
     STARTER,
     DataConfig,
@@ -55,7 +55,8 @@ class RunConfig(Section):
         "sft",
         "Stage",
         "sft: instruction tuning on examples of good answers. pretraining: plain text, every token is learnt. "
-        "dpo, orpo, cpo: pairs of a chosen and a rejected answer. kto: single answers marked good or bad. "
+        "dpo, orpo, cpo: pairs of a chosen and a rejected answer (orpo and cpo are experimental in TRL). kto: single "
+        "answers marked good or bad. "
         "reward: a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
     )
     model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
@@ -83,9 +84,18 @@ class RunConfig(Section):
         settings = config.optimisation
         if settings.learning_rate is None:
             settings.learning_rate = usual_learning_rate(config)
+        usual = PREFERENCE_USUAL.get(self.stage)
+        if settings.epochs is None and usual:
+            settings.epochs = usual.starter_epochs if self.is_starter else usual.epochs
         if settings.epochs is None:
             # The starter is so small that three passes do not teach it a new format.
             settings.epochs = 6 if self.is_starter else 3
+        preference = config.preference
+        if preference.loss is None and self.stage in LOSSES:
+            preference.loss = LOSSES[self.stage][0]
+        if preference.beta is None:
+            # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
+            preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "general_probes" if self.is_starter else None
         return config
@@ -95,7 +105,13 @@ class RunConfig(Section):
 
 
 def usual_learning_rate(config: RunConfig) -> float:
-    """The rate that usually works for the method, and for the starter a higher one: see method_table."""
+    """The rate that usually works for stage and method, and for the starter a higher one: see method_table and
+    config_preferences."""
+    usual = PREFERENCE_USUAL.get(config.stage)
+    if usual and config.method.name == "full":
+        return usual.starter_full if config.is_starter else usual.full
+    if usual:
+        return usual.starter_adapter if config.is_starter else usual.adapter
     facts = METHODS[config.method.name]
     return facts.starter_rate if config.is_starter else facts.learning_rate
 

@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from ftlab.config_sections import Section, field
 
 
+class Usual(NamedTuple):
+    """What usually works for a stage: the learning rate of full training and of adapters, and passes over the data."""
+
+    full: float
+    adapter: float
+    epochs: float
+    starter_full: float
+    starter_adapter: float
+    starter_epochs: float
+
+
+# The first of each is the usual one. Those of dpo are all that TRL 1.16 names.
+LOSSES: dict[str, tuple[str, ...]] = {
+    "dpo": (
+        "sigmoid", "ipo", "robust", "hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+        "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+    ),
+    "cpo": ("sigmoid", "simpo", "hinge", "ipo", "alphapo"),
+    "kto": ("kto", "apo_zero_unpaired"),
+}  # fmt: skip
+EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change with any version of it
+
+# Sources for real bases:
+# dpo     full 5e-7 (Zephyr, Tunstall et al. 2023, arXiv 2310.16944), LoRA 5e-6 (the same authors' alignment handbook)
+# kto     full 5e-7 (Ethayarajh et al. 2024, arXiv 2402.01306, 5e-7 to 5e-6), LoRA 5e-6, as in TRL's example
+# orpo    full 8e-6 (Hong et al. 2024, arXiv 2403.07691), LoRA ten times that
+# cpo     full 5e-7 (SimPO, Meng et al. 2024, arXiv 2405.14734, 3e-7 to 1e-6), LoRA ten times that
+# reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
+# Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
+PREFERENCE_USUAL: dict[str, Usual] = {
+    "dpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
+    "kto": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
+    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
+    "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
+    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
+}
+
+
 class PreferenceConfig(Section):
     """Read by the stages dpo, kto, orpo, cpo and reward."""
 
-    loss: str = field(
-        "sigmoid",
+    loss: str | None = field(
+        None,
         "Loss",
         "dpo: sigmoid is the usual one; ipo overfits less on few pairs; robust expects a share of wrong votes "
-        "(label smoothing). cpo: simpo, sigmoid, hinge, ipo. kto: kto, apo_zero_unpaired.",
+        "(label smoothing). cpo: sigmoid, simpo, hinge, ipo, alphapo. kto: kto, apo_zero_unpaired. Empty takes the "
+        "usual one.",
         min_length=1,
     )
     beta: float | None = field(
@@ -42,6 +81,13 @@ class PreferenceConfig(Section):
         advanced=True,
         ge=0,
         le=10,
+    )
+    watch: Literal["loss", "accuracy"] = field(
+        "loss",
+        "Best moment by",
+        "What decides which weights are kept and when training ends early: the validation loss, or how often the "
+        "chosen answer of the validation pairs wins. kto knows the loss only.",
+        advanced=True,
     )
     precompute_reference: bool = field(
         False,

@@ -70,11 +70,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of `path`; none when it is missing. A last line still being written is left out."""
     rows: list[dict[str, Any]] = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
+        # Not splitlines, which also ends a line at rare characters that JSON leaves in a text.
+        for line in path.read_bytes().split(b"\n"):
+            # UnicodeDecodeError is one: a cut may go through a character.
+            with contextlib.suppress(ValueError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
     return rows
 
 
@@ -131,6 +131,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def start(self) -> Path:
+        """A copy of the adapter that the run was started from; not there when it started from its base."""
+        return self.path / "start"
+
+    @property
     def adapter(self) -> Path:
         """The result of every method that leaves the base alone."""
         return self.path / "adapter"
@@ -184,6 +189,11 @@ class RunDirectory:
         return self.evaluation / "probes.jsonl"
 
     @property
+    def preferences_file(self) -> Path:
+        """How often the chosen answer wins on the held-out preferences."""
+        return self.evaluation / "preferences.json"
+
+    @property
     def comparison_file(self) -> Path:
         return self.evaluation / "comparison.json"
 
@@ -206,6 +216,9 @@ class RunDirectory:
 
     def comparison(self) -> dict[str, Any] | None:
         return read_json(self.comparison_file)
+
+    def preferences(self) -> dict[str, Any] | None:
+        return read_json(self.preferences_file, None)
 
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file)

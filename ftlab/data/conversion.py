@@ -1,4 +1,7 @@
-"""One row of any format becomes one canonical example: a list of {"role", "content"} that ends with an answer."""
+"""One row of any format becomes one canonical example: a list of {"role", "content"} that ends with an answer.
+
+Plain text has no answer: it is one message of the role `document` (see documents.py).
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ftlab.data.documents import Message, document, is_document
 from ftlab.data.labelled import judgement, label_text
 from ftlab.data.prompt_template import fill
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
-
-Message = dict[str, str]
 
 ROLES = {
     "system": ("system", "developer"),
@@ -27,7 +29,6 @@ TEXT_KEYS = ("content", "value", "text")
 
 CUT_TURNS = "turns after the last answer were left out"
 MARKED_BAD = "an answer marked as bad"
-PLAIN_TEXT = "plain text without a prompt and an answer"
 NO_WEIGHT = "an answer with weight 0 is learnt like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 
@@ -68,13 +69,25 @@ def convert(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
     """As `to_messages`, with remarks on what had to be changed in the row."""
+    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
+        turns_of_row(row, detected)  # what is wrong with the row counts first
+        raise UnusableRow(MARKED_BAD)
+    return usable_turns(row, detected, system_prompt)
+
+
+def usable_turns(
+    row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
+) -> tuple[list[Message], list[str]]:
+    """As `convert`, whatever the row says about its answer. Raises UnusableRow."""
     remarks: list[str] = []
     turns = turns_of_row(row, detected)
-    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
-        raise UnusableRow(MARKED_BAD)
     if _has_weight_0(row.get(detected.columns.get("messages", ""))):
         remarks.append(NO_WEIGHT)
     messages = [_checked(turn, remarks) for turn in turns]
+    if is_document(messages):
+        if not messages[0]["content"].strip():
+            raise UnusableRow("empty text")
+        return messages, remarks
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
         raise UnusableRow("no assistant turn")
@@ -98,15 +111,15 @@ def convert(
 def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     """The turns as they stand in `row`, before anything is checked or left out. Raises UnusableRow."""
     columns = detected.columns
+    if detected.format == "text":
+        return document(_text(row, columns["text"]))
     system = _optional_text(row, columns.get("system"))
     turns = [{"role": "system", "content": system}] if system.strip() else []
     if "messages" in columns:
         own = _turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
-    if detected.format == "text":
-        raise UnusableRow(PLAIN_TEXT)
     answers = _answer_turns(row, detected)
-    if any(turn["role"] == "user" for turn in answers):
+    if any(turn["role"] == "user" for turn in answers) and answers[0]["role"] != "assistant":
         return turns + answers  # the answer column holds the whole conversation
     if detected.template:
         return [*turns, {"role": "user", "content": _filled(detected.template, row)}, *answers]
@@ -217,6 +230,13 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
     if value is not None and not isinstance(value, (str, list, tuple, dict)):
         raise WrongCell(column, value)
     return value
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = _cell(row, column)
+    if value is not None and not isinstance(value, str):
+        raise WrongCell(column, value)
+    return value or ""
 
 
 def _optional_text(row: Mapping[str, Any], column: str | None) -> str:

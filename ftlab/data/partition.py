@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.conversion import Message
+from ftlab.data.documents import is_document
 from ftlab.data.grouping import group, labels_of, shares, strata
 from ftlab.data.split_names import SPLITS
 from ftlab.errors import InputError
@@ -17,13 +18,21 @@ Example = dict[str, Any]
 
 
 def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = None) -> str:
-    """16 hexadecimal digits that are equal for the same prompt: all turns before the last answer, without regard to
-    case and spaces. `system_prompt` is what the configuration put in front of every example; it tells none apart."""
+    """16 hexadecimal digits that are equal for the same prompt: all turns before the last answer (all of plain text),
+    without regard to case and spaces. `system_prompt` is what the configuration put in front of every example; it tells
+    none apart."""
     turns = list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         turns = turns[1:]
     text = "\x1e".join(f"{turn['role']}\x1f{' '.join(turn['content'].split()).casefold()}" for turn in turns)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def asked(example: Example) -> list[Message]:
+    """The turns of `example` up to and with an answer: of a preference, its prompt and an answer that is left open."""
+    if "prompt" in example:
+        return [*example["prompt"], {"role": "assistant", "content": ""}]
+    return example["messages"]
 
 
 def hold_out(
@@ -43,12 +52,13 @@ def hold_out(
     ]
     remaining: list[list[int]] = []
     if wanted:
-        prints = [prompt_fingerprint(example["messages"], data.system_prompt) for example in train]
-        remaining, told = group(prints, [_prompt_text(example["messages"]) for example in train], cells, data)
+        prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
+        remaining, told = group(prints, [_prompt_text(asked(example)) for example in train], cells, data)
         if notes is not None:
             notes += told
         if len(remaining) <= len(wanted):
-            by = f"values of {data.group_by}" if data.group_by else "prompts"
+            of_texts = is_document(train[0]["messages"])
+            by = f"values of {data.group_by}" if data.group_by else "documents" if of_texts else "prompts"
             raise InputError(
                 f"Too few different {by} to hold any out",
                 given=f"{len(remaining)} different {by} in {len(train)} rows",
@@ -67,6 +77,8 @@ def hold_out(
 
 
 def _prompt_text(messages: Sequence[Message]) -> str:
+    if is_document(messages):
+        return messages[0]["content"]
     return "\n".join(turn["content"] for turn in messages[:-1] if turn["role"] != "system")
 
 

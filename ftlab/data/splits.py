@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell, convert
+from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
+from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
 from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
-from ftlab.data.partition import Example, describe_overlaps, hold_out, prompt_fingerprint
-from ftlab.data.problems import mixed_columns, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
+from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
+from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace, write_json
 
@@ -26,36 +28,53 @@ _LOOKED_AT = 100  # rows whose cells decide the format
 
 @dataclass
 class Prepared:
-    """Examples by split ({"row", "source", "messages"}) and the manifest that says where they are from."""
+    """Examples by split ({"row", "source", "messages"}, or as `preferences.reader` says) and the manifest that says
+    where they are from."""
 
     splits: dict[str, list[Example]]
     manifest: dict[str, Any]
 
 
-def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None) -> Prepared:
+def prepare(
+    data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None, *, stage: str | None = None
+) -> Prepared:
     """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
 
     Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
-    Raises InputError for data that cannot be read, has mixed columns, or leaves fewer than 10 rows to train on.
+    `stage` is what they are for; without one, data of sft and of pretraining will do. Raises InputError for data that
+    cannot be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
+    if stage in PREFERENCE_STAGES and data.replay:
+        raise InputError(
+            f"Replay data cannot be mixed into the stage {stage}: they hold no rejected answers",
+            given=f"data.replay: {data.replay}",
+            try_="leave data.replay empty; a higher preference.beta keeps the model nearer to where it started",
+        )
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data)
+    if stage is not None:
+        check_format(stage, detected, loaded.name, loaded.columns)
+        check_stage(stage, loaded, detected)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
-    splits = _converted(loaded, detected, data, notes, dropped)
+    splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
     if len(splits) == 1 and loaded.main != "train":
         notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
     beside = check_columns(data, loaded.columns)
     cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
-    if detected.format == "kto":
+        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
+    if detected.format == "text":
+        notes.append("The data holds plain text: every token of it is learnt, and the end-of-text token after it.")
+    if stage == "kto" and detected.format in PREFERENCES:
+        notes.append("Every pair was taken apart: the chosen answer counts as good, the rejected one as bad.")
+    elif stage not in PREFERENCE_STAGES and detected.format == "kto":
         notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
-    if detected.format in PREFERENCES:
+    elif stage not in PREFERENCE_STAGES and detected.format in PREFERENCES:
         notes.append("The data holds preferences: the chosen answers are learnt, the rejected ones are not used.")
     fingerprints = {
-        split: [prompt_fingerprint(example["messages"], data.system_prompt) for example in examples]
+        split: [prompt_fingerprint(asked(example), data.system_prompt) for example in examples]
         for split, examples in splits.items()
     }
     notes += describe_overlaps(fingerprints)
@@ -80,6 +99,15 @@ def prepare(data: DataConfig, loaded: Loaded | None = None, workspace: Workspace
     return Prepared(splits, manifest)
 
 
+def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
+    """Raise InputError when the `stage` of a run learns something else than these data hold."""
+    if (detected.format == "text") == (stage == STAGE):
+        return
+    if detected.format == "text":
+        raise only_text(loaded.name, loaded.columns, detected, stage)
+    raise no_text(loaded.name, loaded.columns, detected)
+
+
 def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
     """How the rows of `loaded` are read, by `data.columns` where it says so."""
     rows = loaded.splits[loaded.main]
@@ -99,8 +127,10 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    schema = pa.schema([("row", pa.int64()), ("source", pa.string()), ("messages", pa.list_(message))])
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types = {"row": pa.int64(), "source": pa.string(), "label": pa.bool_()}
+    first = next(examples[0] for examples in prepared.splits.values() if examples)
+    schema = pa.schema([(name, types.get(name, turns)) for name in first])
     run.data.mkdir(parents=True, exist_ok=True)
     for split, examples in prepared.splits.items():
         if examples:
@@ -115,6 +145,8 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
 def read_split(run: RunDirectory, split: str) -> list[Example]:
     """The frozen examples of train, validation or test; an empty list when the run has no such rows.
 
+    Preferences (prompt, chosen, rejected; or prompt, completion, label) have their chosen or judged conversation as
+    `messages` too.
     Raises FtlabError when the data of the run was never frozen or cannot be read.
     """
     import pyarrow as pa
@@ -126,13 +158,22 @@ def read_split(run: RunDirectory, split: str) -> list[Example]:
     if not path.exists():
         return []
     try:
-        return pq.read_table(path).to_pylist()
+        rows = pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise FtlabError(f"The frozen data {path.name} of run {run.id} cannot be read", why=str(error)) from None
+    for row in rows:
+        if "messages" not in row:
+            row["messages"] = chat_of(row)
+    return rows
 
 
 def _converted(
-    loaded: Loaded, detected: Detected, data: DataConfig, notes: list[str], dropped: Counter[str]
+    loaded: Loaded,
+    detected: Detected,
+    data: DataConfig,
+    notes: list[str],
+    dropped: Counter[str],
+    stage: str,
 ) -> dict[str, list[Example]]:
     if len(loaded.splits) > 1 and "train" not in loaded.splits:
         raise InputError(
@@ -142,17 +183,16 @@ def _converted(
             try_="name the split to train on as data.split",
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
-    if detected.format == "text":
-        raise only_text(loaded.name, loaded.columns, detected)
+        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS, detected)
     remarks: Counter[str] = Counter()
+    read_row = reader(stage, detected, data.system_prompt)
     splits: dict[str, list[Example]] = {}
     for split, rows in loaded.splits.items():
         target = "train" if split == loaded.main else split
         chosen = _chosen_rows(len(rows), data.max_rows, data.seed)
         if len(chosen) < len(rows):
             notes.append(f"{len(chosen)} of {len(rows)} rows were taken at random from the split {split}.")
-        splits[target] = _examples(loaded.name, split, rows, chosen, detected, data.system_prompt, dropped, remarks)
+        splits[target] = _examples(loaded.name, split, rows, chosen, detected, read_row, dropped, remarks)
     usable = sum(map(len, splits.values()))
     if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
@@ -166,7 +206,7 @@ def _examples(
     rows: Sequence[Mapping[str, Any]],
     chosen: Sequence[int],
     detected: Detected,
-    system_prompt: str | None,
+    read_row: Reader,
     dropped: Counter[str],
     remarks: Counter[str],
 ) -> list[Example]:
@@ -175,7 +215,7 @@ def _examples(
     wrong: list[tuple[int, WrongCell]] = []
     for index, row in _picked(rows, chosen):
         try:
-            messages, changed = convert(row, detected, system_prompt)
+            found, changed = read_row(row)
         except MissingColumn as problem:
             missing.append((index, problem.column, row))
         except WrongCell as problem:
@@ -183,7 +223,7 @@ def _examples(
         except UnusableRow as problem:
             dropped[problem.reason] += 1
         else:
-            examples.append({"row": index, "source": split, "messages": messages})
+            examples += [{"row": index, "source": split} | one for one in found]
             remarks.update(changed)
     if missing:
         raise mixed_columns(name, missing, len(chosen), detected)
@@ -225,7 +265,8 @@ def _mix_in_replay(
     detected = detect_format(loaded, settings)
     dropped: Counter[str] = Counter()
     rows = loaded.splits[loaded.main]
-    every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, data.system_prompt, dropped, Counter())
+    read_row = reader("sft", detected, data.system_prompt)
+    every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
     free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in held_out]
     if not free:
         raise InputError("The replay data has no usable row", given=data.replay, try_="choose general_replay or none")

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+IN_WORDS = "LoRA joined with the base's products"
+
 
 class _LowRank(torch.autograd.Function):
-    """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], a frozen `weight` [out, in]."""
+    """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], frozen `weight` [out, in]."""
 
     @staticmethod
     def forward(  # type: ignore[override]

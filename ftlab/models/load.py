@@ -134,13 +134,16 @@ def pick_dtype(wanted: str, device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def load_base(model: ModelConfig, *, device: str = "auto", method: MethodConfig | None = None) -> PreTrainedModel:
-    """The base in evaluation mode on `device`, as `method` needs it: in 4 or 8 bits for QLoRA.
+def load_base(
+    model: ModelConfig, *, device: str = "auto", method: MethodConfig | None = None, scores: bool = False
+) -> PreTrainedModel:
+    """The base in evaluation mode on `device`, as `method` needs it: in 4 or 8 bits for QLoRA. With `scores` it gives
+    one number per text instead of the next token (a new head, at random where the base brings none).
 
     Raises InputError when it cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from ftlab.models.quantised import quantisation_of
 
@@ -151,8 +154,12 @@ def load_base(model: ModelConfig, *, device: str = "auto", method: MethodConfig 
     if quantisation is not None:
         settings["quantization_config"] = quantisation
         settings["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
+    if scores:
+        settings["num_labels"] = 1
+        if quantisation is not None:
+            quantisation.llm_int8_skip_modules = ["score"]  # it is trained
     with _explained(model.base):
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
             base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
         )
     if quantisation is None:
@@ -172,6 +179,11 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
             f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
         )
     config = load_config(run.config_file)
+    if config.stage == "reward":
+        raise InputError(
+            f"The run {run.id} is a reward model: it scores answers and writes none",
+            try_="choose the run that it was made to judge",
+        )
     device = device or config.launcher.device
     folder = run.adapter if run.adapter.exists() else run.model
     tokenizer = AutoTokenizer.from_pretrained(str(folder))

@@ -84,11 +84,17 @@ def _check_initialisation(method: MethodConfig) -> None:
 
 
 def apply_method(
-    model: Any, method: MethodConfig, *, tokenizer: Any = None, gradient_checkpointing: bool = False
+    model: Any,
+    method: MethodConfig,
+    *,
+    tokenizer: Any = None,
+    gradient_checkpointing: bool = False,
+    task: str = "CAUSAL_LM",
 ) -> Any:
     """`model` ready for training by `method`: wrapped by PEFT, changed in place, or with all weights trainable.
 
     `tokenizer` is needed by prefix and prompt tuning, whose start is real words. All trained weights are float32.
+    `task` is PEFT's task type: CAUSAL_LM, or SEQ_CLS for a model that scores.
     Raises InputError when the method finds no place in the model.
     """
     from ftlab.models import peft_methods
@@ -106,7 +112,7 @@ def apply_method(
 
         # Casts norms to float32 and lets gradients reach the adapter through the frozen 4-bit layers.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
-    model = peft_methods.wrap(model, method)
+    model = peft_methods.wrap(model, method, task=task)
     if method.name in _VIRTUAL:
         peft_methods.start_from_text(model, method, tokenizer)
     return model

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS, fields_of
+from ftlab.models.switch import switched
 
 # They take their start out of the base's weights, which are then no longer the base's.
 CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
@@ -20,15 +20,16 @@ CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
 _IA3_LAYERS = ("k_proj", "v_proj", "down_proj")
 
 
-def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
-    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device."""
+def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
+    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device. `task` is
+    PEFT's task type."""
     from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
     match method.name:
         case "lora" | "dora" | "qlora":
             plain = empty or method.initialisation == "default"
             return LoraConfig(
-                task_type="CAUSAL_LM",
+                task_type=task,
                 r=method.rank,
                 lora_alpha=method.alpha,
                 lora_dropout=method.dropout,
@@ -41,10 +42,10 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any
         case "ia3":
             if set(_IA3_LAYERS) <= set(linear_names(model)):
                 return IA3Config(
-                    task_type="CAUSAL_LM", target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
+                    task_type=task, target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
                 )
             # Other families: PEFT knows some of them by the model's type.
-            return IA3Config(task_type="CAUSAL_LM")
+            return IA3Config(task_type=task)
         case "prefix_tuning":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
         case "prompt_tuning":
@@ -53,7 +54,7 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False) -> Any
             raise ValueError(f"{method.name} is not one of PEFT's methods")
 
 
-def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
+def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
     """`model` as a PeftModel with fresh adapters. Raises InputError when the method finds no place in it."""
     from peft import get_peft_model
 
@@ -66,7 +67,7 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False) -> Any:
             try_="method.name=lora",
         )
     try:
-        return get_peft_model(model, peft_config(model, method, empty=empty), low_cpu_mem_usage=empty)
+        return get_peft_model(model, peft_config(model, method, empty=empty, task=task), low_cpu_mem_usage=empty)
     except ValueError as error:
         if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
             raise InputError(
@@ -153,8 +154,7 @@ def save_adapter(model: Any, folder: Path, start: Path | None) -> None:
     model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start) if start else None)
 
 
-@contextlib.contextmanager
-def adapters_disabled(model: Any) -> Iterator[Any]:
+def adapters_disabled(model: Any) -> AbstractContextManager[None]:
     """Within it the layers of the PeftModel `model` leave their adapters out: the base, bit for bit.
 
     PEFT's own `disable_adapter` does the same and goes through all parameters several times: as long as a whole step
@@ -162,15 +162,8 @@ def adapters_disabled(model: Any) -> Iterator[Any]:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer.disable_adapters for layer in layers]
-    try:
-        for layer in layers:
-            layer._disable_adapters = True
-        yield model
-    finally:
-        for layer, disabled in zip(layers, before, strict=True):
-            layer._disable_adapters = disabled
+    layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+    return switched(layers, "_disable_adapters", True)
 
 
 def lora_targets(text: str) -> str | list[str]:

@@ -16,17 +16,43 @@ _OURS = {
     "gradient_checkpointing", "seed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "eval_steps",
     "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
     "padding_free", "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
+    "per_device_eval_batch_size", "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs",
+    "simpo_gamma", "desirable_weight", "undesirable_weight", "remove_unused_columns", "sync_ref_model",
+    "generate_during_eval", "model_init_kwargs", "eval_on_start",
+    "save_total_limit", "save_only_model",
 }  # fmt: skip
 
 
 def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows: int, validation: bool) -> Any:
     """TRL's SFTConfig for `config`. Raises InputError for an unknown or reserved name under `trainer:`."""
-    from trl import SFTConfig
+    more = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    return stage_arguments(run, config, device, rows=rows, validation=validation, more=more)
 
+
+def config_class(stage: str) -> Any:
+    """TRL's configuration class of the trainer for `stage`."""
+    match stage:
+        case "orpo":
+            from trl.experimental.orpo import ORPOConfig
+
+            return ORPOConfig
+        case "cpo":
+            from trl.experimental.cpo import CPOConfig
+
+            return CPOConfig
+    import trl
+
+    return {"dpo": trl.DPOConfig, "kto": trl.KTOConfig, "reward": trl.RewardConfig}.get(stage, trl.SFTConfig)
+
+
+def stage_arguments(
+    run: RunDirectory, config: RunConfig, device: str, *, rows: int, validation: bool, more: dict[str, Any]
+) -> Any:
+    """The configuration of TRL's trainer for the stage of `config`, with what the stage needs `more`."""
     from ftlab.models.load import pick_dtype
 
     settings = config.optimisation
-    check_trainer_settings(config.trainer)
+    check_trainer_settings(config.trainer, config.stage)
     steps = planned_steps(settings, rows, validation=validation, processes=config.launcher.processes)
     between = steps.between_evaluations
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
@@ -38,8 +64,6 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
         "per_device_train_batch_size": settings.batch_size,
         "per_device_eval_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
-        "max_length": None,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
         "warmup_steps": steps.warmup,
         "lr_scheduler_type": settings.schedule,
         "weight_decay": settings.weight_decay,
@@ -76,31 +100,30 @@ def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows
             "greater_is_better": False,
         }
     try:
-        return SFTConfig(**(values | config.trainer))
+        return config_class(config.stage)(**(values | more | config.trainer))
     except (TypeError, ValueError) as error:
         raise InputError(f"TRL refuses a setting under `trainer`: {error}", given=config.trainer) from None
 
 
-def check_trainer_settings(trainer: dict[str, Any]) -> None:
+def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
     """Raise InputError when `trainer` names an argument that TRL does not have or that ftlab sets itself."""
     if not trainer:
         return
     from dataclasses import fields
 
-    from trl import SFTConfig
-
-    known = {item.name for item in fields(SFTConfig)}
+    kind = config_class(stage)
+    known = {item.name for item in fields(kind)}
     for name in trainer:
         if name not in known:
             close = nearest(name, known - _OURS)
             raise InputError(
-                f"TRL's SFTConfig has no argument {name!r}",
+                f"TRL's {kind.__name__} has no argument {name!r}",
                 given=f"trainer.{name}: {trainer[name]!r}",
-                try_=f"did you mean {close!r}?" if close else "see the documentation of TRL's SFTConfig",
+                try_=f"did you mean {close!r}?" if close else f"see the documentation of TRL's {kind.__name__}",
             )
         if name in _OURS:
             raise InputError(
                 f"trainer.{name} is set by ftlab's own settings",
                 given=f"trainer.{name}: {trainer[name]!r}",
-                try_="use the sections model, optimisation and launcher for it",
+                try_="use the sections model, optimisation, preference and launcher for it",
             )

@@ -14,6 +14,18 @@ from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, append_jsonl
 
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
+# What TRL's trainers of preferences log, by the names of metrics.jsonl; each has one with eval_ in front too.
+_RENAMED = {
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "logps/chosen": "logp_chosen",
+    "logps/rejected": "logp_rejected",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "kl": "kl",
+}
 _STATUS_SECONDS = 0.5
 
 
@@ -71,6 +83,8 @@ class ReportProgress(TrainerCallback):
         logs = logs or {}
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
+        for before in ("", "eval_"):
+            row |= {before + ours: logs[before + name] for name, ours in _RENAMED.items() if before + name in logs}
         if "loss" in logs:
             tokens = self._tokens_before + int(logs.get("num_tokens", 0))
             seconds, before = self._at_last_log

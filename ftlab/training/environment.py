@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.training import together
@@ -39,7 +40,12 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
             "threads": torch.get_num_threads(),
             "processes": together.processes(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
-            "parent_run": None,
+            "parent_run": config.model.start,
             "resumed": resumed,
         },
     )
+
+
+def note_environment(run: RunDirectory, **values: Any) -> None:
+    """Add what became known later to environment.json."""
+    write_json(run.environment_file, read_json(run.environment_file, {}) | values)

@@ -135,7 +135,7 @@ def _verify(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
 
     writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
     try:
-        warn_of(verify_kept(run, config), writer)
+        warn_of(verify_kept(run, config), config, writer)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

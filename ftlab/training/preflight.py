@@ -19,17 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import LauncherConfig, RunConfig, with_settings
+from ftlab.data.documents import STAGE
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
+from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.launcher import threads_per_process
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.plan import Plan, planned_steps, warnings
+from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.preflight_finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
+from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
+_LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -45,7 +50,7 @@ def preflight(
     from ftlab.models.estimate import is_here
     from ftlab.training.probe import FOLDER_PREFIX
 
-    config = _checked(config)
+    config = _checked(config, workspace)
     if not is_here(config.model):
         return (yield from _estimated(config, workspace, price_per_hour))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
@@ -55,42 +60,64 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    return finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    return replace(found, warnings=[*_about_preferences(config, prepared, outcome), *found.warnings])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
     """As `preflight`, without progress."""
-    steps = preflight(config, workspace, price_per_hour=price_per_hour)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
+        for _ in steps:
+            pass
+    return steps.found
 
 
-def _checked(config: RunConfig) -> RunConfig:
+def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
     from ftlab.training.launcher_check import check_launcher
 
+    config, start = resolve_start(config, workspace)
     config = config.resolved()
+    if start is not None and start.adapter is not None:
+        config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
     base_path(config.model.base)
     check_method(config)
+    if config.stage in PREFERENCE_STAGES:
+        from ftlab.training.preferences import check_preferences_config
+
+        check_preferences_config(config)
     if config.trainer:
         from ftlab.training.arguments import check_trainer_settings
 
-        check_trainer_settings(config.trainer)
+        check_trainer_settings(config.trainer, config.stage)
     check_launcher(config)
     return config
 
 
 def _prepared(config: RunConfig, workspace: Workspace) -> Any:
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
 
     config.data.source = pinned(config.data.source, workspace)
-    return prepare(config.data, workspace=workspace)
+    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    record_findings(prepared, config)
+    return prepared
+
+
+def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
+    """What `check_preferences` finds, with the rows that were counted as too long."""
+    from ftlab.data.preference_checks import check_preferences, cut_findings
+
+    if config.stage not in PREFERENCE_STAGES:
+        return []
+    counted = outcome.manifest.get("tokens", {}).get("train", {})
+    full, cut = counted.get("prompt_too_long", 0), counted.get("cut", 0) + counted.get("too_long", 0)
+    limit, rows = config.optimisation.max_length, len(prepared.splits["train"])
+    found = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
+    return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
 
 
 def _probe(
@@ -102,6 +129,8 @@ def _probe(
 
     run = RunDirectory(folder)
     freeze(prepared, run)
+    if config.model.start:
+        freeze_start(Start(Path(config.model.start), None), run)
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
     command = [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)]
@@ -168,24 +197,14 @@ def _try(
     config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
-    steps = _probe(with_settings(config, remedy.settings), prepared, folder, workspace, memory_only=True)
+    changed = with_settings(config, remedy.settings)
     try:
-        return (yield from _telling(steps, f"memory was too short; trying {remedy.what}: "))
+        with Steps(_probe(changed, prepared, folder, workspace, memory_only=True)) as steps:
+            for phase in steps:
+                yield f"memory was too short; trying {remedy.what}: {phase}"
     except FtlabError:
         return None
-
-
-def _telling(steps: Generator[str, None, Outcome], before: str) -> Generator[str, None, Outcome]:
-    """As `steps`, with `before` in front of each phase."""
-    try:
-        while True:
-            try:
-                phase = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield before + phase
-    finally:
-        steps.close()
+    return steps.found
 
 
 def _estimated(
@@ -239,7 +258,11 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=[*guess.notes, *about_processes(config, device)],
+        notes=[
+            *guess.notes,
+            *([_LONGER] if config.stage == STAGE else []),
+            *about_processes(config, device),
+        ],
     )
 
 

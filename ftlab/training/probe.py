@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.documents import STAGE
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launcher import here
 from ftlab.training.memory import available_memory, peak_memory
@@ -32,6 +34,7 @@ from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_js
 MEASURED = "measured.json"
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's
 _TURN_SECONDS = 0.5
+_TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
 _LOOKED_AT = 200  # batches of an epoch whose padding is counted
@@ -84,6 +87,7 @@ def measure(
     import torch
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
+    from ftlab.training.preferences import prepare_preferences
     from ftlab.training.sft import prepare_training
 
     began = writer.status.started or time.time()
@@ -97,13 +101,19 @@ def measure(
         available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
-    training = prepare_training(run, config, writer)
+    if config.stage in PREFERENCE_STAGES:
+        config = config.model_copy(deep=True)
+        config.preference.precompute_reference = False  # it would score all rows for a few steps
+        training = prepare_preferences(run, config, writer)
+    else:
+        training = prepare_training(run, config, writer)
     trainer = training.trainer
     notes.add(
-        **_about_template(training.tokenizer, trainer.train_dataset),
+        **(_about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
         **_about_weights(trainer.model),
         context=context_length(config.model),
-        lengths=[len(ids) for ids in trainer.train_dataset["input_ids"]],
+        computing=training.computing,
+        lengths=row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
         **_planned(trainer, config),
     )
@@ -194,7 +204,7 @@ def _train(trainer: Any, clock: _Clock, notes: Notes, *, usual_steps: int) -> No
 def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: bool) -> None:
     """The validation's longest batch (for memory), then usual ones (for time)."""
     dataset = trainer.eval_dataset
-    lengths = [len(ids) for ids in dataset["input_ids"]]
+    lengths = row_lengths(dataset)
     longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:batch]
     trainer.evaluate(eval_dataset=dataset.select(longest))
     notes.add(peak=peak_memory(device))
@@ -219,19 +229,20 @@ def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: boo
 
 def _count_batches(trainer: Any, notes: Notes) -> None:
     """Tokens that are computed in an epoch, padding and all, from batches as the run's own sampler draws them."""
-    dataset, lengths = trainer.train_dataset, notes.values["lengths"]
+    dataset = trainer.train_dataset
     loader = trainer.get_train_dataloader()
     _, steps_per_epoch, *_ = trainer.set_initial_training_values(trainer.args, loader)
     drawn = [list(indexes) for indexes in itertools.islice(loader.batch_sampler, _LOOKED_AT)]
     sizes = [_size(trainer, dataset, indexes) for indexes in drawn]
-    real = sum(lengths[index] for indexes in drawn for index in indexes)
+    counts = row_lengths(dataset, both=True)
+    real = sum(counts[index] for indexes in drawn for index in indexes)
     per_batch = sum(sizes) / len(sizes)
     # Of batches of the usual number of rows, those nearest to the mean come first.
     whole = [one for one in zip(sizes, drawn, strict=True) if len(one[1]) == len(drawn[0])]
     usual = sorted(whole, key=lambda one: abs(one[0] - per_batch))
     notes.add(
-        tokens=sum(lengths),
-        computed=round(sum(lengths) * sum(sizes) / real),
+        tokens=sum(counts),
+        computed=round(sum(counts) * sum(sizes) / real),
         steps_per_epoch=steps_per_epoch,
         drawn=[index for _, indexes in usual for index in indexes],
     )
@@ -239,9 +250,28 @@ def _count_batches(trainer: Any, notes: Notes) -> None:
 
 def _size(trainer: Any, dataset: Any, indexes: Sequence[int]) -> int:
     """Tokens, padding included, of the batch that the trainer's own collator makes of these rows."""
-    columns = {name: dataset[list(indexes)][name] for name in ("input_ids", "labels")}
+    columns = dataset[list(indexes)]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return int(trainer.data_collator(rows)["input_ids"].numel())
+    batch = trainer.data_collator(rows)
+    # Of pairs, some collators make one batch of both sides and others two; the prompt alone is not computed.
+    return sum(
+        int(value.numel())
+        for name, value in batch.items()
+        if name.endswith("input_ids") and not name.startswith("prompt")
+    )
+
+
+def row_lengths(dataset: Any, *, both: bool = False) -> list[int]:
+    """Tokens of the longest sequence of each row; with `both`, of all its sequences together."""
+    names = set(dataset.column_names)
+    if "input_ids" in names:
+        return [len(ids) for ids in dataset["input_ids"]]
+    prompts = [len(ids) for ids in dataset["prompt_ids"]] if "prompt_ids" in names else [0] * len(dataset)
+    kinds = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+    sides = [[len(ids) for ids in dataset[name]] for name in kinds if name in names]
+    if both:
+        return [len(sides) * prompt + sum(each) for prompt, *each in zip(prompts, *sides, strict=True)]
+    return [prompt + max(each) for prompt, *each in zip(prompts, *sides, strict=True)]
 
 
 def _quieten(trainer: Any) -> None:
@@ -264,8 +294,9 @@ def _about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
     facts = facts_of(tokenizer)
     template = tokenizer.chat_template
     missing = isinstance(template, str) and template.endswith(FALLBACK_TEMPLATE.removeprefix("BOS"))
-    looked_at = dataset[: min(50, len(dataset))]["labels"]
-    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at]
+    looked_at = dataset[: min(50, len(dataset))]
+    column = next(name for name in ("labels", "chosen_ids", "completion_ids") if name in looked_at)
+    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at[column]]
     return {
         "template": "missing" if missing else "marked" if facts.marks_answers else "plain",
         "stop_trained": any(label in facts.stop_ids for label in last),
@@ -348,7 +379,13 @@ def _end_with_parent(folder: Path) -> None:
     with contextlib.suppress(OSError):
         # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
         os.read(0, 1)
-    shutil.rmtree(folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder, ignore_errors=True)
+    whole = folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder
+    for _ in range(_TRIES):
+        # The measurement goes on meanwhile, and may write a file into a folder that is being emptied.
+        shutil.rmtree(whole, ignore_errors=True)
+        if not whole.exists():
+            break
+        time.sleep(0.05)
     os._exit(1)
 
 

@@ -37,10 +37,11 @@ def save_result(
         save_adapter(model, result, start)
         shutil.rmtree(start)
     tokenizer.save_pretrained(str(result))
-    # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
-    generation = copy.deepcopy(model.generation_config)
-    generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
-    generation.save_pretrained(str(result))
+    if config.stage != "reward":
+        # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+        generation = copy.deepcopy(model.generation_config)
+        generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+        generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
 
     writer.update(phase="verifying the result")
@@ -48,4 +49,4 @@ def save_result(
         # By the worker, when the processes are gone and their memory is free.
         keep_logits(run, model, tokenizer)
     else:
-        warn_of(verify_result(run, config, model, tokenizer), writer)
+        warn_of(verify_result(run, config, model, tokenizer), config, writer)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ftlab.config import RunConfig
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
@@ -30,26 +31,36 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.models.methods import check_method
     from ftlab.training.launcher_check import check_launcher
+    from ftlab.training.start import freeze_start, resolve_start
 
+    config, start = resolve_start(config, workspace)
     config = config.resolved()
     check_base(config.model)
     check_method(config)
+    if config.stage in PREFERENCE_STAGES:
+        from ftlab.training.preferences import check_preferences_config
+
+        check_preferences_config(config)
     if config.trainer:
         from ftlab.training.arguments import check_trainer_settings
 
-        check_trainer_settings(config.trainer)
+        check_trainer_settings(config.trainer, config.stage)
     check_launcher(config)
     config.data.source = pinned(config.data.source, workspace)
-    prepared = prepare(config.data, workspace=workspace)
-    label = config.name or f"{Path(config.data.source).stem}-{config.method.name}"
+    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    record_findings(prepared, config)
+    kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
+    label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
     freeze(prepared, run)
     keep_configuration(run, config.launcher)
+    freeze_start(start, run)
     # The configuration last: with it the folder becomes a run for everybody who looks.
     write_status(run.status_file, RunStatus(created=time.time()))
     write_text(run.config_file, config.to_yaml())

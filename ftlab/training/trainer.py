@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from accelerate.utils import is_peft_model
 from trl import SFTTrainer
 
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
-from ftlab.training import together
+from ftlab.training import head, together
 
 
 class FineTuner(SFTTrainer):
@@ -20,21 +21,58 @@ class FineTuner(SFTTrainer):
 
     def __init__(self, *arguments: Any, **settings: Any):
         super().__init__(*arguments, **settings)
+        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        self._vocabulary = base.get_output_embeddings().weight.shape[0]
+        # Anything but the plain loss is TRL's own business.
+        self._plain_loss = (
+            self.args.loss_type == "nll"
+            and self.compute_loss_func is None
+            and self.label_smoother is None
+            and not self.aux_loss_enabled
+            and "logits_to_keep" in inspect.signature(type(base).forward).parameters
+        )
         # TRL casts adapters on a quantised base to bfloat16: slow on a CPU, and not possible on cards without it.
         if is_peft_model(self.model):
             for parameter in self.model.parameters():
                 if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
                     parameter.data = parameter.data.float()
 
-    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         if not model.training:
             self._leave_repeated_rows_out(inputs)
-        found = super().compute_loss(model, inputs, *arguments, **settings)
+        if not return_outputs and self._plain_loss and self._head_fits(inputs):
+            found: Any = self._labelled_loss(model, inputs, num_items_in_batch)
+        else:
+            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not model.training:
             loss = found[0] if isinstance(found, tuple) else found
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
             self._evaluated = (self._evaluated[0] + float(loss) * tokens, self._evaluated[1] + tokens)
         return found
+
+    def _head_fits(self, inputs: dict[str, Any]) -> bool:
+        """All processes answer the same: each way of the loss has them exchange different figures."""
+        return not together.total(not head.fits(inputs, self._vocabulary))[0]
+
+    def _labelled_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        """TRL's loss and figures, from the logits of the labelled positions alone."""
+        inputs["use_cache"] = False
+        total, tokens, correct = head.score_labels(model, inputs)
+        loss = total / torch.as_tensor(tokens if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        mode = "train" if model.training else "eval"
+        if mode == "train":
+            read = torch.tensor(inputs["input_ids"].numel())
+            self._total_train_tokens += int(self.accelerator.gather_for_metrics(read).sum())
+        right, all_tokens = (
+            self.accelerator.gather_for_metrics(torch.tensor(value)).sum().item() for value in (correct, tokens)
+        )
+        self._metrics[mode]["mean_token_accuracy"].append(right / max(1, all_tokens))
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        return loss
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
         """As the Trainer's, but each token counts once: it takes the mean of the batches, whatever their size."""

@@ -21,7 +21,8 @@ def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer:
     """Load the saved result anew, compare its logits with the base's and with those of the model in memory.
 
     Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
-    trained), prompts, weights_sha256. The prompts are the first held-out rows.
+    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
+    the base is the base with it; of a reward model the scores are compared.
     """
     inputs = _inputs(run, tokenizer)
     trained.eval()
@@ -50,22 +51,31 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
     return _verify(run, config, _inputs(run, tokenizer), list(kept))
 
 
-def warn_of(finding: dict[str, Any], writer: StatusWriter) -> None:
+def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) -> None:
     """Say it when the verification found that nothing was learned."""
     if not finding["changes_logits"]:
+        before = "as the model that it started from" if config.model.start else "as its base"
         writer.warn(
-            "The trained model answers exactly as its base: nothing was learned. "
+            f"The trained model answers exactly {before}: nothing was learned. "
             "Try a higher learning rate or more epochs."
         )
 
 
 def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
-    from ftlab.models.load import load_run, load_trained_base
+    from ftlab.models.load import attach_adapter, load_run, load_trained_base
+    from ftlab.models.reward import load_reward_model
 
-    reloaded, _ = load_run(run)
+    scores = config.stage == "reward"
+    reloaded, _ = load_reward_model(run) if scores else load_run(run)
     saved = _logits(reloaded, inputs)
     del reloaded
-    base = _logits(load_trained_base(config, device=config.launcher.device), inputs)
+    if scores:
+        # A base has no scores to compare with. A head that gives every text the same has learned nothing.
+        base = [saved[-1], *saved[:-1]]
+    else:
+        model = load_trained_base(config, device=config.launcher.device)
+        start = run.start
+        base = _logits(attach_adapter(model, start) if start.exists() else model, inputs)
     change = max(float((a - b).abs().max()) for a, b in zip(saved, base, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in zip(saved, in_memory, strict=True))
     finding = {
@@ -97,12 +107,15 @@ def _inputs(run: RunDirectory, tokenizer: Any) -> list[list[int]]:
 
 
 def _logits(model: Any, inputs: list[list[int]]) -> list[Any]:
-    """The logits after each prompt, shape (vocabulary,), in float32 on the CPU."""
+    """The logits after each prompt, shape (vocabulary,), or its score, shape (1,), in float32 on the CPU."""
     import torch
 
     device = next(model.parameters()).device
+    scores = getattr(model.config, "num_labels", None) == 1
+    found = []
     with torch.no_grad():
-        return [
-            model(input_ids=torch.tensor([ids], device=device), logits_to_keep=1).logits[0, -1].float().cpu()
-            for ids in inputs
-        ]
+        for ids in inputs:
+            tensor = torch.tensor([ids], device=device)
+            logits = model(input_ids=tensor) if scores else model(input_ids=tensor, logits_to_keep=1)
+            found.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
+    return found

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
@@ -57,8 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
         return 0
     except BaseException as error:
-        reason = explain_exception(error)
+        reason = explain_exception(error, run.path)
         try:
+            if reason.get("kind") == "disk":
+                # Half a checkpoint is of no use to anybody, and it takes the room for the reason.
+                remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
             traceback.print_exc()
         except OSError:
@@ -89,23 +94,32 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
 
 def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
     """The training itself, in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
-    from ftlab.training.sft import train_sft
+    match config.stage:
+        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
+            from ftlab.training.preferences import train_preferences as train_stage
+        case _:
+            from ftlab.training.sft import train_sft as train_stage
 
-    return train_sft(run, config, writer)
+    return train_stage(run, config, writer)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:
     """Compare base and adapted model on the held-out split. Returns the final state."""
     from ftlab.evaluation import compare
+    from ftlab.evaluation.preferences import evaluate_preferences
 
     began = time.monotonic()
+    stage = load_config(run.config_file).stage
 
     def progress(phase: str, done: int, total: int) -> None:
         writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
 
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage in PREFERENCE_STAGES:
+            evaluate_preferences(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
+        if stage != "reward":
+            compare.evaluate_run(run, max_rows=max_rows, progress=progress, should_stop=stop_file.exists)
     except compare.Stopped:
         writer.warn("The evaluation was stopped; nothing of it was kept.")
         return "stopped"

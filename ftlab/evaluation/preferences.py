@@ -1,0 +1,220 @@
+"""Held-out preferences: how often the chosen answer wins, under the trained model and under what it started from."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ftlab.config import RunConfig, load_config
+from ftlab.data.conversion import Message
+from ftlab.errors import InputError
+from ftlab.evaluation.batches import Stopped, free_memory
+from ftlab.evaluation.compare import held_out_rows
+from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.significance import wilson_interval
+from ftlab.workspace import RunDirectory, write_json
+
+__all__ = ["evaluate_preferences"]
+
+Progress = Callable[[str, int, int], None]
+Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
+_WITH_REFERENCE = ("dpo", "kto")
+_MOST_PAIRS = 20  # of one prompt, where single answers are paired
+
+
+def evaluate_preferences(
+    run: RunDirectory,
+    *,
+    max_rows: int | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Score the held-out preferences of `run`, write evaluation/preferences.json, and return it.
+
+    `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval; `margin`:
+    the mean difference. The reward is the score of a reward model; for dpo and kto beta times the gain in log
+    probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the mean log probability per
+    token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log probabilities per token, of what it
+    started from and of the trained model. Raises Stopped, InputError without held-out rows, and FtlabError when the
+    run has no result.
+    """
+    began = time.monotonic()
+    config = load_config(run.config_file).resolved()
+    tell = progress or (lambda phase, done, total: None)
+    tell("reading the held-out preferences", 0, 0)
+    split, rows, notes = held_out_rows(run, None, judged=True)
+    pairs, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    if config.stage == "kto":
+        notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
+    if len(pairs) > most:
+        notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
+        pairs = [pairs[i] for i in sorted(random.Random(0).sample(range(len(pairs)), most))]
+    work = _scored if config.stage == "reward" else _by_probability
+    found = work(run, config, pairs, tell, should_stop)
+    found = {
+        "run": run.id,
+        "stage": config.stage,
+        "created": time.time(),
+        "split": split,
+        "seconds": round(time.monotonic() - began, 2),
+        **found,
+        "notes": notes + found["notes"],
+    }
+    run.evaluation.mkdir(parents=True, exist_ok=True)
+    write_json(run.preferences_file, found)
+    return found
+
+
+def _scored(
+    run: RunDirectory,
+    config: RunConfig,
+    pairs: list[Pair],
+    tell: Progress,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Any]:
+    from ftlab.models.reward import load_reward_model, score
+
+    model, tokenizer = load_reward_model(run)
+    done, chats = 0, [[*pair[0], *pair[side]] for side in (1, 2) for pair in pairs]
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tell("scoring the held-out answers", done, len(chats))
+        if should_stop and should_stop():
+            raise Stopped
+
+    scores = score(model, tokenizer, chats, advance=advance)
+    del model
+    free_memory()
+    return _figures(scores[: len(pairs)], scores[len(pairs) :], "score of the reward model") | {"notes": []}
+
+
+def _by_probability(
+    run: RunDirectory,
+    config: RunConfig,
+    pairs: list[Pair],
+    tell: Progress,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Any]:
+    from ftlab.data.rendering import encode_completions
+    from ftlab.models.load import adapter_disabled, attach_adapter, load_base, load_run, load_trained_base, text_length
+
+    tell("loading the model", 0, 0)
+    model, tokenizer = load_run(run)
+    notes = []
+    context, sides = text_length(config), []
+    for prompt, chosen, rejected in pairs:
+        both = [one.whole for one in encode_completions(prompt, [chosen, rejected], tokenizer)]
+        if context is None or all(len(one.input_ids) <= context for one in both):
+            sides.append(both)
+    if len(sides) < len(pairs):
+        notes.append(
+            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs are longer than the model's context ({context} "
+            "tokens) and were left out."
+        )
+    if not sides:
+        raise InputError("There is no held-out pair that the model can read", given=f"{len(pairs)} pairs in {run.id}")
+    encoded = [both[side] for side in (0, 1) for both in sides]
+    done = 0
+
+    def losses(model: Any, name: str) -> Any:
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            tell(f"scoring {name} on the held-out pairs", done, 2 * len(encoded))
+
+        return score_losses(
+            model, encoded, pad_token_id=tokenizer.pad_token_id, advance=advance, should_stop=should_stop
+        )
+
+    trained = losses(model, "the trained model")
+    name = "what it started from"
+    if run.start.exists():
+        del model
+        free_memory()
+        model = attach_adapter(load_trained_base(config, device=config.launcher.device), run.start)
+        before = losses(model, name)
+    elif config.method.name == "full":
+        del model
+        free_memory()
+        model = load_base(config.model, device=config.launcher.device)
+        before = losses(model, name)
+    else:
+        with adapter_disabled(model) as base:
+            before = losses(base, name)
+    del model
+    free_memory()
+    rewards, measure = _rewards(config, trained, before)
+    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure)
+    per_token = {"before": before.per_token, "after": trained.per_token}
+    found["by_log_probability"] = {
+        when: _accuracy([-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]])
+        for when, losses in per_token.items()
+    }
+    for place, side in enumerate(("chosen", "rejected")):
+        part = slice(place * len(sides), (place + 1) * len(sides))
+        found[f"logp_{side}"] = {
+            when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
+        }
+    return found | {"notes": notes}
+
+
+def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float], str]:
+    beta, loss = config.preference.beta or 0.1, config.preference.loss
+    if config.stage in _WITH_REFERENCE:
+        gains = [old - new for old, new in zip(before.nll, trained.nll, strict=True)]
+        return [beta * gain for gain in gains], "beta times the gain in log probability over the start"
+    if config.stage == "orpo" or loss in ("simpo", "alphapo", "ipo"):
+        return [-beta * nll for nll in trained.per_token], "beta times the mean log probability per token"
+    return [-beta * nll for nll in trained.nll], "beta times the log probability"
+
+
+def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str) -> dict[str, Any]:
+    rows = len(chosen)
+    return {
+        "rows": rows,
+        "measure": measure,
+        **_accuracy(chosen, rejected),
+        "margin": sum(a - b for a, b in zip(chosen, rejected, strict=True)) / rows,
+        "reward_chosen": sum(chosen) / rows,
+        "reward_rejected": sum(rejected) / rows,
+    }
+
+
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, Any]:
+    """A tie is not a win."""
+    right = sum(a > b for a, b in zip(chosen, rejected, strict=True))
+    return {"accuracy": right / len(chosen), "interval": wilson_interval(right, len(chosen))}
+
+
+def _pairs(rows: list[dict[str, Any]]) -> list[Pair]:
+    """(prompt, chosen, rejected) of pairs, or of the judged answers to the same prompt.
+
+    Raises InputError when no prompt has both a good and a bad answer.
+    """
+    if "chosen" in rows[0]:
+        return [(row["prompt"], row["chosen"], row["rejected"]) for row in rows]
+    by_prompt: dict[str, dict[bool, list[Any]]] = defaultdict(lambda: {True: [], False: []})
+    for row in rows:
+        by_prompt[repr(row["prompt"])][row["label"]].append(row)
+    pairs = [
+        (good["prompt"], good["completion"], bad["completion"])
+        for answers in by_prompt.values()
+        for good, bad in _some([(good, bad) for good in answers[True] for bad in answers[False]])
+    ]
+    if not pairs:
+        raise InputError(
+            "No held-out prompt has both a good and a bad answer, so there is no pair to compare",
+            given=f"{len(rows)} held-out answers",
+            try_="judge two answers to the same prompt in some of the rows",
+        )
+    return pairs
+
+
+def _some(pairs: list[Any]) -> list[Any]:
+    step = -(-len(pairs) // _MOST_PAIRS) or 1
+    return pairs[::step]

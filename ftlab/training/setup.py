@@ -1,0 +1,140 @@
+"""What every kind of run does before its trainer is built: the device, the seed, the checkpoint, the model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.errors import InputError, shorten
+from ftlab.training import together
+from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
+from ftlab.training.environment import record_environment
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory
+
+
+def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
+    """The device, and where an earlier attempt of this run stopped (None: nowhere).
+
+    The run's folder is then as it was there. Sets the seed and the number of threads, and writes environment.json.
+    """
+    import torch
+    from transformers import set_seed
+
+    from ftlab.models.load import pick_device
+    from ftlab.models.methods import check_method
+
+    device = pick_device(config.launcher.device)
+    if config.launcher.threads:
+        torch.set_num_threads(config.launcher.threads)
+    set_seed(config.optimisation.seed)
+    if together.is_main():
+        checkpoint = last_checkpoint(run)
+        record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
+        go_back_to(run, checkpoint)
+    # What is left now is what all processes go on from.
+    together.wait_for_all()
+    checkpoint = last_checkpoint(run)
+    for remark in check_method(config):
+        writer.warn(remark)
+    return device, checkpoint
+
+
+def load_model(
+    run: RunDirectory, config: RunConfig, tokenizer: Any, device: str, writer: StatusWriter, *, scores: bool = False
+) -> Any:
+    """The model as training starts: the base with fresh adapters, or with those of the run it starts from.
+
+    With `scores` it gives one number per text. Raises InputError when the method finds no place in it or the adapter
+    to start from does not fit the base.
+    """
+    from ftlab.models.load import load_base, pick_dtype
+    from ftlab.models.methods import apply_method, count_trained
+
+    writer.update(phase="loading the base model")
+    base, checkpointing = config.model, config.optimisation.gradient_checkpointing
+    if config.method.name == "full" and base.dtype == "auto":
+        # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
+        base = base.model_copy(update={"dtype": "float32"})
+    if together.is_sharded() and config.method.name != "qlora":
+        # FSDP and DeepSpeed move to each GPU the part that belongs there: the whole may not fit on any.
+        base = base.model_copy(update={"dtype": str(pick_dtype(base.dtype, device)).removeprefix("torch.")})
+        device = "cpu"
+    model = load_base(base, device=device, method=config.method, scores=scores)
+    start = run.start
+    task = "SEQ_CLS" if scores else "CAUSAL_LM"
+    if start.exists() and not scores:
+        model = _with_adapter(model, config, start, checkpointing)
+    else:
+        model = apply_method(model, config.method, tokenizer=tokenizer, gradient_checkpointing=checkpointing, task=task)
+        if start.exists():
+            _take_over(model, start)
+    counted = count_trained(model)
+    writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
+    return model
+
+
+def _with_adapter(model: Any, config: RunConfig, folder: Any, gradient_checkpointing: bool) -> Any:
+    from peft import PeftModel, prepare_model_for_kbit_training
+
+    if config.method.name == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _unfit(folder, config, error) from None
+
+
+def _take_over(model: Any, folder: Any) -> None:
+    """Give the fresh adapter of a scoring `model` the weights of an adapter of the same base that writes."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    weights, fresh = load_peft_weights(str(folder), device="cpu"), get_peft_model_state_dict(model)
+    strange = sorted(weights.keys() - fresh.keys())
+    if strange:
+        raise InputError(
+            "The adapter to start from (model.start) does not fit a model that scores",
+            given=shorten(", ".join(strange[:3]), 200),
+            try_="train the reward model from the base: leave model.start empty",
+        )
+    set_peft_model_state_dict(model, fresh | weights)  # the head that scores stays fresh
+
+
+def _unfit(folder: Any, config: RunConfig, error: Exception) -> InputError:
+    return InputError(
+        "The adapter to start from (model.start) does not fit the base",
+        given=f"{config.model.start} on {config.model.base}: {shorten(error, 200)}",
+        try_="name the base that the adapter was trained on",
+    )
+
+
+@contextlib.contextmanager
+def unrounded(model: Any) -> Iterator[None]:
+    """Within it a trainer of TRL is built: it rounds adapters on a quantised base to bfloat16, which is slow on a CPU,
+    not possible on cards without it, and moves an adapter that is trained further away from its reference."""
+    quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
+    trained = [one for one in model.parameters() if one.requires_grad] if quantised else []
+    before = [one.data.clone() for one in trained]
+    yield
+    for one, values in zip(trained, before, strict=True):
+        one.data = values.float()
+
+
+def progress_callbacks(
+    run: RunDirectory, config: RunConfig, writer: StatusWriter, checkpoint: Checkpoint | None, *, validation: bool
+) -> list[Any]:
+    """ReportProgress first, then early stopping where it is wanted and there is something to watch."""
+    from transformers import EarlyStoppingCallback
+
+    from ftlab.training.callbacks import ReportProgress
+
+    callbacks: list[Any] = [ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)]
+    if config.optimisation.early_stopping and validation:
+        patience = EarlyStoppingCallback(early_stopping_patience=config.optimisation.early_stopping)
+        # The Trainer's own way of restoring callbacks would restore the order to stop as well.
+        patience.early_stopping_patience_counter = checkpoint.patience_used if checkpoint else 0
+        callbacks.append(patience)
+    return callbacks

@@ -1,0 +1,175 @@
+"""What a run starts from: the base, or the result of an earlier run (`model.start`), which it trains further."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig, load_config
+from ftlab.errors import InputError, shorten
+from ftlab.method_table import METHODS
+from ftlab.workspace import RunDirectory, Workspace
+
+CONTINUED = ("lora", "dora", "qlora", "ia3")  # methods whose adapter can be trained further
+
+
+@dataclass(frozen=True)
+class Start:
+    """`adapter` is the folder of the adapter that is trained further; None when the base itself holds the result of
+    the earlier run. `run` is the id of that run, None for a folder."""
+
+    adapter: Path | None
+    run: str | None
+
+
+def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, Start | None]:
+    """`config` with base and method of what it starts from, and where that is; None where it starts from the base.
+
+    Raises InputError when there is no such run or adapter, or when it does not suit what `config` says itself.
+    """
+    if not config.model.start:
+        return config, None
+    given = config.model.start
+    folder = Path(given).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        return _from_adapter(config, folder.absolute(), None, None)
+    if folder.is_dir():
+        raise InputError(
+            "The folder to start from (model.start) holds no adapter",
+            given=given,
+            allowed="a folder with adapter_config.json and adapter_model.safetensors, or the id of a run",
+            try_="for a whole model set model.base instead",
+        )
+    parent = workspace.run(given)
+    if not parent.has_result:
+        raise InputError(
+            f"The run {parent.id} has no trained model to start from",
+            given=f"model.start: {given}",
+            try_="wait until it has ended, or train it again",
+        )
+    earlier = load_config(parent.config_file)
+    if earlier.stage == "reward":
+        raise InputError(
+            f"The run {parent.id} is a reward model: it scores answers and writes none, so nothing can start from it",
+            given=f"model.start: {given}",
+            try_="name the run that the reward model itself was started from",
+        )
+    config = config.model_copy(deep=True)
+    config.model.start = parent.id
+    if parent.adapter.exists():
+        return _from_adapter(config, parent.adapter, parent.id, earlier)
+    _check_base(config, earlier.model.base, parent.id, also=str(parent.model))
+    # A fully tuned model is a base of its own; it brings its number format along.
+    config.model.base, config.model.revision = str(parent.model), None
+    if "name" not in config.method.model_fields_set:
+        config.method.name = earlier.method.name
+    if earlier.is_starter:
+        # It is still that small model, under another name.
+        like = config.model_copy(deep=True)
+        like.model.base = earlier.model.base
+        usual, settings = like.resolved().optimisation, config.optimisation
+        settings.learning_rate, settings.epochs = usual.learning_rate, usual.epochs
+    return config, Start(None, parent.id)
+
+
+def freeze_start(start: Start | None, run: RunDirectory) -> None:
+    """Copy the adapter that `run` starts from into its directory: it can be resumed and evaluated without the other."""
+    if start is not None and start.adapter is not None:
+        target = run.start
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for file in start.adapter.iterdir():
+            if file.name == "adapter_config.json" or file.suffix == ".safetensors":
+                shutil.copy2(file, target / file.name)
+
+
+def _from_adapter(
+    config: RunConfig, folder: Path, run_id: str | None, earlier: RunConfig | None
+) -> tuple[RunConfig, Start]:
+    name = f"the run {run_id}" if run_id else f"the adapter {folder}"
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(
+            "The adapter to start from (model.start) has no safetensors weights",
+            given=folder,
+            allowed="adapter_model.safetensors (pickled .bin files can run code and are refused)",
+        )
+    saved = _read(folder)
+    if saved.get("task_type") not in (None, "CAUSAL_LM"):
+        raise InputError(
+            "The adapter to start from (model.start) is not one of a language model",
+            given=f"{saved.get('task_type')} in {folder / 'adapter_config.json'}",
+            allowed="CAUSAL_LM",
+        )
+    method = _method_of(saved, earlier, config)
+    if method not in CONTINUED:
+        title = METHODS[method].title if method in METHODS else method
+        raise InputError(
+            f"{name.capitalize()} was trained with {title}, which cannot be trained further",
+            given=f"model.start: {config.model.start}",
+            allowed=", ".join(METHODS[one].title for one in CONTINUED),
+        )
+    if "name" in config.method.model_fields_set and config.method.name != method:
+        hint = "leave method.name empty"
+        if config.method.name == "full":
+            hint += ", or start from a run with method full: full training does not go on from an adapter"
+        raise InputError(
+            f"A run goes on with the method of what it starts from, and {name} was trained with {method}",
+            given=f"method.name: {config.method.name}",
+            allowed=method,
+            try_=hint,
+        )
+    base = earlier.model.base if earlier else str(saved.get("base_model_name_or_path") or "")
+    if earlier is None and _is_starter(base):
+        base = "starter"
+    _check_base(config, base, name)
+    config = config.model_copy(deep=True)
+    config.model.base = base
+    if earlier is not None:
+        config.model.revision, config.model.dtype = earlier.model.revision, earlier.model.dtype
+        config.method = earlier.method.model_copy(deep=True)
+    config.method.name = method
+    if method != "ia3":
+        config.method.rank, config.method.alpha = saved["r"], round(saved["lora_alpha"])
+        config.method.rank_stabilised = bool(saved.get("use_rslora"))
+    # How the matrices began is over; an adapter saved from pissa or olora is a plain one.
+    config.method.initialisation = "default"
+    return config, Start(folder, run_id)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The adapter to start from cannot be read: {shorten(error, 200)}", given=folder) from None
+
+
+def _method_of(saved: dict[str, Any], earlier: RunConfig | None, config: RunConfig) -> str:
+    if earlier is not None:
+        return earlier.method.name
+    kind = str(saved.get("peft_type", "")).lower()
+    if kind != "lora":
+        return kind
+    if saved.get("use_dora"):
+        return "dora"
+    # The folder does not say whether its base was quantised.
+    return "qlora" if config.method.name == "qlora" else "lora"
+
+
+def _check_base(config: RunConfig, base: str, name: str, also: str | None = None) -> None:
+    """Raise InputError when `config` names another base than the one it starts from (the default is no name)."""
+    if "base" in config.model.model_fields_set and config.model.base not in (base, also):
+        raise InputError(
+            f"{name[0].upper() + name[1:]} was trained on another base",
+            given=f"model.base: {config.model.base}",
+            allowed=f"{base}, the base of model.start",
+            try_="leave model.base empty, or start from another run",
+        )
+
+
+def _is_starter(base: str) -> bool:
+    from ftlab.models.starter import starter_path
+
+    return Path(base) == Path(starter_path())

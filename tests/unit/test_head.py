@@ -1,0 +1,58 @@
+"""The loss at the labels alone is the loss of the whole logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def _model(kind: str):
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"Gemma2": {"final_logit_softcapping": 5.0, "head_dim": 8}, "Granite": {"logits_scaling": 4.0}}.get(kind, {})
+    config = getattr(transformers, f"{kind}Config")(vocab_size=50, num_key_value_heads=2, **sizes, **more)
+    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+
+
+def _row(labelled):
+    ids = torch.arange(12)[None] % 50
+    labels = torch.where(torch.tensor([[place in labelled for place in range(12)]]), ids, -100)
+    return {"input_ids": ids, "position_ids": torch.arange(12)[None], "labels": labels}
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma2", "Granite"])
+def test_labelled_positions_have_the_loss_and_gradients_of_the_whole_logits(kind):
+    from ftlab.training.head import score_labels
+
+    model, inputs = _model(kind), _row({0, 3, 4, 11})
+    total, tokens, _ = score_labels(model, inputs)
+    total.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    logits = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"]).logits[0]
+    expected = -torch.log_softmax(logits, -1)[[2, 3, 10], [3, 4, 11]].sum()  # nothing comes before the first token
+    expected.backward()
+    assert tokens == 3
+    torch.testing.assert_close(total, expected)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, dict(model.named_parameters())[name].grad, msg=name)
+
+
+def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learnt_from():
+    from ftlab.training.head import score_labels
+
+    total, tokens, correct = score_labels(_model("Llama"), _row(set()))
+    total.backward()
+    assert (float(total), tokens, correct) == (0.0, 0, 0)
+
+
+def test_padded_batches_and_logits_too_large_are_left_to_trl():
+    from ftlab.training.head import MOST_BYTES, fits
+
+    inputs = _row({3})
+    assert fits(inputs, 50)
+    assert not fits(inputs, MOST_BYTES)
+    assert not fits({**inputs, "input_ids": inputs["input_ids"].repeat(2, 1)}, 50)
