@@ -18,6 +18,7 @@ class Usual(NamedTuple):
     starter_full: float
     starter_adapter: float
     starter_epochs: float
+    source: str = "found by trial"
 
 
 # The first of each is the usual one. Those of dpo are all that TRL 1.16 names.
@@ -39,11 +40,17 @@ EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change wi
 # reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
 PREFERENCE_USUAL: dict[str, Usual] = {
-    "dpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "kto": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 2e-3, 3),
-    "cpo": Usual(5e-7, 5e-6, 1, 5e-5, 5e-4, 3),
-    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 5),
+    "dpo": Usual(
+        5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 in Tunstall et al. 2023, arXiv 2310.16944; ten times that for LoRA"
+    ),
+    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 to 5e-6 in Ethayarajh et al. 2024, arXiv 2402.01306"),
+    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3, "8e-6 in Hong et al. 2024, arXiv 2403.07691; ten times that for LoRA"),
+    "cpo": Usual(
+        5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "3e-7 to 1e-6 in Meng et al. 2024, arXiv 2405.14734; ten times that for LoRA"
+    ),
+    "reward": Usual(
+        1e-5, 1e-4, 1, 2e-4, 2e-3, 2, "9e-6 in Ouyang et al. 2022, arXiv 2203.02155; ten times that for LoRA"
+    ),
 }
 
 

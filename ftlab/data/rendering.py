@@ -29,6 +29,10 @@ class Encoded:
         """The token ids where they are trained, else -100 (what the loss of PyTorch leaves out)."""
         return [token if on else -100 for token, on in zip(self.input_ids, self.trained, strict=True)]
 
+    def cut(self, limit: int) -> Encoded:
+        """The first `limit` tokens."""
+        return Encoded(self.input_ids[:limit], self.trained[:limit], self.notes)
+
 
 @dataclass
 class Completion:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ftlab.config import OptimisationConfig, RunConfig, usual_learning_rate
+from ftlab.config_preferences import PREFERENCE_USUAL
 
 MOST_PASSES = 4
 _STARTER_PASSES = 12  # so small that three passes do not teach it a new format (config.RunConfig.resolved)
@@ -118,6 +119,9 @@ def usual_rates(config: RunConfig) -> tuple[float, float, str]:
     if config.is_starter:
         usual = usual_learning_rate(config)
         return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
+    if config.stage in PREFERENCE_USUAL:
+        usual = usual_learning_rate(config)
+        return usual / 10, usual * 10, PREFERENCE_USUAL[config.stage].source
     return RATES[config.method.name]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datasets
 
 _FEWEST_ROWS = 10
-# Of every example, why it is left out; the second word of `_SAID` is what the manifest counts it under.
+# Why an example is left out or changed, by the name that the manifest counts it under.
 _SAID = {
     "prompt_too_long": "have a prompt that fills {limit} tokens, so no answer is left, and were left out",
     "too_long": "are longer than {limit} tokens and were left out: a cut answer cannot be scored",
@@ -67,9 +67,9 @@ def tokenised_preferences(
                 examples.append(example)
         counted = {name: counts[name] for name in _SAID if counts[name]}
         tokens = sum(len(ids) for one in examples for name, ids in one.items() if name.endswith("_ids"))
-        manifest.setdefault("tokens", {})[split] = {
-            "rows": len(examples), "longest": longest, "tokens": tokens, **counted,
-        }  # fmt: skip
+        trained = sum(sum(on) for one in examples for name, on in one.items() if name.endswith("_trained"))
+        numbers = {"rows": len(examples), "longest": longest, "tokens": tokens, "trained_tokens": trained or tokens}
+        manifest.setdefault("tokens", {})[split] = numbers | counted
         for remark, count in remarks.items():
             writer.warn(f"In {count} answers of the {len(rows)} {split} rows: {remark}")
         for name, count in counted.items():

@@ -31,10 +31,19 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    from ftlab.models.load import is_hub_id
+
+    run, config = create(config, workspace)
+    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+    return run
+
+
+def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
+    """A run that is ready to start, and its complete configuration. Raises InputError as `submit` does."""
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
-    from ftlab.models.load import check_base, is_hub_id
+    from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
     from ftlab.training.launcher_check import check_launcher
     from ftlab.training.start import freeze_start, resolve_start
@@ -64,8 +73,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     # The configuration last: with it the folder becomes a run for everybody who looks.
     write_status(run.status_file, RunStatus(created=time.time()))
     write_text(run.config_file, config.to_yaml())
-    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
-    return run
+    return run, config
 
 
 def resume(run: RunDirectory, workspace: Workspace) -> int:

@@ -1,0 +1,282 @@
+"""Preference data: how pairs are read, split and checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ftlab.config import DataConfig, build_config
+from ftlab.data.formats import detect
+from ftlab.data.preference_checks import check_preferences, record_findings
+from ftlab.data.preferences import balanced_weights, pair_of_row
+from ftlab.data.rendering import encode_completions
+from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.errors import InputError
+from ftlab.models.load import load_tokenizer
+from ftlab.training.preference_examples import mismatched
+from ftlab.training.preferences import check_preferences_config
+from ftlab.training.start import resolve_start
+
+HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: "
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def pair(row):
+    return pair_of_row(row, detect(list(row), [row]))[:3]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """`write(rows)` puts rows into a file and returns its name."""
+
+    def write(rows):
+        file = tmp_path / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(file)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"prompt": "How are you?", "chosen": "Fine, thanks.", "rejected": "Fine, whatever."}, 1),
+        ({"chosen": HH + "Fine, thanks.", "rejected": HH + "Fine, whatever."}, 3),
+        (
+            {
+                "conversations": [{"from": "human", "value": "How are you?"}],
+                "chosen": {"from": "gpt", "value": "Fine, thanks."},
+                "rejected": {"from": "gpt", "value": "Fine, whatever."},
+            },
+            1,
+        ),
+        (
+            {
+                "input": {"messages": [user("How are you?")]},
+                "preferred_output": [assistant("Fine, thanks.")],
+                "non_preferred_output": [assistant("Fine, whatever.")],
+            },
+            1,
+        ),
+        (
+            {
+                "chosen": [user("How are you?"), assistant("Fine, thanks.")],
+                "rejected": [user("How are you?"), assistant("Fine, whatever.")],
+            },
+            1,
+        ),
+    ],
+    ids=["explicit prompt", "HH-RLHF", "ShareGPT", "OpenAI", "implicit prompt"],
+)
+def test_every_form_of_a_pair_is_read_alike_and_shared_openings_stay_in_the_answers(row, turns):
+    prompt, chosen, rejected = pair(row)
+    assert len(prompt) == turns and prompt[-1] == user("How are you?")
+    assert (chosen, rejected) == ([assistant("Fine, thanks.")], [assistant("Fine, whatever.")])
+
+
+def test_identical_answers_stay_answers():
+    prompt, chosen, rejected = pair({"chosen": HH + "Fine.", "rejected": HH + "Fine."})
+    assert len(prompt) == 3 and chosen == rejected == [assistant("Fine.")]
+
+
+def test_sides_of_several_turns_part_at_the_first_answer_that_differs():
+    start = [user("Hi"), assistant("Hello."), user("Two and two?")]
+    row = {
+        "chosen": [*start, assistant("Four."), user("Sure?"), assistant("Yes.")],
+        "rejected": [*start, assistant("Five."), user("Sure?"), assistant("Yes.")],
+    }
+    prompt, chosen, rejected = pair(row)
+    assert prompt == start
+    assert [turn["content"] for turn in chosen] == ["Four.", "Sure?", "Yes."]
+    assert [turn["content"] for turn in rejected] == ["Five.", "Sure?", "Yes."]
+
+
+def test_a_prompt_is_kept_before_sides_of_several_turns():
+    sides = {
+        side: [assistant(word), user("Sure?"), assistant("Yes.")] for side, word in (("chosen", "4"), ("rejected", "5"))
+    }
+    prompt, chosen, _ = pair({"prompt": "Two and two?"} | sides)
+    assert prompt == [user("Two and two?")] and len(chosen) == 3
+
+
+def test_what_others_say_inside_a_completion_is_not_trained():
+    tokenizer = load_tokenizer("starter")
+    sides = [[assistant("Four."), user("Are you sure?"), assistant("Yes.")], [assistant("Five.")]]
+    first, second = encode_completions([user("Two and two?")], sides, tokenizer)
+    assert first.prompt_ids == second.prompt_ids
+    kept = [token for token, on in zip(first.completion_ids, first.trained, strict=True) if on]
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    assert "Four." in text and "Yes." in text and "sure" not in text
+    assert second.trained[-1] or second.trained[-2], "the stop token is trained"
+
+
+def test_the_split_holds_both_sides_and_no_prompt_twice(workspace):
+    source = DataConfig(source="brand_voice_preferences", max_rows=60)
+    prepared = prepare(source, stage="dpo")
+    run = workspace.create_run("pairs")
+    freeze(prepared, run)
+    row = read_split(run, "train")[0]
+    assert row["messages"] == row["prompt"] + row["chosen"] and row["rejected"] != row["chosen"]
+    prompts = {split: {json.dumps(one["prompt"]) for one in read_split(run, split)} for split in ("train", "test")}
+    assert not prompts["train"] & prompts["test"]
+
+
+def test_pairs_become_judged_answers_that_stay_on_one_side_of_the_split(rows):
+    file = rows([{"prompt": f"Question {n}?", "chosen": f"Good {n}", "rejected": f"Bad {n}"} for n in range(40)])
+    splits = prepare(DataConfig(source=file), stage="kto").splits
+    assert sum(map(len, splits.values())) == 80
+    for split in splits.values():
+        assert sum(one["label"] for one in split) * 2 == len(split)
+    assert {one["completion"][0]["content"][:4] for one in splits["train"] if one["label"]} == {"Good"}
+
+
+def test_judged_rows_keep_both_labels(rows):
+    judged = [{"prompt": f"Question {n}?", "completion": f"Answer {n}", "label": n % 4 != 0} for n in range(40)]
+    splits = prepare(DataConfig(source=rows(judged)), stage="kto").splits
+    assert sum(not one["label"] for split in splits.values() for one in split) == 10
+
+
+@pytest.mark.parametrize(
+    ("stage", "row", "said"),
+    [
+        ("dpo", {"prompt": "a", "completion": "b"}, "set stage: sft"),
+        ("reward", {"prompt": "a", "completion": "b", "label": True}, "set stage: kto"),
+        ("kto", {"prompt": "a", "completion": "b"}, "prompt + completion + label"),
+    ],
+)
+def test_data_of_another_kind_are_refused_by_name(rows, stage, row, said):
+    file = rows(
+        [{name: f"{value} {n}" if value is not True else True for name, value in row.items()} for n in range(30)]
+    )
+    with pytest.raises(InputError) as refused:
+        prepare(DataConfig(source=file), stage=stage)
+    assert said in str(refused.value) and "columns prompt, completion" in str(refused.value)
+
+
+def test_defects_of_pairs_are_counted(rows):
+    pairs = [{"prompt": f"Question {n}?", "chosen": f"A long answer {n}", "rejected": f"No {n}"} for n in range(100)]
+    for one in pairs[:5]:
+        one["rejected"] = one["chosen"]
+    pairs += [{"prompt": one["prompt"], "chosen": one["rejected"], "rejected": one["chosen"]} for one in pairs[10:13]]
+    pairs += [{"prompt": f"Empty {n}?", "chosen": "Something", "rejected": ""} for n in range(4)]
+    config = build_config(
+        {"stage": "dpo", "data": {"source": rows(pairs), "validation_fraction": 0, "test_fraction": 0}}
+    ).resolved()
+    found = {one.code: one for one in check_preferences(prepare(config.data, stage="dpo"), config)}
+    assert found["identical_pairs"].count == 5
+    assert found["swapped_pairs"].count == 3
+    assert found["empty_side"].count == 4
+    # 95 pairs with a longer chosen side, 3 the other way round.
+    assert found["length_bias"].figures["chosen_longer"] == pytest.approx(95 / 98)
+
+
+def test_prompts_that_fill_the_length_are_counted(rows):
+    pairs = [
+        {"prompt": f"Question {n}? " + "word " * (90 if n < 7 else 1), "chosen": "Yes.", "rejected": "No."}
+        for n in range(40)
+    ]
+    config = build_config(
+        {
+            "stage": "dpo",
+            "data": {"source": rows(pairs), "validation_fraction": 0, "test_fraction": 0},
+            "optimisation": {"max_length": 64},
+        }
+    ).resolved()
+    found = check_preferences(prepare(config.data, stage="dpo"), config, tokenizer=load_tokenizer("starter"))
+    assert next(one for one in found if one.code == "prompt_fills").count == 7
+
+
+def test_the_samples_choices_are_not_explained_by_length():
+    config = build_config({"stage": "dpo", "data": {"source": "brand_voice_preferences"}}).resolved()
+    assert [one.kind for one in check_preferences(prepare(config.data, stage="dpo"), config)] == ["info"]
+
+
+def test_weights_balance_the_labels_as_the_paper_asks():
+    # Ethayarajh et al. 2024, section 4.2: one good for ten bad answers asks for a weight of 10 to 13.3 on the good.
+    assert balanced_weights(1, 10) == (10.0, 1.0)
+    assert balanced_weights(30, 10) == (1.0, 3.0)
+
+
+def test_answers_that_are_all_good_are_refused(rows):
+    judged = [{"prompt": f"Question {n}?", "completion": f"Answer {n}", "label": True} for n in range(40)]
+    config = build_config({"stage": "kto", "data": {"source": rows(judged)}}).resolved()
+    with pytest.raises(InputError, match="marked as good"):
+        record_findings(prepare(config.data, stage="kto"), config)
+
+
+def test_the_mismatched_answer_of_a_batch_is_seldom_that_of_the_same_prompt():
+    import datasets
+
+    answers = [
+        {"prompt_ids": [n // 2], "completion_ids": [n], "completion_trained": [True], "label": n % 2 == 0}
+        for n in range(41)
+    ]
+    made = mismatched(datasets.Dataset.from_list(answers), 8, seed=0)
+    assert sorted(one["completion_ids"][0] for one in made) == list(range(41))
+    assert all(one["KL_completion_ids"] != one["completion_ids"] for one in made)
+    same = sum(one["KL_completion_ids"][0] // 2 == one["prompt_ids"][0] for one in made)
+    assert same < 10  # in the order of the pairs it is 21
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stage": "dpo", "method": {"name": "bottleneck"}}, "lora, dora, qlora, full"),
+        ({"stage": "dpo", "method": {"initialisation": "pissa"}}, "rewrites the base"),
+        ({"stage": "cpo", "preference": {"loss": "robust"}}, "simpo"),
+        ({"stage": "kto", "optimisation": {"batch_size": 1}}, "2 or more"),
+        ({"stage": "kto", "preference": {"watch": "accuracy"}}, "no pairs"),
+    ],
+)
+def test_settings_that_a_stage_cannot_do_are_refused(settings, said):
+    with pytest.raises(InputError) as refused:
+        check_preferences_config(build_config(settings).resolved())
+    assert said in str(refused.value)
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """A folder that looks like a saved LoRA of another base."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    saved = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": 4,
+        "lora_alpha": 8,
+        "base_model_name_or_path": "some/base",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(saved))
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_base_and_method_come_from_what_a_run_starts_from(adapter, workspace):
+    config, start = resolve_start(build_config({"model": {"start": str(adapter)}}), workspace)
+    assert config.model.base == "some/base" and start.adapter == adapter
+    assert (config.method.name, config.method.rank, config.method.alpha) == ("lora", 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"model": {"base": "other/base"}}, "some/base"), ({"method": {"name": "full"}}, "lora")],
+)
+def test_a_start_that_contradicts_the_settings_is_refused(adapter, workspace, settings, said):
+    values = {"model": {"start": str(adapter)} | settings.get("model", {})} | {"method": settings.get("method", {})}
+    with pytest.raises(InputError) as refused:
+        resolve_start(build_config(values), workspace)
+    assert said in str(refused.value)
+
+
+def test_an_adapter_without_safe_weights_is_no_start(adapter, workspace):
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(InputError, match="safetensors"):
+        resolve_start(build_config({"model": {"start": str(adapter)}}), workspace)
