@@ -107,7 +107,7 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     kind = _kind(info.annotation)
     default = overrides.pop("value", info.get_default(call_default_factory=True))
     if typing.get_origin(kind) is Literal:
-        return gr.Dropdown(list(typing.get_args(kind)), value=default, **settings | overrides)
+        return gr.Dropdown(choices or list(typing.get_args(kind)), value=default, **settings | overrides)
     if choices is not None:
         return gr.Dropdown(choices, value=default or "", allow_custom_value=True, **settings | overrides)
     if kind is bool:
