@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
-from ftlab.cli_output import Progress, print_json, print_preferences, print_table, progress_line, say
+from ftlab.cli_output import Progress, print_json, print_preferences, print_rewards, print_table, progress_line, say
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.data.preferences import PREFERENCE_STAGES
@@ -73,6 +73,8 @@ def train(given: argparse.Namespace) -> int:
         preferences, comparison = run.preferences(), run.comparison()
         if preferences is not None:
             print_preferences(preferences)
+        if (rewards := run.rewards()) is not None:
+            print_rewards(rewards)
         if comparison is not None:
             _show_comparison(run, comparison, workspace)
     if given.json:

@@ -53,7 +53,10 @@ def progress_line(run: RunDirectory, status: Any) -> str:
     if status.total_steps:
         parts.append(f"{status.step}/{status.total_steps}")
     metrics = run.metrics()
-    for key, label in (("loss", "loss"), ("eval_loss", "validation loss")):
+    shown = (("loss", "loss"), ("eval_loss", "validation loss"))
+    if any("reward" in row for row in metrics):
+        shown = (("reward", "reward"), ("eval_reward", "validation reward"), ("kl", "KL"))  # their loss says nothing
+    for key, label in shown:
         values = [row[key] for row in metrics if key in row]
         if values and status.phase in ("training", ""):
             parts.append(f"{label} {values[-1]:.3f}")
@@ -80,6 +83,21 @@ def print_preferences(found: dict[str, Any]) -> None:
             f"by plain log probability per token: {plain['before']['accuracy']:.1%} before, "
             f"{plain['after']['accuracy']:.1%} after"
         )
+    for note in found.get("notes", []):
+        print(f"note: {note}")
+
+
+def print_rewards(found: dict[str, Any]) -> None:
+    """The mean reward on held-out prompts before and after, in a few lines."""
+    start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
+    print(
+        f"\nMean reward of greedy answers to {found['rows']} held-out prompts: {start['reward']:.3f} before, "
+        f"{adapted['reward']:.3f} after ({found['difference']:+.3f}, {low:+.3f} to {high:+.3f})"
+    )
+    print(f"tokens per answer: {start['completion_length']:.0f} before, {adapted['completion_length']:.0f} after")
+    if len(found["rewards"]) > 1:
+        for name in found["rewards"]:
+            print(f"  {name}: {start['rewards'][name]:.3f} before, {adapted['rewards'][name]:.3f} after")
     for note in found.get("notes", []):
         print(f"note: {note}")
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import print_json, print_preferences, print_table, progress_line, say
+from ftlab.cli_output import print_json, print_preferences, print_rewards, print_table, progress_line, say
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.errors import FtlabError, InputError
@@ -83,6 +83,7 @@ def show(given: argparse.Namespace) -> int:
                 "status": dataclasses.asdict(status),
                 "comparison": run.comparison(),
                 "preferences": run.preferences(),
+                "rewards": run.rewards(),
                 "verification": run.verification(),
             }
         )
@@ -100,6 +101,8 @@ def show(given: argparse.Namespace) -> int:
     preferences = run.preferences()
     if preferences is not None:
         print_preferences(preferences)
+    if (rewards := run.rewards()) is not None:
+        print_rewards(rewards)
     comparison = run.comparison()
     if comparison is not None:
         print_table(comparison)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ftlab.config_sections import Section, field
 
@@ -38,7 +38,12 @@ EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change wi
 # orpo    full 8e-6 (Hong et al. 2024, arXiv 2403.07691), LoRA ten times that
 # cpo     full 5e-7 (SimPO, Meng et al. 2024, arXiv 2405.14734, 3e-7 to 1e-6), LoRA ten times that
 # reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
+# rloo, grpo  full 1e-6, LoRA 1e-5; those of the starter by runs on brand_voice and brand_voice_preferences
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
+_REWARDED = (
+    "1e-6 in Ahmadian et al. 2024, arXiv 2402.14740, and Shao et al. 2024, arXiv 2402.03300; 1e-5 for LoRA in TRL's "
+    "LoRA Without Regret"
+)
 PREFERENCE_USUAL: dict[str, Usual] = {
     "dpo": Usual(
         5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 in Tunstall et al. 2023, arXiv 2310.16944; ten times that for LoRA"
@@ -51,6 +56,8 @@ PREFERENCE_USUAL: dict[str, Usual] = {
     "reward": Usual(
         1e-5, 1e-4, 1, 2e-4, 2e-3, 2, "9e-6 in Ouyang et al. 2022, arXiv 2203.02155; ten times that for LoRA"
     ),
+    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
+    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
 }
 
 
@@ -121,16 +128,18 @@ class PreferenceConfig(Section):
 
 
 class Reward(BaseModel):
-    """One thing that an answer is rewarded for: 1 where it holds, 0 where it does not, or a reward model's score."""
+    """One thing that an answer is rewarded for: 0 to 1 by a rule, or the score of a reward model."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["model", "json", "exact_match", "length", "regex"]
-    weight: float = 1.0
+    name: str | None = Field(None, min_length=1, max_length=40)  # in charts and files; empty: its kind
+    weight: float = Field(1.0, ge=-100, le=100)  # below 0 punishes, 0 only watches
     model: str | None = None  # kind model: a run of the stage reward, or a folder with a sequence classifier
-    pattern: str | None = None  # kind regex
-    shortest: int | None = None  # kind length, in words
-    longest: int | None = None
+    keys: list[str] = []  # kind json: keys of the object; the reward is then the share of them that are there
+    pattern: str | None = None  # kind regex: found anywhere in the answer; ^ and $ tie it to the ends
+    shortest: int | None = Field(None, ge=0)  # kind length, in words
+    longest: int | None = Field(None, ge=1)
 
 
 class ReinforcementConfig(Section):
@@ -145,7 +154,8 @@ class ReinforcementConfig(Section):
     generations: int = field(
         8,
         "Answers per prompt",
-        "Answers that are compared with each other. More give a steadier signal and take longer.",
+        "Answers that are compared with each other. More give a steadier signal and take longer. The batch size "
+        "counts answers, so it has to be a multiple of this.",
         unit="answers",
         ge=2,
         le=64,
@@ -154,7 +164,11 @@ class ReinforcementConfig(Section):
         64, "Longest answer", "Answers are cut after so many tokens while training.", unit="tokens", ge=1, le=8192
     )
     temperature: float = field(
-        1.0, "Temperature", "How varied the tried answers are. Too low, and there is nothing to learn from.", gt=0, le=2
+        1.0,
+        "Temperature",
+        "How varied the tried answers are. Too low, and there is nothing to learn from.",
+        gt=0,
+        le=2,
     )
     beta: float = field(
         0.05,

@@ -111,6 +111,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def samples_file(self) -> Path:
+        """Answers that were tried while learning from rewards, some of each logged step."""
+        return self.path / "samples.jsonl"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "train.log"
 
@@ -198,6 +203,16 @@ class RunDirectory:
         return self.evaluation / "comparison.json"
 
     @property
+    def rewards_file(self) -> Path:
+        """What the rewards of a run say of its answers to held-out prompts, before and after."""
+        return self.evaluation / "rewards.json"
+
+    @property
+    def reward_answers_file(self) -> Path:
+        """Those answers, with the rewards of each."""
+        return self.evaluation / "reward_answers.jsonl"
+
+    @property
     def report_file(self) -> Path:
         return self.evaluation / "report.html"
 
@@ -207,6 +222,15 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.metrics_file)
+
+    def rewards(self) -> dict[str, Any] | None:
+        return read_json(self.rewards_file)
+
+    def reward_answers(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.reward_answers_file)
+
+    def samples(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.samples_file)
 
     def manifest(self) -> dict[str, Any]:
         return read_json(self.manifest_file, {})

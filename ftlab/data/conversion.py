@@ -28,6 +28,7 @@ ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 
 CUT_TURNS = "turns after the last answer were left out"
+NO_ANSWER = "no assistant turn"
 MARKED_BAD = "an answer marked as bad"
 NO_WEIGHT = "an answer with weight 0 is learnt like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
@@ -90,7 +91,7 @@ def usable_turns(
         return messages, remarks
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
-        raise UnusableRow("no assistant turn")
+        raise UnusableRow(NO_ANSWER)
     if last < len(messages) - 1:
         remarks.append(CUT_TURNS)
         messages = messages[: last + 1]

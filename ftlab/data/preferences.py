@@ -9,6 +9,7 @@ from typing import Any
 from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, Detected
 from ftlab.data.labelled import judgement
+from ftlab.data.prompts_only import REWARD_STAGES, example_of
 from ftlab.errors import InputError
 
 PAIR_STAGES = ("dpo", "orpo", "cpo", "reward")
@@ -22,8 +23,9 @@ Reader = Callable[[Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]]
 def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> Reader:
     """The function that makes examples of one row, as `stage` needs them, with remarks on what had to be changed.
 
-    It raises UnusableRow as `convert` does. An example holds messages (sft), or prompt, chosen and rejected (dpo, orpo,
-    cpo, reward), or prompt, completion and label (kto, where a pair makes two examples): all are lists of turns.
+    It raises UnusableRow as `convert` does. An example holds messages (sft; with an empty answer where there is none:
+    rloo, grpo), or prompt, chosen and rejected (dpo, orpo, cpo, reward), or prompt, completion and label (kto, where a
+    pair makes two examples): all are lists of turns.
     """
     if stage in PAIR_STAGES:
 
@@ -47,8 +49,10 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
 
         return judged
 
+    take = example_of if stage in REWARD_STAGES else convert
+
     def messages_of(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-        messages, remarks = convert(row, detected, system_prompt)
+        messages, remarks = take(row, detected, system_prompt)
         return [{"messages": messages}], remarks
 
     return messages_of

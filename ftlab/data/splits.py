@@ -19,6 +19,7 @@ from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
 from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace, write_json
 
@@ -51,7 +52,7 @@ def prepare(
             try_="leave data.replay empty; a higher preference.beta keeps the model nearer to where it started",
         )
     loaded = loaded or load_rows(data, workspace)
-    detected = detect_format(loaded, data)
+    detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
         check_stage(stage, loaded, detected)
@@ -69,6 +70,8 @@ def prepare(
         notes.append("The data holds plain text: every token of it is learnt, and the end-of-text token after it.")
     if stage == "kto" and detected.format in PREFERENCES:
         notes.append("Every pair was taken apart: the chosen answer counts as good, the rejected one as bad.")
+    elif stage in REWARD_STAGES:
+        notes.append("The model answers the prompts itself; answers in the data serve as references only.")
     elif stage not in PREFERENCE_STAGES and detected.format == "kto":
         notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
     elif stage not in PREFERENCE_STAGES and detected.format in PREFERENCES:
@@ -108,13 +111,14 @@ def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
     raise no_text(loaded.name, loaded.columns, detected)
 
 
-def detect_format(loaded: Loaded, data: DataConfig) -> Detected:
-    """How the rows of `loaded` are read, by `data.columns` where it says so."""
+def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
+    """How the rows of `loaded` are read for `stage`, by `data.columns` where it says so."""
     rows = loaded.splits[loaded.main]
     # From the whole length: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)
     sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
-    found = detect(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
+    look = detect_prompts if stage in REWARD_STAGES else detect
+    found = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
     if found.format == "classification" and not data.prompt_template:
         # The prompt lists the labels, and a rare one may not be among the rows that were looked at.
         label = found.columns["label"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.documents import cut_documents, losses_of_documents
@@ -46,6 +47,12 @@ def evaluate_run(
     config = load_config(run.config_file).resolved()
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out rows", 0, 0)
+    if config.stage in REWARD_STAGES and not has_references(run):
+        raise InputError(
+            "The held-out prompts have no answers to compare with",
+            given=f"run {run.id}, which learned from rewards",
+            try_=f"python -m ftlab runs show {run.id}, which tells the mean reward before and after",
+        )
     split, rows, notes = held_out_rows(run, max_rows or config.evaluation.max_rows)
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
@@ -134,6 +141,14 @@ def held_out_rows(
         notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
         rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), max_rows))]
     return split, rows, notes
+
+
+def has_references(run: RunDirectory) -> bool:
+    """Whether some held-out row of `run` has an answer to compare with; prompts that learn from rewards need none."""
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "validation")
+    return any(row["messages"][-1]["content"].strip() for row in rows)
 
 
 def _prepare(

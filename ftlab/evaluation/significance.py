@@ -62,6 +62,16 @@ def perplexity_interval(nll: Sequence[float], tokens: Sequence[int]) -> list[flo
     return [float(low), float(high)]
 
 
+def mean_difference(base: Sequence[float], adapted: Sequence[float]) -> tuple[float, list[float]]:
+    """The mean of `adapted` minus `base` over paired rows, and its 95% percentile bootstrap interval [low, high]."""
+    import numpy as np
+
+    differences = np.asarray(adapted, dtype=np.float64) - np.asarray(base, dtype=np.float64)
+    draws = np.random.default_rng(SEED).integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
+    return float(differences.mean()), [float(low), float(high)]
+
+
 def bleu_difference(
     base: Sequence[str], adapted: Sequence[str], references: Sequence[str]
 ) -> tuple[float, list[float], list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError, nearest
 from ftlab.training.plan import planned_steps
 from ftlab.workspace import RunDirectory
@@ -20,6 +21,10 @@ _OURS = {
     "simpo_gamma", "desirable_weight", "undesirable_weight", "remove_unused_columns", "sync_ref_model",
     "generate_during_eval", "model_init_kwargs", "eval_on_start",
     "save_total_limit", "save_only_model",
+}  # fmt: skip
+_OURS_OF_REWARDS = {
+    "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",
+    "generation_batch_size", "steps_per_generation", "generation_kwargs", "chat_template_kwargs", "log_completions",
 }  # fmt: skip
 
 
@@ -42,7 +47,8 @@ def config_class(stage: str) -> Any:
             return CPOConfig
     import trl
 
-    return {"dpo": trl.DPOConfig, "kto": trl.KTOConfig, "reward": trl.RewardConfig}.get(stage, trl.SFTConfig)
+    names = {stage: f"{stage.upper()}Config" for stage in ("dpo", "kto", "rloo", "grpo")} | {"reward": "RewardConfig"}
+    return getattr(trl, names.get(stage, "SFTConfig"))
 
 
 def stage_arguments(
@@ -113,17 +119,19 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
 
     kind = config_class(stage)
     known = {item.name for item in fields(kind)}
+    # GRPO's ways to average the loss are its own matter, not one of preference.loss.
+    ours = (_OURS - {"loss_type"} | _OURS_OF_REWARDS) if stage in REWARD_STAGES else _OURS
     for name in trainer:
         if name not in known:
-            close = nearest(name, known - _OURS)
+            close = nearest(name, known - ours)
             raise InputError(
                 f"TRL's {kind.__name__} has no argument {name!r}",
                 given=f"trainer.{name}: {trainer[name]!r}",
                 try_=f"did you mean {close!r}?" if close else f"see the documentation of TRL's {kind.__name__}",
             )
-        if name in _OURS:
+        if name in ours:
             raise InputError(
                 f"trainer.{name} is set by ftlab's own settings",
                 given=f"trainer.{name}: {trainer[name]!r}",
-                try_="use the sections model, optimisation, preference and launcher for it",
+                try_="use the sections model, optimisation, preference, reinforcement and launcher for it",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
 
@@ -26,6 +27,17 @@ _RENAMED = {
     "margin": "margin",
     "kl": "kl",
 }
+# What those that learn from rewards log; `rewards/<name>/mean` besides.
+_RENAMED |= {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "entropy": "entropy",
+    "repetition": "repetition",
+    "flat_share": "flat_share",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "cut_share",
+}
+_EACH_REWARD = re.compile(r"(eval_)?rewards/(.+)/mean")
 _STATUS_SECONDS = 0.5
 
 
@@ -85,6 +97,9 @@ class ReportProgress(TrainerCallback):
         row |= {name: logs[name] for name in _KEPT if name in logs}
         for before in ("", "eval_"):
             row |= {before + ours: logs[before + name] for name, ours in _RENAMED.items() if before + name in logs}
+        for name, value in logs.items():
+            if (each := _EACH_REWARD.fullmatch(name)) and value is not None:
+                row[f"{each[1] or ''}rewards/{each[2]}"] = value
         if "loss" in logs:
             tokens = self._tokens_before + int(logs.get("num_tokens", 0))
             seconds, before = self._at_last_log

@@ -21,6 +21,7 @@ from typing import Any
 from ftlab.config import LauncherConfig, RunConfig, with_settings
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.steps import Steps
@@ -84,6 +85,13 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
         config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
     base_path(config.model.base)
     check_method(config)
+    if config.stage in REWARD_STAGES:
+        raise InputError(
+            f"A run of the stage {config.stage} cannot be measured before it starts",
+            given=f"stage: {config.stage}",
+            allowed="sft, dpo, kto, orpo, cpo, reward: how long the answers get is only known while it trains",
+            try_="a run with optimisation.max_steps=3, which shows the time for one step",
+        )
     if config.stage in PREFERENCE_STAGES:
         from ftlab.training.preferences import check_preferences_config
 

@@ -41,11 +41,13 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError as `submit` does."""
     from ftlab.data.preference_checks import record_findings
+    from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
     from ftlab.training.launcher_check import check_launcher
+    from ftlab.training.reward_checks import check_references, check_reinforcement, check_rewards, pin_rewards
     from ftlab.training.start import freeze_start, resolve_start
 
     config, start = resolve_start(config, workspace)
@@ -61,8 +63,14 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
 
         check_trainer_settings(config.trainer, config.stage)
     check_launcher(config)
+    if config.stage in REWARD_STAGES:
+        check_reinforcement(config)
+        pin_rewards(config, workspace)
+        check_rewards(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    if config.stage in REWARD_STAGES:
+        check_references(config, prepared.splits["train"])
     record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ftlab.config import RunConfig, load_config
 from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launcher import train_together, uses_accelerate
@@ -81,7 +82,8 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
         outcome = train_together(run, config, writer)
     else:
         outcome = train_here(run, config, writer)
-    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
+    wanted = config.evaluation.after_training and _can_be_compared(run, config)
+    if outcome == "completed" and wanted and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)
         except Exception as error:
@@ -97,10 +99,19 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
     match config.stage:
         case "dpo" | "kto" | "orpo" | "cpo" | "reward":
             from ftlab.training.preferences import train_preferences as train_stage
+        case "rloo" | "grpo":
+            from ftlab.training.rlhf import train_reinforcement as train_stage
         case _:
             from ftlab.training.sft import train_sft as train_stage
 
     return train_stage(run, config, writer)
+
+
+def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
+    """Prompts alone are enough for rewards; base and adapted model are compared on answers."""
+    from ftlab.evaluation.compare import has_references
+
+    return config.stage not in REWARD_STAGES or has_references(run)
 
 
 def evaluate(run: RunDirectory, writer: StatusWriter, stop_file: Path, *, max_rows: int | None = None) -> str:

@@ -1,0 +1,132 @@
+"""Signs that learning from rewards goes wrong, read from what a run logged. Pure: the worker and the tab use it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_FEWEST = 8  # logged steps before anything can be said
+_PART = 4  # the first and the last quarter are compared
+_LONGER = 1.5
+_MORE_REPEATED = 0.15
+_NO_DIFFERENCE = 0.9
+_HIGH_KL = 1.0  # nats a token: the start would have chosen such a token in a third of the cases
+_KL_GROWTH = 3.0
+
+
+@dataclass(frozen=True)
+class Sign:
+    """`code` is said at most once in a run; `text` is for people."""
+
+    code: str
+    text: str
+
+
+def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False) -> list[Sign]:
+    """What the rows of metrics.jsonl so far give reason to warn of; none from fewer than 8 logged steps.
+
+    `length_counts`: the length of an answer is rewarded on purpose, so that longer answers are no sign.
+    """
+    logged = [row for row in rows if row.get("reward") is not None]
+    if len(logged) < _FEWEST:
+        return []
+    return [*_nothing_to_learn(logged), *_hacking(logged, length_counts), *_running_away(logged)]
+
+
+def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sign]:
+    if not _rises(rows, "reward"):
+        return []
+    signs = []
+    early, late = _ends(rows, "completion_length")
+    if not length_counts and early and late and late > _LONGER * early and _rises(rows, "completion_length"):
+        signs.append(
+            Sign(
+                "longer",
+                f"The reward rises while the answers get longer: {early:.0f} tokens at first, {late:.0f} now. The "
+                "reward may like length itself. Read the sample answers; a reward of the kind length, or a higher KL "
+                "weight, holds it back.",
+            )
+        )
+    early, late = _ends(rows, "repetition")
+    if early is not None and late is not None and late > early + _MORE_REPEATED:
+        signs.append(
+            Sign(
+                "repeats",
+                f"The reward rises while the answers repeat themselves: {early:.0%} of the word triples occurred "
+                f"before at first, {late:.0%} now. The model has found a way to please the reward without answering. "
+                "Read the sample answers; a higher KL weight or a lower learning rate helps.",
+            )
+        )
+    return signs
+
+
+def _running_away(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
+    values = _values(rows, "kl")
+    if len(values) < _FEWEST:
+        return []
+    part = len(values) // _PART
+    before, late = _mean(values[-2 * part : -part]), _mean(values[-part:])
+    grows = late > _KL_GROWTH * max(before, 0.0) and late > _HIGH_KL / 2
+    if late <= _HIGH_KL and not grows:
+        return []
+    return [
+        Sign(
+            "kl",
+            f"The model runs away from where it started: the KL divergence is {late:.2f} nats a token. It forgets what "
+            "it knew, and the rewards mean less and less. A higher KL weight (reinforcement.beta) or a lower learning "
+            "rate holds it back.",
+        )
+    ]
+
+
+def _nothing_to_learn(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
+    part = rows[-max(_FEWEST, len(rows) // _PART) :]
+    flat = _values(part, "flat_share")
+    spread = _values(part, "reward_std")
+    no_difference = _mean(flat) >= _NO_DIFFERENCE if flat else bool(spread) and max(spread) < 1e-6
+    if not no_difference:
+        return []
+    reward = _mean(_values(part, "reward"))
+    return [
+        Sign(
+            "flat",
+            f"Nearly all answers to a prompt get the same reward ({reward:.2f} on average), so there is nothing to "
+            "learn from. If that is as high as it gets, the run can be stopped; else the model never does what is "
+            "rewarded: tune it on examples first, choose a reward that is given in part, or raise the temperature.",
+        )
+    ]
+
+
+def _rises(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether the last quarter lies above the first by more than twice the error of the difference of the means."""
+    values = _values(rows, name)
+    part = max(2, len(values) // _PART)
+    if len(values) < 2 * part:
+        return False
+    first, last = values[:part], values[-part:]
+    error = math.sqrt(_variance(first) / part + _variance(last) / part)
+    return _mean(last) - _mean(first) > 2 * error
+
+
+def _ends(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
+    """The means of the first and of the last quarter."""
+    values = _values(rows, name)
+    if not values:
+        return None, None
+    part = max(1, len(values) // _PART)
+    return _mean(values[:part]), _mean(values[-part:])
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [float(row[name]) for row in rows if row.get(name) is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)

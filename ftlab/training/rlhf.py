@@ -1,0 +1,181 @@
+"""Learning from rewards: the model's own answers to the frozen prompts, through TRL's RLOO and GRPO trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftlab.config import RunConfig
+from ftlab.errors import InputError
+from ftlab.training.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
+from ftlab.training.preference_trainers import forget_reference
+from ftlab.training.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
+from ftlab.training.reward_checks import check_reinforcement
+from ftlab.training.reward_signs import read_signs
+from ftlab.training.rewards import Judge, build_judges
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory, Workspace, append_jsonl, read_jsonl, write_jsonl
+
+_SAMPLES = 8  # answers kept of each logged step
+
+
+def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """Train `run` on its frozen prompts and leave adapter/ (or model/) behind. Returns completed or stopped.
+
+    Answers are sampled and rewarded; those better than their siblings become likelier. Where there are validation
+    prompts, the weights with the highest mean reward on them are kept. Before and after, greedy answers to the
+    held-out prompts are rewarded (evaluation/rewards.json). Raises InputError and FtlabError for what a person can
+    mend.
+    """
+    from ftlab.data.template import ensure_chat_template
+    from ftlab.models.load import load_tokenizer
+    from ftlab.models.peft_methods import keep_start
+    from ftlab.training.held_out import held_out, measure_adapted, measure_start
+    from ftlab.training.result import save_result
+    from ftlab.training.setup import begin, load_model, progress_callbacks
+
+    check_reinforcement(config)
+    device, checkpoint = begin(run, config, writer)
+    _go_back(run, checkpoint.step if checkpoint else -1)
+    writer.update(phase="preparing the prompts")
+    tokenizer = load_tokenizer(config.model.base, config.model.revision)
+    note = ensure_chat_template(tokenizer)
+    if note:
+        writer.warn(note)
+    prompts = frozen_prompts(run, config, tokenizer, writer)
+    writer.update(phase="loading the rewards")
+    judges = build_judges(config, device=device, warn=writer.warn, workspace=Workspace(run.path.parents[1]))
+
+    model = load_model(run, config, tokenizer, device, writer)
+    start = keep_start(model, config.method, run.checkpoints / "start")
+    held = held_out(run, config, tokenizer, judges, prompts) if config.evaluation.after_training else None
+    if held:
+        measure_start(held, model, writer)
+    validation = validation_prompts(prompts.get("validation", []))
+    report, *others = progress_callbacks(run, config, writer, checkpoint, validation=bool(validation))
+    watch = WatchAnswers(run, config, writer)
+    trainer = _build_trainer(
+        run, config, device, model, tokenizer, judges, prompts["train"], validation, [report, watch, *others],
+        resumed=checkpoint is not None,
+    )  # fmt: skip
+    watch.trainer = trainer
+    trainer.tokens_before = checkpoint.tokens if checkpoint else 0
+    if not config.reinforcement.beta or not (start or run.start.exists()):
+        forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
+
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    forget_reference(model)
+    save_result(run, config, trainer, tokenizer, writer, start=start)
+    if report.stop_asked:
+        return "stopped"
+    if held:
+        measure_adapted(held, model, writer)
+    return "completed"
+
+
+class WatchAnswers(TrainerCallback):
+    """Writes samples.jsonl at each logged step, and warns, each once, of signs that the run goes wrong."""
+
+    trainer: Any = None
+
+    def __init__(self, run: RunDirectory, config: RunConfig, writer: StatusWriter):
+        self._run, self._writer = run, writer
+        self._length_counts = any(reward.kind == "length" for reward in config.reinforcement.rewards)
+        self._said: set[str] = set()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if "loss" not in (logs or {}) or not state.is_world_process_zero:
+            return
+        tried = self.trainer.tried
+        # Evenly over the batch: the rewards in the file are those of the batch, not the best of them.
+        for index in range(0, len(tried), max(1, -(-len(tried) // _SAMPLES))):
+            one = tried[index]
+            row = {"step": state.global_step, "prompt": one.prompt, "completion": one.completion}
+            append_jsonl(self._run.samples_file, row | {"rewards": one.rewards, "reward": one.reward})
+        for sign in read_signs(self._run.metrics(), length_counts=self._length_counts):
+            if sign.code not in self._said:
+                self._said.add(sign.code)
+                self._writer.warn(sign.text)
+
+
+def _build_trainer(
+    run: RunDirectory,
+    config: RunConfig,
+    device: str,
+    model: Any,
+    tokenizer: Any,
+    judges: Sequence[Judge],
+    train: Sequence[Prompt],
+    validation: Sequence[Prompt],
+    callbacks: list[Any],
+    *,
+    resumed: bool,
+) -> Any:
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.training.arguments import stage_arguments
+    from ftlab.training.setup import unrounded
+
+    settings, rewarded = config.optimisation, config.reinforcement
+    batch = settings.batch_size * settings.gradient_accumulation
+    at_once = batch * config.launcher.processes // rewarded.generations
+    if len(train) < at_once:
+        raise InputError(
+            "There are fewer prompts than one step takes",
+            given=f"{len(train)} training prompts; {at_once} in a step ({batch} answers, {rewarded.generations} to a "
+            "prompt)",
+            allowed=f"at most {len(train) * rewarded.generations} answers in a step",
+            try_="a smaller optimisation.batch_size, or more prompts",
+        )
+    more: dict[str, Any] = {
+        "num_generations": rewarded.generations,
+        "num_generations_eval": 1,
+        "max_completion_length": rewarded.max_new_tokens,
+        "temperature": rewarded.temperature,
+        "beta": rewarded.beta,
+        "reward_weights": [judge.weight for judge in judges],
+    }
+    if config.method.name == "full" and rewarded.beta:
+        # How TRL loads the reference of full training: the same class, and no pickled weights.
+        more["model_init_kwargs"] = {"architecture": type(model), "use_safetensors": True}
+        if config.model.revision:
+            more["model_init_kwargs"]["revision"] = config.model.revision
+    if validation:
+        more |= {"metric_for_best_model": "eval_reward", "greater_is_better": True}
+        more["eval_on_start"] = not resumed  # it was evaluated at this step already
+    # Whole steps only: prompts that fill none are drawn in another epoch.
+    arguments = stage_arguments(
+        run, config, device, rows=len(train) // at_once * batch, validation=bool(validation), more=more
+    )
+    # TRL ends an answer at the tokens that the model names; a base often names only its end-of-text token.
+    model.generation_config.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+    kind = GroupPolicy if config.stage == "grpo" else LeaveOneOutPolicy
+    try:
+        with unrounded(model):
+            return kind(
+                model=model,
+                reward_funcs=reward_functions(judges, tokenizer),
+                args=arguments,
+                train_dataset=as_dataset(train),
+                eval_dataset=as_dataset(validation) if validation else None,
+                processing_class=tokenizer,
+                callbacks=callbacks,
+            )
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"TRL cannot train this with {config.stage}: {error}", given=config.model.base) from None
+
+
+def _go_back(run: RunDirectory, step: int) -> None:
+    """Leave out the samples that were taken after the checkpoint."""
+    rows = read_jsonl(run.samples_file)
+    kept = [row for row in rows if row.get("step", step + 1) <= step]
+    if len(kept) < len(rows):
+        write_jsonl(run.samples_file, kept)
