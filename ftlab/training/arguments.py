@@ -25,8 +25,8 @@ _OURS_OF_PREFERENCES = {
     "desirable_weight", "undesirable_weight", "sync_ref_model", "generate_during_eval",
 }  # fmt: skip
 _OURS_OF_REWARDS = {
-    "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",
-    "beta", "generation_batch_size", "steps_per_generation", "generation_kwargs", "chat_template_kwargs", "log_completions",
+    "beta", "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",
+    "generation_batch_size", "steps_per_generation", "generation_kwargs", "chat_template_kwargs", "log_completions",
 }  # fmt: skip
 
 

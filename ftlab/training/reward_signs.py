@@ -36,11 +36,11 @@ def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False
 
 
 def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sign]:
-    if not _rises(rows, "reward"):
+    if not rises(rows, "reward"):
         return []
     signs = []
-    early, late = _ends(rows, "completion_length")
-    if not length_counts and early and late and late > _LONGER * early and _rises(rows, "completion_length"):
+    early, late = ends(rows, "completion_length")
+    if not length_counts and early and late and late > _LONGER * early and rises(rows, "completion_length"):
         signs.append(
             Sign(
                 "longer",
@@ -49,7 +49,7 @@ def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sig
                 "weight, holds it back.",
             )
         )
-    early, late = _ends(rows, "repetition")
+    early, late = ends(rows, "repetition")
     if early is not None and late is not None and late > early + _MORE_REPEATED:
         signs.append(
             Sign(
@@ -63,7 +63,7 @@ def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sig
 
 
 def _running_away(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
-    values = _values(rows, "kl")
+    values = values_of(rows, "kl")
     if len(values) < _FEWEST:
         return []
     part = len(values) // _PART
@@ -83,12 +83,12 @@ def _running_away(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
 
 def _nothing_to_learn(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
     part = rows[-max(_FEWEST, len(rows) // _PART) :]
-    flat = _values(part, "flat_share")
-    spread = _values(part, "reward_std")
+    flat = values_of(part, "flat_share")
+    spread = values_of(part, "reward_std")
     no_difference = _mean(flat) >= _NO_DIFFERENCE if flat else bool(spread) and max(spread) < 1e-6
     if not no_difference:
         return []
-    reward = _mean(_values(part, "reward"))
+    reward = _mean(values_of(part, "reward"))
     return [
         Sign(
             "flat",
@@ -99,9 +99,9 @@ def _nothing_to_learn(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
     ]
 
 
-def _rises(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+def rises(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Whether the last quarter lies above the first by more than twice the error of the difference of the means."""
-    values = _values(rows, name)
+    values = values_of(rows, name)
     part = max(2, len(values) // _PART)
     if len(values) < 2 * part:
         return False
@@ -110,16 +110,17 @@ def _rises(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     return _mean(last) - _mean(first) > 2 * error
 
 
-def _ends(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
+def ends(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
     """The means of the first and of the last quarter."""
-    values = _values(rows, name)
+    values = values_of(rows, name)
     if not values:
         return None, None
     part = max(1, len(values) // _PART)
     return _mean(values[:part]), _mean(values[-part:])
 
 
-def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """The values of `name` in the order of the rows, where they were logged."""
     return [float(row[name]) for row in rows if row.get(name) is not None]
 
 

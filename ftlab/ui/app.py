@@ -1,7 +1,7 @@
 """The app: tabs in the order of the pipeline, the job strip above them, one timer that reads files.
 
-elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_evaluate`, `tab_chat`, `tab_runs` (their buttons end in `-button`),
-`theme_switch`. Each tab module lists its own at the top.
+elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_runs` (their buttons end
+in `-button`), `theme_switch`. Each tab module lists its own at the top.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
-from ftlab.ui import chat, data, disk, evaluate, job_strip, runs, train
+from ftlab.ui import chat, data, data_rows, data_sources, disk, evaluate, job_strip, preferences, runs, train
 from ftlab.ui.background import import_later
 from ftlab.ui.events import on
+from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, theme
 from ftlab.workspace import Workspace
 
-TABS = {"data": "Data", "train": "Train", "evaluate": "Evaluate", "chat": "Chat", "runs": "Runs"}
+TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
+TABS |= {"chat": "Chat", "runs": "Runs"}
+PREFERRED = (*PREFERENCES, "kto")  # formats of data that hold preferences
 POLL_SECONDS = 1.0
 MOST_UPLOADED = "2gb"
 
@@ -42,7 +46,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             built = {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
-            makers |= {"chat": chat.build, "runs": lambda: runs.build(workspace)}
+            makers |= {"preferences": preferences.build, "chat": chat.build, "runs": lambda: runs.build(workspace)}
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
                     built[name] = makers[name]()
@@ -51,6 +55,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         job_strip.wire(strip, workspace)
         _wire_data(built, workspace, app.load)
         train.wire(built["train"], built["data"], strip, workspace)
+        preferences.wire(built["preferences"], built["data"], strip, workspace)
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
         runs.wire(built["runs"], workspace, app.load)
@@ -66,7 +71,7 @@ def _wire_data(built: dict[str, Any], workspace: Workspace, opened: Any) -> None
 
 def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspace) -> None:
     """Buttons that lead on to another tab, with what they are about."""
-    data_, train_, runs_ = built["data"], built["train"], built["runs"]
+    data_, train_, preferences_, runs_ = (built[name] for name in ("data", "train", "preferences", "runs"))
 
     def go(tab: str) -> Any:
         return lambda: {tabs: gr.Tabs(selected=tab)}
@@ -80,13 +85,25 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
         config = disk.config(workspace.run(run_id))
         if config is None:
             raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
-        return {tabs: gr.Tabs(selected="train"), **train_.form.fill(config), **data_.form.fill(config)}
+        tab, form = "train", train_.form.fill
+        if config.stage in STAGES:
+            tab, form = "preferences", lambda config: preferences.fill(preferences_, config)
+        return {tabs: gr.Tabs(selected=tab), **form(config), **data_.form.fill(config)}
 
-    for trigger, tab in ((data_.use, "train"), (train_.change_data, "data")):
-        on(trigger.click, go(tab), [], [tabs], queue=False)
-    for trigger, tab in ((train_.to_evaluate, "evaluate"), (train_.to_chat, "chat")):
-        on(trigger.click, carry(tab), [train_.shown], [tabs, built[tab].run], queue=False)
-    filled = [tabs, *train_.form.inputs, *data_.form.inputs]
+    def use(shown: str | None) -> dict[Any, Any]:
+        """On to the tab that learns from the data on show."""
+        prefers = (
+            shown is not None and data_rows.inspected(data_sources.config_of(shown), workspace).format in PREFERRED
+        )
+        return {tabs: gr.Tabs(selected="preferences" if prefers else "train")}
+
+    on(data_.use.click, use, [data_.shown], [tabs], box=data_.message, clears=False)
+    for origin in (train_, preferences_):
+        on(origin.change_data.click, go("data"), [], [tabs], queue=False)
+    for origin in (train_, preferences_):
+        for trigger, tab in ((origin.to_evaluate, "evaluate"), (origin.to_chat, "chat")):
+            on(trigger.click, carry(tab), [origin.shown], [tabs, built[tab].run], queue=False)
+    filled = [tabs, *train_.form.inputs, *preferences_.form.inputs, *preferences_.rewards.inputs, *data_.form.inputs]
     # Queued, unlike its neighbours: a gr.State that it fills is followed only then.
     on(runs_.again.click, again, [runs_.run], filled, box=runs_.message)
 
@@ -104,7 +121,7 @@ def _wire_to_disk(
 
     One handler does all of it: gr.State.change, which could split it, never fires after an event with queue=False.
     """
-    the, seen, talk, listed = (built[name] for name in ("train", "evaluate", "chat", "runs"))
+    the, prefers, seen, talk, listed = (built[name] for name in TABS if name != "data")
 
     def opened(request: gr.Request) -> dict[Any, Any]:
         if served is not None:
@@ -115,26 +132,31 @@ def _wire_to_disk(
 
     def tick(known: dict[str, str], *looked_at: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
-        shown = train.show(the, job, workspace)
+        shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
+        states = (the.shown, prefers.shown)
         groups = {
             "strip": {strip.box: job_strip.show_now(job), strip.stop: job_strip.stop_button(job)},
-            "live": {component: value for component, value in shown.items() if component is not the.shown},
-            "ids": {strip.job: job.key if job else None, the.shown: shown[the.shown]},
+            "live": {component: value for component, value in shown.items() if component not in states},
+            "ids": {strip.job: job.key if job else None, **{state: shown[state] for state in states}},
         }
         now = {name: _digest(list(group.values())) for name, group in groups.items()}
         now["runs"] = _digest(disk.fingerprint(workspace))
         if now["runs"] != known.get("runs"):
             results = [run.id for run in disk.runs_with_result(workspace)]
             every = [run.id for run in workspace.runs()]
-            groups["runs"] = refresh(known, results, every, *looked_at)
+            talks = [run.id for run in disk.runs_that_answer(workspace)]
+            groups["runs"] = refresh(known, results, talks, every, *looked_at)
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
+            now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
         fresh = [group for name, group in groups.items() if known.get(name) != now[name]]
         return {component: value for group in fresh for component, value in group.items()} | {memory: known | now}
 
     def refresh(
         known: dict[str, str],
         results: list[str],
+        talks: list[str],
         every: list[str],
+        begin: str | None,
         evaluated: str | None,
         partner: str | None,
         talked: str | None,
@@ -149,26 +171,29 @@ def _wire_to_disk(
         evaluated = follow(evaluated, results, known.get("newest result"))
         opened = follow(opened, every, known.get("newest run"))
         other = other if other in every else ""
-        talking = partner in results and talked in (None, partner)
-        talked = partner if talking else follow(talked, results, known.get("newest result"))
+        talking = partner in talks and talked in (None, partner)
+        talked = partner if talking else follow(talked, talks, known.get("newest talk"))
         return {
             seen.run: gr.Dropdown(choices=results, value=evaluated),
-            talk.run: gr.Dropdown(choices=results, value=talked),
+            talk.run: gr.Dropdown(choices=talks, value=talked),
             listed.run: gr.Dropdown(choices=every, value=opened),
             listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
+            **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
             **evaluate.show(seen, evaluated, workspace),
             **({} if talking else chat.about(talk, talked, workspace)),
             **runs.show(listed, opened, other, workspace),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
-    looked_at = [seen.run, talk.partner, talk.run, listed.run, listed.other]
+    looked_at = [prefers.begin, seen.run, talk.partner, talk.run, listed.run, listed.other]
     shown = [
         *(memory, strip.box, strip.stop, strip.job),
-        *(the.live, the.to_evaluate, the.to_chat, the.stop, the.shown),
+        *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
+        *(prefers.begin, prefers.reward_model),
         *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
         *(talk.run, talk.banner, talk.log),
-        *(listed.run, listed.other, listed.table, listed.detail, listed.resume, listed.earlier, listed.later),
+        *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
+        *(listed.resume, listed.earlier, listed.later),
     ]
     for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")

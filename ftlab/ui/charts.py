@@ -102,6 +102,44 @@ def plot(
     )
 
 
+def distribution(parts: Sequence[tuple[str, Sequence[float], str]], *, title: str, help: str, bins: int = 20) -> Markup:
+    """How often values occur: for each (name, values, css) an outline of the shares by size, all on one axis."""
+    parts = [part for part in parts if len(part[1])]
+    head = Markup('<figcaption><strong>{}</strong> <span class="ft-help">{}</span></figcaption>').format(title, help)
+    if not parts:
+        return Markup('<figure class="ft-plot">{}<div class="ft-plot-empty">no value to show</div></figure>').format(
+            head
+        )
+    every = [value for _, values, _ in parts for value in values]
+    low, high = min(every), max(every)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    width = (high - low) / bins
+    shares = []
+    for _, values, _ in parts:
+        counts = [0] * bins
+        for value in values:
+            counts[min(bins - 1, int((value - low) / width))] += 1
+        shares.append([count / len(values) for count in counts])
+    most = max(share for each in shares for share in each)
+    shapes = join(
+        Markup('<polyline class="ft-line ft-area ft-line-{}" points="{}"/>').format(css, _outline(each, most))
+        for (_, _, css), each in zip(parts, shares, strict=True)
+    )
+    means = [(name, sum(values) / len(values), css) for name, values, css in parts]
+    legend = join(
+        Markup('<span class="ft-key ft-line-{}">{}: mean <b>{}</b></span>').format(css, name, short(mean))
+        for name, mean, css in means
+    )
+    spoken = "; ".join(f"{name}: mean {short(mean)}" for name, mean, _ in means)
+    return Markup(
+        '<figure class="ft-plot">{}<div class="ft-legend">{}</div><div class="ft-plot-box ft-plot-wide" '
+        'style="height:110px"><svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{}">{}'
+        '</svg></div><div class="ft-plot-x ft-plot-wide" aria-hidden="true"><span>{}</span><span>reward</span>'
+        "<span>{}</span></div></figure>"
+    ).format(head, legend, f"{title}: {spoken}", shapes, short(low), short(high))
+
+
 def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
     """The pictures of one run: losses, learning rate, speed."""
     loss = plot(
@@ -152,6 +190,15 @@ def compared_losses(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> Markup:
             help="On examples it never learns from: the one that counts.",
         ),
     )
+
+
+def _outline(shares: Sequence[float], most: float) -> str:
+    """The points of a staircase over `shares`, from the ground to the ground."""
+    points, width = [(0.0, 1000.0)], 1000 / len(shares)
+    for number, share in enumerate(shares):
+        height = 1000 - 960 * share / most
+        points += [(number * width, height), ((number + 1) * width, height)]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*points, (1000.0, 1000.0)])
 
 
 def _line(one: Series, place: Any) -> Markup:

@@ -112,7 +112,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         length: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
-        run = disk.chosen_run(workspace, run_id)
+        run = disk.chosen_run(workspace, run_id, answers=True)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
         ended = _stops[request.session_hash or ""] = threading.Event()

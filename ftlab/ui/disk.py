@@ -66,6 +66,34 @@ def predictions(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
 
 
+def preferences(run: RunDirectory) -> dict[str, Any] | None:
+    """How often the chosen answer wins on the held-out pairs."""
+    return _cached(run.preferences_file, read_json)
+
+
+def rewards(run: RunDirectory) -> dict[str, Any] | None:
+    """What the rewards say of answers to held-out prompts, before and after."""
+    return _cached(run.rewards_file, read_json)
+
+
+def samples(run: RunDirectory) -> list[dict[str, Any]]:
+    """Answers that were tried while learning from rewards."""
+    return _cached(run.samples_file, read_jsonl) or []
+
+
+def stage(run: RunDirectory) -> str:
+    """The stage of `run`; sft when its settings cannot be read."""
+    found = config(run)
+    return found.stage if found else "sft"
+
+
+def parent(run: RunDirectory) -> str | None:
+    """The run that `run` started from, None when it started from its base or from a folder."""
+    found = config(run)
+    recorded = (_cached(run.environment_file, read_json) or {}).get("parent_run")
+    return recorded or (found.model.start if found else None)
+
+
 def current_job(workspace: Workspace) -> Job | None:
     """The job that holds the device, else the one whose turn is next, else None."""
     active: list[tuple[bool, tuple[float, str], Job]] = []
@@ -91,23 +119,39 @@ def fingerprint(workspace: Workspace) -> str:
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
-        parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {_stamp(run.comparison_file)}")
+        scores = [_stamp(file) for file in (run.comparison_file, run.preferences_file, run.rewards_file)]
+        parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
     return "\n".join(parts)
 
 
 def runs_with_result(workspace: Workspace) -> list[RunDirectory]:
-    """The runs one can chat with and evaluate, the newest first."""
+    """The runs one can evaluate, the newest first."""
     return [run for run in workspace.runs() if run.has_result and not status(run).is_active]
 
 
-def chosen_run(workspace: Workspace, run_id: str | None) -> RunDirectory:
+def runs_that_answer(workspace: Workspace) -> list[RunDirectory]:
+    """The runs one can chat with: a reward model scores answers and writes none."""
+    return [run for run in runs_with_result(workspace) if stage(run) != "reward"]
+
+
+def reward_models(workspace: Workspace) -> list[RunDirectory]:
+    return [run for run in runs_with_result(workspace) if stage(run) == "reward"]
+
+
+def chosen_run(workspace: Workspace, run_id: str | None, *, answers: bool = False) -> RunDirectory:
     """The run that is chosen; the newest with a result when the page has not named one yet (somebody was quick).
 
-    Raises InputError when there is none.
+    `answers`: only a run that one can talk with. Raises InputError when there is none.
     """
     if run_id:
-        return workspace.run(run_id)
-    newest = next(iter(runs_with_result(workspace)), None)
+        run = workspace.run(run_id)
+        if answers and stage(run) == "reward":
+            raise InputError(
+                f"{run.id} is a reward model: it scores answers and writes none",
+                try_="choose another run; its scores stand on the Evaluate tab",
+            )
+        return run
+    newest = next(iter(runs_that_answer(workspace) if answers else runs_with_result(workspace)), None)
     if newest is None:
         raise InputError("There is no trained run yet", try_="train one on the Train tab first")
     return newest

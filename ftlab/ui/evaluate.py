@@ -176,13 +176,23 @@ def show(tab: EvaluateTab, run_id: str | None, workspace: Workspace) -> dict[Any
     run = workspace.run(run_id)
     comparison = disk.comparison(run)
     if comparison is None:
-        return {tab.result: _not_yet(run), **hidden}
+        return {tab.result: _preferences(run) or _not_yet(run), **hidden}
     return {
         tab.result: result(run, comparison),
         tab.report: gr.update(visible=True),
         tab.answers_box: gr.update(visible=True),
         **_answers(tab, run_id, workspace, "", "All", 1),
     }
+
+
+def _preferences(run: RunDirectory) -> Markup:
+    """What the held-out preferences or rewards say; empty for other runs."""
+    found = run_view.held_out(run)
+    if not found:
+        return found
+    return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(
+        run.id, run_view.headline(run, disk.status(run)), found
+    )
 
 
 def nothing_yet() -> Markup:
@@ -228,7 +238,7 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
             ("Took", duration(comparison.get("seconds")), "for both models"),
         ]
     )
-    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
+    return _preferences(run) + Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
         run.id,
         notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)),
         heading("Base against adapted", "On the same held-out rows. Small print: 95% interval, and p."),

@@ -1,6 +1,7 @@
 """Forms drawn from config.py: every field's title, help, unit and range are written there once.
 
-A field's component has the elem_id `set_<section>_<field>`, e.g. `set_optimisation_learning_rate`.
+A field's component has the elem_id `set_<section>_<field>`, e.g. `set_optimisation_learning_rate`; on the Preferences
+tab, which has some of the same settings, `pref_<section>_<field>`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from pydantic.fields import FieldInfo
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
 
-_YAML_EXAMPLES = {"data.columns": "prompt: question\ncompletion: answer", "trainer": "neftune_noise_alpha: 5"}
+_YAML_EXAMPLES = {
+    "data.columns": "prompt: question\ncompletion: answer",
+    "trainer": "neftune_noise_alpha: 5",
+    "reinforcement.rewards": "- {kind: regex, pattern: '^(Hi|Hello) ', weight: 0.5}",
+}
 
 
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
@@ -43,10 +48,12 @@ class Form:
     """The components of some settings, by path. Filled while the form is drawn."""
 
     components: dict[str, Any] = field(default_factory=dict)
+    prefix: str = "set"  # of the elem_ids
 
     def draw(self, path: str, **overrides: Any) -> Any:
         """Draw the component of one setting here and keep it."""
-        self.components[path] = component = _component(path, fields()[path], overrides)
+        named = {"elem_id": f"{self.prefix}_{path.replace('.', '_')}"}
+        self.components[path] = component = _component(path, fields()[path], named | overrides)
         return component
 
     @property
@@ -99,7 +106,6 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     settings: dict[str, Any] = {
         "label": f"{info.title} ({unit})" if unit else info.title,
         "info": " ".join(filter(None, [info.description, _range(info)])),
-        "elem_id": f"set_{path.replace('.', '_')}",
         "interactive": True,
         "min_width": 170,
     }
@@ -150,29 +156,29 @@ def _read(path: str, value: Any) -> Any:
         if not value:
             return None
         if path in _YAML_EXAMPLES:
-            return _mapping(path, value)
+            return _yaml(path, value)
     return value
 
 
-def _mapping(path: str, text: str) -> dict[str, Any]:
-    title = fields()[path].title
+def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
+    info = fields()[path]
+    title, kind = info.title, typing.get_origin(_kind(info.annotation))
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(
             f"{title} ({path}) is not valid YAML: {getattr(error, 'problem', error)}", given=text
         ) from None
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{title} ({path}) takes lines of `name: value`", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0]
-        )
+    if not isinstance(value, kind):
+        wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"
+        raise InputError(f"{title} ({path}) takes {wanted}", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0])
     return value
 
 
 def _shown(value: Any) -> Any:
     if value is None:
         return ""
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip() if value else ""
     if isinstance(value, float):
         return f"{value:g}"

@@ -15,7 +15,8 @@ from ftlab.ui import disk
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
-from ftlab.workspace import Workspace
+from ftlab.ui.preference_view import decided
+from ftlab.workspace import RunDirectory, Workspace
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ def wire(strip: Strip, workspace: Workspace) -> None:
     )
 
 
+def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup, dict[Any, Any]]:
+    """What to say of a run that was just started, and updates that show what is at work now."""
+    job = disk.current_job(workspace)
+    said = f"Started {run.id}. It goes on when this page is closed."
+    if job is not None and job.run != run:
+        said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
+    shown = {strip.box: show_now(job), strip.stop: stop_button(job), strip.job: job.key if job else None}
+    return notice(said, kind="good"), shown
+
+
 def stop_button(job: Job | None) -> dict[str, Any]:
     """The Stop button says what the next press does."""
     if job is None:
@@ -75,8 +86,8 @@ def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
     if status.total_steps:
         numbers.append(("", f"{unit} {count(status.step)} of {count(status.total_steps)}"))
     losses = [row["loss"] for row in metrics if isinstance(row.get("loss"), int | float)]
-    if losses and job.kind == "training":
-        numbers.append(("loss", short(losses[-1])))
+    if job.kind == "training":
+        numbers += _progress(metrics, losses)
     if status.tokens_per_second:
         numbers.append(("speed", f"{count(status.tokens_per_second)} tokens/s"))
     if status.eta_seconds is not None:
@@ -98,6 +109,16 @@ def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
         text,
         _bar(share),
     )
+
+
+def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:
+    """How well it goes, by what its stage is about: reward, preference accuracy, loss."""
+    rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
+    if rewards:
+        return [("reward", short(rewards[-1]))]
+    shown = [("loss", short(losses[-1]))] if losses else []
+    right = [row["accuracy"] for row in decided(metrics) if isinstance(row.get("accuracy"), int | float)]
+    return [*shown, ("chosen wins", f"{100 * right[-1]:.0f} %")] if right else shown
 
 
 def _bar(share: float | None) -> Markup:

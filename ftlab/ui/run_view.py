@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,11 +13,13 @@ from ftlab.config import RunConfig
 from ftlab.errors import FtlabError
 from ftlab.method_table import summary
 from ftlab.training.status import RunStatus
-from ftlab.ui import disk
+from ftlab.ui import disk, preference_view, reward_view
 from ftlab.ui.charts import metric_points, run_curves
 from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
+from ftlab.ui.stages import FROM_REWARDS, STAGES
 from ftlab.workspace import RunDirectory
 
+_BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
 
 
@@ -35,15 +38,39 @@ def live(run: RunDirectory) -> Markup:
     """The whole picture of a run, while it works and after: numbers, warnings, curves, outcome."""
     status, metrics = disk.status(run), disk.metrics(run)
     training = status.phase == "training" and status.is_active
+    total, stage = status.total_steps if training else None, disk.stage(run)
+    said: list[str] = []
+    if stage in FROM_REWARDS:
+        config = disk.config(run)
+        shown = reward_view.numbers(status, metrics)
+        curves = reward_view.pictures(metrics, disk.samples(run), config, total)
+        said = [sign.text for sign in reward_view.current_signs(metrics, config)]
+    elif stage in STAGES:
+        shown = preference_view.numbers(status, metrics)
+        curves = preference_view.pictures(metrics, stage, total)
+    else:
+        shown, curves = numbers(status, metrics), run_curves(metrics, total)
     return join(
         [
             Markup('<section class="ft-card" data-run="{}" data-state="{}">').format(run.id, status.state),
             headline(run, status),
+            held_out(run),
             outcome(run, status),
-            numbers(status, metrics),
-            problems(status),
-            run_curves(metrics, status.total_steps if training else None),
+            shown,
+            problems(status, said),
+            curves,
             Markup("</section>"),
+        ]
+    )
+
+
+def held_out(run: RunDirectory) -> Markup:
+    """What the held-out preferences or prompts say of the result; empty for other runs and before it is known."""
+    preferences, rewards = disk.preferences(run), disk.rewards(run)
+    return join(
+        [
+            preference_view.result(preferences) if preferences else Markup(""),
+            reward_view.result(rewards) if rewards else Markup(""),
         ]
     )
 
@@ -96,6 +123,8 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
+    if disk.preferences(run) or disk.rewards(run):
+        return Markup("")
     return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
 
 
@@ -121,10 +150,13 @@ def verdict_kind(comparison: dict[str, Any]) -> str:
     return "good" if verdict["better"] and not verdict.get("forgot") else "warn"
 
 
-def problems(status: RunStatus) -> Markup:
-    if not status.warnings:
+def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
+    """What the run warned of, without what is `said` beside its chart already (there with the figures of now)."""
+    known = [text[:_BEGINNING] for text in said]
+    left = [text for text in status.warnings if text[:_BEGINNING] not in known]
+    if not left:
         return Markup("")
-    items = join(Markup("<li>{}</li>").format(text) for text in status.warnings)
+    items = join(Markup("<li>{}</li>").format(text) for text in left)
     return notice(Markup("Worth knowing:<ul>{}</ul>").format(items), kind="warn")
 
 

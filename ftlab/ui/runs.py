@@ -1,8 +1,8 @@
 """Runs: all runs with state and scores; open one, compare two, start again, download, delete.
 
-elem_ids: `runs_table` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other` (compare with),
-`runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the adapter),
-`runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
+elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other`
+(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the
+adapter), `runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
 `runs_delete_no`, `runs_message`, `runs_detail`.
 """
 
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.verdict import number, percent
-from ftlab.ui import background, disk, forms, run_view, sweep
+from ftlab.ui import background, disk, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import (
@@ -32,12 +32,14 @@ from ftlab.ui.html import (
     preformatted,
     table,
 )
+from ftlab.ui.stages import STAGES, TITLES
 from ftlab.workspace import RunDirectory, Workspace, read_json
 
 
 @dataclass(frozen=True)
 class RunsTab:
     table: gr.HTML
+    lineage: gr.HTML
     run: gr.Dropdown
     other: gr.Dropdown
     again: gr.Button
@@ -85,10 +87,12 @@ def build(workspace: Workspace) -> RunsTab:
             yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="runs_delete_yes")
             no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
     message = message_box("runs_message")
+    lineage_ = gr.HTML("", elem_id="runs_lineage", js_on_load=PICK_JS)
     detail = gr.HTML(elem_id="runs_detail")
     compared_runs = sweep.build_results(workspace)
     return RunsTab(
         table=rows,
+        lineage=lineage_,
         run=run,
         other=other,
         again=again,
@@ -172,9 +176,10 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         return {tab.download_file: offer_file(packed, packed.name)}
 
     chosen = [tab.run, tab.other]
-    on(tab.table.pick, pick, [], [tab.run], box=tab.message, queue=False)
+    for picked in (tab.table, tab.lineage):
+        on(picked.pick, pick, [], [tab.run], box=tab.message, queue=False)
     for component in chosen:
-        shown = [tab.detail, tab.table, tab.confirm, tab.resume, tab.earlier, tab.later]
+        shown = [tab.detail, tab.table, tab.lineage, tab.confirm, tab.resume, tab.earlier, tab.later]
         on(component.change, choose, chosen, shown, box=tab.message, clears=False, queue=False)
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
     on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
@@ -189,11 +194,12 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     """Updates that show the table and the chosen run, or two runs beside each other."""
     runs = workspace.runs()
     if not runs:
-        return {tab.table: no_runs(), tab.detail: ""}
+        return {tab.table: no_runs(), tab.lineage: "", tab.detail: ""}
     listing = {tab.table: runs_table(runs, run_id)}
     if not run_id:
-        return {**listing, tab.detail: notice("Choose a run to open it.")}
+        return {**listing, tab.lineage: "", tab.detail: notice("Choose a run to open it.")}
     run = workspace.run(run_id)
+    listing[tab.lineage] = lineage.tree(runs, run.id)
     status = disk.status(run)
     buttons = {
         tab.resume: gr.update(visible=status.state in ("stopped", "failed")),
@@ -211,16 +217,20 @@ def no_runs() -> Markup:
 
 def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
     rows = []
+    # Scores of preferences have a column only where there are such runs.
+    preferring = any(disk.stage(run) in STAGES for run in runs)
     for run in runs:
-        status, comparison = disk.status(run), disk.comparison(run) or {}
-        data, method, base = run_view.describe(disk.config(run))
+        status, comparison, config = disk.status(run), disk.comparison(run) or {}, disk.config(run)
+        data, method, base = run_view.describe(config)
         rows.append(
             [
                 pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current),
                 run_view.state_badge(status.state),
+                TITLES[config.stage] if config else NOTHING,
                 data,
                 method,
                 base,
+                *([_preferred(run)] if preferring else []),
                 _pair(comparison, "exact_match", percent),
                 _pair(comparison, "perplexity", number),
                 run_view.started_text(status),
@@ -228,8 +238,25 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
             ]
         )
     help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
-    headers = ["Run", "State", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
-    return heading("All runs", help) + table(headers, rows, label="All runs", numbers=(5, 6, 8), css="ft-rows ft-runs")
+    headers = ["Run", "State", "Stage", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
+    if preferring:
+        headers.insert(6, "Preference")
+        help += " Preference: in how many held-out pairs the chosen answer wins, or the mean reward, start → adapted."
+    last = len(headers) - 1
+    numbers = range(6, last - 1)
+    return heading("All runs", help) + table(
+        headers, rows, label="All runs", numbers=[*numbers, last], css="ft-rows ft-runs"
+    )
+
+
+def _preferred(run: RunDirectory) -> str:
+    """What the held-out preferences or rewards of a run say, in one cell."""
+    preferences, rewards = disk.preferences(run), disk.rewards(run)
+    if preferences:
+        return percent(preferences["accuracy"])
+    if rewards:
+        return f"{number(rewards['start']['reward'])} → {number(rewards['adapted']['reward'])}"
+    return NOTHING
 
 
 def detail(run: RunDirectory) -> Markup:
@@ -258,6 +285,10 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         ("General accuracy", "general_accuracy", percent),
     ]
     scores = [[title, *(_pair(side, key, shown) for side in sides)] for title, key, shown in measures]
+    scores.insert(0, ["Stage", *(TITLES[disk.stage(run)] for run in runs)])
+    preferred = [_preferred(run) for run in runs]
+    if preferred != [NOTHING, NOTHING]:
+        scores.insert(1, ["Preference", *preferred])
     statuses = [disk.status(run) for run in runs]
     scores.append(["State", *(run_view.state_badge(status.state) for status in statuses)])
     scores.append(["Took", *(duration(status.seconds) for status in statuses)])

@@ -22,6 +22,7 @@ from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, empty, join, notice
+from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
 from ftlab.workspace import RunDirectory, Workspace
 
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
@@ -109,17 +110,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         config = configured(values)
         run = supervisor.submit(config, workspace)
         background.release_chat(config.launcher.device)
-        job = disk.current_job(workspace)
-        said = f"Started {run.id}. It goes on when this page is closed."
-        if job is not None and job.run != run:
-            said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
-        return {
-            tab.message: notice(said, kind="good"),
-            strip.box: job_strip.show_now(job),
-            strip.stop: job_strip.stop_button(job),
-            strip.job: job.key if job else None,
-            **show(tab, job, workspace),
-        }
+        said, now = job_strip.submitted(strip, run, workspace)
+        return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
     def stop(job: str | None) -> dict[Any, Any]:
         said = disk.stop(job, workspace) if job else "Nothing is running."
@@ -179,7 +171,7 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
         tab.live: run_view.live(run),
         tab.to_evaluate: ready,
         tab.to_chat: ready,
-        tab.stop: job_strip.stop_button(job),
+        tab.stop: job_strip.stop_button(job if job is None or disk.stage(job.run) not in PREFERENCE_STAGES else None),
         tab.shown: run.id,
     }
 
@@ -190,9 +182,10 @@ def nothing_yet() -> Markup:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
-    if job is not None and job.kind == "training":
+    """The run at work, else the newest; those of the Preferences tab are shown there."""
+    if job is not None and job.kind == "training" and disk.stage(job.run) not in PREFERENCE_STAGES:
         return job.run
-    return next(iter(workspace.runs()), None)
+    return next((run for run in workspace.runs() if disk.stage(run) not in PREFERENCE_STAGES), None)
 
 
 def data_line(shown: str | None, workspace: Workspace) -> Markup:

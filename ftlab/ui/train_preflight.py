@@ -2,6 +2,8 @@
 
 The measurement is a process of its own (training/preflight.py) that ends with Stop and with the page.
 
+It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
+
 elem_ids: `preflight_check`, `preflight_stop`, `preflight_message`, `preflight_progress`, `preflight_result` (presses on
 a change put it into the form), `preflight_price`.
 """
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from ftlab.training.preflight_finding import Preflight
 
 
-# What Stop sets, by the page that checks.
+# What Stop sets, by the page and the tab that checks.
 _stops: dict[str, threading.Event] = {}
 
 
@@ -47,21 +49,21 @@ class Panel:
     found: gr.State  # (the finding, what was checked in words) of this page's last check
 
 
-def build() -> Panel:
+def build(prefix: str = "") -> Panel:
     with gr.Row():
-        check = gr.Button("Check before you start", elem_id="preflight_check", scale=2, min_width=200)
+        check = gr.Button("Check before you start", elem_id=f"{prefix}preflight_check", scale=2, min_width=200)
         stop = gr.Button(
-            "Stop the check", variant="stop", visible=False, elem_id="preflight_stop", scale=1, min_width=130
+            "Stop the check", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", scale=1, min_width=130
         )
-    message = message_box("preflight_message")
-    progress = gr.HTML("", elem_id="preflight_progress", elem_classes="ft-preflight")
-    result = gr.HTML("", elem_id="preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
+    message = message_box(f"{prefix}preflight_message")
+    progress = gr.HTML("", elem_id=f"{prefix}preflight_progress", elem_classes="ft-preflight")
+    result = gr.HTML("", elem_id=f"{prefix}preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
     price = gr.Textbox(
         label="Price of the machine per hour",
         info="What the run will cost, in the money that you type here.",
         max_lines=1,
         visible=False,
-        elem_id="preflight_price",
+        elem_id=f"{prefix}preflight_price",
     )
     return Panel(check, stop, message, progress, result, price, gr.State(None))
 
@@ -78,7 +80,7 @@ def wire(
     def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
         per_hour = _price(price)
-        page = str(request.session_hash)
+        page = f"{request.session_hash} {panel.check.elem_id}"
         stop = _stops[page] = threading.Event()
         yield {**_busy(panel), panel.progress: _at_work("reading the data", 0)}
         try:
@@ -100,7 +102,7 @@ def wire(
         }
 
     def stop(request: gr.Request) -> dict[Any, Any]:
-        asked = _stops.get(str(request.session_hash))
+        asked = _stops.get(f"{request.session_hash} {panel.check.elem_id}")
         if asked is not None:
             asked.set()
         return {panel.stop: gr.update(visible=False)}

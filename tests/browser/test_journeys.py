@@ -185,7 +185,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
 @pytest.mark.parametrize("viewport", [None, PHONE], ids=["wide", "phone"])
 def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport):
     one = visit(finished.url, viewport) if viewport else visit(finished.url)
-    for tab in ("data", "train", "evaluate", "chat", "runs"):
+    for tab in ("data", "train", "preferences", "evaluate", "chat", "runs"):
         one.tab(tab)
         one.page.wait_for_timeout(800)
         wider = one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

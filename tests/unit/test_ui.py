@@ -24,6 +24,7 @@ from ftlab.ui import (
     forms,
     html,
     job_strip,
+    preferences,
     run_view,
     runs,
     train,
@@ -79,15 +80,18 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        drawn = {**data.build(workspace).form.components, **train.build().form.components}
-    preferences = {path for path in forms.fields() if path.startswith(("preference.", "reinforcement."))}
-    assert set(drawn) == set(forms.fields()) - preferences
+        both = [train.build().form.components, preferences.build().form.components]
+        drawn = {**data.build(workspace).form.components, **both[0]}
+    # Either tab starts runs of its own stages, with every setting that they read.
+    assert set(drawn) | set(both[1]) == set(forms.fields())
+    assert set(both[1]) == {path for path in forms.fields() if not path.startswith("data.")}
     # Chosen part by part, with a dropdown for each that data/formats.py knows.
     assert isinstance(drawn.pop("data.columns"), gr.State)
     assert set(data_rows.PARTS) == set(_ROLE_ALIASES.values())
-    ids = [component.elem_id for component in drawn.values()]
+    every = [*drawn.items(), *both[1].items()]
+    ids = [component.elem_id for _, component in every]
     assert len(ids) == len(set(ids))
-    for path, component in drawn.items():
+    for path, component in every:
         assert component.label.startswith(forms.fields()[path].title)
         assert component.info
 

@@ -1,0 +1,97 @@
+"""A person has pairs of better and worse answers and wants a model that writes the better ones."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from ftlab.config import load_config
+from ftlab.workspace import Workspace
+from tests.browser.conftest import PHONE
+
+pytestmark = [pytest.mark.browser, pytest.mark.train]
+LONG = 400_000  # milliseconds: a whole training on a slow machine
+
+
+def type_into(page, name, text):
+    page.locator(f"#pref_{name}").locator("input, textarea").first.fill(text)
+
+
+def choose(page, name, option):
+    field = page.locator(f"#pref_{name} input")
+    field.click()
+    page.get_by_role("option", name=option).first.click()
+
+
+def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_accuracy(app, visit):
+    one = visit(app.url)
+    page = one.page
+    one.tab("preferences")
+    about = page.locator("#pref_data")
+    # The data that the Data tab begins with hold no preferences.
+    expect(about).to_contain_text("DPO learns from pairs of answers, and these data hold none")
+    page.locator("#pref_sample").click()
+    expect(about).to_contain_text("220 train / 40 validation / 40 test pairs")
+    expect(page.locator("#pref_sample")).to_be_hidden()
+
+    page.locator("#pref_more").get_by_role("button").first.click()
+    for name, text in {
+        "preference_beta": "strong",
+        "optimisation_batch_size": "4",
+        "optimisation_max_steps": "6",
+        "evaluation_max_rows": "8",
+        "evaluation_max_new_tokens": "8",
+        "evaluation_probes": "",
+    }.items():
+        type_into(page, name, text)
+    page.locator("#pref_start").click()
+    expect(page.locator("#pref_message")).to_contain_text("Beta (preference.beta)")
+    assert Workspace.open(app.workspace).runs() == []
+
+    type_into(page, "preference_beta", "0.2")
+    page.locator("#pref_start").click()
+    expect(page.locator("#pref_message")).to_contain_text("Started")
+    run = Workspace.open(app.workspace).runs()[0]
+    config = load_config(run.config_file)
+    assert (config.stage, config.preference.beta, config.optimisation.max_steps) == ("dpo", 0.2, 6)
+    assert config.data.source == "brand_voice_preferences"
+
+    page.reload()
+    one.tab("preferences")
+    live = page.locator("#pref_live")
+    expect(live).to_contain_text("Preference accuracy", timeout=LONG)
+    expect(live).to_contain_text("50 % is a coin toss")
+    expect(live.locator("svg").first).to_be_visible(timeout=LONG)
+    expect(live).to_contain_text(re.compile(r"The chosen answer wins in [\d.]+ % of 8 held-out pairs"), timeout=LONG)
+    expect(page.locator("#pref_to_chat")).to_be_visible(timeout=LONG)
+    page.locator("#pref_to_evaluate").click()
+    expect(page.locator("#evaluate_result")).to_contain_text("8 held-out pairs", timeout=LONG)
+
+    one.tab("runs")
+    expect(page.locator("#runs_table")).to_contain_text("DPO")
+    page.locator("#runs_again").click()
+    expect(page.locator("#pref_preference_beta").locator("input, textarea").first).to_have_value("0.2")
+    assert not one.errors
+
+
+def test_on_a_phone_the_settings_of_the_chosen_stage_are_shown_and_no_others(app, visit):
+    one = visit(app.url, PHONE)
+    page = one.page
+    one.tab("preferences")
+    expect(page.locator("#pref_preference_beta")).to_be_visible()
+    expect(page.locator("#pref_rewards")).to_be_hidden()
+    choose(page, "stage", re.compile("^RLOO"))
+    expect(page.locator("#pref_rewards")).to_be_visible()
+    expect(page.locator("#pref_preference_beta")).to_be_hidden()
+    # Prompts are enough for it, so the data on show suit.
+    expect(page.locator("#pref_data")).to_contain_text("prompts")
+    type_into(page, "length_longest", "20")
+    type_into(page, "length_shortest", "40")
+    page.locator("#pref_start").click()
+    expect(page.locator("#pref_message")).to_contain_text("shortest: 40, longest: 20")
+    expect(page.locator("#pref_length_longest").locator("input, textarea").first).to_have_value("20")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert Workspace.open(app.workspace).runs() == []
+    assert not one.errors

@@ -1,0 +1,253 @@
+"""The Preferences tab without a browser: what it starts, what it hides, and what it says of a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from ftlab.config import Reward, build_config
+from ftlab.config_preferences import PreferenceConfig
+from ftlab.errors import InputError
+from ftlab.ui import (
+    disk,
+    evaluate,
+    lineage,
+    preference_data,
+    preference_view,
+    preferences,
+    reward_view,
+    rewards_form,
+    run_view,
+    runs,
+    train,
+)
+from ftlab.ui.stages import STAGES, is_read
+from ftlab.workspace import append_jsonl, write_json, write_text
+from tests.unit.test_ui import ATTACK, a_run
+
+
+@pytest.fixture(scope="module")
+def tab():
+    import gradio as gr
+
+    with gr.Blocks():
+        yield preferences.build()
+
+
+def started(tab, workspace, typed=None, rewards=None):
+    """The configuration that the form gives when `typed` stands in it; `rewards` in the rows of rewards."""
+    values = {path: component.value for path, component in tab.form.components.items()} | (typed or {})
+    rows, _ = rewards_form.rows_of([])
+    asked = preferences.settings(tab, list(values.values()), list((rows | (rewards or {})).values()), workspace)
+    return build_config(asked)
+
+
+def a_result(workspace, label, **settings):
+    run = a_run(workspace, label, **settings)
+    run.adapter.mkdir()
+    adapter = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 16, "lora_alpha": 32, "use_rslora": False}
+    write_text(run.adapter / "adapter_config.json", json.dumps(adapter))
+    write_text(run.adapter / "adapter_model.safetensors", "")
+    return run
+
+
+def test_the_untouched_form_is_dpo_from_the_base_with_the_defaults(tab, workspace):
+    assert started(tab, workspace) == build_config({"stage": "dpo"})
+
+
+def test_every_setting_of_preferences_is_read_by_some_stage():
+    assert {name for stage in STAGES.values() for name in stage.reads} == set(PreferenceConfig.model_fields)
+
+
+def test_what_the_stage_does_not_read_is_not_asked_for_and_does_not_reach_the_run(tab, workspace):
+    typed = {"stage": "reward", "preference.beta": "0.5", "reinforcement.generations": "4"}
+    config = started(tab, workspace, typed)
+    assert config == build_config({"stage": "reward"})
+    assert not is_read("preference.beta", "reward", "lora", start="base")
+    assert is_read("preference.simpo_margin", "cpo", "lora", start="base")
+    assert not is_read("preference.simpo_margin", "dpo", "lora", start="base")
+
+
+def test_a_run_that_goes_on_from_an_adapter_takes_base_and_method_from_it(tab, workspace):
+    sft = a_result(workspace, "sft", method={"name": "dora"})
+    config = started(tab, workspace, {"model.start": sft.id})
+    assert config.model.model_fields_set == {"start"} and "name" not in config.method.model_fields_set
+
+    from ftlab.training.start import resolve_start
+
+    assert resolve_start(config, workspace)[0].method.name == "dora"
+
+
+def test_the_newest_run_on_examples_is_preset_until_somebody_chooses(tab, workspace):
+    old, reward = a_result(workspace, "a"), a_result(workspace, "c", stage="reward")
+    new = a_result(workspace, "b")
+    starts = [value for _, value in preferences.start_choices(workspace)]
+    assert set(starts) == {old.id, new.id} and reward.id not in starts
+    preset = preferences.newest_start(workspace)
+    assert preferences.list_runs(tab, "", None, workspace)[tab.begin].value == preset
+    assert preferences.list_runs(tab, "", preset, workspace)[tab.begin].value == ""
+    models = preferences.list_runs(tab, "", None, workspace)[tab.reward_model].choices
+    assert [value for _, value in models] == ["", reward.id]
+
+
+def test_rewards_come_from_simple_rows_and_further_ones_from_yaml(tab, workspace):
+    rows = {"length.longest": "30", "length.weight": "0.5", "json.on": True, "json.keys": "queue, priority"}
+    typed = {"stage": "grpo", "reinforcement.rewards": "- {kind: regex, pattern: 'x', name: second}"}
+    config = started(tab, workspace, typed, rows)
+    assert config.reinforcement.rewards == [
+        Reward(kind="length", longest=30, weight=0.5),
+        Reward(kind="json", keys=["queue", "priority"]),
+        Reward(kind="regex", pattern="x", name="second"),
+    ]
+
+
+def test_a_run_started_again_has_the_rewards_of_the_first(tab, workspace):
+    first = build_config(
+        {
+            "stage": "rloo",
+            "reinforcement": {
+                "generations": 4,
+                "rewards": [
+                    {"kind": "regex", "pattern": "^Hi", "weight": -1},
+                    {"kind": "regex", "pattern": "bye$"},
+                    {"kind": "exact_match", "name": "right"},
+                    {"kind": "model", "model": "some-run"},
+                ],
+            },
+        }
+    )
+    updates = preferences.fill(tab, first)
+    typed = {path: updates[component] for path, component in tab.form.components.items()}
+    typed["reinforcement.rewards"] = updates[tab.rewards.more]
+    rows = {name: updates[component] for name, component in tab.rewards.cells.items()}
+    again = started(tab, workspace, typed, rows)
+    assert again.reinforcement.generations == 4
+    assert sorted(map(repr, again.reinforcement.rewards)) == sorted(map(repr, first.reinforcement.rewards))
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows", "said"),
+    [
+        ({"preference.beta": "strong"}, {}, "Beta (preference.beta)"),
+        ({"preference.beta": "0"}, {}, "above 0"),
+        ({"stage": "rloo"}, {"length.longest": "many"}, "longest"),
+        ({"stage": "rloo"}, {"regex.pattern": "x", "regex.weight": "1000"}, "at most 100"),
+        ({"stage": "rloo", "reinforcement.rewards": "kind: json"}, {}, "takes a list"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(tab, workspace, typed, rows, said):
+    with pytest.raises(InputError) as raised:
+        started(tab, workspace, typed, rows)
+    assert said in raised.value.message()
+
+
+def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path):
+    def look(stage, source):
+        return preference_data.about(build_config({"stage": stage, "data": {"source": source}}), workspace)
+
+    said, suits = look("dpo", "support_triage")
+    assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
+    said, suits = look("dpo", preference_data.SAMPLE)
+    assert suits and "220 train / 40 validation / 40 test pairs" in said
+    assert look("rloo", "support_triage")[1]
+
+    pairs = [{"prompt": f"Q{n}?", "chosen": f"A {n}, {ATTACK}" * 2, "rejected": f"B {n}"} for n in range(60)]
+    pairs[3]["rejected"] = pairs[3]["chosen"]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    said, suits = look("dpo", str(file))
+    assert suits and "equal chosen and rejected answers" in said and "is the longer one" in said
+    assert "<script" not in said
+
+
+def a_dpo_run(workspace, **settings):
+    run = a_run(workspace, "dpo", stage="dpo", **settings)
+    for step in range(1, 25):
+        values = {"accuracy": 0.5 + step / 60, "margin": step / 10, "reward_chosen": -step / 20}
+        values |= {"reward_rejected": -step / 5, "logp_chosen": -40 - 2.0 * step, "logp_rejected": -45 - 4 * step}
+        append_jsonl(run.metrics_file, {"step": step, "loss": 0.69 - step / 100} | values)
+    return run
+
+
+def test_the_charts_of_preferences_stand_in_the_order_in_which_to_read_them(workspace):
+    shown = run_view.live(a_dpo_run(workspace))
+    titles = ["Preference accuracy", "Reward margin", "Rewards (training)", "Log probabilities (training)"]
+    places = [shown.index(f"<strong>{title}</strong>") for title in titles]
+    assert places == sorted(places)
+    assert shown.count('class="ft-how"') == len(titles)
+    # What goes wrong is said under the chart on which one sees it.
+    assert shown.index("while the chosen answers become unlikely") > places[3]
+
+
+def test_ties_before_the_first_step_are_no_accuracy():
+    rows = [{"step": 0, "eval_accuracy": 0.0, "eval_margin": 0.0}, {"step": 5, "eval_accuracy": 0.75, "eval_margin": 1}]
+    shown = preference_view.pictures(rows, "dpo")
+    assert "validation from 75 to 75 at step 5" in shown
+
+
+def test_the_result_on_held_out_pairs_is_a_sentence_with_its_interval(workspace):
+    # 35 of 40: the 95% Wilson interval is 0.739 to 0.945.
+    found = {"accuracy": 0.875, "interval": [0.739, 0.945], "rows": 40, "margin": 1.5, "reward_chosen": 0.5}
+    found |= {"reward_rejected": -1.0, "measure": "score of the reward model", "notes": []}
+    shown = preference_view.result(found)
+    assert "wins in 87.5 % of 40 held-out pairs (95 % interval 73.9 % to 94.5 %)" in shown
+    assert "more than chance" in shown
+    assert "may be chance" in preference_view.result(found | {"interval": [0.45, 0.9]})
+
+
+def test_answers_that_a_run_tries_are_text_and_never_markup():
+    rows = [
+        {"step": step, "prompt": [{"role": "user", "content": ATTACK}], "completion": ATTACK, "reward": step / 8}
+        for step in range(8)
+    ]
+    for row in rows:
+        row["rewards"] = {ATTACK: 1.0, "length": 0.5}
+    shown = reward_view.answers(rows)
+    assert "<script" not in shown and "<img" not in shown and "&lt;script&gt;alert(1)" in shown
+    # The mean of the first and of the last two of the eight rewards 0, 1/8, ... 7/8.
+    assert "mean <b>0.0625</b>" in shown and "mean <b>0.8125</b>" in shown
+
+
+def test_the_lineage_leads_from_the_base_over_examples_to_preferences(workspace):
+    sft, other = a_result(workspace, "sft"), a_result(workspace, "other")
+    dpo = a_result(workspace, "dpo", stage="dpo", model={"start": sft.id})
+    reward = a_result(workspace, "reward", stage="reward", model={"start": sft.id})
+    rewards = [{"kind": "model", "model": reward.id}]
+    rl = a_result(workspace, "rl", stage="rloo", model={"start": dpo.id}, reinforcement={"rewards": rewards})
+    every = workspace.runs()
+    drawn = lineage.tree(every, dpo.id)
+    assert other.id not in drawn
+    places = [drawn.index(name) for name in ("starter", sft.id, f"Open {dpo.id}", f"Open {rl.id}")]
+    assert places == sorted(places)
+    assert "rewarded by" in drawn and "rewards" in drawn
+    assert lineage.tree(every, other.id) == ""
+    assert lineage.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
+
+
+def test_a_lineage_that_runs_in_a_circle_ends():
+    assert lineage.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
+
+
+def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(workspace):
+    run = a_result(workspace, "reward", stage="reward")
+    found = {"accuracy": 0.825, "interval": [0.68, 0.91], "rows": 40, "margin": 1, "reward_chosen": 1}
+    write_json(run.preferences_file, found | {"reward_rejected": 0, "measure": "score", "notes": []})
+    assert disk.runs_that_answer(workspace) == [] and disk.runs_with_result(workspace) == [run]
+    with pytest.raises(InputError, match="scores answers and writes none"):
+        disk.chosen_run(workspace, run.id, answers=True)
+    assert "82.5%" in runs.runs_table([run], None) and "Reward model" in runs.runs_table([run], None)
+
+    import gradio as gr
+
+    with gr.Blocks():
+        tab = evaluate.build()
+    assert "82.5 % of 40 held-out pairs" in evaluate.show(tab, run.id, workspace)[tab.result]
+
+
+def test_each_tab_shows_its_own_runs(workspace):
+    sft, dpo = a_run(workspace, "sft"), a_dpo_run(workspace)
+    assert train.run_to_show(None, workspace) == sft
+    assert preferences.run_to_show(None, workspace) == dpo
