@@ -48,7 +48,7 @@ class DataConfig(Section):
     source: str = field(
         "support_triage",
         "Data",
-        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, zip), a Hub data set id, or "
+        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, text, zip), a Hub data set id, or "
         "version:<id>.",
         min_length=1,
     )
@@ -255,7 +255,7 @@ class OptimisationConfig(Section):
     max_length: int = field(
         512,
         "Longest example",
-        "Examples with more tokens are left out and counted. Longer costs memory.",
+        "Examples with more tokens are left out and counted; plain text is cut into pieces. Longer costs memory.",
         unit="tokens",
         ge=16,
         le=1_000_000,
@@ -312,7 +312,13 @@ class LauncherConfig(Section):
         "auto", "Device", "auto takes a GPU where there is one.", advanced=True
     )
     threads: int | None = field(
-        None, "CPU threads", "Empty takes all cores for training.", unit="threads", advanced=True, ge=1, le=1024
+        None,
+        "CPU threads",
+        "Threads of each process that trains. Empty takes all cores, or shares them out among several processes.",
+        unit="threads",
+        advanced=True,
+        ge=1,
+        le=1024,
     )
     processes: int = field(
         1,
@@ -327,7 +333,7 @@ class LauncherConfig(Section):
     config_file: str | None = field(
         None,
         "accelerate configuration",
-        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines.",
+        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines. The run keeps a copy.",
         advanced=True,
         min_length=1,
     )

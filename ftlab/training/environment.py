@@ -6,8 +6,10 @@ import importlib.metadata
 import os
 import platform
 import time
+from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
 from ftlab.workspace import RunDirectory, read_json, write_json
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
@@ -36,8 +38,14 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "processes": together.processes(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
             "parent_run": config.model.start,
             "resumed": resumed,
         },
     )
+
+
+def note_environment(run: RunDirectory, **values: Any) -> None:
+    """Add what became known later to environment.json."""
+    write_json(run.environment_file, read_json(run.environment_file, {}) | values)

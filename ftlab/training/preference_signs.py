@@ -30,14 +30,13 @@ def _collapse(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     if margin is None or logp is None or margin[1] <= max(margin[0], 0.0):
         return None
     before, now = logp
-    if before - now <= max(_FALL_NATS, _FALL * abs(before)):
+    if before - now <= max(_FALL_NATS, _FALL * abs(before)) or not _falls(rows, "logp_chosen"):
         return None
     return Sign(
         "collapse",
         f"The margin grows while the chosen answers become unlikely: their log probability fell from {before:.1f} to "
         f"{now:.1f}. The model learns what not to say, and may end up saying something that is neither answer. A "
-        "higher beta, a lower learning rate or fewer epochs hold it back; starting from a run that was tuned on good "
-        "answers helps too.",
+        "higher beta, a lower learning rate or fewer epochs hold it back.",
     )
 
 
@@ -86,6 +85,13 @@ def _running_away(rows: Sequence[Mapping[str, object]]) -> Sign | None:
         f"The model runs away from where it started: the KL divergence is {late:.0f} nats an answer. It forgets what "
         "it knew. A higher beta or a lower learning rate holds it back.",
     )
+
+
+def _falls(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    """Whether the fall is more than the noise of batches; that of the same validation pairs is."""
+    if len(values_of(rows, f"eval_{name}")) >= 2:
+        return True
+    return rises([{name: -value} for value in values_of(rows, name)], name)
 
 
 def _trend(rows: Sequence[Mapping[str, object]], name: str) -> tuple[float, float] | None:

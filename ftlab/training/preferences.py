@@ -12,6 +12,7 @@ from ftlab.errors import InputError
 from ftlab.method_table import METHODS
 from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.training.arguments import stage_arguments
+from ftlab.training.environment import note_environment
 from ftlab.training.preference_examples import kto_weights, mismatched, tokenised_preferences
 from ftlab.training.setup import begin, load_model, progress_callbacks, unrounded
 from ftlab.training.sft import Training
@@ -104,7 +105,8 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     splits = tokenised_preferences(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer, scores=config.stage == "reward")
     # Before TRL puts its reference adapter beside the one that is trained; without gradients PEFT's own code runs.
-    fused_lora.use(model)
+    computing = [fused_lora.IN_WORDS] if fused_lora.use(model) else []
+    note_environment(run, computing=computing)
     more = _settings(run, config, splits, writer)
     validation = "validation" in splits
     arguments = stage_arguments(run, config, device, rows=len(splits["train"]), validation=validation, more=more)
@@ -118,7 +120,7 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     if not run.start.exists():
         # A fresh adapter changes nothing, so the bare base is the same reference and is computed faster.
         forget_reference(trainer.model)
-    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, None)
+    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, None, computing)
 
 
 def train_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:

@@ -18,20 +18,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, with_settings
+from ftlab.config import LauncherConfig, RunConfig, with_settings
+from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
+from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
+from ftlab.training.launcher import threads_per_process
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
-from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
+from ftlab.training.preflight_finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
 from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
+_LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -63,18 +67,17 @@ def preflight(
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
     """As `preflight`, without progress."""
-    steps = preflight(config, workspace, price_per_hour=price_per_hour)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
+        for _ in steps:
+            pass
+    return steps.found
 
 
 def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
+    from ftlab.training.launcher_check import check_launcher
 
     config, start = resolve_start(config, workspace)
     config = config.resolved()
@@ -97,6 +100,7 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer, config.stage)
+    check_launcher(config)
     return config
 
 
@@ -146,7 +150,7 @@ def _probe(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment_for(config, online=False),
+            env=_environment(config),
             close_fds=True,
         )
     try:
@@ -162,6 +166,16 @@ def _probe(
     if process.returncode != 0 and not outcome.out_of_memory:
         raise _failure(status, run, process.returncode)
     return outcome
+
+
+def _environment(config: RunConfig) -> dict[str, str]:
+    # One process is measured, where several train together, so with the settings of one.
+    alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
+    environment = environment_for(alone, online=False)
+    if config.launcher.processes > 1 or config.launcher.threads:
+        # With the cores that it will have beside the others.
+        environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
+    return environment
 
 
 def _search(
@@ -191,24 +205,14 @@ def _try(
     config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
-    steps = _probe(with_settings(config, remedy.settings), prepared, folder, workspace, memory_only=True)
+    changed = with_settings(config, remedy.settings)
     try:
-        return (yield from _telling(steps, f"memory was too short; trying {remedy.what}: "))
+        with Steps(_probe(changed, prepared, folder, workspace, memory_only=True)) as steps:
+            for phase in steps:
+                yield f"memory was too short; trying {remedy.what}: {phase}"
     except FtlabError:
         return None
-
-
-def _telling(steps: Generator[str, None, Outcome], before: str) -> Generator[str, None, Outcome]:
-    """As `steps`, with `before` in front of each phase."""
-    try:
-        while True:
-            try:
-                phase = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield before + phase
-    finally:
-        steps.close()
+    return steps.found
 
 
 def _estimated(
@@ -226,7 +230,8 @@ def _estimated(
     guess = estimate(config, pick_dtype(config.model.dtype, device))
     free, _ = available_memory(device)
     rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
-    steps = planned_steps(config.optimisation, rows, validation=held_out > 0)
+    processes = config.launcher.processes
+    steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free
     if fits and guess.need is None:
         fits = None  # the weights fit; what the examples take is not known
@@ -261,7 +266,11 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=guess.notes,
+        notes=[
+            *guess.notes,
+            *([_LONGER] if config.stage == STAGE else []),
+            *about_processes(config, device),
+        ],
     )
 
 

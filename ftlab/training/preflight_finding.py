@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
+from ftlab.training.launcher import uses_accelerate
 from ftlab.training.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.status import RunStatus
@@ -25,7 +26,8 @@ class Preflight:
     is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
     memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
     `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
-    `total_seconds` both and the start; the comparison with the base after training is not in it.
+    `total_seconds` both and the start; the comparison with the base after training is not in it. `computing` says in
+    words how the steps are computed.
     """
 
     kind: Literal["measured", "estimate"]
@@ -52,6 +54,7 @@ class Preflight:
     total_seconds: float | None = None
     price_per_hour: float | None = None
     cost: float | None = None
+    computing: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None
     result_bytes: int | None = None
@@ -160,8 +163,14 @@ def finding(
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
         notes.append("The measurement was killed from outside; the system does that when memory runs out.")
+    if counted.get("documents"):
+        notes.append(
+            f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
+            f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+        )
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
+    notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
         kind="measured",
         fits=fits,
@@ -177,13 +186,17 @@ def finding(
         tokens=known.get("tokens"),
         trained_tokens=counted.get("trained_tokens"),
         computed_tokens=known.get("computed"),
-        steps=steps or planned_steps(config.optimisation, rows, validation=plan.validation_rows > 0).total,
+        steps=steps
+        or planned_steps(
+            config.optimisation, rows, validation=plan.validation_rows > 0, processes=config.launcher.processes
+        ).total,
         evaluations=evaluations,
         seconds_per_step=per_step,
         startup_seconds=known.get("startup_seconds"),
         training_seconds=training,
         evaluation_seconds=evaluating,
         total_seconds=total,
+        computing=[known["dtype"], *known["computing"]] if "computing" in known else [],
         trained_parameters=outcome.status.trained_parameters,
         total_parameters=outcome.status.total_parameters,
         result_bytes=result,
@@ -194,6 +207,17 @@ def finding(
         warnings=said,
         notes=notes,
     ).priced(price_per_hour)
+
+
+def about_processes(config: RunConfig, device: str) -> list[str]:
+    """What to bear in mind of memory and times where several processes train together: those of one are known."""
+    if not uses_accelerate(config.launcher):
+        return []
+    share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
+    return [
+        f"{config.launcher.processes} processes train together; memory and times are those of one of them{share}. Not "
+        "in them: what the processes send each other after every step, and what FSDP or DeepSpeed save in memory."
+    ]
 
 
 def need_of(known: dict[str, Any]) -> Need:

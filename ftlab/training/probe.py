@@ -22,15 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
+from ftlab.training.launcher import here
 from ftlab.training.memory import available_memory, peak_memory
+from ftlab.training.plan import planned_steps
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_json
 
 MEASURED = "measured.json"
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's
 _TURN_SECONDS = 0.5
+_TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
 _LOOKED_AT = 200  # batches of an epoch whose padding is counted
@@ -94,7 +98,7 @@ def measure(
         device_name=torch.cuda.get_device_name() if device == "cuda" else "CPU",
         dtype=str(pick_dtype(config.model.dtype, device)).removeprefix("torch."),
         card_has_bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
-        available=free,
+        available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
     if config.stage in PREFERENCE_STAGES:
@@ -105,13 +109,13 @@ def measure(
         training = prepare_training(run, config, writer)
     trainer = training.trainer
     notes.add(
-        **_about_template(training.tokenizer, trainer.train_dataset),
+        **(_about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
         **_about_weights(trainer.model),
         context=context_length(config.model),
+        computing=training.computing,
         lengths=row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
-        steps=_total_steps(trainer),
-        evaluations=_evaluations(trainer),
+        **_planned(trainer, config),
     )
     _quieten(trainer)
     _count_batches(trainer, notes)
@@ -127,6 +131,8 @@ def measure(
     if trainer.eval_dataset is not None:
         writer.update(phase="one validation step on the longest batch")
         _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
+        if "evaluation_seconds" in notes.values:
+            notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
     notes.add(peak=peak_memory(device), done=True)
 
 
@@ -325,6 +331,15 @@ def head_share(hidden: int, layers: int, vocabulary: int) -> float:
     return head / (head + 34 * hidden * layers)
 
 
+def _planned(trainer: Any, config: RunConfig) -> dict[str, int]:
+    """The steps and validations of the run; where several processes train it, each does its part of the rows."""
+    if config.launcher.processes == 1:
+        return {"steps": _total_steps(trainer), "evaluations": _evaluations(trainer)}
+    rows, validation = len(trainer.train_dataset), trainer.eval_dataset is not None
+    steps = planned_steps(config.optimisation, rows, validation=validation, processes=config.launcher.processes)
+    return {"steps": steps.total, "evaluations": steps.evaluations}
+
+
 def _total_steps(trainer: Any) -> int:
     loader = trainer.get_train_dataloader()
     return int(trainer.set_initial_training_values(trainer.args, loader)[-1])
@@ -364,7 +379,13 @@ def _end_with_parent(folder: Path) -> None:
     with contextlib.suppress(OSError):
         # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
         os.read(0, 1)
-    shutil.rmtree(folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder, ignore_errors=True)
+    whole = folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder
+    for _ in range(_TRIES):
+        # The measurement goes on meanwhile, and may write a file into a folder that is being emptied.
+        shutil.rmtree(whole, ignore_errors=True)
+        if not whole.exists():
+            break
+        time.sleep(0.05)
     os._exit(1)
 
 

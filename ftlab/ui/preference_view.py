@@ -94,7 +94,10 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         )
     ]
     for name, where in (("eval_", "on pairs it never learns from"), ("", "on the pairs it learns from")):
-        accuracy, margin = metric_points(learned, f"{name}accuracy"), metric_points(learned, f"{name}margin")
+        # At step 0 validation only says where the run began.
+        accuracy, margin = (
+            [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")
+        )
         if accuracy:
             shown.append(("Chosen wins", percent(accuracy[-1][1], 0), where))
         if margin:

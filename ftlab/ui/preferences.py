@@ -126,6 +126,7 @@ def build() -> PreferencesTab:
             with gr.Row():
                 form.draw("model.base", choices=BASES)
                 form.draw("method.name", choices=METHODS, info=METHOD_HELP)
+            rewards = rewards_form.build(form)
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
@@ -137,7 +138,6 @@ def build() -> PreferencesTab:
                 to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="pref_to_evaluate")
                 to_chat = gr.Button("Chat with it", visible=False, elem_id="pref_to_chat")
         with gr.Column(elem_id="pref_settings", elem_classes="ft-run-settings", min_width=280):
-            rewards = rewards_form.build(form)
             for paths in _MAIN:
                 with gr.Row():
                     for path in paths:

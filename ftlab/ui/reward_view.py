@@ -101,12 +101,10 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     last = [row for row in samples if row["step"] == last_step]
     # A few answers make no shape: the quarter of the run that was logged first, and the one logged last.
     quarter = max(len(first), len(samples) // 4)
-    parts = [(f"from step {count(first_step)}", [row["reward"] for row in samples[:quarter]], "c")]
+    parts = [("first quarter", [row["reward"] for row in samples[:quarter]], "c")]
     if last_step != first_step:
-        parts.append((f"to step {count(last_step)}", [row["reward"] for row in samples[-quarter:]], "a"))
-    spread = distribution(
-        parts, title="Distribution of rewards", help="Of sampled answers, the first quarter of the run and the last."
-    )
+        parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
+    spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
     how = (
         "The hill should move to the right. Two hills mean that some answers get the reward and some do not; a single "
         "needle means that all answers are alike, and nothing is left to learn."
@@ -117,7 +115,7 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     ).format(
         spread,
         how,
-        heading(f"Answers at step {count(last_step)}", "Tried by the model a moment ago, with what each was worth."),
+        heading(f"Answers at step {count(last_step)}", "What the model tried then, and what each answer was worth."),
         _listed(last),
         before,
     )

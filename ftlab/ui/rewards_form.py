@@ -46,11 +46,11 @@ def build(form: forms.Form) -> RewardsForm:
     cells: dict[str, Any] = {}
 
     def text(name: str, label: str, elem_id: str, **settings: Any) -> None:
-        settings = {"max_lines": 1, "min_width": 120} | settings
+        settings = {"max_lines": 1, "min_width": 95} | settings
         cells[name] = gr.Textbox(label=label, elem_id=f"pref_{elem_id}", **settings)
 
     def weight(kind: str, elem_id: str) -> None:
-        text(f"{kind}.weight", "Weight", f"{elem_id}_weight", placeholder="1", scale=0, min_width=90)
+        text(f"{kind}.weight", "Weight", f"{elem_id}_weight", placeholder="1", scale=0, min_width=85)
 
     with gr.Column(visible=False, elem_id="pref_rewards") as box:
         gr.HTML(
@@ -85,14 +85,12 @@ def build(form: forms.Form) -> RewardsForm:
             )
             weight("regex", "regex")
         with gr.Row():
-            cells["json.on"] = gr.Checkbox(
-                False, label="Valid JSON", elem_id="pref_json_on", min_width=120, container=False
-            )
-            text("json.keys", "with the keys (comma separated)", "json_keys", placeholder="any", scale=2)
+            cells["json.on"] = gr.Checkbox(False, label="Valid JSON", elem_id="pref_json_on", min_width=95)
+            text("json.keys", "with the keys", "json_keys", placeholder="queue, priority", scale=2)
             weight("json", "json")
         with gr.Row():
             cells["exact_match.on"] = gr.Checkbox(
-                False, label="Equal to the reference answer", elem_id="pref_exact_on", min_width=180, container=False
+                False, label="Equal to the reference answer", elem_id="pref_exact_on", min_width=180
             )
             weight("exact_match", "exact")
         with gr.Accordion("More rewards (YAML)", open=False):

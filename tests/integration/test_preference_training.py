@@ -228,7 +228,7 @@ def test_kto_learns_from_single_judged_answers(voice, train_here):
 
 @pytest.mark.parametrize(("stage", "loss"), [("orpo", None), ("cpo", "simpo"), ("dpo", "ipo")])
 def test_other_losses_train_from_the_earlier_run(voice, train_here, stage, loss):
-    done = train_here(few_steps(stage, voice, preference={"loss": loss}))
+    done = train_here(few_steps(stage, voice, preference={"loss": loss, "watch": "accuracy"}))
     assert done.status.state == "completed"
     last = [row for row in done.run.metrics() if "eval_accuracy" in row][-1]
     assert math.isfinite(last["eval_loss"]) and "eval_margin" in last
