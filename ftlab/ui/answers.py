@@ -92,7 +92,7 @@ def document_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
             '<td data-label="Loss of the adapted">{}</td><td data-label="Change">{}</td></tr>'
         ).format(
             row["row"],
-            _text(row["document"][:_DOCUMENT] + (" …" if len(row["document"]) > _DOCUMENT else "")),
+            text_cell(row["document"][:_DOCUMENT] + (" …" if len(row["document"]) > _DOCUMENT else "")),
             short(row["base_loss"]),
             short(row["adapted_loss"]),
             badge(*_change(row)),
