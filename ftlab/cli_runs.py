@@ -7,7 +7,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import print_json, print_preferences, print_rewards, print_table, progress_line, say
+from ftlab.cli_output import (
+    print_before_after,
+    print_json,
+    print_preferences,
+    print_rewards,
+    print_table,
+    progress_line,
+    say,
+)
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.errors import FtlabError, InputError
@@ -83,6 +91,7 @@ def show(given: argparse.Namespace) -> int:
                 "status": dataclasses.asdict(status),
                 "comparison": run.comparison(),
                 "preferences": run.preferences(),
+                "before_after": run.before_after(),
                 "rewards": run.rewards(),
                 "verification": run.verification(),
             }
@@ -106,6 +115,8 @@ def show(given: argparse.Namespace) -> int:
     comparison = run.comparison()
     if comparison is not None:
         print_table(comparison)
+    if (answers := run.before_after()) is not None:
+        print_before_after(answers)
     return 0
 
 
