@@ -208,7 +208,7 @@ def test_a_stopped_dpo_run_goes_on_as_if_nothing_had_happened(voice, voice_works
     assert checkpoint is not None and 0 < checkpoint.step < 6
     writer = StatusWriter(run.status_file)
     try:
-        worker.train(run, writer)
+        writer.update(state=worker.train(run, writer))
     finally:
         writer.close()
     resumed, trained = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, whole.run))
@@ -236,6 +236,7 @@ def test_every_loss_that_trl_names_is_offered_and_can_be_computed(voice, voice_w
     writer = StatusWriter(run.status_file)
     try:
         trainer = prepare_preferences(run, config, writer).trainer
+        writer.update(state="stopped")  # nobody waits for its turn
     finally:
         writer.close()
     rows = trainer.data_collator([trainer.train_dataset[number] for number in range(3)])
