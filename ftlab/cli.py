@@ -205,8 +205,11 @@ def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: W
 
 
 def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    names = ("perplexity", "bleu", "exact_match", "general_accuracy", "rows")
-    sides = {side: {name: comparison[side][name] for name in names} for side in ("base", "adapted")}
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    sides = {
+        side: {name: comparison[side][name] for name in names if name in comparison[side]}
+        for side in ("base", "adapted")
+    }
     return {"run": run.id, "directory": str(run.path)} | sides
 
 
@@ -225,10 +228,10 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
 
 
 def _chat_threads(workspace: Workspace) -> int | None:
-    """One thread while a run trains on the same cores: anything else makes both many times slower (facts.md)."""
+    from ftlab.chat.duet import threads_beside_a_run
     from ftlab.training import supervisor
 
-    return 1 if supervisor.active_runs(workspace) else None
+    return threads_beside_a_run() if supervisor.active_runs(workspace) else None
 
 
 def _parser() -> argparse.ArgumentParser:

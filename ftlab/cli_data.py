@@ -150,7 +150,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from _finding_lines(report)
     yield ""
-    yield "Is it enough?"
+    if report.advice:
+        yield "Is it enough?"
     for one in report.advice:
         yield f"  {one.level:<5} {one.text}"
         yield f"        Source: {one.source} ({one.url})"

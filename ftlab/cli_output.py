@@ -112,6 +112,7 @@ def print_table(comparison: dict[str, Any]) -> None:
     for row in rows:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{comparison['verdict']['text']}")
-    print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
+    if "bleu_signature" in comparison["adapted"]:
+        print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")

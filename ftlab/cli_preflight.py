@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftlab.cli_output import Progress, print_json, say
 from ftlab.config import load_config
 from ftlab.errors import InputError
+from ftlab.steps import Steps
 from ftlab.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftlab.training.preflight_finding import Preflight
 
 
 def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -32,19 +30,14 @@ def preflight(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
     config = load_config(given.config, given.set)
     show = Progress()
-    steps = measure(config, workspace, price_per_hour=given.price)
     try:
-        while True:
-            try:
-                phase = next(steps)
-            except StopIteration as end:
-                found: Preflight = end.value
-                break
-            show.line(phase, phase)
-    finally:
         # Ctrl-C ends the measurement and its process.
-        steps.close()
+        with Steps(measure(config, workspace, price_per_hour=given.price)) as steps:
+            for phase in steps:
+                show.line(phase, phase)
+    finally:
         show.close("")
+    found = steps.found
     if given.json:
         print_json(found.as_dict())
     else:

@@ -59,6 +59,8 @@ def list_runs(given: argparse.Namespace) -> int:
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
         if row["preference_accuracy"] is not None:
             match = f"preferences {row['preference_accuracy']:.0%}"
+        elif row["exact_match"] is None and row["perplexity"] is not None:
+            match = f"perplexity {row['perplexity']:.3g}"
         print(
             f"{row['run']:<52} {row['state']:<10} {row['stage']:<6} {row['method']:<6} "
             f"{row['base']} <- {row['data']}  {match}".rstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,6 +50,10 @@ def _allowed(problem: Any) -> str:
             return "true or false"
         case "string_too_short":
             return "some text, not nothing"
+        case "list_type":
+            return "a list, such as [{...}, {...}]"
+        case "missing":
+            return "it has to be said"
         case "string_type":
             return "text"
         case "dict_type" | "model_type" | "model_attributes_type":
@@ -61,10 +65,13 @@ def _allowed(problem: Any) -> str:
 def _section_at(path: list[str], model: type[BaseModel]) -> type[BaseModel] | None:
     section = model
     for part in path:
+        if part.isdigit():  # one of a list of groups, which are all of one kind
+            continue
         field = section.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        inner = next(iter(get_args(field.annotation)), field.annotation) if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return None
-        section = field.annotation
+        section = inner
     return section
 
 

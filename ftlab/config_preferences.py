@@ -18,6 +18,7 @@ class Usual(NamedTuple):
     starter_full: float
     starter_adapter: float
     starter_epochs: float
+    source: str
 
 
 # The first of each is the usual one. Those of dpo are all that TRL 1.16 names.
@@ -37,17 +38,26 @@ EXPERIMENTAL = ("orpo", "cpo")  # in TRL's experimental part: they may change wi
 # orpo    full 8e-6 (Hong et al. 2024, arXiv 2403.07691), LoRA ten times that
 # cpo     full 5e-7 (SimPO, Meng et al. 2024, arXiv 2405.14734, 3e-7 to 1e-6), LoRA ten times that
 # reward  full 1e-5 (Ouyang et al. 2022, arXiv 2203.02155, 9e-6; one epoch), LoRA 1e-4 (TRL's default)
-# rloo, grpo  full 1e-6 (Ahmadian et al. 2024, arXiv 2402.14740; Shao et al. 2024, arXiv 2402.03300), LoRA 1e-5 (TRL's
-#         reproduction of Schulman et al., LoRA Without Regret, 2025)
+# rloo, grpo  full 1e-6, LoRA 1e-5; those of the starter by runs on brand_voice and brand_voice_preferences
 # Those of the starter were found by runs on brand_voice_preferences, from an adapter that had learned brand_voice.
+_REWARDED = (
+    "1e-6 in Ahmadian et al. 2024, arXiv 2402.14740, and Shao et al. 2024, arXiv 2402.03300; 1e-5 for LoRA in TRL's "
+    "LoRA Without Regret"
+)
 PREFERENCE_USUAL: dict[str, Usual] = {
-    "dpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
-    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
-    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3),
-    "cpo": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2),
-    "reward": Usual(1e-5, 1e-4, 1, 2e-4, 2e-3, 2),
-    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
-    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1),
+    "dpo": Usual(
+        5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 in Tunstall et al. 2023, arXiv 2310.16944; ten times that for LoRA"
+    ),
+    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 to 5e-6 in Ethayarajh et al. 2024, arXiv 2402.01306"),
+    "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3, "8e-6 in Hong et al. 2024, arXiv 2403.07691; ten times that for LoRA"),
+    "cpo": Usual(
+        5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "3e-7 to 1e-6 in Meng et al. 2024, arXiv 2405.14734; ten times that for LoRA"
+    ),
+    "reward": Usual(
+        1e-5, 1e-4, 1, 2e-4, 2e-3, 2, "9e-6 in Ouyang et al. 2022, arXiv 2203.02155; ten times that for LoRA"
+    ),
+    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
+    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
 }
 
 

@@ -48,7 +48,7 @@ class DataConfig(Section):
     source: str = field(
         "support_triage",
         "Data",
-        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, zip), a Hub data set id, or "
+        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, text, zip), a Hub data set id, or "
         "version:<id>.",
         min_length=1,
     )
@@ -255,7 +255,7 @@ class OptimisationConfig(Section):
     max_length: int = field(
         512,
         "Longest example",
-        "Examples with more tokens are left out and counted. Longer costs memory.",
+        "Examples with more tokens are left out and counted; plain text is cut into pieces. Longer costs memory.",
         unit="tokens",
         ge=16,
         le=1_000_000,

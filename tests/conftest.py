@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from ftlab.training import supervisor
@@ -153,6 +154,18 @@ def end_runs(workspace: Workspace) -> None:
     for run in supervisor.active_runs(workspace):
         supervisor.stop(run)
         supervisor.stop(run)
+
+
+def processes_in_session(session: int) -> list[int]:
+    """What lives of a run, which is a session of its own, by the id of its first process."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
 
 
 @pytest.fixture

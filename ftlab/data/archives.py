@@ -83,6 +83,8 @@ def _chosen(
             given=", ".join(entry.filename for entry in entries[:8]) or "nothing",
             allowed=", ".join(suffixes),
         )
+    # Beside other data a text file is a note about them.
+    data = [entry for entry in data if not entry.filename.lower().endswith(".txt")] or data
     ignored = [entry.filename for entry in real if entry not in data]
     if ignored:
         notes.append(f"Not read in {name}: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}.")

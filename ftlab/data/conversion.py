@@ -1,4 +1,7 @@
-"""One row of any format becomes one canonical example: a list of {"role", "content"} that ends with an answer."""
+"""One row of any format becomes one canonical example: a list of {"role", "content"} that ends with an answer.
+
+Plain text has no answer: it is one message of the role `document` (see documents.py).
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ftlab.data.documents import Message, document, is_document
 from ftlab.data.labelled import judgement, label_text
 from ftlab.data.prompt_template import fill
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
-
-Message = dict[str, str]
 
 ROLES = {
     "system": ("system", "developer"),
@@ -28,7 +30,6 @@ TEXT_KEYS = ("content", "value", "text")
 CUT_TURNS = "turns after the last answer were left out"
 NO_ANSWER = "no assistant turn"
 MARKED_BAD = "an answer marked as bad"
-PLAIN_TEXT = "plain text without a prompt and an answer"
 NO_WEIGHT = "an answer with weight 0 is learnt like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 
@@ -84,6 +85,10 @@ def usable_turns(
     if _has_weight_0(row.get(detected.columns.get("messages", ""))):
         remarks.append(NO_WEIGHT)
     messages = [_checked(turn, remarks) for turn in turns]
+    if is_document(messages):
+        if not messages[0]["content"].strip():
+            raise UnusableRow("empty text")
+        return messages, remarks
     last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=None)
     if last is None:
         raise UnusableRow(NO_ANSWER)
@@ -107,13 +112,13 @@ def usable_turns(
 def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     """The turns as they stand in `row`, before anything is checked or left out. Raises UnusableRow."""
     columns = detected.columns
+    if detected.format == "text":
+        return document(_text(row, columns["text"]))
     system = _optional_text(row, columns.get("system"))
     turns = [{"role": "system", "content": system}] if system.strip() else []
     if "messages" in columns:
         own = _turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
-    if detected.format == "text":
-        raise UnusableRow(PLAIN_TEXT)
     answers = _answer_turns(row, detected)
     if any(turn["role"] == "user" for turn in answers) and answers[0]["role"] != "assistant":
         return turns + answers  # the answer column holds the whole conversation
@@ -226,6 +231,13 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
     if value is not None and not isinstance(value, (str, list, tuple, dict)):
         raise WrongCell(column, value)
     return value
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = _cell(row, column)
+    if value is not None and not isinstance(value, str):
+        raise WrongCell(column, value)
+    return value or ""
 
 
 def _optional_text(row: Mapping[str, Any], column: str | None) -> str:

@@ -55,6 +55,14 @@ def iterate_delimited(
     return columns, chain([first], rows)
 
 
+def decode(raw: bytes, name: str, notes: list[str]) -> str:
+    """The text in `raw`, whose encoding is found out. Raises InputError for what is not text."""
+    encoding = _find_encoding(lambda: io.BytesIO(raw), name)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        notes.append(f"{name} is {encoding} text.")
+    return raw.decode(encoding)
+
+
 def _open(source: Callable[[], BinaryIO], encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(source(), encoding, newline="")
 

@@ -106,6 +106,13 @@ def _write(
 def _chats(
     rows: Sequence[dict[str, Any]], detected: Detected, system: str | None, done: Exported
 ) -> Iterator[dict[str, Any]]:
+    if detected.format == "text":
+        raise InputError(
+            "Plain text has no messages to export",
+            given="kind openai",
+            allowed="jsonl, parquet, csv",
+            try_="--format jsonl",
+        )
     for row in rows:
         try:
             yield {"messages": to_messages(row, detected, system)}

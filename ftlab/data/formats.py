@@ -26,7 +26,7 @@ FORMATS = {
     "openai_preference": "input + preferred_output + non_preferred_output",
     "kto": "prompt + completion + label (true or false)",
     "classification": "text + label",
-    "text": "text (not yet for training)",
+    "text": "text (plain text, for continued pretraining)",
 }
 PREFERENCES = ("preference", "openai_preference")
 
@@ -247,7 +247,7 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
         hint = f"say which column is which in data.columns, for example {example}"
     elif texts:
-        hint = f"one column of text ({texts[0]}) has no answers to learn; split it into a prompt and a completion"
+        hint = f"to learn {texts[0]} as plain text (stage: pretraining), say data.columns={{text: {texts[0]}}}"
     else:
         hint = "write each row as an object with a prompt and a completion"
     return InputError(

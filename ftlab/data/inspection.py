@@ -32,7 +32,8 @@ CELL = 200  # characters of a cell that a page shows
 class Inspection:
     """What there is to know about a data source; `splits` are the examples that training would get (with replay).
 
-    `problem` says why it cannot be trained on (from `look`); then the rows are there and the other facts may be empty.
+    Of plain text the characters are those of the answer. `problem` says why it cannot be trained on (from `look`); then
+    the rows are there and the other facts may be empty.
     """
 
     name: str
@@ -126,8 +127,7 @@ class Inspection:
         facts = [
             *([self.problem] if self.problem else []),
             f"{self.rows} rows; format {self.format} ({self.why})",
-            f"examples: {sizes}; on average {self.mean_prompt_characters:.0f} characters of prompt and "
-            f"{self.mean_answer_characters:.0f} of answer",
+            f"examples: {sizes}; on average {_lengths(self)}",
             *[f"left out: {reason} ({count} rows)" for reason, count in self.dropped.items()],
             *self.notes,
         ]
@@ -138,6 +138,12 @@ class Inspection:
         )
         lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
         return f"<h4>{escape(self.name)}</h4><ul>{lines}</ul><table><tr>{head}</tr>{body}</table>"
+
+
+def _lengths(found: Inspection) -> str:
+    if found.format == "text":
+        return f"{found.mean_answer_characters:.0f} characters of text"
+    return f"{found.mean_prompt_characters:.0f} characters of prompt and {found.mean_answer_characters:.0f} of answer"
 
 
 def inspect(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:

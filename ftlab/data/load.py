@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.config import DataConfig
-from ftlab.data.readers import SUFFIXES, read_table
+from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
@@ -174,6 +174,11 @@ def _load_version(source: str, workspace: Workspace | None) -> Loaded:
 
 def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loaded:
     if path.is_dir():
+        texts = text_files(path)
+        if texts:
+            table = read_text_files(texts)
+            file = SourceFile(name, kind, path.name, table.sha256, table.rows)
+            return Loaded(name, kind, table.splits, table.columns, [file], table.notes)
         paths = split_files(path)
     elif path.is_file():
         paths = {"train": path}
@@ -189,10 +194,23 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
     return loaded
 
 
-def split_files(folder: Path) -> dict[str, Path]:
-    """The data files of a folder by the split their names say; a single file of any name is the training data."""
+def text_files(folder: Path) -> list[Path]:
+    """The files of a folder that holds several of plain text, one document each; empty for any other folder."""
+    files = _data_files(folder)
+    are_texts = len(files) > 1 and all(file.suffix.lower() == ".txt" for file in files)
+    return files if are_texts and not any(split_name(file.stem) for file in files) else []
+
+
+def _data_files(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
     files = [file for file in files if file.name not in _ABOUT_DATA]
+    # Beside other data a text file is a note about them.
+    return [file for file in files if file.suffix.lower() != ".txt"] or files
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The data files of a folder by the split their names say; a single file of any name is the training data."""
+    files = _data_files(folder)
     found: dict[str, Path] = {}
     for file in files:
         split = split_name(file.stem)

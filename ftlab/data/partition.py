@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.conversion import Message
+from ftlab.data.documents import is_document
 from ftlab.data.grouping import group, labels_of, shares, strata
 from ftlab.data.split_names import SPLITS
 from ftlab.errors import InputError
@@ -17,8 +18,9 @@ Example = dict[str, Any]
 
 
 def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = None) -> str:
-    """16 hexadecimal digits that are equal for the same prompt: all turns before the last answer, without regard to
-    case and spaces. `system_prompt` is what the configuration put in front of every example; it tells none apart."""
+    """16 hexadecimal digits that are equal for the same prompt: all turns before the last answer (all of plain text),
+    without regard to case and spaces. `system_prompt` is what the configuration put in front of every example; it tells
+    none apart."""
     turns = list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         turns = turns[1:]
@@ -55,7 +57,8 @@ def hold_out(
         if notes is not None:
             notes += told
         if len(remaining) <= len(wanted):
-            by = f"values of {data.group_by}" if data.group_by else "prompts"
+            of_texts = is_document(train[0]["messages"])
+            by = f"values of {data.group_by}" if data.group_by else "documents" if of_texts else "prompts"
             raise InputError(
                 f"Too few different {by} to hold any out",
                 given=f"{len(remaining)} different {by} in {len(train)} rows",
@@ -74,6 +77,8 @@ def hold_out(
 
 
 def _prompt_text(messages: Sequence[Message]) -> str:
+    if is_document(messages):
+        return messages[0]["content"]
     return "\n".join(turn["content"] for turn in messages[:-1] if turn["role"] != "system")
 
 

@@ -40,14 +40,27 @@ def wrong_cells(name: str, wrong: Sequence[tuple[int, WrongCell]], rows: int) ->
     )
 
 
-def only_text(name: str, columns: Sequence[str], detected: Detected) -> InputError:
+def only_text(name: str, columns: Sequence[str], detected: Detected, stage: str) -> InputError:
+    """Plain text, where a prompt and an answer are wanted."""
     text = detected.columns["text"]
     return InputError(
-        f"{name} holds plain text ({text}) without prompts and answers. Plain text is for continued pretraining, which "
-        "ftlab cannot do yet; instruction tuning learns answers",
+        f"{name} holds plain text ({text}) without prompts and answers, and the stage {stage} learns answers",
         given=f"columns {', '.join(columns)}",
-        allowed="a prompt and an answer in every row",
-        try_="split the text into prompts and answers, or say in data.columns which columns they are",
+        allowed="a prompt and an answer in every row; or the stage pretraining, which learns plain text as it is",
+        try_="set stage: pretraining (--set stage=pretraining), or say in data.columns which columns are prompt and "
+        "answer",
+    )
+
+
+def no_text(name: str, columns: Sequence[str], detected: Detected) -> InputError:
+    """Data with answers, where plain text is wanted."""
+    example = detected.columns.get("text") or detected.columns.get("completion") or columns[0]
+    return InputError(
+        f"The stage pretraining learns plain text, and {name} holds prompts and answers ({detected.why})",
+        given=f"format {detected.format}, columns {', '.join(columns)}",
+        allowed="a column of plain text, or a file of plain text (.txt)",
+        try_="set stage: sft (--set stage=sft) to learn the answers, or name a column that is learnt as plain text, "
+        f"e.g. data.columns={{text: {example}}}",
     )
 
 
@@ -67,10 +80,18 @@ def too_many_dropped(name: str, dropped: Counter[str], usable: int) -> InputErro
     return InputError(what, given=reasons, allowed=allowed, try_=hint)
 
 
-def too_few_rows(name: str, splits: Mapping[str, int], fewest: int) -> InputError:
+def too_few_rows(name: str, splits: Mapping[str, int], fewest: int, detected: Detected | None = None) -> InputError:
     held_out = [f"{count} for {split}" for split, count in splits.items() if split != "train" and count]
     beside = f", beside {' and '.join(held_out)}" if held_out else ""
     rows = "row" if splits["train"] == 1 else "rows"
+    if detected is not None and detected.format == "text":
+        rows = "document" if splits["train"] == 1 else "documents"
+        return InputError(
+            f"{name} has too few documents: {splits['train']} {rows} to train on{beside}",
+            allowed=f"at least {fewest} documents to train on, so that some can be held out",
+            try_="divide long texts: in a file of plain text, documents are parted by blank lines, or by lines that "
+            "say <|endoftext|>",
+        )
     return InputError(
         f"{name} has too few rows: {splits['train']} {rows} to train on{beside}",
         allowed=f"at least {fewest} rows to train on; a few hundred are usual",

@@ -10,12 +10,13 @@ from typing import Any
 
 from ftlab.data.archives import read_zip
 from ftlab.data.columnar import read_arrow, read_parquet
-from ftlab.data.delimited import read_delimited
+from ftlab.data.delimited import decode, read_delimited
+from ftlab.data.documents import read_text
 from ftlab.data.json_files import read_json
 from ftlab.data.limits import check_size, largest_file
 from ftlab.errors import InputError, shorten
 
-PLAIN_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+PLAIN_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".txt")
 SUFFIXES = (*PLAIN_SUFFIXES, ".zip")
 
 
@@ -34,7 +35,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The rows of a JSONL, JSON, CSV, TSV, Parquet, Arrow or Feather file, or of a zip archive of such files.
+    """The rows of a JSONL, JSON, CSV, TSV, Parquet, Arrow, Feather or text file, or of a zip archive of such files.
 
     Raises InputError naming the file, the line where there are lines, and what is wrong; also when it is larger than
     `limits.largest_file`.
@@ -64,9 +65,24 @@ def read_bytes(raw: bytes, name: str) -> Table:
         splits, columns = read_arrow(raw, name, notes)
     elif suffix in (".csv", ".tsv"):
         splits, columns = read_delimited(raw, name, notes)
+    elif suffix == ".txt":
+        splits, columns = read_text(raw, name, notes)
     else:
         splits, columns = read_json(raw, name, lines_expected=suffix != ".json", notes=notes)
     return Table(splits, columns, hashlib.sha256(raw).hexdigest(), notes)
+
+
+def read_text_files(paths: Sequence[Path]) -> Table:
+    """Files of plain text as rows of the column `text`, one document each. Raises InputError as `read_table` does."""
+    notes: list[str] = []
+    rows, whole = [], hashlib.sha256()
+    for path in paths:
+        raw = _bytes_of(path)
+        refuse_what_is_no_data(raw, path.name)
+        whole.update(hashlib.sha256(raw).digest())
+        rows.append({"text": decode(raw, path.name, notes), "file": path.name})
+    notes.append(f"{len(rows):,} files of plain text, one document each.")
+    return Table({"train": rows}, ["text", "file"], whole.hexdigest(), notes)
 
 
 def _read_archive(raw: bytes, name: str) -> Table:

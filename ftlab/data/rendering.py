@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.data.conversion import Message
-from ftlab.data.template import facts_of, guard, refused, render_text, shown, tokenise
+from ftlab.data.documents import is_document
+from ftlab.data.template import begins, facts_of, guard, guard_text, refused, render_text, shown, tokenise
 from ftlab.errors import InputError
 
 
@@ -27,6 +28,10 @@ class Encoded:
     def labels(self) -> list[int]:
         """The token ids where they are trained, else -100 (what the loss of PyTorch leaves out)."""
         return [token if on else -100 for token, on in zip(self.input_ids, self.trained, strict=True)]
+
+    def cut(self, limit: int) -> Encoded:
+        """The first `limit` tokens."""
+        return Encoded(self.input_ids[:limit], self.trained[:limit], self.notes)
 
 
 @dataclass
@@ -61,7 +66,10 @@ def render(messages: Sequence[Message], tokenizer: Any) -> str:
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Token ids of everything before the last answer, up to where the assistant begins to speak."""
+    """Token ids of everything before the last answer, up to where the assistant begins to speak; of plain text those
+    of all of it, without the end."""
+    if is_document(messages):
+        return _encode_document(messages[0]["content"], tokenizer).input_ids[:-1]
     guarded, literals = guard(prompt_messages(messages), tokenizer)
     text = render_text(guarded, tokenizer, add_generation_prompt=True)
     return tokenise(text, literals, tokenizer)[0]
@@ -70,9 +78,12 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     """Token ids of a whole example and which of them are trained: every answer with the stop token after it.
 
-    Where the chat template does not mark the answers, they are found by rendering up to each of them.
+    Where the chat template does not mark the answers, they are found by rendering up to each of them. Plain text has
+    no template: every token of it is trained, and the end-of-text token after it.
     Raises InputError when the template refuses the messages, or shows the last answer otherwise than it asks for it.
     """
+    if is_document(messages):
+        return _encode_document(messages[0]["content"], tokenizer)
     if not any(message["role"] == "assistant" for message in messages):
         raise InputError("An example without an answer has nothing to train on", given=f"{len(messages)} turns")
     guarded, literals = guard(messages, tokenizer)
@@ -90,6 +101,16 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     ids, trained = marked or _by_rendering(guarded, literals, tokenizer, notes)
     _train_stop_tokens(ids, trained, tokenizer, notes)
     return Encoded(ids, trained, tuple(notes))
+
+
+def windows(encoded: Encoded, length: int) -> list[Encoded]:
+    """`encoded` cut into consecutive pieces of at most `length` tokens; each begins with the last token of the one
+    before, which it only reads: so every token is predicted once, and none is lost."""
+    found = [Encoded(encoded.input_ids[:length], encoded.trained[:length], encoded.notes)]
+    for start in range(length - 1, len(encoded.input_ids) - 1, length - 1):
+        ids, trained = encoded.input_ids[start : start + length], encoded.trained[start : start + length]
+        found.append(Encoded(ids, [False, *trained[1:]]))
+    return found
 
 
 def encode_completions(
@@ -126,6 +147,25 @@ def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
     named = getattr(generation_config, "eos_token_id", None)
     ids.update([named] if isinstance(named, int) else named or [])
     return sorted(ids)
+
+
+def _encode_document(text: str, tokenizer: Any) -> Encoded:
+    """`text` as it is, after the beginning token where the base knows one, with the end-of-text token after it."""
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "The tokenizer of this base has no end-of-text token, so nothing could tell documents apart",
+            given=tokenizer.name_or_path,
+            try_="use a base whose tokenizer has an end-of-text token",
+        )
+    guarded, literals = guard_text(text, tokenizer)
+    ids, _ = tokenise(guarded, literals, tokenizer)
+    begin = [tokenizer.bos_token_id] if begins(tokenizer) else []
+    notes = [f"{', '.join(dict.fromkeys(literals))} in the text is taken as text, not as a control token."]
+    return Encoded(
+        [*begin, *ids, tokenizer.eos_token_id],
+        [False] * len(begin) + [True] * (len(ids) + 1),
+        tuple(notes if literals else ()),
+    )
 
 
 def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]] | None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
+from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
 from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
-from ftlab.data.problems import mixed_columns, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import RunDirectory, Workspace, write_json
@@ -36,13 +37,13 @@ class Prepared:
 
 
 def prepare(
-    data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None, *, stage: str = "sft"
+    data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None, *, stage: str | None = None
 ) -> Prepared:
     """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
 
     Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
-    Raises InputError for data that cannot be read, has mixed columns, does not suit `stage`, or leaves fewer than 10
-    rows to train on.
+    `stage` is what they are for; without one, data of sft and of pretraining will do. Raises InputError for data that
+    cannot be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
     if stage in PREFERENCE_STAGES and data.replay:
         raise InputError(
@@ -52,17 +53,21 @@ def prepare(
         )
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
-    check_format(stage, detected, loaded.name, loaded.columns)
+    if stage is not None:
+        check_format(stage, detected, loaded.name, loaded.columns)
+        check_stage(stage, loaded, detected)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
-    splits = _converted(loaded, detected, data, notes, dropped, stage)
+    splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
     if len(splits) == 1 and loaded.main != "train":
         notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
     beside = check_columns(data, loaded.columns)
     cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS)
+        raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
+    if detected.format == "text":
+        notes.append("The data holds plain text: every token of it is learnt, and the end-of-text token after it.")
     if stage == "kto" and detected.format in PREFERENCES:
         notes.append("Every pair was taken apart: the chosen answer counts as good, the rejected one as bad.")
     elif stage in REWARD_STAGES:
@@ -97,7 +102,16 @@ def prepare(
     return Prepared(splits, manifest)
 
 
-def detect_format(loaded: Loaded, data: DataConfig, stage: str = "sft") -> Detected:
+def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
+    """Raise InputError when the `stage` of a run learns something else than these data hold."""
+    if (detected.format == "text") == (stage == STAGE):
+        return
+    if detected.format == "text":
+        raise only_text(loaded.name, loaded.columns, detected, stage)
+    raise no_text(loaded.name, loaded.columns, detected)
+
+
+def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
     """How the rows of `loaded` are read for `stage`, by `data.columns` where it says so."""
     rows = loaded.splits[loaded.main]
     # From the whole length: the first rows of a file are often of one kind.
@@ -173,9 +187,7 @@ def _converted(
             try_="name the split to train on as data.split",
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
-        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS)
-    if detected.format == "text":
-        raise only_text(loaded.name, loaded.columns, detected)
+        raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS, detected)
     remarks: Counter[str] = Counter()
     read_row = reader(stage, detected, data.system_prompt)
     splits: dict[str, list[Example]] = {}

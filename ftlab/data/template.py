@@ -55,9 +55,13 @@ def ensure_chat_template(tokenizer: Any) -> str | None:
             try_="use a base whose tokenizer has an end-of-text token",
         )
     # A base that was trained with a beginning token gets it here: the template is all that adds tokens.
-    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "{{- bos_token }}" if begins else "")
+    tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "{{- bos_token }}" if begins(tokenizer) else "")
     return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
+
+
+def begins(tokenizer: Any) -> bool:
+    """Whether the base was trained with a beginning token before every text."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
@@ -129,17 +133,28 @@ def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], l
     if control_tokens is None or not any(control_tokens.search(message["content"]) for message in messages):
         return list(messages), literals
 
-    def replace(match: re.Match[str]) -> str:
-        literals.append(match.group())
-        return f"\uf8e0{len(literals) - 1}\uf8e1"
-
     guarded = [
-        {"role": message["role"], "content": control_tokens.sub(replace, _PLACEHOLDER.sub("", message["content"]))}
+        {"role": message["role"], "content": _guarded(message["content"], control_tokens, literals)}
         for message in messages
     ]
     if _count(messages, tokenizer, control_tokens) == _count(guarded, tokenizer, control_tokens):
         return list(messages), []  # the template defuses them itself, as the starter's does
     return guarded, literals
+
+
+def guard_text(text: str, tokenizer: Any) -> tuple[str, list[str]]:
+    """As `guard`, for plain text that no template renders."""
+    control_tokens = facts_of(tokenizer).control_tokens
+    literals: list[str] = []
+    return (_guarded(text, control_tokens, literals) if control_tokens else text), literals
+
+
+def _guarded(text: str, control_tokens: re.Pattern[str], literals: list[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        literals.append(match.group())
+        return f"\uf8e0{len(literals) - 1}\uf8e1"
+
+    return control_tokens.sub(replace, _PLACEHOLDER.sub("", text))
 
 
 def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Pattern[str]) -> int:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.documents import STAGE
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
+from ftlab.evaluation.documents import cut_documents, losses_of_documents
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.probes import load_probes, probe_limit
@@ -44,6 +47,12 @@ def evaluate_run(
     config = load_config(run.config_file).resolved()
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out rows", 0, 0)
+    if config.stage in REWARD_STAGES and not has_references(run):
+        raise InputError(
+            "The held-out prompts have no answers to compare with",
+            given=f"run {run.id}, which learned from rewards",
+            try_=f"python -m ftlab runs show {run.id}, which tells the mean reward before and after",
+        )
     split, rows, notes = held_out_rows(run, max_rows or config.evaluation.max_rows)
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
@@ -151,6 +160,22 @@ def _prepare(
 
     notes = []
     context = text_length(config)
+    probes, note = load_probes(config)
+    if note:
+        notes.append(note)
+    questions = {
+        "probes": probes,
+        "probe_prompts": [encode_prompt([*p.messages, _empty_answer()], tokenizer) for p in probes],
+        "max_new_tokens": max_new_tokens,
+        "probe_tokens": probe_limit(probes, tokenizer, max_new_tokens) if probes else 0,
+        "batch_rows": config.evaluation.batch_size,
+        "context": context,
+    }
+    if config.stage == STAGE:
+        # In windows as they were learnt; how much is read before a token changes how well it is predicted.
+        length = min(config.optimisation.max_length, context or config.optimisation.max_length)
+        pieces = cut_documents([row["messages"][0]["content"] for row in rows], tokenizer, length)
+        return Task(rows, pieces.windows, prompts=[], references=[], pieces=pieces, **questions), notes
     encoded = [encode(row["messages"], tokenizer) for row in rows]
     fits = [context is None or len(row.input_ids) <= context for row in encoded]
     if not any(fits):
@@ -162,22 +187,9 @@ def _prepare(
         )
         rows = [row for row, keep in zip(rows, fits, strict=True) if keep]
         encoded = [row for row, keep in zip(encoded, fits, strict=True) if keep]
-    probes, note = load_probes(config)
-    if note:
-        notes.append(note)
-    task = Task(
-        rows=rows,
-        encoded=encoded,
-        prompts=[encode_prompt(row["messages"], tokenizer) for row in rows],
-        references=[reference(row["messages"]) for row in rows],
-        probes=probes,
-        probe_prompts=[encode_prompt([*p.messages, _empty_answer()], tokenizer) for p in probes],
-        max_new_tokens=max_new_tokens,
-        probe_tokens=probe_limit(probes, tokenizer, max_new_tokens) if probes else 0,
-        batch_rows=config.evaluation.batch_size,
-        context=context,
-    )
-    return task, notes
+    prompts = [encode_prompt(row["messages"], tokenizer) for row in rows]
+    references = [reference(row["messages"]) for row in rows]
+    return Task(rows, encoded, prompts=prompts, references=references, **questions), notes
 
 
 def _empty_answer() -> dict[str, str]:
@@ -200,9 +212,11 @@ def _ask(
         model,
         task.encoded,
         pad_token_id=tokenizer.pad_token_id,
-        advance=step(f"scoring {name} on the reference answers"),
+        advance=step(f"scoring {name} on the {'documents' if task.pieces else 'reference answers'}"),
         should_stop=should_stop,
     )
+    if task.pieces:
+        losses = losses_of_documents(losses, task.pieces)
 
     def answers(prompts: list[list[int]], max_new_tokens: int, phase: str) -> Any:
         return generate_answers(
@@ -229,6 +243,14 @@ def _settings(config: RunConfig, task: Task, split: str, model: Any) -> dict[str
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
 
+    of_documents = {
+        "window": max(len(window.input_ids) for window in task.encoded),
+        "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, the end-of-text tokens counted in",
+    }
+    of_answers = {"exact_match_rule": EXACT_MATCH_RULE}
+    tests = {"perplexity": "paired permutation of summed losses, 9999 resamples"}
+    if not task.pieces:
+        tests |= {"exact_match": "exact McNemar", "bleu": "paired bootstrap by sacrebleu, 1000 resamples"}
     return {
         "decoding": "greedy",
         "max_new_tokens": task.max_new_tokens,
@@ -238,14 +260,9 @@ def _settings(config: RunConfig, task: Task, split: str, model: Any) -> dict[str
         "probes": config.evaluation.probes,
         "probe_max_new_tokens": task.probe_tokens,
         "context": task.context,
-        "exact_match_rule": EXACT_MATCH_RULE,
+        **(of_documents if task.pieces else of_answers),
         "general_accuracy_rule": PROBE_RULE,
-        "tests": {
-            "exact_match": "exact McNemar",
-            "general_accuracy": "exact McNemar",
-            "perplexity": "paired permutation of summed losses, 9999 resamples",
-            "bleu": "paired bootstrap by sacrebleu, 1000 resamples",
-        },
+        "tests": tests | {"general_accuracy": "exact McNemar"},
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "quantised": config.method.name == "qlora",

@@ -106,18 +106,28 @@ def _by_probability(
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
     notes = []
-    context, sides = text_length(config), []
+    # As in training: what is too long is cut at its end.
+    limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
+    sides, cut = [], 0
     for prompt, chosen, rejected in pairs:
-        both = [one.whole for one in encode_completions(prompt, [chosen, rejected], tokenizer)]
-        if context is None or all(len(one.input_ids) <= context for one in both):
-            sides.append(both)
+        both = encode_completions(prompt, [chosen, rejected], tokenizer)
+        whole = [one.whole.cut(limit) for one in both]
+        if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
+            sides.append(whole)
+            cut += any(len(one.whole.input_ids) > limit for one in both)
     if len(sides) < len(pairs):
         notes.append(
-            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs are longer than the model's context ({context} "
-            "tokens) and were left out."
+            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs do not differ within {limit} tokens, or their "
+            "prompt fills them, and were left out."
         )
+    if cut:
+        notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")
     if not sides:
-        raise InputError("There is no held-out pair that the model can read", given=f"{len(pairs)} pairs in {run.id}")
+        raise InputError(
+            f"There is no held-out pair that differs within {limit} tokens",
+            given=f"{len(pairs)} pairs in {run.id}",
+            try_="raise optimisation.max_length, or take a base that reads more",
+        )
     encoded = [both[side] for side in (0, 1) for both in sides]
     done = 0
 

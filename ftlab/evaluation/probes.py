@@ -23,6 +23,7 @@ def load_probes(config: RunConfig) -> tuple[list[Probe], str | None]:
 
     A probe set that cannot be read must not cost the comparison on the task, so that is a note and not an error.
     """
+    from ftlab.data.documents import is_document
     from ftlab.data.formats import UnusableRow, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
@@ -43,6 +44,8 @@ def load_probes(config: RunConfig) -> tuple[list[Probe], str | None]:
         try:
             messages = to_messages(row, detected, data.system_prompt)
         except UnusableRow:
+            continue
+        if is_document(messages):
             continue
         probes.append(Probe(i, prompt_messages(messages), reference(messages)))
     left_out = len(rows) - len(probes)

@@ -19,8 +19,11 @@ def judge(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     forgot (True when general accuracy fell by more than 5 points).
     """
-    informative = max(base["exact_match"], adapted["exact_match"]) >= _INFORMATIVE_SHARE
-    judged = _by_exact_match(base, adapted, tests) if informative else _by_free_text(base, adapted, tests)
+    if adapted["exact_match"] is None:
+        judged = _by_documents(base, adapted, tests)
+    else:
+        informative = max(base["exact_match"], adapted["exact_match"]) >= _INFORMATIVE_SHARE
+        judged = _by_exact_match(base, adapted, tests) if informative else _by_free_text(base, adapted, tests)
     judged["forgot"] = has_forgotten(base, adapted)
     if judged["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
@@ -56,8 +59,9 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
             "evaluation.max_new_tokens; if that does not help, the model has not learned to stop."
         )
     if adapted["rows"] < _FEW_ROWS:
+        rows = "documents" if adapted["exact_match"] is None else "rows"
         notes.append(
-            f"Only {adapted['rows']} held-out rows: the intervals are wide. Hold out more for a firmer verdict."
+            f"Only {adapted['rows']} held-out {rows}: the intervals are wide. Hold out more for a firmer verdict."
         )
     return notes
 
@@ -71,7 +75,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
             steps.append("Train again with general examples mixed in (Replay data), which protects what the base knew.")
         else:
             steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
-    if verdict["better"] is True:
+    if verdict["better"] is True and adapted["exact_match"] is None:
+        steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
+        steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
+    elif verdict["better"] is True:
         steps.append("Read the answers that got worse, then try the model in Chat on prompts of your own.")
         steps.append("Let people who know the subject compare both models before anybody relies on it.")
     elif verdict["better"] is False:
@@ -135,6 +142,20 @@ def _by_free_text(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str
     if (adapted["bleu"] > base["bleu"]) != gained:
         return _verdict(f"The measures disagree: {fit}, {overlap}", None, p, "perplexity")
     return _verdict(f"The adapted model is {word}: {fit}, {overlap}", gained, p, "perplexity")
+
+
+def _by_documents(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
+    p = tests["perplexity"]
+    gained = adapted["perplexity"] < base["perplexity"]
+    evidence = (
+        f"perplexity {number(adapted['perplexity'])} against {number(base['perplexity'])}, "
+        f"{number(adapted['bits_per_byte'])} bits per byte against {number(base['bits_per_byte'])} "
+        f"({p_text(p)}, {adapted['rows']} documents)"
+    )
+    if p >= LEVEL:
+        return _verdict(f"No clear difference on unseen documents: {evidence}", None, p, "perplexity")
+    word = "better" if gained else "worse"
+    return _verdict(f"The adapted model predicts unseen documents {word}: {evidence}", gained, p, "perplexity")
 
 
 def _verdict(text: str, better: bool | None, p: float, measure: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ The adapters are plain modules around the sublayers, not hooks, so that gradient
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 
 from ftlab.config import MethodConfig
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.switch import switched
 
 PEFT_TYPE = "FTLAB_BOTTLENECK"
 CONFIG_FILE = "adapter_config.json"
@@ -166,18 +166,9 @@ def load_weights(model: Any, folder: Path) -> None:
             tensor.copy_(saved[name])
 
 
-@contextlib.contextmanager
-def bottlenecks_disabled(model: Any) -> Iterator[Any]:
+def bottlenecks_disabled(model: Any) -> AbstractContextManager[None]:
     """Within it the sublayers' outputs pass untouched: the base, bit for bit."""
-    wrapped = [module for module in model.modules() if isinstance(module, WithBottleneck)]
-    before = [module.enabled for module in wrapped]
-    try:
-        for module in wrapped:
-            module.enabled = False
-        yield model
-    finally:
-        for module, enabled in zip(wrapped, before, strict=True):
-            module.enabled = enabled
+    return switched((module for module in model.modules() if isinstance(module, WithBottleneck)), "enabled", False)
 
 
 def _insert(model: Any, config: BottleneckConfig) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+IN_WORDS = "LoRA joined with the base's products"
+
 
 class _LowRank(torch.autograd.Function):
     """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], frozen `weight` [out, in]."""

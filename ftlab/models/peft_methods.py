@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS, fields_of
+from ftlab.models.switch import switched
 
 # They take their start out of the base's weights, which are then no longer the base's.
 CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
@@ -149,8 +149,7 @@ def save_adapter(model: Any, folder: Path, start: Path | None) -> None:
     model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(start) if start else None)
 
 
-@contextlib.contextmanager
-def adapters_disabled(model: Any) -> Iterator[Any]:
+def adapters_disabled(model: Any) -> AbstractContextManager[None]:
     """Within it the layers of the PeftModel `model` leave their adapters out: the base, bit for bit.
 
     PEFT's own `disable_adapter` does the same and goes through all parameters several times: as long as a whole step
@@ -158,15 +157,8 @@ def adapters_disabled(model: Any) -> Iterator[Any]:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer.disable_adapters for layer in layers]
-    try:
-        for layer in layers:
-            layer._disable_adapters = True
-        yield model
-    finally:
-        for layer, disabled in zip(layers, before, strict=True):
-            layer._disable_adapters = disabled
+    layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+    return switched(layers, "_disable_adapters", True)
 
 
 def lora_targets(text: str) -> str | list[str]:

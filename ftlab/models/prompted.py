@@ -8,11 +8,12 @@ and values once per text, and the base does the rest.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+
+from ftlab.models.switch import switched
 
 
 class Prompted(torch.nn.Module):
@@ -91,12 +92,6 @@ class Prompted(torch.nn.Module):
         return torch.cat([attention_mask.new_ones(len(attention_mask), tokens), attention_mask], dim=1)
 
 
-@contextlib.contextmanager
-def prompt_disabled(model: Prompted) -> Iterator[Prompted]:
+def prompt_disabled(model: Prompted) -> AbstractContextManager[None]:
     """Within it the base answers alone, bit for bit."""
-    before = model.enabled
-    try:
-        model.enabled = False
-        yield model
-    finally:
-        model.enabled = before
+    return switched([model], "enabled", False)

@@ -36,15 +36,23 @@ def comparison_chart_svg(comparison: dict[str, Any]) -> str:
 def _measures(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     base, adapted = comparison["base"], comparison["adapted"]
     rows = adapted["rows"]
+    if adapted.get("exact_match", 0) is None:
+        bits = _measure(base, adapted, "bits_per_byte", "Bits per byte", "lower is better", number, None)
+        found = [_measure(base, adapted, "perplexity", "Perplexity", "lower is better", number, None), bits]
+        return found + _general(base, adapted)
     found = [
         _measure(base, adapted, "exact_match", f"Exact match, % of {rows:,} rows", "higher is better", percent, 1.0),
         _measure(base, adapted, "bleu", "BLEU, 0 to 100", "higher is better", tenths, 100.0),
         _measure(base, adapted, "perplexity", "Perplexity", "lower is better", number, None),
     ]
-    if base.get("general_accuracy") is not None and adapted.get("general_accuracy") is not None:
-        title = f"General questions, % right of {adapted['general_rows']:,}"
-        found.insert(1, _measure(base, adapted, "general_accuracy", title, "a fall is forgetting", percent, 1.0))
-    return found
+    return found[:1] + _general(base, adapted) + found[1:]
+
+
+def _general(base: dict[str, Any], adapted: dict[str, Any]) -> list[dict[str, Any]]:
+    if base.get("general_accuracy") is None or adapted.get("general_accuracy") is None:
+        return []
+    title = f"General questions, % right of {adapted['general_rows']:,}"
+    return [_measure(base, adapted, "general_accuracy", title, "a fall is forgetting", percent, 1.0)]
 
 
 def _measure(

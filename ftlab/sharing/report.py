@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig, load_config
+from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.verdict import has_forgotten, next_steps, percent
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.sharing.picture import comparison_chart_svg
-from ftlab.sharing.table import comparison_table
+from ftlab.sharing.table import comparison_table, of_documents
 from ftlab.wording import duration
 from ftlab.workspace import RunDirectory, read_json, read_jsonl, write_text
 
@@ -42,13 +43,15 @@ def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -
     The rule looks at nothing but the order of the rows, so that nobody can choose flattering ones. Free text, where
     hardly an answer equals its reference, goes by the change in loss instead.
     """
-    right = sum(row["base_correct"] or row["adapted_correct"] for row in predictions)
-    if right < 0.05 * len(predictions):
+    of_texts = bool(predictions) and "document" in predictions[0]
+    right = 0 if of_texts else sum(row["base_correct"] or row["adapted_correct"] for row in predictions)
+    if of_texts or right < 0.05 * len(predictions):
         ranked = sorted(predictions, key=lambda row: row["adapted_loss"] - row["base_loss"])
         last = len(ranked) - 1
         places = sorted({round(i * last / max(1, count - 1)) for i in range(count)})
         chosen = [ranked[place] | {"kind": _loss_kind(ranked[place])} for place in places]
-        return chosen, "From the greatest gain to the greatest loss in the probability of the reference, evenly spaced."
+        what = "document" if of_texts else "reference"
+        return chosen, f"From the greatest gain to the greatest loss in the probability of the {what}, evenly spaced."
     by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
     for row in predictions:
         by_kind[_kind(row)].append(row | {"kind": _kind(row)})
@@ -91,6 +94,7 @@ def _page(run: RunDirectory, comparison: dict[str, Any], config: RunConfig) -> s
         notes=comparison["notes"],
         forgetting=_forgetting(comparison),
         lost=[row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],
+        of_documents=of_documents(comparison),
         examples=[{key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples],
         rule=rule,
         measured=_measured(comparison),
@@ -117,6 +121,8 @@ def _facts(run: RunDirectory, config: RunConfig) -> list[tuple[str, str]]:
     if trained and total:
         adaptation += f", {trained:,} of {total:,} weights ({percent(trained / total)})"
     base = config.model.base + (" (the toy that ships with ftlab)" if config.is_starter else "")
+    if config.stage == STAGE:
+        adaptation += "; continued pretraining on plain text"
     facts = [("Base model", base), ("Data", _data(run, config)), ("Method", adaptation)]
     metrics = run.metrics()
     passes = f"{metrics[-1].get('epoch', settings.epochs):g} passes" if metrics else f"{settings.epochs} passes"
@@ -152,7 +158,8 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
             counts[split] = pyarrow.parquet.read_metadata(run.split_file(split)).num_rows
     sizes = ", ".join(f"{rows:,} {split}" for split, rows in counts.items() if rows)
     source = _source_name(config.data.source)
-    text = f"{source}: {sizes} rows" if sizes else source
+    units = "documents" if config.stage == STAGE else "rows"
+    text = f"{source}: {sizes} {units}" if sizes else source
     return text + (f", with {_source_name(config.data.replay)} mixed in" if config.data.replay else "")
 
 
@@ -160,7 +167,9 @@ def _source_name(source: str) -> str:
     """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
     path = Path(source)
     is_file = (
-        path.is_absolute() or source.startswith((".", "~")) or path.suffix in (".json", ".jsonl", ".csv", ".parquet")
+        path.is_absolute()
+        or source.startswith((".", "~"))
+        or path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".txt")
     )
     return path.name if is_file else source
 
@@ -188,6 +197,14 @@ def _forgetting(comparison: dict[str, Any]) -> str:
 def _measured(comparison: dict[str, Any]) -> list[str]:
     """How it was measured, in sentences."""
     settings, adapted = comparison["settings"], comparison["adapted"]
+    if of_documents(comparison):
+        sentences = [
+            f"Both models read the same {adapted['rows']:,} documents of the {comparison['split']} split, which was "
+            f"not trained on, in windows of at most {settings['window']:,} tokens.",
+            f"Perplexity: over the corpus, on {adapted['tokens']:,} tokens, the end of each document among them.",
+            f"Bits per byte: {settings['bits_per_byte_rule']}; {adapted['bytes']:,} bytes.",
+        ]
+        return sentences + _measured_alike(comparison)
     sentences = [
         f"Both models answered the same {adapted['rows']:,} rows of the {comparison['split']} split, which was not "
         f"trained on, by {settings['decoding']} decoding of at most {settings['max_new_tokens']:,} tokens.",
@@ -195,16 +212,22 @@ def _measured(comparison: dict[str, Any]) -> list[str]:
         f"Perplexity: over the corpus, on the {adapted['tokens']:,} tokens of the reference answers.",
         f"BLEU: {adapted['bleu_signature']}.",
     ]
+    return sentences + _measured_alike(comparison)
+
+
+def _measured_alike(comparison: dict[str, Any]) -> list[str]:
+    """What is said of answers and of documents alike."""
+    settings, adapted = comparison["settings"], comparison["adapted"]
+    sentences = []
     if adapted.get("general_accuracy") is not None:
         sentences.append(
             f"General questions: {_source_name(settings['probes'])}, {adapted['general_rows']:,} asked; "
             f"{settings['general_accuracy_rule']}."
         )
     tests = settings["tests"]
-    sentences.append(
-        f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {tests['exact_match']} (shares), "
-        f"{tests['perplexity']}; {tests['bleu']}."
-    )
+    shares = tests.get("exact_match") or tests["general_accuracy"]
+    used = [f"{shares} (shares), {tests['perplexity']}", *filter(None, [tests.get("bleu")])]
+    sentences.append(f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {'; '.join(used)}.")
     if settings["quantised"]:
         sentences.append("Both models ran on the quantised base, as in training.")
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())

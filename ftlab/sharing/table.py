@@ -10,9 +10,16 @@ from ftlab.evaluation.verdict import number, percent, tenths
 _HELP = {
     "exact_match": "Share of answers equal to the reference.",
     "perplexity": "How surprised the model is by the reference answers; 1 is certain.",
+    "bits_per_byte": "The same for every tokenizer: what the model needs to write down a byte of the text.",
     "bleu": "Overlap of words with the reference.",
     "general_accuracy": "Share of general questions answered right. A fall is forgetting.",
 }
+_OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
+
+
+def of_documents(comparison: dict[str, Any]) -> bool:
+    """Whether plain text was compared: documents that are predicted, without prompts and answers."""
+    return comparison["adapted"].get("exact_match", 0) is None
 
 
 def comparison_table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
@@ -22,11 +29,16 @@ def comparison_table(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     True or False for a significant change, None when the data cannot tell.
     """
     base, adapted = comparison["base"], comparison["adapted"]
-    found = [
-        _row(comparison, "exact_match", "Exact match", "% of rows", percent, _points),
-        _row(comparison, "perplexity", "Perplexity", "lower is better", number, _relative, lower_is_better=True),
-        _row(comparison, "bleu", "BLEU", "0 to 100", tenths, _difference),
-    ]
+    fit = _row(comparison, "perplexity", "Perplexity", "lower is better", number, _relative, lower_is_better=True)
+    if of_documents(comparison):
+        bits = ("bits_per_byte", "Bits per byte", "lower is better", number, _relative)
+        found = [fit | {"help": _OF_DOCUMENTS}, _row(comparison, *bits, lower_is_better=True)]
+    else:
+        found = [
+            _row(comparison, "exact_match", "Exact match", "% of rows", percent, _points),
+            fit,
+            _row(comparison, "bleu", "BLEU", "0 to 100", tenths, _difference),
+        ]
     if base.get("general_accuracy") is not None and adapted.get("general_accuracy") is not None:
         found.append(_row(comparison, "general_accuracy", "General accuracy", "% of questions", percent, _points))
     if base["truncated_answers"] or adapted["truncated_answers"]:

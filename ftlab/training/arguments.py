@@ -20,6 +20,7 @@ _OURS = {
     "per_device_eval_batch_size", "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs",
     "simpo_gamma", "desirable_weight", "undesirable_weight", "remove_unused_columns", "sync_ref_model",
     "generate_during_eval", "model_init_kwargs", "eval_on_start",
+    "save_total_limit", "save_only_model",
 }  # fmt: skip
 _OURS_OF_REWARDS = {
     "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",

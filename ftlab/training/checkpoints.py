@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_jsonl
 
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
+_INDEX = "model.safetensors.index.json"
 # One of each group has to be there.
 _PARTS = (
-    ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"),
+    ("adapter_model.safetensors", "model.safetensors", _INDEX),
     ("optimizer.pt", "optimizer.bin"),
     ("scheduler.pt",),
     (_STATE,),
@@ -44,7 +46,7 @@ class Checkpoint:
 def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
     """The newest checkpoint of `run` that was written to its end; None when there is none."""
     for folder in sorted(_folders(run), key=_step_of, reverse=True):
-        state = _state_in(folder) if _is_whole(folder) else None
+        state = _json_in(folder, _STATE) if _is_whole(folder) else None
         if isinstance(state, dict) and state.get("global_step") == _step_of(folder):
             step = _step_of(folder)
             return Checkpoint(folder, step, _tokens_until(run, step), state)
@@ -52,15 +54,16 @@ def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
 
 
 def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
-    """Make the folder what it was at `checkpoint` (None: at the start): the curve ends there, and what came after is
-    gone. The path of the best checkpoint is set right where the folder was moved."""
+    """Make the folder what it was at `checkpoint` (None: at the start): the curve ends there, and what came after or
+    was cut off is gone. The path of the best checkpoint is set right where the folder was moved."""
     step = checkpoint.step if checkpoint else -1
     for folder in _folders(run):
         if _step_of(folder) > step:
             shutil.rmtree(folder, ignore_errors=True)
-    rows = read_jsonl(run.metrics_file)
-    kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
-    if len(kept) < len(rows):
+    remove_cut_off(run)
+    kept = [row for row in read_jsonl(run.metrics_file) if isinstance(row.get("step"), int) and row["step"] <= step]
+    # Always: behind half a line, which is no row, the next row would be lost.
+    if run.metrics_file.exists():
         write_jsonl(run.metrics_file, kept)
     best = checkpoint.state.get("best_model_checkpoint") if checkpoint else None
     if checkpoint and best:
@@ -70,9 +73,16 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
             write_json(checkpoint.path / _STATE, state)
 
 
-def _state_in(folder: Path) -> Any:
+def remove_cut_off(run: RunDirectory) -> None:
+    """Remove the checkpoints of `run` that were not written (or not removed) to their end."""
+    for folder in _folders(run):
+        if not _is_whole(folder) or _json_in(folder, _STATE) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _json_in(folder: Path, name: str) -> Any:
     try:
-        return json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # cut off while it was written
         return None
 
@@ -93,4 +103,23 @@ def _step_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path) -> bool:
-    return all(any((folder / name).is_file() for name in group) for group in _PARTS)
+    if not all(any((folder / name).is_file() for name in group) for group in _PARTS):
+        return False
+    index = _json_in(folder, _INDEX) if (folder / _INDEX).exists() else {"weight_map": {}}
+    if index is None or not all((folder / name).is_file() for name in index["weight_map"].values()):
+        return False
+    return all(_has_its_end(file) for file in folder.iterdir())
+
+
+def _has_its_end(file: Path) -> bool:
+    """Whether a file of weights or of the optimizer is as long as it says: a copy or a crash may have cut it."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="numpy"):
+                return True
+        except SafetensorError:
+            return False
+    # What torch saves is a zip archive, whose directory comes last.
+    return zipfile.is_zipfile(file) if file.suffix in (".pt", ".pth", ".bin") else True

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.workspace import RunDirectory, read_json, write_json
@@ -41,3 +42,8 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
             "resumed": resumed,
         },
     )
+
+
+def note_environment(run: RunDirectory, **values: Any) -> None:
+    """Add what became known later to environment.json."""
+    write_json(run.environment_file, read_json(run.environment_file, {}) | values)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import is_document
+from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
 from ftlab.method_table import virtual_tokens
 from ftlab.training.status import StatusWriter
@@ -20,12 +24,12 @@ def tokenised_splits(
 ) -> dict[str, datasets.Dataset]:
     """The frozen train and validation splits as `input_ids` and `labels` (-100 where nothing is trained).
 
-    Rows longer than max_length are left out, counted in data/manifest.json and warned about; raises InputError when
-    max_length exceeds the base's context or when no more than half of the training rows are left.
+    Conversations longer than max_length are left out, counted in data/manifest.json and warned about; documents become
+    as many examples as they need. Raises InputError when max_length exceeds the base's context or when no more than
+    half of the training rows are left.
     """
     import datasets
 
-    from ftlab.data.rendering import encode
     from ftlab.data.splits import read_split
     from ftlab.models.load import context_length
 
@@ -52,42 +56,63 @@ def tokenised_splits(
         rows = read_split(run, split)
         if not rows:
             continue
-        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        lengths = []
-        remarks: Counter[str] = Counter()
-        for row in rows:
-            encoded = encode(row["messages"], tokenizer)
-            remarks.update(encoded.notes)
-            lengths.append(len(encoded.input_ids))
-            if len(encoded.input_ids) > limit or not any(encoded.trained):
-                continue
-            columns["input_ids"].append(encoded.input_ids)
-            columns["labels"].append(
-                [token if trained else -100 for token, trained in zip(encoded.input_ids, encoded.trained, strict=True)]
-            )
-        kept, too_long = len(columns["input_ids"]), sum(length > limit for length in lengths)
+        found = _tokenised(rows, tokenizer, limit)
+        kept = len(found.examples)
         manifest.setdefault("tokens", {})[split] = {
             "rows": kept,
-            "too_long": too_long,
-            "longest": max(lengths),
-            "tokens": sum(map(len, columns["input_ids"])),
-            "trained_tokens": sum(label != -100 for labels in columns["labels"] for label in labels),
+            "too_long": found.too_long,
+            "longest": found.longest,
+            "tokens": sum(len(one.input_ids) for one in found.examples),
+            "trained_tokens": sum(sum(one.trained) for one in found.examples),
+            **({"documents": found.documents, "documents_cut": found.cut} if found.documents else {}),
         }
-        for remark, count in remarks.items():
+        for remark, count in found.remarks.items():
             writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
-        if too_long:
+        if found.too_long:
             writer.warn(
-                f"{too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
-                f"{max(lengths)}) and were left out."
+                f"{found.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{found.longest}) and were left out."
             )
         if split == "train" and kept <= len(rows) / 2:
             raise InputError(
                 f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
-                given=f"the longest has {max(lengths)} tokens; the base reads {context or 'an unknown number'}",
+                given=f"the longest has {found.longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least half of the rows within optimisation.max_length = {limit}",
                 try_="shorten the texts, raise max_length up to the base's context, or take a base with a longer one",
             )
         if kept:
-            splits[split] = datasets.Dataset.from_dict(columns)
+            columns = {"input_ids": [one.input_ids for one in found.examples]}
+            splits[split] = datasets.Dataset.from_dict(columns | {"labels": [one.labels for one in found.examples]})
     write_json(run.manifest_file, manifest)
     return splits
+
+
+@dataclass
+class _Tokenised:
+    """The examples of one split and what was counted: `cut` are documents of more than one window."""
+
+    examples: list[Encoded] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    longest: int = 0
+    too_long: int = 0
+    documents: int = 0
+    cut: int = 0
+
+
+def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenised:
+    """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
+    found = _Tokenised()
+    for row in rows:
+        encoded = encode(row["messages"], tokenizer)
+        found.remarks.update(encoded.notes)
+        found.longest = max(found.longest, len(encoded.input_ids))
+        if is_document(row["messages"]):
+            pieces = windows(encoded, limit)
+            found.examples += pieces
+            found.documents += 1
+            found.cut += len(pieces) > 1
+        elif len(encoded.input_ids) > limit:
+            found.too_long += 1
+        elif any(encoded.trained):
+            found.examples.append(encoded)
+    return found

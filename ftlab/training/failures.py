@@ -23,28 +23,44 @@ _MEMORY_WORDS = (
     "out of memory", "outofmemory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
 )  # fmt: skip
 _DISK_FULL = {
+    "kind": "disk",
     "what": "The disk is full.",
     "why": "A checkpoint or a log could not be written.",
     "try": "delete old runs, or set FTLAB_HOME to a folder on a larger disk",
 }
+# torch.save on a full disk ("unexpected pos 576 vs 534"): it does not hand on what the system said.
+_TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter failed writing")
+_NOT_WRITTEN = {
+    "kind": "disk",
+    "what": "A checkpoint could not be written.",
+    "why": "Writing broke off in the middle of a file: a quota is used up, or the disk fails.",
+    "try": "delete old runs, or set FTLAB_HOME to a folder on another disk; then resume the run",
+}
 
 
-def explain_exception(error: BaseException) -> dict[str, Any]:
-    """{what, why, try} for an error raised inside the run."""
+def explain_exception(error: BaseException, folder: Path | None = None) -> dict[str, Any]:
+    """{what, why, try} for an error raised inside the run that writes to `folder`."""
     if isinstance(error, FtlabError):
         return error.as_dict() | {"kind": "input" if error.exit_code == 2 else "run"}
     name = type(error).__name__
     if is_out_of_memory(error):
         return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return dict(_DISK_FULL)
-    if "no space left on device" in str(error).lower():
-        return dict(_DISK_FULL)
+    if any(words in str(error) for words in _TORCH_CANNOT_WRITE):
+        return dict(_DISK_FULL if folder and _is_full(folder) else _NOT_WRITTEN)
     return {
         "what": "The run failed with an unexpected error.",
         "why": f"{name}: {shorten(error, 300)}",
         "try": "the end of its log shows where; if the settings look right, report it with that log",
     }
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` says so itself; torch does not."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "no space left on device" in str(error).lower()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -71,7 +87,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     """
     tail = _tail(log_file)
     where = f" at step {status.step} of {status.total_steps}" if status.total_steps else ""
-    if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file):
+    if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file.parent):
         return dict(_DISK_FULL)
     if says_out_of_memory(tail):
         return _OUT_OF_MEMORY | {"why": "The log says so."}
@@ -94,9 +110,9 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     }
 
 
-def _is_full(path: Path) -> bool:
+def _is_full(folder: Path) -> bool:
     try:
-        return shutil.disk_usage(path.parent).free < _NEARLY_FULL
+        return shutil.disk_usage(folder).free < _NEARLY_FULL
     except OSError:
         return False
 

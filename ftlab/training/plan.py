@@ -118,7 +118,7 @@ def usual_rates(config: RunConfig) -> tuple[float, float, str]:
         return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
     if config.stage in PREFERENCE_USUAL:
         usual = usual_learning_rate(config)
-        return usual / 10, usual * 10, "preferences are learnt at far lower rates than answers; see the README"
+        return usual / 10, usual * 10, PREFERENCE_USUAL[config.stage].source
     return RATES[config.method.name]
 
 

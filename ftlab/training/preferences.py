@@ -12,6 +12,7 @@ from ftlab.errors import InputError
 from ftlab.method_table import METHODS
 from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.training.arguments import stage_arguments
+from ftlab.training.environment import note_environment
 from ftlab.training.preference_examples import kto_weights, mismatched, tokenised_preferences
 from ftlab.training.setup import begin, load_model, progress_callbacks, unrounded
 from ftlab.training.sft import Training
@@ -19,6 +20,7 @@ from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
 METHODS_FOR_PREFERENCES = ("lora", "dora", "qlora", "full")
+_SMOOTHED = {"dpo": ("robust", "exo_pair", "aot", "aot_unpaired"), "cpo": ("sigmoid", "simpo", "alphapo")}
 _EXO_SMOOTHING = 1e-3  # what the paper of EXO recommends (Ji et al. 2024, arXiv 2402.00856)
 
 
@@ -63,6 +65,21 @@ def check_preferences_config(config: RunConfig) -> None:
         )
 
 
+def _remarks(config: RunConfig) -> list[str]:
+    """Settings of the preference section that do nothing as they are."""
+    preference, stage = config.preference, config.stage
+    found = []
+    if preference.loss == "robust" and not preference.label_smoothing:
+        found.append("The loss robust without a share of wrong votes is sigmoid: set preference.label_smoothing.")
+    if preference.label_smoothing and preference.loss not in _SMOOTHED.get(stage, ()):
+        found.append(f"preference.label_smoothing was set, and {stage} with loss {preference.loss} does not use it.")
+    if stage != "kto" and (preference.good_weight is not None or preference.bad_weight is not None):
+        found.append(f"preference.good_weight and bad_weight are for kto; {stage} does not use them.")
+    if preference.precompute_reference and stage not in ("dpo", "kto"):
+        found.append(f"preference.precompute_reference was set, and {stage} has no reference.")
+    return found
+
+
 def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
     """Tokenise the frozen preferences of `run`, load what it starts from and build the trainer of its stage.
 
@@ -80,13 +97,16 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     note = ensure_chat_template(tokenizer)
     if note:
         writer.warn(note)
+    for remark in _remarks(config):
+        writer.warn(remark)
     for finding in run.manifest().get("findings", []):
         if finding["kind"] != "info":
             writer.warn(f"{finding['what']} {finding['try']}")
     splits = tokenised_preferences(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer, scores=config.stage == "reward")
     # Before TRL puts its reference adapter beside the one that is trained; without gradients PEFT's own code runs.
-    fused_lora.use(model)
+    computing = [fused_lora.IN_WORDS] if fused_lora.use(model) else []
+    note_environment(run, computing=computing)
     more = _settings(run, config, splits, writer)
     validation = "validation" in splits
     arguments = stage_arguments(run, config, device, rows=len(splits["train"]), validation=validation, more=more)
@@ -100,7 +120,7 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     if not run.start.exists():
         # A fresh adapter changes nothing, so the bare base is the same reference and is computed faster.
         forget_reference(trainer.model)
-    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, None)
+    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, None, computing)
 
 
 def train_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
+from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
@@ -32,6 +34,7 @@ from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
 
+_LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -63,12 +66,10 @@ def preflight(
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
     """As `preflight`, without progress."""
-    steps = preflight(config, workspace, price_per_hour=price_per_hour)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
+        for _ in steps:
+            pass
+    return steps.found
 
 
 def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
@@ -191,24 +192,14 @@ def _try(
     config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
-    steps = _probe(with_settings(config, remedy.settings), prepared, folder, workspace, memory_only=True)
+    changed = with_settings(config, remedy.settings)
     try:
-        return (yield from _telling(steps, f"memory was too short; trying {remedy.what}: "))
+        with Steps(_probe(changed, prepared, folder, workspace, memory_only=True)) as steps:
+            for phase in steps:
+                yield f"memory was too short; trying {remedy.what}: {phase}"
     except FtlabError:
         return None
-
-
-def _telling(steps: Generator[str, None, Outcome], before: str) -> Generator[str, None, Outcome]:
-    """As `steps`, with `before` in front of each phase."""
-    try:
-        while True:
-            try:
-                phase = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield before + phase
-    finally:
-        steps.close()
+    return steps.found
 
 
 def _estimated(
@@ -261,7 +252,7 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=guess.notes,
+        notes=[*guess.notes, *([_LONGER] if config.stage == STAGE else [])],
     )
 
 

@@ -25,7 +25,8 @@ class Preflight:
     is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
     memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
     `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
-    `total_seconds` both and the start; the comparison with the base after training is not in it.
+    `total_seconds` both and the start; the comparison with the base after training is not in it. `computing` says in
+    words how the steps are computed.
     """
 
     kind: Literal["measured", "estimate"]
@@ -52,6 +53,7 @@ class Preflight:
     total_seconds: float | None = None
     price_per_hour: float | None = None
     cost: float | None = None
+    computing: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None
     result_bytes: int | None = None
@@ -160,6 +162,11 @@ def finding(
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
         notes.append("The measurement was killed from outside; the system does that when memory runs out.")
+    if counted.get("documents"):
+        notes.append(
+            f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
+            f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+        )
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
     return Preflight(
@@ -184,6 +191,7 @@ def finding(
         training_seconds=training,
         evaluation_seconds=evaluating,
         total_seconds=total,
+        computing=[known["dtype"], *known["computing"]] if "computing" in known else [],
         trained_parameters=outcome.status.trained_parameters,
         total_parameters=outcome.status.total_parameters,
         result_bytes=result,

@@ -48,6 +48,8 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
             f"{found.tokens:,} an epoch, {found.trained_tokens or 0:,} of them trained; {found.computed_tokens:,} are "
             f"computed ({found.padding_share:.0%} padding)",
         )
+    if found.computing:
+        yield "computing", ", ".join(found.computing)
     if found.rows is not None:
         cut = f", {found.rows_too_long:,} left out as too long" if found.rows_too_long else ""
         longest = f", the longest has {found.longest_row:,} tokens" if found.longest_row else ""

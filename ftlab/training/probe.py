@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.memory import available_memory, peak_memory
@@ -31,6 +32,7 @@ from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_js
 MEASURED = "measured.json"
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's
 _TURN_SECONDS = 0.5
+_TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
 _LOOKED_AT = 200  # batches of an epoch whose padding is counted
@@ -105,9 +107,10 @@ def measure(
         training = prepare_training(run, config, writer)
     trainer = training.trainer
     notes.add(
-        **_about_template(training.tokenizer, trainer.train_dataset),
+        **(_about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
         **_about_weights(trainer.model),
         context=context_length(config.model),
+        computing=training.computing,
         lengths=row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
         steps=_total_steps(trainer),
@@ -364,7 +367,13 @@ def _end_with_parent(folder: Path) -> None:
     with contextlib.suppress(OSError):
         # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
         os.read(0, 1)
-    shutil.rmtree(folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder, ignore_errors=True)
+    whole = folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder
+    for _ in range(_TRIES):
+        # The measurement goes on meanwhile, and may write a file into a folder that is being emptied.
+        shutil.rmtree(whole, ignore_errors=True)
+        if not whole.exists():
+            break
+        time.sleep(0.05)
     os._exit(1)
 
 

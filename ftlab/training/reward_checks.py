@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import Reward, RunConfig, load_config
 from ftlab.errors import InputError
+from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.training.patterns import compile_pattern
 from ftlab.workspace import RunDirectory, Workspace
 
@@ -29,6 +30,12 @@ def check_reinforcement(config: RunConfig) -> None:
             f"The stage {config.stage} cannot be trained with this method",
             given=f"method.name: {config.method.name}",
             allowed=", ".join(METHODS),
+        )
+    if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
+        raise InputError(
+            f"The stage {config.stage} cannot be trained with this initialisation",
+            given=f"method.initialisation: {config.method.initialisation}",
+            allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
         )
     settings, group = config.optimisation, config.reinforcement.generations
     batch = settings.batch_size * settings.gradient_accumulation * config.launcher.processes

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the assistant's turns, through TRL's SFTTrainer."""
+"""Supervised fine-tuning on the assistant's turns, and pretraining on plain text, through TRL's SFTTrainer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.training.arguments import trainer_arguments
+from ftlab.training.environment import note_environment
 from ftlab.training.examples import tokenised_splits
 from ftlab.training.setup import begin, load_model, progress_callbacks, unrounded
 from ftlab.training.status import StatusWriter
@@ -23,6 +25,7 @@ class Training:
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
     start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
+    computing: list[str]  # what was chosen for speed, in words
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
@@ -31,17 +34,16 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.data.template import ensure_chat_template
-    from ftlab.models import fused_lora
     from ftlab.models.load import load_tokenizer
     from ftlab.models.peft_methods import keep_start
-    from ftlab.training import varlen
+    from ftlab.training.speed import speed_up
     from ftlab.training.trainer import FineTuner
 
     device, checkpoint = begin(run, config, writer)
     writer.update(phase="preparing the examples")
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
     note = ensure_chat_template(tokenizer)
-    if note:
+    if note and (config.stage != STAGE or config.data.replay):  # plain text is read without it
         writer.warn(note)
     splits = tokenised_splits(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer)
@@ -49,10 +51,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
     longest = max(len(ids) for rows in splits.values() for ids in rows["input_ids"])
-    if varlen.fits(model, config.method.name, longest):
-        arguments.padding_free = True
-        varlen.use(model)
-    fused_lora.use(model)
+    computing = speed_up(model, arguments, config, longest)
+    note_environment(run, computing=computing)
     callbacks = progress_callbacks(run, config, writer, checkpoint, validation="validation" in splits)
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already
@@ -65,24 +65,22 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
             processing_class=tokenizer,
             callbacks=callbacks,
         )
-    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, start)
+    return Training(trainer, model, tokenizer, callbacks[0], checkpoint, start, computing)
 
 
 def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
     """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
 
-    Only the assistant's tokens are trained, the stop token among them; the weights with the lowest validation loss
-    are kept where there is a validation split. Raises InputError and FtlabError for what a person can mend.
+    Only the assistant's tokens are trained, the stop token among them, or all of plain text (stage pretraining); the
+    weights with the lowest validation loss are kept where there is a validation split. Raises InputError and FtlabError
+    for what a person can mend.
     """
-    from ftlab.models import fused_lora
-    from ftlab.training import varlen
     from ftlab.training.result import save_result
+    from ftlab.training.speed import slow_down
 
     training = prepare_training(run, config, writer)
     trainer, checkpoint = training.trainer, training.checkpoint
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    if trainer.padding_free:
-        varlen.leave(training.model)
-    fused_lora.leave(training.model)
+    slow_down(training.model)
     save_result(run, config, trainer, training.tokenizer, writer, start=training.start)
     return "stopped" if training.report.stop_asked else "completed"

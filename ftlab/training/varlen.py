@@ -17,7 +17,7 @@ NAME = "ftlab_varlen"
 def fits(model: Any, method: str, longest: int) -> bool:
     """Whether examples of up to `longest` tokens can be trained without padding: plain causal attention in every layer,
     through transformers' own interface, with no virtual tokens before the text."""
-    base = _base(model)
+    base = base_of(model)
     config = base.config
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -38,12 +38,12 @@ def use(model: Any) -> None:
 
     # No mask function is registered for this name: no mask is built, which is the point.
     AttentionInterface.register(NAME, attend)
-    _base(model).set_attn_implementation(NAME)
+    base_of(model).set_attn_implementation(NAME)
 
 
 def leave(model: Any) -> None:
     """Back to attention over padded batches, for generation and evaluation."""
-    _base(model).set_attn_implementation("sdpa")
+    base_of(model).set_attn_implementation("sdpa")
 
 
 def attend(
@@ -76,5 +76,5 @@ def attend(
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _base(model: Any) -> Any:
+def base_of(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model

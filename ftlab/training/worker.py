@@ -17,6 +17,7 @@ from pathlib import Path
 from ftlab.config import RunConfig, load_config
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -58,8 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
         return 0
     except BaseException as error:
-        reason = explain_exception(error)
+        reason = explain_exception(error, run.path)
         try:
+            if reason.get("kind") == "disk":
+                # Half a checkpoint is of no use to anybody, and it takes the room for the reason.
+                remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
             traceback.print_exc()
         except OSError:

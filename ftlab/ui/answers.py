@@ -9,6 +9,7 @@ from markupsafe import Markup
 from ftlab.ui.html import badge, count, empty, join, short
 
 PAGE_ROWS = 10
+_DOCUMENT = 600  # characters of a document on show
 FILTERS = ["All", "Improved", "Got worse", "Both wrong"]
 
 
@@ -22,6 +23,9 @@ def select(
     words = (search or "").lower().split()
 
     def belongs(row: dict[str, Any]) -> bool:
+        if "document" in row:
+            gained, lost = row["adapted_loss"] < row["base_loss"], row["adapted_loss"] > row["base_loss"]
+            return {"Improved": gained, "Got worse": lost, "Both wrong": False}.get(kind or "All", True)
         if by_loss:
             gained, lost = row["adapted_loss"] < row["base_loss"], row["adapted_loss"] > row["base_loss"]
         else:
@@ -34,7 +38,8 @@ def select(
         }.get(kind or "All", True)
 
     def holds(row: dict[str, Any]) -> bool:
-        text = " ".join(str(row[key]) for key in ("prompt", "reference", "base", "adapted")).lower()
+        keys = ("document",) if "document" in row else ("prompt", "reference", "base", "adapted")
+        text = " ".join(str(row[key]) for key in keys).lower()
         return all(word in text for word in words)
 
     return [row for row in rows if belongs(row) and holds(row)]
@@ -70,6 +75,41 @@ def answer_table(rows: list[dict[str, Any]], page: int, last: int, *, by_loss: b
         '<th scope="col">Reference</th><th scope="col">Base</th><th scope="col">Adapted</th></tr></thead>'
         "<tbody>{}</tbody></table></div>"
     ).format(body)
+
+
+def document_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
+    """One page of documents with how well each side predicts them."""
+    offset = (page - 1) * PAGE_ROWS
+    line = Markup(
+        '<p class="ft-help">{} documents, page {} of {}. The loss is in nats per token, lower is better. Improved '
+        "means that it fell.</p>"
+    ).format(count(len(rows)), page, last)
+    if not rows:
+        return line + empty("No document matches.", "Change the search or show all.")
+    body = join(
+        Markup(
+            '<tr><td data-label="Row">{}</td><td data-label="Document">{}</td><td data-label="Loss of the base">{}</td>'
+            '<td data-label="Loss of the adapted">{}</td><td data-label="Change">{}</td></tr>'
+        ).format(
+            row["row"],
+            _text(row["document"][:_DOCUMENT] + (" …" if len(row["document"]) > _DOCUMENT else "")),
+            short(row["base_loss"]),
+            short(row["adapted_loss"]),
+            badge(*_change(row)),
+        )
+        for row in rows[offset : offset + PAGE_ROWS]
+    )
+    return line + Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Documents">'
+        '<table class="ft-table ft-answers"><thead><tr><th scope="col">Row</th><th scope="col">Document</th>'
+        '<th scope="col">Loss of the base</th><th scope="col">Loss of the adapted</th><th scope="col">Change</th></tr>'
+        "</thead><tbody>{}</tbody></table></div>"
+    ).format(body)
+
+
+def _change(row: dict[str, Any]) -> tuple[str, str]:
+    change = row["adapted_loss"] - row["base_loss"]
+    return ("improved", "good") if change < 0 else ("got worse", "warn") if change > 0 else ("unchanged", "info")
 
 
 def _mark(correct: bool, loss: float | None) -> Markup:

@@ -23,8 +23,6 @@ from ftlab.ui.html import empty, join
 from ftlab.workspace import Workspace
 
 SIDES = {"base": "Base", "adapted": "Adapted"}
-# One thread answers faster than two beside a trainer on the same cores (facts.md).
-_THREADS_BESIDE_A_JOB = 1
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
 
@@ -124,7 +122,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
         try:
             ensure("transformers")
-            from ftlab.chat.duet import load_duet
+            from ftlab.chat.duet import load_duet, threads_beside_a_run
 
             answers = load_duet(run).stream(
                 turn["user"],
@@ -132,7 +130,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                 system=(system or "").strip() or None,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
-                threads=_THREADS_BESIDE_A_JOB if disk.current_job(workspace) else None,
+                threads=threads_beside_a_run() if disk.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
                 for answer in answers:
@@ -140,8 +138,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
-                    # The buttons each time: where two messages come at once, the page may pass over the first.
-                    yield {tab.log: conversation([*turns, turn], busy=not answer.done), **busy}
+                    yield {tab.log: conversation([*turns, turn], busy=not answer.done)}
         except Exception:
             # The message comes back into the box, so that nothing typed is lost with an error.
             yield {tab.log: conversation(turns), tab.text: text, **idle}

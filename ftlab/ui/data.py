@@ -74,7 +74,7 @@ def build(workspace: Workspace) -> DataTab:
                 info="A sample, a version, a file of yours, or type a local path or a Hub id such as tatsu-lab/alpaca.",
             )
             upload = gr.File(
-                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, or a zip of these",
+                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text, or a zip of these",
                 file_types=FILE_TYPES,
                 height=150,
                 elem_id="data_upload",
@@ -203,7 +203,14 @@ def summary(found: Any, config: DataConfig) -> Markup:
                 found.format.replace("_", " "), percent(found.confidence, 0), found.why.rstrip(".")
             )
         )
-    if found.examples:
+    if found.examples and found.format == "text":
+        lines.append(
+            Markup(
+                "<p><strong>Length:</strong> {:,.0f} characters of text on average. It is learnt as it is, every token "
+                "of it (continued pretraining); for answers to prompts, say below which column is which.</p>"
+            ).format(found.mean_answer_characters)
+        )
+    elif found.examples:
         lines.append(
             Markup(
                 "<p><strong>Length:</strong> {:,.0f} characters of prompt and {:,.0f} of answer on average.</p>"

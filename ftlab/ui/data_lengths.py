@@ -23,7 +23,9 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
         f"; measured on {count(tokens['measured_rows'])} rows drawn at random." if sampled else "."
     )
     pictures = join(
-        histogram(title, tokens[part], limit if part == "whole" else None) for part, title in _PARTS.items()
+        histogram(title, tokens[part], limit if part == "whole" else None)
+        for part, title in _PARTS.items()
+        if part in tokens  # plain text has no prompt and no completion
     )
     stop = tokens["stop_token_trained"]
     numbers = facts(

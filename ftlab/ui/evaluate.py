@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ftlab.errors import InputError
 from ftlab.ui import background, disk, job_strip, run_view
-from ftlab.ui.answers import FILTERS, PAGE_ROWS, answer_table, select
+from ftlab.ui.answers import FILTERS, PAGE_ROWS, answer_table, document_table, select
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import count, details, duration, empty, facts, heading, join, notice, table, when
 from ftlab.workspace import RunDirectory, Workspace
@@ -68,7 +68,12 @@ def build() -> EvaluateTab:
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
     with gr.Column(visible=False, elem_id="evaluate_answers_box") as answers_box:
-        gr.HTML(heading("Every answer", "What each model wrote for each held-out row, beside the reference."))
+        gr.HTML(
+            heading(
+                "Every held-out row",
+                "What each model wrote; of plain text, how well each predicts it.",
+            )
+        )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             search = gr.Textbox(
                 label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220
@@ -208,6 +213,7 @@ def _not_yet(run: RunDirectory) -> Markup:
 def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     """Verdict, table, picture and settings of one comparison."""
     from ftlab.sharing.report import comparison_chart_svg, comparison_table
+    from ftlab.sharing.table import of_documents
 
     rows = [
         [
@@ -223,7 +229,11 @@ def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
     settings = facts(
         [
-            ("Rows", count(comparison["adapted"]["rows"]), f"from the {comparison['split']} split"),
+            (
+                "Documents" if of_documents(comparison) else "Rows",
+                count(comparison["adapted"]["rows"]),
+                f"from the {comparison['split']} split",
+            ),
             ("Made", when(comparison.get("created")), "local time"),
             ("Took", duration(comparison.get("seconds")), "for both models"),
         ]
@@ -253,9 +263,13 @@ def _answers(
     if not run_id:
         return {}
     run = workspace.run(run_id)
+    from ftlab.sharing.table import of_documents
+
     comparison = disk.comparison(run) or {}
     by_loss = comparison.get("verdict", {}).get("measure") == "perplexity"
     found = select(disk.predictions(run), search, kind, by_loss=by_loss)
     last = max(1, -(-len(found) // PAGE_ROWS))
     page = min(max(1, page), last)
+    if comparison and of_documents(comparison):
+        return {tab.answers: document_table(found, page, last), tab.page: page}
     return {tab.answers: answer_table(found, page, last, by_loss=by_loss), tab.page: page}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import FormComponent
 
 from ftlab.errors import FtlabError
 from ftlab.ui.html import error_box
@@ -84,15 +85,18 @@ def _cache() -> Path:
 
 
 def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True) -> Callable[..., Any]:
-    """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data."""
+    """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data.
 
-    def tidy(result: Any) -> Any:
+    Each message of a stream repeats what the stream has said before (`_repeated`), so a handler says things once.
+    """
+
+    def tidy(result: Any) -> dict[Any, Any]:
         result = dict(result or {})
         if box is not None and clears:
             result.setdefault(box, "")
-        return result or gr.skip()
+        return result
 
-    def failed(error: Exception) -> Any:
+    def failed(error: Exception) -> dict[Any, Any]:
         if not isinstance(error, FtlabError):
             log.exception("A handler of the app failed: %s", handler.__name__)
             error = FtlabError(
@@ -102,26 +106,49 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
             )
         if box is None:
             log.warning("%s: %s", handler.__name__, error)
-            return gr.skip()
+            return {}
         return {box: error_box(error)}
 
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
         def stream(*args: Any, **kwargs: Any) -> Any:
+            said: dict[Any, Any] = {}
             try:
                 for result in handler(*args, **kwargs):
-                    yield tidy(result)
+                    yield _repeated(said, tidy(result)) or gr.skip()
             except Exception as error:
-                yield failed(error)
+                yield _repeated(said, failed(error)) or gr.skip()
 
         return stream
 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return tidy(handler(*args, **kwargs))
+            return tidy(handler(*args, **kwargs)) or gr.skip()
         except Exception as error:
-            return failed(error)
+            return failed(error) or gr.skip()
 
     return call
+
+
+def _repeated(said: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
+    """`message` over what its stream has `said` before, which is brought up to date.
+
+    Where two messages of a stream come at once, the page may pass over the first. What stands in a field or a state is
+    not repeated: it may have changed since, and would be set back.
+    """
+    whole = {**said, **message}
+    for component, update in message.items():
+        if _is_update(update) and _is_update(said.get(component)):
+            whole[component] = {**said[component], **update}
+        if not isinstance(component, (gr.State, FormComponent)):
+            said[component] = whole[component]
+        elif _is_update(update):
+            said[component] = {name: value for name, value in whole[component].items() if name != "value"}
+    # Gradio takes the updates apart.
+    return {component: dict(update) if _is_update(update) else update for component, update in whole.items()}
+
+
+def _is_update(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("__type__") == "update"

@@ -87,13 +87,24 @@ def row_card(
 
 
 def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
-    from ftlab.data.rendering import encode, pieces, stop_token_ids
+    from ftlab.data.documents import is_document
+    from ftlab.data.rendering import encode, stop_token_ids, windows
 
     tokenizer = tokenizer_of(base)
     encoded = encode(messages, tokenizer)
     length, trained = len(encoded.input_ids), sum(encoded.trained)
     stops = set(stop_token_ids(tokenizer))
     learnt = [t for t, on in zip(encoded.input_ids, encoded.trained, strict=True) if on and t in stops]
+    if is_document(messages):
+        cut = len(windows(encoded, max_length))
+        lines = [
+            f"{count(length)} tokens of {base}, without a chat template. All are trained: this is plain text, for "
+            "continued pretraining.",
+            f"The end-of-text token {tokenizer.eos_token} after it is trained, so the model learns where a text ends.",
+        ]
+        if cut > 1:
+            lines.append(f"It is longer than max_length ({max_length:,} tokens) and is learnt in {cut:,} pieces.")
+        return _token_card([*lines, *encoded.notes], encoded, tokenizer)
     lines = [
         f"{count(length)} tokens in the chat template of {base}. The {count(trained)} marked ones are trained; "
         "the others are only read."
@@ -105,6 +116,13 @@ def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
     lines += encoded.notes
     if length > max_length:
         lines.append(f"It is longer than max_length ({max_length:,} tokens) and would be left out of training.")
+    return _token_card(lines, encoded, tokenizer)
+
+
+def _token_card(lines: list[str], encoded: Any, tokenizer: Any) -> Markup:
+    """The tokens with the trained ones marked; the first line says what they are, the others stand below."""
+    from ftlab.data.rendering import pieces
+
     notes = join(Markup("<li>{}</li>").format(line) for line in lines[1:])
     return (
         heading("As the model reads it", lines[0])

@@ -280,6 +280,7 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     measures = [
         ("Exact match", "exact_match", percent),
         ("Perplexity", "perplexity", number),
+        ("Bits per byte", "bits_per_byte", number),
         ("BLEU", "bleu", number),
         ("General accuracy", "general_accuracy", percent),
     ]

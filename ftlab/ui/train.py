@@ -15,6 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
+from ftlab.data.documents import STAGE
 from ftlab.method_table import fields_of
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
@@ -32,6 +33,8 @@ BASES = [
     ("Qwen3 1.7B (GPU with 16 GB)", "Qwen/Qwen3-1.7B"),
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
 ]
+# What the data on the Data tab can be trained for; preferences have a tab of their own.
+STAGES = [("Answers (instruction tuning)", "sft"), ("Plain text (continued pretraining)", "pretraining")]
 _MAIN = [
     ["optimisation.epochs", "optimisation.learning_rate"],
     ["method.rank", "method.placement", "method.reduction_factor", "method.virtual_tokens"],
@@ -67,6 +70,7 @@ def build() -> TrainTab:
         with gr.Column(elem_id="train_choices", min_width=280):
             data = gr.HTML(notice("Reading the data …"), elem_id="train_data")
             change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
+            form.draw("stage", choices=STAGES, info="What is learnt. It follows the data; only one of them suits.")
             form.draw("model.base", choices=BASES)
             form.draw("method.name")
             with gr.Row():
@@ -124,7 +128,8 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         return {replay: _usual_replay(base)}
 
     def describe_data(shown: str | None) -> dict[Any, Any]:
-        return {tab.data: data_line(shown, workspace)}
+        suits = stage_of(shown, workspace)
+        return {tab.data: data_line(shown, workspace), tab.form.components["stage"]: suits or gr.skip()}
 
     def configured(values: Sequence[Any]) -> RunConfig:
         return build_config(_settings(tab, data, values))
@@ -149,7 +154,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         on(component.change, usual, [base, method], changed, box=tab.message, queue=False)
     # Only what a person picks: a run that is loaded into the form brings its own.
     on(base.input, suit_replay, [base], [replay], box=tab.message, queue=False)
-    on(data.shown.change, describe_data, [data.shown], [tab.data], queue=False)
+    on(data.shown.change, describe_data, [data.shown], [tab.data, tab.form.components["stage"]], queue=False)
 
 
 def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
@@ -192,9 +197,17 @@ def data_line(shown: str | None, workspace: Workspace) -> Markup:
     if found.problem:
         return notice("The data on the Data tab cannot be trained on yet: it says there why.", kind="warn")
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
-    return Markup(
-        '<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} rows</div>'
-    ).format(found.name.rsplit("/", 1)[-1], sizes)
+    return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} {}</div>').format(
+        found.name.rsplit("/", 1)[-1], sizes, "documents" if found.format == "text" else "rows"
+    )
+
+
+def stage_of(shown: str | None, workspace: Workspace) -> str | None:
+    """The stage that the data on show are for; None while there are none."""
+    if shown is None:
+        return None
+    found = data_rows.inspected(DataConfig.model_validate_json(shown), workspace)
+    return STAGE if found.format == "text" else "sft"
 
 
 def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> dict[str, Any]:

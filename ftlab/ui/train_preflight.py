@@ -22,6 +22,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
 from ftlab.method_table import summary
+from ftlab.steps import Steps
 from ftlab.ui import background, forms
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import PICK_JS, count, details, duration, facts, join, notice, percent, pick_button
@@ -161,19 +162,12 @@ def _measured(
 
     background.release_chat(config.launcher.device)
     began = time.monotonic()
-    steps = preflight(config, workspace, price_per_hour=per_hour)
-    try:
-        while True:
-            try:
-                phase = next(steps)
-            except StopIteration as end:
-                return end.value
+    with Steps(preflight(config, workspace, price_per_hour=per_hour)) as steps:
+        for phase in steps:
             if stop.is_set():
                 return None
-            # The buttons each time: where two messages come at once, the page may pass over the first.
-            yield {**_busy(panel), panel.progress: _at_work(phase, time.monotonic() - began)}
-    finally:
-        steps.close()
+            yield {panel.progress: _at_work(phase, time.monotonic() - began)}
+    return steps.found
 
 
 def card(found: Preflight, checked: str) -> Markup:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import textwrap
 
 import pytest
 from safetensors.torch import load_file
+from trl import DPOTrainer
 
 from ftlab.config import build_config, load_config
+from ftlab.config_preferences import LOSSES
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
@@ -22,6 +26,7 @@ from ftlab.models.load import load_run
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint
+from ftlab.training.preferences import prepare_preferences
 from ftlab.training.reward import load_reward_model, score
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import read_json
@@ -33,25 +38,18 @@ PAIRS = {"source": "brand_voice_preferences"}
 
 
 @pytest.fixture(scope="module")
-def dpo(voice, voice_workspace):
-    """DPO from the instruction-tuned run, as a person starts it: from the command line, in a process of its own."""
-    place = ("--workspace", str(voice_workspace.root))
-    settings = {
-        "name": "voice-dpo",
-        "stage": "dpo",
-        "model.start": voice.run.id,
-        "data.source": PAIRS["source"],
-        "optimisation.epochs": 1,
-        "optimisation.evaluations_per_epoch": 1,
-        "evaluation.max_new_tokens": 60,
-        "evaluation.probes": "none",
-        "launcher.threads": 1,
-    }
-    given = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
-    done = run_cli("train", *given, *place, timeout=900)
-    end_runs(voice_workspace)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return voice_workspace.run("last"), done.stdout
+def dpo(voice, train_here):
+    """DPO from the instruction-tuned run, with the comparisons that follow training."""
+    return train_here(
+        {
+            "name": "voice-dpo",
+            "stage": "dpo",
+            "model": {"start": voice.run.id},
+            "data": PAIRS,
+            "optimisation": {"epochs": 1, "evaluations_per_epoch": 1},
+            "evaluation": {"after_training": True, "max_new_tokens": 60, "probes": "none"},
+        }
+    ).run
 
 
 def few_steps(stage, start=None, **settings):
@@ -67,31 +65,29 @@ def few_steps(stage, start=None, **settings):
 
 def test_dpo_starts_from_the_earlier_run_itself(dpo):
     """Reference and model are the same adapter, so nothing is preferred yet: sigmoid loss ln 2, margin 0."""
-    first = dpo[0].metrics()[0]
+    first = dpo.metrics()[0]
     assert first["step"] == 0
     assert first["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert first["eval_margin"] == pytest.approx(0, abs=1e-6)
 
 
 def test_dpo_prefers_the_chosen_answers_of_rows_it_never_saw(dpo):
-    run, said = dpo
-    found = run.preferences()
+    found = dpo.preferences()
     assert found["split"] == "test" and found["rows"] == 40
     assert found["accuracy"] > 0.85
     assert found["margin"] > 0
-    assert "The chosen answer wins in" in said
 
 
 def test_the_charts_of_a_preference_run_have_their_figures(dpo):
-    last = [row for row in dpo[0].metrics() if "eval_accuracy" in row][-1]
+    last = [row for row in dpo.metrics() if "eval_accuracy" in row][-1]
     names = {"loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected"}
     assert {f"eval_{name}" for name in names} <= last.keys()
-    assert any(names <= row.keys() for row in dpo[0].metrics())
+    assert any(names <= row.keys() for row in dpo.metrics())
 
 
 def test_answers_after_dpo_follow_the_house_style_more_often(voice, dpo):
     """Rules that training never saw, greedy answers to held-out customers."""
-    rows = read_split(dpo[0], "test")
+    rows = read_split(dpo, "test")
 
     def followed(run):
         model, tokenizer = load_run(run)
@@ -101,13 +97,13 @@ def test_answers_after_dpo_follow_the_house_style_more_often(voice, dpo):
         asked = [row["prompt"][-1]["content"] for row in rows]
         return sum(not follows_house_style(one.text, prompt=text) for one, text in zip(answers, asked, strict=True))
 
-    before, after = followed(voice.run), followed(dpo[0])
+    before, after = followed(voice.run), followed(dpo)
     assert after > before
 
 
 def test_the_result_is_one_adapter_that_plain_peft_loads(dpo, tmp_path):
     """In a fresh process that cannot import ftlab; the reference is not saved beside it."""
-    run, _ = dpo
+    run = dpo
     assert not [path for path in run.adapter.rglob("*") if path.is_dir()], "no second adapter"
     assert run.verification()["reload_difference"] < 1e-4
     assert run.verification()["changes_logits"] is True
@@ -137,7 +133,7 @@ def test_the_result_is_one_adapter_that_plain_peft_loads(dpo, tmp_path):
 
 
 def test_the_run_says_where_it_came_from(dpo, voice):
-    run, _ = dpo
+    run = dpo
     assert read_json(run.environment_file)["parent_run"] == voice.run.id
     config = load_config(run.config_file)
     assert (config.model.start, config.model.base, config.method.rank) == (voice.run.id, "starter", 16)
@@ -202,7 +198,7 @@ def test_a_stopped_dpo_run_goes_on_as_if_nothing_had_happened(voice, voice_works
     settings = few_steps("dpo", voice, method={}, optimisation={"max_steps": 6, "batch_size": 8})
     settings["optimisation"]["evaluations_per_epoch"] = 2
     whole = train_here(settings)
-    run, config = supervisor.create(build_config(settings | {"evaluation": {"after_training": False}}), voice_workspace)
+    run, _ = supervisor.create(build_config(settings | {"evaluation": {"after_training": False}}), voice_workspace)
     shutil.copytree(whole.run.checkpoints, run.checkpoints)
     first = min(run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for folder in run.checkpoints.glob("checkpoint-*"):
@@ -217,3 +213,33 @@ def test_a_stopped_dpo_run_goes_on_as_if_nothing_had_happened(voice, voice_works
         writer.close()
     resumed, trained = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, whole.run))
     assert all(resumed[name].equal(trained[name]) for name in trained)
+
+
+def test_the_command_line_trains_and_shows_a_preference_run(voice, voice_workspace):
+    """In a process of its own."""
+    place = ("--workspace", str(voice_workspace.root))
+    settings = {"stage": "orpo", "model.start": voice.run.id, "data.source": PAIRS["source"], "data.max_rows": 20}
+    settings |= {"optimisation.max_steps": 2, "optimisation.batch_size": 4, "evaluation.after_training": "false"}
+    given = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    done = run_cli("train", *given, *place, timeout=900)
+    end_runs(voice_workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = run_cli("runs", "show", "last", *place).stdout
+    assert "orpo (experimental in TRL)" in shown and f"started from {voice.run.id}" in shown
+
+
+def test_every_loss_that_trl_names_is_offered_and_can_be_computed(voice, voice_workspace):
+    source = inspect.getsource(DPOTrainer._compute_loss)
+    named = re.search(r"Should be one of \[(.*?)\]\"", source.replace("\n", " ")).group(1)
+    assert set(LOSSES["dpo"]) == set(re.findall(r"'(\w+)'", named))
+    run, config = supervisor.create(build_config(few_steps("dpo", voice)), voice_workspace)
+    writer = StatusWriter(run.status_file)
+    try:
+        trainer = prepare_preferences(run, config, writer).trainer
+    finally:
+        writer.close()
+    rows = trainer.data_collator([trainer.train_dataset[number] for number in range(3)])
+    trainer.label_smoothing = 0.1
+    for loss in LOSSES["dpo"]:
+        trainer.loss_types = [loss]
+        assert math.isfinite(float(trainer.compute_loss(trainer.model, dict(rows)))), loss

@@ -9,14 +9,15 @@ import signal
 import time
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import go_back_to, last_checkpoint
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace, read_json, write_json
+from ftlab.workspace import Workspace, append_jsonl, read_json, write_json
 from tests.conftest import end_runs, run_cli
 
 STEPS = 100
@@ -100,8 +101,12 @@ def a_checkpoint(run, step, *, best=None, leave_out=()):
     folder = run.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt"):
-        if name not in leave_out:
-            (folder / name).write_bytes(b"x")
+        if name in leave_out:
+            continue
+        if name.endswith(".safetensors"):
+            save_file({"weight": torch.zeros(100)}, folder / name)
+        else:
+            torch.save({"state": torch.zeros(100)}, folder / name)
     if "trainer_state.json" not in leave_out:
         write_json(folder / "trainer_state.json", {"global_step": step, "best_model_checkpoint": best})
     return folder
@@ -112,11 +117,26 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(works
     good = a_checkpoint(run, 10)
     a_checkpoint(run, 20, leave_out=("trainer_state.json",))
     (a_checkpoint(run, 30) / "trainer_state.json").write_text('{"global_st')
+    a_checkpoint(run, 5, leave_out=("scheduler.pt",))  # killed while it was removed
+    for step, name in ((40, "adapter_model.safetensors"), (50, "optimizer.pt")):
+        # As an unfinished copy leaves it: every file is there.
+        os.truncate(a_checkpoint(run, step) / name, 300)
     assert last_checkpoint(run).path == good
     run.metrics_file.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (5, 10, 15)))
     go_back_to(run, last_checkpoint(run))
     assert [row["step"] for row in run.metrics()] == [5, 10]
     assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-10"]
+
+
+def test_half_a_line_that_a_kill_left_spoils_neither_the_curve_nor_the_next_line(workspace):
+    run = workspace.create_run("cut")
+    a_checkpoint(run, 10)
+    row = {"step": 10, "loss": 1.0, "note": "für"}
+    run.metrics_file.write_bytes((json.dumps(row, ensure_ascii=False) + "\n").encode() + b'{"step": 11, "note": "f\xc3')
+    assert run.metrics() == [row]
+    go_back_to(run, last_checkpoint(run))
+    append_jsonl(run.metrics_file, {"step": 11, "loss": 0.5})
+    assert [row["step"] for row in run.metrics()] == [10, 11]
 
 
 def test_the_best_checkpoint_is_found_again_in_a_folder_that_was_moved(workspace):

@@ -1,53 +1,46 @@
-"""GRPO and RLOO on the starter, trained for real in a process of their own."""
+"""GRPO and RLOO on the starter, trained for real."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
+from safetensors.torch import load_file
 
 from ftlab.config import build_config
 from ftlab.data.rendering import encode_prompt
 from ftlab.data.splits import prepare, read_split
 from ftlab.errors import InputError
-from ftlab.training import supervisor
-from ftlab.workspace import Workspace, read_json
-from tests.conftest import end_runs
+from ftlab.training import supervisor, worker
+from ftlab.training.status import StatusWriter
+from ftlab.workspace import RunDirectory, read_json
 
 pytestmark = pytest.mark.train
 
-STEPS = 12
+STEPS = 10
 
 
-def configured(stage, source, *rewards, **sections):
+def settings(stage, source, *rewards, **sections):
+    """Few steps on small batches; only the rewards are compared afterwards, with answers as short as they are."""
     values = {
         "stage": stage,
         "data": {"source": source},
-        "reinforcement": {"rewards": list(rewards), "max_new_tokens": 24, "generations": 8},
-        "optimisation": {"batch_size": 48, "max_steps": STEPS, "early_stopping": 0, "evaluations_per_epoch": 8},
-        "evaluation": {"max_rows": 40},
+        "reinforcement": {"rewards": list(rewards), "max_new_tokens": 20, "generations": 8},
+        "optimisation": {"batch_size": 32, "max_steps": STEPS, "early_stopping": 0, "learning_rate": 3e-3},
+        "evaluation": {"after_training": True, "max_rows": 40, "max_new_tokens": 8, "probes": "none"},
     }
     for name, section in sections.items():
-        values.setdefault(name, {}).update(section)
-    return build_config(values)
+        values[name] = values.get(name, {}) | section
+    return values
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    place = Workspace.open(tmp_path_factory.mktemp("rlhf"))
-    yield place
-    end_runs(place)
-
-
-@pytest.fixture(scope="module")
-def rewarded(workspace):
-    """The starter, whose answers to shop letters are a word or two, is rewarded for answers of 8 to 16 words."""
-    config = configured("grpo", "brand_voice", {"kind": "length", "shortest": 8, "longest": 16})
-    run = supervisor.submit(config, workspace)
-    status = supervisor.wait(run)
-    assert status.state == "completed", (status.error, run.log_tail())
-    return run
+def rewarded(train_here):
+    """The starter, whose answers to customers are a word or two, is rewarded for answers of 8 to 16 words."""
+    length = {"kind": "length", "shortest": 8, "longest": 16}
+    return train_here(settings("grpo", "brand_voice", length, optimisation={"evaluations_per_epoch": 20})).run
 
 
 def test_what_is_rewarded_becomes_likelier_on_prompts_that_training_never_saw(rewarded):
@@ -69,7 +62,7 @@ def test_the_run_tells_of_rewards_lengths_and_distance_and_shows_what_was_tried(
     names = {"reward", "reward_std", "kl", "entropy", "completion_length", "cut_share", "rewards/length"}
     assert all(names <= row.keys() and all(math.isfinite(row[name]) for name in names) for row in steps)
     assert rows[0]["step"] == 0 and rows[0]["eval_kl"] == 0, "it starts where its reference stands"
-    assert all(0 <= row["cut_share"] <= 1 and row["completion_length"] <= 24 for row in steps)
+    assert all(0 <= row["cut_share"] <= 1 and row["completion_length"] <= 20 for row in steps)
     samples = rewarded.samples()
     assert {row["step"] for row in samples} == {row["step"] for row in steps}
     assert all(row["rewards"].keys() == {"length"} and row["prompt"][-1]["role"] == "user" for row in samples)
@@ -101,16 +94,17 @@ def test_prompts_are_asked_while_training_as_the_chat_asks_them(rewarded):
     assert asked == [encode_prompt(row, tokenizer) for row in rows]
 
 
-def test_prompts_without_answers_are_enough_and_long_ones_are_counted(workspace, tmp_path):
+def test_prompts_without_answers_are_enough_and_long_ones_are_counted(train_here, tmp_path):
     file = tmp_path / "prompts.jsonl"
     rows = [{"prompt": f"Tell me about item {n}. " + "Please. " * (300 if n % 10 == 0 else 1)} for n in range(40)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = configured("rloo", str(file), {"kind": "regex", "pattern": "^[A-Z]"}, {"kind": "json", "weight": 0})
-    config.optimisation.max_steps, config.optimisation.batch_size, config.reinforcement.generations = 2, 8, 4
-    run = supervisor.submit(config, workspace)
-    status = supervisor.wait(run)
-    assert status.state == "completed", (status.error, run.log_tail())
-    assert any("leave no room" in text or "left out" in text for text in status.warnings)
+    rewards = {"kind": "regex", "pattern": "^[A-Z]"}, {"kind": "json", "weight": 0}
+    few = {"max_steps": 2, "batch_size": 8}
+    limits = {"rewards": list(rewards), "generations": 4, "max_new_tokens": 12}
+    trained = train_here(settings("rloo", str(file), optimisation=few, reinforcement=limits))
+    run, status = trained.run, trained.status
+    assert status.state == "completed"
+    assert any("were left out" in text for text in status.warnings)
     assert sum(part["too_long"] for part in run.manifest()["tokens"].values()) == 4
     assert set(read_json(run.rewards_file)["rewards"]) == {"regex", "json"}
     assert run.comparison() is None, "there is no reference to compare with"
@@ -119,15 +113,53 @@ def test_prompts_without_answers_are_enough_and_long_ones_are_counted(workspace,
 def test_data_of_prompts_alone_are_refused_by_stages_that_learn_answers(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Number {n}"}) + "\n" for n in range(20)))
-    data = configured("grpo", str(file)).data
+    data = build_config(settings("grpo", str(file))).data
     with pytest.raises(InputError):
         prepare(data, stage="sft")
     assert prepare(data, stage="grpo").splits["train"][0]["messages"][-1] == {"role": "assistant", "content": ""}
 
 
-def test_an_exact_match_without_references_is_refused(workspace, tmp_path):
-    file, before = tmp_path / "prompts.jsonl", workspace.runs()
+def test_an_exact_match_without_references_is_refused(voice_workspace, tmp_path):
+    file, before = tmp_path / "prompts.jsonl", voice_workspace.runs()
     file.write_text("".join(json.dumps({"prompt": f"Number {n}"}) + "\n" for n in range(20)))
     with pytest.raises(InputError, match="needs a reference answer"):
-        supervisor.submit(configured("grpo", str(file), {"kind": "exact_match"}), workspace)
-    assert workspace.runs() == before
+        supervisor.submit(build_config(settings("grpo", str(file), {"kind": "exact_match"})), voice_workspace)
+    assert voice_workspace.runs() == before
+
+
+def test_rloo_against_a_reward_model_raises_its_score_on_prompts_that_training_never_saw(
+    train_here, voice, voice_reward
+):
+    reward = {"kind": "model", "model": voice_reward.run.id}
+    run = train_here(
+        settings(
+            "rloo",
+            "brand_voice_preferences",
+            model={"start": voice.run.id},
+            data={"validation_fraction": 0},
+            reinforcement={"rewards": [reward], "max_new_tokens": 56, "temperature": 0.7, "beta": 0.02},
+        )
+    ).run
+    found = read_json(run.rewards_file)
+    assert found["settings"]["start"] == voice.run.id
+    assert found["adapted"]["reward"] > found["start"]["reward"]
+    assert found["interval"][0] > 0, "more than chance"
+    first = next(row for row in run.metrics() if "kl" in row)
+    assert first["kl"] == pytest.approx(0, abs=1e-6), "its reference is the run that it starts from"
+
+
+def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(rewarded, tmp_path):
+    again = RunDirectory(tmp_path / "runs" / rewarded.id)
+    shutil.copytree(rewarded.path, again.path)
+    shutil.rmtree(again.checkpoints / f"checkpoint-{STEPS}")
+    shutil.rmtree(again.adapter)
+    writer = StatusWriter(again.status_file)
+    try:
+        assert worker.train(again, writer) == "completed"
+    finally:
+        writer.close()
+    assert read_json(again.environment_file)["resumed"][0]["step"] < STEPS
+    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (rewarded, again))
+    assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+    assert again.samples() == rewarded.samples()
+    assert [row.get("reward") for row in again.metrics()] == [row.get("reward") for row in rewarded.metrics()]

@@ -163,12 +163,16 @@ def test_of_judged_answers_the_good_ones_are_learnt(tmp_path: Path) -> None:
     assert manifest["dropped"] == {"an answer marked as bad": 40}
 
 
-def test_plain_text_is_recognised_and_its_use_is_told(tmp_path: Path) -> None:
-    assert detect(["text"], [{"text": "a long story"}]).format == "text"
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "a long story"}\n' * 20)
-    with pytest.raises(InputError, match=r"continued pretraining, which ftlab cannot do yet"):
-        prepare(DataConfig(source=str(path)))
+def test_a_stage_that_does_not_suit_the_data_is_refused_with_the_one_that_does(tmp_path: Path) -> None:
+    texts, answers = tmp_path / "texts.jsonl", tmp_path / "answers.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"A long story, number {n}."}) + "\n" for n in range(40)))
+    answers.write_text("".join(json.dumps({"prompt": f"q {n}", "completion": f"a {n}"}) + "\n" for n in range(40)))
+    with pytest.raises(InputError, match=r"plain text \(text\).*--set stage=pretraining"):
+        prepare(DataConfig(source=str(texts)), stage="sft")
+    with pytest.raises(InputError, match=r"holds prompts and answers.*--set stage=sft.*\{text: completion\}"):
+        prepare(DataConfig(source=str(answers)), stage="pretraining")
+    learnt = prepare(DataConfig(source=str(answers), columns={"text": "completion"}), stage="pretraining").splits
+    assert {row["messages"][0]["content"] for rows in learnt.values() for row in rows} == {f"a {n}" for n in range(40)}
 
 
 def test_a_template_makes_the_prompt(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ BROKEN = [
     ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
     ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["pointer of Git LFS", "git lfs pull"]),
     ("a.json", "<!DOCTYPE html><html>", ["a web page, not data", "download the raw file"]),
-    ("a.txt", "hi", ["ending in .txt cannot be read", ".jsonl", ".csv", ".parquet"]),
+    ("a.docx", "hi", ["ending in .docx cannot be read", ".jsonl", ".csv", ".parquet"]),
     ("a.pkl", b"\x80\x04.", [".pkl cannot be read", "never opened"]),
     ("a.jsonl.gz", b"\x1f\x8b", [".gz cannot be read", "unpack"]),
 ]

@@ -28,6 +28,17 @@ def test_an_error_inside_the_run_is_named_with_a_remedy(error, what, advice):
     assert advice in reason["try"]
 
 
+def test_a_checkpoint_that_torch_cannot_write_is_not_an_unexpected_error(tmp_path):
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"weight": torch.zeros(1000)}, "/dev/full")  # a device that is always full
+    assert "No space" not in str(caught.value)
+    reason = explain_exception(caught.value, tmp_path)
+    assert reason["what"] == "A checkpoint could not be written."
+    assert "resume" in reason["try"]
+
+
 def test_wrong_input_is_marked_as_such():
     assert explain_exception(InputError("too long"))["kind"] == "input"
 

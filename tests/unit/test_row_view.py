@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 
 import pytest
 
@@ -86,3 +88,15 @@ def test_the_marked_tokens_are_the_answer_and_its_stop_token(workspace):
     marked = shown.split("<mark>")[1].split("</mark>")[0]
     assert "queue" in marked and marked.endswith('<b class="ft-special">&lt;|end|&gt;</b>')
     assert shown.count("<mark>") == 1
+
+
+def test_plain_text_is_shown_as_tokens_that_are_all_trained(workspace, tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(f"Chapter {n}. " + "The mill turns. " * 20 for n in range(12)))
+    page = card(str(path), workspace, row=3, max_length=64)
+    tokens = page.partition('id="data_tokens"')[2].partition("</pre>")[0]
+    assert "Chapter 3. The mill turns." in tokens and "<mark>" in tokens and "<span>" not in tokens
+    assert "All are trained" in page and "end-of-text token" in page
+    tokens = int(re.search(r">(\d+) tokens of starter", page.replace('<span class="ft-help">', ">")).group(1))
+    # The first piece holds 64 tokens, the others 63 new ones each.
+    assert f"is learnt in {1 + math.ceil((tokens - 64) / 63)} pieces" in page

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.config import RunConfig, build_config
+from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
@@ -65,6 +65,7 @@ def test_text_of_data_and_models_is_never_markup():
     shown = [
         chat.conversation([turn]),
         answers.answer_table(rows, 1, 1, by_loss=False),
+        answers.document_table([{"row": 0, "document": ATTACK, "base_loss": 2.0, "adapted_loss": 1.0}], 1, 1),
         html.table([ATTACK], [[ATTACK]], label=ATTACK),
         html.error_box(InputError(ATTACK, given=ATTACK, allowed=ATTACK, try_=ATTACK)),
         html.pick_button(ATTACK, ATTACK, label=ATTACK),
@@ -93,6 +94,31 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     for path, component in every:
         assert component.label.startswith(forms.fields()[path].title)
         assert component.info
+
+
+def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
+    text = tmp_path / "book.txt"
+    text.write_text("\n\n".join(f"Chapter {n} of the book." for n in range(40)))
+    for source, suits, said in [
+        (text, "pretraining", "32 train / 4 validation / 4 test documents"),
+        (rows_file, "sft", "rows"),
+    ]:
+        shown = DataConfig(source=str(source)).model_dump_json()
+        assert train.stage_of(shown, workspace) == suits
+        assert said in str(train.data_line(shown, workspace))
+    assert train.stage_of(None, workspace) is None
+
+
+def test_documents_are_found_by_their_text_and_by_what_became_of_them():
+    rows = [
+        {"row": 0, "document": "The mill turns.", "base_loss": 2.0, "adapted_loss": 1.0},
+        {"row": 1, "document": "The mill stands.", "base_loss": 1.0, "adapted_loss": 2.0},
+    ]
+    assert answers.select(rows, "MILL", "All") == rows
+    assert answers.select(rows, "", "Improved") == rows[:1]
+    assert answers.select(rows, "stands", "Got worse") == rows[1:]
+    page = str(answers.document_table(rows, 1, 1))
+    assert page.index("The mill turns.") < page.index("improved") < page.index("got worse")
 
 
 def test_the_untouched_form_is_the_default_run_with_replay_against_forgetting(workspace):
@@ -316,3 +342,32 @@ def test_the_state_of_the_workspace_changes_with_a_run_its_state_and_its_scores(
 
 def test_a_duration_that_nobody_knows_is_a_dash():
     assert html.duration(None) == "–"
+
+
+def test_each_message_of_a_stream_says_everything_but_what_a_person_may_have_typed_since():
+    import gradio as gr
+
+    with gr.Blocks():
+        send, log, text, state, box = gr.Button(), gr.HTML(), gr.Textbox(), gr.State(), gr.HTML()
+
+    def handler():
+        yield {send: gr.update(visible=False), log: "one", text: gr.update(value="", lines=3), state: 1}
+        yield {log: "two", send: gr.update(interactive=False)}
+        raise InputError("It broke")
+
+    first, second, last = events.guarded(handler, box)()
+    assert first == {
+        send: {"__type__": "update", "visible": False},
+        log: "one",
+        text: {"__type__": "update", "value": "", "lines": 3},
+        state: 1,
+        box: "",
+    }
+    assert second == {
+        send: {"__type__": "update", "visible": False, "interactive": False},
+        log: "two",
+        text: {"__type__": "update", "lines": 3},
+        box: "",
+    }
+    assert "It broke" in last.pop(box)
+    assert last == {one: update for one, update in second.items() if one != box}

@@ -72,6 +72,13 @@ def test_a_line_still_being_written_is_left_out(tmp_path):
     assert read_jsonl(file) == [{"step": 1}]
 
 
+def test_a_text_with_characters_that_end_a_line_elsewhere_stays_one_row(tmp_path):
+    rows = [{"text": "one\u2028two\x85three"}, {"text": "four"}]
+    for row in rows:
+        append_jsonl(tmp_path / "predictions.jsonl", row)
+    assert read_jsonl(tmp_path / "predictions.jsonl") == rows
+
+
 def test_only_one_holds_the_device(workspace):
     with locked(workspace.device_lock) as first:
         assert first

@@ -49,6 +49,8 @@ class Advice:
 
 def advise(examples: Examples) -> list[Advice]:
     """Remarks on the number of training rows, rows per class and imbalance."""
+    if examples.are_documents:
+        return []  # the rules of thumb are about answers
     train = examples.positions("train")
     answers = [examples.answers[position] for position in train]
     classes = find_classes(answers)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ftlab.data.conversion import Message, UnusableRow, convert, turns_of_row
+from ftlab.data.documents import is_document
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
 
@@ -68,17 +69,23 @@ class Examples:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """What the user said before the last answer (with earlier answers), without the system prompt."""
+        """What the user said before the last answer (with earlier answers), without the system prompt; plain text."""
         return [
             turns[0]["content"]
-            if len(turns) == 2
+            if len(turns) == 2 or is_document(turns)
             else "\n".join(turn["content"] for turn in turns[:-1] if turn["role"] != "system")
             for turns in self.turns
         ]
 
     @cached_property
     def answers(self) -> list[str]:
-        return [turns[-1]["content"] for turns in self.turns]
+        """The last answers; of plain text, which has none, empty texts."""
+        return ["" if is_document(turns) else turns[-1]["content"] for turns in self.turns]
+
+    @cached_property
+    def are_documents(self) -> bool:
+        """Whether this is plain text, without prompts and answers."""
+        return bool(self.turns) and is_document(self.turns[0])
 
     def positions(self, split: str) -> list[int]:
         return [position for position, name in enumerate(self.split) if name == split]
@@ -128,6 +135,8 @@ def _take(examples: Examples, split: str, index: int, row: Any, detected: Detect
 
 def role_problem(turns: Sequence[Message]) -> str | None:
     """What is wrong with the order of the roles, in words; None when nothing is."""
+    if is_document(turns):
+        return None
     roles = [turn["role"] for turn in turns]
     if len(roles) == 2 and roles == ["user", "assistant"]:
         return None

@@ -64,7 +64,8 @@ def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Findin
     medians: dict[str, int] = {}
     if len(examples) < _FEWEST:
         return []
-    for part, texts in (("prompt", examples.prompts), ("answer", examples.answers)):
+    first = "text" if examples.are_documents else "prompt"
+    for part, texts in ((first, examples.prompts), ("answer", examples.answers)):
         watch.at(0, 1)
         sizes = np.fromiter(map(len, texts), np.float64, len(texts))
         far = np.flatnonzero(np.abs(robust_z(np.log1p(sizes))) > _FAR)

@@ -55,9 +55,12 @@ def token_lengths(
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
+    # Documents that are longer are learnt piece by piece.
     too_long = {
         position: length
-        for position, length in _long_rows(examples, watch, tokenizer, max_length, measured).items()
+        for position, length in (
+            {} if examples.are_documents else _long_rows(examples, watch, tokenizer, max_length, measured)
+        ).items()
         if length > max_length
     }
     filled = _filled(examples, too_long, watch, tokenizer, max_length)
@@ -72,25 +75,28 @@ def token_lengths(
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
     if measured.positions and not measured.stopped:
         findings += by_split("stop_token", measured.positions[:1], examples)
-    tokens = summary(measured, max_length, base)
+    tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
     return tokens, findings
 
 
-def summary(measured: Measured, max_length: int, base: str) -> dict[str, Any]:
-    """Distributions of prompt, completion and whole rows (tokens), share of trained tokens, and suggestions."""
+def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> dict[str, Any]:
+    """Distributions of prompt, completion and whole rows (tokens; of documents only the last), share of trained
+    tokens, and suggestions."""
     total = measured.total
     tokens: dict[str, Any] = {"base": base, "max_length": max_length, "measured_rows": len(total)}
     if not total:
         return tokens
     for name, sizes in (("prompt", measured.prompt), ("completion", measured.completion), ("whole", total)):
-        tokens[name] = distribution(sizes)
+        if name == "whole" or not of_documents:
+            tokens[name] = distribution(sizes)
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
-    tokens["packing"] = _packing(total)
+    # Documents are learnt in pieces of max_length.
+    tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
 
 
