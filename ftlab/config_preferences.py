@@ -18,7 +18,7 @@ class Usual(NamedTuple):
     starter_full: float
     starter_adapter: float
     starter_epochs: float
-    source: str
+    source: str = "found by trial"
 
 
 # The first of each is the usual one. Those of dpo are all that TRL 1.16 names.

@@ -312,7 +312,13 @@ class LauncherConfig(Section):
         "auto", "Device", "auto takes a GPU where there is one.", advanced=True
     )
     threads: int | None = field(
-        None, "CPU threads", "Empty takes all cores for training.", unit="threads", advanced=True, ge=1, le=1024
+        None,
+        "CPU threads",
+        "Threads of each process that trains. Empty takes all cores, or shares them out among several processes.",
+        unit="threads",
+        advanced=True,
+        ge=1,
+        le=1024,
     )
     processes: int = field(
         1,
@@ -327,7 +333,7 @@ class LauncherConfig(Section):
     config_file: str | None = field(
         None,
         "accelerate configuration",
-        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines.",
+        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines. The run keeps a copy.",
         advanced=True,
         min_length=1,
     )

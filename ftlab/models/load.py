@@ -153,7 +153,7 @@ def load_base(
     quantisation = quantisation_of(method, dtype) if method else None
     if quantisation is not None:
         settings["quantization_config"] = quantisation
-        settings["device_map"] = {"": 0 if device == "cuda" else "cpu"}
+        settings["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else "cpu"}
     if scores:
         settings["num_labels"] = 1
         if quantisation is not None:

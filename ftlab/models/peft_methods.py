@@ -125,10 +125,15 @@ def _sliding(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None))
 
 
-def keep_start(model: Any, method: MethodConfig, folder: Path) -> Path | None:
-    """Save the adapter before training where the initialisation changes the base; `save_adapter` needs it."""
+def keep_start(model: Any, method: MethodConfig, folder: Path, *, write: bool = True) -> Path | None:
+    """Save the adapter before training where the initialisation changes the base; `save_adapter` needs it.
+
+    Without `write` it only tells where: of several processes one writes.
+    """
     if method.name != "lora" or method.initialisation not in CHANGES_BASE:
         return None
+    if not write:
+        return folder
     config = model.peft_config["default"]
     kept = copy.deepcopy(config)
     try:

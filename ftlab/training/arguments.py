@@ -17,13 +17,15 @@ _OURS = {
     "gradient_checkpointing", "seed", "bf16", "fp16", "use_cpu", "eval_strategy", "save_strategy", "eval_steps",
     "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
     "padding_free", "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
-    "per_device_eval_batch_size", "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs",
-    "simpo_gamma", "desirable_weight", "undesirable_weight", "remove_unused_columns", "sync_ref_model",
-    "generate_during_eval", "model_init_kwargs", "eval_on_start",
-    "save_total_limit", "save_only_model",
+    "per_device_eval_batch_size", "remove_unused_columns", "model_init_kwargs", "eval_on_start", "save_total_limit",
+    "save_only_model",
+}  # fmt: skip
+_OURS_OF_PREFERENCES = {
+    "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs", "simpo_gamma",
+    "desirable_weight", "undesirable_weight", "sync_ref_model", "generate_during_eval",
 }  # fmt: skip
 _OURS_OF_REWARDS = {
-    "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",
+    "beta", "num_generations", "num_generations_eval", "max_completion_length", "temperature", "reward_weights",
     "generation_batch_size", "steps_per_generation", "generation_kwargs", "chat_template_kwargs", "log_completions",
 }  # fmt: skip
 
@@ -59,7 +61,7 @@ def stage_arguments(
 
     settings = config.optimisation
     check_trainer_settings(config.trainer, config.stage)
-    steps = planned_steps(settings, rows, validation=validation)
+    steps = planned_steps(settings, rows, validation=validation, processes=config.launcher.processes)
     between = steps.between_evaluations
     dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
     values: dict[str, Any] = {
@@ -89,6 +91,8 @@ def stage_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
+        # Every trained weight takes part in every step; looking for those that do not costs time.
+        "ddp_find_unused_parameters": False,
         "save_strategy": "steps",
         "save_steps": between,
         "save_total_limit": 2,
@@ -118,7 +122,8 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
     kind = config_class(stage)
     known = {item.name for item in fields(kind)}
     # GRPO's ways to average the loss are its own matter, not one of preference.loss.
-    ours = (_OURS - {"loss_type"} | _OURS_OF_REWARDS) if stage in REWARD_STAGES else _OURS
+    of_stage = {"sft": set(), "pretraining": set()} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
+    ours = _OURS | of_stage.get(stage, _OURS_OF_PREFERENCES)
     for name in trainer:
         if name not in known:
             close = nearest(name, known - ours)

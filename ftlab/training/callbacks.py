@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftlab.errors import FtlabError
+from ftlab.training import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, append_jsonl
 
@@ -76,7 +77,8 @@ class ReportProgress(TrainerCallback):
                 eta_seconds=pace * (state.max_steps - state.global_step),
                 tokens_per_second=self._tokens_per_second,
             )
-        if self._run.stop_file.exists() and not self.stop_asked:
+        # All processes stop after the same step, whoever sees the file first: else one waits for ever for the others.
+        if not self.stop_asked and together.total(self._run.stop_file.exists())[0]:
             self.stop_asked = True
             control.should_save = control.should_log = True
             control.should_training_stop = True
@@ -106,13 +108,17 @@ class ReportProgress(TrainerCallback):
             self._at_last_log = (self._training_seconds, tokens)
             row |= {"tokens": tokens, "tokens_per_second": self._tokens_per_second}
             if not math.isfinite(logs["loss"]):
-                append_jsonl(self._run.metrics_file, row)
+                self._write(row)
                 raise FtlabError(
                     f"Training diverged: the loss is {logs['loss']} at step {state.global_step}.",
                     why="The learning rate is too high for this model and data, or float16 overflowed.",
                     try_="a learning rate ten times lower, or bfloat16 / float32",
                 )
         if len(row) > 3:
+            self._write(row)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if together.is_main():
             append_jsonl(self._run.metrics_file, row)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

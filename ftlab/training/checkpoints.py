@@ -20,7 +20,7 @@ _INDEX = "model.safetensors.index.json"
 # One of each group has to be there.
 _PARTS = (
     ("adapter_model.safetensors", "model.safetensors", _INDEX),
-    ("optimizer.pt", "optimizer.bin"),
+    ("optimizer.pt", "optimizer.bin", "latest"),  # the last is DeepSpeed's, and names the folder with its parts
     ("scheduler.pt",),
     (_STATE,),
 )

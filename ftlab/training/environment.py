@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
 from ftlab.workspace import RunDirectory, read_json, write_json
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
@@ -37,6 +38,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "processes": together.processes(),
             "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
             "parent_run": config.model.start,
             "resumed": resumed,

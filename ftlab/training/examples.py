@@ -12,6 +12,7 @@ from ftlab.data.documents import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
 from ftlab.method_table import virtual_tokens
+from ftlab.training import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
@@ -83,7 +84,8 @@ def tokenised_splits(
         if kept:
             columns = {"input_ids": [one.input_ids for one in found.examples]}
             splits[split] = datasets.Dataset.from_dict(columns | {"labels": [one.labels for one in found.examples]})
-    write_json(run.manifest_file, manifest)
+    if together.is_main():
+        write_json(run.manifest_file, manifest)
     return splits
 
 

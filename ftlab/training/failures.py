@@ -110,6 +110,32 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     }
 
 
+def explain_lost_rank(
+    lost: list[dict[str, Any]],
+    processes: int,
+    told: dict[str, Any] | None,
+    log_file: Path,
+    status: RunStatus,
+    returncode: int,
+) -> dict[str, Any]:
+    """{what, why, try} where one of several processes of a run failed, and the others with it.
+
+    `lost` holds {rank, exitcode} of those that died, `told` what the first one that failed says of it, `returncode` is
+    that of their launcher. SIGTERM is no reason: so the launcher ends those that are left.
+    """
+    killed = [one for one in lost if one["exitcode"] < 0 and one["exitcode"] != -signal.SIGTERM]
+    if killed:
+        # Before what any other says: that is only that it has lost the one that was killed.
+        reason = explain_death(killed[0]["exitcode"], log_file, status)
+        what = reason["what"].replace(
+            "The training process", f"Training process {killed[0]['rank'] + 1} of {processes}"
+        )
+        return reason | {"what": what}
+    if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
+        return dict(_DISK_FULL)
+    return told or explain_death(returncode, log_file, status)
+
+
 def _is_full(folder: Path) -> bool:
     try:
         return shutil.disk_usage(folder).free < _NEARLY_FULL

@@ -86,9 +86,12 @@ class Plan:
     card_has_bf16: bool | None = None
 
 
-def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool) -> Steps:
-    """The steps that training on `rows` examples takes; the first validation is before the first step."""
-    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation)))
+def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool, processes: int = 1) -> Steps:
+    """The steps that training on `rows` examples takes; the first validation is before the first step.
+
+    Each of the `processes` reads a batch of its own in every step.
+    """
+    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation * processes)))
     total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
     logged = max(1, total // 200)
     between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
@@ -202,8 +205,9 @@ def _about_rows(plan: Plan) -> list[Advice]:
 
 def _about_passes(plan: Plan) -> list[Advice]:
     settings = plan.config.optimisation
-    steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0)
-    batch = settings.batch_size * settings.gradient_accumulation
+    processes = plan.config.launcher.processes
+    steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
+    batch = settings.batch_size * settings.gradient_accumulation * processes
     passes = steps.total / steps.per_epoch
     found = []
     most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES

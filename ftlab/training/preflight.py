@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, with_settings
+from ftlab.config import LauncherConfig, RunConfig, with_settings
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
@@ -26,9 +26,10 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
+from ftlab.training.launcher import threads_per_process
 from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
-from ftlab.training.preflight_finding import Outcome, Preflight, disk_free, finding, need_of
+from ftlab.training.preflight_finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
 from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
@@ -76,6 +77,7 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
+    from ftlab.training.launcher_check import check_launcher
 
     config, start = resolve_start(config, workspace)
     config = config.resolved()
@@ -98,6 +100,7 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer, config.stage)
+    check_launcher(config)
     return config
 
 
@@ -147,7 +150,7 @@ def _probe(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment_for(config, online=False),
+            env=_environment(config),
             close_fds=True,
         )
     try:
@@ -163,6 +166,16 @@ def _probe(
     if process.returncode != 0 and not outcome.out_of_memory:
         raise _failure(status, run, process.returncode)
     return outcome
+
+
+def _environment(config: RunConfig) -> dict[str, str]:
+    # One process is measured, where several train together, so with the settings of one.
+    alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
+    environment = environment_for(alone, online=False)
+    if config.launcher.processes > 1 or config.launcher.threads:
+        # With the cores that it will have beside the others.
+        environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
+    return environment
 
 
 def _search(
@@ -217,7 +230,8 @@ def _estimated(
     guess = estimate(config, pick_dtype(config.model.dtype, device))
     free, _ = available_memory(device)
     rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
-    steps = planned_steps(config.optimisation, rows, validation=held_out > 0)
+    processes = config.launcher.processes
+    steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free
     if fits and guess.need is None:
         fits = None  # the weights fit; what the examples take is not known
@@ -252,7 +266,11 @@ def _estimated(
         disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
-        notes=[*guess.notes, *([_LONGER] if config.stage == STAGE else [])],
+        notes=[
+            *guess.notes,
+            *([_LONGER] if config.stage == STAGE else []),
+            *about_processes(config, device),
+        ],
     )
 
 

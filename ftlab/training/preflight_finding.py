@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
+from ftlab.training.launcher import uses_accelerate
 from ftlab.training.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.plan import Advice, Plan, planned_steps, warnings
 from ftlab.training.status import RunStatus
@@ -169,6 +170,7 @@ def finding(
         )
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
+    notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
         kind="measured",
         fits=fits,
@@ -184,7 +186,10 @@ def finding(
         tokens=known.get("tokens"),
         trained_tokens=counted.get("trained_tokens"),
         computed_tokens=known.get("computed"),
-        steps=steps or planned_steps(config.optimisation, rows, validation=plan.validation_rows > 0).total,
+        steps=steps
+        or planned_steps(
+            config.optimisation, rows, validation=plan.validation_rows > 0, processes=config.launcher.processes
+        ).total,
         evaluations=evaluations,
         seconds_per_step=per_step,
         startup_seconds=known.get("startup_seconds"),
@@ -202,6 +207,17 @@ def finding(
         warnings=said,
         notes=notes,
     ).priced(price_per_hour)
+
+
+def about_processes(config: RunConfig, device: str) -> list[str]:
+    """What to bear in mind of memory and times where several processes train together: those of one are known."""
+    if not uses_accelerate(config.launcher):
+        return []
+    share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
+    return [
+        f"{config.launcher.processes} processes train together; memory and times are those of one of them{share}. Not "
+        "in them: what the processes send each other after every step, and what FSDP or DeepSpeed save in memory."
+    ]
 
 
 def need_of(known: dict[str, Any]) -> Need:

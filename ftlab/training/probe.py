@@ -25,7 +25,9 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
+from ftlab.training.launcher import here
 from ftlab.training.memory import available_memory, peak_memory
+from ftlab.training.plan import planned_steps
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_json
 
@@ -96,7 +98,7 @@ def measure(
         device_name=torch.cuda.get_device_name() if device == "cuda" else "CPU",
         dtype=str(pick_dtype(config.model.dtype, device)).removeprefix("torch."),
         card_has_bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
-        available=free,
+        available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
     if config.stage in PREFERENCE_STAGES:
@@ -113,8 +115,7 @@ def measure(
         computing=training.computing,
         lengths=row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
-        steps=_total_steps(trainer),
-        evaluations=_evaluations(trainer),
+        **_planned(trainer, config),
     )
     _quieten(trainer)
     _count_batches(trainer, notes)
@@ -130,6 +131,8 @@ def measure(
     if trainer.eval_dataset is not None:
         writer.update(phase="one validation step on the longest batch")
         _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
+        if "evaluation_seconds" in notes.values:
+            notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
     notes.add(peak=peak_memory(device), done=True)
 
 
@@ -326,6 +329,15 @@ def head_share(hidden: int, layers: int, vocabulary: int) -> float:
     gradient) against 34 units of 2 bytes for each layer (see memory.py)."""
     head = 3 * 4 * vocabulary
     return head / (head + 34 * hidden * layers)
+
+
+def _planned(trainer: Any, config: RunConfig) -> dict[str, int]:
+    """The steps and validations of the run; where several processes train it, each does its part of the rows."""
+    if config.launcher.processes == 1:
+        return {"steps": _total_steps(trainer), "evaluations": _evaluations(trainer)}
+    rows, validation = len(trainer.train_dataset), trainer.eval_dataset is not None
+    steps = planned_steps(config.optimisation, rows, validation=validation, processes=config.launcher.processes)
+    return {"steps": steps.total, "evaluations": steps.evaluations}
 
 
 def _total_steps(trainer: Any) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory
 
@@ -21,16 +22,20 @@ def save_result(
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.peft_methods import save_adapter
-    from ftlab.training.verify import verify_result
+    from ftlab.training.launcher import uses_accelerate
+    from ftlab.training.verify import keep_logits, verify_result, warn_of
 
     model = trainer.model
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     result = run.model if config.method.name == "full" else run.adapter
+    if not start:
+        trainer.save_model(str(result))  # by all processes: each may hold a part
+    if not together.is_main():
+        keep_logits(run, model, tokenizer)
+        return
     if start:
         save_adapter(model, result, start)
         shutil.rmtree(start)
-    else:
-        trainer.save_model(str(result))
     tokenizer.save_pretrained(str(result))
     if config.stage != "reward":
         # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
@@ -40,10 +45,8 @@ def save_result(
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
 
     writer.update(phase="verifying the result")
-    finding = verify_result(run, config, model, tokenizer)
-    if not finding["changes_logits"]:
-        before = "as the model that it started from" if config.model.start else "as its base"
-        writer.warn(
-            f"The trained model answers exactly {before}: nothing was learned. "
-            "Try a higher learning rate or more epochs."
-        )
+    if uses_accelerate(config.launcher):
+        # By the worker, when the processes are gone and their memory is free.
+        keep_logits(run, model, tokenizer)
+    else:
+        warn_of(verify_result(run, config, model, tokenizer), config, writer)

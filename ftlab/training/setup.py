@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, shorten
+from ftlab.training import together
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
 from ftlab.training.environment import record_environment
 from ftlab.training.status import StatusWriter
@@ -29,9 +30,13 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(config.optimisation.seed)
+    if together.is_main():
+        checkpoint = last_checkpoint(run)
+        record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
+        go_back_to(run, checkpoint)
+    # What is left now is what all processes go on from.
+    together.wait_for_all()
     checkpoint = last_checkpoint(run)
-    record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
-    go_back_to(run, checkpoint)
     for remark in check_method(config):
         writer.warn(remark)
     return device, checkpoint
@@ -45,7 +50,7 @@ def load_model(
     With `scores` it gives one number per text. Raises InputError when the method finds no place in it or the adapter
     to start from does not fit the base.
     """
-    from ftlab.models.load import load_base
+    from ftlab.models.load import load_base, pick_dtype
     from ftlab.models.methods import apply_method, count_trained
 
     writer.update(phase="loading the base model")
@@ -53,6 +58,10 @@ def load_model(
     if config.method.name == "full" and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
+    if together.is_sharded() and config.method.name != "qlora":
+        # FSDP and DeepSpeed move to each GPU the part that belongs there: the whole may not fit on any.
+        base = base.model_copy(update={"dtype": str(pick_dtype(base.dtype, device)).removeprefix("torch.")})
+        device = "cpu"
     model = load_base(base, device=device, method=config.method, scores=scores)
     start = run.start
     task = "SEQ_CLS" if scores else "CAUSAL_LM"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
+from ftlab.training import together
 from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.examples import tokenised_splits
@@ -47,12 +48,13 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
         writer.warn(note)
     splits = tokenised_splits(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer)
-    start = keep_start(model, config.method, run.checkpoints / "start")
+    start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())
 
     arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
     longest = max(len(ids) for rows in splits.values() for ids in rows["input_ids"])
     computing = speed_up(model, arguments, config, longest)
-    note_environment(run, computing=computing)
+    if together.is_main():
+        note_environment(run, computing=computing)
     callbacks = progress_callbacks(run, config, writer, checkpoint, validation="validation" in splits)
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already

@@ -10,7 +10,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.models import fused_lora
-from ftlab.training import varlen
+from ftlab.training import together, varlen
 
 _SHORT_FORMATS = ("float16", "bfloat16")
 
@@ -32,7 +32,8 @@ def speed_up(model: Any, arguments: Any, config: RunConfig, longest: int) -> lis
     if model.device.type == "cuda" and "use_liger_kernel" not in config.trainer and _has_liger():
         arguments.use_liger_kernel = True
         chosen.append("Liger kernels")
-    if fused_lora.use(model):
+    # With FSDP and DeepSpeed the weights are on the CPU only until training starts.
+    if not together.is_sharded() and fused_lora.use(model):
         chosen.append(fused_lora.IN_WORDS)
     return chosen
 

@@ -18,6 +18,7 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
+from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
 from ftlab.workspace import RunDirectory, Workspace, write_text
 
@@ -45,6 +46,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
+    from ftlab.training.launcher_check import check_launcher
     from ftlab.training.reward_checks import check_references, check_reinforcement, check_rewards, pin_rewards
     from ftlab.training.start import freeze_start, resolve_start
 
@@ -60,6 +62,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
         from ftlab.training.arguments import check_trainer_settings
 
         check_trainer_settings(config.trainer, config.stage)
+    check_launcher(config)
     if config.stage in REWARD_STAGES:
         check_reinforcement(config)
         pin_rewards(config, workspace)
@@ -73,6 +76,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
     freeze(prepared, run)
+    keep_configuration(run, config.launcher)
     freeze_start(start, run)
     # The configuration last: with it the folder becomes a run for everybody who looks.
     write_status(run.status_file, RunStatus(created=time.time()))
@@ -89,6 +93,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.training.checkpoints import last_checkpoint
+    from ftlab.training.launcher_check import check_launcher
 
     current, evaluating = status(run), evaluation_status(run)
     if current.is_active or (evaluating is not None and evaluating.is_active):
@@ -106,6 +111,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
         raise InputError(
             f"The data of the run {run.id} are gone", given=run.split_file("train"), try_="copy the whole run directory"
         )
+    check_launcher(config, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
     run.stop_file.unlink(missing_ok=True)
     run.queue_file.unlink(missing_ok=True)
@@ -232,6 +238,10 @@ def environment_for(config: RunConfig, *, online: bool) -> dict[str, str]:
     }
     if not online:
         defaults |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if not uses_accelerate(config.launcher):
+        # One process, one GPU: of several, transformers would give each a part of every batch (DataParallel), which is
+        # slow, and the batch would be larger than the settings say.
+        defaults["CUDA_VISIBLE_DEVICES"] = "0"
     for name, value in defaults.items():
         environment.setdefault(name, value)
     if config.launcher.threads:

@@ -11,7 +11,7 @@ from accelerate.utils import is_peft_model
 from trl import SFTTrainer
 
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
-from ftlab.training import head
+from ftlab.training import head, together
 
 
 class FineTuner(SFTTrainer):
@@ -40,7 +40,9 @@ class FineTuner(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if not return_outputs and self._plain_loss and head.fits(inputs, self._vocabulary):
+        if not model.training:
+            self._leave_repeated_rows_out(inputs)
+        if not return_outputs and self._plain_loss and self._head_fits(inputs):
             found: Any = self._labelled_loss(model, inputs, num_items_in_batch)
         else:
             found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -49,6 +51,10 @@ class FineTuner(SFTTrainer):
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
             self._evaluated = (self._evaluated[0] + float(loss) * tokens, self._evaluated[1] + tokens)
         return found
+
+    def _head_fits(self, inputs: dict[str, Any]) -> bool:
+        """All processes answer the same: each way of the loss has them exchange different figures."""
+        return not together.total(not head.fits(inputs, self._vocabulary))[0]
 
     def _labelled_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
         """TRL's loss and figures, from the logits of the labelled positions alone."""
@@ -73,10 +79,31 @@ class FineTuner(SFTTrainer):
         self._evaluated = (0.0, 0)
         output = super().evaluation_loop(*arguments, **settings)
         name = f"{settings.get('metric_key_prefix', 'eval')}_loss"
-        total, tokens = self._evaluated
+        total, tokens = together.total(*self._evaluated)
         if name in output.metrics and tokens:
             output.metrics[name] = total / tokens
         return output
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        # Before they are counted: the loss is the mean over the tokens that are trained.
+        if batch_samples and self.model.training:
+            self._leave_repeated_rows_out(batch_samples[-1])
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _leave_repeated_rows_out(self, inputs: dict[str, Any]) -> None:
+        """Nothing is learnt or counted of rows that accelerate repeats at the end of the data, so that each of several
+        processes has a whole batch: the loss is that of one process with all rows of the step."""
+        state = self.accelerator.gradient_state
+        # 0: the rows came out even; -1: accelerate cannot tell, and repeats none.
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return
+        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        own = max(0, state.remainder - self.args.process_index * size)  # rows of this process that are no repetition
+        labels = inputs["labels"]
+        if "cu_seq_lens_q" not in inputs:
+            labels[own:] = -100
+        elif own + 1 < len(inputs["cu_seq_lens_q"]):
+            labels[:, int(inputs["cu_seq_lens_q"][own]) :] = -100
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not has_bottlenecks(self.model):

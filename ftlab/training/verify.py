@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.training import together
+from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 
 _PROMPTS = 4
+_KEPT = "logits.safetensors"
 # Above the noise of a different batch shape in float32 and far below what a single training step does.
 _TOLERANCE = 1e-4
 
@@ -21,13 +24,48 @@ def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer:
     trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
     the base is the base with it; of a reward model the scores are compared.
     """
+    inputs = _inputs(run, tokenizer)
+    trained.eval()
+    return _verify(run, config, inputs, _logits(trained, inputs))
+
+
+def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
+    """Keep what the model in memory answers, for `verify_kept`. All processes call it: each may hold a part of it."""
+    import torch
+    from safetensors.torch import save_file
+
+    trained.eval()
+    logits = _logits(trained, _inputs(run, tokenizer))
+    if together.is_main():
+        save_file({"logits": torch.stack(logits)}, str(run.path / _KEPT))
+
+
+def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
+    """As `verify_result`, in a process that did not train, against what `keep_logits` kept."""
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    kept = load_file(str(run.path / _KEPT))["logits"]
+    (run.path / _KEPT).unlink()
+    return _verify(run, config, _inputs(run, tokenizer), list(kept))
+
+
+def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) -> None:
+    """Say it when the verification found that nothing was learned."""
+    if not finding["changes_logits"]:
+        before = "as the model that it started from" if config.model.start else "as its base"
+        writer.warn(
+            f"The trained model answers exactly {before}: nothing was learned. "
+            "Try a higher learning rate or more epochs."
+        )
+
+
+def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
     from ftlab.models.load import attach_adapter, load_run, load_trained_base
     from ftlab.models.reward import load_reward_model
 
     scores = config.stage == "reward"
-    inputs = _inputs(run, tokenizer)
-    trained.eval()
-    in_memory = _logits(trained, inputs)
     reloaded, _ = load_reward_model(run) if scores else load_run(run)
     saved = _logits(reloaded, inputs)
     del reloaded

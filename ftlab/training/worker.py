@@ -19,6 +19,7 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
+from ftlab.training.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-rows", type=int)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
-    _be_nice()
+    be_nice()
     stop_file = run.evaluation_stop_file if given.evaluate else run.stop_file
     writer = StatusWriter(run.evaluation_status_file if given.evaluate else run.status_file)
 
@@ -77,15 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
     config = load_config(run.config_file)
-    match config.stage:
-        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
-            from ftlab.training.preferences import train_preferences as train_stage
-        case "rloo" | "grpo":
-            from ftlab.training.rlhf import train_reinforcement as train_stage
-        case _:
-            from ftlab.training.sft import train_sft as train_stage
-
-    outcome = train_stage(run, config, writer)
+    if uses_accelerate(config.launcher):
+        outcome = train_together(run, config, writer)
+    else:
+        outcome = train_here(run, config, writer)
     wanted = config.evaluation.after_training and _can_be_compared(run, config)
     if outcome == "completed" and wanted and not run.stop_file.exists():
         try:
@@ -96,6 +92,19 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
             reason = explain_exception(error)
             writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
     return outcome
+
+
+def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """The training itself, in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
+    match config.stage:
+        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
+            from ftlab.training.preferences import train_preferences as train_stage
+        case "rloo" | "grpo":
+            from ftlab.training.rlhf import train_reinforcement as train_stage
+        case _:
+            from ftlab.training.sft import train_sft as train_stage
+
+    return train_stage(run, config, writer)
 
 
 def _can_be_compared(run: RunDirectory, config: RunConfig) -> bool:
@@ -152,7 +161,7 @@ def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory
     return [other for other in waiting(workspace) if other != run and position(other) < mine]
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
     """Give way to the app: training has all the cores nobody else wants, and a tenth of one that somebody wants.
 
     Not the lowest priority there is: beside other busy programs a run would then stand still for minutes (measured).

@@ -104,9 +104,7 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     parts = [("first quarter", [row["reward"] for row in samples[:quarter]], "c")]
     if last_step != first_step:
         parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
-    spread = distribution(
-        parts, title="Distribution of rewards", help="Of the sampled answers."
-    )
+    spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
     how = (
         "The hill should move to the right. Two hills mean that some answers get the reward and some do not; a single "
         "needle means that all answers are alike, and nothing is left to learn."

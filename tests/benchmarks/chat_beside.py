@@ -41,6 +41,8 @@ def main() -> None:
     if given.child:
         answer_on_demand(given.child)
         return
+    # Who ends it early ends the run, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
     with tempfile.TemporaryDirectory() as folder:
         compare(given, Path(folder))
 

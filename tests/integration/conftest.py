@@ -57,7 +57,7 @@ def voice(train_here: Callable[[dict[str, Any]], Trained]) -> Trained:
         {
             "name": "voice",
             "data": {"source": "brand_voice"},
-            "optimisation": {"max_steps": 25, "evaluations_per_epoch": 1},
+            "optimisation": {"max_steps": 30, "evaluations_per_epoch": 1},
         }
     )
 

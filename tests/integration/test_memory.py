@@ -53,11 +53,10 @@ def test_what_a_run_and_a_chat_took_is_free_afterwards(base, rows_file, tmp_path
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = last_json(done.stdout)
-    print(size, found)
     assert found["state"] == "completed"
-    before, rest = found["rest"], found["after_run"]
     # To start a run brings some more libraries in; a model would be seen here.
-    assert rest - before < 0.5 * size
+    assert found["after_run"] - found["rest"] < 0.5 * size
+    # The first answer brings in what all later ones need. Without malloc_trim the second time gave half back.
     for loaded, released in zip(found["loaded"], found["released"], strict=True):
-        assert loaded - rest > 0.9 * size
-        assert released - rest < 0.2 * size
+        assert loaded - released > 0.7 * size
+    assert found["released"][1] - found["released"][0] < 0.2 * size

@@ -53,12 +53,12 @@ def dpo(voice, train_here):
 
 
 def few_steps(stage, start=None, **settings):
-    """Settings of a run of three steps on forty pairs."""
+    """Settings of a run of three steps on sixteen pairs."""
     optimisation = {"max_steps": 3, "batch_size": 4, "evaluations_per_epoch": 1, "early_stopping": 0}
     return {
         "stage": stage,
         "model": {"start": start.run.id} if start else {},
-        "data": PAIRS | {"max_rows": 40},
+        "data": PAIRS | {"max_rows": 16},
         "optimisation": optimisation | settings.pop("optimisation", {}),
     } | settings
 
@@ -162,8 +162,8 @@ def test_a_reward_model_cannot_be_chatted_with_or_started_from(voice_reward, voi
 
 
 def test_kto_learns_from_single_judged_answers(voice, train_here):
-    settings = {"epochs": 1, "evaluations_per_epoch": 1}
-    kto = train_here({"stage": "kto", "model": {"start": voice.run.id}, "data": PAIRS, "optimisation": settings})
+    data, settings = PAIRS | {"max_rows": 120}, {"epochs": 1, "evaluations_per_epoch": 1}
+    kto = train_here({"stage": "kto", "model": {"start": voice.run.id}, "data": data, "optimisation": settings})
     first, *_, last = [row for row in kto.run.metrics() if "eval_margin" in row]
     assert first["eval_margin"] == pytest.approx(0, abs=1e-6)
     assert last["eval_margin"] > 0 and last["eval_loss"] < first["eval_loss"]
@@ -173,7 +173,7 @@ def test_kto_learns_from_single_judged_answers(voice, train_here):
 
 @pytest.mark.parametrize(("stage", "loss"), [("orpo", None), ("cpo", "simpo"), ("dpo", "ipo")])
 def test_other_losses_train_from_the_earlier_run(voice, train_here, stage, loss):
-    done = train_here(few_steps(stage, voice, preference={"loss": loss}))
+    done = train_here(few_steps(stage, voice, preference={"loss": loss, "watch": "accuracy"}))
     assert done.status.state == "completed"
     last = [row for row in done.run.metrics() if "eval_accuracy" in row][-1]
     assert math.isfinite(last["eval_loss"]) and "eval_margin" in last
@@ -187,7 +187,7 @@ def test_full_training_and_a_reference_that_is_scored_beforehand(train_here):
 
 
 def test_sft_goes_on_from_an_adapter(voice, train_here):
-    settings = few_steps("sft", voice) | {"data": {"source": "brand_voice", "max_rows": 40}}
+    settings = few_steps("sft", voice) | {"data": {"source": "brand_voice", "max_rows": 16}}
     done = train_here(settings)
     # A fresh adapter begins far above: the starter does not know this style.
     assert done.run.metrics()[0]["eval_loss"] < 2 < 4
@@ -208,7 +208,7 @@ def test_a_stopped_dpo_run_goes_on_as_if_nothing_had_happened(voice, voice_works
     assert checkpoint is not None and 0 < checkpoint.step < 6
     writer = StatusWriter(run.status_file)
     try:
-        worker.train(run, writer)
+        writer.update(state=worker.train(run, writer))
     finally:
         writer.close()
     resumed, trained = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, whole.run))
@@ -236,6 +236,7 @@ def test_every_loss_that_trl_names_is_offered_and_can_be_computed(voice, voice_w
     writer = StatusWriter(run.status_file)
     try:
         trainer = prepare_preferences(run, config, writer).trainer
+        writer.update(state="stopped")  # nobody waits for its turn
     finally:
         writer.close()
     rows = trainer.data_collator([trainer.train_dataset[number] for number in range(3)])

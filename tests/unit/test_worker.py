@@ -13,7 +13,7 @@ from tests.conftest import ROOT, offline_environment
 
 AUTOGROUP = Path("/proc/self/autogroup")
 GIVE_WAY = (
-    "import os; from ftlab.training.worker import _be_nice; _be_nice(); "
+    "import os; from ftlab.training.worker import be_nice; be_nice(); "
     f"print(os.nice(0), open('{AUTOGROUP}').read().strip())"
 )
 

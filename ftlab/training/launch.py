@@ -1,0 +1,125 @@
+"""Accelerate's launcher for one run on this machine: `python -m ftlab.training.launch RUN_DIRECTORY`.
+
+The run's worker starts it. On each further machine of the run a person does, with --machine-rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import yaml
+
+from ftlab.config import LauncherConfig, RunConfig, load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.training.failures import explain_exception
+from ftlab.training.launcher import accelerate_file, folder_of, threads_per_process
+from ftlab.training.launcher_check import SHARDING
+from ftlab.workspace import RunDirectory, write_json
+
+
+def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:
+    """The arguments of `accelerate launch` that start the ranks of `run` on this machine."""
+    kind = str(yaml.safe_load(accelerate_file(run).read_text(encoding="utf-8")).get("distributed_type"))
+    arguments = [
+        "--config_file", str(accelerate_file(run)),
+        "--num_processes", str(launcher.processes),
+        "--num_machines", str(launcher.machines),
+        "--num_cpu_threads_per_process", str(threads_per_process(launcher)),
+        # The number format is a setting of the run: transformers' Trainer hands it to accelerate.
+        "--mixed_precision", "no",
+        "--dynamo_backend", "no",
+    ]  # fmt: skip
+    if launcher.machines > 1:
+        # Whatever the file says: the run has one copy of it for all machines, and starts on the first.
+        arguments += ["--machine_rank", str(machine_rank or 0)]
+    if kind not in SHARDING and launcher.processes > 1:
+        # Also on CPUs: the flag means torch's own launcher. With --cpu accelerate starts a single process, whatever
+        # the number, and leaves the others to mpirun.
+        arguments.append("--multi_gpu")
+    return [*arguments, "--module", "ftlab.training.rank", str(run.path)]
+
+
+def end_with_starter(descriptor: int) -> None:
+    """Wait until the other end of the pipe `descriptor` closes, because its holder is gone; then end at once."""
+    while os.read(descriptor, 1):
+        pass
+    os._exit(1)
+
+
+def main() -> int:
+    """Accelerate's launcher for one run on this machine."""
+    parser = argparse.ArgumentParser(
+        prog="ftlab.training.launch", description="On a further machine: take part in a run that trains on several."
+    )
+    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
+    parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
+    parser.add_argument("--with-starter", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    run = RunDirectory(given.run.absolute())
+    try:
+        config = load_config(run.config_file)
+        _check_machine(config.launcher, given.machine_rank)
+    except FtlabError as error:
+        print(error.message(), file=sys.stderr)
+        return error.exit_code
+    if given.with_starter:
+        threading.Thread(target=end_with_starter, args=(os.dup(0),), daemon=True).start()
+    _tie_children()
+    _set_environment(config)
+    arguments = command(run, config.launcher, machine_rank=given.machine_rank)
+    return _launch(arguments, folder_of(run) / f"lost-{given.machine_rank or 0}.json")
+
+
+def _check_machine(launcher: LauncherConfig, number: int | None) -> None:
+    if number is not None and not 0 < number < launcher.machines:
+        raise InputError(
+            "The run has no such machine",
+            given=f"--machine-rank {number}, launcher.machines: {launcher.machines}",
+            allowed=f"1 to {launcher.machines - 1}" if launcher.machines > 1 else "a run with several machines",
+        )
+
+
+def _tie_children() -> None:
+    """Give whatever this process starts a standard input that closes when this process is gone, however it ends."""
+    read, _ = os.pipe()  # the other end stays here: what is started does not inherit it
+    os.dup2(read, 0)
+    os.close(read)
+
+
+def _set_environment(config: RunConfig) -> None:
+    from ftlab.models.load import is_hub_id, pick_device
+    from ftlab.training.supervisor import environment_for
+
+    os.environ.update(environment_for(config, online=is_hub_id(config.model.base)))
+    if pick_device(config.launcher.device) == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+
+
+def _launch(arguments: list[str], lost_file: Path) -> int:
+    """Run `accelerate launch` to its end; which ranks died, and of what, is left behind in `lost_file`."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(arguments))
+    except ChildFailedError as error:
+        print(error, flush=True)
+        lost = [{"rank": rank, "exitcode": one.exitcode} for rank, one in sorted(error.failures.items())]
+        write_json(lost_file, {"ranks": lost})
+        return 1
+    except subprocess.CalledProcessError as error:  # of a single process, which accelerate starts itself
+        write_json(lost_file, {"ranks": [{"rank": 0, "exitcode": error.returncode}]})
+        return 1
+    except Exception as error:
+        write_json(lost_file, {"error": explain_exception(error)})
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

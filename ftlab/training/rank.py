@@ -1,0 +1,70 @@
+"""One of the processes that train a run together: `python -m ftlab.training.rank RUN_DIRECTORY`.
+
+`accelerate launch` starts them (see `launcher`). Each tells what it is doing, and why it failed, in a status file of
+its own; the run's worker shows that of the first one as the run's. Nobody calls it by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+from ftlab.config import load_config
+from ftlab.training import together
+from ftlab.training.failures import DISK_FULL_CODE, explain_exception
+from ftlab.training.launch import end_with_starter
+from ftlab.training.launcher import rank_file
+from ftlab.training.status import StatusWriter
+from ftlab.training.worker import be_nice, train_here
+from ftlab.workspace import RunDirectory
+
+# How long one waits for another: the first writes a checkpoint of many gigabytes, the others wait.
+_PATIENCE = timedelta(minutes=30)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="ftlab.training.rank")
+    parser.add_argument("run", type=Path)
+    run = RunDirectory(parser.parse_args().run)
+    # A session of its own (torch starts each so): the priority of the worker's session does not reach it.
+    be_nice()
+    threading.Thread(target=end_with_starter, args=(0,), daemon=True).start()
+    writer = StatusWriter(rank_file(run, together.rank()))
+    try:
+        writer.update(state="running", started=time.time(), phase="loading the libraries")
+        config = load_config(run.config_file)
+        _meet(config.launcher.device)
+        outcome = train_here(run, config, writer)
+        together.wait_for_all()
+        writer.update(state=outcome, phase="", finished=time.time())
+        return 0
+    except BaseException as error:
+        try:
+            traceback.print_exc()
+            writer.update(state="failed", error=explain_exception(error), finished=time.time())
+        except OSError:
+            return DISK_FULL_CODE  # not even the reason can be written
+        return 1
+
+
+def _meet(device: str) -> None:
+    """Find the other processes, and take the GPU that is this one's."""
+    from accelerate import PartialState
+
+    from ftlab.models.load import pick_device
+
+    PartialState(cpu=pick_device(device) == "cpu", timeout=_PATIENCE)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through the end of the interpreter: after a failure it can wait for ever for a process that is gone.
+    os._exit(code)
