@@ -32,6 +32,11 @@ def write_report(run: RunDirectory) -> Path:
     One HTML file without scripts that asks no other host for anything. Raises FtlabError before an evaluation.
     """
     comparison = run.comparison()
+    if comparison is None and load_config(run.config_file).stage == "reward":
+        raise FtlabError(
+            f"The run {run.id} is a reward model: it writes no answers that a report could compare",
+            try_="its share of held-out pairs is in evaluation/preferences.json, and on the Evaluate tab",
+        )
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     write_text(run.report_file, _page(run, comparison, load_config(run.config_file)))

@@ -39,7 +39,7 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
         )
     unit = "difference of scores" if stage == "reward" else "difference of rewards"
     parts.append(chart("margin", "Reward margin", unit, _HOW["margin"]))
-    parts.append(_sides(metrics, "reward", "Rewards", "reward", _HOW["rewards"], [], total_steps))
+    parts.append(_sides(metrics, "reward", "Rewards", "reward", _REWARDS.get(stage, _HOW["rewards"]), [], total_steps))
     collapsed = [signs["collapse"]] if "collapse" in signs else []
     parts.append(_sides(metrics, "logp", "Log probabilities", "nats per answer", _HOW["logps"], collapsed, total_steps))
     if metric_points(metrics, "kl"):
@@ -58,6 +58,17 @@ _HOW = {
     "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "
     "should stay about where they began.",
     "kl": "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+}
+
+# Without a reference there is no start to compare with; a reward model gives scores.
+_WITHOUT_REFERENCE = (
+    "How likely the model is to write each side, times beta. The chosen answers should end above the rejected ones."
+)
+_REWARDS = {
+    "reward": "The score that each side gets on average. Only the distance between the two lines means something: it "
+    "should grow and then level off.",
+    "orpo": _WITHOUT_REFERENCE,
+    "cpo": _WITHOUT_REFERENCE,
 }
 
 
@@ -93,7 +104,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
             "weight updates",
         )
     ]
-    for name, where in (("eval_", "on pairs it never learns from"), ("", "on the pairs it learns from")):
+    for name, where in (("eval_", "on the validation pairs"), ("", "on the pairs it learns from")):
         # At step 0 validation only says where the run began.
         accuracy, margin = (
             [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")

@@ -10,7 +10,8 @@ pytest.importorskip("gradio")
 
 from ftlab.config import Reward, build_config
 from ftlab.config_preferences import PreferenceConfig
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
+from ftlab.sharing.report import write_report
 from ftlab.ui import (
     disk,
     evaluate,
@@ -238,6 +239,8 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
     assert disk.runs_that_answer(workspace) == [] and disk.runs_with_result(workspace) == [run]
     with pytest.raises(InputError, match="scores answers and writes none"):
         disk.chosen_run(workspace, run.id, answers=True)
+    with pytest.raises(FtlabError, match="writes no answers that a report could compare"):
+        write_report(run)
     assert "82.5%" in runs.runs_table([run], None) and "Reward model" in runs.runs_table([run], None)
 
     import gradio as gr
