@@ -132,6 +132,12 @@ def _from_adapter(
         config.method = earlier.method.model_copy(deep=True)
     config.method.name = method
     if method != "ia3":
+        if not all(isinstance(saved.get(name), (int, float)) for name in ("r", "lora_alpha")):
+            raise InputError(
+                "The adapter to start from (model.start) does not say how large it is",
+                given=folder / "adapter_config.json",
+                allowed="r and lora_alpha, as PEFT writes them",
+            )
         config.method.rank, config.method.alpha = saved["r"], round(saved["lora_alpha"])
         config.method.rank_stabilised = bool(saved.get("use_rslora"))
     # How the matrices began is over; an adapter saved from pissa or olora is a plain one.

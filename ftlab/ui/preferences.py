@@ -50,7 +50,7 @@ from ftlab.ui.train import BASES
 from ftlab.workspace import RunDirectory, Workspace
 
 FIRST = "dpo"
-METHODS = ["lora", "dora", "qlora", "full", "ia3"]
+METHODS = ["lora", "dora", "qlora", "full"]
 _MAIN = [
     ["preference.loss", "preference.beta"],
     ["reinforcement.generations", "reinforcement.max_new_tokens"],

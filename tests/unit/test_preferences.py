@@ -280,3 +280,11 @@ def test_an_adapter_without_safe_weights_is_no_start(adapter, workspace):
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(InputError, match="safetensors"):
         resolve_start(build_config({"model": {"start": str(adapter)}}), workspace)
+
+
+def test_an_adapter_that_does_not_say_its_rank_is_no_start(adapter, workspace):
+    saved = json.loads((adapter / "adapter_config.json").read_text())
+    del saved["r"]
+    (adapter / "adapter_config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="how large"):
+        resolve_start(build_config({"model": {"start": str(adapter)}}), workspace)
