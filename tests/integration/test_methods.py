@@ -189,7 +189,8 @@ def test_the_evaluation_finds_the_loss_that_training_reported(trained, method):
     encoded = [encode(row["messages"], tokenizer) for row in read_split(trained.run, "validation")]
     losses = score_losses(model, encoded, pad_token_id=tokenizer.pad_token_id, batch_rows=4)
     reported = min(row["eval_loss"] for row in trained.run.metrics() if "eval_loss" in row)
-    assert math.log(losses.perplexity) == pytest.approx(reported, rel=0.05 if method in NOISE else 1e-3)
+    tolerance = {"qlora nf4": 0.05, "qlora int8": 0.01}.get(method, 1e-3)  # what quantised products round away
+    assert math.log(losses.perplexity) == pytest.approx(reported, rel=tolerance)
 
 
 def test_a_fresh_process_loads_the_same_model(trained, fresh, method):
