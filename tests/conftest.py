@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from ftlab.training import supervisor
 from ftlab.workspace import RunDirectory, Workspace
@@ -93,14 +94,17 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     """The main job, done once for the whole session; with FTLAB_TEST_KEEP=FOLDER, once for all that name the folder."""
     folder = tmp_path_factory.mktemp("quickstart") / "main"
     kept = _kept_quickstart()
-    if kept is not None and kept.is_dir():
-        shutil.copytree(kept, folder)
-    else:
+    if kept is None:
         _run_quickstart(folder)
-        if kept is not None:
-            # A copy, because tests evaluate again and chat in the workspace; the rename shows nobody half of it.
-            shutil.copytree(folder, kept.with_suffix(".part"))
-            kept.with_suffix(".part").rename(kept)
+    else:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Who comes second waits: two at once would take both cores from each other.
+        with FileLock(kept.with_suffix(".lock")):
+            if not kept.is_dir():
+                _run_quickstart(kept.with_suffix(".part"))
+                kept.with_suffix(".part").rename(kept)
+        # A copy, because tests evaluate again and chat in the workspace.
+        shutil.copytree(kept, folder)
     output, attempts = (folder / "output.txt").read_text(), folder / "network.txt"
     workspace, result = Workspace.open(folder / "workspace"), last_json(output)
     return Quickstart(
