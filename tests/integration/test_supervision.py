@@ -60,6 +60,8 @@ def train_on_the_command_line(rows_file, workspace):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # As in a terminal: what is started in the background of a script is told to ignore ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return process, until(lambda: next(iter(workspace.runs()), None))
 
