@@ -1,6 +1,6 @@
 """`python -m tests.integration.memory_process BASE ROWS WORKSPACE`: resident memory of a process that does as the app.
 
-It starts a run on BASE, waits for its end, and answers with its models twice, giving them back in between. The last
+It starts a run on BASE, waits for its end, and answers with its models three times, giving them back in between. The last
 line of its output is a JSON object: bytes at rest, after the run, and for each time with the models and after them.
 """
 
@@ -53,7 +53,7 @@ def main(base: str, rows: str, root: str) -> None:
     found["state"] = supervisor.wait(run).state
     found["after_run"] = resident()
     found["loaded"], found["released"] = [], []
-    for _ in range(2):
+    for _ in range(3):
         found["loaded"].append(answered(run))
         release()
         found["released"].append(resident())
