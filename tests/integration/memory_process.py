@@ -1,7 +1,8 @@
 """`python -m tests.integration.memory_process BASE ROWS WORKSPACE`: resident memory of a process that does as the app.
 
-It starts a run on BASE, waits for its end, and answers with its models three times, giving them back in between. The last
-line of its output is a JSON object: bytes at rest, after the run, and for each time with the models and after them.
+It starts a run on BASE, waits for its end, and answers with its models three times, giving them back in between. The
+last line of its output is a JSON object: bytes at rest, after the run, and for each time with the models and after
+them.
 """
 
 from __future__ import annotations
