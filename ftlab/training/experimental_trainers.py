@@ -16,38 +16,29 @@ def for_trainer(examples: Any) -> Any:
     return examples
 
 
-class OddsTuner(ORPOTrainer):
+class _OnPairs:
+    """What both trainers do alike: they read tokenised pairs and count their tokens."""
+
+    _tokens = 0
+
+    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+        return _tokenised(feature)
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+        self._tokens += _count(inputs)
+        return super().compute_loss(model, inputs, *arguments, **settings)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs["num_tokens"] = self._tokens
+        super().log(logs, start_time)
+
+
+class OddsTuner(_OnPairs, ORPOTrainer):
     """ORPO (Hong et al. 2024, arXiv 2403.07691)."""
 
-    _tokens = 0
 
-    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
-        return _tokenised(feature)
-
-    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
-        self._tokens += _count(inputs)
-        return super().compute_loss(model, inputs, *arguments, **settings)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs["num_tokens"] = self._tokens
-        super().log(logs, start_time)
-
-
-class ContrastTuner(CPOTrainer):
+class ContrastTuner(_OnPairs, CPOTrainer):
     """CPO (Xu et al. 2024, arXiv 2401.08417) and SimPO (Meng et al. 2024, arXiv 2405.14734)."""
-
-    _tokens = 0
-
-    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
-        return _tokenised(feature)
-
-    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
-        self._tokens += _count(inputs)
-        return super().compute_loss(model, inputs, *arguments, **settings)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs["num_tokens"] = self._tokens
-        super().log(logs, start_time)
 
 
 def _tokenised(row: dict[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class JudgedCollator(DataCollatorForUnpairedPreference):
         return batch
 
 
-class PairTuner(DPOTrainer):
-    """DPO on tokenised pairs. The reference adapter is never saved: it lies in the run's start/."""
+class _OnTokens:
+    """Rows that are tokenised already. The reference adapter is never saved: it lies in the run's start/."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -46,14 +46,12 @@ class PairTuner(DPOTrainer):
         save_trained(self, super()._save, output_dir, state_dict)
 
 
-class JudgedTuner(KTOTrainer):
+class PairTuner(_OnTokens, DPOTrainer):
+    """DPO on tokenised pairs."""
+
+
+class JudgedTuner(_OnTokens, KTOTrainer):
     """KTO on tokenised answers."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        return dataset
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        save_trained(self, super()._save, output_dir, state_dict)
 
 
 class RewardTuner(RewardTrainer):

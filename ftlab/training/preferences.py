@@ -14,7 +14,7 @@ from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.training.arguments import stage_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.preference_examples import kto_weights, mismatched, tokenised_preferences
-from ftlab.training.setup import begin, load_model, progress_callbacks, unrounded
+from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
@@ -85,18 +85,13 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
 
     Raises InputError and FtlabError for what a person can mend.
     """
-    from ftlab.data.template import ensure_chat_template
     from ftlab.models import fused_lora
-    from ftlab.models.load import load_tokenizer
     from ftlab.training.preference_trainers import forget_reference
 
     check_preferences_config(config)
     device, checkpoint = begin(run, config, writer)
     writer.update(phase="preparing the examples")
-    tokenizer = load_tokenizer(config.model.base, config.model.revision)
-    note = ensure_chat_template(tokenizer)
-    if note:
-        writer.warn(note)
+    tokenizer = chat_tokenizer(config, writer)
     for remark in _remarks(config):
         writer.warn(remark)
     for finding in run.manifest().get("findings", []):

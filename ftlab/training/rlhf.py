@@ -29,21 +29,16 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     held-out prompts are rewarded (evaluation/rewards.json). Raises InputError and FtlabError for what a person can
     mend.
     """
-    from ftlab.data.template import ensure_chat_template
-    from ftlab.models.load import load_tokenizer
     from ftlab.models.peft_methods import keep_start
     from ftlab.training.held_out import held_out, measure_adapted, measure_start
     from ftlab.training.result import save_result
-    from ftlab.training.setup import begin, load_model, progress_callbacks
+    from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
 
     check_reinforcement(config)
     device, checkpoint = begin(run, config, writer)
     _go_back(run, checkpoint.step if checkpoint else -1)
     writer.update(phase="preparing the prompts")
-    tokenizer = load_tokenizer(config.model.base, config.model.revision)
-    note = ensure_chat_template(tokenizer)
-    if note:
-        writer.warn(note)
+    tokenizer = chat_tokenizer(config, writer)
     prompts = frozen_prompts(run, config, tokenizer, writer)
     writer.update(phase="loading the rewards")
     judges = build_judges(config, device=device, warn=writer.warn, workspace=Workspace(run.path.parents[1]))

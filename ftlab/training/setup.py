@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.errors import InputError, shorten
 from ftlab.training import together
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
@@ -40,6 +41,18 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     for remark in check_method(config):
         writer.warn(remark)
     return device, checkpoint
+
+
+def chat_tokenizer(config: RunConfig, writer: StatusWriter) -> Any:
+    """The tokenizer of the base, which has a chat template from now on; a template it lacked is warned of."""
+    from ftlab.data.template import ensure_chat_template
+    from ftlab.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(config.model.base, config.model.revision)
+    note = ensure_chat_template(tokenizer)
+    if note and (config.stage != STAGE or config.data.replay):  # plain text is read without it
+        writer.warn(note)
+    return tokenizer
 
 
 def load_model(

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.data.documents import STAGE
 from ftlab.training import together
 from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.examples import tokenised_splits
-from ftlab.training.setup import begin, load_model, progress_callbacks, unrounded
+from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory
 
@@ -34,18 +33,13 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 
     Raises InputError and FtlabError for what a person can mend.
     """
-    from ftlab.data.template import ensure_chat_template
-    from ftlab.models.load import load_tokenizer
     from ftlab.models.peft_methods import keep_start
     from ftlab.training.speed import speed_up
     from ftlab.training.trainer import FineTuner
 
     device, checkpoint = begin(run, config, writer)
     writer.update(phase="preparing the examples")
-    tokenizer = load_tokenizer(config.model.base, config.model.revision)
-    note = ensure_chat_template(tokenizer)
-    if note and (config.stage != STAGE or config.data.replay):  # plain text is read without it
-        writer.warn(note)
+    tokenizer = chat_tokenizer(config, writer)
     splits = tokenised_splits(run, config, tokenizer, writer)
     model = load_model(run, config, tokenizer, device, writer)
     start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())

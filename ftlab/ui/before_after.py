@@ -97,12 +97,9 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
-        job = disk.current_job(workspace)
         return {
             panel.message: notice("Started. The win rate appears above in a moment.", kind="good"),
-            strip.box: job_strip.show_now(job),
-            strip.stop: job_strip.stop_button(job),
-            strip.job: job.key if job else None,
+            **job_strip.at_work(strip, disk.current_job(workspace)),
         }
 
     def choose(run_id: str | None) -> dict[Any, Any]:

@@ -115,12 +115,9 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         supervisor.submit_evaluation(run, workspace, max_rows=int(wanted) if wanted else None)
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
-        job = disk.current_job(workspace)
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
-            strip.box: job_strip.show_now(job),
-            strip.stop: job_strip.stop_button(job),
-            strip.job: job.key if job else None,
+            **job_strip.at_work(strip, disk.current_job(workspace)),
         }
 
     def choose(run_id: str | None) -> dict[Any, Any]:

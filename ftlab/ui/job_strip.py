@@ -35,19 +35,7 @@ def build() -> Strip:
 
 
 def wire(strip: Strip, workspace: Workspace) -> None:
-    def stop_job(job: str | None) -> dict[Any, Any]:
-        said = disk.stop(job, workspace) if job else "Nothing is running."
-        now = disk.current_job(workspace)
-        return {strip.message: notice(said), strip.stop: stop_button(now), strip.box: show_now(now)}
-
-    on(
-        strip.stop.click,
-        stop_job,
-        [strip.job],
-        [strip.stop, strip.box],
-        box=strip.message,
-        queue=False,
-    )
+    stop_by(strip, strip.stop, strip.message, workspace)
 
 
 def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup, dict[Any, Any]]:
@@ -56,8 +44,25 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
     said = f"Started {run.id}. It goes on when this page is closed."
     if job is not None and job.run != run:
         said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
-    shown = {strip.box: show_now(job), strip.stop: stop_button(job), strip.job: job.key if job else None}
-    return notice(said, kind="good"), shown
+    return notice(said, kind="good"), at_work(strip, job)
+
+
+def at_work(strip: Strip, job: Job | None) -> dict[Any, Any]:
+    """Updates that show what is at work now, for a handler that has just started something."""
+    return {strip.box: show_now(job), strip.stop: stop_button(job), strip.job: job.key if job else None}
+
+
+def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Workspace) -> None:
+    """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
+
+    def stop(job: str | None) -> dict[Any, Any]:
+        said = disk.stop(job, workspace) if job else "Nothing is running."
+        now = disk.current_job(workspace)
+        shown = stop_button(now)
+        return {message: notice(said), button: shown, strip.stop: shown, strip.box: show_now(now)}
+
+    changed = list(dict.fromkeys([button, strip.stop, strip.box]))
+    on(button.click, stop, [strip.job], changed, box=message, queue=False)
 
 
 def stop_button(job: Job | None) -> dict[str, Any]:

@@ -176,12 +176,6 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
-    def stop(job: str | None) -> dict[Any, Any]:
-        said = disk.stop(job, workspace) if job else "Nothing is running."
-        now = disk.current_job(workspace)
-        button = job_strip.stop_button(now)
-        return {tab.message: notice(said), tab.stop: button, strip.stop: button, strip.box: job_strip.show_now(now)}
-
     def suit(
         stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
     ) -> dict[Any, Any]:
@@ -227,7 +221,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         show_progress_on=tab.message,
         concurrency_limit=1,
     )
-    on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
+    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
     changed = [*optional.values(), *usual, tab.rewards.box, tab.check.check, tab.banner]

@@ -113,12 +113,6 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
-    def stop(job: str | None) -> dict[Any, Any]:
-        said = disk.stop(job, workspace) if job else "Nothing is running."
-        now = disk.current_job(workspace)
-        button = job_strip.stop_button(now)
-        return {tab.message: notice(said), tab.stop: button, strip.stop: button, strip.box: job_strip.show_now(now)}
-
     def usual(base: str | None, method: str | None) -> dict[Any, Any]:
         config = build_config({"model": {"base": base or STARTER}, "method": {"name": method or "lora"}})
         read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
@@ -148,7 +142,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         show_progress_on=tab.message,
         concurrency_limit=1,
     )
-    on(tab.stop.click, stop, [strip.job], [tab.stop, strip.stop, strip.box], box=tab.message, queue=False)
+    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     for component in (base, method):
         changed = [rate, tab.banner, *of_methods.values()]
         on(component.change, usual, [base, method], changed, box=tab.message, queue=False)
