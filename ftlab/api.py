@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftlab.chat.duet import Answers
     from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
-    from ftlab.training.preflight_finding import Preflight
+    from ftlab.training.preflight.finding import Preflight
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
@@ -192,7 +192,7 @@ def preflight(
 
     The run is given as to `train`, and refused with the same InputError.
     """
-    from ftlab.training.preflight import run_preflight
+    from ftlab.training.preflight.measure import run_preflight
 
     return run_preflight(_configured(config, settings), Workspace.open(workspace), price_per_hour=price_per_hour)
 

@@ -23,7 +23,7 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
 
 def preflight(given: argparse.Namespace) -> int:
     """Returns 0 when the run fits or nobody can say, 1 when it does not fit."""
-    from ftlab.training.preflight import preflight as measure
+    from ftlab.training.preflight.measure import preflight as measure
 
     if given.price is not None and given.price < 0:
         raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
@@ -41,7 +41,7 @@ def preflight(given: argparse.Namespace) -> int:
     if given.json:
         print_json(found.as_dict())
     else:
-        from ftlab.training.preflight_text import as_lines
+        from ftlab.training.preflight.text import as_lines
 
         for line in as_lines(found):
             print(line)

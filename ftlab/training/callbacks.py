@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftlab.errors import FtlabError
-from ftlab.training import together
+from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, append_jsonl
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.training import together
+from ftlab.training.launching import together
 from ftlab.workspace import RunDirectory, read_json, write_json
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")

@@ -12,7 +12,7 @@ from ftlab.data.documents import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
 from ftlab.method_table import virtual_tokens
-from ftlab.training import together
+from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.training import together
+from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory
 
@@ -22,7 +22,7 @@ def save_result(
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.peft_methods import save_adapter
-    from ftlab.training.launcher import uses_accelerate
+    from ftlab.training.launching.launcher import uses_accelerate
     from ftlab.training.verify import keep_logits, verify_result, warn_of
 
     model = trainer.model

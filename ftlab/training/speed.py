@@ -10,7 +10,8 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.models import fused_lora
-from ftlab.training import together, varlen
+from ftlab.training import varlen
+from ftlab.training.launching import together
 
 _SHORT_FORMATS = ("float16", "bfloat16")
 

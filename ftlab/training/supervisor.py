@@ -18,7 +18,7 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
-from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
+from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
 from ftlab.workspace import RunDirectory, Workspace, write_text
 
@@ -46,8 +46,8 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.versions import pinned
     from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
-    from ftlab.training.launcher_check import check_launcher
-    from ftlab.training.reward_checks import check_references, check_reinforcement, check_rewards, pin_rewards
+    from ftlab.training.launching.check import check_launcher
+    from ftlab.training.reinforcement.checks import check_references, check_reinforcement, check_rewards, pin_rewards
     from ftlab.training.start import freeze_start, resolve_start
 
     config, start = resolve_start(config, workspace)
@@ -55,7 +55,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     check_base(config.model)
     check_method(config)
     if config.stage in PREFERENCE_STAGES:
-        from ftlab.training.preferences import check_preferences_config
+        from ftlab.training.preferences.train import check_preferences_config
 
         check_preferences_config(config)
     if config.trainer:
@@ -93,7 +93,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.training.checkpoints import last_checkpoint
-    from ftlab.training.launcher_check import check_launcher
+    from ftlab.training.launching.check import check_launcher
 
     current, evaluating = status(run), evaluation_status(run)
     if current.is_active or (evaluating is not None and evaluating.is_active):

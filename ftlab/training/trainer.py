@@ -11,7 +11,8 @@ from accelerate.utils import is_peft_model
 from trl import SFTTrainer
 
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
-from ftlab.training import head, together
+from ftlab.training import head
+from ftlab.training.launching import together
 
 
 class FineTuner(SFTTrainer):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.models.identity import weights_sha256
-from ftlab.training import together
+from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json
 

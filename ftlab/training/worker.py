@@ -17,7 +17,7 @@ from pathlib import Path
 from ftlab.config import RunConfig, load_config
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.launcher import train_together, uses_accelerate
+from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked
@@ -97,9 +97,9 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
     """The training itself, in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
     match config.stage:
         case "dpo" | "kto" | "orpo" | "cpo" | "reward":
-            from ftlab.training.preferences import train_preferences as train_stage
+            from ftlab.training.preferences.train import train_preferences as train_stage
         case "rloo" | "grpo":
-            from ftlab.training.rlhf import train_reinforcement as train_stage
+            from ftlab.training.reinforcement.train import train_reinforcement as train_stage
         case _:
             from ftlab.training.sft import train_sft as train_stage
 

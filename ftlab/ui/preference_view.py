@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.training.preference_signs import read_preference_signs
-from ftlab.training.reward_signs import Sign
+from ftlab.training.preferences.signs import read_preference_signs
+from ftlab.training.reinforcement.signs import Sign
 from ftlab.training.status import RunStatus
 from ftlab.ui.charts import Series, metric_points, plot, run_curves
 from ftlab.ui.html import count, details, duration, facts, join, notice, percent, short

@@ -1,6 +1,6 @@
 """Check before you start: the run of the form is measured for half a minute, and what it will take is shown.
 
-The measurement is a process of its own (training/preflight.py) that ends with Stop and with the page.
+The measurement is a process of its own (training/preflight/measure.py) that ends with Stop and with the page.
 
 It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
 
@@ -29,9 +29,9 @@ from ftlab.ui.html import PICK_JS, count, details, duration, facts, join, notice
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftlab.training.memory import Remedy
-    from ftlab.training.plan import Advice
-    from ftlab.training.preflight_finding import Preflight
+    from ftlab.training.preflight.advice import Advice
+    from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.preflight.memory import Remedy
 
 
 # What Stop sets, by the page and the tab that checks.
@@ -158,7 +158,7 @@ def _measured(
 ) -> Generator[dict[Any, Any], None, Preflight | None]:
     """Yields the progress and returns the finding, None when it was stopped; closing it ends the measurement."""
     background.ensure("transformers")
-    from ftlab.training.preflight import preflight
+    from ftlab.training.preflight.measure import preflight
 
     background.release_chat(config.launcher.device)
     began = time.monotonic()
@@ -172,7 +172,7 @@ def _measured(
 
 def card(found: Preflight, checked: str) -> Markup:
     """The whole finding: verdict, numbers, changes that would make it fit, warnings."""
-    from ftlab.training.preflight_text import verdict
+    from ftlab.training.preflight.text import verdict
 
     kind = "bad" if found.fits is False else "warn" if found.is_tight else "good"
     if found.fits is not False and found.kind == "estimate":
@@ -190,7 +190,7 @@ def card(found: Preflight, checked: str) -> Markup:
 
 
 def _numbers(found: Preflight) -> Markup:
-    from ftlab.training.preflight_text import amount
+    from ftlab.training.preflight.text import amount
 
     shown: list[tuple[str, Any, str]] = []
     about = "about " if found.kind == "estimate" else ""
@@ -230,7 +230,7 @@ def _numbers(found: Preflight) -> Markup:
 
 def _changes(remedies: Sequence[Remedy]) -> Markup:
     """What would make it fit, the most harmless first, each with a button that puts it into the form."""
-    from ftlab.training.preflight_text import remedy_text
+    from ftlab.training.preflight.text import remedy_text
 
     if not remedies:
         return Markup("")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from ftlab.config import build_config
 from ftlab.training import supervisor
-from ftlab.training.launcher import rank_file
+from ftlab.training.launching.launcher import rank_file
 from ftlab.training.status import read_status
 from ftlab.workspace import Workspace, read_json
 from tests.conftest import ROOT, end_runs, offline_environment
@@ -168,7 +168,7 @@ def test_two_machines_meet_by_the_accelerate_configuration(rows_file, workspace,
     run = supervisor.submit(configured(rows_file, 4, processes=2, machines=2, config_file=str(file)), workspace)
     until(lambda: "--machine-rank 1" in run.log_tail())
     other = subprocess.run(
-        [sys.executable, "-m", "ftlab.training.launch", str(run.path), "--machine-rank", "1"],
+        [sys.executable, "-m", "ftlab.training.launching.launch", str(run.path), "--machine-rank", "1"],
         env=offline_environment(),
         cwd=ROOT,
         timeout=300,

@@ -17,7 +17,7 @@ import torch
 from ftlab.config import build_config
 from ftlab.models.starter import starter_path
 from ftlab.steps import Steps
-from ftlab.training.preflight import preflight, run_preflight
+from ftlab.training.preflight.measure import preflight, run_preflight
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
 
 ONE_THREAD = {"launcher": {"threads": 1, "device": "cpu"}, "evaluation": {"after_training": False}}
@@ -28,7 +28,7 @@ def probes() -> list[int]:
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
-            if "ftlab.training.probe" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+            if "ftlab.training.preflight.probe" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child.pid)
         except psutil.NoSuchProcess:
             continue
@@ -154,7 +154,7 @@ def _probe_of(parent):
     """The measuring child; libraries start short-lived ones of their own."""
     for child in parent.children():
         try:
-            if "ftlab.training.probe" in child.cmdline():
+            if "ftlab.training.preflight.probe" in child.cmdline():
                 return child
         except psutil.Error:
             continue
@@ -216,7 +216,7 @@ def test_too_long_rows_are_named_and_memory_that_runs_out_is_a_finding_with_a_ch
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import resource, sys\n"
-        "if 'ftlab.training.probe' in sys.orig_argv:\n"
+        "if 'ftlab.training.preflight.probe' in sys.orig_argv:\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}")

@@ -14,8 +14,8 @@ from ftlab.data.rendering import encode_completions
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.models.load import load_tokenizer
-from ftlab.training.preference_examples import mismatched
-from ftlab.training.preferences import check_preferences_config
+from ftlab.training.preferences.examples import mismatched
+from ftlab.training.preferences.train import check_preferences_config
 from ftlab.training.start import resolve_start
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: "

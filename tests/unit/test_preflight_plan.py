@@ -4,8 +4,9 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.memory import Remedy, divisors, ladder, larger_batch, remedies
-from ftlab.training.plan import RATES, Plan, planned_steps, usual_rates, warnings
+from ftlab.training.preflight.advice import RATES, usual_rates, warnings
+from ftlab.training.preflight.memory import Remedy, divisors, ladder, larger_batch, remedies
+from ftlab.training.preflight.plan import Plan, planned_steps
 
 GB = 10**9
 

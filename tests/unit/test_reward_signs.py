@@ -6,7 +6,7 @@ import pytest
 
 from ftlab.evaluation.rewards import Measured, compare, repetition
 from ftlab.evaluation.significance import mean_difference
-from ftlab.training.reward_signs import read_signs
+from ftlab.training.reinforcement.signs import read_signs
 
 STEPS = 24
 

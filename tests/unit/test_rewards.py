@@ -8,8 +8,8 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.training.reward_checks import check_reinforcement, check_rewards, pin_rewards, reward_names
-from ftlab.training.rewards import build_judges, exact_match_reward, json_reward, judged, length_reward
+from ftlab.training.reinforcement.checks import check_reinforcement, check_rewards, pin_rewards, reward_names
+from ftlab.training.reinforcement.rewards import build_judges, exact_match_reward, json_reward, judged, length_reward
 from ftlab.workspace import Workspace
 
 

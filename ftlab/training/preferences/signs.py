@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ftlab.training.reward_signs import Sign, ends, rises, values_of
+from ftlab.training.reinforcement.signs import Sign, ends, rises, values_of
 
 _FEWEST = 8  # logged steps before their noise can be told from a trend
 _FALL = 0.5  # of the log probability at first, and

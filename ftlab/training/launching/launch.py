@@ -1,4 +1,4 @@
-"""Accelerate's launcher for one run on this machine: `python -m ftlab.training.launch RUN_DIRECTORY`.
+"""Accelerate's launcher for one run on this machine: `python -m ftlab.training.launching.launch RUN_DIRECTORY`.
 
 The run's worker starts it. On each further machine of the run a person does, with --machine-rank.
 """
@@ -17,8 +17,8 @@ import yaml
 from ftlab.config import LauncherConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.failures import explain_exception
-from ftlab.training.launcher import accelerate_file, folder_of, threads_per_process
-from ftlab.training.launcher_check import SHARDING
+from ftlab.training.launching.check import SHARDING
+from ftlab.training.launching.launcher import accelerate_file, folder_of, threads_per_process
 from ftlab.workspace import RunDirectory, write_json
 
 
@@ -41,7 +41,7 @@ def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | 
         # Also on CPUs: the flag means torch's own launcher. With --cpu accelerate starts a single process, whatever
         # the number, and leaves the others to mpirun.
         arguments.append("--multi_gpu")
-    return [*arguments, "--module", "ftlab.training.rank", str(run.path)]
+    return [*arguments, "--module", "ftlab.training.launching.rank", str(run.path)]
 
 
 def end_with_starter(descriptor: int) -> None:
@@ -54,7 +54,8 @@ def end_with_starter(descriptor: int) -> None:
 def main() -> int:
     """Accelerate's launcher for one run on this machine."""
     parser = argparse.ArgumentParser(
-        prog="ftlab.training.launch", description="On a further machine: take part in a run that trains on several."
+        prog="ftlab.training.launching.launch",
+        description="On a further machine: take part in a run that trains on several.",
     )
     parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
     parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")

@@ -1,4 +1,4 @@
-"""What can be said of a run before its first step, in words: warnings with their reason and what to do.
+"""What is unusual about a run before its first step: warnings with their reason and what to do.
 
 Pure functions of the settings and of numbers that the probe counted or estimated; nothing heavy is imported.
 """
@@ -9,8 +9,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from ftlab.config import OptimisationConfig, RunConfig, usual_learning_rate
+from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config_preferences import PREFERENCE_USUAL
+from ftlab.training.preflight.plan import Plan, planned_steps
 
 MOST_PASSES = 4
 _STARTER_PASSES = 12  # so small that three passes do not teach it a new format (config.RunConfig.resolved)
@@ -35,18 +36,6 @@ _STARTER_SPREAD = 5
 
 
 @dataclass(frozen=True)
-class Steps:
-    """How many optimiser steps and validations a run takes; what is `between` two counts steps."""
-
-    per_epoch: int
-    total: int
-    warmup: int
-    between_logs: int
-    between_evaluations: int
-    evaluations: int
-
-
-@dataclass(frozen=True)
 class Advice:
     """One warning. `kind`: bad stops the run, warn harms it, info costs only time or nothing; each text a sentence."""
 
@@ -59,46 +48,6 @@ class Advice:
     def as_dict(self) -> dict[str, str]:
         values = asdict(self)
         return {"code": self.code, "kind": self.kind, "what": self.what, "why": self.why, "try": values["try_"]}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
-
-    `template`: marked (says itself which tokens are the answer), plain (does not), missing. `context` is what the base
-    can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `dtype` is the format of
-    the arithmetic.
-    """
-
-    config: RunConfig
-    rows: int
-    validation_rows: int = 0
-    test_rows: int = 0
-    rows_too_long: int = 0
-    longest: int | None = None
-    context: int | None = None
-    tokens: int | None = None
-    computed_tokens: int | None = None
-    template: Literal["marked", "plain", "missing"] | None = None
-    stop_trained: bool | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
-    card_has_bf16: bool | None = None
-
-
-def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool, processes: int = 1) -> Steps:
-    """The steps that training on `rows` examples takes; the first validation is before the first step.
-
-    Each of the `processes` reads a batch of its own in every step.
-    """
-    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation * processes)))
-    total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
-    logged = max(1, total // 200)
-    between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
-    # On a logged step, so that a resumed run logs the same averages.
-    between = min(math.ceil(between / logged) * logged, total)
-    warmup = math.ceil(total * settings.warmup_fraction)
-    return Steps(per_epoch, total, warmup, logged, between, 1 + total // between if validation else 0)
 
 
 def warnings(plan: Plan) -> list[Advice]:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
-from ftlab.training.launcher import uses_accelerate
-from ftlab.training.memory import SAFE_SHARE, Remedy, remedies
-from ftlab.training.plan import Advice, Plan, planned_steps, warnings
+from ftlab.training.launching.launcher import uses_accelerate
+from ftlab.training.preflight.advice import Advice, warnings
+from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
+from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.status import RunStatus
 from ftlab.workspace import Workspace
 

@@ -9,12 +9,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
-from ftlab.training.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
-from ftlab.training.preference_trainers import forget_reference
-from ftlab.training.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
-from ftlab.training.reward_checks import check_reinforcement
-from ftlab.training.reward_signs import read_signs
-from ftlab.training.rewards import Judge, build_judges
+from ftlab.training.preferences.trainers import forget_reference
+from ftlab.training.reinforcement.checks import check_reinforcement
+from ftlab.training.reinforcement.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
+from ftlab.training.reinforcement.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
+from ftlab.training.reinforcement.rewards import Judge, build_judges
+from ftlab.training.reinforcement.signs import read_signs
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, append_jsonl, read_jsonl, write_jsonl
 
@@ -30,7 +30,7 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     mend.
     """
     from ftlab.models.peft_methods import keep_start
-    from ftlab.training.held_out import held_out, measure_adapted, measure_start
+    from ftlab.training.reinforcement.held_out import held_out, measure_adapted, measure_start
     from ftlab.training.result import save_result
     from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
 

@@ -1,4 +1,4 @@
-"""The process that measures a run before it starts: `python -m ftlab.training.probe RUN_DIRECTORY WORKSPACE`.
+"""The process that measures a run before it starts: `python -m ftlab.training.preflight.probe RUN_DIRECTORY WORKSPACE`.
 
 It prepares the run as the run itself would, makes one optimiser step on the longest batch and a few on usual ones, and
 evaluates one batch of either kind. What it finds goes into measured.json bit by bit, so that whatever kills it leaves
@@ -25,9 +25,17 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
-from ftlab.training.launcher import here
-from ftlab.training.memory import available_memory, peak_memory
-from ftlab.training.plan import planned_steps
+from ftlab.training.launching.launcher import here
+from ftlab.training.preflight.memory import available_memory, peak_memory
+from ftlab.training.preflight.sizes import (
+    LOOKED_AT,
+    about_template,
+    about_weights,
+    count_batches,
+    planned,
+    row_lengths,
+    tokens_of,
+)
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_json
 
@@ -37,7 +45,6 @@ _TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
-_LOOKED_AT = 200  # batches of an epoch whose padding is counted
 _MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no more memory
 
 
@@ -54,7 +61,7 @@ class Notes:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="ftlab.training.probe")
+    parser = argparse.ArgumentParser(prog="ftlab.training.preflight.probe")
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
@@ -87,7 +94,7 @@ def measure(
     import torch
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
-    from ftlab.training.preferences import prepare_preferences
+    from ftlab.training.preferences.train import prepare_preferences
     from ftlab.training.sft import prepare_training
 
     began = writer.status.started or time.time()
@@ -109,16 +116,16 @@ def measure(
         training = prepare_training(run, config, writer)
     trainer = training.trainer
     notes.add(
-        **(_about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
-        **_about_weights(trainer.model),
+        **(about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
+        **about_weights(trainer.model),
         context=context_length(config.model),
         computing=training.computing,
         lengths=row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
-        **_planned(trainer, config),
+        **planned(trainer, config),
     )
     _quieten(trainer)
-    _count_batches(trainer, notes)
+    notes.add(**count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
     notes.add(startup_seconds=time.time() - began)
@@ -186,7 +193,7 @@ def _train(trainer: Any, clock: _Clock, notes: Notes, *, usual_steps: int) -> No
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = batch, per_step
     arguments.max_steps = 1 + usual_steps
     trainer.train()
-    sizes = [_size(trainer, dataset, order[start : start + batch]) for start in range(0, len(order), batch)]
+    sizes = [tokens_of(trainer, dataset, order[start : start + batch]) for start in range(0, len(order), batch)]
     steps = [sum(sizes[start : start + per_step]) for start in range(0, len(sizes), per_step)]
     # The first step is cold; it counts only where it is all there is.
     timed = list(zip(clock.seconds, steps, strict=False))[-max(1, len(clock.seconds) - 1) :]
@@ -216,62 +223,17 @@ def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: boo
     seconds = time.monotonic() - began
 
     def computed(indexes: Sequence[int]) -> int:
-        return sum(_size(trainer, dataset, indexes[start : start + batch]) for start in range(0, len(indexes), batch))
+        return sum(
+            tokens_of(trainer, dataset, indexes[start : start + batch]) for start in range(0, len(indexes), batch)
+        )
 
     # The order of the validation is fixed, so its tokens can be counted to the end.
     whole = (
         computed(range(len(dataset)))
-        if len(dataset) <= batch * _LOOKED_AT
+        if len(dataset) <= batch * LOOKED_AT
         else computed(usual) / len(usual) * len(dataset)
     )
     notes.add(evaluation_seconds=seconds / max(1, computed(usual)) * whole)
-
-
-def _count_batches(trainer: Any, notes: Notes) -> None:
-    """Tokens that are computed in an epoch, padding and all, from batches as the run's own sampler draws them."""
-    dataset = trainer.train_dataset
-    loader = trainer.get_train_dataloader()
-    _, steps_per_epoch, *_ = trainer.set_initial_training_values(trainer.args, loader)
-    drawn = [list(indexes) for indexes in itertools.islice(loader.batch_sampler, _LOOKED_AT)]
-    sizes = [_size(trainer, dataset, indexes) for indexes in drawn]
-    counts = row_lengths(dataset, both=True)
-    real = sum(counts[index] for indexes in drawn for index in indexes)
-    per_batch = sum(sizes) / len(sizes)
-    # Of batches of the usual number of rows, those nearest to the mean come first.
-    whole = [one for one in zip(sizes, drawn, strict=True) if len(one[1]) == len(drawn[0])]
-    usual = sorted(whole, key=lambda one: abs(one[0] - per_batch))
-    notes.add(
-        tokens=sum(counts),
-        computed=round(sum(counts) * sum(sizes) / real),
-        steps_per_epoch=steps_per_epoch,
-        drawn=[index for _, indexes in usual for index in indexes],
-    )
-
-
-def _size(trainer: Any, dataset: Any, indexes: Sequence[int]) -> int:
-    """Tokens, padding included, of the batch that the trainer's own collator makes of these rows."""
-    columns = dataset[list(indexes)]
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    batch = trainer.data_collator(rows)
-    # Of pairs, some collators make one batch of both sides and others two; the prompt alone is not computed.
-    return sum(
-        int(value.numel())
-        for name, value in batch.items()
-        if name.endswith("input_ids") and not name.startswith("prompt")
-    )
-
-
-def row_lengths(dataset: Any, *, both: bool = False) -> list[int]:
-    """Tokens of the longest sequence of each row; with `both`, of all its sequences together."""
-    names = set(dataset.column_names)
-    if "input_ids" in names:
-        return [len(ids) for ids in dataset["input_ids"]]
-    prompts = [len(ids) for ids in dataset["prompt_ids"]] if "prompt_ids" in names else [0] * len(dataset)
-    kinds = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
-    sides = [[len(ids) for ids in dataset[name]] for name in kinds if name in names]
-    if both:
-        return [len(sides) * prompt + sum(each) for prompt, *each in zip(prompts, *sides, strict=True)]
-    return [prompt + max(each) for prompt, *each in zip(prompts, *sides, strict=True)]
 
 
 def _quieten(trainer: Any) -> None:
@@ -286,70 +248,6 @@ def _quieten(trainer: Any) -> None:
     arguments = trainer.args
     arguments.eval_on_start, arguments.load_best_model_at_end = False, False
     arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
-
-
-def _about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
-    from ftlab.data.template import FALLBACK_TEMPLATE, facts_of
-
-    facts = facts_of(tokenizer)
-    template = tokenizer.chat_template
-    missing = isinstance(template, str) and template.endswith(FALLBACK_TEMPLATE.removeprefix("BOS"))
-    looked_at = dataset[: min(50, len(dataset))]
-    column = next(name for name in ("labels", "chosen_ids", "completion_ids") if name in looked_at)
-    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at[column]]
-    return {
-        "template": "missing" if missing else "marked" if facts.marks_answers else "plain",
-        "stop_trained": any(label in facts.stop_ids for label in last),
-    }
-
-
-def _about_weights(model: Any) -> dict[str, Any]:
-    """Numbers of weights and bytes, and what the vocabulary takes of the activations."""
-    import torch
-
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    linear = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    frozen = [one.weight for one in linear if one.weight.numel() > 1e4]
-    trained = [one for one in model.parameters() if one.requires_grad]
-    text = model.config.get_text_config()
-    hidden, layers = text.hidden_size, text.num_hidden_layers
-    return {
-        "weights_bytes": sum(one.numel() * one.element_size() for one in model.parameters()),
-        "trained_bytes": sum(one.numel() * one.element_size() for one in trained),
-        "trained": sum(one.numel() for one in trained),
-        "linear_bytes": sum(one.numel() * one.element_size() for one in frozen),
-        "linear_weights": sum(one.numel() for one in frozen),
-        "layers": layers,
-        "head_share": head_share(hidden, layers, text.vocab_size),
-    }
-
-
-def head_share(hidden: int, layers: int, vocabulary: int) -> float:
-    """The part of a step's activations that the logits take: three copies in float32 (logits, their softmax, their
-    gradient) against 34 units of 2 bytes for each layer (see memory.py)."""
-    head = 3 * 4 * vocabulary
-    return head / (head + 34 * hidden * layers)
-
-
-def _planned(trainer: Any, config: RunConfig) -> dict[str, int]:
-    """The steps and validations of the run; where several processes train it, each does its part of the rows."""
-    if config.launcher.processes == 1:
-        return {"steps": _total_steps(trainer), "evaluations": _evaluations(trainer)}
-    rows, validation = len(trainer.train_dataset), trainer.eval_dataset is not None
-    steps = planned_steps(config.optimisation, rows, validation=validation, processes=config.launcher.processes)
-    return {"steps": steps.total, "evaluations": steps.evaluations}
-
-
-def _total_steps(trainer: Any) -> int:
-    loader = trainer.get_train_dataloader()
-    return int(trainer.set_initial_training_values(trainer.args, loader)[-1])
-
-
-def _evaluations(trainer: Any) -> int:
-    """How many validations the run makes, the one before the first step among them."""
-    if trainer.eval_dataset is None:
-        return 0
-    return int(trainer.args.eval_on_start) + _total_steps(trainer) // max(1, int(trainer.args.eval_steps))
 
 
 def _held_memory(device: str) -> int:

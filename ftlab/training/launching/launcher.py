@@ -91,11 +91,11 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         writer.update(phase="waiting for the other machines: the log says what to start there")
         print(
             "Start on each further machine, with its number in the place of 1:\n"
-            f"  python -m ftlab.training.launch {run.path.absolute()} --machine-rank 1",
+            f"  python -m ftlab.training.launching.launch {run.path.absolute()} --machine-rank 1",
             flush=True,
         )
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftlab.training.launch", str(run.path), "--with-starter"],
+        [sys.executable, "-m", "ftlab.training.launching.launch", str(run.path), "--with-starter"],
         # Held open as long as the worker lives; the launcher ends with it, and the ranks with the launcher. They are
         # sessions of their own, so that a signal to the worker's group does not reach them.
         stdin=subprocess.PIPE,

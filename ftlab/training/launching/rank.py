@@ -1,4 +1,4 @@
-"""One of the processes that train a run together: `python -m ftlab.training.rank RUN_DIRECTORY`.
+"""One of the processes that train a run together: `python -m ftlab.training.launching.rank RUN_DIRECTORY`.
 
 `accelerate launch` starts them (see `launcher`). Each tells what it is doing, and why it failed, in a status file of
 its own; the run's worker shows that of the first one as the run's. Nobody calls it by hand.
@@ -16,10 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
-from ftlab.training import together
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.launch import end_with_starter
-from ftlab.training.launcher import rank_file
+from ftlab.training.launching import together
+from ftlab.training.launching.launch import end_with_starter
+from ftlab.training.launching.launcher import rank_file
 from ftlab.training.status import StatusWriter
 from ftlab.training.worker import be_nice, train_here
 from ftlab.workspace import RunDirectory
@@ -29,7 +29,7 @@ _PATIENCE = timedelta(minutes=30)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="ftlab.training.rank")
+    parser = argparse.ArgumentParser(prog="ftlab.training.launching.rank")
     parser.add_argument("run", type=Path)
     run = RunDirectory(parser.parse_args().run)
     # A session of its own (torch starts each so): the priority of the worker's session does not reach it.

@@ -26,10 +26,11 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.processes import kill_group
 from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
-from ftlab.training.launcher import threads_per_process
-from ftlab.training.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.plan import Advice, Plan, planned_steps, warnings
-from ftlab.training.preflight_finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
+from ftlab.training.launching.launcher import threads_per_process
+from ftlab.training.preflight.advice import Advice, warnings
+from ftlab.training.preflight.finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
+from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
+from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
@@ -49,7 +50,7 @@ def preflight(
     FtlabError when the probe fails for another reason than memory.
     """
     from ftlab.models.estimate import is_here
-    from ftlab.training.probe import FOLDER_PREFIX
+    from ftlab.training.preflight.probe import FOLDER_PREFIX
 
     config = _checked(config, workspace)
     if not is_here(config.model):
@@ -77,7 +78,7 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import base_path
     from ftlab.models.methods import check_method
-    from ftlab.training.launcher_check import check_launcher
+    from ftlab.training.launching.check import check_launcher
 
     config, start = resolve_start(config, workspace)
     config = config.resolved()
@@ -93,7 +94,7 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
             try_="a run with optimisation.max_steps=3, which shows the time for one step",
         )
     if config.stage in PREFERENCE_STAGES:
-        from ftlab.training.preferences import check_preferences_config
+        from ftlab.training.preferences.train import check_preferences_config
 
         check_preferences_config(config)
     if config.trainer:
@@ -133,7 +134,7 @@ def _probe(
 ) -> Generator[str, None, Outcome]:
     """Measure `config` in a process of its own, which ends when the generator is closed."""
     from ftlab.data.splits import freeze
-    from ftlab.training.probe import MEASURED
+    from ftlab.training.preflight.probe import MEASURED
 
     run = RunDirectory(folder)
     freeze(prepared, run)
@@ -141,7 +142,7 @@ def _probe(
         freeze_start(Start(Path(config.model.start), None), run)
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
-    command = [sys.executable, "-m", "ftlab.training.probe", str(run.path), str(workspace.root)]
+    command = [sys.executable, "-m", "ftlab.training.preflight.probe", str(run.path), str(workspace.root)]
     with run.log_file.open("ab") as log:
         process = subprocess.Popen(
             [*command, *(["--memory-only"] if memory_only else [])],
@@ -221,7 +222,7 @@ def _estimated(
     """What can be said without the weights: sizes from the base's configuration, steps from the data."""
     from ftlab.models.estimate import estimate
     from ftlab.models.load import pick_device, pick_dtype
-    from ftlab.training.memory import available_memory
+    from ftlab.training.preflight.memory import available_memory
 
     yield "reading the data"
     prepared = _prepared(config, workspace)

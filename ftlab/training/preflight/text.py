@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ftlab.training.memory import Remedy
-from ftlab.training.preflight_finding import Preflight
+from ftlab.training.preflight.finding import Preflight
+from ftlab.training.preflight.memory import Remedy
 from ftlab.wording import duration
 
 

@@ -13,7 +13,7 @@ from ftlab.method_table import METHODS
 from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.training.arguments import stage_arguments
 from ftlab.training.environment import note_environment
-from ftlab.training.preference_examples import kto_weights, mismatched, tokenised_preferences
+from ftlab.training.preferences.examples import kto_weights, mismatched, tokenised_preferences
 from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
@@ -86,7 +86,7 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.models import fused_lora
-    from ftlab.training.preference_trainers import forget_reference
+    from ftlab.training.preferences.trainers import forget_reference
 
     check_preferences_config(config)
     device, checkpoint = begin(run, config, writer)
@@ -125,7 +125,7 @@ def train_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter
     what a person can mend.
     """
     from ftlab.models import fused_lora
-    from ftlab.training.preference_trainers import forget_reference
+    from ftlab.training.preferences.trainers import forget_reference
     from ftlab.training.result import save_result
 
     training = prepare_preferences(run, config, writer)
@@ -212,13 +212,13 @@ def _trainer(
         "callbacks": callbacks,
     }
     if config.stage in ("orpo", "cpo"):
-        from ftlab.training import experimental_trainers as experimental
+        from ftlab.training.preferences import experimental
 
         for name in ("train_dataset", "eval_dataset"):
             if common[name] is not None:
                 common[name] = experimental.for_trainer(common[name])
         return (experimental.OddsTuner if config.stage == "orpo" else experimental.ContrastTuner)(**common)
-    from ftlab.training import preference_trainers as trainers
+    from ftlab.training.preferences import trainers
 
     if config.stage == "reward":
         return trainers.RewardTuner(**common)

@@ -11,8 +11,8 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.rewards import Measured, compare, measure
-from ftlab.training.prompts import Prompt
-from ftlab.training.rewards import Judge, judged
+from ftlab.training.reinforcement.prompts import Prompt
+from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, write_json, write_jsonl
 

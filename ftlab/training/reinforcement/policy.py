@@ -11,8 +11,8 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.data.rendering import encode_prompt
 from ftlab.evaluation.rewards import repetition
-from ftlab.training.preference_trainers import save_trained
-from ftlab.training.rewards import Judge
+from ftlab.training.preferences.trainers import save_trained
+from ftlab.training.reinforcement.rewards import Judge
 
 _EQUAL = 1e-6
 

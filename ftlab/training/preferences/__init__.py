@@ -1,0 +1,1 @@
+"""Learning from preferences: pairs and single judgements, and reward models."""

@@ -1,0 +1,123 @@
+"""What can be counted of a prepared run before a step is made: tokens, batches, weights, steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.training.preflight.plan import planned_steps
+
+LOOKED_AT = 200  # batches of an epoch whose padding is counted
+
+
+def count_batches(trainer: Any) -> dict[str, Any]:
+    """Tokens that are computed in an epoch, padding and all, from batches as the run's own sampler draws them."""
+    dataset = trainer.train_dataset
+    loader = trainer.get_train_dataloader()
+    _, steps_per_epoch, *_ = trainer.set_initial_training_values(trainer.args, loader)
+    drawn = [list(indexes) for indexes in itertools.islice(loader.batch_sampler, LOOKED_AT)]
+    sizes = [tokens_of(trainer, dataset, indexes) for indexes in drawn]
+    counts = row_lengths(dataset, both=True)
+    real = sum(counts[index] for indexes in drawn for index in indexes)
+    per_batch = sum(sizes) / len(sizes)
+    # Of batches of the usual number of rows, those nearest to the mean come first.
+    whole = [one for one in zip(sizes, drawn, strict=True) if len(one[1]) == len(drawn[0])]
+    usual = sorted(whole, key=lambda one: abs(one[0] - per_batch))
+    return {
+        "tokens": sum(counts),
+        "computed": round(sum(counts) * sum(sizes) / real),
+        "steps_per_epoch": steps_per_epoch,
+        "drawn": [index for _, indexes in usual for index in indexes],
+    }
+
+
+def tokens_of(trainer: Any, dataset: Any, indexes: Sequence[int]) -> int:
+    """Tokens, padding included, of the batch that the trainer's own collator makes of these rows."""
+    columns = dataset[list(indexes)]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    batch = trainer.data_collator(rows)
+    # Of pairs, some collators make one batch of both sides and others two; the prompt alone is not computed.
+    return sum(
+        int(value.numel())
+        for name, value in batch.items()
+        if name.endswith("input_ids") and not name.startswith("prompt")
+    )
+
+
+def row_lengths(dataset: Any, *, both: bool = False) -> list[int]:
+    """Tokens of the longest sequence of each row; with `both`, of all its sequences together."""
+    names = set(dataset.column_names)
+    if "input_ids" in names:
+        return [len(ids) for ids in dataset["input_ids"]]
+    prompts = [len(ids) for ids in dataset["prompt_ids"]] if "prompt_ids" in names else [0] * len(dataset)
+    kinds = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+    sides = [[len(ids) for ids in dataset[name]] for name in kinds if name in names]
+    if both:
+        return [len(sides) * prompt + sum(each) for prompt, *each in zip(prompts, *sides, strict=True)]
+    return [prompt + max(each) for prompt, *each in zip(prompts, *sides, strict=True)]
+
+
+def about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
+    from ftlab.data.template import FALLBACK_TEMPLATE, facts_of
+
+    facts = facts_of(tokenizer)
+    template = tokenizer.chat_template
+    missing = isinstance(template, str) and template.endswith(FALLBACK_TEMPLATE.removeprefix("BOS"))
+    looked_at = dataset[: min(50, len(dataset))]
+    column = next(name for name in ("labels", "chosen_ids", "completion_ids") if name in looked_at)
+    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at[column]]
+    return {
+        "template": "missing" if missing else "marked" if facts.marks_answers else "plain",
+        "stop_trained": any(label in facts.stop_ids for label in last),
+    }
+
+
+def about_weights(model: Any) -> dict[str, Any]:
+    """Numbers of weights and bytes, and what the vocabulary takes of the activations."""
+    import torch
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    linear = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    frozen = [one.weight for one in linear if one.weight.numel() > 1e4]
+    trained = [one for one in model.parameters() if one.requires_grad]
+    text = model.config.get_text_config()
+    hidden, layers = text.hidden_size, text.num_hidden_layers
+    return {
+        "weights_bytes": sum(one.numel() * one.element_size() for one in model.parameters()),
+        "trained_bytes": sum(one.numel() * one.element_size() for one in trained),
+        "trained": sum(one.numel() for one in trained),
+        "linear_bytes": sum(one.numel() * one.element_size() for one in frozen),
+        "linear_weights": sum(one.numel() for one in frozen),
+        "layers": layers,
+        "head_share": head_share(hidden, layers, text.vocab_size),
+    }
+
+
+def head_share(hidden: int, layers: int, vocabulary: int) -> float:
+    """The part of a step's activations that the logits take: three copies in float32 (logits, their softmax, their
+    gradient) against 34 units of 2 bytes for each layer (see memory.py)."""
+    head = 3 * 4 * vocabulary
+    return head / (head + 34 * hidden * layers)
+
+
+def planned(trainer: Any, config: RunConfig) -> dict[str, int]:
+    """The steps and validations of the run; where several processes train it, each does its part of the rows."""
+    if config.launcher.processes == 1:
+        return {"steps": _total_steps(trainer), "evaluations": _evaluations(trainer)}
+    rows, validation = len(trainer.train_dataset), trainer.eval_dataset is not None
+    steps = planned_steps(config.optimisation, rows, validation=validation, processes=config.launcher.processes)
+    return {"steps": steps.total, "evaluations": steps.evaluations}
+
+
+def _total_steps(trainer: Any) -> int:
+    loader = trainer.get_train_dataloader()
+    return int(trainer.set_initial_training_values(trainer.args, loader)[-1])
+
+
+def _evaluations(trainer: Any) -> int:
+    """How many validations the run makes, the one before the first step among them."""
+    if trainer.eval_dataset is None:
+        return 0
+    return int(trainer.args.eval_on_start) + _total_steps(trainer) // max(1, int(trainer.args.eval_steps))

@@ -1,0 +1,1 @@
+"""Learning from rewards: RLOO and GRPO, and what an answer is rewarded for."""
