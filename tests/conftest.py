@@ -22,6 +22,10 @@ from filelock import FileLock
 from ftlab.training import supervisor
 from ftlab.workspace import RunDirectory, Workspace
 
+# Before torch is there: test processes beside each other share the cores out, for themselves and the runs they start.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 0):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 ROOT = Path(__file__).resolve().parents[1]
 NO_NETWORK = ROOT / "tests" / "no_network"
 
@@ -89,11 +93,20 @@ def last_json(output: str) -> dict[str, Any]:
     return json.loads(output.strip().splitlines()[-1])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, what shares trained runs stays in one process: a file, or the files of one `xdist_group`."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     """The main job, done once for the whole session; with FTLAB_TEST_KEEP=FOLDER, once for all that name the folder."""
     folder = tmp_path_factory.mktemp("quickstart") / "main"
-    kept = _kept_quickstart()
+    # Processes beside each other share it, too: what is above their folders is the whole session's.
+    beside = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
+    kept = _kept_quickstart(os.environ.get("FTLAB_TEST_KEEP") or beside)
     if kept is None:
         _run_quickstart(folder)
     else:
@@ -133,9 +146,8 @@ def _run_quickstart(folder: Path) -> None:
     (folder / "progress.txt").write_text(done.stderr)
 
 
-def _kept_quickstart() -> Path | None:
-    """Where the main job of exactly this code and this Python is kept, if anything is to be kept."""
-    keep = os.environ.get("FTLAB_TEST_KEEP")
+def _kept_quickstart(keep: str | Path | None) -> Path | None:
+    """Where in `keep` the main job of exactly this code and this Python is kept, if anything is to be kept."""
     if not keep:
         return None
     made_by = hashlib.sha256(f"{sys.version} {sys.prefix}".encode())

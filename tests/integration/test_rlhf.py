@@ -17,7 +17,7 @@ from ftlab.training import supervisor, worker
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.xdist_group("voice")]
 
 STEPS = 10
 
