@@ -190,8 +190,6 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
             said = gr.update(placeholder=_usual(usual, path))
             updates[fields[path]] = updates.get(fields[path], gr.update()) | said
         updates[tab.rewards.box] = gr.update(visible=stage in FROM_REWARDS)
-        # What it takes to write and reward answers is not measured.
-        updates[tab.check.check] = gr.update(visible=stage not in FROM_REWARDS)
         return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
@@ -224,7 +222,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
-    changed = [*optional.values(), *usual, tab.rewards.box, tab.check.check, tab.banner]
+    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
     for component in chosen:
         on(component.change, suit, [*chosen, data.shown], changed, box=tab.message, clears=False, queue=False)
     for trigger in (data.shown.change, fields["stage"].change, fields["model.start"].change):

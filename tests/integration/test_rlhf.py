@@ -164,3 +164,24 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(rewarded, tmp
     assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
     assert again.samples() == rewarded.samples()
     assert [row.get("reward") for row in again.metrics()] == [row.get("reward") for row in rewarded.metrics()]
+
+
+def test_what_learning_from_rewards_takes_is_measured_before_it_starts(voice_workspace):
+    from ftlab.training.preflight.measure import run_preflight
+
+    length = {"kind": "length", "shortest": 8, "longest": 16}
+    config = build_config(settings("rloo", "brand_voice", length, launcher={"device": "cpu", "threads": 1}))
+    found = run_preflight(config, voice_workspace, price_per_hour=3.6)
+    assert found.kind == "measured" and found.fits and found.peak_bytes > 1 << 28
+    assert found.steps == STEPS and found.seconds_per_step > 0 and found.evaluation_seconds > 0
+    assert found.total_seconds > STEPS * found.seconds_per_step
+    assert found.cost == pytest.approx(found.total_seconds / 1000)
+    assert any("answers of 20 tokens" in note for note in found.notes)
+
+
+def test_a_reward_that_does_not_exist_is_refused_before_anything_is_measured(voice_workspace):
+    from ftlab.training.preflight.measure import run_preflight
+
+    config = build_config(settings("grpo", "brand_voice", {"kind": "model", "model": "no-such-run"}))
+    with pytest.raises(InputError, match="no-such-run"):
+        run_preflight(config, voice_workspace)

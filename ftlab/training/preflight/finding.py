@@ -171,6 +171,12 @@ def finding(
         )
     if not outcome.out_of_memory:
         notes.append("The comparison with the base after training is not in these times.")
+    if "answers_grow_to" in known:
+        notes.append(
+            f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the longest there can "
+            f"be; the time with answers as long as they are now. A step of the longest took "
+            f"{known['answers_grow_to']:.2g} s."
+        )
     notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
         kind="measured",

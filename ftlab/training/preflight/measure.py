@@ -87,12 +87,11 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     base_path(config.model.base)
     check_method(config)
     if config.stage in REWARD_STAGES:
-        raise InputError(
-            f"A run of the stage {config.stage} cannot be measured before it starts",
-            given=f"stage: {config.stage}",
-            allowed="sft, dpo, kto, orpo, cpo, reward: how long the answers get is only known while it trains",
-            try_="a run with optimisation.max_steps=3, which shows the time for one step",
-        )
+        from ftlab.training.reinforcement.checks import check_reinforcement, check_rewards, pin_rewards
+
+        check_reinforcement(config)
+        check_rewards(config, workspace)
+        pin_rewards(config, workspace)
     if config.stage in PREFERENCE_STAGES:
         from ftlab.training.preferences.train import check_preferences_config
 
@@ -109,9 +108,12 @@ def _prepared(config: RunConfig, workspace: Workspace) -> Any:
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
+    from ftlab.training.reinforcement.checks import check_references
 
     config.data.source = pinned(config.data.source, workspace)
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    if config.stage in REWARD_STAGES:
+        check_references(config, prepared.splits["train"])
     record_findings(prepared, config)
     return prepared
 

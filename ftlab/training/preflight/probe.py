@@ -24,8 +24,10 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
+from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
 from ftlab.training.preflight.memory import available_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
@@ -74,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
-            measure(run, config, writer, notes, memory_only=given.memory_only)
+            measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:
@@ -88,14 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(
-    run: RunDirectory, config: RunConfig, writer: StatusWriter, notes: Notes, *, memory_only: bool = False
+    run: RunDirectory,
+    config: RunConfig,
+    writer: StatusWriter,
+    notes: Notes,
+    workspace: Workspace,
+    *,
+    memory_only: bool = False,
 ) -> None:
     """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
     import torch
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
-    from ftlab.training.preferences.train import prepare_preferences
-    from ftlab.training.sft import prepare_training
 
     began = writer.status.started or time.time()
     device = pick_device(config.launcher.device)
@@ -108,28 +114,26 @@ def measure(
         available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
-    if config.stage in PREFERENCE_STAGES:
-        config = config.model_copy(deep=True)
-        config.preference.precompute_reference = False  # it would score all rows for a few steps
-        training = prepare_preferences(run, config, writer)
-    else:
-        training = prepare_training(run, config, writer)
+    training = _prepare(run, config, writer, workspace)
     trainer = training.trainer
+    answers = config.stage in REWARD_STAGES
     notes.add(
-        **(about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE else {}),
+        **(about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE and not answers else {}),
         **about_weights(trainer.model),
         context=context_length(config.model),
         computing=training.computing,
-        lengths=row_lengths(trainer.train_dataset),
+        lengths=prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),
         loaded=_held_memory(device),
         **planned(trainer, config),
     )
     _quieten(trainer)
-    notes.add(**count_batches(trainer))
+    if not answers:
+        notes.add(**count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
     notes.add(startup_seconds=time.time() - began)
-    _train(trainer, clock, notes, usual_steps=0 if memory_only else _USUAL_STEPS)
+    usual_steps = 0 if memory_only else _USUAL_STEPS
+    (train_on_answers if answers else _train)(trainer, clock, notes, usual_steps=usual_steps)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
     notes.add(
         peak=peak_memory(device),
@@ -137,10 +141,29 @@ def measure(
     )
     if trainer.eval_dataset is not None:
         writer.update(phase="one validation step on the longest batch")
-        _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
+        if answers:
+            evaluate_answers(trainer, notes)
+        else:
+            _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
             notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
     notes.add(peak=peak_memory(device), done=True)
+
+
+def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace) -> Any:
+    """The run's own trainer, ready for its first step."""
+    from ftlab.training.preferences.train import prepare_preferences
+    from ftlab.training.reinforcement.train import prepare_reinforcement
+    from ftlab.training.sft import prepare_training
+
+    config = config.model_copy(deep=True)
+    if config.stage in REWARD_STAGES:
+        config.evaluation.after_training = False  # the held-out prompts are not answered for a few steps
+        return prepare_reinforcement(run, config, writer, workspace).training
+    if config.stage in PREFERENCE_STAGES:
+        config.preference.precompute_reference = False  # it would score all rows for a few steps
+        return prepare_preferences(run, config, writer)
+    return prepare_training(run, config, writer)
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -11,27 +12,36 @@ from ftlab.config import RunConfig
 from ftlab.errors import InputError
 from ftlab.training.preferences.trainers import forget_reference
 from ftlab.training.reinforcement.checks import check_reinforcement
+from ftlab.training.reinforcement.held_out import HeldOut, held_out, measure_adapted, measure_start
 from ftlab.training.reinforcement.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
 from ftlab.training.reinforcement.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
 from ftlab.training.reinforcement.rewards import Judge, build_judges
 from ftlab.training.reinforcement.signs import read_signs
+from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, Workspace, append_jsonl, read_jsonl, write_jsonl
 
 _SAMPLES = 8  # answers kept of each logged step
 
 
-def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` on its frozen prompts and leave adapter/ (or model/) behind. Returns completed or stopped.
+@dataclass(frozen=True)
+class Rewarded:
+    """What trains one run from rewards, up to its first step: the same for the run and for the probe before it."""
 
-    Answers are sampled and rewarded; those better than their siblings become likelier. Where there are validation
-    prompts, the weights with the highest mean reward on them are kept. Before and after, greedy answers to the
-    held-out prompts are rewarded (evaluation/rewards.json). Raises InputError and FtlabError for what a person can
-    mend.
+    training: Training
+    held: HeldOut | None
+
+
+def prepare_reinforcement(
+    run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace | None = None
+) -> Rewarded:
+    """Read the frozen prompts of `run`, load what rewards them and what it starts from, and build its trainer.
+
+    Reward models that are runs are those of `workspace` (default: that of `run`). With
+    `config.evaluation.after_training` the model's rewards before the first step are measured here. Raises InputError
+    and FtlabError for what a person can mend.
     """
     from ftlab.models.peft_methods import keep_start
-    from ftlab.training.reinforcement.held_out import held_out, measure_adapted, measure_start
-    from ftlab.training.result import save_result
     from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
 
     check_reinforcement(config)
@@ -41,7 +51,8 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     tokenizer = chat_tokenizer(config, writer)
     prompts = frozen_prompts(run, config, tokenizer, writer)
     writer.update(phase="loading the rewards")
-    judges = build_judges(config, device=device, warn=writer.warn, workspace=Workspace(run.path.parents[1]))
+    place = workspace or Workspace(run.path.parents[1])
+    judges = build_judges(config, device=device, warn=writer.warn, workspace=place)
 
     model = load_model(run, config, tokenizer, device, writer)
     start = keep_start(model, config.method, run.checkpoints / "start")
@@ -59,14 +70,28 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     trainer.tokens_before = checkpoint.tokens if checkpoint else 0
     if not config.reinforcement.beta or not (start or run.start.exists()):
         forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
+    return Rewarded(Training(trainer, model, tokenizer, report, checkpoint, start, []), held)
 
-    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-    forget_reference(model)
-    save_result(run, config, trainer, tokenizer, writer, start=start)
-    if report.stop_asked:
+
+def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """Train `run` on its frozen prompts and leave adapter/ (or model/) behind. Returns completed or stopped.
+
+    Answers are sampled and rewarded; those better than their siblings become likelier. Where there are validation
+    prompts, the weights with the highest mean reward on them are kept. Before and after, greedy answers to the
+    held-out prompts are rewarded (evaluation/rewards.json). Raises as `prepare_reinforcement` does.
+    """
+    from ftlab.training.result import save_result
+
+    prepared = prepare_reinforcement(run, config, writer)
+    training = prepared.training
+    checkpoint = training.checkpoint
+    training.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    forget_reference(training.model)
+    save_result(run, config, training.trainer, training.tokenizer, writer, start=training.start)
+    if training.report.stop_asked:
         return "stopped"
-    if held:
-        measure_adapted(held, model, writer)
+    if prepared.held:
+        measure_adapted(prepared.held, training.model, writer)
     return "completed"
 
 
