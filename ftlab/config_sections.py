@@ -294,8 +294,8 @@ class EvaluationConfig(Section):
     before_training: bool = field(
         True,
         "Ask the base first",
-        "The base is asked before the first training step, so that its scores stand when training ends. Off: it is asked "
-        "after training. Not done where Evaluate after training is off.",
+        "The base is asked before the first training step, so that its scores stand when training ends. Off: it is "
+        "asked after training. Not done where Evaluate after training is off.",
         advanced=True,
     )
     max_rows: int = field(
@@ -321,7 +321,7 @@ class EvaluationConfig(Section):
     likelihood: bool = field(
         False,
         "Labels by likelihood",
-        "Also classify by which label the model finds likeliest, instead of what it writes. One look per row and label.",
+        "Also classify by which label the model finds likeliest, not only by what it writes. Takes longer with many labels.",
         advanced=True,
     )
     schema_file: str | None = field(
@@ -348,7 +348,7 @@ class EvaluationConfig(Section):
     prompted: bool = field(
         False,
         "Also ask a prompted base",
-        "Compare with the base given a system prompt and examples too: is tuning needed at all? Takes half as long again.",
+        "Compare with the base given a system prompt and examples too: is tuning needed at all? Takes half as long more.",
     )
     system_prompt: str | None = field(
         None,

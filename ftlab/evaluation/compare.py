@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import InputError
 from ftlab.evaluation.asking import PHASES, Asked, ask, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.held_out import has_references
@@ -20,7 +20,16 @@ from ftlab.evaluation.prompting import prompting_of
 from ftlab.evaluation.results import Question, Said, keep, key_of, recall
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
-from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, identity, prompted_side, tokenizer_of, visit
+from ftlab.evaluation.sides import (
+    Side,
+    adapted_side,
+    base_side,
+    config_of,
+    identity,
+    prompted_side,
+    tokenizer_of,
+    visit,
+)
 from ftlab.evaluation.verdict import warnings
 from ftlab.workspace import RunDirectory
 
@@ -97,8 +106,11 @@ def evaluate_together(
         "sides": [side.described() for side in sides],
         **more,
         "settings": settings_of(material, sides, first, configs[0]),
-        "notes": [*material.notes, *_notes(asked, results, material)]
-        + warnings(comparison["base"], comparison["adapted"]),
+        "notes": [
+            *material.notes,
+            *_notes(asked, results, material),
+            *warnings(comparison["base"], comparison["adapted"]),
+        ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
     return comparison
@@ -199,9 +211,7 @@ def _said(
                 done += rows
                 tell(phase, done, total)
 
-            said = ask(
-                model, tokenizer, one.question, batch_rows=batch_rows, advance=advance, should_stop=should_stop
-            )
+            said = ask(model, tokenizer, one.question, batch_rows=batch_rows, advance=advance, should_stop=should_stop)
             about = {"created": time.time(), "side": side.described(), "question": one.name, "model": identity(side)}
             keep(side.run, one.key, said, about)
             known[one.key] = said
