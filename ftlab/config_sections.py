@@ -321,7 +321,7 @@ class EvaluationConfig(Section):
     likelihood: bool = field(
         False,
         "Labels by likelihood",
-        "Also classify by which label the model finds likeliest, not only by what it writes. Takes longer with many labels.",
+        "Also classify by which label the model finds likeliest, not only by what it writes. Slow with many labels.",
         advanced=True,
     )
     schema_file: str | None = field(
@@ -348,7 +348,7 @@ class EvaluationConfig(Section):
     prompted: bool = field(
         False,
         "Also ask a prompted base",
-        "Compare with the base given a system prompt and examples too: is tuning needed at all? Takes half as long more.",
+        "Compare with the base given a prompt and examples too: is tuning needed at all? Takes half as long again.",
     )
     system_prompt: str | None = field(
         None,
