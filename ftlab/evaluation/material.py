@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig
-from ftlab.config_sections import names
+from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.probes import Probe, load_probes
