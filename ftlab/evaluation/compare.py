@@ -135,6 +135,8 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
     from ftlab.config import with_settings
 
     configs = [config_of(run) for run in runs]
+    for config in configs[1:]:
+        config.launcher.device = configs[0].launcher.device
     given = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
     return [with_settings(configs[0], given).resolved() if given else configs[0], *configs[1:]]
 
