@@ -16,7 +16,7 @@ from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
-from ftlab.evaluation.measuring import measured
+from ftlab.evaluation.measuring import check_choice, measured
 from ftlab.evaluation.prompting import prompting_of
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
@@ -64,6 +64,7 @@ def evaluate_together(
     tell("reading the held-out rows", 0, 0)
     _check(runs, configs, suite)
     material = gather(runs, configs, suite)
+    check_choice(material, configs[0])
     sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
     asked = _questions(sides, material, configs[0])
@@ -94,6 +95,7 @@ def evaluate_together(
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
+        "verdict": more["verdicts"]["adapted"],
         "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
