@@ -287,49 +287,6 @@ class OptimisationConfig(Section):
     seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
 
 
-class EvaluationConfig(Section):
-    after_training: bool = field(
-        True, "Evaluate after training", "Compare the result with its base as soon as training ends."
-    )
-    max_rows: int = field(
-        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
-    )
-    max_new_tokens: int = field(
-        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
-    )
-    batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
-    probes: str | None = field(
-        "auto",
-        "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
-        "auto asks general_probes of the starter and nothing of other bases.",
-        advanced=True,
-    )
-    general_text: str | None = field(
-        "auto",
-        "General text",
-        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: a sample, a file, a "
-        "Hub id, or none. auto takes general_text for the starter and nothing for other bases.",
-        advanced=True,
-    )
-    forgetting_limit: float = field(
-        0.05,
-        "Forgetting limit",
-        "Warns when general accuracy falls by more than this, or when the general text needs more bits by more than "
-        "this share. 0.05 is 5 points, or 5%.",
-        advanced=True,
-        ge=0,
-        le=1,
-    )
-    memorisation: bool = field(
-        True,
-        "Look for memorised rows",
-        "Compares training rows with rows it has never seen: is the loss lower, and are answers continued word for "
-        "word?",
-        advanced=True,
-    )
-
-
 class LauncherConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = field(
         "auto", "Device", "auto takes a GPU where there is one.", advanced=True
