@@ -17,6 +17,7 @@ from ftlab.cli_output import (
     print_preferences,
     print_rewards,
     print_table,
+    print_tasks,
     progress_line,
     say,
 )
@@ -101,6 +102,8 @@ def evaluate(given: argparse.Namespace) -> int:
     run = workspace.run(given.run)
     judge = workspace.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
+    if given.tasks:
+        return _evaluate_tasks(run, given)
     found = evaluate_whole(run, max_rows=given.rows, reward_model=judge, progress=Progress())
     if "preferences" in found:
         print_preferences(found["preferences"])
@@ -116,6 +119,16 @@ def evaluate(given: argparse.Namespace) -> int:
             scores = _scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
             more = {"before_after": found["before_after"]} if "before_after" in found else {}
             print_json(scores | more | {"seconds": seconds})
+    return 0
+
+
+def _evaluate_tasks(run: RunDirectory, given: argparse.Namespace) -> int:
+    from ftlab.evaluation.harness import evaluate_tasks
+
+    found = evaluate_tasks(run, given.tasks, limit=given.rows, progress=Progress())
+    print_tasks(found)
+    if given.json:
+        print_json(found)
     return 0
 
 
@@ -281,6 +294,12 @@ def _parser() -> argparse.ArgumentParser:
         "--reward-model",
         metavar="RUN",
         help="let this reward model judge the answers before and after; nothing else is evaluated",
+    )
+    one.add_argument(
+        "--tasks",
+        action="append",
+        metavar="NAME_OR_FOLDER",
+        help="ask tasks of lm-evaluation-harness instead (pip install ftlab[harness]), --rows questions of each",
     )
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
