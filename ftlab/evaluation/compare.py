@@ -13,6 +13,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
@@ -80,6 +81,8 @@ def evaluate_together(
         material.rows, material.references, sizes, material.probes, results
     )
     more, per_row = measured(material, sides, asked, results, configs[0])
+    if suite is None:
+        more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")
     for number, shown in enumerate(predictions):
         shown["scores"] = {
