@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
@@ -152,6 +153,16 @@ def _check(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
             raise InputError(
                 f"The run {run.id} is a reward model: it scores answers and writes none",
                 try_="choose the run that it was made to judge",
+            )
+        if not run.has_result:
+            raise FtlabError(
+                f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+            )
+        if (config.stage == STAGE) != (configs[0].stage == STAGE):
+            raise InputError(
+                "Runs on plain text and runs on answers cannot be compared",
+                given=f"{runs[0].id} and {run.id}",
+                try_="compare them in two evaluations, or with lm-evaluation-harness tasks (--tasks)",
             )
     if suite is None and configs[0].stage in REWARD_STAGES and not has_references(runs[0]):
         raise InputError(
