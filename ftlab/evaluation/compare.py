@@ -78,10 +78,10 @@ def evaluate_together(
     results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
-    comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results
-    )
     more, per_row = measured(material, sides, asked, results, configs[0])
+    comparison, predictions, probes = compare_results(
+        material.rows, material.references, sizes, material.probes, results, more["measures"]
+    )
     if suite is None:
         more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")
