@@ -28,6 +28,9 @@ def load_general_text(config: RunConfig, tokenizer: Any, *, context: int | None)
         return None, None
     try:
         texts, note = _read(source, config.data.system_prompt)
+        if source == config.data.replay:
+            trained = f"The general text {source} is replayed, so it is among what was trained and cannot show what was forgotten."
+            note = f"{trained} {note}" if note else trained
         length = min(context or LONGEST_WINDOW, LONGEST_WINDOW)
         return _cut(texts, tokenizer, length), note
     except FtlabError as error:

@@ -96,6 +96,12 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
     assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
 
 
+def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
+    config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
+    _, note = load_general_text(config, tokenizer, context=512)
+    assert "among what was trained" in note and "200 of 600 rows" in note
+
+
 def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
     rows = [{"prompt": f"Say {n} in German.", "completion": f"Größe {n}"} for n in range(12)]
     file = tmp_path / "chat.jsonl"
