@@ -99,7 +99,7 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
 def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
     config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
     _, note = load_general_text(config, tokenizer, context=512)
-    assert "among what was trained" in note and "200 of 600 rows" in note
+    assert "was trained, so it shows no forgetting" in note and "200 of 600 rows" in note
 
 
 def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
