@@ -125,7 +125,7 @@ def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "orpo", "grpo"])
 def test_every_remedy_is_a_run_that_can_be_started(stage, method):
     config = build_config({"stage": stage, "method": {"name": method}})
     found = against_forgetting(config.resolved()) + against_memorising(config.resolved())
