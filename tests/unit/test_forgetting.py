@@ -96,6 +96,12 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
     assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
 
 
+def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
+    config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
+    _, note = load_general_text(config, tokenizer, context=512)
+    assert "was trained, so it shows no forgetting" in note and "200 of 600 rows" in note
+
+
 def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
     rows = [{"prompt": f"Say {n} in German.", "completion": f"Größe {n}"} for n in range(12)]
     file = tmp_path / "chat.jsonl"
@@ -119,7 +125,7 @@ def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "orpo", "grpo"])
 def test_every_remedy_is_a_run_that_can_be_started(stage, method):
     config = build_config({"stage": stage, "method": {"name": method}})
     found = against_forgetting(config.resolved()) + against_memorising(config.resolved())
