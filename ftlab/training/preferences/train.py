@@ -212,13 +212,13 @@ def _trainer(
         "callbacks": callbacks,
     }
     if config.stage in ("orpo", "cpo"):
-        from ftlab.training.preferences.train import experimental
+        from ftlab.training.preferences import experimental
 
         for name in ("train_dataset", "eval_dataset"):
             if common[name] is not None:
                 common[name] = experimental.for_trainer(common[name])
         return (experimental.OddsTuner if config.stage == "orpo" else experimental.ContrastTuner)(**common)
-    from ftlab.training.preferences.train import trainers
+    from ftlab.training.preferences import trainers
 
     if config.stage == "reward":
         return trainers.RewardTuner(**common)
