@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -45,6 +47,16 @@ def remedies(comparison: Mapping[str, Any], config: RunConfig) -> list[Remedy]:
     if memorisation.get("memorised") or memorisation.get("overfitted"):
         known = [remedy.changes for remedy in found]
         found += [remedy for remedy in against_memorising(config) if remedy.changes not in known]
+    return found
+
+
+def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
+    """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
+    found = []
+    for remedy in remedies(comparison, config):
+        changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
+        settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
+        found.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
     return found
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from itertools import islice
 
 import pytest
 
-from ftlab.config import build_config, with_settings
+from ftlab.config import build_config, load_config, with_settings
 from ftlab.evaluation.documents import losses_of_documents
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.general_text import load_general_text
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.remedies import against_forgetting, against_memorising, remedies
+from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
 from ftlab.method_table import METHODS
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
@@ -147,6 +148,18 @@ def test_replay_comes_first_and_a_run_that_has_it_gets_more():
     assert against_forgetting(replayed.resolved())[0].changes == {"data.replay_fraction": 0.7}
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
     assert other.needs == "data.replay" and "data.replay" not in other.changes
+
+
+def test_a_remedy_can_be_typed(tmp_path):
+    config = build_config({"name": "first"})
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    (_, command), *_ = commands({"verdict": {"forgot": True}}, config, file)
+    given = shlex.split(command)
+    assert given[:4] == ["python", "-m", "ftlab", "train"]
+    tried = load_config(given[4], [value for value in given[5:] if value != "--set"])
+    assert tried.data.replay == "general_replay"
+    assert tried == with_settings(config, {"data.replay": "general_replay", "data.replay_fraction": 0.35})
 
 
 def test_remedies_are_offered_only_where_something_is_wrong():
