@@ -96,7 +96,9 @@ def change_text(measure: Measure, side: str, first: str) -> str:
         return signed(f"{abs(points):.1f}".removesuffix(".0") + " points", points)
     if measure["kind"] == "loss" and before:
         change = 100 * (after / before - 1)
-        return signed(f"{abs(change):,.1f}".removesuffix(".0") + "%", change)
+        # A loss that is not gone altogether did not fall by 100%.
+        digits = 2 if -100 < change < -99.95 else 1
+        return signed(f"{abs(change):,.{digits}f}".removesuffix(".0") + "%", change)
     return signed(value_text(measure, abs(after - before)), after - before)
 
 
