@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,7 @@ def _bins(values: Sequence[Any]) -> list[tuple[float, float]]:
     import numpy as np
 
     cuts = sorted({float(cut) for cut in np.quantile(values, [0, 0.25, 0.5, 0.75, 1], method="lower")})
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
 
 
 def _bin_of(value: float, bins: list[tuple[float, float]]) -> tuple[float, float]:
