@@ -6,30 +6,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import evaluate
 
-EXACT_MATCH_RULE = "white space at both ends ignored; where the reference is a JSON object, compared by value"
-PROBE_RULE = "upper and lower case, white space and a final full stop, question or exclamation mark ignored"
-
-
-def is_exact(prediction: str, reference: str) -> bool:
-    """Whether an answer equals its reference: after strip, or as a JSON value where the reference is a JSON object."""
-    prediction, reference = prediction.strip(), reference.strip()
-    if prediction == reference:
-        return True
-    wanted = _json_object(reference)
-    given = _json_object(prediction) if wanted is not None else None
-    return given is not None and _same(given, wanted)
-
-
-def is_general_match(prediction: str, reference: str) -> bool:
-    """Whether a short answer equals its reference, ignoring case, spacing and the final punctuation mark."""
-    return _plain(prediction) == _plain(reference)
+from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, is_exact, is_general_match
 
 
 class ExactMatch(evaluate.Metric):
@@ -101,26 +84,3 @@ def _metric_info(description: str, features: dict[str, datasets.Value]) -> evalu
 def _share(matches: Any, predictions: Sequence[str], references: Sequence[str]) -> float:
     right = [matches(*pair) for pair in zip(predictions, references, strict=True)]
     return sum(right) / len(right)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).rstrip(".!?").rstrip().casefold()
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(_same(a, b) for a, b in zip(left, right, strict=True))
-    return isinstance(left, bool) == isinstance(right, bool) and left == right
