@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.row_changes import Row, row_scores
-from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, wilson_interval
+from ftlab.evaluation.significance import mean_difference, share_difference, wilson_interval
 
 MOST_SLICES = 12
 _FEW_VALUES = 8  # numbers with more different values than these are cut into quarters
@@ -46,7 +46,7 @@ def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str])
     one slice. Rows that lack the measure on a side are left out.
     """
     scored = [(row.get("columns", {}).get(column), row_scores(row, sides).get(measure, {})) for row in rows]
-    whole = [(value, scores) for value, scores in scored if all(side in scores for side in sides)]
+    whole = [(value, scores) for value, scores in scored if all(scores.get(side) is not None for side in sides)]
     bins = _bins([value for value, _ in whole])
     parts: dict[str, list[dict[str, float]]] = {_bin_name(one, bins): [] for one in bins}
     for value, scores in whole:
@@ -59,35 +59,31 @@ def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str])
 def _slice(value: str, found: list[dict[str, float]], sides: Sequence[str]) -> Slice:
     by_side = {side: [scores[side] for scores in found] for side in sides}
     first, *later = sides
-    differences = {
-        side: [after - before for before, after in zip(by_side[first], by_side[side], strict=True)] for side in later
-    }
     return Slice(
         value,
         len(found),
-        {side: _mean(values) for side, values in by_side.items()},
-        {side: mean_interval(values) for side, values in by_side.items()},
-        {side: _mean(values) for side, values in differences.items()},
-        {side: _bootstrap(values) for side, values in differences.items()},
+        {side: sum(values) / len(values) for side, values in by_side.items()},
+        {side: _interval(values) for side, values in by_side.items()},
+        {side: (sum(by_side[side]) - sum(by_side[first])) / len(found) for side in later},
+        {side: _difference_interval(by_side[first], by_side[side]) for side in later},
     )
 
 
-def mean_interval(values: Sequence[float]) -> list[float] | None:
-    """The 95% interval of a mean: Wilson's where all values are 0 or 1, else a percentile bootstrap; None for one."""
-    if all(value in (0, 1) for value in values):
+def _interval(values: Sequence[float]) -> list[float] | None:
+    if _right_or_wrong(values):
         return wilson_interval(int(sum(values)), len(values))
-    return _bootstrap(values)
+    # The mean against nothing: the same bootstrap, one row is no sample.
+    return mean_difference([0.0] * len(values), values)[1] if len(values) > 1 else None
 
 
-def _bootstrap(values: Sequence[float]) -> list[float] | None:
-    import numpy as np
+def _difference_interval(before: Sequence[float], after: Sequence[float]) -> list[float] | None:
+    if _right_or_wrong([*before, *after]):
+        return share_difference(list(map(bool, before)), list(map(bool, after)))
+    return mean_difference(before, after)[1] if len(before) > 1 else None
 
-    if len(values) < 2:
-        return None
-    found = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(SEED).integers(len(found), size=(RESAMPLES, len(found)))
-    low, high = np.quantile(found[draws].mean(axis=1), [LEVEL / 2, 1 - LEVEL / 2])
-    return [float(low), float(high)]
+
+def _right_or_wrong(values: Sequence[float]) -> bool:
+    return all(value in (0, 1) for value in values)
 
 
 def _bins(values: Sequence[Any]) -> list[tuple[float, float]]:
@@ -118,7 +114,3 @@ def _largest(parts: dict[str, list[dict[str, float]]]) -> list[tuple[str, list[d
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

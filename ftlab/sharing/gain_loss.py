@@ -145,9 +145,7 @@ def _row(line: Line, top: float, reach: float) -> str:
     # A hollow dot is within chance: colour alone does not tell everybody.
     if inside == "none":
         found += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
-    return found + (
-        f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>'
-    )
+    return found + (f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>')
 
 
 def _axis(top: float, reach: float) -> str:

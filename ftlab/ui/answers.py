@@ -87,9 +87,7 @@ def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
     else:
         shown = [left or None, right or None]
     cells = join(
-        Markup('<td data-label="{}">{}{}</td>').format(
-            title, _mark(row, side, look, later=place == 1), text_cell(text)
-        )
+        Markup('<td data-label="{}">{}{}</td>').format(title, _mark(row, side, look, later=place == 1), text_cell(text))
         for place, (title, side, text) in enumerate(zip(look.titles, look.pair, shown, strict=True))
     )
     return Markup(

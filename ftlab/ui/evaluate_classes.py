@@ -66,7 +66,9 @@ def confusions(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup
     if not figures:
         return figures
     return Markup('{}<div class="ft-confusions">{}</div>').format(
-        heading("What was taken for what", "A line is the right class, a column the answer; on the diagonal both agree."),
+        heading(
+            "What was taken for what", "A line is the right class, a column the answer; on the diagonal both agree."
+        ),
         figures,
     )
 
@@ -101,5 +103,3 @@ def _matrix(labels: list[str], counts: list[list[int]]) -> Markup:
         '<div class="ft-scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="ft-matrix">'
         "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
     ).format(heads, body)
-
-

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
 from ftlab.sharing.measures import later_sides, of_documents, sides_of, verdict_of
 from ftlab.sharing.table import comparison_table
-from ftlab.ui import disk, evaluate_classes, run_view
+from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
 from ftlab.workspace import RunDirectory
 
@@ -66,11 +66,11 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
         body += join(_score_row(row, sides) for row in found)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     what = join(
-        (
+
             Markup("<li><strong>{}</strong>: {}</li>").format(side["title"], side["what"])
             for side in sides
             if side.get("what")
-        )
+
     )
     return Markup(
         '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
@@ -128,9 +128,7 @@ def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
         one = row["sides"][side["name"]]
         change = " ".join(filter(None, [one["change"], one["p"] and f"({one['p']})"]))
         tone = _TONES[one["better"]] if place else ""
-        cells += Markup(
-            '<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>'
-        ).format(
+        cells += Markup('<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>').format(
             side["title"],
             Markup("<b>{}</b>").format(one["value"]),
             one["interval"],
@@ -177,7 +175,11 @@ def _plain(value: Any) -> str:
         return "; ".join(f"{name}: {_plain(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
-    return {True: "yes", False: "no", None: "none"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
 
 
 def _badge(verdict: Mapping[str, Any]) -> Markup:

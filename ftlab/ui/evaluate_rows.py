@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
 
 from ftlab.evaluation.row_changes import FILTERS, LOSS, ORDERS, measured, ordered, select
 from ftlab.sharing.measures import measures_of, sides_of
@@ -145,9 +144,7 @@ def page_of(
     by = by if by in measures else _usual(comparison, measures)
     measure = measures.get(by, _LOSS)
     higher = measure.get("better") != "lower"
-    found = ordered(
-        select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher
-    )
+    found = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
     last = max(1, -(-len(found) // PAGE_ROWS))
     page = min(max(1, page), last)
     look = Look(page, last, measure, pair, (titles[pair[0]], titles[pair[1]]), marks or "reference")
