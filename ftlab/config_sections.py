@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 STARTER = "starter"
 
@@ -291,6 +291,13 @@ class EvaluationConfig(Section):
     after_training: bool = field(
         True, "Evaluate after training", "Compare the result with its base as soon as training ends."
     )
+    before_training: bool = field(
+        True,
+        "Ask the base first",
+        "The base is asked before the first training step, so that its scores stand when training ends. Off: it is asked "
+        "after training. Not done where Evaluate after training is off.",
+        advanced=True,
+    )
     max_rows: int = field(
         200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
     )
@@ -298,6 +305,66 @@ class EvaluationConfig(Section):
         128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
     )
     batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
+    measures: str = field(
+        "auto",
+        "Measures",
+        "Names separated by commas, such as exact_match, bleu, rouge_l. auto: those that suit the reference answers.",
+        advanced=True,
+        min_length=1,
+    )
+    labels: str | None = field(
+        None,
+        "Labels",
+        "The labels of a classification, separated by commas. Empty: those found in the data.",
+        advanced=True,
+    )
+    likelihood: bool = field(
+        False,
+        "Labels by likelihood",
+        "Also classify by which label the model finds likeliest, instead of what it writes. One look per row and label.",
+        advanced=True,
+    )
+    schema_file: str | None = field(
+        None,
+        "JSON schema",
+        "A JSON schema file that answers must keep to. Empty: the reference answers decide.",
+        advanced=True,
+        min_length=1,
+    )
+    pattern: str | None = field(
+        None,
+        "Pattern",
+        "A regular expression that a good answer matches as a whole.",
+        advanced=True,
+        min_length=1,
+    )
+    own_metrics: str | None = field(
+        None,
+        "Metrics of your own",
+        "Python files with one evaluate.Metric class each, separated by commas. Their code is run.",
+        advanced=True,
+        min_length=1,
+    )
+    prompted: bool = field(
+        False,
+        "Also ask a prompted base",
+        "Compare with the base given a system prompt and examples too: is tuning needed at all? Takes half as long again.",
+    )
+    system_prompt: str | None = field(
+        None,
+        "System prompt of the prompted base",
+        "What you would tell the base instead of tuning it. Empty: examples alone.",
+        advanced=True,
+        min_length=1,
+    )
+    examples: int = field(
+        3,
+        "Examples of the prompted base",
+        "Training examples shown to the base before each question. More help more, and take room in the context.",
+        advanced=True,
+        ge=0,
+        le=100,
+    )
     probes: str | None = field(
         "auto",
         "General probes",
@@ -305,6 +372,23 @@ class EvaluationConfig(Section):
         "auto asks general_probes of the starter and nothing of other bases.",
         advanced=True,
     )
+    general_text: str | None = field(
+        "auto",
+        "General text",
+        "Plain text that shows what was forgotten, in bits per byte: a sample, a file, a Hub id, or none. "
+        "auto takes general_text for the starter and nothing for other bases.",
+        advanced=True,
+    )
+
+    @field_validator("measures", "labels", "own_metrics", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def names(text: str | None) -> list[str]:
+    """The parts of `text` between commas; none of None."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 class LauncherConfig(Section):

@@ -79,6 +79,35 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
+class Suite:
+    """A comparison on other rows than the held-out ones of its run, in a folder of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def comparison_file(self) -> Path:
+        return self.path / "comparison.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "probes.jsonl"
+
+    def comparison(self) -> dict[str, Any] | None:
+        return read_json(self.comparison_file)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.predictions_file)
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """One run on disk. Everything another process may know about the run is in here."""
 
@@ -132,6 +161,11 @@ class RunDirectory:
         return self.data / "manifest.json"
 
     @property
+    def columns_file(self) -> Path:
+        """The small columns beside the text of the held-out rows."""
+        return self.data / "columns.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -183,6 +217,18 @@ class RunDirectory:
     def scores_file(self, side: str) -> Path:
         """`side` is base or adapted."""
         return self.evaluation / f"{side}.json"
+
+    def result_file(self, key: str) -> Path:
+        """What a model said to one set of questions, by the hash of model and questions."""
+        return self.evaluation / "results" / f"{key}.json"
+
+    def suite(self, name: str) -> Suite:
+        """The comparison of this run on the data set called `name`."""
+        return Suite(self.evaluation / "suites" / name)
+
+    def suites(self) -> list[Suite]:
+        """The data sets beside the held-out rows on which this run was compared."""
+        return [Suite(file.parent) for file in sorted(self.evaluation.glob("suites/*/comparison.json"))]
 
     @property
     def predictions_file(self) -> Path:

@@ -10,7 +10,8 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers
-from ftlab.evaluation.compare import evaluate_run, has_references
+from ftlab.evaluation.compare import evaluate_run
+from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.evaluation.win_rate import judge_answers
 from ftlab.workspace import RunDirectory

@@ -1,0 +1,99 @@
+"""From what all sides said to `measures`: values, intervals and tests, in the shape that the app and reports draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.config_sections import names
+from ftlab.errors import InputError
+from ftlab.evaluation.asking import Asked
+from ftlab.evaluation.material import Material
+from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses, suggest
+from ftlab.evaluation.scores import Result
+from ftlab.evaluation.sides import Side
+
+Rows = dict[str, dict[str, list[float | None]]]
+
+
+def measured(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> tuple[dict[str, Any], Rows]:
+    """`measures` and what follows from them, and per measure and side the value of each row."""
+    measures, rows = _of_task(material, asked, results, config)
+    measures += _of_losses(material, sides, asked, results)
+    if material.probes:
+        answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
+        found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
+        measures += found
+    return {"measures": measures}, rows
+
+
+def _of_task(
+    material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
+) -> tuple[list[dict[str, Any]], Rows]:
+    if material.documents:
+        return [], {}
+    answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
+    labels = material.labels or None
+    chosen = names(config.evaluation.measures)
+    if chosen == ["auto"]:
+        chosen = suggest(material.references, labels=labels)
+        chosen += ["pattern"] if config.evaluation.pattern else []
+    return measure_answers(chosen, answers, material.references, options=options_of(config, labels))
+
+
+def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
+    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON."""
+    return MeasureOptions(
+        labels=tuple(labels) if labels else None,
+        schema=_schema(config.evaluation.schema_file),
+        pattern=config.evaluation.pattern,
+        extra=tuple(names(config.evaluation.own_metrics)),
+    )
+
+
+def _of_losses(
+    material: Material, sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Result]
+) -> list[dict[str, Any]]:
+    """Perplexity where all sides count the same tokens; bits per byte where they do not, and for documents."""
+    first = results[sides[0].name].losses
+    alike = {name: result for name, result in results.items() if result.losses.tokens == first.tokens}
+    pieces = asked[sides[0].name].pieces
+    sizes = pieces.sizes if pieces else None
+    measures = measure_losses(
+        {name: result.losses.nll for name, result in alike.items()},
+        {name: result.losses.tokens for name, result in alike.items()},
+        sizes if len(alike) == len(results) else None,
+    )
+    if len(alike) < len(results):
+        # Tokens of different tokenizers are different units; bytes are not.
+        sizes = sizes or [max(1, len(text.encode())) for text in material.references]
+        every = {name: result.losses for name, result in results.items()}
+        measures += measure_losses(
+            {name: losses.nll for name, losses in every.items()},
+            {name: losses.tokens for name, losses in every.items()},
+            sizes,
+            name="bits_per_byte",
+        )
+    return measures
+
+
+def _schema(path: str | None) -> dict[str, Any] | None:
+    import json
+    from pathlib import Path
+
+    if path is None:
+        return None
+    try:
+        found = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
+    if not isinstance(found, dict):
+        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(found).__name__}")
+    return found
