@@ -375,8 +375,24 @@ class EvaluationConfig(Section):
     general_text: str | None = field(
         "auto",
         "General text",
-        "Plain text that shows what was forgotten, in bits per byte: a sample, a file, a Hub id, or none. "
-        "auto takes general_text for the starter and nothing for other bases.",
+        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: a sample, a file, a "
+        "Hub id, or none. auto takes general_text for the starter and nothing for other bases.",
+        advanced=True,
+    )
+    forgetting_limit: float = field(
+        0.05,
+        "Forgetting limit",
+        "Warns when general accuracy falls by more than this, or when the general text needs more bits by more than "
+        "this share. 0.05 is 5 points, or 5%.",
+        advanced=True,
+        ge=0,
+        le=1,
+    )
+    memorisation: bool = field(
+        True,
+        "Look for memorised rows",
+        "Compares training rows with rows it has never seen: is the loss lower, and are answers continued word for "
+        "word?",
         advanced=True,
     )
 
