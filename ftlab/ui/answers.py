@@ -21,7 +21,7 @@ _COLUMNS = 6  # of a row, in its small print
 
 @dataclass(frozen=True)
 class Look:
-    """How a page of rows is looked at: which page of how many, by which measure, which pair of sides, what is marked."""
+    """How a page of rows is looked at: which of how many, by which measure, which pair of sides, what is marked."""
 
     page: int
     last: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,9 @@ from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
 
 # (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
+# Runs that somebody looks at beside each other: working out the intervals takes a moment.
+_beside: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, Any]]] | None] = {}
+_MOST_BESIDE = 16
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,20 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
 
 def predictions(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
+
+
+def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """The answers of several runs as one comparison and its rows; None where they were not asked the same rows."""
+    if any(comparison(run) is None for run in runs):
+        return None
+    stamps = tuple((run.path, _stamp(run.comparison_file)) for run in runs)
+    if stamps not in _beside:
+        from ftlab.evaluation.stored import side_by_side as compare
+
+        if len(_beside) >= _MOST_BESIDE:
+            _beside.clear()
+        _beside[stamps] = compare([(comparison(run) or {}, predictions(run)) for run in runs])
+    return _beside[stamps]
 
 
 def preferences(run: RunDirectory) -> dict[str, Any] | None:

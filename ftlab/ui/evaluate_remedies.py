@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig, with_settings
 from ftlab.errors import InputError
 from ftlab.ui import disk
-from ftlab.ui.html import heading, join
+from ftlab.ui.html import heading, join, notice
 from ftlab.workspace import RunDirectory, Workspace
 
 
@@ -41,7 +41,10 @@ def remedies_of(run: RunDirectory) -> list[Any]:
 
 
 def changed(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
-    """The configuration of the run with the remedy that was picked, and the remedy. Raises InputError when it is gone."""
+    """The configuration of the run with the remedy that was picked, and the remedy.
+
+    Raises InputError when it is not offered any more.
+    """
     run_id, _, place = pick.rpartition(":")
     run = workspace.run(run_id)
     found, config = remedies_of(run), disk.config(run)
@@ -49,3 +52,15 @@ def changed(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
         raise InputError("This remedy is not there any more", try_="choose the run again")
     remedy = found[int(place)]
     return with_settings(config, remedy.changes), remedy
+
+
+def said(remedy: Any) -> Markup:
+    """What was filled in, and what is left to do."""
+    changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
+    todo = f"Fill in {remedy.needs}, then press Start." if remedy.needs else "Press Start when you are content."
+    return notice(
+        Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
+            remedy.title, changes, todo
+        ),
+        kind="warn" if remedy.needs else "good",
+    )

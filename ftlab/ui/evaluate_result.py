@@ -66,11 +66,9 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
         body += join(_score_row(row, sides) for row in found)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     what = join(
-
-            Markup("<li><strong>{}</strong>: {}</li>").format(side["title"], side["what"])
-            for side in sides
-            if side.get("what")
-
+        Markup("<li><strong>{}</strong>: {}</li>").format(side["title"], side["what"])
+        for side in sides
+        if side.get("what")
     )
     return Markup(
         '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
