@@ -122,6 +122,11 @@ def p_of(measure: Measure, side: str) -> str:
     return "" if p is None else p_text(p)
 
 
+def unbroken(text: str) -> str:
+    """`text` in which no "p < .001" is torn apart at the end of a line."""
+    return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
+
+
 def signed(text: str, value: float) -> str:
     """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
     if not any(digit in text for digit in "123456789"):

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
-from ftlab.sharing.measures import later_sides, of_documents, sides_of, verdict_of
+from ftlab.sharing.measures import later_sides, of_documents, sides_of, unbroken, verdict_of
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
@@ -65,21 +65,17 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
             )
         body += join(_score_row(row, sides) for row in found)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
-    what = join(
-        Markup("<li><strong>{}</strong>: {}</li>").format(side["title"], side["what"])
-        for side in sides
-        if side.get("what")
-    )
+    asked = "documents" if of_documents(comparison) else "rows"
+    who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
     return Markup(
         '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
         '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>'
     ).format(
         heading(
-            " against ".join([titles[0], ", ".join(titles[1:]).lower() if len(titles) == 2 else ", ".join(titles[1:])]),
-            f"On the same held-out {'documents' if of_documents(comparison) else 'rows'}. Small print: 95% interval; "
-            f"then the change from {titles[0].lower()}, and p.",
+            f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
+            f"On the same held-out {asked}. Small print: 95% interval; then the change from {titles[0].lower()}, and p.",
         ),
-        Markup('<ul class="ft-notes">{}</ul>').format(what) if what else "",
+        Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
         heads,
         body,
     )
@@ -124,7 +120,7 @@ def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
     cells = Markup("")
     for place, side in enumerate(sides):
         one = row["sides"][side["name"]]
-        change = " ".join(filter(None, [one["change"], one["p"] and f"({one['p']})"]))
+        change = " ".join(filter(None, [one["change"], one["p"] and f"({unbroken(one['p'])})"]))
         tone = _TONES[one["better"]] if place else ""
         cells += Markup('<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>').format(
             side["title"],

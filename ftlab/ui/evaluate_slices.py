@@ -80,8 +80,8 @@ def slice_table(
     sides = sides_of(comparison)[:_MOST_SIDES]
     found = slices(rows, column, measure, [side["name"] for side in sides])
     shown, first = measures[measure], sides[0]["title"]
-    heads = [column, "Rows", *(side["title"] for side in sides)]
-    body = join(_line(one, column, shown, sides) for one in found)
+    heads = [column, *(side["title"] for side in sides)]
+    body = join(_line(one, shown, sides) for one in found)
     table = Markup(
         '<div class="ft-scroll" tabindex="0" role="region" aria-label="Slices"><table class="ft-table ft-scores">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
@@ -98,7 +98,7 @@ def slice_table(
     ).format(first.lower(), count(len(found)))
 
 
-def _line(one: Slice, column: str, measure: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
     cells = join(
         Markup('<td class="ft-num" data-label="{}"><b>{}</b><span class="ft-help">{}</span>{}</td>').format(
             side["title"],
@@ -108,7 +108,7 @@ def _line(one: Slice, column: str, measure: Mapping[str, Any], sides: list[dict[
         )
         for place, side in enumerate(sides)
     )
-    return Markup('<tr><th scope="row">{}</th><td class="ft-num" data-label="Rows">{}</td>{}</tr>').format(
+    return Markup('<tr><th scope="row">{} <span class="ft-help">{} rows</span></th>{}</tr>').format(
         one.value, count(one.rows), cells
     )
 
