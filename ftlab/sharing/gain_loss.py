@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from markupsafe import escape
@@ -29,6 +30,7 @@ _ROW, _HEAD = 40, 24
 class Line:
     """One measure: how far it moved towards better, in percentage points or in percent of the base's value."""
 
+    name: str
     title: str
     text: str
     gain: float
@@ -53,12 +55,14 @@ def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]
     return [line for group in _GROUPS for line in known if line.group == group]
 
 
-def gain_loss_svg(comparison: Comparison, side: str = "adapted") -> str:
+def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> str:
     """The picture of `gain_loss_lines`: right of the middle is gained, left of it lost; empty without any.
+
+    `only` names the measures that are drawn; None draws all.
 
     Readable on light and dark. Place it inline, not as an <img>: its text takes the colour and font of the page.
     """
-    lines = gain_loss_lines(comparison, side)
+    lines = [line for line in gain_loss_lines(comparison, side) if only is None or line.name in only]
     if not lines:
         return ""
     reach = _reach(lines)
@@ -101,7 +105,7 @@ def _line(measure: Measure, side: str, first: str) -> Line | None:
     p = p_of(measure, side)
     text = change_text(measure, side, first) + (f" ({p})" if p else "")
     better = improved(measure, side, first)
-    return Line(measure["title"], text, towards * (after - before), low_high, better, measure["group"])
+    return Line(measure["name"], measure["title"], text, towards * (after - before), low_high, better, measure["group"])
 
 
 def _reach(lines: list[Line]) -> float:

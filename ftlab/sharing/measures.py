@@ -127,6 +127,11 @@ def unbroken(text: str) -> str:
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
 
 
+def spoken(title: str) -> str:
+    """A title within a sentence: exact match, but BLEU."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
+
+
 def signed(text: str, value: float) -> str:
     """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
     if not any(digit in text for digit in "123456789"):

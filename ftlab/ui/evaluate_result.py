@@ -73,7 +73,7 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
     ).format(
         heading(
             f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
-            f"On the same held-out {asked}. Small print: 95% interval; then the change from {titles[0].lower()}, and p.",
+            f"On the same held-out {asked}. Small print: 95% interval; then the change, and p.",
         ),
         Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
         heads,
