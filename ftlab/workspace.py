@@ -273,6 +273,10 @@ class RunDirectory:
         return self.evaluation / "report.html"
 
     @property
+    def report_markdown_file(self) -> Path:
+        return self.evaluation / "report.md"
+
+    @property
     def has_result(self) -> bool:
         return (self.adapter / "adapter_config.json").exists() or (self.model / "config.json").exists()
 
