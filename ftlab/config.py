@@ -12,11 +12,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
+from ftlab.config_evaluation import EvaluationConfig
 from ftlab.config_preferences import LOSSES, PREFERENCE_USUAL, PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
     STARTER,
     DataConfig,
-    EvaluationConfig,
     LauncherConfig,
     MethodConfig,
     ModelConfig,

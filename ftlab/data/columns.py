@@ -18,7 +18,7 @@ def small_columns(row: Mapping[str, Any], without: Iterable[str] = ()) -> dict[s
     """The cells of `row` that are one short value, except those of the columns in `without`."""
     found = {}
     for name, value in row.items():
-        if name in without or isinstance(value, float) and value != value:
+        if name in without or (isinstance(value, float) and value != value):
             continue
         if isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT):
             found[name] = value
@@ -56,5 +56,7 @@ def freeze_columns(run: RunDirectory, columns: Mapping[str, Columns]) -> None:
 def read_columns(run: RunDirectory, split: str) -> Columns:
     """What `freeze_columns` wrote for `split`; nothing where a run has no such columns."""
     return {
-        (line["source"], line["row"]): line["columns"] for line in read_jsonl(run.columns_file) if line["split"] == split
+        (line["source"], line["row"]): line["columns"]
+        for line in read_jsonl(run.columns_file)
+        if line["split"] == split
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
 from ftlab.evaluation.documents import Pieces, by_owner, cut_documents
+from ftlab.evaluation.general_text import load_general_text
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.perplexity import rolling_windows
 from ftlab.evaluation.probes import probe_limit
-from ftlab.evaluation.results import Question, Said, ToAnswer, ToScore
+from ftlab.evaluation.results import Question, Said, ToAnswer, ToExamine, ToScore
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 
@@ -22,6 +25,7 @@ PHASES = {
     "probes": "general questions to {name}",
     "general_text": "scoring {name} on the general text",
     "labels": "scoring {name} on the labels",
+    "memorisation": "looking for memorised rows in {name}",
 }
 
 
@@ -35,16 +39,17 @@ class Asked:
     probe_tokens: int = 0
     rolled: int = 0
     unshown: int = 0
+    note: str | None = None
 
 
-def questions_to(side: Side, material: Material, tokenizer: Any) -> Asked:
-    """Everything `side` is asked. Raises InputError when a row cannot be rendered for its base."""
+def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
+    """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
     from ftlab.data.rendering import encode_prompt
 
     context = material.context
     length = min(material.max_length, context or material.max_length)
     questions: dict[str, Question] = {}
-    pieces = general = None
+    pieces = None
     rolled = unshown = 0
     if material.documents:
         # In windows as they were learnt; how much is read before a token changes how well it is predicted.
@@ -56,7 +61,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any) -> Asked:
         questions["losses"], rolled = _to_score([messages for messages, _ in asked], tokenizer, context)
         prompts = [_shortened(messages, tokenizer, context, material.max_new_tokens) for messages, _ in asked]
         questions["answers"] = ToAnswer(prompts, material.max_new_tokens, context)
-        if material.labels and side.config.evaluation.likelihood:
+        if material.labels and config.evaluation.likelihood:
             every = [[*m[:-1], _answer(label)] for m, _ in asked for label in material.labels]
             questions["labels"], _ = _to_score(every, tokenizer, context)
     probe_tokens = 0
@@ -64,13 +69,27 @@ def questions_to(side: Side, material: Material, tokenizer: Any) -> Asked:
         probe_tokens = probe_limit(material.probes, tokenizer, material.max_new_tokens)
         prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
         questions["probes"] = ToAnswer(prompts, probe_tokens, context)
-    return Asked(questions, pieces, general, probe_tokens, rolled, unshown)
+    general, note = load_general_text(config, tokenizer, context=context)
+    if general:
+        questions["general_text"] = _of_pieces(general)
+    return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
+
+
+def memorisation_of(side: Side) -> ToExamine:
+    """The question what `side` has learnt by heart of its training rows."""
+    files = [side.run.split_file(split) for split in ("train", "validation", "test")]
+    hashes = []
+    for file in files:
+        if file.exists():
+            with file.open("rb") as stream:
+                hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return ToExamine(["memorisation", hashes, side.config.optimisation.max_length])
 
 
 def ask(
     model: Any,
     tokenizer: Any,
-    question: Question,
+    question: ToScore | ToAnswer,
     *,
     batch_rows: int,
     advance: Callable[[int], None] | None = None,

@@ -15,8 +15,8 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
-from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.generate import Answer, generate_answers
+from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.workspace import RunDirectory, write_json, write_jsonl
 

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import PHASES, Asked, ask, questions_to, result_of
+from ftlab.errors import InputError
+from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import measured
 from ftlab.evaluation.prompting import prompting_of
-from ftlab.evaluation.results import Question, Said, keep, key_of, recall
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
-from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, identity, prompted_side, tokenizer_of, visit
+from ftlab.evaluation.sides import (
+    Side,
+    adapted_side,
+    base_side,
+    config_of,
+    prompted_side,
+    tokenizer_of,
+)
 from ftlab.evaluation.verdict import warnings
 from ftlab.workspace import RunDirectory
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A question to a side, under the key of its result."""
-
-    side: Side
-    name: str
-    question: Question
-    key: str
 
 
 def evaluate_run(run: RunDirectory, **settings: Any) -> dict[str, Any]:
@@ -71,8 +66,10 @@ def evaluate_together(
     material = gather(runs, configs, suite)
     sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
-    asked = _questions(sides, material)
-    said = _said(sides, asked, configs[0].evaluation.batch_size, tell, should_stop)
+    asked = _questions(sides, material, configs[0])
+    if suite is None and configs[0].evaluation.memorisation:
+        asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
+    said = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
     total = sum(question.steps for one in asked.values() for question in one.questions.values())
     tell("working out the scores", total, total)
     results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
@@ -82,6 +79,7 @@ def evaluate_together(
         material.rows, material.references, sizes, material.probes, results
     )
     more, per_row = measured(material, sides, asked, results, configs[0])
+    remembered = said["adapted"].get("memorisation")
     for number, shown in enumerate(predictions):
         shown["scores"] = {
             name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
@@ -96,9 +94,13 @@ def evaluate_together(
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
+        "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
-        "notes": [*material.notes, *_notes(asked, results, material)]
-        + warnings(comparison["base"], comparison["adapted"]),
+        "notes": [
+            *material.notes,
+            *_notes(asked, results, material),
+            *warnings(comparison["base"], comparison["adapted"]),
+        ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
     return comparison
@@ -119,7 +121,13 @@ def evaluate_before(
     tell("reading the held-out rows", 0, 0)
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
-    _said(sides, _questions(sides, material), config.evaluation.batch_size, tell, should_stop)
+    collect(
+        sides,
+        _questions(sides, material, config),
+        batch_rows=config.evaluation.batch_size,
+        tell=tell,
+        should_stop=should_stop,
+    )
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
@@ -155,64 +163,15 @@ def _sides(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], material:
     return sides
 
 
-def _questions(sides: Sequence[Side], material: Material) -> dict[str, Asked]:
+def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
     """The questions to each side by its name; sides of one tokenizer and prompt share them."""
     made: dict[Any, Asked] = {}
     found = {}
     for side in sides:
         shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
         if shared not in made:
-            made[shared] = questions_to(side, material, tokenizer_of(side))
-        found[side.name] = made[shared]
-    return found
-
-
-def _said(
-    sides: Sequence[Side],
-    asked: Mapping[str, Asked],
-    batch_rows: int,
-    tell: Progress,
-    should_stop: Callable[[], bool] | None,
-) -> dict[str, dict[str, Said]]:
-    """What each side said to each of its questions: as it is kept, or asked now and kept."""
-    wanted = [
-        _Wanted(side, name, question, key_of(who, question))
-        for side in sides
-        for who in [identity(side)]
-        for name, question in asked[side.name].questions.items()
-    ]
-    known = {one.key: found for one in wanted if (found := recall(one.side.run, one.key)) is not None}
-    # Two sides may be asked the same (general questions need no prompt): the first one is.
-    missing = {one.key: one for one in reversed(wanted) if one.key not in known}
-    total = sum(one.question.steps for one in wanted)
-    done = total - sum(one.question.steps for one in missing.values())
-
-    def work(side: Side, model: Any) -> None:
-        nonlocal done
-        tokenizer = tokenizer_of(side)
-        for one in [one for one in wanted if one.side is side and missing.get(one.key) is one]:
-            phase = PHASES[one.name].format(name=side.spoken)
-            tell(phase, done, total)
-
-            def advance(rows: int, phase: str = phase) -> None:
-                nonlocal done
-                done += rows
-                tell(phase, done, total)
-
-            said = ask(
-                model, tokenizer, one.question, batch_rows=batch_rows, advance=advance, should_stop=should_stop
-            )
-            about = {"created": time.time(), "side": side.described(), "question": one.name, "model": identity(side)}
-            keep(side.run, one.key, said, about)
-            known[one.key] = said
-
-    def loading(what: str) -> None:
-        tell(f"loading {what}", done, total)
-
-    visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
-    found: dict[str, dict[str, Said]] = {side.name: {} for side in sides}
-    for one in wanted:
-        found[one.side.name][one.name] = known[one.key]
+            made[shared] = questions_to(side, material, tokenizer_of(side), config)
+        found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
     return found
 
 
@@ -227,6 +186,7 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
             f"{rolled} of {len(material.rows)} held-out rows are longer than the model's context ({material.context} "
             "tokens). Their loss was taken in rolling windows, and of their prompts the model read the end."
         )
+    notes += dict.fromkeys(one.note for one in asked.values() if one.note)
     unshown = max(one.unshown for one in asked.values())
     if unshown:
         notes.append(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from ftlab.evaluation.perplexity import Losses
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig
-from ftlab.config_sections import names
+from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.probes import Probe, load_probes
@@ -97,7 +97,9 @@ def _suite_rows(
         raise InputError("There is no row to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == STAGE):
         kind = "plain text" if config.stage == STAGE else "questions and answers"
-        raise InputError(f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite)
+        raise InputError(
+            f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite
+        )
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
@@ -126,9 +128,7 @@ def _learned(
     return notes
 
 
-def _columns(
-    run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], suite: str | None
-) -> list[dict[str, Any]]:
+def _columns(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], suite: str | None) -> list[dict[str, Any]]:
     from ftlab.data.columns import read_columns, small_columns
 
     if suite is not None:
@@ -147,7 +147,9 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
         return []
     found = {text.strip() for text in references}
     if suite is None:
-        found |= {row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"}
+        found |= {
+            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
+        }
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
     short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
     return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []

@@ -9,17 +9,24 @@ differences {side: {value, interval, p, test}} for each side but the first, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation import significance
-from ftlab.evaluation.metrics.summary import describe_value, of_counts, of_rows
+from ftlab.evaluation.metrics.classes import LIKELIHOOD_RULE, check_labels, find_all_labels, find_labels, label_numbers
+from ftlab.evaluation.metrics.numbers import is_number
+from ftlab.evaluation.metrics.structured import looks_like_code, schema_validator
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
-from ftlab.evaluation.metrics.text import is_exact, is_general_match
+from ftlab.evaluation.metrics.text import json_object, words
+from ftlab.evaluation.patterns import compile_pattern
 
 NAMES = tuple(BUILT_IN)
+STYLE = ("answer_words", "length_ratio", "repetition")
 Rows = dict[str, dict[str, list[float | None]]]
+# So many of a hundred references must be of a kind: one bad row must not decide what is measured.
+_MOST = 0.9
+_SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,59 @@ class MeasureOptions:
 def describe(name: str) -> dict[str, Any]:
     """Title, help, rule, unit, better, group and kind of the built-in measure `name`. Raises InputError."""
     if name not in BUILT_IN:
-        meant = nearest(name, NAMES)
         raise InputError(
             "There is no such measure",
             given=name,
-            allowed=f"{', '.join(NAMES)}, or the path of a metric file",
-            try_=f"{meant}" if meant else None,
+            allowed=f"{', '.join(NAMES)}; files of your own go under own metrics",
+            try_=nearest(name, NAMES),
         )
-    return describe_value(BUILT_IN[name])
+    return asdict(BUILT_IN[name])
 
 
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
-    """The names of the measures that suit these reference answers."""
-    return ["exact_match", "bleu"]
+    """The names of the measures that suit these reference answers, what decides first, length and repetition last.
+
+    Labels, JSON objects, numbers, code, short answers and free text are told apart. Empty references decide nothing.
+    """
+    known = [reference for reference in references if reference.strip()]
+
+    def most(test: Any) -> bool:
+        return sum(bool(test(reference)) for reference in known) >= _MOST * len(known)
+
+    if not known:
+        return list(STYLE)
+    # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
+    if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
+        return ["accuracy", "macro_f1"]
+    if most(lambda text: json_object(text.strip()) is not None):
+        return ["exact_match", "json_fields", "json_valid", "repetition"]
+    if most(is_number):
+        return ["exact_match", "mean_absolute_error", "number_given"]
+    if most(looks_like_code):
+        return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
+    if most(lambda text: len(words(text)) <= _SHORT):
+        return ["exact_match", "token_f1", *STYLE]
+    return ["exact_match", "bleu", "chrf", "rouge_l", *STYLE]
+
+
+def check_measures(names: Sequence[str], references: Sequence[str], options: MeasureOptions) -> None:
+    """Raises InputError for whatever would stop `measure_answers`, before any model is loaded.
+
+    Unknown names, a pattern or schema that is missing or not valid, labels that miss an answer, unusable metric files.
+    """
+    for name in names:
+        describe(name)
+    if "pattern" in names:
+        _pattern(options)
+    if options.schema is not None:
+        schema_validator(options.schema)
+    if {"accuracy", "macro_f1"} & set(names):
+        _labels(references, options)
+    if options.extra:
+        from ftlab.evaluation.metrics.own import load_own
+
+        for path in options.extra:
+            load_own(path)
 
 
 def measure_answers(
@@ -60,20 +107,34 @@ def measure_answers(
 ) -> tuple[list[dict[str, Any]], Rows]:
     """The measures `names` of the answers of each side, and their values row by row: {measure: {side: [value]}}.
 
-    The first key of `answers` is the side that the others are compared with. Raises InputError for an unknown name or
-    an option that is missing, ValueError when answers and references are not paired.
+    The first key of `answers` is the side that the others are compared with. A value is None in rows where the measure
+    says nothing (no number, no field). Raises InputError as `check_measures` does, ValueError when answers and
+    references are not paired.
     """
+    from ftlab.evaluation.metrics.families import measure_family
+
+    options = options or MeasureOptions()
     for side, given in answers.items():
         if len(given) != len(references):
             raise ValueError(f"{len(given)} answers of {side}, {len(references)} references: they must be paired")
-    measures, rows = [], {}
+    check_measures(names, references, options)
+    if not references:
+        return [], {}
+    found: dict[str, dict[str, Any]] = {}
+    rows: Rows = {}
     for name in dict.fromkeys(names):
-        describe(name)
-        if not references:
-            continue
-        found, values = _measure(name, answers, references, options or MeasureOptions())
-        measures.append(found)
-        rows[name] = values
+        # Measures that share their work come together: asking for one of them again costs nothing.
+        if name not in found:
+            measures, values = measure_family(name, names, answers, references, options)
+            found |= {measure["name"]: measure for measure in measures}
+            rows |= values
+    measures = [found[name] for name in dict.fromkeys(names)]
+    for path in options.extra:
+        from ftlab.evaluation.metrics.own import measure_own
+
+        own, values = measure_own(path, answers, references)
+        measures.append(own)
+        rows |= {own["name"]: values} if values is not None else {}
     return measures, rows
 
 
@@ -94,63 +155,78 @@ def measure_losses(
 
     from ftlab.evaluation.perplexity import corpus_perplexity
 
-    sides = list(nll)
-    for side in sides:
+    for side in nll:
         corpus_perplexity(nll[side], tokens[side])
     found = []
     if not name.endswith("bits_per_byte"):
-        counts = {side: np.column_stack([nll[side], tokens[side]]).astype(np.float64) for side in sides}
+        counts = {side: np.column_stack([nll[side], tokens[side]]).astype(np.float64) for side in nll}
         found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0))))
     if texts_bytes is not None:
         bits = name.removesuffix("bits_per_byte").removesuffix("perplexity") + "bits_per_byte"
-        counts = {side: np.column_stack([nll[side], texts_bytes]).astype(np.float64) for side in sides}
+        counts = {side: np.column_stack([nll[side], texts_bytes]).astype(np.float64) for side in nll}
         found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2)))
     return found
 
 
-def _measure(
-    name: str, answers: Mapping[str, Sequence[str]], references: Sequence[str], options: MeasureOptions
-) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
-    info = BUILT_IN[name]
-    if name == "bleu":
-        return _by_sacrebleu(name, answers, references)
-    rule = is_exact if name == "exact_match" else is_general_match
-    rows = {
-        side: [float(rule(*pair)) for pair in zip(given, references, strict=True)] for side, given in answers.items()
-    }
-    return of_rows(info, rows), rows
+def measure_likelihoods(
+    losses: Mapping[str, Sequence[Sequence[float]]],
+    labels: Sequence[str],
+    references: Sequence[str],
+    *,
+    sizes: Sequence[int] | None = None,
+) -> tuple[list[dict[str, Any]], Rows]:
+    """Classification by likelihood: the label whose text the model finds likeliest as its answer.
 
-
-def _by_sacrebleu(
-    name: str, answers: Mapping[str, Sequence[str]], references: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
+    `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
+    bytes of each label) losses count by byte, as acc_norm of lm-evaluation-harness does. The measures are
+    likelihood_accuracy and likelihood_macro_f1. Raises InputError when a reference is none of the labels.
+    """
     from dataclasses import replace
 
-    from ftlab.evaluation.metrics.corpus import corpus_metric, row_counts, row_scores, score_of_counts
+    import numpy as np
 
-    metric = corpus_metric(name, references)
-    counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
-    rows = {side: row_scores(metric, table) for side, table in counts.items()}
-    info = replace(BUILT_IN[name], rule=f"sacrebleu, {metric.get_signature()}")
-    p = significance.sacrebleu_p(metric, answers, references)
-    test = f"paired bootstrap by sacrebleu, {significance.RESAMPLES} resamples"
-    return of_counts(info, counts, lambda sums: score_of_counts(metric, sums), p=p, test=test), rows
+    from ftlab.evaluation.metrics.families import measure_labels
+
+    check_labels(labels, references)
+    divisor = np.asarray(sizes if sizes is not None else [1] * len(labels), dtype=np.float64)
+    given = {side: (np.asarray(table) / divisor).argmin(axis=1).tolist() for side, table in losses.items()}
+    rule = LIKELIHOOD_RULE + (", by byte of the label" if sizes is not None else "")
+    infos = [
+        replace(BUILT_IN[name], name=f"likelihood_{name}", title=f"{BUILT_IN[name].title} by likelihood", rule=rule)
+        for name in ("accuracy", "macro_f1")
+    ]
+    return measure_labels(infos, label_numbers(references, labels), given, labels)
+
+
+def _pattern(options: MeasureOptions) -> Any:
+    if not options.pattern:
+        raise InputError(
+            "The measure pattern needs a regular expression", try_=r"evaluation.pattern, such as ^\d+ hours$"
+        )
+    return compile_pattern(options.pattern, "the measure pattern")
+
+
+def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
+    labels = list(options.labels or find_all_labels(references))
+    check_labels(labels, references)
+    return labels
 
 
 def _losses(name: str, group: Any, counts: Mapping[str, Any], combine: Any) -> dict[str, Any]:
+    from ftlab.evaluation.metrics.summary import of_counts
+
     first, *later = counts
     p = {}
     for side in later:
-        # Over the same tokens or bytes the summed loss says all; else both change places together.
+        # Over the same tokens or bytes the summed loss says all; else losses and tokens change places together.
         same = (counts[side][:, 1] == counts[first][:, 1]).all()
         p[side] = (
             significance.loss_difference(counts[first][:, 0], counts[side][:, 0])
             if same
             else significance.approximate_randomisation(counts[first], counts[side], combine)
         )
-    return of_counts(
-        loss_measure(name, group), counts, combine, p=p, test="paired permutation of summed losses, 9999 resamples"
-    )
+    test = "paired permutation of summed losses, 9999 resamples"
+    return of_counts(loss_measure(name, group), counts, combine, p=p, test=test)
 
 
 def _ratio(sums: Any) -> Any:

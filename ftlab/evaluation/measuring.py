@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.config_sections import names
+from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
+from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses, suggest
+from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 
@@ -31,7 +33,30 @@ def measured(
         answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
         found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
         measures += found
-    return {"measures": measures}, rows
+    pieces = asked[sides[0].name].general_pieces
+    if pieces:
+        general = {name: result.general for name, result in results.items() if result.general}
+        measures += measure_losses(
+            {name: losses.nll for name, losses in general.items()},
+            {name: losses.tokens for name, losses in general.items()},
+            pieces.sizes,
+            name="general_bits_per_byte",
+            group="general",
+        )
+    forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
+    return {"measures": measures, "forgetting": forgetting}, rows
+
+
+def _forgetting(
+    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig
+) -> dict[str, Any] | None:
+    two = {side: results[side] for side in ("base", "adapted")}
+    known = {
+        side: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
+        for side, one in two.items()
+    }
+    losses = {side: one.general.nll for side, one in two.items() if one.general} if sizes else None
+    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit)
 
 
 def _of_task(

@@ -33,9 +33,7 @@ class Prompting:
         shown = [turn for example in self.examples[:count] for turn in example]
         return [*system, *shown, *(turn for turn in messages if turn["role"] != "system")]
 
-    def fitted(
-        self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]
-    ) -> tuple[list[Message], int]:
+    def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
         """`messages` with as many examples as fit, and their number."""
         for count in range(len(self.examples), 0, -1):
             prompted = self.before(messages, count)

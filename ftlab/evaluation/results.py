@@ -44,15 +44,27 @@ class ToAnswer:
         return len(self.prompts)
 
 
-Question = ToScore | ToAnswer
+@dataclass(frozen=True)
+class ToExamine:
+    """What is found out of a model in a way of its own (memorisation); `facts` is all that decides it."""
+
+    facts: list[Any]
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+
+Question = ToScore | ToAnswer | ToExamine
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a model said to one Question: `losses` of its rows, or `answers` to its prompts."""
+    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it."""
 
     losses: Losses | None = None
     answers: list[Answer] | None = None
+    found: dict[str, Any] | None = None
     halved_to: int | None = None
 
 
@@ -65,6 +77,8 @@ def key_of(identity: list[Any], question: Question) -> str:
     if isinstance(question, ToScore):
         for piece, owner in zip(question.encoded, question.owner, strict=True):
             digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
+    elif isinstance(question, ToExamine):
+        digest.update(json.dumps(question.facts).encode())
     else:
         for prompt in question.prompts:
             room = question.max_new_tokens
@@ -92,13 +106,15 @@ def keep(run: RunDirectory, key: str, said: Said, about: dict[str, Any]) -> None
         values |= {"nll": said.losses.nll, "tokens": said.losses.tokens}
     if said.answers is not None:
         values["answers"] = [[answer.text, answer.tokens, answer.cut] for answer in said.answers]
+    if said.found is not None:
+        values["found"] = said.found
     write_json(run.result_file(key), values | {"halved_to": said.halved_to})
 
 
 def _read(values: dict[str, Any]) -> Said:
     losses = Losses(values["nll"], values["tokens"], values["halved_to"]) if "nll" in values else None
     answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
-    return Said(losses, answers, values["halved_to"])
+    return Said(losses, answers, values.get("found"), values["halved_to"])
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:

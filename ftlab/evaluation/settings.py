@@ -22,7 +22,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     if asked.pieces:
         rules = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
-            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, the end-of-text tokens counted in",
+            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens counted in",
         }
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}

@@ -107,6 +107,36 @@ def share_difference(base: Sequence[bool], adapted: Sequence[bool]) -> list[floa
     return [max(-1.0, low), min(1.0, high)]
 
 
+def share_interval(right: Sequence[float]) -> list[float] | None:
+    """The Wilson interval of the share of ones among `right` (0 and 1)."""
+    return wilson_interval(int(sum(right)), len(right))
+
+
+def mean_interval(values: Sequence[float]) -> list[float] | None:
+    """The 95% percentile bootstrap interval of a mean; None for fewer than two values."""
+    return mean_difference([0.0] * len(values), values)[1] if len(values) > 1 else None
+
+
+def row_difference(base: Sequence[float], adapted: Sequence[float], *, binary: bool) -> dict[str, Any]:
+    """The difference of the means of paired rows, adapted minus base: {value, interval, p, test}.
+
+    `binary` rows are 0 and 1 (right or wrong): exact McNemar. Others: paired permutation.
+    """
+    if binary:
+        before, after = [bool(value) for value in base], [bool(value) for value in adapted]
+        value = (sum(after) - sum(before)) / len(after)
+        p, interval = mcnemar(before, after), share_difference(before, after)
+        return {"value": value, "interval": interval, "p": p, "test": "exact McNemar"}
+    value, interval = mean_difference(base, adapted)
+    p = loss_difference(base, adapted)
+    return {
+        "value": value,
+        "interval": interval if len(base) > 1 else None,
+        "p": p,
+        "test": "paired permutation, 9999 resamples",
+    }
+
+
 def bootstrap(
     counts: Mapping[str, np.ndarray], combine: Combine
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None]]:
@@ -152,6 +182,39 @@ def approximate_randomisation(base: np.ndarray, adapted: np.ndarray, combine: Co
     # Equal differences can differ in the last digit by the order of their sums; without a value counts as extreme.
     extreme = int(np.sum(~(difference < seen - 1e-9 * max(1.0, seen))))
     return extreme / len(difference) if exact else (extreme + 1) / (len(difference) + 1)
+
+
+def resampled(
+    answers: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    value: Callable[[Sequence[str], Sequence[str]], float],
+    resamples: int,
+) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None], dict[str, float]]:
+    """As `bootstrap` and `approximate_randomisation`, for a value that is known of whole lists of texts only.
+
+    Returns the intervals of the sides, those of their differences to the first side, and the p of these.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(SEED)
+    first, *later = answers
+    draws = rng.integers(len(references), size=(resamples, len(references)))
+    values = {
+        side: np.array([value([texts[i] for i in draw], [references[i] for i in draw]) for draw in draws])
+        for side, texts in answers.items()
+    }
+    p = {}
+    for side in later:
+        seen = abs(value(answers[side], references) - value(answers[first], references))
+        extreme = 0
+        for swap in rng.integers(2, size=(resamples, len(references)), dtype=bool):
+            pairs = list(zip(answers[first], answers[side], swap, strict=True))
+            before = value([new if swapped else old for old, new, swapped in pairs], references)
+            after = value([old if swapped else new for old, new, swapped in pairs], references)
+            extreme += abs(after - before) >= seen - 1e-12
+        p[side] = (extreme + 1) / (resamples + 1)
+    changes = {side: _percentiles(values[side] - values[first]) for side in later}
+    return {side: _percentiles(drawn) for side, drawn in values.items()}, changes, p
 
 
 def _percentiles(values: np.ndarray) -> list[float] | None:
