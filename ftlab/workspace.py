@@ -269,6 +269,11 @@ class RunDirectory:
         return self.evaluation / "before_after.jsonl"
 
     @property
+    def harness_file(self) -> Path:
+        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        return self.evaluation / "harness.json"
+
+    @property
     def report_file(self) -> Path:
         return self.evaluation / "report.html"
 
@@ -291,6 +296,9 @@ class RunDirectory:
 
     def before_after(self) -> dict[str, Any] | None:
         return read_json(self.before_after_file)
+
+    def harness(self) -> dict[str, Any] | None:
+        return read_json(self.harness_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.before_after_answers_file)

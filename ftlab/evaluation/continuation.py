@@ -60,12 +60,13 @@ def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
     rest = encoded.input_ids[middle : min(last, middle + MOST_TOKENS)]
     if first < 0 or len(rest) < FEWEST_TOKENS or middle < 1:
         return None
-    text = tokenizer.decode(rest, skip_special_tokens=True)
-    words = split(text)
+    words = split(tokenizer.decode(rest, skip_special_tokens=True))
     if not words:
         return None
     given = tokenizer.decode(encoded.input_ids[first:middle], skip_special_tokens=True)
-    return Half(row, encoded.input_ids[:middle], given, text, words, len(rest))
+    # Decoded alone, the rest would lose the space it begins with.
+    whole = tokenizer.decode(encoded.input_ids[first : middle + len(rest)], skip_special_tokens=True)
+    return Half(row, encoded.input_ids[:middle], given, whole[len(given) :], words, len(rest))
 
 
 def continue_halves(

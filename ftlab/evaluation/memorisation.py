@@ -73,7 +73,8 @@ def measure_memorisation(
     }
     if not all(sample.encoded for sample in samples.values()):
         return None
-    steps = _Steps(tell, sum(2 * len(one.encoded) + len(one.halves) for one in samples.values()))
+    sides = 1 if config.method.name == "full" else 2
+    steps = _Steps(tell, sum(sides * len(one.encoded) + len(one.halves) for one in samples.values()))
 
     def losses(side: Any, name: str) -> dict[str, Losses]:
         phase = f"losses of {name} on training and held-out rows"
