@@ -94,6 +94,7 @@ def evaluate_together(
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
+        "verdict": more["verdicts"]["adapted"],
         "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [

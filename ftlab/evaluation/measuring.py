@@ -10,11 +10,13 @@ from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.forgetting import score_forgetting
+from ftlab.evaluation.gain_loss import gain_loss
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses, suggest
 from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
+from ftlab.evaluation.verdict import judge
 
 Rows = dict[str, dict[str, list[float | None]]]
 
@@ -44,7 +46,31 @@ def measured(
             group="general",
         )
     forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
-    return {"measures": measures, "forgetting": forgetting}, rows
+    return {
+        "measures": measures,
+        "forgetting": forgetting,
+        "gain_loss": gain_loss(measures, forgetting=forgetting),
+        "verdicts": _verdicts(measures, material, sides, asked, results, config),
+    }, rows
+
+
+def _verdicts(
+    measures: Sequence[Mapping[str, Any]],
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> dict[str, dict[str, Any]]:
+    """Each later side against the base, and the adapted model against the base that was only prompted."""
+    found = {side.name: judge(measures, side.name) for side in sides[1:]}
+    two = [side for side in sides if side.name in ("prompted", "adapted")]
+    if len(two) == 2:
+        names = [side.name for side in two]
+        said = {name: asked[name] for name in names}, {name: results[name] for name in names}
+        against, _ = _of_task(material, *said, config)
+        found["adapted_vs_prompted"] = judge(against + _of_losses(material, two, *said), "adapted")
+    return found
 
 
 def _forgetting(

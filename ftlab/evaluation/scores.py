@@ -10,7 +10,6 @@ from ftlab.evaluation.documents import compare_documents
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.probes import Probe
-from ftlab.evaluation.verdict import judge
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def compare_results(
     probes: Sequence[Probe],
     sides: Mapping[str, Result],
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Scores, tests and verdict; the rows of predictions.jsonl; the rows of probes.jsonl.
+    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl.
 
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
     among the sides.
@@ -60,8 +59,7 @@ def compare_results(
             shown[side] = result.probe_answers[i].text
             shown[f"{side}_correct"] = known[side][i]
         asked.append(shown)
-    verdict = judge(scores["base"], scores["adapted"], tests)
-    return {**scores, "tests": tests, "verdict": verdict}, predictions, asked
+    return {**scores, "tests": tests}, predictions, asked
 
 
 def _compare_answers(

@@ -8,7 +8,7 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
-from ftlab.evaluation.verdict import judge, next_steps, number, percent, warnings
+from ftlab.evaluation.verdict import next_steps, number, percent, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
 REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."]
@@ -149,59 +149,13 @@ def scores(**values):
     } | values
 
 
-CERTAIN = {"exact_match": 1e-9, "perplexity": 1e-4, "bleu": 1e-3}
-UNSURE = {"exact_match": 0.34, "perplexity": 0.4, "bleu": 0.5}
-
-
-def test_a_clear_gain_is_said_in_one_sentence():
-    verdict = judge(scores(exact_match=0.02), scores(exact_match=0.86), CERTAIN)
-    assert verdict["text"] == "The adapted model is better: exact match 86% against 2% (p < .001, 100 rows)."
-    assert verdict["better"] is True
-
-
-def test_a_clear_loss_is_said_too():
-    verdict = judge(scores(exact_match=0.86), scores(exact_match=0.02), CERTAIN)
-    assert verdict["text"] == "The adapted model is worse: exact match 2% against 86% (p < .001, 100 rows)."
-    assert verdict["better"] is False
-
-
-def test_a_difference_within_chance_is_not_called_one():
-    verdict = judge(scores(exact_match=0.36), scores(exact_match=0.40), UNSURE)
-    assert verdict["text"] == "No clear difference: exact match 40% against 36% (p = .34, 100 rows)."
-    assert verdict["better"] is None
-
-
-def test_free_text_is_judged_by_loss_and_bleu():
-    base, adapted = scores(exact_match=0.0, perplexity=24.31, bleu=5.2), scores(exact_match=0.01, perplexity=8.1)
-    verdict = judge(base, adapted, CERTAIN)
-    assert verdict["better"] is True
-    assert "perplexity of the reference answers 8.10 against 24.3 (p < .001, 100 rows)" in verdict["text"]
-    assert "BLEU 20.0 against 5.2" in verdict["text"]
-
-
-def test_free_text_on_which_loss_and_bleu_disagree_has_no_winner():
-    base, adapted = scores(exact_match=0.0, perplexity=24, bleu=30), scores(exact_match=0.0, perplexity=8, bleu=10)
-    verdict = judge(base, adapted, CERTAIN)
-    assert verdict["better"] is None
-    assert verdict["text"].startswith("The measures disagree")
-
-
-def test_a_better_loss_alone_does_not_prove_better_answers():
-    base, adapted = scores(exact_match=0.0, perplexity=1656, bleu=0), scores(exact_match=0.0, perplexity=535, bleu=0)
-    verdict = judge(base, adapted, CERTAIN | {"bleu": 0.22})
-    assert verdict["better"] is None
-    assert "fits this data better" in verdict["text"]
-    assert "is not shown" in verdict["text"]
-
-
-def test_forgetting_is_part_of_the_verdict_and_its_remedy_is_named():
+def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
     base, adapted = scores(exact_match=0.02, general_accuracy=0.97), scores(exact_match=0.86, general_accuracy=0.38)
-    verdict = judge(base, adapted, CERTAIN)
-    assert verdict["text"].endswith(", but it forgot: general accuracy 38% against 97%.")
     [note] = warnings(base, adapted)
     assert "59 points" in note
     assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
-    assert "Replay" in next_steps({"base": base, "adapted": adapted, "verdict": verdict}, build_config())[0]
+    found = {"base": base, "adapted": adapted, "verdict": {"better": True}}
+    assert "Replay" in next_steps(found, build_config())[0]
 
 
 def test_a_fall_of_just_five_points_is_not_yet_a_warning():

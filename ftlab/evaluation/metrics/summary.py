@@ -26,8 +26,8 @@ def of_rows(
     """The measure that is the mean of a value per row; rows without a value (None) are left out of it.
 
     Right-or-wrong rows (0 and 1 only) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
-    a paired permutation test. A difference is over the rows in which both sides have a value. `total` are the values
-    where they are known better than by the mean.
+    a paired permutation test. A difference is over the rows in which both sides have a value; it says how many, as its
+    `rows`, where these are not all. `total` are the values where they are known better than by the mean.
     """
     first, *later = rows
     known = {side: [value for value in values if value is not None] for side, values in rows.items()}
@@ -39,6 +39,8 @@ def of_rows(
         pairs = [(old, new) for old, new in both if old is not None and new is not None]
         if pairs:
             differences[side] = significance.row_difference(*zip(*pairs, strict=True), binary=binary)
+            if len(pairs) < len(rows[side]):
+                differences[side]["rows"] = len(pairs)
     interval = significance.share_interval if binary else significance.mean_interval
     means = {side: math.fsum(values) / len(values) if values else None for side, values in known.items()}
     return {
