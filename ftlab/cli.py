@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
+from ftlab import cli_advise, cli_data, cli_data_versions, cli_judge, cli_preflight, cli_runs, cli_sweep
 from ftlab.cli_output import (
     Progress,
     print_before_after,
@@ -282,6 +282,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="let this reward model judge the answers before and after; nothing else is evaluated",
     )
+    cli_judge.register(commands, add)
+    cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")

@@ -7,11 +7,13 @@ done by the run's own process (see `worker`), so a queue survives the app as wel
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
@@ -21,6 +23,9 @@ from ftlab.training.failures import explain_death
 from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
 from ftlab.workspace import RunDirectory, Workspace, write_text
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.judge_plan import JudgeSettings
 
 # Processes started by this one, by their status file: only a parent learns the signal that killed its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -151,6 +156,26 @@ def submit_evaluation(
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
     online = is_hub_id(config.model.base) or bool(config.evaluation.probes)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+
+
+def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
+    """Let a model behind an address judge the stored answers of `run`, in a process of its own.
+
+    Progress is in evaluation/status.json, as that of an evaluation, and so is the way to stop it. The key reaches the
+    process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
+    """
+    from ftlab.config import load_config
+    from ftlab.evaluation.judge_plan import answered_rows
+
+    answered_rows(run, settings)
+    current = evaluation_status(run)
+    if status(run).is_active or (current is not None and current.is_active):
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    run.evaluation_stop_file.unlink(missing_ok=True)
+    write_status(run.evaluation_status_file, RunStatus(created=time.time()))
+    arguments = ["--judge", json.dumps(settings.as_dict())]
+    config = load_config(run.config_file)
+    _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=False)
 
 
 def status(run: RunDirectory) -> RunStatus:

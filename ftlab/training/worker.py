@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.training.checkpoints import remove_cut_off
@@ -38,20 +40,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--max-rows", type=int)
     parser.add_argument("--reward-model", type=Path)
+    parser.add_argument("--judge", help="settings of a judgement, as JSON")
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     be_nice()
-    stop_file = run.evaluation_stop_file if given.evaluate else run.stop_file
-    writer = StatusWriter(run.evaluation_status_file if given.evaluate else run.status_file)
+    evaluates = given.evaluate or given.judge is not None
+    stop_file = run.evaluation_stop_file if evaluates else run.stop_file
+    writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:
+        if given.judge is not None:
+            return judge(run, writer, stop_file, json.loads(given.judge))
         if given.evaluate:
-            judge = RunDirectory(given.reward_model) if given.reward_model else None
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=judge)
+            reward_model = RunDirectory(given.reward_model) if given.reward_model else None
+            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model)
         return train(run, writer)
 
     try:
-        with turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate):
+        # A judge elsewhere needs nothing of this machine.
+        held = turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate)
+        with contextlib.nullcontext() if given.judge is not None else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             outcome = work()
         writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None)
@@ -132,6 +140,23 @@ def evaluate(
         writer.warn("The evaluation was stopped; nothing of it was kept.")
         return "stopped"
     print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
+    return "completed"
+
+
+def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path, settings: dict[str, Any]) -> str:
+    """Let a model behind an address judge the stored answers of `run`. Returns the final state."""
+    from ftlab.evaluation.batches import Stopped
+    from ftlab.evaluation.judge import judge_by_endpoint
+    from ftlab.evaluation.judge_plan import JudgeSettings
+
+    def progress(phase: str, done: int, total: int) -> None:
+        writer.update(phase=phase, step=done, total_steps=total)
+
+    try:
+        judge_by_endpoint(run, JudgeSettings.from_dict(settings), progress=progress, should_stop=stop_file.exists)
+    except Stopped:
+        writer.warn("The judging was stopped; what was judged is kept.")
+        return "stopped"
     return "completed"
 
 
