@@ -233,6 +233,11 @@ class RunDirectory:
         return self.evaluation / "judged.jsonl"
 
     @property
+    def judging_file(self) -> Path:
+        """What was last asked of such a judge from the app."""
+        return self.evaluation / "judging.json"
+
+    @property
     def judging_lock(self) -> Path:
         """Held by whoever lets this run be judged."""
         return self.evaluation / ".judging.lock"

@@ -64,7 +64,7 @@ def judge_by_endpoint(
         _end_last_line(run.judged_answers_file)
         try:
             for line in _answers(left, settings, should_stop or (lambda: False), fresh=not lines):
-                append_jsonl(run.judged_answers_file, line)
+                append_jsonl(run.judged_answers_file, {"judgement": settings.id, **line})
                 lines[line["key"]] = line
                 tell(PHASE, len(lines), len(asked))
         finally:

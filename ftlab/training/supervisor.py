@@ -7,7 +7,6 @@ done by the run's own process (see `worker`), so a queue survives the app as wel
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
 from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
-from ftlab.workspace import RunDirectory, Workspace, write_text
+from ftlab.workspace import RunDirectory, Workspace, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
@@ -172,10 +171,17 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     if status(run).is_active or (current is not None and current.is_active):
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
     run.evaluation_stop_file.unlink(missing_ok=True)
-    write_status(run.evaluation_status_file, RunStatus(created=time.time()))
-    arguments = ["--judge", json.dumps(settings.as_dict())]
+    began = time.time()
+    write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
+    write_status(run.evaluation_status_file, RunStatus(created=began))
     config = load_config(run.config_file)
-    _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=False)
+    _start(run, workspace, ["--judge"], run.evaluation_status_file, run.evaluation_log_file, config, online=False)
+
+
+def judging_status(run: RunDirectory) -> RunStatus | None:
+    """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
+    current, asked = evaluation_status(run), read_json(run.judging_file)
+    return current if current is not None and asked and asked["created"] == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:
