@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_preflight, cli_report, cli_runs, cli_sweep
+from ftlab import (
+    cli_advise,
+    cli_data,
+    cli_data_versions,
+    cli_judge,
+    cli_preflight,
+    cli_report,
+    cli_runs,
+    cli_sweep,
+)
 from ftlab.cli_output import (
     Progress,
     print_before_after,
@@ -283,6 +292,8 @@ def _parser() -> argparse.ArgumentParser:
         help="let this reward model judge the answers before and after; nothing else is evaluated",
     )
     cli_report.register(commands, add)
+    cli_judge.register(commands, add)
+    cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")

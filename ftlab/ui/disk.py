@@ -102,6 +102,16 @@ def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.before_after_answers_file, read_jsonl) or []
 
 
+def judgements(run: RunDirectory) -> list[dict[str, Any]]:
+    """What other models say of the answers, the newest first."""
+    return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
+
+
+def judged_answers(run: RunDirectory) -> list[dict[str, Any]]:
+    """Each request to such a judge and its reply."""
+    return _cached(run.judged_answers_file, read_jsonl) or []
+
+
 def samples(run: RunDirectory) -> list[dict[str, Any]]:
     """Answers that were tried while learning from rewards."""
     return _cached(run.samples_file, read_jsonl) or []
@@ -145,7 +155,7 @@ def fingerprint(workspace: Workspace) -> str:
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
-        files = (run.comparison_file, run.preferences_file, run.rewards_file, run.before_after_file)
+        files = (run.comparison_file, run.preferences_file, run.rewards_file, run.before_after_file, run.judged_file)
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
     return "\n".join(parts)
