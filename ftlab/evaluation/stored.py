@@ -9,6 +9,7 @@ from typing import Any
 from ftlab.evaluation.measures import NAMES, measure_answers
 from ftlab.evaluation.metrics.summary import of_rows
 from ftlab.evaluation.metrics.table import Measure
+from ftlab.evaluation.verdict import judge
 
 Row = dict[str, Any]
 _LOSS = Measure(
@@ -38,9 +39,9 @@ def side_by_side(
     sides = [_side(comparison) for comparison, _ in runs]
     names = [side["name"] for side in sides]
     rows = [_row([one[key] for one in keyed], names) for key in common]
-    measures = _measures(rows, names)
-    for row, place in zip(rows, range(len(rows)), strict=True):
-        row["scores"] = {name: {side: found[side][place] for side in names} for name, found in measures[1].items()}
+    measures, values = _measures(rows, names)
+    for place, row in enumerate(rows):
+        row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
     asked = [len(one) for one in keyed]
     notes = [f"These are the {len(rows)} rows that all of them have answered."] if min(asked) > len(rows) else []
     first = runs[0][0]
@@ -51,8 +52,8 @@ def side_by_side(
         "seconds": None,
         "rows": len(rows),
         "sides": sides,
-        "measures": measures[0],
-        "verdicts": {},
+        "measures": measures,
+        "verdicts": {name: judge(measures, name) for name in names[1:]},
         "settings": {"answers": "as they were stored by the evaluation of each run"},
         "notes": notes,
     }, rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.significance import LEVEL, p_text
-from ftlab.evaluation.verdict import number, percent, tenths
 
 Measure = dict[str, Any]
 Comparison = Mapping[str, Any]
@@ -53,17 +53,6 @@ def verdict_of(comparison: Comparison, side: str) -> dict[str, Any] | None:
 def of_documents(comparison: Comparison) -> bool:
     """Whether plain text was compared: documents that are predicted, without prompts and answers."""
     return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
-
-
-def value_text(measure: Measure, value: float | None) -> str:
-    """One value as it is shown: 86%, 24.3, 1.04; a dash for None."""
-    if value is None:
-        return "–"
-    if measure["kind"] == "share":
-        return percent(value)
-    if measure["kind"] == "loss":
-        return number(value)
-    return tenths(value) if measure.get("unit") in ("points", "tokens", "words") else number(value)
 
 
 def interval_text(measure: Measure, interval: list[float] | None) -> str:
@@ -125,11 +114,6 @@ def p_of(measure: Measure, side: str) -> str:
 def unbroken(text: str) -> str:
     """`text` in which no "p < .001" is torn apart at the end of a line."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
-
-
-def spoken(title: str) -> str:
-    """A title within a sentence: exact match, but BLEU."""
-    return title[:1].lower() + title[1:] if title[1:2].islower() else title
 
 
 def signed(text: str, value: float) -> str:

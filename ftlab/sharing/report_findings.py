@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.evaluation.figures import in_sentence, percent, value_text
 from ftlab.evaluation.row_changes import LOSS, gain, measured
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.slices import Slice, columns_of, slices
-from ftlab.evaluation.verdict import has_forgotten, percent
-from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of, spoken, value_text
+from ftlab.evaluation.verdict import has_forgotten
+from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
@@ -92,7 +93,7 @@ def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: 
     listed = {one["name"]: one for one in measures_of(comparison)}
     if name not in listed:
         return name, "the loss on the reference" if name == LOSS else name.replace("_", " "), name != LOSS
-    return name, spoken(listed[name]["title"]), listed[name]["better"] != "lower"
+    return name, in_sentence(listed[name]["title"]), listed[name]["better"] != "lower"
 
 
 def _slices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftlab.evaluation.figures import value_text
 from ftlab.sharing.measures import (
     Comparison,
     Measure,
@@ -16,7 +17,6 @@ from ftlab.sharing.measures import (
     sides_of,
     signed,
     unit_text,
-    value_text,
 )
 
 __all__ = ["comparison_table", "of_documents"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.row_changes import gain, row_scores
-from ftlab.sharing.measures import value_text
 from ftlab.ui.html import badge, count, empty, join, short
 from ftlab.ui.word_diff import marked
 

@@ -16,6 +16,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.ui import (
+    advisor_box,
     background,
     disk,
     evaluate_form,
@@ -25,6 +26,7 @@ from ftlab.ui import (
     evaluate_shown,
     evaluate_slices,
     job_strip,
+    judge_box,
     run_view,
 )
 from ftlab.ui.events import message_box, offer_file, on, press
@@ -44,6 +46,8 @@ class EvaluateTab:
     markdown_file: gr.DownloadButton
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
+    judge: judge_box.Panel
+    advisor: advisor_box.Panel
 
     @property
     def run(self) -> gr.Dropdown:
@@ -53,7 +57,7 @@ class EvaluateTab:
     def shown(self) -> list[Any]:
         """What `show` updates."""
         head = [self.result, self.remedies, self.report, self.markdown]
-        return [*head, *self.slices.shown, *self.rows.shown]
+        return [*head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
 
     @property
     def listed(self) -> list[Any]:
@@ -73,7 +77,11 @@ def build() -> EvaluateTab:
         markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", visible="hidden")
     slices = evaluate_slices.build()
     rows = evaluate_rows.build()
-    return EvaluateTab(form, message, result, remedies, report, markdown, report_file, markdown_file, slices, rows)
+    judge = judge_box.build()
+    advisor = advisor_box.build()
+    return EvaluateTab(
+        form, message, result, remedies, report, markdown, report_file, markdown_file, slices, rows, judge, advisor
+    )
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
@@ -137,6 +145,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         )
     evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.message)
+    judge_box.wire(tab.judge, tab.run, strip, workspace)
+    advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (
         (tab.report, report, tab.report_file),
         (tab.markdown, markdown, tab.markdown_file),
@@ -156,7 +166,7 @@ def list_runs(
 def show(tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the result of the chosen runs, or say what to do first."""
     hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
-    hidden |= {tab.remedies: ""}
+    hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     if not run_id:
         return {tab.result: nothing_yet(), **hidden}
     run = workspace.run(run_id)
@@ -174,6 +184,7 @@ def show(tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, wor
         tab.markdown: gr.update(visible=True),
         **evaluate_slices.show(tab.slices, comparison, rows),
         **evaluate_rows.show(tab.rows, comparison, rows),
+        **judge_box.show(tab.judge, run_id, workspace),
     }
 
 

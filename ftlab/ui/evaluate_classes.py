@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.evaluation.verdict import percent
+from ftlab.evaluation.figures import percent
 from ftlab.sharing.measures import measures_of, sides_of
 from ftlab.ui.html import details, heading, join, table
 

@@ -170,10 +170,14 @@ def read(
     labels: str | None,
     pattern: str | None,
 ) -> Asked:
-    """What the form says. Raises InputError for a number that is none."""
-    settings: dict[str, Any] = {"measures": ", ".join(_named(measures)) or _AUTO, "prompted": bool(prompted)}
+    """What the form says; what was left as it is stays as in the settings of the run.
+
+    Raises InputError for a number that is none.
+    """
+    settings: dict[str, Any] = {"measures": ", ".join(_named(measures)) or None}
     if prompted:
-        settings |= {"system_prompt": _text(system_prompt), "examples": _whole("Examples", examples, least=0)}
+        settings |= {"prompted": True, "system_prompt": _text(system_prompt)}
+        settings |= {"examples": _whole("Examples", examples, least=0)}
     own = [name for name in measures or [] if name.endswith(".py")]
     settings |= {"labels": _text(labels), "pattern": _text(pattern), "own_metrics": ", ".join(own) or None}
     return Asked(

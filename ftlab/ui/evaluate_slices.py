@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.row_changes import LOSS, measured
 from ftlab.evaluation.slices import Slice, columns_of, slices
-from ftlab.sharing.measures import interval_text, measures_of, sides_of, signed, value_text
+from ftlab.sharing.measures import interval_text, measures_of, sides_of, signed
 from ftlab.ui.evaluate_rows import Shown
 from ftlab.ui.events import on
 from ftlab.ui.html import count, empty, heading, join
