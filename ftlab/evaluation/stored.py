@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ def side_by_side(
     names = [side["name"] for side in sides]
     rows = [_row([one[key] for one in keyed], names) for key in common]
     measures, values = _measures(rows, names)
+    called = {side["name"]: f"the run {side['title']}" for side in sides}
     for place, row in enumerate(rows):
         row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
     asked = [len(one) for one in keyed]
@@ -53,7 +55,7 @@ def side_by_side(
         "rows": len(rows),
         "sides": sides,
         "measures": measures,
-        "verdicts": {name: judge(measures, name) for name in names[1:]},
+        "verdicts": {name: judge(measures, name, names=called) for name in names[1:]},
         "settings": {"answers": "as they were stored by the evaluation of each run"},
         "notes": notes,
     }, rows
@@ -61,7 +63,9 @@ def side_by_side(
 
 def _side(comparison: Mapping[str, Any]) -> dict[str, str]:
     known = {side["name"]: side for side in comparison.get("sides", [])}
-    return {"name": comparison["run"], "title": comparison["run"], "what": known.get("adapted", {}).get("what", "")}
+    # The time at the beginning of an id tells nobody what the run is.
+    title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
+    return {"name": comparison["run"], "title": title, "what": known.get("adapted", {}).get("what", "")}
 
 
 def _key(row: Mapping[str, Any]) -> str:

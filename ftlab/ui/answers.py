@@ -72,9 +72,9 @@ def document_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
     return line + _table("Documents", ("Row", "Document", f"Loss, {left}", f"Loss, {right}", "Change"), body)
 
 
-def text_cell(text: str) -> Markup:
+def text_cell(text: str, css: str = "") -> Markup:
     """Text of a model or of data in a cell, its line breaks kept."""
-    return Markup('<div class="ft-text">{}</div>').format(text or "(nothing)")
+    return Markup('<div class="ft-text {}">{}</div>').format(css, text or "(nothing)")
 
 
 def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
@@ -86,8 +86,11 @@ def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
         shown = [one or None for one in marked(left, right)]
     else:
         shown = [left or None, right or None]
+    css = "ft-against" if look.marks == "reference" else ""
     cells = join(
-        Markup('<td data-label="{}">{}{}</td>').format(title, _mark(row, side, look, later=place == 1), text_cell(text))
+        Markup('<td data-label="{}">{}{}</td>').format(
+            title, _mark(row, side, look, later=place == 1), text_cell(text, css)
+        )
         for place, (title, side, text) in enumerate(zip(look.titles, look.pair, shown, strict=True))
     )
     return Markup(

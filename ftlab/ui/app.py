@@ -186,6 +186,7 @@ def _wire_to_disk(
         begin: str | None,
         evaluated: str | None,
         beside: list[str] | None,
+        view: str | None,
         partner: str | None,
         talked: str | None,
         opened: str | None,
@@ -208,7 +209,7 @@ def _wire_to_disk(
             listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
             **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.list_runs(seen, results, evaluated, beside, workspace),
+            **evaluate.list_runs(seen, results, evaluated, beside, view, workspace),
             **({} if talking else chat.about(talk, talked, workspace)),
             **runs.show(listed, opened, other, workspace),
         }

@@ -12,7 +12,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
-from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
+from ftlab.workspace import RunDirectory, Suite, Workspace, read_json, read_jsonl
 
 # (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
@@ -57,7 +57,7 @@ def config(run: RunDirectory) -> RunConfig | None:
     return _cached(run.config_file, load)
 
 
-def comparison(run: RunDirectory) -> dict[str, Any] | None:
+def comparison(run: RunDirectory | Suite) -> dict[str, Any] | None:
     return _cached(run.comparison_file, read_json)
 
 
@@ -65,7 +65,7 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.metrics_file, read_jsonl) or []
 
 
-def predictions(run: RunDirectory) -> list[dict[str, Any]]:
+def predictions(run: RunDirectory | Suite) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
 
 
@@ -155,7 +155,14 @@ def fingerprint(workspace: Workspace) -> str:
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
-        files = (run.comparison_file, run.preferences_file, run.rewards_file, run.before_after_file, run.judged_file)
+        files = (
+            run.comparison_file,
+            *(suite.comparison_file for suite in run.suites()),
+            run.preferences_file,
+            run.rewards_file,
+            run.before_after_file,
+            run.judged_file,
+        )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
     return "\n".join(parts)

@@ -57,12 +57,12 @@ class EvaluateTab:
     def shown(self) -> list[Any]:
         """What `show` updates."""
         head = [self.result, self.remedies, self.report, self.markdown]
-        return [*head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
+        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
 
     @property
     def listed(self) -> list[Any]:
         """What `list_runs` updates."""
-        return [*self.form.chosen, *self.shown]
+        return [self.form.run, self.form.others, *self.shown]
 
 
 def build() -> EvaluateTab:
@@ -104,8 +104,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             **job_strip.at_work(strip, disk.current_job(workspace)),
         }
 
-    def choose(run_id: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
-        return show(tab, run_id, others, workspace)
+    def choose(run_id: str | None, others: Sequence[str] | None, view: str | None) -> dict[Any, Any]:
+        return show(tab, run_id, others, view, workspace)
 
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.sharing.report import write_report
@@ -119,8 +119,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         run = disk.chosen_run(workspace, run_id)
         return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}
 
-    def shown(run_id: str | None, others: Sequence[str] | None) -> evaluate_rows.Shown | None:
-        return evaluate_shown.shown(run_id, others, workspace)
+    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> evaluate_rows.Shown | None:
+        return evaluate_shown.shown(run_id, others, view, workspace)
 
     on(
         tab.form.start.click,
@@ -132,7 +132,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         show_progress_on=tab.message,
     )
     # Several runs chosen one after the other: what counts is the last choice.
-    for trigger in (tab.run.change, tab.form.others.input):
+    for trigger in (tab.run.change, tab.form.others.input, tab.form.view.input):
         on(
             trigger,
             choose,
@@ -156,35 +156,45 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
 
 
 def list_runs(
-    tab: EvaluateTab, runs: list[str], chosen: str | None, others: Sequence[str] | None, workspace: Workspace
+    tab: EvaluateTab,
+    runs: list[str],
+    chosen: str | None,
+    others: Sequence[str] | None,
+    view: str | None,
+    workspace: Workspace,
 ) -> dict[Any, Any]:
     """New choices of runs, and the result of the chosen ones."""
     kept = [run for run in others or [] if run in runs and run != chosen]
-    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **show(tab, chosen, kept, workspace)}
+    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **show(tab, chosen, kept, view, workspace)}
 
 
-def show(tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, workspace: Workspace) -> dict[Any, Any]:
+def show(
+    tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace
+) -> dict[Any, Any]:
     """Updates that show the result of the chosen runs, or say what to do first."""
     hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
     hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     if not run_id:
-        return {tab.result: nothing_yet(), **hidden}
+        return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)
-    if disk.comparison(run) is None:
-        return {tab.result: _preferences(run) or _not_yet(run), **hidden}
-    found = evaluate_shown.shown(run_id, others, workspace)
+    choices = evaluate_shown.views(run)
+    view = view if view in [value for _, value in choices] else next((value for _, value in choices), None)
+    hidden[tab.form.view] = gr.update(choices=choices, value=view, visible=len(choices) > 1)
+    if not choices:
+        return {**hidden, tab.result: _preferences(run) or _not_yet(run)}
+    found = evaluate_shown.shown(run_id, others, view, workspace)
     if found is None:
-        return {tab.result: evaluate_shown.apart(run, others), **hidden}
+        return {**hidden, tab.result: evaluate_shown.apart(run, others)}
     comparison, rows = found
-    alone = comparison is disk.comparison(run)
+    own = comparison is disk.comparison(run)
     return {
-        tab.result: _preferences(run) + evaluate_result.result(run, comparison),
-        tab.remedies: evaluate_remedies.offered(run) if alone else "",
-        tab.report: gr.update(visible=True),
-        tab.markdown: gr.update(visible=True),
+        **hidden,
+        tab.result: (_preferences(run) if own else "") + evaluate_result.result(run, comparison),
+        tab.remedies: evaluate_remedies.offered(run) if own else "",
+        tab.report: gr.update(visible=own),
+        tab.markdown: gr.update(visible=own),
         **evaluate_slices.show(tab.slices, comparison, rows),
         **evaluate_rows.show(tab.rows, comparison, rows),
-        **judge_box.show(tab.judge, run_id, workspace),
     }
 
 

@@ -1,8 +1,9 @@
 """What is asked: which runs, on which rows, by which measures, and whether the base gets a prompt first.
 
-elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_rows` (number), `evaluate_start`, `evaluate_more`
-(folded): `evaluate_suite`, `evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`,
-`evaluate_labels`, `evaluate_pattern`.
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which rows the result on show is of; hidden
+while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
+`evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
+`evaluate_pattern`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Asked:
 class Form:
     run: gr.Dropdown
     others: gr.Dropdown
+    view: gr.Dropdown
     rows: gr.Textbox
     start: gr.Button
     suite: gr.Dropdown
@@ -46,8 +48,8 @@ class Form:
 
     @property
     def chosen(self) -> list[Any]:
-        """The components that say which runs are looked at."""
-        return [self.run, self.others]
+        """The components that say what is looked at, in the order of the arguments of `evaluate_shown.shown`."""
+        return [self.run, self.others, self.view]
 
     @property
     def settings(self) -> list[Any]:
@@ -74,10 +76,11 @@ def build() -> Form:
             [],
             value=[],
             multiselect=True,
+            allow_custom_value=True,
             label="Compare with",
             info="More runs, on the same rows. None: the base alone.",
             elem_id="evaluate_others",
-            scale=3,
+            scale=2,
             min_width=240,
         )
         rows = gr.Textbox(
@@ -88,7 +91,7 @@ def build() -> Form:
             max_lines=1,
             elem_id="evaluate_rows",
             scale=1,
-            min_width=150,
+            min_width=190,
         )
         with gr.Column(scale=1, min_width=130):
             start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
@@ -155,8 +158,11 @@ def build() -> Form:
                 elem_id="evaluate_pattern",
                 min_width=240,
             )
+    view = gr.Dropdown(
+        [], value=None, label="Result on", visible=False, allow_custom_value=True, elem_id="evaluate_view"
+    )
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
-    return Form(run, others, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
+    return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
 
 
 def read(

@@ -134,18 +134,18 @@ def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
 
 
 def _facts(comparison: Mapping[str, Any]) -> Markup:
-    rows = next((comparison[name]["rows"] for name in ("adapted", "base") if name in comparison), None)
-    return facts(
-        [
-            (
-                "Documents" if of_documents(comparison) else "Rows",
-                count(rows),
-                f"from the {comparison['split']} split" if comparison.get("split") else "that all sides were asked",
-            ),
-            ("Made", when(comparison.get("created")), "local time"),
-            ("Took", duration(comparison.get("seconds")), "for all sides"),
-        ]
-    )
+    rows = comparison.get("rows") or comparison.get("adapted", {}).get("rows")
+    shown = [
+        (
+            "Documents" if of_documents(comparison) else "Rows",
+            count(rows),
+            f"from the {comparison['split']} split" if not comparison.get("suite") else comparison["suite"],
+        ),
+        ("Made", when(comparison.get("created")), "local time"),
+    ]
+    if comparison.get("seconds") is not None:
+        shown.append(("Took", duration(comparison["seconds"]), "for all sides"))
+    return facts(shown)
 
 
 def _measured(comparison: Mapping[str, Any]) -> Markup:

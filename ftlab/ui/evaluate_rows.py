@@ -176,5 +176,11 @@ def _newest(sides: list[dict[str, str]]) -> str:
 
 def _dropdown(label: str, elem_id: str, choices: Sequence[Any] = (), value: str | None = None) -> gr.Dropdown:
     return gr.Dropdown(
-        list(choices), value=value, label=label, elem_id=elem_id, min_width=150, interactive=True, filterable=False
+        list(choices),
+        value=value,
+        label=label,
+        elem_id=elem_id,
+        min_width=150,
+        interactive=True,
+        allow_custom_value=True,
     )

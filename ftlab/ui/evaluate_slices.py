@@ -40,8 +40,12 @@ def build() -> Panel:
     with gr.Column(visible=False, elem_id="evaluate_slices_box") as box:
         gr.HTML(heading("Slices", "The same figures for the rows that share a value: where it helps, and where not."))
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            column = gr.Dropdown([], label="By column", elem_id="evaluate_slice_column", min_width=180)
-            measure = gr.Dropdown([], label="Measure", elem_id="evaluate_slice_measure", min_width=180)
+            column = gr.Dropdown(
+                [], label="By column", allow_custom_value=True, elem_id="evaluate_slice_column", min_width=180
+            )
+            measure = gr.Dropdown(
+                [], label="Measure", allow_custom_value=True, elem_id="evaluate_slice_measure", min_width=180
+            )
         table = gr.HTML(elem_id="evaluate_slices")
     return Panel(box, column, measure, table)
 
