@@ -56,7 +56,7 @@ class EvaluationConfig(Section):
     pattern: str | None = field(
         None,
         "Pattern",
-        "A regular expression that a good answer matches as a whole.",
+        "A regular expression that is found in a good answer, such as ^\\d+ hours$ for answers that are nothing else.",
         advanced=True,
         min_length=1,
     )

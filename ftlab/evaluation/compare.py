@@ -16,7 +16,7 @@ from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
-from ftlab.evaluation.measuring import measured
+from ftlab.evaluation.measuring import check_choice, measured
 from ftlab.evaluation.prompting import prompting_of
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
@@ -64,6 +64,7 @@ def evaluate_together(
     tell("reading the held-out rows", 0, 0)
     _check(runs, configs, suite)
     material = gather(runs, configs, suite)
+    check_choice(material, configs[0])
     sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
     asked = _questions(sides, material, configs[0])
@@ -136,6 +137,8 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
     from ftlab.config import with_settings
 
     configs = [config_of(run) for run in runs]
+    for config in configs[1:]:
+        config.launcher.device = configs[0].launcher.device
     given = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
     return [with_settings(configs[0], given).resolved() if given else configs[0], *configs[1:]]
 

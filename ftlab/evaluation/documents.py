@@ -81,11 +81,10 @@ def compare_documents(
 
 
 def _scores(losses: Losses, sizes: Sequence[int]) -> dict[str, Any]:
-    from ftlab.evaluation import metrics
     from ftlab.evaluation.significance import perplexity_interval
 
     return {
-        **metrics.score(metrics.Perplexity, losses.nll, losses.tokens),
+        "perplexity": losses.perplexity,
         "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
         "bits_per_byte": bits_per_byte(losses.nll, sizes),
         "bits_per_byte_interval": [math.log2(end) for end in perplexity_interval(losses.nll, sizes)],

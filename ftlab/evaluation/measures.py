@@ -68,7 +68,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
         return ["accuracy", "macro_f1"]
     if most(lambda text: json_object(text.strip()) is not None):
-        return ["exact_match", "json_fields", "json_valid", "repetition"]
+        return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
         return ["exact_match", "mean_absolute_error", "number_given"]
     if most(looks_like_code):

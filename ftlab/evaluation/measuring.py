@@ -12,7 +12,14 @@ from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.gain_loss import gain_loss
 from ftlab.evaluation.material import Material
-from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses, suggest
+from ftlab.evaluation.measures import (
+    MeasureOptions,
+    check_measures,
+    measure_answers,
+    measure_likelihoods,
+    measure_losses,
+    suggest,
+)
 from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
@@ -91,12 +98,29 @@ def _of_task(
     if material.documents:
         return [], {}
     answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
-    labels = material.labels or None
+    chosen, options = _chosen(material, config)
+    measures, rows = measure_answers(chosen, answers, material.references, options=options)
+    losses = {side: result.labels for side, result in results.items() if result.labels is not None}
+    if len(losses) == len(results):
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references)
+        return measures + likeliest, rows | more
+    return measures, rows
+
+
+def check_choice(material: Material, config: RunConfig) -> None:
+    """Raises InputError for measures that cannot be taken of these rows, while no model has been asked anything."""
+    if not material.documents:
+        chosen, options = _chosen(material, config)
+        check_measures(chosen, material.references, options)
+
+
+def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
     chosen = names(config.evaluation.measures)
     if chosen == ["auto"]:
-        chosen = suggest(material.references, labels=labels)
+        chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []
-    return measure_answers(chosen, answers, material.references, options=options_of(config, labels))
+        chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
+    return chosen, options_of(config, material.labels or None)
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:

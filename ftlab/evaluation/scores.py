@@ -48,8 +48,8 @@ def compare_results(
         side: [is_general_match(a.text, p.reference) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
     }
-    for side, result in sides.items():
-        scores[side] |= _general_scores(result, probes, known[side])
+    for side in sides:
+        scores[side] |= _general_scores(known[side])
     if probes:
         tests["general_accuracy"] = mcnemar(known["base"], known["adapted"])
     asked = []
@@ -65,23 +65,22 @@ def compare_results(
 def _compare_answers(
     rows: Sequence[dict[str, Any]], references: Sequence[str], sides: Mapping[str, Result]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
+    from ftlab.evaluation.measures import measure_answers
     from ftlab.evaluation.metrics import is_exact
-    from ftlab.evaluation.significance import bleu_difference, loss_difference, mcnemar
+    from ftlab.evaluation.significance import loss_difference, mcnemar
 
     base, adapted = sides["base"], sides["adapted"]
     correct = {
         side: [is_exact(a.text, r) for a, r in zip(result.answers, references, strict=True)]
         for side, result in sides.items()
     }
-    texts = [[answer.text for answer in result.answers] for result in (base, adapted)]
-    p_bleu, *bleu_intervals = bleu_difference(*texts, references)
-    scores = {side: _answer_scores(result, references, correct[side]) for side, result in sides.items()}
-    for side, interval in zip(("base", "adapted"), bleu_intervals, strict=True):
-        scores[side]["bleu_interval"] = interval
+    answers = {side: [answer.text for answer in result.answers] for side, result in sides.items()}
+    [bleu], _ = measure_answers(["bleu"], answers, references)
+    scores = {side: _answer_scores(side, result, bleu, correct[side]) for side, result in sides.items()}
     tests = {
         "exact_match": mcnemar(correct["base"], correct["adapted"]),
         "perplexity": loss_difference(base.losses.nll, adapted.losses.nll),
-        "bleu": p_bleu,
+        "bleu": bleu["differences"]["adapted"]["p"],
     }
     predictions = []
     for i, row in enumerate(rows):
@@ -96,32 +95,30 @@ def _compare_answers(
     return scores, tests, predictions
 
 
-def _answer_scores(result: Result, references: Sequence[str], correct: list[bool]) -> dict[str, Any]:
-    from ftlab.evaluation import metrics
+def _answer_scores(side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool]) -> dict[str, Any]:
     from ftlab.evaluation.significance import perplexity_interval, wilson_interval
 
-    texts, losses = [a.text for a in result.answers], result.losses
+    losses = result.losses
     return {
-        **metrics.score(metrics.Perplexity, losses.nll, losses.tokens),
+        "perplexity": losses.perplexity,
         "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
-        **metrics.score(metrics.Bleu, texts, references),
-        **metrics.score(metrics.ExactMatch, texts, references),
+        "bleu": bleu["values"][side],
+        "bleu_interval": bleu["intervals"][side],
+        "bleu_signature": bleu["rule"].removeprefix("sacrebleu, "),
+        "exact_match": sum(correct) / len(correct),
         "exact_match_interval": wilson_interval(sum(correct), len(correct)),
-        "rows": len(references),
+        "rows": len(correct),
         "tokens": sum(losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),
         "mean_answer_tokens": sum(answer.tokens for answer in result.answers) / len(result.answers),
     }
 
 
-def _general_scores(result: Result, probes: Sequence[Probe], known: list[bool]) -> dict[str, Any]:
-    from ftlab.evaluation import metrics
+def _general_scores(known: list[bool]) -> dict[str, Any]:
     from ftlab.evaluation.significance import wilson_interval
 
-    texts = [answer.text for answer in result.probe_answers]
-    general = metrics.score(metrics.GeneralAccuracy, texts, [p.reference for p in probes]) if known else {}
     return {
-        "general_accuracy": general.get("general_accuracy"),
+        "general_accuracy": sum(known) / len(known) if known else None,
         "general_interval": wilson_interval(sum(known), len(known)),
         "general_rows": len(known),
     }

@@ -226,32 +226,12 @@ def _percentiles(values: np.ndarray) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def bleu_difference(
-    base: Sequence[str], adapted: Sequence[str], references: Sequence[str]
-) -> tuple[float, list[float], list[float]]:
-    """The p of sacrebleu's paired bootstrap (Koehn, 2004) on BLEU, and both 95% intervals in points of 0 to 100."""
-    from sacrebleu.metrics import BLEU
-    from sacrebleu.significance import PairedTest
-
-    # The key is the name of the metric in sacrebleu's result.
-    test = PairedTest(
-        [("base", list(base)), ("adapted", list(adapted))],
-        {"BLEU": BLEU(force=True)},
-        [list(references)],
-        test_type="bs",
-        n_samples=RESAMPLES,
-    )
-    before, after = test()[1]["BLEU"]
-    low_high = [[max(0.0, float(r.mean - r.ci)), min(100.0, float(r.mean + r.ci))] for r in (before, after)]
-    return float(after.p_value), *low_high
-
-
 def sacrebleu_p(metric: Any, answers: Mapping[str, Sequence[str]], references: Sequence[str]) -> dict[str, float]:
     """The p of sacrebleu's paired bootstrap (Koehn, 2004) for each later side against the first one."""
     from sacrebleu.significance import PairedTest
 
     systems = [(side, list(texts)) for side, texts in answers.items()]
-    if len(references) < 2:
+    if len(references) < 2 or len(systems) < 2:
         return {side: 1.0 for side, _ in systems[1:]}
     test = PairedTest(systems, {"metric": metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
     _, scores = test()

@@ -56,7 +56,13 @@ def make_run(folder, base_folder, probes, method="lora", **data):
         "model": {"base": str(base_folder)},
         "data": {"source": "support_triage", **data},
         "method": {"name": method},
-        "evaluation": {"max_rows": ROWS, "max_new_tokens": 8, "batch_size": 4, "probes": str(probes)},
+        "evaluation": {
+            "max_rows": ROWS,
+            "max_new_tokens": 8,
+            "batch_size": 4,
+            "probes": str(probes),
+            "memorisation": False,
+        },
         "launcher": {"device": "cpu"},
     }
     config = build_config(values)

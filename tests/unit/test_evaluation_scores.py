@@ -18,13 +18,13 @@ def test_bleu_is_what_sacrebleu_says_and_carries_its_signature():
     import sacrebleu
 
     expected = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
-    found = metrics.score(metrics.Bleu, HYPOTHESES, REFERENCES)
+    found = metrics.score("bleu", HYPOTHESES, REFERENCES)
     assert found["bleu"] == pytest.approx(expected)
     assert found["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
 
 
 def test_perfect_answers_have_bleu_100_and_never_more():
-    assert metrics.score(metrics.Bleu, REFERENCES, REFERENCES)["bleu"] <= 100
+    assert metrics.score("bleu", REFERENCES, REFERENCES)["bleu"] <= 100
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_perfect_answers_have_bleu_100_and_never_more():
 )
 def test_exact_match_compares_text_after_strip_and_json_objects_by_value(prediction, reference, equal):
     assert metrics.is_exact(prediction, reference) is equal
-    assert metrics.score(metrics.ExactMatch, [prediction], [reference]) == {"exact_match": float(equal)}
+    assert metrics.score("exact_match", [prediction], [reference]) == {"exact_match": float(equal)}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_exact_match_compares_text_after_strip_and_json_objects_by_value(predict
 )
 def test_a_general_question_is_right_in_any_case_and_with_a_full_stop(prediction, equal):
     assert metrics.is_general_match(prediction, "Paris") is equal
-    assert metrics.score(metrics.GeneralAccuracy, [prediction], ["Paris"])["general_accuracy"] == float(equal)
+    assert metrics.score("general_accuracy", [prediction], ["Paris"])["general_accuracy"] == float(equal)
 
 
 def test_the_final_mark_is_ignored_but_not_a_name_like_c_plus_plus():
@@ -64,7 +64,7 @@ def test_the_final_mark_is_ignored_but_not_a_name_like_c_plus_plus():
 def test_the_metrics_combine_as_evaluate_modules_do():
     import evaluate
 
-    combined = evaluate.combine([metrics.ExactMatch(keep_in_memory=True), metrics.Bleu(keep_in_memory=True)])
+    combined = evaluate.combine([metrics.load("exact_match"), metrics.load("bleu")])
     found = combined.compute(predictions=REFERENCES, references=REFERENCES)
     assert found["exact_match"] == 1
     assert found["bleu"] == pytest.approx(100)
@@ -72,7 +72,7 @@ def test_the_metrics_combine_as_evaluate_modules_do():
 
 def test_perplexity_as_a_metric_is_over_the_corpus_and_not_the_mean_of_rows():
     # Row one: 3 tokens of probability 1/2; row two: 1 token of 1/16. The mean of the two perplexities would be 9.
-    found = metrics.score(metrics.Perplexity, [3 * math.log(2), math.log(16)], [3, 1])
+    found = metrics.score("perplexity", [3 * math.log(2), math.log(16)], [3, 1])
     assert found == {"perplexity": pytest.approx(128**0.25)}
 
 
@@ -103,18 +103,6 @@ def test_the_interval_of_the_perplexity_holds_it_and_closes_when_rows_agree():
     low, high = significance.perplexity_interval([10, 12, 8, 30, 11], [10, 10, 10, 10, 10])
     assert low < math.exp(71 / 50) < high
     assert significance.perplexity_interval([math.log(3)] * 5, [1] * 5) == pytest.approx([3, 3])
-
-
-def test_the_test_of_bleu_is_sacrebleus_paired_bootstrap():
-    from sacrebleu.metrics import BLEU
-    from sacrebleu.significance import PairedTest
-
-    base, adapted, references = HYPOTHESES * 5, REFERENCES * 4 + HYPOTHESES, REFERENCES * 5
-    systems = [("base", base), ("adapted", adapted)]
-    expected = PairedTest(systems, {"BLEU": BLEU()}, [references], test_type="bs")()[1]["BLEU"][1]
-    p, _, interval = significance.bleu_difference(base, adapted, references)
-    assert p == pytest.approx(expected.p_value)
-    assert sum(interval) / 2 == pytest.approx(expected.mean, abs=1)
 
 
 @pytest.mark.parametrize(

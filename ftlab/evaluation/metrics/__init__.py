@@ -1,6 +1,6 @@
 """Measures of answers: rules for one row, for a whole corpus, for classes, and all of them as `evaluate.Metric`s.
 
-The submodules are light. The names here that belong to `modules` are loaded on first use, because importing
+The submodules are light. `load` and `score` belong to `modules` and are loaded on first use, because importing
 `evaluate` takes seconds.
 """
 
@@ -11,20 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, is_exact, is_general_match
 
 if TYPE_CHECKING:
-    from ftlab.evaluation.metrics.modules import Bleu, ExactMatch, GeneralAccuracy, Perplexity, load, score
+    from ftlab.evaluation.metrics.modules import load, score
 
-__all__ = [
-    "EXACT_MATCH_RULE",
-    "PROBE_RULE",
-    "Bleu",
-    "ExactMatch",
-    "GeneralAccuracy",
-    "Perplexity",
-    "is_exact",
-    "is_general_match",
-    "load",
-    "score",
-]
+__all__ = ["EXACT_MATCH_RULE", "PROBE_RULE", "is_exact", "is_general_match", "load", "score"]
 
 
 def __getattr__(name: str) -> Any:

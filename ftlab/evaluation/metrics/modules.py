@@ -1,56 +1,40 @@
-"""Scores of answers, as `evaluate.Metric` modules that load without a network.
+"""Every measure as an `evaluate.Metric` that loads without a network.
 
-`evaluate.load` downloads a script even for metrics it could know; these are made directly, and combine with
+`evaluate.load` downloads a script even for metrics it could know; `load` makes them directly, and they combine with
 `evaluate.combine`. Importing this module costs the import of `evaluate`: do it inside functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 import evaluate
 
-from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, is_exact, is_general_match
+from ftlab.evaluation.measures import MeasureOptions, describe, measure_answers
+from ftlab.evaluation.metrics.own import load_own
 
 
-class ExactMatch(evaluate.Metric):
-    """The share of answers equal to their reference."""
+class OfAnswers(evaluate.Metric):
+    """The built-in measure `measure` of answers (`predictions`) against reference answers."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return _text_metric(f"Share of answers equal to the reference ({EXACT_MATCH_RULE}).")
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        return {"exact_match": _share(is_exact, predictions, references)}
-
-
-class GeneralAccuracy(evaluate.Metric):
-    """The share of short general questions answered as the reference does."""
+    def __init__(self, measure: str, options: MeasureOptions | None = None):
+        # Before the base class asks for _info.
+        self.measure, self.options = describe(measure), options
+        super().__init__(keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        return _text_metric(f"Share of short answers equal to the reference ({PROBE_RULE}).")
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        return {"general_accuracy": _share(is_general_match, predictions, references)}
-
-
-class Bleu(evaluate.Metric):
-    """Corpus BLEU by sacrebleu, 0 to 100, with the signature that makes it reproducible (Post, 2018)."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return _text_metric("Corpus BLEU by sacrebleu, one reference per answer.")
+        text = datasets.Value("string")
+        described = f"{self.measure['help']} {self.measure['rule']}".strip()
+        return _metric_info(described, {"predictions": text, "references": text})
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        from sacrebleu.metrics import BLEU
-
-        # sacrebleu scores transposed references without complaint: one stream with as many texts as there are answers.
-        if len(predictions) != len(references):
-            raise ValueError(f"{len(predictions)} answers, {len(references)} references: they must be paired")
-        bleu = BLEU(force=True)
-        score = bleu.corpus_score(list(predictions), [list(references)])
-        # Rounding can put a perfect score at 100.00000000000004.
-        return {"bleu": min(100.0, float(score.score)), "bleu_signature": str(bleu.get_signature())}
+        name = self.measure["name"]
+        [found], _ = measure_answers([name], {"answers": predictions}, references, options=self.options)
+        by_sacrebleu = {f"{name}_signature": found["rule"].removeprefix("sacrebleu, ")} if name in _SIGNED else {}
+        return {name: found["values"]["answers"], **by_sacrebleu}
 
 
 class Perplexity(evaluate.Metric):
@@ -66,21 +50,25 @@ class Perplexity(evaluate.Metric):
         return {"perplexity": corpus_perplexity(predictions, references)}
 
 
-def score(metric: type[evaluate.Metric], predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
-    """What `metric` says of `predictions` and `references`, worked out in memory."""
-    return metric(keep_in_memory=True).compute(predictions=list(predictions), references=list(references))
+_SIGNED = ("bleu", "chrf")
 
 
-def _text_metric(description: str) -> evaluate.MetricInfo:
-    return _metric_info(description, {"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+def load(name: str, options: MeasureOptions | None = None) -> evaluate.Metric:
+    """The metric called `name` (one of measures.NAMES, or perplexity), or that of the Python file at the path `name`.
+
+    Raises InputError for a name that is none, and for a file that is no metric.
+    """
+    if name == "perplexity":
+        return Perplexity(keep_in_memory=True)
+    return load_own(name).metric if Path(name).suffix == ".py" else OfAnswers(name, options)
+
+
+def score(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+    """What the metric `name` says of `predictions` and `references`, worked out in memory."""
+    return load(name).compute(predictions=list(predictions), references=list(references))
 
 
 def _metric_info(description: str, features: dict[str, datasets.Value]) -> evaluate.MetricInfo:
     return evaluate.MetricInfo(
         description=description, citation="", inputs_description="", features=datasets.Features(features)
     )
-
-
-def _share(matches: Any, predictions: Sequence[str], references: Sequence[str]) -> float:
-    right = [matches(*pair) for pair in zip(predictions, references, strict=True)]
-    return sum(right) / len(right)
