@@ -20,11 +20,9 @@ from ftlab.workspace import RunDirectory, read_jsonl, write_text
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 
-_EXAMPLES = 5
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_FEW_MEASURES = 6
 _MOST_MEASURES = {"task": 7, "general": 3, "style": 2}
 
 
@@ -51,11 +49,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     predictions = run.predictions()
     checked = also_checked(comparison)
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
-    # What comes on top takes the room of examples: the page stays one page.
-    fewer = (
-        (run.before_after() is not None) + bool(checked) + (len(table) > _FEW_MEASURES) + (len(comparison["notes"]) > 1)
-    )
-    examples, rule = choose_examples(predictions, max(2, _EXAMPLES - fewer))
+    examples, rule = choose_examples(predictions)
     return {
         "run": run,
         "name": config.name or run.id,
