@@ -215,8 +215,8 @@ def _pretraining(needs: Needs) -> Recommendation:
         tokens = FEWEST_TEXT_MB / _BYTES_PER_TOKEN
         short_of.append(
             Reason(
-                f"{needs.text_mb:g} megabytes of text are little: a rule of thumb here is {FEWEST_TEXT_MB:g} "
-                f"(about {tokens:g} million tokens)."
+                f"{needs.text_mb:g} megabytes of plain text are too few: a rule of thumb here is {FEWEST_TEXT_MB:g}, "
+                f"about {tokens:g} million tokens."
             )
         )
     if needs.budget != "large":

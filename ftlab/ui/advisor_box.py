@@ -37,7 +37,7 @@ class Panel:
 
 
 def build() -> Panel:
-    with gr.Accordion("Prompting, retrieval, fine-tuning or pretraining?", open=False, elem_id="advisor_box"):
+    with gr.Accordion("Prompt, retrieve or tune?", open=False, elem_id="advisor_box"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             form = [_field(question) for question in QUESTIONS]
         message = message_box("advisor_message")

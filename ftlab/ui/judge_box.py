@@ -108,8 +108,8 @@ def build() -> Panel:
                 at_once = line("Requests at once", "at_once", "4", info="Fewer where it is busy.", min_width=140)
                 max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
         with gr.Row():
-            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=180)
-            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=180)
+            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
+            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=230)
         message = message_box("judge_message")
         plan_ = gr.HTML(elem_id="judge_plan", elem_classes="ft-maybe")
         result = gr.HTML(elem_id="judge_result", elem_classes="ft-maybe")
