@@ -9,11 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_advise, cli_data, cli_data_versions, cli_judge, cli_preflight, cli_runs, cli_sweep
+from ftlab import (
+    cli_advise,
+    cli_data,
+    cli_data_versions,
+    cli_judge,
+    cli_preflight,
+    cli_report,
+    cli_runs,
+    cli_sweep,
+)
 from ftlab.cli_output import (
     Progress,
     print_before_after,
     print_json,
+    print_measures,
     print_preferences,
     print_rewards,
     print_table,
@@ -98,14 +108,22 @@ def evaluate(given: argparse.Namespace) -> int:
     from ftlab.evaluation.whole import evaluate_whole
 
     workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
+    run, *others = [workspace.run(name) for name in given.run]
     judge = workspace.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
-    found = evaluate_whole(run, max_rows=given.rows, reward_model=judge, progress=Progress())
+    found = evaluate_whole(
+        run,
+        max_rows=given.rows,
+        reward_model=judge,
+        others=others,
+        suite=given.data,
+        settings=_evaluation_settings(given),
+        progress=Progress(),
+    )
     if "preferences" in found:
         print_preferences(found["preferences"])
     if "comparison" in found:
-        _show_comparison(run, found["comparison"], workspace)
+        _show_evaluation(run, found["comparison"], workspace)
     if "before_after" in found:
         print_before_after(found["before_after"])
     if given.json:
@@ -117,6 +135,32 @@ def evaluate(given: argparse.Namespace) -> int:
             more = {"before_after": found["before_after"]} if "before_after" in found else {}
             print_json(scores | more | {"seconds": seconds})
     return 0
+
+
+def _evaluation_settings(given: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the section evaluation that were given on the command line."""
+    values = {
+        "measures": given.measures,
+        "labels": given.labels,
+        "likelihood": given.likelihood or None,
+        "schema_file": given.schema,
+        "pattern": given.pattern,
+        "own_metrics": given.metric,
+        "prompted": given.prompted or None,
+        "system_prompt": given.system_prompt,
+        "examples": given.examples,
+    }
+    found = {name: value for name, value in values.items() if value is not None}
+    if given.system_prompt is not None or given.examples is not None:
+        found["prompted"] = True
+    return found
+
+
+def _show_evaluation(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> None:
+    if len(comparison["sides"]) == 2 and not comparison["suite"]:
+        _show_comparison(run, comparison, workspace)
+    else:
+        print_measures(comparison)
 
 
 def chat(given: argparse.Namespace) -> int:
@@ -275,13 +319,24 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
     one = add(commands, "evaluate", evaluate, "compare a run with its base on held-out rows")
-    one.add_argument("run", help="id of the run, the beginning of it, or `last`")
+    one.add_argument("run", nargs="+", help="id of the run, the beginning of it, or `last`; several are compared")
     one.add_argument("--rows", type=int, help="test rows at most")
+    one.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id instead of the held-out rows")
+    one.add_argument("--measures", help="names of measures separated by commas; otherwise those that suit the data")
+    one.add_argument("--metric", metavar="FILE", help="Python file with a metric of your own (its code is run)")
+    one.add_argument("--labels", help="labels of a classification separated by commas; otherwise those in the data")
+    one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
+    one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
+    one.add_argument("--pattern", help="regular expression that a good answer matches")
+    one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
+    one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
+    one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
     one.add_argument(
         "--reward-model",
         metavar="RUN",
         help="let this reward model judge the answers before and after; nothing else is evaluated",
     )
+    cli_report.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")

@@ -131,3 +131,39 @@ def print_table(comparison: dict[str, Any]) -> None:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")
+
+
+def print_measures(comparison: dict[str, Any]) -> None:
+    """One line per measure, one column per side, with 95% intervals; then what is to be said of each side."""
+    from ftlab.evaluation.significance import p_text
+
+    sides = comparison["sides"]
+    rows = [["", *(side["title"] for side in sides)]]
+    for measure in comparison["measures"]:
+        cells = []
+        for side in sides:
+            difference = measure["differences"].get(side["name"])
+            p = f" {p_text(difference['p'])}" if difference and difference["p"] is not None else ""
+            cells.append(_measured(measure, side["name"]) + p)
+        rows.append([measure["title"], *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{comparison['base']['rows']} rows; {', '.join(side['title'] + ': ' + side['what'] for side in sides)}")
+    titles = {side["name"]: side["title"] for side in sides} | {"adapted_vs_prompted": "Adapted against prompted"}
+    for name, verdict in comparison.get("verdicts", {}).items():
+        print(f"{titles.get(name, name)}: {verdict['text']}")
+    for note in comparison.get("notes", []):
+        print(f"note: {note}")
+
+
+def _measured(measure: dict[str, Any], side: str) -> str:
+    """The value of one side and its interval, as it is written in a table."""
+    from ftlab.evaluation.verdict import number, percent, tenths
+
+    value, interval = measure["values"].get(side), measure["intervals"].get(side)
+    if value is None:
+        return "-"
+    write = percent if measure["kind"] == "share" else number if measure["kind"] == "loss" else tenths
+    return write(value) + (f" ({write(interval[0])} to {write(interval[1])})" if interval else "")

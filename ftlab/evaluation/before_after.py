@@ -15,9 +15,9 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
-from ftlab.evaluation.compare import held_out_rows
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.rewards import repetition
+from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.metrics.text import repetition
 from ftlab.workspace import RunDirectory, write_json, write_jsonl
 
 ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ftlab.config import Reward, RunConfig
 from ftlab.errors import InputError
-from ftlab.training.patterns import SEARCH_SECONDS, compile_pattern, is_found
+from ftlab.evaluation.patterns import SEARCH_SECONDS, compile_pattern, is_found
 from ftlab.training.reward_checks import check_rewards, find_reward_model, reward_names
 from ftlab.workspace import Workspace
 

@@ -7,12 +7,14 @@ done by the run's own process (see `worker`), so a queue survives the app as wel
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
@@ -131,29 +133,40 @@ def submit_evaluation(
     *,
     max_rows: int | None = None,
     reward_model: RunDirectory | None = None,
+    others: Sequence[RunDirectory] = (),
+    suite: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 
-    With `reward_model` (a run) only its answers before and after are judged. Raises FtlabError when the run is still
-    training, has no result, or is being evaluated already.
+    With `reward_model` (a run) only its answers before and after are judged. `others` are runs to compare with, `suite`
+    is a data set to take instead of the held-out rows, and `settings` replace some of the section evaluation; all three
+    end in `evaluate_together`. Raises FtlabError when a run is still training, has no result, or is being evaluated
+    already, InputError when a setting cannot take its value.
     """
-    from ftlab.config import load_config
+    from ftlab.config import load_config, with_settings
     from ftlab.models.load import is_hub_id
 
-    if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model to evaluate", try_="train it to an end first")
-    if status(run).is_active:
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended")
+    for one in (run, *others):
+        if not one.has_result:
+            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
+        if status(one).is_active:
+            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
     current = evaluation_status(run)
     if current is not None and current.is_active:
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
+    with_settings(config, {f"evaluation.{name}": value for name, value in (settings or {}).items()})
     run.evaluation.mkdir(exist_ok=True)
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
-    online = is_hub_id(config.model.base) or bool(config.evaluation.probes)
+    arguments += [part for one in others for part in ("--together-with", str(one.path))]
+    arguments += ["--suite", suite] if suite else []
+    arguments += ["--settings", json.dumps(dict(settings))] if settings else []
+    bases = [load_config(one.config_file).model.base for one in (run, *others)]
+    online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.training.checkpoints import remove_cut_off
@@ -39,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-rows", type=int)
     parser.add_argument("--reward-model", type=Path)
     parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--together-with", type=Path, action="append", default=[])
+    parser.add_argument("--suite")
+    parser.add_argument("--settings", type=json.loads)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     if not given.judge:  # which only waits for somebody else's computer
@@ -52,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
             return judge(run, writer, stop_file)
         if given.evaluate:
             reward_model = RunDirectory(given.reward_model) if given.reward_model else None
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model)
+            others = [RunDirectory(path) for path in given.together_with]
+            wanted = {"others": others, "suite": given.suite, "settings": given.settings}
+            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model, **wanted)
         return train(run, writer)
 
     try:
@@ -88,6 +95,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     if uses_accelerate(config.launcher):
         outcome = train_together(run, config, writer)
     else:
+        _ask_base(run, config, writer)
         outcome = train_here(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
@@ -119,24 +127,19 @@ def evaluate(
     stop_file: Path,
     *,
     max_rows: int | None = None,
-    reward_model: RunDirectory | None = None,
+    **wanted: Any,
 ) -> str:
-    """Evaluate `run` as its stage asks for, or let `reward_model` judge its answers. Returns the final state."""
+    """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`). Returns the final state."""
     from ftlab.evaluation.batches import Stopped
     from ftlab.evaluation.whole import evaluate_whole
 
     began = time.monotonic()
 
-    def progress(phase: str, done: int, total: int) -> None:
-        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
-
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        evaluate_whole(
-            run, max_rows=max_rows, reward_model=reward_model, progress=progress, should_stop=stop_file.exists
-        )
+        evaluate_whole(run, max_rows=max_rows, progress=_progress(writer), should_stop=stop_file.exists, **wanted)
     except Stopped:
-        writer.warn("The evaluation was stopped; nothing of it was kept.")
+        writer.warn("The evaluation was stopped. What was answered until then is kept and not asked again.")
         return "stopped"
     print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
     return "completed"
@@ -158,6 +161,44 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
         writer.warn("The judging was stopped; what was judged is kept.")
         return "stopped"
     return "completed"
+
+
+def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
+    """Evaluate the base before the first training step. Raises Stopped; any other failure is a warning, because the
+    base can be asked after training too."""
+    from ftlab.data.prompts_only import REWARD_STAGES
+    from ftlab.evaluation import batches
+    from ftlab.evaluation.compare import evaluate_before
+    from ftlab.evaluation.held_out import has_references
+
+    settings = config.evaluation
+    if not (settings.before_training and settings.after_training) or config.stage == "reward":
+        return
+    if config.stage in REWARD_STAGES and not has_references(run):
+        return
+    began = time.monotonic()
+    say = _progress(writer)
+    try:
+        evaluate_before(
+            run,
+            progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
+            should_stop=run.stop_file.exists,
+        )
+        print(f"asked the base in {time.monotonic() - began:.1f} s", flush=True)
+    except batches.Stopped:
+        raise Stopped from None
+    except Exception as error:
+        traceback.print_exc()
+        reason = explain_exception(error)
+        writer.warn(f"The base was not evaluated before training: {reason['what']} {reason.get('why') or ''}".strip())
+    writer.update(phase="loading the libraries", step=0, total_steps=0)
+
+
+def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
+    def progress(phase: str, done: int, total: int) -> None:
+        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
+
+    return progress
 
 
 @contextlib.contextmanager

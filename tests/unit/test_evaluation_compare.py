@@ -56,7 +56,13 @@ def make_run(folder, base_folder, probes, method="lora", **data):
         "model": {"base": str(base_folder)},
         "data": {"source": "support_triage", **data},
         "method": {"name": method},
-        "evaluation": {"max_rows": ROWS, "max_new_tokens": 8, "batch_size": 4, "probes": str(probes)},
+        "evaluation": {
+            "max_rows": ROWS,
+            "max_new_tokens": 8,
+            "batch_size": 4,
+            "probes": str(probes),
+            "memorisation": False,
+        },
         "launcher": {"device": "cpu"},
     }
     config = build_config(values)
@@ -162,11 +168,11 @@ def test_evaluating_again_gives_the_same_figures(run, compared):
 
 
 def test_stopping_leaves_the_earlier_results_alone(run, compared):
-    before = {file.name: file.read_bytes() for file in run.evaluation.iterdir()}
+    before = {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()}
     calls = iter(range(10_000))
     with pytest.raises(Stopped):
         evaluate_run(run, max_rows=4, should_stop=lambda: next(calls) > 5)
-    assert {file.name: file.read_bytes() for file in run.evaluation.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()} == before
 
 
 def test_a_fully_tuned_model_is_compared_with_its_base(tmp_path, base_folder, compared):
@@ -194,21 +200,35 @@ def test_without_a_test_split_the_validation_split_is_used_and_named(tmp_path, b
         evaluate_run(run)
 
 
-def test_rows_longer_than_the_context_are_counted_and_left_out(tmp_path, base_folder):
+def test_rows_longer_than_the_context_are_scored_on_their_end_and_none_is_left_out(tmp_path, base_folder):
     import shutil
+
+    from transformers import AutoModelForCausalLM
 
     short = tmp_path / "short"
     shutil.copytree(base_folder, short)
-    rows_fit = [len(encode(r["messages"], load_tokenizer(str(short))).input_ids) for r in all_rows(tmp_path, short)]
-    limit = sorted(rows_fit)[50]
+    tokenizer = load_tokenizer(str(short))
+    lengths = [len(encode(row["messages"], tokenizer).input_ids) for row in all_rows(tmp_path, short)]
+    limit = sorted(lengths)[50]
     config = json.loads((short / "config.json").read_text())
     write_json(short / "config.json", config | {"max_position_embeddings": limit})
     run = make_run(tmp_path / "runs", short, "none")
     save_result(run, short)
     comparison = evaluate_run(run, max_rows=100)
-    too_long = sum(length > limit for length in rows_fit)
-    assert comparison["adapted"]["rows"] == 100 - too_long < 100
+    too_long = sum(length > limit for length in lengths)
+    assert too_long
+    assert comparison["adapted"]["rows"] == 100
     assert any(f"{too_long} of 100 held-out rows are longer than the model's context" in n for n in comparison["notes"])
+    # The answers are short: each is predicted from the last tokens that the model can read.
+    model, total, count = AutoModelForCausalLM.from_pretrained(short).eval(), 0.0, 0
+    for row in read_split(run, "test"):
+        whole = encode(row["messages"], tokenizer)
+        ids, labels = torch.tensor([whole.input_ids[-limit:]]), torch.tensor([whole.labels[-limit:]])
+        with torch.no_grad():
+            loss = model(input_ids=ids, labels=labels).loss
+        tokens = int((labels[:, 1:] != -100).sum())
+        total, count = total + loss.item() * tokens, count + tokens
+    assert comparison["base"]["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
 def all_rows(folder, base):

@@ -11,7 +11,7 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError
-from ftlab.sharing.report import choose_examples, comparison_chart_svg, comparison_table, write_report
+from ftlab.sharing.report import choose_examples, comparison_table, write_report
 from ftlab.workspace import RunDirectory, append_jsonl, write_json, write_jsonl, write_text
 from tests.conftest import find_chromium
 
