@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.evaluation.verdict import number, percent, tenths
+from ftlab.evaluation.figures import percent, value_text
+from ftlab.evaluation.verdict import has_forgotten
 
-FORGETTING_LIMIT = 0.05
 _OLD = {"exact_match": ("Exact match", "share"), "bleu": ("BLEU", "score"), "perplexity": ("Perplexity", "loss")}
 
 
@@ -15,7 +15,7 @@ _OLD = {"exact_match": ("Exact match", "share"), "bleu": ("BLEU", "score"), "per
 class Evidence:
     """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
     prompted base), False (worse) or None (no clear difference). What was not measured is absent from
-    `known`. `lost` is the fall of general accuracy, 0 to 1."""
+    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None where nobody looked."""
 
     run: str
     text: str
@@ -23,11 +23,9 @@ class Evidence:
     known: frozenset[str]
     tuning: bool | None = None
     over_prompting: bool | None = None
-    lost: float | None = None
-
-    @property
-    def forgot(self) -> bool:
-        return self.lost is not None and self.lost > FORGETTING_LIMIT + 1e-9
+    verdict: str = ""
+    forgot: bool = False
+    forgetting: str | None = None
 
 
 def evidence_of(comparison: dict[str, Any] | None) -> Evidence | None:
@@ -44,17 +42,21 @@ def evidence_of(comparison: dict[str, Any] | None) -> Evidence | None:
     values = {side: measure["values"][side] for side in titles if measure["values"].get(side) is not None}
     if not {"base", "adapted"} <= values.keys():
         return None
-    shown = "; ".join(f"{titles[side]} {_value(value, measure['kind'])}" for side, value in values.items())
+    shown = "; ".join(f"{titles[side]} {value_text(measure, value)}" for side, value in values.items())
     rows = measure.get("rows")
     verdicts = comparison.get("verdicts") or {"adapted": comparison["verdict"]}
     judged = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
     found = {name: verdicts[side]["better"] for side, name in judged.items() if side in verdicts}
+    said = next((verdicts[side] for side in reversed(judged) if side in verdicts), {})
+    forgot, forgetting = _forgetting(comparison)
     return Evidence(
         comparison["run"],
         f"{measure['title']}: {shown}" + (f" ({rows} rows)" if rows else ""),
         rows,
         frozenset(found),
-        lost=_lost(comparison),
+        verdict=said.get("text", ""),
+        forgot=forgot,
+        forgetting=forgetting,
         **found,
     )
 
@@ -84,10 +86,13 @@ def _old(comparison: dict[str, Any], key: str) -> dict[str, Any]:
     }
 
 
-def _lost(comparison: dict[str, Any]) -> float | None:
-    before, after = (comparison.get(side, {}).get("general_accuracy") for side in ("base", "adapted"))
-    return None if before is None or after is None else before - after
-
-
-def _value(value: float, kind: str) -> str:
-    return percent(value) if kind == "share" else number(value) if kind == "loss" else tenths(value)
+def _forgetting(comparison: dict[str, Any]) -> tuple[bool, str | None]:
+    """Whether something was forgotten, and the sentence on it."""
+    scored = comparison.get("forgetting")
+    if scored:
+        return scored["forgot"], scored["text"]
+    sides = comparison.get("base", {}), comparison.get("adapted", {})
+    before, after = (side.get("general_accuracy") for side in sides)
+    if before is None or after is None:
+        return False, None
+    return has_forgotten(*sides), f"General accuracy: Base {percent(before)}; Adapted {percent(after)}."
