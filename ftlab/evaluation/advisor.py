@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftlab.evaluation import advisor_sources as sources
-from ftlab.evaluation.advisor_evidence import Evidence
 from ftlab.evaluation.advisor_form import Needs
 from ftlab.evaluation.advisor_sources import Source
 from ftlab.wording import listed
@@ -62,6 +61,22 @@ class Advice:
             for reason, given in zip(one["reasons"], recommendation.reasons, strict=True):
                 reason["source"] = str(given.source) if given.source else None
         return found
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
+    prompted base), False (worse) or None (no clear difference). What was not measured is absent from
+    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None where nobody looked."""
+
+    run: str
+    text: str
+    known: frozenset[str]
+    tuning: bool | None = None
+    over_prompting: bool | None = None
+    verdict: str = ""
+    forgot: bool = False
+    forgetting: str | None = None
 
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:

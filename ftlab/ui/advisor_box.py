@@ -13,8 +13,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.evaluation.advisor import STANDS, Advice, Recommendation, advise
-from ftlab.evaluation.advisor_evidence import evidence_of
 from ftlab.evaluation.advisor_form import QUESTIONS, Question, build_needs
+from ftlab.sharing.evidence import evidence_of
 from ftlab.ui import disk
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, empty, join, notice

@@ -10,8 +10,8 @@ import pytest
 from ftlab.cli import main
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import STANDS, advise
-from ftlab.evaluation.advisor_evidence import evidence_of
 from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, build_needs
+from ftlab.sharing.evidence import evidence_of
 from ftlab.workspace import Workspace, write_json
 from tests.unit.test_ui import a_run
 
