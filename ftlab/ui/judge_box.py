@@ -18,19 +18,14 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_endpoint import KEY_VARIABLE, find_key
 from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
 from ftlab.evaluation.judge_prompt import CRITERIA
-from ftlab.sharing.judged import figure_rows, lines_of
-from ftlab.ui import disk, job_strip, run_view
-from ftlab.ui.answers import text_cell
+from ftlab.ui import disk, job_strip, judge_view
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import details, error_box, join, notice, table, when
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.ui.html import error_box, notice
+from ftlab.workspace import Workspace
 
-_SHOWN_REPLIES = 20
-_SHOWN_JUDGEMENTS = 5
 _DEFAULT_SIDES = "base,adapted"
 
 
@@ -127,7 +122,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         found = plan(chosen, settings)
         send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(_items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(judge_view.items(found.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -171,58 +166,8 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
         panel.box: gr.update(visible=True),
         panel.about: _about(),
         panel.sides: gr.update(choices=pairs),
-        panel.result: result(run),
+        panel.result: judge_view.result(run),
     }
-
-
-def result(run: RunDirectory) -> Markup:
-    """What judges say of the answers of `run`, the newest first, and how the last attempt ended if it failed."""
-    from ftlab.training import supervisor
-
-    parts = []
-    status = supervisor.judging_status(run)
-    if status is not None and status.is_active:
-        parts.append(notice("A judge is at work. What it has judged is kept, also when it is stopped."))
-    elif status is not None and status.error:
-        parts.append(run_view.failure(status.error))
-    elif status is not None and status.state == "stopped":
-        parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
-    parts += [_judgement(run, one) for one in disk.judgements(run)[:_SHOWN_JUDGEMENTS]]
-    return join(parts)
-
-
-def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
-    current = is_current(run, one)
-    text, *more = lines_of(one, current=current)
-    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
-    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
-    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
-    return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
-        notice(text, kind=kind),
-        table(["Verdict", "Rows"], figure_rows(one), label="What the judge prefers", numbers=(1,)),
-        Markup('<ul class="ft-notes">{}</ul>').format(_items(more)),
-        details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
-        _replies(run, one),
-    )
-
-
-def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
-    """Some of what the judge wrote."""
-    said = [line for line in disk.judged_answers(run) if line["judgement"] == one["id"]][:_SHOWN_REPLIES]
-    if not said:
-        return Markup()
-    titles = one["titles"]
-    rows = [
-        [
-            line["row"],
-            " / ".join(titles[side] for side in line["order"]),
-            titles.get(line["choice"], line["choice"] or "no choice"),
-            text_cell(line["reply"]),
-        ]
-        for line in said
-    ]
-    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
-    return details(f"What it wrote ({len(rows)} replies)", shown)
 
 
 def _read(
@@ -296,7 +241,3 @@ def _unplanned(panel: Panel) -> dict[Any, Any]:
 
 def _both(name: str, known: dict[str, str]) -> bool:
     return "adapted" in known and name != "adapted"
-
-
-def _items(lines: list[str]) -> Markup:
-    return join(Markup("<li>{}</li>").format(line) for line in lines)
