@@ -7,10 +7,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.judge import is_current
+from ftlab.evaluation.judge_prompt import read_reason
 from ftlab.sharing.judged import figure_rows, lines_of
 from ftlab.ui import disk, run_view
 from ftlab.ui.answers import text_cell
-from ftlab.ui.html import details, join, notice, table, when
+from ftlab.ui.html import count, details, join, notice, table, when
 from ftlab.workspace import RunDirectory
 
 _SHOWN_REPLIES = 20
@@ -24,7 +25,8 @@ def result(run: RunDirectory) -> Markup:
     parts = []
     status = supervisor.judging_status(run)
     if status is not None and status.is_active:
-        parts.append(notice("A judge is at work. What it has judged is kept, also when it is stopped."))
+        far = f": {count(status.step)} of {count(status.total_steps)} requests" if status.total_steps else ""
+        parts.append(notice(f"A judge is at work{far}. What it has judged is kept, also when it is stopped."))
     elif status is not None and status.error:
         parts.append(run_view.failure(status.error))
     elif status is not None and status.state == "stopped":
@@ -50,7 +52,8 @@ def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
 
 def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
     """Some of what the judge wrote."""
-    said = [line for line in disk.judged_answers(run) if line["judgement"] == one["id"]][:_SHOWN_REPLIES]
+    said = [line for line in disk.judged_answers(run) if line["judgement"] == one["id"]]
+    said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
     if not said:
         return Markup()
     titles = one["titles"]
@@ -59,7 +62,7 @@ def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
             line["row"],
             " / ".join(titles[side] for side in line["order"]),
             titles.get(line["choice"], line["choice"] or "no choice"),
-            text_cell(line["reply"]),
+            text_cell(read_reason(line["reply"]) or line["reply"]),
         ]
         for line in said
     ]

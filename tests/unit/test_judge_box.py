@@ -81,7 +81,11 @@ def test_the_cost_is_shown_first_and_what_was_shown_is_sent_by_a_process_of_its_
         assert server.requests == [] and "16 requests to m" in looked[page.judge.plan]
         assert "That costs about" in looked[page.judge.plan]
         sent = page.press(page.judge.send, planned=looked[page.judge.planned])
-        assert "Started" in sent[page.judge.message] and sent[page.judge.send]["visible"] is False
+        assert (
+            "at work" in sent[page.judge.result]
+            and sent[page.judge.stop]["visible"]
+            and sent[page.judge.send]["visible"] is False
+        )
         status = ended(run)
         assert status.state == "completed", status.error
         assert len(server.requests) == 16
@@ -113,8 +117,9 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
             time.sleep(0.05)
         assert "A judge is at work" in judge_view.result(run)
         job = disk.current_job(workspace)
-        assert job is not None and job.run == run
-        disk.stop(job.key, workspace)
+        assert job is not None and job.run == run  # so the strip shows it as well
+        stopped = page.press(page.judge.stop, run=run.id)
+        assert "Asked to stop" in stopped[page.judge.message]
         assert ended(run).state == "stopped" and len(server.requests) < 80
         kept = len(disk.judged_answers(run))
         assert kept >= 4 and "rows are not judged yet" in judge_view.result(run)
