@@ -45,7 +45,7 @@ def side_by_side(
     for place, row in enumerate(rows):
         row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
     asked = [len(one) for one in keyed]
-    notes = [f"These are the {len(rows)} rows that all of them have answered."] if min(asked) > len(rows) else []
+    notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
     first = runs[0][0]
     return {
         "run": first["run"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from ftlab.evaluation.significance import LEVEL, p_text
 Measure = dict[str, Any]
 Comparison = Mapping[str, Any]
 
+_TIME = re.compile(r"^\d{8}-\d{6}-")
 _SIDES = [{"name": "base", "title": "Base", "what": ""}, {"name": "adapted", "title": "Adapted", "what": ""}]
 _HELP = {
     "exact_match": "Share of answers equal to the reference.",
@@ -37,7 +39,8 @@ def measures_of(comparison: Comparison) -> list[Measure]:
 
 def sides_of(comparison: Comparison) -> list[dict[str, str]]:
     """The sides in order: name, title, what. The first is the one that the others are compared with."""
-    return comparison.get("sides") or _SIDES
+    # The time at the beginning of a run's id tells nobody what the run is.
+    return [side | {"title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
 
 
 def later_sides(comparison: Comparison) -> list[dict[str, str]]:

@@ -39,6 +39,8 @@ def verdicts(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     """What is better than what: the verdict with what to do next, then the one on each further side."""
     main = verdict_of(comparison, "adapted")
     shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
+    if main and main.get("why"):
+        shown += Markup('<p class="ft-help">{}</p>').format(main["why"])
     others = [name for name in comparison.get("verdicts", {}) if not (main and name == "adapted")]
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
     first = sides_of(comparison)[0]["title"]
@@ -88,7 +90,7 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
             f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
             Markup(gain_loss_svg(comparison, side["name"])),
         )
-        for side in reversed(later_sides(comparison))
+        for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
         if gain_loss_lines(comparison, side["name"])
     )
     if not pictures:
@@ -105,14 +107,30 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
 
 
 def memorisation(comparison: Mapping[str, Any]) -> Markup:
-    """Whether rows were learnt by heart; empty where it was not measured."""
+    """Whether rows were learnt by heart, and which; empty where it was not measured."""
     found = comparison.get("memorisation") or {}
     if not found.get("text"):
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
-    return Markup("{}{}").format(
-        heading("Learnt by heart?", "The start of training answers and of held-out ones, continued by the model."),
-        notice(found["text"], kind="warn" if bad else "info"),
+    pairs = (found.get("leaks") or {}).get("pairs") or []
+    kinds = {"same": "a copy", "near": "a near copy"}
+    named = [
+        [
+            pair["held_out_row"],
+            pair["held_out"],
+            kinds.get(pair["kind"], pair["kind"]),
+            pair["train_row"],
+            pair["train"],
+        ]
+        for pair in pairs
+    ]
+    heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
+    return Markup("{}{}{}").format(
+        heading("Learnt by heart?", "Training rows against unseen ones, and answers continued from their middle."),
+        notice(found["text"], kind="warn" if bad or pairs else "info"),
+        details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
+        if named
+        else "",
     )
 
 
