@@ -13,20 +13,20 @@ from ftlab import (
     cli_advise,
     cli_data,
     cli_data_versions,
+    cli_evaluate,
     cli_judge,
     cli_preflight,
     cli_report,
     cli_runs,
     cli_sweep,
 )
+from ftlab.cli_evaluate import scores, show_comparison
 from ftlab.cli_output import (
     Progress,
     print_before_after,
     print_json,
-    print_measures,
     print_preferences,
     print_rewards,
-    print_table,
     progress_line,
     say,
 )
@@ -65,10 +65,10 @@ def quickstart(given: argparse.Namespace) -> int:
     comparison = run.comparison()
     if comparison is None:
         raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
-    _show_comparison(run, comparison, workspace)
+    show_comparison(run, comparison)
     say(_next_steps(run, comparison, workspace))
     if given.json:
-        print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+        print_json(scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
     return 0
 
 
@@ -94,7 +94,7 @@ def train(given: argparse.Namespace) -> int:
         if (rewards := run.rewards()) is not None:
             print_rewards(rewards)
         if comparison is not None:
-            _show_comparison(run, comparison, workspace)
+            show_comparison(run, comparison)
         if (answers := run.before_after()) is not None:
             print_before_after(answers)
     if given.json:
@@ -102,65 +102,6 @@ def train(given: argparse.Namespace) -> int:
         if state == "failed":
             _raise_if_failed(run)
     return 0
-
-
-def evaluate(given: argparse.Namespace) -> int:
-    from ftlab.evaluation.whole import evaluate_whole
-
-    workspace = Workspace.open(given.workspace)
-    run, *others = [workspace.run(name) for name in given.run]
-    judge = workspace.run(given.reward_model) if given.reward_model else None
-    began = time.monotonic()
-    found = evaluate_whole(
-        run,
-        max_rows=given.rows,
-        reward_model=judge,
-        others=others,
-        suite=given.data,
-        settings=_evaluation_settings(given),
-        progress=Progress(),
-    )
-    if "preferences" in found:
-        print_preferences(found["preferences"])
-    if "comparison" in found:
-        _show_evaluation(run, found["comparison"], workspace)
-    if "before_after" in found:
-        print_before_after(found["before_after"])
-    if given.json:
-        seconds = round(time.monotonic() - began, 1)
-        if set(found) == {"preferences"}:
-            print_json(found["preferences"])
-        else:
-            scores = _scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
-            more = {"before_after": found["before_after"]} if "before_after" in found else {}
-            print_json(scores | more | {"seconds": seconds})
-    return 0
-
-
-def _evaluation_settings(given: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the section evaluation that were given on the command line."""
-    values = {
-        "measures": given.measures,
-        "labels": given.labels,
-        "likelihood": given.likelihood or None,
-        "schema_file": given.schema,
-        "pattern": given.pattern,
-        "own_metrics": given.metric,
-        "prompted": given.prompted or None,
-        "system_prompt": given.system_prompt,
-        "examples": given.examples,
-    }
-    found = {name: value for name, value in values.items() if value is not None}
-    if given.system_prompt is not None or given.examples is not None:
-        found["prompted"] = True
-    return found
-
-
-def _show_evaluation(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> None:
-    if len(comparison["sides"]) == 2 and not comparison["suite"]:
-        _show_comparison(run, comparison, workspace)
-    else:
-        print_measures(comparison)
 
 
 def chat(given: argparse.Namespace) -> int:
@@ -253,23 +194,6 @@ def _raise_if_failed(run: RunDirectory) -> None:
         raise_failure(status)
 
 
-def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> None:
-    from ftlab.sharing.report import write_report
-
-    report = write_report(run)
-    print_table(comparison)
-    print(f"\nreport     {report}")
-
-
-def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
-    sides = {
-        side: {name: comparison[side][name] for name in names if name in comparison[side]}
-        for side in ("base", "adapted")
-    }
-    return {"run": run.id, "directory": str(run.path)} | sides
-
-
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
     from ftlab.evaluation.verdict import next_steps
 
@@ -318,24 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
-    one = add(commands, "evaluate", evaluate, "compare a run with its base on held-out rows")
-    one.add_argument("run", nargs="+", help="id of the run, the beginning of it, or `last`; several are compared")
-    one.add_argument("--rows", type=int, help="test rows at most")
-    one.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id instead of the held-out rows")
-    one.add_argument("--measures", help="names of measures separated by commas; otherwise those that suit the data")
-    one.add_argument("--metric", metavar="FILE", help="Python file with a metric of your own (its code is run)")
-    one.add_argument("--labels", help="labels of a classification separated by commas; otherwise those in the data")
-    one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
-    one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
-    one.add_argument("--pattern", help="regular expression that a good answer matches")
-    one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
-    one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
-    one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
-    one.add_argument(
-        "--reward-model",
-        metavar="RUN",
-        help="let this reward model judge the answers before and after; nothing else is evaluated",
-    )
+    cli_evaluate.register(commands, add)
     cli_report.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)

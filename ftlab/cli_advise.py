@@ -28,7 +28,7 @@ def advise(given: argparse.Namespace) -> int:
     """Without --change, and on a terminal, the form is asked question by question."""
     from ftlab.evaluation.advisor import STANDS
     from ftlab.evaluation.advisor import advise as work_out
-    from ftlab.evaluation.advisor_evidence import evidence_of
+    from ftlab.sharing.evidence import evidence_of
 
     evidence = None
     if given.run:

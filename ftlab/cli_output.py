@@ -117,6 +117,25 @@ def print_before_after(found: dict[str, Any]) -> None:
         print(f"note: {note}")
 
 
+def print_tasks(found: dict[str, Any]) -> None:
+    """What base and adapted model reached in tasks of lm-evaluation-harness."""
+    from ftlab.evaluation.significance import p_text
+
+    rows = [["", "base", "adapted", "", "questions"]]
+    for measure in found["measures"]:
+        p = measure["differences"]["adapted"]["p"]
+        values = [
+            f"{100 * measure['values'][side]:.1f}%" if measure["unit"] == "%" else f"{measure['values'][side]:.4g}"
+            for side in ("base", "adapted")
+        ]
+        rows.append([measure["title"], *values, "" if p is None else p_text(p), str(measure["rows"] or "")])
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\nmeasured by lm-evaluation-harness {found['settings']['lm_eval']}")
+
+
 def print_table(comparison: dict[str, Any]) -> None:
     from ftlab.sharing.report import comparison_table
 

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftlab.evaluation import advisor_sources as sources
-from ftlab.evaluation.advisor_evidence import Evidence
 from ftlab.evaluation.advisor_form import Needs
 from ftlab.evaluation.advisor_sources import Source
-from ftlab.evaluation.verdict import percent
+from ftlab.wording import listed
 
 TITLES = {
     "prompting": "Prompting",
@@ -62,6 +61,22 @@ class Advice:
             for reason, given in zip(one["reasons"], recommendation.reasons, strict=True):
                 reason["source"] = str(given.source) if given.source else None
         return found
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
+    prompted base), False (worse) or None (no clear difference). What was not measured is absent from
+    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None where nobody looked."""
+
+    run: str
+    text: str
+    known: frozenset[str]
+    tuning: bool | None = None
+    over_prompting: bool | None = None
+    verdict: str = ""
+    forgot: bool = False
+    forgetting: str | None = None
 
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
@@ -186,8 +201,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             )
         )
     if evidence and evidence.forgot:
-        fall = percent(evidence.lost or 0)
-        reasons.append(Reason(f"Your run forgot: general accuracy fell by {fall}. Mix in general examples."))
+        reasons.append(Reason(f"Your run forgot. {evidence.forgetting} Mix in general examples."))
     elif stand == "now":
         reasons.append(Reason("LoRA forgets less of what the base knew than full training.", sources.FORGETS_LESS))
     return Recommendation("tuning", stand, tuple(reasons))
@@ -215,8 +229,8 @@ def _pretraining(needs: Needs) -> Recommendation:
         tokens = FEWEST_TEXT_MB / _BYTES_PER_TOKEN
         short_of.append(
             Reason(
-                f"{needs.text_mb:g} megabytes of text are little: a rule of thumb here is {FEWEST_TEXT_MB:g} "
-                f"(about {tokens:g} million tokens)."
+                f"{needs.text_mb:g} megabytes of plain text are too few: a rule of thumb here is {FEWEST_TEXT_MB:g}, "
+                f"about {tokens:g} million tokens."
             )
         )
     if needs.budget != "large":
@@ -237,11 +251,11 @@ def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidenc
     elif len(names) == 1:
         text = f"{names[0].capitalize()}."
     elif names[0] == "prompting" and not measured:
-        text = f"Prompting first, measured; then {_and(names[1:])}, if that is not enough."
+        text = f"Prompting first, measured; then {listed(names[1:])}, if that is not enough."
     else:
-        text = f"{_and(names).capitalize()}, together."
+        text = f"{listed(names).capitalize()}, together."
     if waiting:
-        text += f" {_and(waiting).capitalize()}: not yet."
+        text += f" {listed(waiting).capitalize()}: not yet."
     return text
 
 
@@ -249,14 +263,7 @@ def _figures(evidence: Evidence | None) -> tuple[str, ...]:
     if evidence is None:
         return ()
     lines = [f"Run {evidence.run}. {evidence.text}."]
-    if evidence.lost is not None:
-        word = "fell" if evidence.lost > 0 else "rose" if evidence.lost < 0 else "stayed"
-        lines.append(
-            "General accuracy stayed as it was."
-            if word == "stayed"
-            else f"General accuracy {word} by {percent(abs(evidence.lost))}."
-        )
-    return tuple(lines)
+    return tuple(line for line in (*lines, evidence.verdict, evidence.forgetting) if line)
 
 
 def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> tuple[str, ...]:
@@ -277,7 +284,3 @@ def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence 
     if evidence and evidence.forgot:
         steps.append("Train again with general examples mixed in (data.replay).")
     return tuple(steps)
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

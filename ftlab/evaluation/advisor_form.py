@@ -24,13 +24,13 @@ FRESHNESS = {
     "daily": "every day or faster",
 }
 BUDGETS = {
-    "none": "no GPU: a laptop, or a model of somebody else behind an address",
-    "small": "one GPU for some hours (Colab will do)",
+    "none": "no GPU",
+    "small": "one GPU for some hours, or Colab",
     "large": "several GPUs for days",
 }
 LATENCIES = {
-    "relaxed": "some seconds for an answer are fine",
-    "tight": "answers must be quick or cheap: prompts should be short",
+    "relaxed": "some seconds are fine",
+    "tight": "quick or cheap: short prompts",
 }
 
 

@@ -44,7 +44,7 @@ class Asked:
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
     """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
-    from ftlab.data.rendering import encode_prompt
+    from ftlab.data.rendering import encode, encode_prompt
 
     context = material.context
     length = min(material.max_length, context or material.max_length)
@@ -58,12 +58,17 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     else:
         asked = [_prompted(side, row["messages"], tokenizer, context, material.max_new_tokens) for row in material.rows]
         unshown = sum(len(side.prompting.examples) - shown for _, shown in asked) if side.prompting else 0
-        questions["losses"], rolled = _to_score([messages for messages, _ in asked], tokenizer, context)
+        encoded = [encode(messages, tokenizer) for messages, _ in asked]
+        if side.prompting:
+            # The examples hold answers too, which are given and not asked for.
+            own = [sum(encode(row["messages"], tokenizer).trained) for row in material.rows]
+            encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
+        questions["losses"], rolled = _to_score(encoded, context)
         prompts = [_shortened(messages, tokenizer, context, material.max_new_tokens) for messages, _ in asked]
         questions["answers"] = ToAnswer(prompts, material.max_new_tokens, context)
         if material.labels and config.evaluation.likelihood:
-            every = [[*m[:-1], _answer(label)] for m, _ in asked for label in material.labels]
-            questions["labels"], _ = _to_score(every, tokenizer, context)
+            every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
+            questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
     probe_tokens = 0
     if material.probes:
         probe_tokens = probe_limit(material.probes, tokenizer, material.max_new_tokens)
@@ -144,20 +149,32 @@ def _of_pieces(pieces: Pieces) -> ToScore:
     return ToScore(pieces.windows, pieces.owner, len(pieces.sizes))
 
 
-def _to_score(rows: list[list[dict[str, str]]], tokenizer: Any, context: int | None) -> tuple[ToScore, int]:
+def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
     """The rows as pieces that the model can read, and how many were too long for one."""
-    from ftlab.data.rendering import encode
-
-    encoded: list[Encoded] = []
+    pieces: list[Encoded] = []
     owner: list[int] = []
-    rolled = 0
-    for number, messages in enumerate(rows):
-        whole = encode(messages, tokenizer)
+    for number, whole in enumerate(rows):
         found = rolling_windows(whole, context) if context else [whole]
-        rolled += context is not None and len(whole.input_ids) > context
-        encoded += found
+        pieces += found
         owner += [number] * len(found)
-    return ToScore(encoded, owner, len(rows)), rolled
+    rolled = sum(len(whole.input_ids) > context for whole in rows) if context else 0
+    return ToScore(pieces, owner, len(rows)), rolled
+
+
+def _last_trained(encoded: Encoded, count: int) -> Encoded:
+    """`encoded` with only the last `count` of its trained tokens."""
+    places = [place for place, on in enumerate(encoded.trained) if on]
+    kept = set(places[max(0, len(places) - count) :])
+    return Encoded(encoded.input_ids, [place in kept for place in range(len(encoded.trained))], encoded.notes)
+
+
+def _last_run(encoded: Encoded) -> Encoded:
+    """`encoded` with only its last answer trained, not those of earlier turns."""
+    end = max((place for place, on in enumerate(encoded.trained) if on), default=-1)
+    start = end
+    while start >= 0 and encoded.trained[start]:
+        start -= 1
+    return _last_trained(encoded, end - start)
 
 
 def _prompted(

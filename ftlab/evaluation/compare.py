@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
@@ -76,10 +78,12 @@ def evaluate_together(
     results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
-    comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results
-    )
     more, per_row = measured(material, sides, asked, results, configs[0])
+    comparison, predictions, probes = compare_results(
+        material.rows, material.references, sizes, material.probes, results, more["measures"]
+    )
+    if suite is None:
+        more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")
     for number, shown in enumerate(predictions):
         shown["scores"] = {
@@ -149,6 +153,16 @@ def _check(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
             raise InputError(
                 f"The run {run.id} is a reward model: it scores answers and writes none",
                 try_="choose the run that it was made to judge",
+            )
+        if not run.has_result:
+            raise FtlabError(
+                f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+            )
+        if (config.stage == STAGE) != (configs[0].stage == STAGE):
+            raise InputError(
+                "Runs on plain text and runs on answers cannot be compared",
+                given=f"{runs[0].id} and {run.id}",
+                try_="compare them in two evaluations, or with lm-evaluation-harness tasks (--tasks)",
             )
     if suite is None and configs[0].stage in REWARD_STAGES and not has_references(runs[0]):
         raise InputError(

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError, InputError, nearest, shorten
-from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.harness_measures import measures_of
+from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.harness_measures import PREFIX, measures_of
+from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.workspace import RunDirectory, write_json
 
 INSTALL = 'pip install "ftlab[harness]"'
@@ -38,50 +39,53 @@ def evaluate_tasks(
 
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
     says). Prompts go through the chat template where the tokenizer has one, except for plain text models. Writes
-    `harness.json` into the run and returns it: `measures` as in comparison.json (group general), `settings`, `seconds`.
+    `harness.json` into the run and returns it: `measures` (group general), `settings`, `seconds`; the measures are put
+    into comparison.json too, where there is one.
     Raises InputError when the extra is missing or there is no such task, FtlabError when a task cannot be carried out,
     Stopped when `should_stop` says so.
     """
-    from ftlab.models.load import adapter_disabled, load_base, load_run, text_length
+    from ftlab.models.load import text_length
 
     began = time.monotonic()
     require()
     tell = progress or (lambda phase, done, total: None)
     tell("reading the tasks", 0, 0)
     names, manager = find_tasks(tasks)
-    config = load_config(run.config_file).resolved()
-    tell("loading the model", 0, 0)
-    model, tokenizer = load_run(run)
+    config = config_of(run)
+    sides = [base_side(run, config), adapted_side(run, config, first=True)]
+    tell("loading the libraries", 0, 0)
+    tokenizer = tokenizer_of(sides[1])
     chat = bool(tokenizer.chat_template) and config.stage != STAGE
     settings = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
-
-    def ask(side: Any, phase: str) -> dict[str, Any]:
-        tell(phase, 0, 0)
-        lm = _wrapped(side, tokenizer, config, text_length(config), should_stop)
-        return _carried_out(lm, names, manager, settings)
-
     results: dict[str, Any] = {}
-    if config.method.name == "full":
-        results["adapted"] = ask(model, "tasks for the adapted model")
-        device = model.device.type
-        del model
-        free_memory()
-        tell("loading the base", 0, 0)
-        results["base"] = ask(load_base(config.model, device=device), "tasks for the base")
-    else:
-        with adapter_disabled(model) as base:
-            results["base"] = ask(base, "tasks for the base")
-        results["adapted"] = ask(model, "tasks for the adapted model")
+
+    def work(side: Side, model: Any) -> None:
+        tell(f"tasks for {side.spoken}", 0, 0)
+        lm = _wrapped(model, tokenizer, config, text_length(config), should_stop)
+        results[side.name] = _carried_out(lm, names, manager, settings)
+
+    visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
     found = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
+        "weights": result_identity(run)[0],
         "seconds": round(time.monotonic() - began, 2),
         "measures": measures_of(results["base"], results["adapted"]),
         "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
     }
     write_json(run.harness_file, found)
+    comparison = run.comparison()
+    if comparison and "measures" in comparison:
+        others = [measure for measure in comparison["measures"] if not measure["name"].startswith(PREFIX)]
+        write_json(run.comparison_file, comparison | {"measures": others + found["measures"]})
     return found
+
+
+def kept_measures(run: RunDirectory) -> list[dict[str, Any]]:
+    """The measures of the tasks that the result of `run`, as it is now, was asked; none where it was not."""
+    found = run.harness()
+    return found["measures"] if found and found["weights"] == result_identity(run)[0] else []
 
 
 def require() -> None:

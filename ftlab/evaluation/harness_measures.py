@@ -7,6 +7,7 @@ from typing import Any
 
 from ftlab.evaluation.significance import mcnemar, mean_difference, wilson_interval
 
+PREFIX = "harness/"  # of the names of these measures
 _TITLES = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "exact match"}
 # A measure of the harness is called `name,filter`.
 _SHARES = ("acc", "acc_norm", "exact_match", "em")
@@ -35,7 +36,7 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[dic
             rows = {side: of.get((name, filtered)) for side, of in samples.items()}
             found.append(
                 {
-                    "name": f"harness/{task}/{name}" + ("" if filtered == "none" else f"/{filtered}"),
+                    "name": f"{PREFIX}{task}/{name}" + ("" if filtered == "none" else f"/{filtered}"),
                     "title": f"{task}: {_TITLES.get(name, name)}" + ("" if filtered == "none" else f" ({filtered})"),
                     "unit": "%" if name in _SHARES else "",
                     "better": _better(base["higher_is_better"].get(task, {}).get(name)),

@@ -70,7 +70,7 @@ def judge_by_endpoint(
         finally:
             judgement = summarise(rows, asked, lines, settings, sides_of(run))
             judgement["answers"] = answers_digest(run, settings.sides)
-            if lines or not asked:
+            if judgement["judged"]:
                 _keep(run, judgement)
     return judgement
 

@@ -47,6 +47,15 @@ class Endpoint:
     def host(self) -> str:
         return urlsplit(self.url).netloc
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        name = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return name == "localhost" or name.endswith(".localhost")
+
 
 @dataclass(frozen=True)
 class Reply:

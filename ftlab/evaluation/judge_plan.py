@@ -73,6 +73,7 @@ class Plan:
     reply_tokens_at_most: int
     price: float | None
     price_at_most: float | None
+    is_here: bool = False  # the judge is a server on this machine
 
     @property
     def open(self) -> int:
@@ -99,7 +100,11 @@ class Plan:
             lines.append("What that costs is not known: give the prices per million tokens. A server of your own: 0.")
         else:
             lines.append(f"That costs about {money(self.price)}, at most {money(self.price_at_most or 0)}.")
-        lines.append(f"Prompts, answers and references of {prompts:,} rows leave this machine for {self.host}.")
+        lines.append(
+            f"Prompts and answers of {prompts:,} rows are read by a server on this machine and do not leave it."
+            if self.is_here
+            else f"Prompts and answers of {prompts:,} rows leave this machine for {self.host}."
+        )
         return lines
 
 
@@ -210,7 +215,8 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
     asked, known = questions(rows, settings), known_lines(run)
     left = [question for question in asked if question.key not in known]
     sent = sum(estimate_tokens(message["content"]) + 8 for question in left for message in question.messages)
-    usual, most = len(left) * REPLY_TOKENS, len(left) * settings.endpoint.max_tokens
+    longest = settings.endpoint.max_tokens
+    usual, most = len(left) * min(REPLY_TOKENS, longest), len(left) * longest
     return Plan(
         settings.endpoint.host,
         settings.endpoint.model,
@@ -223,6 +229,7 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
         most,
         cost(sent, usual, settings),
         cost(sent, most, settings),
+        settings.endpoint.is_here,
     )
 
 

@@ -66,6 +66,12 @@ def read_choice(reply: str) -> int | None:
     return -1 if choice in _TIES else _CHOICES.get(choice)
 
 
+def read_reason(reply: str) -> str | None:
+    """Why the judge chose as it did, None where it did not say so in its object."""
+    found = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
+    return found[-1] if found else None
+
+
 def _objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects in `text`, one after the other."""
     decoder, found, at = json.JSONDecoder(), [], text.find("{")

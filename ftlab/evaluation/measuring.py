@@ -70,7 +70,8 @@ def _verdicts(
     config: RunConfig,
 ) -> dict[str, dict[str, Any]]:
     """Each later side against the base, and the adapted model against the base that was only prompted."""
-    found = {side.name: judge(measures, side.name) for side in sides[1:]}
+    spoken = {side.name: side.spoken for side in sides}
+    found = {side.name: judge(measures, side.name, names=spoken) for side in sides[1:]}
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
         names = [side.name for side in two]

@@ -31,8 +31,9 @@ def compare_results(
     sizes: Sequence[int] | None,
     probes: Sequence[Probe],
     sides: Mapping[str, Result],
+    measures: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl.
+    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. Of `measures` BLEU is taken over.
 
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
     among the sides.
@@ -43,7 +44,7 @@ def compare_results(
     if sizes is not None:
         scores, tests, predictions = compare_documents(rows, sizes, sides)
     else:
-        scores, tests, predictions = _compare_answers(rows, references, sides)
+        scores, tests, predictions = _compare_answers(rows, references, sides, measures)
     known = {
         side: [is_general_match(a.text, p.reference) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
@@ -63,7 +64,10 @@ def compare_results(
 
 
 def _compare_answers(
-    rows: Sequence[dict[str, Any]], references: Sequence[str], sides: Mapping[str, Result]
+    rows: Sequence[dict[str, Any]],
+    references: Sequence[str],
+    sides: Mapping[str, Result],
+    measures: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
     from ftlab.evaluation.measures import measure_answers
     from ftlab.evaluation.metrics import is_exact
@@ -75,7 +79,9 @@ def _compare_answers(
         for side, result in sides.items()
     }
     answers = {side: [answer.text for answer in result.answers] for side, result in sides.items()}
-    [bleu], _ = measure_answers(["bleu"], answers, references)
+    bleu = next((measure for measure in measures if measure["name"] == "bleu"), None)
+    if bleu is None:
+        [bleu], _ = measure_answers(["bleu"], answers, references)
     scores = {side: _answer_scores(side, result, bleu, correct[side]) for side, result in sides.items()}
     tests = {
         "exact_match": mcnemar(correct["base"], correct["adapted"]),

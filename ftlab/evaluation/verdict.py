@@ -19,6 +19,8 @@ Verdict = dict[str, Any]
 FORGETTING_LIMIT = 0.05
 # Below this share of right answers on both sides the task is free text, where equality says nothing.
 _INFORMATIVE_SHARE = 0.05
+# Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
+_WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
 # Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
@@ -29,11 +31,10 @@ _REASONS = {
     "accuracy": "the answers are labels",
     "likelihood_accuracy": "the answers are labels",
     "exact_match": "answers here are right or wrong",
-    "mean_absolute_error": "the answers are numbers and hardly any is exactly right",
-    "json_fields": "hardly any answer is right in all of its fields",
+    "mean_absolute_error": "the answers are numbers and few are exactly right",
+    "json_fields": "few answers are right in all of their fields",
     "pattern": "hardly any answer equals its reference",
 }
-_ALWAYS = ("accuracy", "likelihood_accuracy")
 
 
 def judge(measures: Sequence[Measure], side: str = "adapted", *, names: Mapping[str, str] | None = None) -> Verdict:
@@ -155,14 +156,14 @@ def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str,
 
 
 def _single(known: Mapping[str, Measure], side: str, against: str) -> Measure | None:
-    """The measure that decides alone: one that tells right from wrong, or one of a person's own."""
-    own = [name for name in known if name not in BUILT_IN and name not in (*_LOSSES, *_REASONS)]
-    for name in [*_ALWAYS, "exact_match", *own, "mean_absolute_error", "json_fields", "pattern"]:
-        if name not in known:
-            continue
-        share = known[name]["kind"] == "share" and name not in (*_ALWAYS, *own)
-        # Where hardly any answer is right on both sides, equality says nothing.
-        if not share or max(known[name]["values"][at] for at in (side, against)) >= _INFORMATIVE_SHARE:
+    """The measure that decides alone: one that tells right from wrong, or how much of an answer is right."""
+    parts = "json_fields" in known or "mean_absolute_error" in known
+    least = {"exact_match": _WHOLE_SHARE if parts else _INFORMATIVE_SHARE}
+    for name in (name for name in _REASONS if name in known):
+        # Where hardly any answer is right on both sides, that share says nothing.
+        share = known[name]["kind"] == "share" and name not in ("accuracy", "likelihood_accuracy")
+        values = [known[name]["values"][at] for at in (side, against)]
+        if not share or max(values) >= least.get(name, _INFORMATIVE_SHARE):
             return known[name]
     return None
 

@@ -13,8 +13,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.evaluation.advisor import STANDS, Advice, Recommendation, advise
-from ftlab.evaluation.advisor_evidence import evidence_of
 from ftlab.evaluation.advisor_form import QUESTIONS, Question, build_needs
+from ftlab.sharing.evidence import evidence_of
 from ftlab.ui import disk
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, empty, join, notice
@@ -37,7 +37,7 @@ class Panel:
 
 
 def build() -> Panel:
-    with gr.Accordion("Prompting, retrieval, fine-tuning or pretraining?", open=False, elem_id="advisor_box"):
+    with gr.Accordion("Prompt, retrieve or tune?", open=False, elem_id="advisor_box"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             form = [_field(question) for question in QUESTIONS]
         message = message_box("advisor_message")

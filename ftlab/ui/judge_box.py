@@ -1,12 +1,12 @@
 """Let another model judge the answers of the chosen run, on the Evaluate tab: off until somebody asks for it.
 
 First it shows what will be sent where and what that costs; only then there is a button that sends it. The work is a
-process of its own: the strip shows how far it is and stops it.
+process of its own: box and strip show how far it is and stop it.
 
 elem_ids: `judge_box` (folded; hidden while the run has no answers), `judge_about`, `judge_url`, `judge_model`,
 `judge_sides`, `judge_rows`, `judge_price_in`, `judge_price_out`, `judge_more` (folded: `judge_criteria`,
-`judge_reference`, `judge_at_once`, `judge_max_tokens`), `judge_look`, `judge_send`, `judge_message`, `judge_plan`,
-`judge_result`.
+`judge_reference`, `judge_at_once`, `judge_max_tokens`), `judge_look`, `judge_send`, `judge_stop`, `judge_message`,
+`judge_plan`, `judge_result`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_endpoint import KEY_VARIABLE, find_key
 from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
 from ftlab.evaluation.judge_prompt import CRITERIA
-from ftlab.sharing.judged import figure_rows, lines_of
-from ftlab.ui import disk, job_strip, run_view
-from ftlab.ui.answers import text_cell
+from ftlab.ui import disk, job_strip, judge_view
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import details, error_box, join, notice, table, when
+from ftlab.ui.html import error_box, notice
 from ftlab.workspace import RunDirectory, Workspace
 
-_SHOWN_REPLIES = 20
-_SHOWN_JUDGEMENTS = 5
+_POLL_SECONDS = 1.0
 _DEFAULT_SIDES = "base,adapted"
 
 
@@ -50,9 +46,11 @@ class Panel:
     max_tokens: gr.Textbox
     look: gr.Button
     send: gr.Button
+    stop: gr.Button
     message: gr.HTML
     plan: gr.HTML
     result: gr.HTML
+    timer: gr.Timer  # ticks while a judge is at work
     planned: gr.State  # (run id, settings) that the cost on show is for: what is sent is what was shown
 
     @property
@@ -66,7 +64,11 @@ class Panel:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        return [self.box, self.about, self.sides, self.result]
+        return [self.box, self.about, self.sides, *self.progress]
+
+    @property
+    def progress(self) -> list[Any]:
+        return [self.result, self.stop, self.timer]
 
 
 def build() -> Panel:
@@ -108,14 +110,15 @@ def build() -> Panel:
                 at_once = line("Requests at once", "at_once", "4", info="Fewer where it is busy.", min_width=140)
                 max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
         with gr.Row():
-            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=180)
-            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=180)
+            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
+            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=230)
+            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="judge_stop", scale=0, min_width=110)
         message = message_box("judge_message")
         plan_ = gr.HTML(elem_id="judge_plan", elem_classes="ft-maybe")
         result = gr.HTML(elem_id="judge_result", elem_classes="ft-maybe")
     return Panel(
         *(box, about, url, model, sides, rows, price_in, price_out, criteria, reference, at_once, max_tokens),
-        *(look, send, message, plan_, result, gr.State(None)),
+        *(look, send, stop, message, plan_, result, gr.Timer(_POLL_SECONDS, active=False), gr.State(None)),
     )
 
 
@@ -127,7 +130,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         found = plan(chosen, settings)
         send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(_items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(judge_view.items(found.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -138,20 +141,32 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         if planned is None:
             raise InputError("Nothing was planned yet", try_="press Show what it takes")
         run_id, settings = planned
-        supervisor.submit_judging(workspace.run(run_id), workspace, JudgeSettings.from_dict(settings))
+        run_ = workspace.run(run_id)
+        supervisor.submit_judging(run_, workspace, JudgeSettings.from_dict(settings))
         return {
-            panel.message: notice("Started. The strip above shows how far it is, and stops it.", kind="good"),
             **_unplanned(panel),
+            **_progress(panel, run_),
             **job_strip.at_work(strip, disk.current_job(workspace)),
         }
+
+    def follow(run_id: str | None) -> dict[Any, Any]:
+        return _progress(panel, disk.chosen_run(workspace, run_id))
+
+    def stop(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        chosen = disk.chosen_run(workspace, run_id)
+        return {panel.message: notice(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
 
     def forget() -> dict[Any, Any]:
         return _unplanned(panel)
 
     cost = [panel.plan, panel.send, panel.planned]
     on(panel.look.click, look, [run, *panel.form], cost, box=panel.message, progress="minimal")
-    started = [*cost, strip.box, strip.stop, strip.job]
+    started = [*cost, *panel.progress, strip.box, strip.stop, strip.job]
     on(panel.send.click, send, [panel.planned], started, box=panel.message, progress="minimal")
+    on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
+    on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
     # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
     for field in panel.form:
         on(field.input, forget, [], cost, box=panel.message, trigger_mode="always_last")
@@ -163,7 +178,8 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
     run = workspace.run(run_id) if run_id else None
     known = sides_of(run) if run is not None else {}
     if run is None or len(known) < 2:
-        return {panel.box: gr.update(visible=False), panel.result: ""}
+        still = {panel.stop: gr.update(visible=False), panel.timer: gr.Timer(active=False)}
+        return {panel.box: gr.update(visible=False), panel.result: "", **still}
     first, *others = known
     pairs = [(f"{known[name]} against {known[first]}", f"{first},{name}") for name in others]
     pairs += [(f"{known['adapted']} against {known[name]}", f"{name},adapted") for name in others if _both(name, known)]
@@ -171,58 +187,22 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
         panel.box: gr.update(visible=True),
         panel.about: _about(),
         panel.sides: gr.update(choices=pairs),
-        panel.result: result(run),
+        **_progress(panel, run),
     }
 
 
-def result(run: RunDirectory) -> Markup:
-    """What judges say of the answers of `run`, the newest first, and how the last attempt ended if it failed."""
+def _progress(panel: Panel, run: RunDirectory) -> dict[Any, Any]:
+    """Updates that show how far a judge is, or what it said."""
     from ftlab.training import supervisor
 
-    parts = []
     status = supervisor.judging_status(run)
-    if status is not None and status.is_active:
-        parts.append(notice("A judge is at work. What it has judged is kept, also when it is stopped."))
-    elif status is not None and status.error:
-        parts.append(run_view.failure(status.error))
-    elif status is not None and status.state == "stopped":
-        parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
-    parts += [_judgement(run, one) for one in disk.judgements(run)[:_SHOWN_JUDGEMENTS]]
-    return join(parts)
-
-
-def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
-    current = is_current(run, one)
-    text, *more = lines_of(one, current=current)
-    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
-    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
-    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
-    return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
-        notice(text, kind=kind),
-        table(["Verdict", "Rows"], figure_rows(one), label="What the judge prefers", numbers=(1,)),
-        Markup('<ul class="ft-notes">{}</ul>').format(_items(more)),
-        details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
-        _replies(run, one),
-    )
-
-
-def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
-    """Some of what the judge wrote."""
-    said = [line for line in disk.judged_answers(run) if line["judgement"] == one["id"]][:_SHOWN_REPLIES]
-    if not said:
-        return Markup()
-    titles = one["titles"]
-    rows = [
-        [
-            line["row"],
-            " / ".join(titles[side] for side in line["order"]),
-            titles.get(line["choice"], line["choice"] or "no choice"),
-            text_cell(line["reply"]),
-        ]
-        for line in said
-    ]
-    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
-    return details(f"What it wrote ({len(rows)} replies)", shown)
+    working = status is not None and status.is_active
+    again = status is not None and status.state == "stopping"
+    return {
+        panel.result: judge_view.result(run),
+        panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
+        panel.timer: gr.Timer(active=working),
+    }
 
 
 def _read(
@@ -296,7 +276,3 @@ def _unplanned(panel: Panel) -> dict[Any, Any]:
 
 def _both(name: str, known: dict[str, str]) -> bool:
     return "adapted" in known and name != "adapted"
-
-
-def _items(lines: list[str]) -> Markup:
-    return join(Markup("<li>{}</li>").format(line) for line in lines)

@@ -10,8 +10,8 @@ import pytest
 from ftlab.cli import main
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import STANDS, advise
-from ftlab.evaluation.advisor_evidence import evidence_of
 from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, build_needs
+from ftlab.sharing.evidence import evidence_of
 from ftlab.workspace import Workspace, write_json
 from tests.unit.test_ui import a_run
 
@@ -117,7 +117,7 @@ def test_figures_that_show_a_gain_need_no_more_examples():
 
 def test_what_a_run_forgot_is_part_of_the_advice():
     advice = advise(build_needs(["format"], examples=500), evidence_of(measured(general=(0.97, 0.60))))
-    assert "General accuracy fell by 37%." in advice.figures and "data.replay" in " ".join(advice.steps)
+    assert "General accuracy: Base 97%; Adapted 60%." in advice.figures and "data.replay" in " ".join(advice.steps)
 
 
 def test_comparisons_from_before_there_were_measures_give_figures_too():

@@ -8,38 +8,18 @@ import math
 import pytest
 import torch
 
-from ftlab.config import build_config
 from ftlab.data.rendering import encode
-from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import Stopped, evaluate_run
 from ftlab.models.load import load_tokenizer
-from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_text
-
-ROWS = 6
+from ftlab.workspace import read_jsonl, write_json
+from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
 
 
 @pytest.fixture(scope="module")
 def base_folder(tmp_path_factory):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = load_tokenizer("starter")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    folder = tmp_path_factory.mktemp("base")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -48,49 +28,6 @@ def probes_file(tmp_path_factory):
     rows = [{"prompt": f"What is {i} and {i}?", "completion": str(2 * i)} for i in range(12)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
-
-
-def make_run(folder, base_folder, probes, method="lora", **data):
-    run = RunDirectory(folder / f"run-{method}")
-    values = {
-        "model": {"base": str(base_folder)},
-        "data": {"source": "support_triage", **data},
-        "method": {"name": method},
-        "evaluation": {
-            "max_rows": ROWS,
-            "max_new_tokens": 8,
-            "batch_size": 4,
-            "probes": str(probes),
-            "memorisation": False,
-        },
-        "launcher": {"device": "cpu"},
-    }
-    config = build_config(values)
-    freeze(prepare(config.data), run)
-    write_text(run.config_file, config.to_yaml())
-    return run
-
-
-def adapted_model(base_folder, method="lora"):
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
-    torch.manual_seed(1)
-    if method == "full":
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    return get_peft_model(model, settings).eval()
-
-
-def save_result(run, base_folder, method="lora"):
-    folder = run.model if method == "full" else run.adapter
-    adapted_model(base_folder, method).save_pretrained(folder)
-    load_tokenizer(str(base_folder)).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -105,19 +42,6 @@ def compared(run):
     seen = []
     comparison = evaluate_run(run, progress=lambda *report: seen.append(report))
     return comparison, seen
-
-
-def plain_perplexity(model, rows, tokenizer):
-    """By transformers' own loss on labels, one row at a time."""
-    total = count = 0
-    for row in rows:
-        encoded = encode(row["messages"], tokenizer)
-        labels = torch.tensor([encoded.labels])
-        with torch.no_grad():
-            loss = model(input_ids=torch.tensor([encoded.input_ids]), labels=labels).loss
-        tokens = int((labels[:, 1:] != -100).sum())
-        total, count = total + loss.item() * tokens, count + tokens
-    return math.exp(total / count)
 
 
 @pytest.mark.parametrize("side", ["base", "adapted"])

@@ -357,8 +357,14 @@ def test_nothing_is_sent_without_a_yes(workspace, capsys):
         said = capsys.readouterr().err
         assert main([*command, *prices, "--json"]) == 0
         assert server.requests == []
-    assert "2 requests to m" in said and "That costs about" in said and "leave this machine" in said
+    assert "2 requests to m" in said and "That costs about" in said and "do not leave it" in said
     assert json.loads(capsys.readouterr().out)["plan"]["requests"] == 2
+
+
+def test_whose_rows_leave_this_machine_is_said(workspace):
+    run = a_judged_run(workspace, [("bad", "good")] * 3)
+    lines = plan(run, build_settings("https://api.example.com/v1", "m")).lines()
+    assert lines[-1] == "Prompts and answers of 3 rows leave this machine for api.example.com."
 
 
 def test_a_run_without_answers_says_what_to_do(workspace):

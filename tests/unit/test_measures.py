@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -503,6 +505,15 @@ def test_a_metric_of_ones_own_is_measured_and_tested_like_any_other(own_file):
     # Nine rows changed, all one way: 2 / 2^9.
     assert own["differences"]["adapted"]["p"] == pytest.approx(2 / 512)
     assert exact["name"] == "exact_match"
+
+
+def test_the_metric_in_the_readme_works_as_it_stands_there(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "evaluate.Metric" in block]
+    (tmp_path / "thanks.py").write_text(code, encoding="utf-8")
+    options = MeasureOptions(extra=(str(tmp_path / "thanks.py"),))
+    [own], _ = measure_answers([], {"base": ["Thank you.", "No."]}, ["", ""], options=options)
+    assert (own["title"], own["values"]["base"], own["kind"]) == ("Says thank you", 0.5, "share")
 
 
 def test_a_metric_of_whole_corpora_gets_its_interval_and_p_by_resampling(own_file):

@@ -129,9 +129,22 @@ def test_the_other_measures_are_told_and_do_not_decide():
     )
 
 
-def test_hardly_any_whole_answer_right_leaves_the_word_to_the_fields():
-    verdict = judge([measure("exact_match", 0, 0.03, 0.25), measure("json_fields", 0.1, 0.6, 0.001)])
+def test_few_whole_answers_right_leave_the_word_to_the_fields_or_the_distance():
+    few = measure("exact_match", 0, 0.15, 0.25)
+    verdict = judge([few, measure("json_fields", 0.1, 0.6, 0.001)])
     assert verdict["text"].startswith("The adapted model is better: fields right 60% against 10%")
+    verdict = judge([few, measure("mean_absolute_error", 7, 2, 0.001)])
+    assert verdict["text"].startswith("The adapted model is better: mean absolute error 2.00 against 7.00")
+    assert judge([few, measure("bleu", 10, 20, 0.3)])["measure"] == "exact_match"
+
+
+def test_a_measure_of_ones_own_decides_where_nothing_else_tells_the_answers_apart():
+    own = measure("bleu", 0.2, 0.6, 0.001) | {"name": "politeness", "title": "Politeness", "kind": "share"}
+    losses = [measure("perplexity", 5, 2, 0.001)]
+    verdict = judge([own, *losses])
+    assert verdict["text"].startswith("The adapted model is better: politeness 60% against 20%")
+    assert "a measure of your own" in verdict["why"]
+    assert judge([own, measure("accuracy", 0.5, 0.4, 0.6), *losses])["measure"] == "accuracy"
 
 
 def test_forgetting_is_part_of_the_verdict():
