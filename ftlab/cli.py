@@ -9,7 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_evaluate, cli_preflight, cli_runs, cli_sweep
+from ftlab import (
+    cli_advise,
+    cli_data,
+    cli_data_versions,
+    cli_evaluate,
+    cli_judge,
+    cli_preflight,
+    cli_report,
+    cli_runs,
+    cli_sweep,
+)
 from ftlab.cli_evaluate import scores, show_comparison
 from ftlab.cli_output import (
     Progress,
@@ -233,6 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
     cli_evaluate.register(commands, add)
+    cli_report.register(commands, add)
+    cli_judge.register(commands, add)
+    cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")

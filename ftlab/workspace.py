@@ -274,8 +274,32 @@ class RunDirectory:
         return self.evaluation / "harness.json"
 
     @property
+    def judged_file(self) -> Path:
+        """What other models say of the answers: one judgement for each judge and pair of sides."""
+        return self.evaluation / "judged.json"
+
+    @property
+    def judged_answers_file(self) -> Path:
+        """Each request to such a judge and its reply."""
+        return self.evaluation / "judged.jsonl"
+
+    @property
+    def judging_file(self) -> Path:
+        """What was last asked of such a judge from the app."""
+        return self.evaluation / "judging.json"
+
+    @property
+    def judging_lock(self) -> Path:
+        """Held by whoever lets this run be judged."""
+        return self.evaluation / ".judging.lock"
+
+    @property
     def report_file(self) -> Path:
         return self.evaluation / "report.html"
+
+    @property
+    def report_markdown_file(self) -> Path:
+        return self.evaluation / "report.md"
 
     @property
     def has_result(self) -> bool:
@@ -316,6 +340,10 @@ class RunDirectory:
 
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file)
+
+    def judgements(self) -> list[dict[str, Any]]:
+        """What other models say of the answers, the newest first."""
+        return read_json(self.judged_file, {"judgements": []})["judgements"]
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
@@ -23,7 +23,10 @@ from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
-from ftlab.workspace import RunDirectory, Workspace, write_text
+from ftlab.workspace import RunDirectory, Workspace, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.judge_plan import JudgeSettings
 
 # Processes started by this one, by their status file: only a parent learns the signal that killed its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -165,6 +168,33 @@ def submit_evaluation(
     bases = [load_config(one.config_file).model.base for one in (run, *others)]
     online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+
+
+def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
+    """Let a model behind an address judge the stored answers of `run`, in a process of its own.
+
+    Progress is in evaluation/status.json, as that of an evaluation, and so is the way to stop it. The key reaches the
+    process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
+    """
+    from ftlab.config import load_config
+    from ftlab.evaluation.judge_plan import answered_rows
+
+    answered_rows(run, settings)
+    current = evaluation_status(run)
+    if status(run).is_active or (current is not None and current.is_active):
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    run.evaluation_stop_file.unlink(missing_ok=True)
+    began = time.time()
+    write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
+    write_status(run.evaluation_status_file, RunStatus(created=began))
+    config = load_config(run.config_file)
+    _start(run, workspace, ["--judge"], run.evaluation_status_file, run.evaluation_log_file, config, online=False)
+
+
+def judging_status(run: RunDirectory) -> RunStatus | None:
+    """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
+    current, asked = evaluation_status(run), read_json(run.judging_file)
+    return current if current is not None and asked and asked["created"] == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:

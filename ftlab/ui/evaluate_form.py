@@ -1,0 +1,232 @@
+"""What is asked: which runs, on which rows, by which measures, and whether the base gets a prompt first.
+
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which rows the result on show is of; hidden
+while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
+`evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
+`evaluate_pattern`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ftlab.errors import InputError
+from ftlab.ui import disk
+
+HELD_OUT = ""
+_AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants to be evaluated: runs beside the chosen one, rows, and settings of `evaluation`."""
+
+    others: list[str]
+    suite: str | None
+    max_rows: int | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    run: gr.Dropdown
+    others: gr.Dropdown
+    view: gr.Dropdown
+    rows: gr.Textbox
+    start: gr.Button
+    suite: gr.Dropdown
+    measures: gr.Dropdown
+    prompted: gr.Checkbox
+    system_prompt: gr.Textbox
+    examples: gr.Textbox
+    labels: gr.Textbox
+    pattern: gr.Textbox
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The components that say what is looked at, in the order of the arguments of `evaluate_shown.shown`."""
+        return [self.run, self.others, self.view]
+
+    @property
+    def settings(self) -> list[Any]:
+        """The others, in the order of the arguments of `read`."""
+        return [
+            self.others, self.rows, self.suite, self.measures, self.prompted, self.system_prompt, self.examples,
+            self.labels, self.pattern,
+        ]  # fmt: skip
+
+
+def build() -> Form:
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        run = gr.Dropdown(
+            [],
+            value=None,
+            label="Run",
+            info="A run that has been trained to an end, or was stopped and saved.",
+            allow_custom_value=True,
+            elem_id="evaluate_run",
+            scale=3,
+            min_width=280,
+        )
+        others = gr.Dropdown(
+            [],
+            value=[],
+            multiselect=True,
+            allow_custom_value=True,
+            label="Compare with",
+            info="More runs, on the same rows. None: the base alone.",
+            elem_id="evaluate_others",
+            scale=2,
+            min_width=240,
+        )
+        rows = gr.Textbox(
+            "",
+            label="Test rows at most",
+            info="More rows give narrower intervals.",
+            placeholder="as in its settings",
+            max_lines=1,
+            elem_id="evaluate_rows",
+            scale=1,
+            min_width=190,
+        )
+        with gr.Column(scale=1, min_width=130):
+            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
+    with gr.Accordion("What is asked, and how it is measured", open=False, elem_id="evaluate_more"):
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            suite = gr.Dropdown(
+                _suites(),
+                value=HELD_OUT,
+                label="Rows",
+                info="Those held out from training, a sample, or the path of a file of yours.",
+                allow_custom_value=True,
+                elem_id="evaluate_suite",
+                min_width=240,
+            )
+            measures = gr.Dropdown(
+                [("those that suit the data", _AUTO), *_measures()],
+                value=[_AUTO],
+                multiselect=True,
+                label="Measures",
+                info="Of the answers. Perplexity is always among them. A metric file of your own: its path.",
+                allow_custom_value=True,
+                elem_id="evaluate_measures",
+                min_width=260,
+            )
+        prompted = gr.Checkbox(
+            False,
+            label="Also ask the base with a prompt",
+            info="The base gets a system prompt and examples instead of training: was tuning needed at all?",
+            elem_id="evaluate_prompted",
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls", visible=False) as prompting:
+            system_prompt = gr.Textbox(
+                "",
+                label="System prompt",
+                info="What you would tell the base. Empty: examples alone.",
+                lines=2,
+                elem_id="evaluate_system_prompt",
+                scale=3,
+                min_width=260,
+            )
+            examples = gr.Textbox(
+                "3",
+                label="Examples",
+                info="Rows of the training data that it is shown.",
+                max_lines=1,
+                elem_id="evaluate_examples",
+                scale=1,
+                min_width=140,
+            )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            labels = gr.Textbox(
+                "",
+                label="Labels",
+                info="Of a classification, with commas between. Empty: those found in the data.",
+                max_lines=1,
+                elem_id="evaluate_labels",
+                min_width=240,
+            )
+            pattern = gr.Textbox(
+                "",
+                label="Pattern",
+                info="A regular expression that answers have to match.",
+                max_lines=1,
+                elem_id="evaluate_pattern",
+                min_width=240,
+            )
+    view = gr.Dropdown(
+        [], value=None, label="Result on", visible=False, allow_custom_value=True, elem_id="evaluate_view"
+    )
+    prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
+    return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
+
+
+def read(
+    others: Sequence[str] | None,
+    rows: str | None,
+    suite: str | None,
+    measures: Sequence[str] | None,
+    prompted: bool,
+    system_prompt: str | None,
+    examples: str | None,
+    labels: str | None,
+    pattern: str | None,
+) -> Asked:
+    """What the form says; what was left as it is stays as in the settings of the run.
+
+    Raises InputError for a number that is none.
+    """
+    settings: dict[str, Any] = {"measures": ", ".join(_named(measures)) or None}
+    if prompted:
+        settings |= {"prompted": True, "system_prompt": _text(system_prompt)}
+        settings |= {"examples": _whole("Examples", examples, least=0)}
+    own = [name for name in measures or [] if name.endswith(".py")]
+    settings |= {"labels": _text(labels), "pattern": _text(pattern), "own_metrics": ", ".join(own) or None}
+    return Asked(
+        list(others or []),
+        _text(suite),
+        _whole("Test rows at most", rows, least=1),
+        {name: value for name, value in settings.items() if value is not None},
+    )
+
+
+def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
+    """New choices of runs; `chosen` is the one on show."""
+    rest = [run for run in runs if run != chosen]
+    return {
+        form.run: gr.Dropdown(choices=runs, value=chosen),
+        form.others: gr.Dropdown(choices=rest, value=[run for run in others or [] if run in rest]),
+    }
+
+
+def _named(measures: Sequence[str] | None) -> list[str]:
+    """The measures that were chosen by name; auto means what suits, and gives way to names."""
+    return [name for name in measures or [] if name != _AUTO and not name.endswith(".py")]
+
+
+def _suites() -> list[tuple[str, str]]:
+    return [("held out from training", HELD_OUT), *((title, name) for name, title in disk.sample_titles().items())]
+
+
+def _measures() -> list[tuple[str, str]]:
+    from ftlab.evaluation.measures import NAMES, describe
+
+    return [(describe(name)["title"], name) for name in NAMES]
+
+
+def _text(value: str | None) -> str | None:
+    return (value or "").strip() or None
+
+
+def _whole(title: str, value: str | None, *, least: int) -> int | None:
+    text = (value or "").strip()
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < least:
+        allowed = "a whole number, or empty" if least < 2 else f"a whole number from {least}"
+        raise InputError(f"{title} cannot take this value", given=text, allowed=allowed)
+    return int(text)
