@@ -15,11 +15,11 @@ from ftlab.workspace import RunDirectory, write_text
 ROWS = 6
 
 
-def make_base(folder):
-    """A tiny random Llama with the starter's tokenizer, saved in `folder`."""
+def make_base(folder, tokenizer=None):
+    """A tiny random Llama with the starter's tokenizer, or with another `tokenizer`, saved in `folder`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = load_tokenizer("starter")
+    tokenizer = tokenizer or load_tokenizer("starter")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -16,9 +16,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A question to a side, and the key of what it says to it."""
+    """A question to a side, whose model has the identity `who`, and the key of what it says to it."""
 
     side: Side
+    who: list[Any]
     name: str
     question: Question
     key: str
@@ -35,7 +36,7 @@ def collect(
     """What each of `sides` says, by its name and the name of the question; `tell` counts rows. Raises Stopped, after
     which what was said until then stays kept."""
     wanted = [
-        _Wanted(side, name, question, key_of(who, question))
+        _Wanted(side, who, name, question, key_of(who, question))
         for side in sides
         for who in [identity(side)]
         for name, question in asked[side.name].questions.items()
@@ -64,7 +65,7 @@ def collect(
                 said = ask(
                     model, tokenizer, one.question, batch_rows=batch_rows, advance=advance, should_stop=should_stop
                 )
-            about = {"created": time.time(), "side": side.described(), "question": one.name, "model": identity(side)}
+            about = {"created": time.time(), "side": side.described(), "question": one.name, "model": one.who}
             keep(side.run, one.key, said, about)
             known[one.key] = said
 

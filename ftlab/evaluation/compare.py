@@ -61,6 +61,7 @@ def evaluate_together(
     InputError when there are no held-out rows, FtlabError when a run has no result.
     """
     began = time.monotonic()
+    runs = list(dict.fromkeys(runs))
     tell = progress or (lambda phase, done, total: None)
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)

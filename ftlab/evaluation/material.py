@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import DataConfig, RunConfig
 from ftlab.config_evaluation import names
+from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.probes import Probe, load_probes
@@ -57,13 +58,14 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     probes, note = load_probes(config)
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
+    labels = _labels(runs[0], config, references, suite)
     return Material(
         split=split,
         rows=rows,
-        columns=_columns(runs[0], split, rows, suite),
+        columns=_columns(runs[0], split, rows, labels, references),
         references=references,
         probes=probes,
-        labels=_labels(runs[0], config, references, suite),
+        labels=labels,
         max_new_tokens=config.evaluation.max_new_tokens,
         max_length=config.optimisation.max_length,
         context=_smallest_context(configs),
@@ -83,7 +85,9 @@ def _suite_rows(
 
     data = DataConfig(source=suite, system_prompt=config.data.system_prompt)
     loaded = load_rows(data, Workspace(run.path.parent.parent))
-    read_row = reader("sft", detect_format(loaded, data), data.system_prompt)
+    detected = detect_format(loaded, data)
+    read_row = reader("sft", detected, data.system_prompt)
+    texts = [column for role, column in detected.columns.items() if role != "label"]
     split = "test" if "test" in loaded.splits else loaded.main
     rows, refused = [], 0
     for number, row in enumerate(loaded.splits[split]):
@@ -92,7 +96,7 @@ def _suite_rows(
         except UnusableRow:
             refused += 1
             continue
-        rows += [{"row": number, "cells": row} | one for one in found]
+        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in found]
     if not rows:
         raise InputError("There is no row to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == STAGE):
@@ -128,13 +132,15 @@ def _learned(
     return notes
 
 
-def _columns(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], suite: str | None) -> list[dict[str, Any]]:
-    from ftlab.data.columns import read_columns, small_columns
-
-    if suite is not None:
-        return [small_columns(row["cells"]) for row in rows]
+def _columns(
+    run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], labels: Sequence[str], references: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The small columns of each row, and its label where it has one."""
     kept = read_columns(run, split)
-    return [kept.get((row.get("source"), row.get("row")), {}) for row in rows]
+    found = [row["columns"] if "columns" in row else kept.get((row.get("source"), row.get("row")), {}) for row in rows]
+    if not labels:
+        return found
+    return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]
 
 
 def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], suite: str | None) -> list[str]:

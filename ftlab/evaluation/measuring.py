@@ -9,6 +9,7 @@ from ftlab.config import RunConfig
 from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
+from ftlab.evaluation.documents import bits_per_byte
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.gain_loss import gain_loss
 from ftlab.evaluation.material import Material
@@ -97,7 +98,12 @@ def _of_task(
     material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
 ) -> tuple[list[dict[str, Any]], Rows]:
     if material.documents:
-        return [], {}
+        sizes = next(iter(asked.values())).pieces.sizes
+        per_document = {
+            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, sizes, strict=True)]
+            for side, result in results.items()
+        }
+        return [], {"bits_per_byte": per_document}
     answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
     chosen, options = _chosen(material, config)
     measures, rows = measure_answers(chosen, answers, material.references, options=options)

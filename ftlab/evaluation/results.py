@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftlab.errors import FtlabError
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
 from ftlab.workspace import RunDirectory, read_json, write_json
@@ -94,7 +95,7 @@ def recall(run: RunDirectory, key: str) -> Said | None:
         found = read_json(owner.result_file(key))
         if found is not None:
             if owner != run:
-                write_json(run.result_file(key), found)
+                _write(run, key, found)
             return _read(found)
     return None
 
@@ -108,7 +109,16 @@ def keep(run: RunDirectory, key: str, said: Said, about: dict[str, Any]) -> None
         values["answers"] = [[answer.text, answer.tokens, answer.cut] for answer in said.answers]
     if said.found is not None:
         values["found"] = said.found
-    write_json(run.result_file(key), values | {"halved_to": said.halved_to})
+    _write(run, key, values | {"halved_to": said.halved_to})
+
+
+def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
+    try:
+        write_json(run.result_file(key), values)
+    except OSError as error:
+        raise FtlabError(
+            f"The results cannot be written: {error.strerror}", why=str(run.evaluation), try_="free some disk space"
+        ) from error
 
 
 def _read(values: dict[str, Any]) -> Said:

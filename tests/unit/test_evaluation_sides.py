@@ -166,6 +166,43 @@ def test_the_prompted_base_is_given_examples_and_a_system_prompt_and_scored_on_t
     assert set(comparison["verdicts"]) == {"prompted", "adapted", "adapted_vs_prompted"}
 
 
+def test_runs_whose_tokenizers_differ_are_compared_in_bits_per_byte(runs, base_folder, source, tmp_path_factory):
+    first, _ = runs
+    texts = [row["messages"][0]["content"] for row in read_split(first, "train")]
+    tokenizer = load_tokenizer(str(base_folder)).train_new_from_iterator(texts, vocab_size=300)
+    other_base = make_base(tmp_path_factory.mktemp("other"), tokenizer)
+    other = make_run(first.path.parent, other_base, "none", name="other-base", source=str(source))
+    save_result(other, other_base)
+    measures = {measure["name"]: measure for measure in evaluate_together([first, other])["measures"]}
+    assert other.id not in measures["perplexity"]["values"]
+    size = sum(len(row["messages"][1]["content"].encode()) for row in rows_of(first))
+    for name, base in (("adapted", base_folder), (other.id, other_base)):
+        tokenizer = load_tokenizer(str(base))
+        loss = math.log(plain_perplexity(adapted_model(base), rows_of(first), tokenizer))
+        tokens = sum(sum(encode(row["messages"], tokenizer).trained) for row in rows_of(first))
+        assert measures["bits_per_byte"]["values"][name] == pytest.approx(loss * tokens / math.log(2) / size, rel=1e-4)
+
+
+def test_labels_by_likelihood_are_those_with_the_lowest_loss(runs, base_folder):
+    first, _ = runs
+    settings = {"likelihood": True, "labels": list(ANSWERS)}
+    measures = {measure["name"]: measure for measure in evaluate_together([first], settings=settings)["measures"]}
+    tokenizer, model = load_tokenizer(str(base_folder)), adapted_model(base_folder)
+    right = 0
+    for row in rows_of(first):
+        question, answer = row["messages"]
+        losses = {}
+        for label in ANSWERS:
+            whole = encode([question, {"role": "assistant", "content": label}], tokenizer)
+            with torch.no_grad():
+                logits = model(torch.tensor([whole.input_ids])).logits[0].double().log_softmax(-1)
+            ids = whole.input_ids
+            losses[label] = -sum(logits[at - 1, ids[at]].item() for at in range(1, len(ids)) if whole.trained[at])
+        right += min(losses, key=losses.get) == answer["content"]
+    assert measures["likelihood_accuracy"]["values"]["adapted"] == pytest.approx(right / ROWS)
+    assert {row["columns"]["label"] for row in first.predictions()} == {row["reference"] for row in first.predictions()}
+
+
 def test_another_data_set_has_a_comparison_of_its_own(runs, tmp_path):
     first, _ = runs
     evaluate_run(first)
