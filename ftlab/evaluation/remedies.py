@@ -136,7 +136,8 @@ def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
         title = f"Train half as long: {steps // 2} steps instead of {steps}"
         return [Remedy(title, why, {"optimisation.max_steps": steps // 2})]
     fewer = round(epochs / 2, 2) if epochs < 2 else float(int(epochs // 2))
-    return [Remedy(f"Train half as long: {fewer:g} epochs instead of {epochs:g}", why, {"optimisation.epochs": fewer})]
+    title = f"Train half as long: {fewer:g} {'epoch' if fewer == 1 else 'epochs'} instead of {epochs:g}"
+    return [Remedy(title, why, {"optimisation.epochs": fewer})]
 
 
 def _lower_rank(config: RunConfig, why: str) -> list[Remedy]:

@@ -20,11 +20,9 @@ from ftlab.workspace import RunDirectory, read_jsonl, write_text
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 
-_EXAMPLES = 4
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_FEW_MEASURES = 6
 _MOST_MEASURES = {"task": 7, "general": 3, "style": 2}
 
 
@@ -50,12 +48,8 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
     checked = also_checked(comparison)
-    table = _most_telling(comparison_table(comparison))
-    # What comes on top takes the room of examples: the page stays one page.
-    fewer = (
-        (run.before_after() is not None) + bool(checked) + (len(table) > _FEW_MEASURES) + (len(comparison["notes"]) > 1)
-    )
-    examples, rule = choose_examples(predictions, max(2, _EXAMPLES - fewer))
+    table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
+    examples, rule = choose_examples(predictions)
     return {
         "run": run,
         "name": config.name or run.id,
@@ -78,7 +72,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
             {key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples
         ],
         "rule": rule,
-        "measured": measured(comparison),
+        "measured": measured(comparison, {row["name"] for row in table}),
         "steps": next_steps(comparison, config),
     }
 
@@ -100,9 +94,10 @@ def _page(found: dict[str, Any]) -> str:
     return environment.get_template("report.html.jinja").render(**found, chart=chart)
 
 
-def _most_telling(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many rows of each group as the page has room for, in their order."""
-    return [row for group, most in _MOST_MEASURES.items() for row in [r for r in rows if r["group"] == group][:most]]
+def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:
+    """As many rows of each group as the page has room for, in their order; what `decided` comes first."""
+    kept = sorted(rows, key=lambda row: row["name"] != decided)
+    return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
 
 
 def _before_after(found: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ def source_name(source: str) -> str:
     return path.name if is_file else source
 
 
-def measured(comparison: Comparison) -> list[str]:
-    """How it was measured, in sentences."""
+def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
+    """How it was measured, in sentences; the rules of the measures that are `shown` last."""
     settings = comparison["settings"]
     known = comparison.get("adapted", {})
     asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
@@ -106,7 +107,6 @@ def measured(comparison: Comparison) -> list[str]:
             f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of at most "
             f"{settings['max_new_tokens']:,} tokens.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
-            *_rules(comparison),
         ]
     if known.get("general_accuracy") is not None:
         sentences.append(
@@ -121,7 +121,7 @@ def measured(comparison: Comparison) -> list[str]:
         f"The comparison took {duration(comparison['seconds'])} on {settings['device'].upper()} in "
         f"{settings['dtype']}. Versions: {versions}."
     )
-    return sentences
+    return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
 
 
 def _where(comparison: Comparison) -> str:
@@ -130,7 +130,7 @@ def _where(comparison: Comparison) -> str:
     return f"the {comparison['split']} split, which was not trained on"
 
 
-def _rules(comparison: Comparison) -> list[str]:
+def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
     """The rule of each measure of answers: its normalisation or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
     listed = [
