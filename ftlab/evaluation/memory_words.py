@@ -13,7 +13,7 @@ from ftlab.evaluation.verdict import percent
 
 FEWEST_CARRIED = 0.5  # below it most of what was learnt holds for the training rows only
 MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word
-_LARGE_GAP = math.log(1.5)  # nats per token: a perplexity half as large again
+LARGE_GAP = math.log(1.5)  # nats per token: a perplexity half as large again
 
 By = Mapping[str, Any]  # "train" and "held_out"
 
@@ -28,10 +28,8 @@ def conclude(
     p = _difference(continued) if shares else None
     more = shares["train"]["overlap"] - shares["held_out"]["overlap"] if shares else 0.0
     memorised = bool(shares) and p < LEVEL and more > MEMORY_SHARE
-    if carried is not None:
-        overfitted = carried < FEWEST_CARRIED and gap_interval[0] > 0
-    else:
-        overfitted = gap > _LARGE_GAP and gap_interval[0] > 0
+    lost = carried is not None and carried < FEWEST_CARRIED
+    overfitted = gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
     figures = {
         "losses": {side: {kind: _mean(of) for kind, of in kinds.items()} for side, kinds in losses.items()},
         "gap": gap,
@@ -121,16 +119,13 @@ def _difference(continued: Mapping[str, Sequence[Continued]]) -> float:
 
 def _fit_in_words(figures: Mapping[str, Any]) -> str:
     own = figures["losses"]["adapted"]
-    evidence = f"loss {own['train']:.2g} on training rows, {own['held_out']:.2g} on unseen ones"
+    evidence = f"loss {own['train']:.3g} on training rows, {own['held_out']:.3g} on unseen ones"
     carried = figures["carried_over"]
-    if carried is not None and carried <= 0:
-        evidence += ", where the base does better"
-        return f"The model is overfitted: {evidence}." if figures["overfitted"] else f"{_capital(evidence)}."
-    if carried is not None:
-        share = (
-            f"{percent(min(1.0, round(carried, 3)))} of what it gained on training rows it gained on unseen ones too"
-        )
-        return f"{'The model is overfitted: only ' + share if figures['overfitted'] else share} ({evidence})."
+    if carried is not None and carried > 0:
+        share = percent(min(1.0, round(carried, 3)))
+        evidence += f"; of what it gained on training rows, {share} carries over to unseen ones"
+    elif carried is not None:
+        evidence += ", which the base predicts better"
     if figures["overfitted"]:
         return f"The model is overfitted: {evidence}."
     return f"{_capital(evidence)}."

@@ -137,7 +137,7 @@ def test_of_what_training_rows_gained_the_share_of_unseen_rows_is_told():
     )
     # 0.5 of 2 nats: a quarter of the gain.
     assert found["carried_over"] == pytest.approx(0.25) and found["gap"] == pytest.approx(1.5)
-    assert found["overfitted"] is True and "only 25% of what it gained" in found["text"]
+    assert found["overfitted"] is True and "25% carries over" in found["text"]
     assert found["memorised"] is False and "too short to tell" in found["text"]
 
 
