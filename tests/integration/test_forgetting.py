@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ftlab.api import Run
 from ftlab.config import load_config, with_settings
 from ftlab.evaluation.compare import Stopped, evaluate_run
 from ftlab.evaluation.harness import evaluate_tasks, kept_measures
@@ -62,6 +63,9 @@ def test_the_first_remedy_is_the_run_that_holds(without_replay, quickstart: Quic
     tried, held = with_settings(config, first.changes), load_config(quickstart.run.config_file)
     assert first.needs is None
     assert (tried.data.replay, tried.data.replay_fraction) == (held.data.replay, held.data.replay_fraction)
+    lower, more, *_ = Run(quickstart.run, quickstart.workspace).remedies().values()
+    assert lower.optimisation.learning_rate == 0.002
+    assert more.data.replay_fraction == 2 * held.data.replay_fraction
 
 
 def test_the_main_job_learns_its_task_and_not_its_rows(quickstart: Quickstart):
