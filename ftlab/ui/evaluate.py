@@ -93,7 +93,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             run,
             workspace,
             max_rows=asked.max_rows,
-            others=[workspace.run(name) for name in asked.others],
+            others=[workspace.run(name) for name in asked.others if name != run.id],
             suite=asked.suite,
             settings=asked.settings,
         )

@@ -196,10 +196,10 @@ def read(
 
 def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
     """New choices of runs; `chosen` is the one on show."""
-    rest = [run for run in runs if run != chosen]
     return {
         form.run: gr.Dropdown(choices=runs, value=chosen),
-        form.others: gr.Dropdown(choices=rest, value=[run for run in others or [] if run in rest]),
+        # The chosen one is among them: it may be another in a moment.
+        form.others: gr.Dropdown(choices=runs, value=[run for run in others or [] if run in runs]),
     }
 
 
