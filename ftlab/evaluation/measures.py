@@ -21,7 +21,8 @@ from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
 from ftlab.evaluation.metrics.text import json_object, words
 from ftlab.evaluation.patterns import compile_pattern
 
-NAMES = tuple(BUILT_IN)
+# Those to choose from; general_accuracy is for general questions and not for the rows of a task.
+NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
 STYLE = ("answer_words", "length_ratio", "repetition")
 Rows = dict[str, dict[str, list[float | None]]]
 # So many of a hundred references must be of a kind: one bad row must not decide what is measured.
@@ -74,7 +75,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
     if most(looks_like_code):
         return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
     if most(lambda text: len(words(text)) <= _SHORT):
-        return ["exact_match", "token_f1", *STYLE]
+        return ["exact_match", "normalised_match", "token_f1", *STYLE]
     return ["exact_match", "bleu", "chrf", "rouge_l", *STYLE]
 
 

@@ -122,7 +122,8 @@ def check_choice(material: Material, config: RunConfig) -> None:
 
 
 def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
-    chosen = names(config.evaluation.measures)
+    # Losses are always measured, so that asking for them changes nothing.
+    chosen = [name for name in names(config.evaluation.measures) if name not in ("perplexity", "bits_per_byte")]
     if chosen == ["auto"]:
         chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []

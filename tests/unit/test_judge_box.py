@@ -49,8 +49,8 @@ def page(workspace, monkeypatch):
     return Page(workspace)
 
 
-def with_answers(workspace, answers):
-    run = a_run(workspace)
+def with_answers(workspace, answers, run=None):
+    run = run or a_run(workspace)
     rows = [
         {"row": n, "prompt": f"q {n}", "reference": "r", "base": base, "adapted": adapted}
         for n, (base, adapted) in enumerate(answers)

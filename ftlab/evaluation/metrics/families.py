@@ -21,6 +21,7 @@ Measured = tuple[list[dict[str, Any]], dict[str, dict[str, list[float | None]]]]
 
 _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
+    "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
     "token_f1": token_f1,
     "mean_absolute_error": absolute_error,
@@ -29,6 +30,10 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "repetition": lambda answer, reference: repetition(answer),
     "answer_words": lambda answer, reference: len(words(answer)),
 }
+_BY_SACREBLEU = f"paired bootstrap by sacrebleu, {significance.RESAMPLES} resamples"
+_BY_EXCHANGE = "approximate randomisation, 9999 exchanges"
+# sacrebleu holds all draws at once: 72 kB for each row of chrF.
+_MOST_ROWS = 5000
 _ROUGE = {"rouge1": "rouge1", "rouge2": "rouge2", "rouge_l": "rougeL"}
 
 
@@ -79,12 +84,10 @@ def measure_labels(
         def combine(sums: Any, present: Any = present) -> Any:
             return macro_f1(sums, present)
 
-        first, *later = counts
-        p = {side: significance.approximate_randomisation(counts[first], counts[side], combine) for side in later}
-        test = "approximate randomisation, 9999 exchanges"
+        p = _exchanged(counts, combine)
         # The table of the classes stands with the accuracy where both are asked for.
         alone = detail if len(infos) == 1 else None
-        measures.append(of_counts(info, counts, combine, p=p, test=test, detail=alone))
+        measures.append(of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, detail=alone))
     return measures, values
 
 
@@ -105,9 +108,21 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str]) -> Mea
     counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
     info = replace(BUILT_IN[name], rule=f"sacrebleu, {metric.get_signature()}")
-    p = significance.sacrebleu_p(metric, answers, references)
-    test = f"paired bootstrap by sacrebleu, {significance.RESAMPLES} resamples"
-    return [of_counts(info, counts, lambda sums: score_of_counts(metric, sums), p=p, test=test)], {name: rows}
+
+    def combine(sums: Any) -> Any:
+        return score_of_counts(metric, sums)
+
+    if len(references) <= _MOST_ROWS:
+        p, test = significance.sacrebleu_p(metric, answers, references), _BY_SACREBLEU
+    else:
+        p, test = _exchanged(counts, combine), _BY_EXCHANGE
+    return [of_counts(info, counts, combine, p=p, test=test)], {name: rows}
+
+
+def _exchanged(counts: Mapping[str, Any], combine: Any) -> dict[str, float]:
+    """The p of each later side against the first one."""
+    first, *later = counts
+    return {side: significance.approximate_randomisation(counts[first], counts[side], combine) for side in later}
 
 
 def _by_rouge(names: Sequence[str], answers: Answers, references: Sequence[str]) -> Measured:
@@ -130,10 +145,8 @@ def _length_ratio(answers: Answers, references: Sequence[str]) -> Measured:
     def combine(sums: Any) -> Any:
         return sums[:, 0] / sums[:, 1].clip(min=1)
 
-    first, *later = counts
-    p = {side: significance.approximate_randomisation(counts[first], counts[side], combine) for side in later}
-    test = "approximate randomisation, 9999 exchanges"
-    return [of_counts(BUILT_IN["length_ratio"], counts, combine, p=p, test=test)], {}
+    p = _exchanged(counts, combine)
+    return [of_counts(BUILT_IN["length_ratio"], counts, combine, p=p, test=_BY_EXCHANGE)], {}
 
 
 def _by_pattern(answers: Answers, options: MeasureOptions) -> Measured:

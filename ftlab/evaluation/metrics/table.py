@@ -30,6 +30,12 @@ BUILT_IN = {
     measure.name: measure
     for measure in (
         Measure("exact_match", "Exact match", "Share of answers equal to the reference.", EXACT_MATCH_RULE),
+        Measure(
+            "normalised_match",
+            "Exact match, normalised",
+            "Share of answers equal to the reference but for small things.",
+            PROBE_RULE,
+        ),
         Measure("accuracy", "Accuracy", "Share of answers that are the right label.", LABEL_RULE),
         Measure(
             "macro_f1",
