@@ -122,6 +122,15 @@ class Run:
         table = pandas.DataFrame(comparison_table(comparison))
         return table[["measure", "base", "adapted", "change"]].set_index("measure")
 
+    def remedies(self) -> dict[str, RunConfig]:
+        """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
+        from ftlab.config import with_settings
+        from ftlab.evaluation.remedies import remedies
+
+        comparison, config = self._run.comparison(), load_config(self._run.config_file)
+        found = remedies(comparison, config) if comparison else []
+        return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
+
     def predictions(self) -> pandas.DataFrame:
         """The held-out rows with reference and both answers."""
         import pandas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftlab.cli_output import (
@@ -16,6 +16,7 @@ from ftlab.cli_output import (
     print_table,
     print_tasks,
 )
+from ftlab.config import load_config
 from ftlab.workspace import RunDirectory, Workspace
 
 
@@ -55,7 +56,7 @@ def evaluate(given: argparse.Namespace) -> int:
     judge = workspace.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
     if given.tasks:
-        return _evaluate_tasks(run, given)
+        return _evaluate_tasks([run, *others], given)
     found = evaluate_whole(
         run,
         max_rows=given.rows,
@@ -84,10 +85,15 @@ def evaluate(given: argparse.Namespace) -> int:
 
 def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
     """Write the report of `run`, print the table and where the report is."""
+    from ftlab.evaluation.remedies import commands
     from ftlab.sharing.report import write_report
 
     report = write_report(run)
     print_table(comparison)
+    if found := commands(comparison, load_config(run.config_file), run.config_file):
+        print("\nWhat may help:")
+    for title, command in found:
+        print(f"  {title}\n    {command}")
     print(f"\nreport     {report}")
 
 
@@ -128,11 +134,12 @@ def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
         print_measures(comparison)
 
 
-def _evaluate_tasks(run: RunDirectory, given: argparse.Namespace) -> int:
+def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:
     from ftlab.evaluation.harness import evaluate_tasks
 
-    found = evaluate_tasks(run, given.tasks, limit=given.rows, progress=Progress())
-    print_tasks(found)
+    found = [evaluate_tasks(run, given.tasks, limit=given.rows, progress=Progress()) for run in runs]
+    for one in found:
+        print_tasks(one)
     if given.json:
-        print_json(found)
+        print_json(found[0] if len(found) == 1 else {"runs": found})
     return 0

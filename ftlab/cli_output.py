@@ -121,7 +121,7 @@ def print_tasks(found: dict[str, Any]) -> None:
     """What base and adapted model reached in tasks of lm-evaluation-harness."""
     from ftlab.evaluation.significance import p_text
 
-    rows = [["", "base", "adapted", "", "questions"]]
+    rows = [[found["run"], "base", "adapted", "", "questions"]]
     for measure in found["measures"]:
         p = measure["differences"]["adapted"]["p"]
         values = [

@@ -407,6 +407,11 @@ class Workspace:
         return self.root / "drafts"
 
     @property
+    def metrics_folder(self) -> Path:
+        """Metric files that the app may run; whoever only opens the app cannot write to it."""
+        return self.root / "metrics"
+
+    @property
     def sweeps_folder(self) -> Path:
         """One file for each sweep: which runs belong to it."""
         return self.root / "sweeps"

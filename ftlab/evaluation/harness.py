@@ -102,6 +102,9 @@ def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
 
     folders = [Path(task).expanduser() for task in tasks if Path(task).expanduser().exists()]
     named = [task for task in tasks if not Path(task).expanduser().exists()]
+    for task in named:
+        if task.startswith((".", "~")) or "/" in task or task.endswith((".yaml", ".yml")):
+            raise InputError("There is no such file or folder of lm-evaluation-harness tasks", given=task)
     with _quiet():
         own = TaskManager(
             include_path=[str(one if one.is_dir() else one.parent) for one in folders] or None, include_defaults=False

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.evaluation.batches import Stopped
 
-MOST_ROWS = 50_000  # training rows that are looked at (about ten seconds)
+MOST_ROWS = 50_000  # training rows that are looked at, in a few seconds
 NAMED = 20  # pairs that are shown
 
 

@@ -119,7 +119,7 @@ def _difference(continued: Mapping[str, Sequence[Continued]]) -> float:
 
 def _fit_in_words(figures: Mapping[str, Any]) -> str:
     own = figures["losses"]["adapted"]
-    evidence = f"loss {own['train']:.2g} on training rows, {own['held_out']:.2g} on unseen ones"
+    evidence = f"loss {own['train']:.3g} on training rows, {own['held_out']:.3g} on unseen ones"
     carried = figures["carried_over"]
     if carried is not None and carried > 0:
         share = percent(min(1.0, round(carried, 3)))

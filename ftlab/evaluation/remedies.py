@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -12,6 +14,7 @@ from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.method_table import fields_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
+_WITH_REFERENCE = ("dpo", "kto")  # their beta holds a model to where it started; that of orpo and cpo does not
 _MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
 
 
@@ -47,6 +50,16 @@ def remedies(comparison: Mapping[str, Any], config: RunConfig) -> list[Remedy]:
     return found
 
 
+def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
+    """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
+    found = []
+    for remedy in remedies(comparison, config):
+        changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
+        settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
+        found.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
+    return found
+
+
 def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
     """Whether the verdict, or the score of forgetting where there is one, says so."""
     scored = comparison.get("forgetting") or {}
@@ -56,11 +69,11 @@ def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
 def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay, a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     found = []
-    if config.stage in PREFERENCE_STAGES and config.preference.beta is not None:
+    if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
         found.append(_held_back("preference.beta", config.preference.beta, 100.0))
     elif config.stage in REWARD_STAGES:
         found.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
-    else:
+    elif config.stage not in PREFERENCE_STAGES:
         found.append(_replay(config))
     found.append(_lower_rate(config, "Smaller steps leave more of what the base knew as it was."))
     found += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")

@@ -20,6 +20,7 @@ import gradio as gr
 from ftlab.config import RunConfig
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
+from ftlab.evaluation.metrics.own import ONLY_FOLDER
 from ftlab.ui import (
     before_after,
     chat,
@@ -252,6 +253,8 @@ def launch(
     be written to.
     """
     place = Workspace.open(workspace)
+    # Whoever opens the app can upload a file and name its path: such a file must never be run.
+    os.environ[ONLY_FOLDER] = str(place.metrics_folder)
     served = threading.Event()
     app = build_app(place, served)
     try:

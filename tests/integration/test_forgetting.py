@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from ftlab.api import Run
 from ftlab.config import load_config, with_settings
-from ftlab.evaluation.compare import evaluate_run
+from ftlab.evaluation.compare import Stopped, evaluate_run
 from ftlab.evaluation.harness import evaluate_tasks, kept_measures
 from ftlab.evaluation.remedies import remedies
 from ftlab.samples import sample_path
@@ -62,6 +63,8 @@ def test_the_first_remedy_is_the_run_that_holds(without_replay, quickstart: Quic
     tried, held = with_settings(config, first.changes), load_config(quickstart.run.config_file)
     assert first.needs is None
     assert (tried.data.replay, tried.data.replay_fraction) == (held.data.replay, held.data.replay_fraction)
+    more = next(iter(Run(quickstart.run, quickstart.workspace).remedies().values()))
+    assert more.data.replay_fraction == 2 * held.data.replay_fraction
 
 
 def test_the_main_job_learns_its_task_and_not_its_rows(quickstart: Quickstart):
@@ -101,6 +104,9 @@ def test_tasks_of_the_harness_are_asked_of_base_and_adapted_model(quickstart: Qu
     assert kept_measures(quickstart.run) == found["measures"]
     shown = quickstart.run.comparison()["measures"]
     assert [one["name"] for one in shown].count("harness/ftlab_probes/exact_match") == 1
+    with pytest.raises(Stopped):
+        evaluate_tasks(quickstart.run, [str(tmp_path)], limit=2, should_stop=lambda: True)
+    assert kept_measures(quickstart.run) == found["measures"], "what was there stays"
 
 
 def test_a_task_that_is_not_there_is_one_sentence(quickstart: Quickstart):

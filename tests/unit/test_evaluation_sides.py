@@ -110,6 +110,22 @@ def test_what_was_answered_before_a_stop_is_kept(tmp_path, base_folder, source):
     assert not any(phase.endswith("of the base") for phase in rest)
 
 
+def test_a_stop_while_the_base_is_asked_ends_the_run_before_anything_is_trained(tmp_path, base_folder, source):
+    from ftlab.training import worker
+    from ftlab.training.status import StatusWriter
+
+    run = make_run(tmp_path / "runs", base_folder, "none", source=str(source))
+    run.stop_file.touch()
+    writer = StatusWriter(run.status_file)
+    try:
+        with pytest.raises(worker.Stopped):
+            worker.train(run, writer)
+        assert writer.status.phase.startswith("before training: ")
+        assert not run.checkpoints.exists()
+    finally:
+        writer.close()
+
+
 def test_several_runs_stand_beside_one_base_with_the_figures_they_have_alone(runs, base_folder):
     first, second = runs
     together = evaluate_together(runs)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from itertools import islice
 
 import pytest
 
-from ftlab.config import build_config, with_settings
+from ftlab.config import build_config, load_config, with_settings
 from ftlab.evaluation.documents import losses_of_documents
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.general_text import load_general_text
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.remedies import against_forgetting, against_memorising, remedies
+from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
 from ftlab.method_table import METHODS
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
@@ -96,6 +97,12 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
     assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
 
 
+def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
+    config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
+    _, note = load_general_text(config, tokenizer, context=512)
+    assert "was trained, so it shows no forgetting" in note and "200 of 600 rows" in note
+
+
 def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
     rows = [{"prompt": f"Say {n} in German.", "completion": f"Größe {n}"} for n in range(12)]
     file = tmp_path / "chat.jsonl"
@@ -119,7 +126,7 @@ def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "orpo", "grpo"])
 def test_every_remedy_is_a_run_that_can_be_started(stage, method):
     config = build_config({"stage": stage, "method": {"name": method}})
     found = against_forgetting(config.resolved()) + against_memorising(config.resolved())
@@ -141,6 +148,18 @@ def test_replay_comes_first_and_a_run_that_has_it_gets_more():
     assert against_forgetting(replayed.resolved())[0].changes == {"data.replay_fraction": 0.7}
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
     assert other.needs == "data.replay" and "data.replay" not in other.changes
+
+
+def test_a_remedy_can_be_typed(tmp_path):
+    config = build_config({"name": "first"})
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    (_, command), *_ = commands({"verdict": {"forgot": True}}, config, file)
+    given = shlex.split(command)
+    assert given[:4] == ["python", "-m", "ftlab", "train"]
+    tried = load_config(given[4], [value for value in given[5:] if value != "--set"])
+    assert tried.data.replay == "general_replay"
+    assert tried == with_settings(config, {"data.replay": "general_replay", "data.replay_fraction": 0.35})
 
 
 def test_remedies_are_offered_only_where_something_is_wrong():

@@ -486,7 +486,9 @@ class Own(evaluate.Metric):
 
 
 @pytest.fixture
-def own_file(tmp_path):
+def own_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("FTLAB_METRICS_FOLDER", raising=False)  # an app that was launched before sets it
+
     def write(body, head=HEAD):
         file = tmp_path / "own.py"
         file.write_text(head + f"        {body}\n", encoding="utf-8")
@@ -507,7 +509,8 @@ def test_a_metric_of_ones_own_is_measured_and_tested_like_any_other(own_file):
     assert exact["name"] == "exact_match"
 
 
-def test_the_metric_in_the_readme_works_as_it_stands_there(tmp_path):
+def test_the_metric_in_the_readme_works_as_it_stands_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("FTLAB_METRICS_FOLDER", raising=False)
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "evaluate.Metric" in block]
     (tmp_path / "thanks.py").write_text(code, encoding="utf-8")
@@ -539,6 +542,19 @@ def test_a_metric_file_that_does_not_work_is_refused_in_one_message(own_file, he
     options = MeasureOptions(extra=(own_file(body, head),))
     with pytest.raises(FtlabError, match=said):
         measure_answers([], {"base": ["a"]}, ["a"], options=options)
+
+
+def test_the_app_runs_no_metric_file_that_somebody_uploaded(own_file, tmp_path, monkeypatch):
+    uploaded = own_file('return {"x": 1.0}')
+    folder = tmp_path / "workspace" / "metrics"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("FTLAB_METRICS_FOLDER", str(folder))
+    (folder / "linked.py").symlink_to(uploaded)
+    for path in (uploaded, "../../own.py", "linked.py"):
+        with pytest.raises(InputError, match="one folder only"):
+            check_measures([], ["a"], MeasureOptions(extra=(path,)))
+    (folder / "mine.py").write_bytes(Path(uploaded).read_bytes())
+    check_measures([], ["a"], MeasureOptions(extra=("mine.py",)))
 
 
 def test_a_metric_file_must_be_there():

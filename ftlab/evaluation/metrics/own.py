@@ -1,14 +1,16 @@
 """A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
 
-The file is run. It needs `_info` (its description becomes the help text) and `_compute`, which gets all `predictions`
-and `references` (texts) and returns a dict whose first number is the value. Optional in the dict: `per_row`, a list
-with the value of each row. Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
+The file is run: on the command line any, in the app only those in the folder metrics of the workspace. It needs `_info`
+(its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts) and returns
+a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row. Optional in
+the class: `title`, `unit`, `better` ("higher", "lower" or None).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 import sys
 import time
 import traceback
@@ -23,6 +25,8 @@ from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.summary import of_rows, of_values
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
 
+# The variable that names the one folder whose files may be run; the app sets it for itself and for its runs.
+ONLY_FOLDER = "FTLAB_METRICS_FOLDER"
 _RESAMPLES = 200
 _SECONDS = 60
 
@@ -48,7 +52,15 @@ def load_own(path: str | Path) -> OwnMetric:
     """The metric in the file `path`. Raises InputError when there is not exactly one, or its code fails."""
     import evaluate
 
-    file = Path(path).expanduser().resolve()
+    only = os.environ.get(ONLY_FOLDER)
+    file = (Path(only) / path if only else Path(path).expanduser()).resolve()
+    if only and not file.is_relative_to(Path(only).resolve()):
+        raise InputError(
+            "The app runs metric files of one folder only",
+            given=str(path),
+            allowed=f"a file in {only}",
+            try_="put it there, or evaluate on the command line",
+        )
     if file.suffix != ".py" or not file.is_file():
         raise InputError(
             "There is no such metric file", given=str(path), allowed="the path of a Python file (.py) with one class"
