@@ -61,7 +61,7 @@ def _entry(measure: Mapping[str, Any], side: str) -> dict[str, str]:
 
 def _in_words(gained: Sequence[Mapping[str, str]], lost: Sequence[Mapping[str, str]]) -> str:
     parts = []
-    for word, entries in (("gained", gained), ("lost", lost)):
+    for word, entries in (("better in", gained), ("worse in", lost)):
         if entries:
             changes = [f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries]
             parts.append(f"{word} {listed(changes)}")

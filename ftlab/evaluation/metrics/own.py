@@ -1,9 +1,9 @@
 """A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
 
-The file is run: on the command line any, in the app only those in the folder metrics of the workspace. It needs `_info`
-(its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts) and returns
-a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row. Optional in
-the class: `title`, `unit`, `better` ("higher", "lower" or None).
+The file is run: on the command line any, in the app only those in the folder metrics of the workspace. It needs
+`_info` (its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts)
+and returns a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row.
+Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
     return Measure(
         name,
         f"{general}Perplexity".capitalize(),
-        f"How surprised the model is by {'general text' if general else 'the reference answers'}; 1 is certain.",
-        "exp(summed loss / tokens) over all rows, tokens of the answers only",
+        f"How surprised the model is by {'general text' if general else 'what it should have said'}; 1 is certain.",
+        "exp(summed loss / tokens) over all rows, of the tokens that training learns from",
         unit="",
         better="lower",
         group=group,
