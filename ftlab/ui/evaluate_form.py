@@ -111,7 +111,7 @@ def build() -> Form:
                 value=[_AUTO],
                 multiselect=True,
                 label="Measures",
-                info="Of the answers. Perplexity is always among them. A metric file of your own: its path.",
+                info="Of the answers; perplexity always is. Of your own: a file in the workspace's folder metrics.",
                 allow_custom_value=True,
                 elem_id="evaluate_measures",
                 min_width=260,
