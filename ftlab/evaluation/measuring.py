@@ -22,6 +22,7 @@ from ftlab.evaluation.measures import (
     suggest,
 )
 from ftlab.evaluation.metrics.text import is_general_match
+from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 from ftlab.evaluation.verdict import judge
@@ -119,6 +120,21 @@ def check_choice(material: Material, config: RunConfig) -> None:
     if not material.documents:
         chosen, options = _chosen(material, config)
         check_measures(chosen, material.references, options)
+
+
+def check_settings(config: RunConfig, references: Sequence[str]) -> None:
+    """Raises InputError for settings of the section evaluation that would stop a comparison after training.
+
+    `references` are held-out answers. Which measures suit them, and which labels there are, is found out later.
+    """
+    settings = config.evaluation
+    labels = names(settings.labels)
+    chosen = [name for name in names(settings.measures) if name != "auto"] + (["pattern"] if settings.pattern else [])
+    if not labels:
+        chosen = [name for name in chosen if name not in ("accuracy", "macro_f1")]
+    check_measures(chosen, references, options_of(config, labels or None))
+    if settings.prompted and settings.system_prompt is None and not settings.examples:
+        raise nothing_to_prompt_with()
 
 
 def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:

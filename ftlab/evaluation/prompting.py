@@ -53,11 +53,7 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
     settings = config.evaluation
     rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
     if settings.system_prompt is None and not (settings.examples and rows):
-        raise InputError(
-            "There is nothing to prompt the base with",
-            given="no evaluation.system_prompt and evaluation.examples=0",
-            try_="give a system prompt, or 1 example or more",
-        )
+        raise nothing_to_prompt_with()
     random.Random(0).shuffle(rows)
     seen: dict[str, int] = {}
     ranked: list[tuple[int, int, Any]] = []
@@ -71,3 +67,11 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
         for row in chosen
     )
     return Prompting(settings.system_prompt, turns)
+
+
+def nothing_to_prompt_with() -> InputError:
+    return InputError(
+        "There is nothing to prompt the base with",
+        given="no evaluation.system_prompt and evaluation.examples=0",
+        try_="give a system prompt, or 1 example or more",
+    )

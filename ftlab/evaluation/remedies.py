@@ -67,15 +67,20 @@ def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
 
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:
-    """Replay, a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
+    """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     found = []
+    rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
+    if config.data.replay is not None:
+        # Measured on the starter (README): beside replay it kept 95% of the questions right instead of 87.5%.
+        found.append(rate)
     if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
         found.append(_held_back("preference.beta", config.preference.beta, 100.0))
     elif config.stage in REWARD_STAGES:
         found.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
     elif config.stage not in PREFERENCE_STAGES:
         found.append(_replay(config))
-    found.append(_lower_rate(config, "Smaller steps leave more of what the base knew as it was."))
+    if rate not in found:
+        found.append(rate)
     found += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")
     found += _lower_rank(
         config, "Fewer weights can change less of what the base knew; the task may be learnt less well."

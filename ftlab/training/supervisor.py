@@ -50,6 +50,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
+    from ftlab.evaluation.measuring import check_settings
     from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
     from ftlab.training.launcher_check import check_launcher
@@ -77,6 +78,9 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    if config.evaluation.after_training and config.stage != "reward":
+        held_out = prepared.splits["test"] or prepared.splits["validation"] if config.stage == "sft" else []
+        check_settings(config, [row["messages"][-1]["content"].strip() for row in held_out])
     record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"

@@ -63,7 +63,8 @@ def test_the_first_remedy_is_the_run_that_holds(without_replay, quickstart: Quic
     tried, held = with_settings(config, first.changes), load_config(quickstart.run.config_file)
     assert first.needs is None
     assert (tried.data.replay, tried.data.replay_fraction) == (held.data.replay, held.data.replay_fraction)
-    more = next(iter(Run(quickstart.run, quickstart.workspace).remedies().values()))
+    lower, more, *_ = Run(quickstart.run, quickstart.workspace).remedies().values()
+    assert lower.optimisation.learning_rate == 0.002
     assert more.data.replay_fraction == 2 * held.data.replay_fraction
 
 

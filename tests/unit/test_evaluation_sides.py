@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ftlab.config import build_config
 from ftlab.data.rendering import encode
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
@@ -17,6 +18,8 @@ from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.perplexity import rolling_windows
 from ftlab.models.load import load_tokenizer
+from ftlab.training import supervisor
+from ftlab.workspace import Workspace
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
 
 ANSWERS = ("red", "green", "blue")
@@ -309,3 +312,16 @@ def test_a_run_without_a_result_cannot_be_compared_with_others(runs, base_folder
     empty = make_run(first.path.parent, base_folder, "none", name="untrained", source=str(source))
     with pytest.raises(FtlabError, match="untrained has no trained model"):
         evaluate_together([first, empty])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"measures": "exact_match, blue"}, {"pattern": "("}, {"labels": "red, green"}, {"prompted": True}]
+)
+def test_a_comparison_that_could_not_be_made_is_refused_before_training(tmp_path, base_folder, source, settings):
+    workspace = Workspace.open(tmp_path)
+    if "labels" in settings:
+        settings = settings | {"measures": "accuracy"}
+    values = {"model": {"base": str(base_folder)}, "data": {"source": str(source)}, "launcher": {"device": "cpu"}}
+    with pytest.raises(InputError):
+        supervisor.create(build_config(values | {"evaluation": settings | {"examples": 0}}), workspace)
+    assert workspace.runs() == []

@@ -140,12 +140,13 @@ def test_every_remedy_is_a_run_that_can_be_started(stage, method):
         assert "data.replay" not in remedy.changes or stage == "sft"
 
 
-def test_replay_comes_first_and_a_run_that_has_it_gets_more():
+def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     first = against_forgetting(build_config().resolved())[0]
     assert first.changes == {"data.replay": "general_replay", "data.replay_fraction": 0.35}
     assert first.needs is None
     replayed = build_config({"data": {"replay": "general_replay", "replay_fraction": 0.35}})
-    assert against_forgetting(replayed.resolved())[0].changes == {"data.replay_fraction": 0.7}
+    lower, more, *_ = against_forgetting(replayed.resolved())
+    assert (lower.changes, more.changes) == ({"optimisation.learning_rate": 0.002}, {"data.replay_fraction": 0.7})
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
     assert other.needs == "data.replay" and "data.replay" not in other.changes
 
