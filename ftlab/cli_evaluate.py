@@ -128,10 +128,17 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
-    if len(comparison["sides"]) == 2 and not comparison["suite"]:
+    from ftlab.evaluation.keeping import suite_name
+    from ftlab.sharing.report import write_report
+
+    if comparison["suite"]:
+        print_measures(comparison)
+        print(f"\nresults    {run.suite(suite_name(comparison['suite'])).comparison_file}")
+    elif len(comparison["sides"]) == 2:
         show_comparison(run, comparison)
     else:
         print_measures(comparison)
+        print(f"\nreport     {write_report(run)}")
 
 
 def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:

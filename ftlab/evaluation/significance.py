@@ -232,7 +232,11 @@ def sacrebleu_p(metric: Any, answers: Mapping[str, Sequence[str]], references: S
     _, scores = test()
     # The key is sacrebleu's own name of the metric; "System" holds the names of the sides.
     [results] = [found for name, found in scores.items() if name != "System"]
-    return {side: float(result.p_value) for (side, _), result in zip(systems[1:], results[1:], strict=True)}
+    # Where there is no difference at all sacrebleu counts no draw beyond it, and gives the smallest p there is.
+    return {
+        side: float(result.p_value) if result.score != results[0].score else 1.0
+        for (side, _), result in zip(systems[1:], results[1:], strict=True)
+    }
 
 
 def p_text(p: float) -> str:

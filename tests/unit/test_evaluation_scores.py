@@ -8,6 +8,7 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
+from ftlab.evaluation.measures import measure_answers
 from ftlab.evaluation.verdict import next_steps, number, percent, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
@@ -103,6 +104,12 @@ def test_the_interval_of_the_perplexity_holds_it_and_closes_when_rows_agree():
     low, high = significance.perplexity_interval([10, 12, 8, 30, 11], [10, 10, 10, 10, 10])
     assert low < math.exp(71 / 50) < high
     assert significance.perplexity_interval([math.log(3)] * 5, [1] * 5) == pytest.approx([3, 3])
+
+
+def test_sides_with_the_same_score_do_not_differ():
+    [bleu], _ = measure_answers(["bleu"], {"base": ["No."] * 9, "adapted": ["Yes."] * 9}, ["The cat sat down."] * 9)
+    assert bleu["values"] == {"base": 0, "adapted": 0}
+    assert bleu["differences"]["adapted"]["p"] == 1
 
 
 @pytest.mark.parametrize(
