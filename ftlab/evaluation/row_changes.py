@@ -13,7 +13,9 @@ ORDERS = {
     "gained": "What improved first",
     "loss": "Highest loss first",
 }
-LOSS = "loss"  # nats per token of the reference
+LOSS = "loss"
+# In nats per token of one row; perplexity is that of the whole corpus.
+LOSS_MEASURE = {"name": LOSS, "title": "Loss on the reference", "better": "lower", "kind": "loss", "unit": ""}
 
 
 def row_scores(row: Row, sides: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ at one press), `evaluate_report` and `evaluate_markdown` (prepare the report), `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from ftlab.ui import (
     run_view,
 )
 from ftlab.ui.events import message_box, offer_file, on, press
-from ftlab.ui.html import PICK_JS, empty, notice
+from ftlab.ui.html import PICK_JS, empty, join, notice
 from ftlab.workspace import RunDirectory, Workspace
 
 
@@ -93,7 +93,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             run,
             workspace,
             max_rows=asked.max_rows,
-            others=[workspace.run(name) for name in asked.others],
+            others=[workspace.run(name) for name in asked.others if name != run.id],
             suite=asked.suite,
             settings=asked.settings,
         )
@@ -181,15 +181,16 @@ def show(
     view = view if view in [value for _, value in choices] else next((value for _, value in choices), None)
     hidden[tab.form.view] = gr.update(choices=choices, value=view, visible=len(choices) > 1)
     if not choices:
-        return {**hidden, tab.result: _preferences(run) or _not_yet(run)}
+        return {**hidden, tab.result: _preferences(run) + _ended(run, None) or _not_yet(run)}
     found = evaluate_shown.shown(run_id, others, view, workspace)
     if found is None:
         return {**hidden, tab.result: evaluate_shown.apart(run, others)}
     comparison, rows = found
     own = comparison is disk.comparison(run)
+    shown = evaluate_result.result(run, comparison)
     return {
         **hidden,
-        tab.result: (_preferences(run) if own else "") + evaluate_result.result(run, comparison),
+        tab.result: _ended(run, comparison) + (_preferences(run) + shown if own else shown),
         tab.remedies: evaluate_remedies.offered(run) if own else "",
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
@@ -214,10 +215,22 @@ def _preferences(run: RunDirectory) -> Markup:
     )
 
 
+def _ended(run: RunDirectory, comparison: Mapping[str, Any] | None) -> Markup:
+    """Why an evaluation that was started after `comparison` left none; empty when none was, or it is at work."""
+    from ftlab.training import supervisor
+
+    status = disk.evaluation_status(run)
+    if status is None or status.is_active or supervisor.judging_status(run) is not None:
+        return Markup("")
+    if status.created < (comparison or {}).get("created", 0):
+        return Markup("")
+    if status.error:
+        return run_view.failure(status.error)
+    return join(notice(text, kind="warn") for text in status.warnings) if status.state == "stopped" else Markup("")
+
+
 def _not_yet(run: RunDirectory) -> Markup:
     status = disk.evaluation_status(run)
     if status is not None and status.is_active:
         return notice(f"The evaluation is at work: {status.phase}.")
-    if status is not None and status.error:
-        return run_view.failure(status.error)
     return empty("This run has not been compared with its base yet.", "Press Evaluate: it takes a minute or less.")

@@ -62,60 +62,22 @@ class Form:
 
 def build() -> Form:
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        run = gr.Dropdown(
-            [],
-            value=None,
-            label="Run",
-            info="A run that has been trained to an end, or was stopped and saved.",
-            allow_custom_value=True,
-            elem_id="evaluate_run",
-            scale=3,
-            min_width=280,
-        )
-        others = gr.Dropdown(
-            [],
-            value=[],
-            multiselect=True,
-            allow_custom_value=True,
-            label="Compare with",
-            info="More runs, on the same rows. None: the base alone.",
-            elem_id="evaluate_others",
-            scale=2,
-            min_width=240,
-        )
-        rows = gr.Textbox(
-            "",
-            label="Test rows at most",
-            info="More rows give narrower intervals.",
-            placeholder="as in its settings",
-            max_lines=1,
-            elem_id="evaluate_rows",
-            scale=1,
-            min_width=190,
+        held = "A run that has been trained to an end, or was stopped and saved."
+        run = _list("Run", "run", held, scale=3, min_width=280)
+        more = "More runs, on the same rows. None: the base alone."
+        others = _list("Compare with", "others", more, value=[], multiselect=True, scale=2, min_width=240)
+        rows = _line(
+            "Test rows at most", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
         )
         with gr.Column(scale=1, min_width=130):
             start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
     with gr.Accordion("What is asked, and how it is measured", open=False, elem_id="evaluate_more"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            suite = gr.Dropdown(
-                _suites(),
-                value=HELD_OUT,
-                label="Rows",
-                info="Those held out from training, a sample, or the path of a file of yours.",
-                allow_custom_value=True,
-                elem_id="evaluate_suite",
-                min_width=240,
-            )
-            measures = gr.Dropdown(
-                [("those that suit the data", _AUTO), *_measures()],
-                value=[_AUTO],
-                multiselect=True,
-                label="Measures",
-                info="Of the answers. Perplexity is always among them. A metric file of your own: its path.",
-                allow_custom_value=True,
-                elem_id="evaluate_measures",
-                min_width=260,
-            )
+            which = "Those held out from training, a sample, or the path of a file of yours."
+            suite = _list("Rows", "suite", which, _suites(), value=HELD_OUT, min_width=240)
+            what = "Of the answers; perplexity always is. Of your own: a file in the workspace's folder metrics."
+            known = [("those that suit the data", _AUTO), *_measures()]
+            measures = _list("Measures", "measures", what, known, value=[_AUTO], multiselect=True, min_width=260)
         prompted = gr.Checkbox(
             False,
             label="Also ask the base with a prompt",
@@ -123,44 +85,14 @@ def build() -> Form:
             elem_id="evaluate_prompted",
         )
         with gr.Row(equal_height=False, elem_classes="ft-controls", visible=False) as prompting:
-            system_prompt = gr.Textbox(
-                "",
-                label="System prompt",
-                info="What you would tell the base. Empty: examples alone.",
-                lines=2,
-                elem_id="evaluate_system_prompt",
-                scale=3,
-                min_width=260,
-            )
-            examples = gr.Textbox(
-                "3",
-                label="Examples",
-                info="Rows of the training data that it is shown.",
-                max_lines=1,
-                elem_id="evaluate_examples",
-                scale=1,
-                min_width=140,
-            )
+            told = "What you would tell the base. Empty: examples alone."
+            system_prompt = _line("System prompt", "system_prompt", told, lines=2, max_lines=8, scale=3)
+            examples = _line("Examples", "examples", "Rows of the training data that it is shown.", "3")
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            labels = gr.Textbox(
-                "",
-                label="Labels",
-                info="Of a classification, with commas between. Empty: those found in the data.",
-                max_lines=1,
-                elem_id="evaluate_labels",
-                min_width=240,
-            )
-            pattern = gr.Textbox(
-                "",
-                label="Pattern",
-                info="A regular expression that answers have to match.",
-                max_lines=1,
-                elem_id="evaluate_pattern",
-                min_width=240,
-            )
-    view = gr.Dropdown(
-        [], value=None, label="Result on", visible=False, allow_custom_value=True, elem_id="evaluate_view"
-    )
+            named = "Of a classification, with commas between. Empty: those found in the data."
+            labels = _line("Labels", "labels", named)
+            pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
+    view = _list("Result on", "view", "Which rows the answers below belong to.", visible=False)
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
     return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
 
@@ -196,10 +128,10 @@ def read(
 
 def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
     """New choices of runs; `chosen` is the one on show."""
-    rest = [run for run in runs if run != chosen]
     return {
         form.run: gr.Dropdown(choices=runs, value=chosen),
-        form.others: gr.Dropdown(choices=rest, value=[run for run in others or [] if run in rest]),
+        # The chosen one is among them: it may be another in a moment.
+        form.others: gr.Dropdown(choices=runs, value=[run for run in others or [] if run in runs]),
     }
 
 
@@ -230,3 +162,14 @@ def _whole(title: str, value: str | None, *, least: int) -> int | None:
         allowed = "a whole number, or empty" if least < 2 else f"a whole number from {least}"
         raise InputError(f"{title} cannot take this value", given=text, allowed=allowed)
     return int(text)
+
+
+def _list(label: str, name: str, info: str, choices: Sequence[Any] = (), **settings: Any) -> gr.Dropdown:
+    """A dropdown; values that are no choice (of a page that was open before a restart) are no error."""
+    settings = {"value": None, "allow_custom_value": True} | settings
+    return gr.Dropdown(list(choices), label=label, info=info, elem_id=f"evaluate_{name}", **settings)
+
+
+def _line(label: str, name: str, info: str, value: str = "", **settings: Any) -> gr.Textbox:
+    settings = {"max_lines": 1, "scale": 1, "min_width": 190} | settings
+    return gr.Textbox(value, label=label, info=info, elem_id=f"evaluate_{name}", **settings)

@@ -13,14 +13,13 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.evaluation.row_changes import FILTERS, LOSS, ORDERS, measured, ordered, select
+from ftlab.evaluation.row_changes import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.sharing.measures import measures_of, sides_of
 from ftlab.ui.answers import MARKS, PAGE_ROWS, Look, answer_table, document_table
 from ftlab.ui.events import on
 from ftlab.ui.html import heading
 
 Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]  # a comparison and its rows
-_LOSS = {"name": LOSS, "title": "Loss on the reference", "better": "lower", "kind": "loss", "unit": ""}
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def page_of(
     measures = _measures(comparison, rows)
     pair = (left if left in titles else sides[0]["name"], right if right in titles else _newest(sides))
     by = by if by in measures else _usual(comparison, measures)
-    measure = measures.get(by, _LOSS)
+    measure = measures.get(by, LOSS_MEASURE)
     higher = measure.get("better") != "lower"
     found = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
     last = max(1, -(-len(found) // PAGE_ROWS))
@@ -152,11 +151,17 @@ def page_of(
     return {panel.answers: draw(found, look), panel.page: page}
 
 
-def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The measures that single rows have a value of, by name."""
-    known = {one["name"]: one for one in measures_of(comparison)} | {LOSS: _LOSS}
-    names = [side["name"] for side in sides_of(comparison)]
-    return {name: known.get(name, _unknown(name)) for name in measured(rows, [names[0], _newest(sides_of(comparison))])}
+def measures_by_row(
+    comparison: Mapping[str, Any], rows: list[dict[str, Any]], sides: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The measures that single rows have a value of on all `sides`, by name."""
+    known = {one["name"]: one for one in measures_of(comparison)} | {LOSS: LOSS_MEASURE}
+    return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
+
+
+def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    sides = sides_of(comparison)
+    return measures_by_row(comparison, rows, [sides[0]["name"], _newest(sides)])
 
 
 def _unknown(name: str) -> dict[str, Any]:

@@ -13,14 +13,12 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import value_text
-from ftlab.evaluation.row_changes import LOSS, measured
 from ftlab.evaluation.slices import Slice, columns_of, slices
-from ftlab.sharing.measures import interval_text, measures_of, sides_of, signed
-from ftlab.ui.evaluate_rows import Shown
+from ftlab.sharing.measures import interval_text, sides_of, signed
+from ftlab.ui.evaluate_rows import Shown, measures_by_row
 from ftlab.ui.events import on
 from ftlab.ui.html import count, empty, heading, join
 
-_LOSS = {"name": LOSS, "title": "Loss on the reference", "better": "lower", "kind": "loss", "unit": ""}
 _MOST_SIDES = 4
 
 
@@ -134,6 +132,4 @@ def _amount(value: float) -> str:
 
 
 def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    known = {one["name"]: one for one in measures_of(comparison)} | {LOSS: _LOSS}
-    names = [side["name"] for side in sides_of(comparison)[:_MOST_SIDES]]
-    return {name: known[name] for name in measured(rows, names) if name in known}
+    return measures_by_row(comparison, rows, [side["name"] for side in sides_of(comparison)[:_MOST_SIDES]])

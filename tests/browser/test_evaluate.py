@@ -25,6 +25,9 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     page = one.page
     one.tab("evaluate")
     result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
+    # The newest is on show; another one and back.
+    choose(page, "run", old.id)
+    expect(answers).to_contain_text("20 answers")
     choose(page, "run", new.id)
     expect(result).to_contain_text("The adapted model is better: exact match 80% against 10%")
     expect(result.locator(".ft-gain svg")).to_have_count(2)

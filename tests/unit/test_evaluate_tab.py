@@ -10,10 +10,19 @@ from ftlab.errors import InputError
 from ftlab.evaluation.row_changes import ordered, select
 from ftlab.evaluation.slices import columns_of, slices
 from ftlab.evaluation.stored import side_by_side
-from ftlab.ui import answers, evaluate_classes, evaluate_form, evaluate_remedies, evaluate_result, evaluate_shown
+from ftlab.training.status import RunStatus, write_status
+from ftlab.ui import (
+    answers,
+    evaluate,
+    evaluate_classes,
+    evaluate_form,
+    evaluate_remedies,
+    evaluate_result,
+    evaluate_shown,
+)
 from ftlab.ui.evaluate_slices import slice_table
 from ftlab.workspace import write_json, write_jsonl
-from tests.comparisons import SIDES, a_row, evaluated_run, three_sides, twenty_rows
+from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 PAIR = ("base", "adapted")
@@ -187,6 +196,22 @@ def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     comparison, rows = evaluate_shown.shown(run.id, [], "faq", workspace)
     assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
+
+
+def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    with gr.Blocks():
+        tab = evaluate.build()
+    error = {"what": "There is no such file", "why": None, "try": "check the path"}
+    failed = RunStatus(state="failed", created=CREATED + 10, error=error)
+    write_status(run.evaluation_status_file, failed)
+    shown = evaluate.show(tab, run.id, [], "", workspace)[tab.result]
+    assert shown.index("There is no such file") < shown.index("The adapted model is better")
+    # One that came out well since then stands for itself.
+    write_json(run.comparison_file, run.comparison() | {"created": CREATED + 20})
+    assert "no such file" not in evaluate.show(tab, run.id, [], "", workspace)[tab.result]
 
 
 def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
