@@ -1,1 +1,1 @@
-"""The blind test: contestants answer, raters vote without knowing whose answer is whose, a verdict says what it shows."""
+"""The blind test: contestants answer, raters vote without knowing whose answer is whose, votes give a verdict."""

@@ -107,7 +107,7 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     name = titles[second]
     text = f"The longer answer won {percent(longer / count)} of {_votes(count)} ({p_text(result['p'])})."
     parts = [
-        f"{percent(one['win_rate'])} of {_votes(one['votes'])} where its answer was the {word}"
+        f"{percent(one['win_rate'])} of {_votes(one['votes'])} where its answer was {word}"
         for word, one in strata.items()
         if one["votes"]
     ]

@@ -11,7 +11,8 @@ from ftlab.arena.checks import agreement, guessed_sides, length_confound, positi
 from ftlab.arena.evidence import PLANNED_LEVEL, Decision, decide, evidence_as_dict, majorities, sign_test
 from ftlab.arena.power import FEWEST_PROMPTS
 from ftlab.arena.ranking import bradley_terry, pairs
-from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, p_text, wilson_interval
+from ftlab.arena.sentences import evidence_text, listing, notes, sentence
+from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, wilson_interval
 from ftlab.evaluation.verdict import percent
 
 BETTER, WORSE, NO_DIFFERENCE, NOT_ENOUGH = "better", "worse", "no_difference", "not_enough"
@@ -54,7 +55,7 @@ def judge(
     found["position"] = position_bias(votes)
     found["length"] = length_confound(votes, names[0], names[-1], titles)
     found["guesses"] = guessed_sides(votes, names[-1], titles[names[-1]])
-    found["notes"] = _notes(votes, found, opened_early, left_out)
+    found["notes"] = notes(found, opened_early, left_out)
     return found
 
 
@@ -126,11 +127,11 @@ def _pair(
         "reached": decision.reached,
         "evidence": evidence_as_dict(decision),
     }
-    result["evidence"]["text"] = _evidence_text(result, decision)
+    result["evidence"]["text"] = evidence_text(result, decision)
     given = sum(map(counts, votes))
     result["verdict"] = _word(decision)
     result["winner"] = {"first": first, "second": second, None: None}[decision.winner]
-    result["text"] = _sentence(result, decision, titles, given, planned)
+    result["text"] = sentence(result, decision, titles, given, planned)
     return result
 
 
@@ -164,61 +165,6 @@ def _word(decision: Decision) -> str:
     return NO_DIFFERENCE if decision.reached and sum(decision.wins) >= FEWEST_PROMPTS else NOT_ENOUGH
 
 
-def _sentence(
-    result: dict[str, Any], decision: Decision, titles: Mapping[str, str], given: int, planned: int | None
-) -> str:
-    one, other = titles[result["second"]], titles[result["first"]]
-    if not result["decided"]:
-        return f"Not enough votes: none chose between {one} and {other} yet."
-    won = f"{one} won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
-    between = _between(result)
-    chosen = sum(decision.wins)
-    test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
-    if decision.winner:
-        word = "better" if decision.winner == "second" else "worse"
-        if decision.by == "evidence":
-            odds = _odds(result["evidence"]["highest"])
-            return f"{one} is {word} than {other}: it {won[len(one) + 1 :]} ({between}; evidence {odds}, at any time)."
-        return f"{one} is {word} than {other}: it {won[len(one) + 1 :]} ({between}; {test})."
-    if not decision.reached:
-        of = f" of {planned:,} planned" if planned else ""
-        return f"Not enough votes: {given:,}{of} are in. So far {won} ({between}), which decides nothing yet."
-    if chosen < FEWEST_PROMPTS:
-        return (
-            f"Not enough votes that chose a side: the raters preferred one of the two on only {chosen} prompts, "
-            f"and no test finds a difference in fewer than {FEWEST_PROMPTS}."
-        )
-    return f"No difference found between {one} and {other}: {won} ({between}; {test})."
-
-
-def _between(result: dict[str, Any]) -> str:
-    interval = result["interval"]
-    over = ""
-    if result["clustered"]:
-        interval, over = result["cluster_interval"] or result["prompts"]["interval"] or interval, " over prompts"
-    return f"95% interval{over} {percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}"
-
-
-def _evidence_text(result: dict[str, Any], decision: Decision) -> str:
-    highest, threshold = result["evidence"]["highest"], decision.threshold
-    if not decision.evidence:
-        return "No prompt has all its votes yet, so there is no evidence."
-    text = (
-        f"After {len(decision.evidence):,} prompts the evidence for a difference is {_odds(result['evidence']['now'])}"
-    )
-    if highest > 1.5 * result["evidence"]["now"]:
-        text += f" (highest {_odds(highest)})"
-    if decision.crossed_at is not None:
-        return f"{text}. It reached {threshold:g} to 1 after {decision.crossed_at:,} votes, which holds at any time."
-    return f"{text}; from {threshold:g} to 1 on it decides, however often one looks."
-
-
-def _odds(value: float) -> str:
-    if value < 1:
-        return f"1 to {min(1 / value, 1e9):,.3g}" if value > 0.01 else "1 to more than 100"
-    return f"{value:,.3g} to 1" if value < 1e4 else "more than 10,000 to 1"
-
-
 def _round_robin(
     judged: Sequence[dict[str, Any]], titles: Mapping[str, str], votes: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -230,7 +176,7 @@ def _round_robin(
         beaten[one["winner"]].add(loser)
     best = next((name for name, losers in beaten.items() if len(losers) == len(titles) - 1), None)
     listed = "; ".join(
-        f"{titles[winner]} over {_and([titles[one] for one in losers])}" for winner, losers in beaten.items()
+        f"{titles[winner]} over {listing([titles[one] for one in losers])}" for winner, losers in beaten.items()
     )
     together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
     if best:
@@ -238,7 +184,7 @@ def _round_robin(
         rest = [name for name in beaten if name != best]
         if rest:
             text += " Also clear: " + "; ".join(
-                f"{titles[name]} over {_and([titles[one] for one in beaten[name]])}" for name in rest
+                f"{titles[name]} over {listing([titles[one] for one in beaten[name]])}" for name in rest
             )
             text += "."
     elif clear:
@@ -310,39 +256,3 @@ def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[dict[str, A
         }
         for criterion, tally in tallies.items()
     ]
-
-
-def _notes(votes: Sequence[Ballot], found: dict[str, Any], opened_early: int | None, left_out: int) -> list[str]:
-    notes = []
-    if opened_early is not None:
-        notes.append(
-            f"The tally was opened early, after {opened_early:,} votes. Whoever saw it could stop where it suits: "
-            "trust the evidence, which holds at any time, more than the win rate."
-        )
-    if left_out:
-        prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
-        notes.append(f"{prompts} left out: a contestant was trained on it, so it would show memory, not skill.")
-    raters = found["votes"]["raters"]
-    if raters == 1:
-        notes.append("One rater voted: the verdict says what this person prefers.")
-    elif raters:
-        busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
-        if busiest and busiest["votes"] > 0.6 * found["votes"]["cast"] > 6:
-            share = percent(round(busiest["votes"] / found["votes"]["cast"], 2))
-            notes.append(
-                f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers."
-            )
-    cast, planned = found["votes"]["cast"], found["votes"]["planned"]
-    if planned and cast > planned:
-        late = cast - planned
-        came = "1 vote came" if late == 1 else f"{late:,} votes came"
-        notes.append(f"{came} after the planned number. They are in the win rate, not in the test that decides.")
-    if found["ties"]["share"] and found["ties"]["share"] > 0.5:
-        notes.append("More than half of the votes chose neither: the answers are often alike to the raters.")
-    if found["length"]["confounded"]:
-        notes.append("Length may explain part of the preference: see the answers' length below.")
-    return notes
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
