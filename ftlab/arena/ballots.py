@@ -32,6 +32,7 @@ class Ballot:
     guess: str | None = None
     ratings: Mapping[str, Any] = field(default_factory=dict)
     comment: str = ""
+    seconds: float | None = None
     trial: str = ""
 
     @property

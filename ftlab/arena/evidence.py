@@ -129,15 +129,15 @@ def sign_test(losses: int, wins: int) -> float:
 def log_evidence(running: Sequence[int]) -> list[float]:
     """The logarithm of the evidence against a fair coin after each outcome; `running` are the wins so far.
 
-    The ratio of scipy's beta-binomial (1, 1) to its binomial (.5) probability: a martingale under the fair coin.
+    A beta-binomial (1, 1) gives k wins of n the probability 1 / (n + 1), a fair coin C(n, k) / 2^n; the ratio is a
+    martingale under the fair coin.
     """
     import numpy as np
-    from scipy.stats import betabinom, binom
+    from scipy.special import gammaln
 
-    if not running:
-        return []
-    wins, counts = np.asarray(running), np.arange(1, len(running) + 1)
-    return [float(value) for value in betabinom.logpmf(wins, counts, 1, 1) - binom.logpmf(wins, counts, 0.5)]
+    wins, counts = np.asarray(running, dtype=float), np.arange(1.0, len(running) + 1)
+    ways = gammaln(counts + 1) - gammaln(wins + 1) - gammaln(counts - wins + 1)
+    return (counts * math.log(2) - ways - np.log1p(counts)).tolist()
 
 
 def anytime_interval(wins: int, count: int) -> list[float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,24 @@ def judge(
     found["guesses"] = guessed_sides(votes, names[-1], titles[names[-1]])
     found["notes"] = notes(found, opened_early, left_out)
     return found
+
+
+def decided_early(
+    ballots: Sequence[Ballot],
+    titles: Mapping[str, str],
+    *,
+    planned: int | None = None,
+    wanted: int | Mapping[str, int] = 1,
+) -> float | None:
+    """The odds of the evidence when it has decided the test: one contestant beats every other; None when it has not."""
+    votes, tables = in_order(ballots), pairs(titles)
+    beaten: dict[str, list[float]] = defaultdict(list)
+    for first, second in tables:
+        decision = decide(votes, first, second, planned=planned, wanted=wanted, comparisons=len(tables))
+        if decision.winner and decision.by == "evidence":
+            beaten[first if decision.winner == "first" else second].append(max(decision.evidence))
+    won = [min(odds) for odds in beaten.values() if len(odds) == len(titles) - 1]
+    return math.exp(min(won[0], 700.0)) if won else None
 
 
 def _overview(
