@@ -11,21 +11,19 @@ import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LEAN = 2
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """What is voted on: a prompt, and the positions of the two contestants, the lower first."""
 
     prompt_id: str
     pair: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """How often a unit was handed out, and how often with the contestant of the lower position on the right."""
 
     times: int = 0

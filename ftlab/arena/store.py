@@ -15,6 +15,7 @@ import os
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,13 +185,39 @@ audit = Table(
 )
 
 
+class Turns:
+    """A lock that is taken in the order of asking. Python's own makes no promise, and under load somebody starves."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()  # it stays taken, by the next one
+            else:
+                self._taken = False
+
+
 @dataclass(frozen=True)
 class Store:
     """An open database of blind tests."""
 
     engine: Engine
     workspace: Workspace
-    turn: contextlib.AbstractContextManager[Any]
+    turn: contextlib.AbstractContextManager[None]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -236,7 +263,7 @@ def note(connection: Connection, test_id: str, what: str, **detail: Any) -> None
 
 # Processes have connections of their own; the key says whose they are, for whoever forks.
 @functools.lru_cache(maxsize=64)
-def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[Any]]:
+def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
     shown = "the database"
     try:
         # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
@@ -273,7 +300,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
         ) from None
     # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
-    return engine, threading.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+    return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
 
 def _make_tables(engine: Engine) -> None:
