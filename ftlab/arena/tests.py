@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from ftlab.arena.handing_out import make_plan
 from ftlab.arena.naming import names_in, names_of
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity, check
 from ftlab.arena.store import (
@@ -214,7 +215,11 @@ def open_test(store: Store, test_id: str) -> None:
         if test.state in ("draft", "generating") and not test.settings["live"]:
             raise InputError("The answers are not all there yet", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
-        connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(state="open", opened_at=now()))
+        connection.execute(
+            update(blind_tests)
+            .where(blind_tests.c.id == test_id)
+            .values(state="open", opened_at=now(), plan=make_plan(connection, test))
+        )
         note(connection, test_id, "opened")
 
 
