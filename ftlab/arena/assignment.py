@@ -7,7 +7,6 @@ a coin decides, as whoever could foresee the side would no longer be blind.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -76,11 +75,6 @@ def choose(
         return excess, shown.get(unit, Shown()).times // 2, rank[unit], swapped is not coin
 
     return min(((unit, side) for unit in among for side in _sides(shown.get(unit, Shown()))), key=cost)
-
-
-def remaining(open_units: int, slots: int, raters: int) -> int:
-    """About how many trials a rater still has before them, when all do the same share of what is left."""
-    return max(0, min(open_units, math.ceil(slots / max(1, raters))))
 
 
 def _sides(shown: Shown) -> tuple[bool, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, cast, func, select
 
-from ftlab.arena.assignment import Shown, Unit, choose, remaining, still_open, wanted_votes
+from ftlab.arena.assignment import Shown, Unit, choose, still_open, wanted_votes
 from ftlab.arena.store import answers, contestants, new_id, now, prompts, raters, trials, votes
 
 # Who leaves a trial open this long has gone: another rater may have the prompt.
@@ -144,7 +145,7 @@ def hand_out(
     among = contestant_ids(connection, test.id)
     left, right = reversed(unit.pair) if swapped else unit.pair
     answered = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == unit.prompt_id)
-    by_contestant = dict(connection.execute(answered).tuples().all())
+    by_contestant = dict(connection.execute(answered).all())
     trial_id = new_id()
     connection.execute(
         trials.insert().values(
@@ -194,7 +195,7 @@ def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing 
     """A row of `trials` as its rater may see it."""
     asked = connection.execute(select(prompts.c.messages).where(prompts.c.id == trial.prompt_id)).scalar_one()
     sides = select(answers.c.id, answers.c.text).where(answers.c.id.in_([trial.left_answer_id, trial.right_answer_id]))
-    text = dict(connection.execute(sides).tuples().all())
+    text = dict(connection.execute(sides).all())
     return Trial(
         trial.id,
         trial.place,
@@ -208,17 +209,17 @@ def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing 
 
 
 def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
-    """About how many trials a rater will have had in the end, when all do the same share of what is left."""
+    """About how many trials a rater will have had in the end, when all do the same share."""
     voting = select(func.count()).where(raters.c.test_id == test.id, raters.c.revoked_at.is_(None))
     among = connection.execute(voting).scalar_one()
     last = max((one.place for one in at.own), default=0)
-    planned = test.planned_votes - at.votes - 1  # the one that is shown is not among them yet
     if test.settings["live"]:
-        return last + remaining(planned, planned, among)
+        return max(last, math.ceil(test.planned_votes / among))
     asked = [unit for unit in at.units if unit not in at.identical]
-    left = sum(max(0, at.wanted[unit.prompt_id] - at.shown.get(unit, Shown()).times) for unit in asked)
-    mine = still_open(asked, at.wanted, at.shown, {one.unit for one in at.own})
-    return last + remaining(len(mine), min(left, planned), among)
+    wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
+    share = math.ceil(min(wanted, test.planned_votes) / among)
+    more = len(still_open(asked, at.wanted, at.shown, {one.unit for one in at.own}))
+    return min(max(share, last), last + more)
 
 
 def contestant_ids(connection: Connection, test_id: str) -> list[str]:

@@ -290,7 +290,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        with locked(root / Workspace(root).arena_lock.name):
+        with locked(Workspace(root).arena_lock):
             _make_tables(engine)
     except DBAPIError as error:
         engine.dispose()

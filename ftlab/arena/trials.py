@@ -145,7 +145,7 @@ def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
         test, _ = find_rater(connection, rater_id)
         among = handing_out.contestant_ids(connection, test.id)
         counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater_id).group_by(trials.c.pair)
-        seen = dict(connection.execute(counted).tuples().all())
+        seen = dict(connection.execute(counted).all())
     pairs = itertools.combinations(range(len(among)), 2)
     first, second = min(pairs, key=lambda pair: seen.get(handing_out.pair_text(pair), 0))
     return among[first], among[second]
