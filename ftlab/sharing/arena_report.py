@@ -79,7 +79,7 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
         f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
         f"within a rater and mirrored between raters. {made}, with the same settings for all.",
         "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
-        "independent.",
+        "independent. The verdict speaks of these raters, and of prompts like these.",
         f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
         f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
         "Ville 1939).",

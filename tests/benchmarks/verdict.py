@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.verdict --tests 2000
 
-Raters of known preference vote, and each test is judged as by somebody who looks after every vote. "votes one by one" is
-what counting all votes as if they were independent would find at the planned number (two-sided binomial test at 5%);
-"peeking" is that test after every vote.
+Raters of known preference vote, and each test is judged as by somebody who looks after every vote. "Votes one by one"
+is what counting all votes as if they were independent would find at the planned number (two-sided binomial test at 5%);
+"peeking" is that test after every vote from the tenth on.
 """
 
 from __future__ import annotations
