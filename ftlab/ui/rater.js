@@ -60,8 +60,7 @@ const lost = message => {
   again.type = 'button';
   again.className = 'rt-quiet';
   again.textContent = 'Try again';
-  // Whether an undo arrived is not known: looking again is safe, undoing again may take back one more.
-  again.onclick = () => ask(message.do === 'undo' ? {do: 'open'} : message);
+  again.onclick = () => ask(message);
   box.append(again);
   (stage.querySelector('.rt-bar') || stage).prepend(box);
   again.focus();
@@ -96,11 +95,12 @@ element.addEventListener('click', event => {
     ask({do: what, trial: trial(), choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment,
       seconds: spent()});
   else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
-  else ask({do: what});
+  else if (what === 'undo') ask({do: what, trial: pressed.dataset.last});
 });
 element.addEventListener('submit', event => {
   event.preventDefault();
-  ask({do: 'join', name: event.target.querySelector('[name=name]').value});
+  const written = Object.fromEntries(new FormData(event.target));
+  ask({do: event.target.dataset.form, ...written});
 });
 element.addEventListener('input', keep);
 
@@ -108,12 +108,21 @@ element.addEventListener('input', keep);
 const keys = element.querySelector('#rt-keys'), written = element.querySelector('#rt-written');
 keys.checked = store.get('ftlab-rater-keys') !== '0';
 written.checked = store.get('ftlab-as-written') === '1';
-keys.addEventListener('change', () => store.set('ftlab-rater-keys', keys.checked ? '1' : '0'));
+const showKeys = () => element.classList.toggle('rt-keys-on', keys.checked);
+keys.addEventListener('change', () => {
+  store.set('ftlab-rater-keys', keys.checked ? '1' : '0');
+  showKeys();
+});
+element.querySelector('#rt-theme').addEventListener('click', () => {
+  const dark = !document.body.classList.contains('dark');
+  store.set('ftlab-theme', dark ? 'dark' : 'light');
+  document.body.classList.toggle('dark', dark);
+});
 written.addEventListener('change', () => {
   store.set('ftlab-as-written', written.checked ? '1' : '0');
   stage.classList.toggle('rt-as-written', written.checked);
 });
-element.classList.add('rt-page');
+showKeys();
 
 document.addEventListener('keydown', event => {
   if (!keys.checked || event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;

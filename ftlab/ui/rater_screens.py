@@ -17,7 +17,8 @@ from ftlab.ui.safe_markdown import safe_markdown
 from ftlab.wording import sentence
 
 LONGEST_COMMENT = 2000  # characters
-LONGEST_NAME = 80
+LONGEST_NAME = 60
+LONGEST_QUESTION = 4000
 # What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.
 NAMES = {"left": "Answer A", "right": "Answer B"}
 _CHOICES = {
@@ -39,15 +40,17 @@ def comparison(
     rubric: Sequence[str],
     *,
     instructions: str = "",
+    last: str | None = None,
     note: str = "",
 ) -> Markup:
-    """One question, two answers, the buttons. `place`: number of this comparison and how many there are."""
+    """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
+    trial whose vote can be taken back."""
     return Markup(
         '<article class="rt-trial" data-trial="{}">{}{}{}{}{}'
         '<div class="rt-bar">{}<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
     ).format(
         trial_id,
-        _head(place, undo=place[0] > 1),
+        _head(place, last),
         note,
         _instructions(instructions, place[0] == 1),
         _question(messages),
@@ -73,37 +76,50 @@ def guess(
         "Your vote is saved. One more question, asked now and then: one of the two models was adapted to this task. "
         'Which answer comes from it, would you guess?</p><div class="rt-votes rt-guesses" role="group" '
         'aria-labelledby="rt-ask">{}</div></div></article>'
-    ).format(trial_id, _head(place, undo=True), _question(messages), _answers(answers), buttons)
+    ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
 
 
-def finished(total: int, note: str = "") -> Markup:
+def finished(*, last: str | None = None, note: str = "") -> Markup:
     return Markup(
-        '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>You have judged all {} comparisons. '
-        "Your votes are saved, and you can close this page.</p>{}</section>"
-    ).format(note, total, _undo())
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>There are no more comparisons for '
+        "you. Your votes are saved, and you can close this page.</p>{}</section>"
+    ).format(note, _undo(last))
 
 
-def ask_name(instructions: str, note: str = "") -> Markup:
+def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup:
+    """In a live test: the rater's own question, which both models answer."""
+    return Markup(
+        '<form class="rt-message" data-form="ask"><h1 tabindex="-1" data-focus>Ask both models</h1>{}{}'
+        '<label class="rt-field" for="rt-question">Your question</label>'
+        '<textarea id="rt-question" name="text" rows="4" maxlength="{}" required></textarea>'
+        '<p class="rt-help">Both answers appear together, once both are complete. That can take a while.</p>'
+        '<button type="submit" class="rt-button rt-first">Ask both</button>{}</form>'
+    ).format(note, _text(instructions), LONGEST_QUESTION, _undo(last))
+
+
+def ask_name(note: str = "") -> Markup:
     """Before the first comparison of an open link: who votes."""
     return Markup(
-        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}{}'
+        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}'
+        "<p>You will see questions, each with two answers, and say which answer is better.</p>"
         '<label class="rt-field" for="rt-name">Your name, or any name you like</label>'
         '<input id="rt-name" name="name" maxlength="{}" required autocomplete="nickname">'
         '<p class="rt-help">This browser remembers where you are, so you can stop and come back.</p>'
         '<button type="submit" class="rt-button rt-first">Begin</button></form>'
-    ).format(note, _text(instructions), LONGEST_NAME)
+    ).format(note, LONGEST_NAME)
 
 
-def message(title: str, *lines: str) -> Markup:
-    """A page that says one thing."""
-    return Markup('<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(
-        title, join(Markup("<p>{}</p>").format(line) for line in lines if line)
-    )
+def cannot_open(error: FtlabError) -> Markup:
+    """A page that says why there is nothing to vote on."""
+    tail = Markup("<p>{}</p>").format(sentence(f"You can try: {error.try_}")) if error.try_ else ""
+    return Markup(
+        '<section class="rt-message" role="alert"><h1 tabindex="-1" data-focus>{}</h1>{}</section>'
+    ).format(sentence(error.what), tail)
 
 
 def problem(error: FtlabError) -> Markup:
     """What did not work, in a box above the comparison; read out as soon as it appears."""
-    tail = f" Try {error.try_}." if error.try_ else ""
+    tail = f" You can try: {sentence(error.try_)}" if error.try_ else ""
     return Markup('<p class="rt-problem" role="alert">{}{}</p>').format(sentence(error.what), tail)
 
 
@@ -111,23 +127,21 @@ def notice(text: str) -> Markup:
     return Markup('<p class="rt-notice">{}</p>').format(text)
 
 
-def choice_name(choice: str) -> str:
-    return _CHOICES[choice][0]
-
-
-def _head(place: tuple[int, int], *, undo: bool) -> Markup:
+def _head(place: tuple[int, int], last: str | None) -> Markup:
     number, total = place
     return Markup(
         '<header class="rt-head"><h1 tabindex="-1" data-focus>Comparison {} of {}</h1>{}'
         '<progress max="{}" value="{}" aria-label="Comparisons judged: {} of {}"></progress></header>'
-    ).format(number, total, _undo() if undo else "", total, number - 1, number - 1, total)
+    ).format(number, total, _undo(last), total, number - 1, number - 1, total)
 
 
-def _undo() -> Markup:
+def _undo(last: str | None) -> Markup | str:
+    if last is None:
+        return ""
     return Markup(
-        '<button type="button" class="rt-quiet" data-do="undo" data-key="u" aria-keyshortcuts="u">'
+        '<button type="button" class="rt-quiet" data-do="undo" data-last="{}" data-key="u" aria-keyshortcuts="u">'
         'Undo last vote <kbd aria-hidden="true">u</kbd></button>'
-    )
+    ).format(last)
 
 
 def _instructions(text: str, is_open: bool) -> Markup | str:
