@@ -43,26 +43,28 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     """A test between "the base" and "a run", both of which write words of equal length."""
     place = open_store(workspace)
     specs = [
-        {"kind": "base", "base": "hidden-base-4711", "system_prompt": "hidden-system-prompt"},
+        {"kind": "base", "base": "veiled-base-4711", "system_prompt": "veiled-system-prompt"},
         {
             "kind": "run",
-            "run": "hidden-run-0815",
+            "run": "veiled-run-0815",
             "adapter_sha256": "feed" * 16,
-            "examples": [{"prompt": "hidden-example", "completion": "hidden-completion"}],
-            "url": "http://hidden-host.example/v1",
-            "model": "hidden-model-name",
+            "examples": [{"prompt": "veiled-example", "completion": "veiled-completion"}],
+            "url": "http://veiled-host.example/v1",
+            "model": "veiled-model-name",
         },
     ]
-    titles = ("hidden-contestant-one", "hidden-contestant-two")
+    titles = ("veiled-contestant-one", "veiled-contestant-two")
     asked = [
         tests.PromptSpec(
-            [{"role": "user", "content": f"Question {n}: which tree is meant?"}], "hidden-topic", f"hidden-reference {n}"
+            [{"role": "user", "content": f"Question {n}: which tree is meant?"}],
+            "veiled-topic",
+            f"veiled-reference {n}",
         )
         for n in range(prompts)
     ]
     test_id = tests.create_test(
         place,
-        "hidden-test-title",
+        "veiled-test-title",
         [tests.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
         asked,
         tests.TestSettings(
@@ -78,10 +80,10 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     for n, prompt in enumerate(tests.list_prompts(place, test_id)):
         for m, contestant in enumerate(among):
             text = " ".join(_WORDS[(5 * n + 3 * m + k) % len(_WORDS)] for k in range(8))
-            tests.save_answer(place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["hidden-flag"])
+            tests.save_answer(place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["veiled-flag"])
     tests.mark_ready(place, test_id)
     tests.open_test(place, test_id)
-    keys = [link.token for link in links.create_raters(place, test_id, [f"hidden-rater-{n}" for n in range(raters)])]
+    keys = [link.token for link in links.create_raters(place, test_id, [f"veiled-rater-{n}" for n in range(raters)])]
     with place.reading() as connection:
         ids = {
             f"{table.name} {row.id}": row.id
@@ -89,7 +91,8 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
             for row in connection.execute(table.select())
         }
         prints = {f"fingerprint {row.number}": row.fingerprint for row in connection.execute(store.prompts.select())}
-    secrets = ids | prints | {"any name": "hidden-", "adapter": "feedfeed", "workspace": str(workspace.root)}
+    secrets = ids | prints | {"any name": "veiled-", "adapter": "feedfeed", "workspace": str(workspace.root)}
+    secrets["what signs links"] = workspace.arena_secret.read_text()
     return Blind(place, test_id, keys, secrets)
 
 

@@ -27,7 +27,7 @@ TITLE = "Compare answers"
 _FOLDER = Path(__file__).parent
 _FRAME = """
 <div class="rt-live" role="status" aria-live="polite"></div>
-<main class="rt-stage"><p class="rt-help">One moment.</p></main>
+<div class="rt-stage"><p class="rt-help">One moment.</p></div>
 <footer class="rt-choices">
   <label><input type="checkbox" id="rt-written"> Show answers as written</label>
   <label class="rt-for-keys"><input type="checkbox" id="rt-keys"> Use keys to vote</label>

@@ -11,14 +11,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.arena.links import LONGEST_NAME
+from ftlab.arena.trials import LONGEST_COMMENT
 from ftlab.errors import FtlabError
 from ftlab.ui.html import join
 from ftlab.ui.safe_markdown import safe_markdown
 from ftlab.wording import sentence
 
-LONGEST_COMMENT = 2000  # characters
-LONGEST_NAME = 60
-LONGEST_QUESTION = 4000
+LONGEST_QUESTION = 4000  # characters
 # What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.
 NAMES = {"left": "Answer A", "right": "Answer B"}
 _CHOICES = {
@@ -46,8 +46,8 @@ def comparison(
     """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
     trial whose vote can be taken back."""
     return Markup(
-        '<article class="rt-trial" data-trial="{}">{}{}{}{}{}'
-        '<div class="rt-bar">{}<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
+        '<article class="rt-trial" data-trial="{}">{}{}{}{}{}{}<div class="rt-bar"><div class="rt-votes" role="group" '
+        'aria-label="Your vote">{}</div></div></article>'
     ).format(
         trial_id,
         _head(place, last),
@@ -69,12 +69,12 @@ def guess(
             '<button type="button" class="rt-button" data-do="guess" data-choice="{}" data-key="{}" '
             'aria-keyshortcuts="{}" disabled><span>{}</span><kbd aria-hidden="true">{}</kbd></button>'
         ).format(side, key, key, text, key)
-        for side, text, key in (("left", "Answer A", "1"), ("right", "Answer B", "2"), ("", "I cannot tell", "s"))
+        for side, text, key in (("left", "Answer A", "1"), ("right", "Answer B", "2"), ("", "No idea", "s"))
     )
     return Markup(
         '<article class="rt-trial" data-trial="{}">{}{}{}<div class="rt-bar"><p class="rt-ask" id="rt-ask">'
-        "Your vote is saved. One more question, asked now and then: one of the two models was adapted to this task. "
-        'Which answer comes from it, would you guess?</p><div class="rt-votes rt-guesses" role="group" '
+        "Your vote is saved. A guess, asked now and then: which answer comes from the model that was adapted?"
+        '</p><div class="rt-votes rt-guesses" role="group" '
         'aria-labelledby="rt-ask">{}</div></div></article>'
     ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
 
@@ -111,20 +111,23 @@ def ask_name(note: str = "") -> Markup:
 
 def cannot_open(error: FtlabError) -> Markup:
     """A page that says why there is nothing to vote on."""
-    tail = Markup("<p>{}</p>").format(sentence(f"You can try: {error.try_}")) if error.try_ else ""
-    return Markup(
-        '<section class="rt-message" role="alert"><h1 tabindex="-1" data-focus>{}</h1>{}</section>'
-    ).format(sentence(error.what), tail)
+    tail = Markup("<p>{}</p>").format(_try(error)) if error.try_ else ""
+    return Markup('<section class="rt-message" role="alert"><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(
+        sentence(error.what), tail
+    )
 
 
 def problem(error: FtlabError) -> Markup:
     """What did not work, in a box above the comparison; read out as soon as it appears."""
-    tail = f" You can try: {sentence(error.try_)}" if error.try_ else ""
-    return Markup('<p class="rt-problem" role="alert">{}{}</p>').format(sentence(error.what), tail)
+    return Markup('<p class="rt-problem" role="alert">{} {}</p>').format(sentence(error.what), _try(error))
 
 
 def notice(text: str) -> Markup:
     return Markup('<p class="rt-notice">{}</p>').format(text)
+
+
+def _try(error: FtlabError) -> str:
+    return sentence(error.try_[0].upper() + error.try_[1:]) if error.try_ else ""
 
 
 def _head(place: tuple[int, int], last: str | None) -> Markup:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from ftlab.arena import links, trials
 from ftlab.arena.links import Rater
 from ftlab.arena.store import Store
+from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import Trial
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import rater_screens as screens
@@ -42,14 +43,14 @@ def answer(store: Store, said: Any, ask_models: AskModels | None = None) -> dict
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
         log.exception("A rater's message could not be answered")
-        error = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload the page")
+        error = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
 
 
 def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
     key, do = _text(said, "key"), _text(said, "do")
     if not key:
-        raise InputError("This page opens with a link", try_="the whole link that you were sent")
+        raise InputError("This page opens with a link", try_="open the whole link that you were sent")
     if links.is_open_link(store, key):
         return _join(store, key, said) if do == "join" else _reply(screens.ask_name(), "")
     rater = links.read_token(store, key)
@@ -67,7 +68,7 @@ def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None)
 
 def _join(store: Store, key: str, said: Mapping[str, Any]) -> dict[str, str]:
     try:
-        link = links.join(store, key, _text(said, "name")[: screens.LONGEST_NAME])
+        link = links.join(store, key, _text(said, "name"))
     except InputError as error:
         return _reply(screens.ask_name(note=screens.problem(error)), error.what)
     return _now(store, links.read_token(store, link.token), "") | {"key": link.token}
@@ -86,13 +87,18 @@ def _vote(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]
         trial_id,
         choice,
         ratings=_ratings(said),
-        comment=_text(said, "comment")[: screens.LONGEST_COMMENT],
+        comment=_text(said, "comment"),
         seconds=_seconds(said),
     )
-    if seen is not None and seen.id == trial_id and choice != "skip" and seen.number % GUESS_AFTER_EVERY == 0:
+    if seen is not None and seen.id == trial_id and choice != "skip" and _guess_is_due(store, rater, seen):
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
-        return _reply(screen, "Vote saved. Which answer comes from the adapted model, would you guess?")
+        return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
     return _now(store, rater, "Vote saved.")
+
+
+def _guess_is_due(store: Store, rater: Rater, trial: Trial) -> bool:
+    """Now and then, and only where one of two contestants can be meant."""
+    return trial.number % GUESS_AFTER_EVERY == 0 and len(list_contestants(store, rater.test_id)) == 2
 
 
 def _guess(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
