@@ -7,25 +7,22 @@ a coin decides, as whoever could foresee the side would no longer be blind.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LEAN = 2
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """What is voted on: a prompt, and the positions of the two contestants, the lower first."""
 
     prompt_id: str
     pair: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """How often a unit was handed out, and how often with the contestant of the lower position on the right."""
 
     times: int = 0
@@ -66,21 +63,18 @@ def choose(
     coin = random.Random(f"{seed} {rater} {len(own)}").random() < 0.5
     lean: Counter[int] = Counter()
     for unit, swapped in own:
-        _tip(lean, unit, swapped)
+        low, high = unit.pair
+        lean[low] += -1 if swapped else 1
+        lean[high] += 1 if swapped else -1
 
-    def cost(option: tuple[Unit, bool]) -> tuple[float, ...]:
+    def cost(option: tuple[Unit, bool]) -> tuple[int, int, int, bool]:
         unit, swapped = option
-        after = lean.copy()
-        _tip(after, unit, swapped)
-        excess = max(0, max(abs(after[position]) for position in unit.pair) - LEAN)
+        step = -1 if swapped else 1
+        low, high = unit.pair
+        excess = max(0, abs(lean[low] + step) - LEAN, abs(lean[high] - step) - LEAN)
         return excess, shown.get(unit, Shown()).times // 2, rank[unit], swapped is not coin
 
     return min(((unit, side) for unit in among for side in _sides(shown.get(unit, Shown()))), key=cost)
-
-
-def remaining(open_units: int, slots: int, raters: int) -> int:
-    """About how many trials a rater still has before them, when all do the same share of what is left."""
-    return max(0, min(open_units, math.ceil(slots / max(1, raters))))
 
 
 def _sides(shown: Shown) -> tuple[bool, ...]:
@@ -89,9 +83,3 @@ def _sides(shown: Shown) -> tuple[bool, ...]:
     if straight == shown.swapped:
         return (False, True)
     return (shown.swapped < straight,)
-
-
-def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
-    first, second = unit.pair
-    lean[first] += -1 if swapped else 1
-    lean[second] += 1 if swapped else -1

@@ -141,10 +141,14 @@ def find_rater(
 
     `lock` and `share` are those of `find_test`; with either, the rater does one thing at a time.
     """
-    test_id = connection.execute(select(raters.c.test_id).where(raters.c.id == rater_id)).scalar()
-    if test_id is None:
+    mine = (raters.c.id == rater_id) & (raters.c.test_id == blind_tests.c.id)
+    # One after the other, and the test first, so that no two ever wait for each other.
+    query = select(blind_tests).where(mine)
+    if lock or share:
+        query = query.with_for_update(read=share, key_share=not share, of=blind_tests)
+    test = connection.execute(query).first()
+    if test is None:
         raise _unknown()
-    test = find_test(connection, test_id, lock=lock, share=share)
     query = select(raters).where(raters.c.id == rater_id)
     if lock or share:
         query = query.with_for_update(key_share=True)

@@ -13,7 +13,9 @@ import contextlib
 import functools
 import os
 import secrets
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,7 @@ blind_tests = Table(
     Column("state", String(20), nullable=False),  # draft, generating, ready, open, closed
     Column("settings", JSON, nullable=False),
     Column("planned_votes", Integer, nullable=False),
+    Column("plan", JSON),  # see handing_out.make_plan; null until the test is open
     Column("opened_at", Float),
     Column("closed_at", Float),
     Column("evidence_at", Float),  # when the anytime-valid criterion ended the wait for the planned number
@@ -182,17 +185,44 @@ audit = Table(
 )
 
 
+class Turns:
+    """A lock that is taken in the order of asking. Python's own makes no promise, and under load somebody starves."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()  # it stays taken, by the next one
+            else:
+                self._taken = False
+
+
 @dataclass(frozen=True)
 class Store:
     """An open database of blind tests."""
 
     engine: Engine
     workspace: Workspace
+    turn: contextlib.AbstractContextManager[None]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction: kept when the block ends, undone when it raises."""
-        with _told(), self.engine.begin() as connection:
+        with self.turn, _told(), self.engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -209,7 +239,8 @@ def open_store(workspace: Workspace, url: str | None = None) -> Store:
     answer.
     """
     url = url or os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{workspace.arena_database}"
-    return Store(_engine(url, workspace.root, os.getpid()), workspace)
+    engine, turn = _engine(url, workspace.root, os.getpid())
+    return Store(engine, workspace, turn)
 
 
 def new_id() -> str:
@@ -232,7 +263,7 @@ def note(connection: Connection, test_id: str, what: str, **detail: Any) -> None
 
 # Processes have connections of their own; the key says whose they are, for whoever forks.
 @functools.lru_cache(maxsize=64)
-def _engine(url: str, root: Path, process: int) -> Engine:
+def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
     shown = "the database"
     try:
         # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
@@ -259,7 +290,7 @@ def _engine(url: str, root: Path, process: int) -> Engine:
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        with locked(root / Workspace(root).arena_lock.name):
+        with locked(Workspace(root).arena_lock):
             _make_tables(engine)
     except DBAPIError as error:
         engine.dispose()
@@ -268,7 +299,8 @@ def _engine(url: str, root: Path, process: int) -> Engine:
             why=shorten(error.orig, 200),
             try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
         ) from None
-    return engine
+    # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
+    return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
 
 def _make_tables(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from ftlab.arena.handing_out import make_plan
 from ftlab.arena.naming import names_in, names_of
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity, check
 from ftlab.arena.store import (
@@ -214,7 +215,11 @@ def open_test(store: Store, test_id: str) -> None:
         if test.state in ("draft", "generating") and not test.settings["live"]:
             raise InputError("The answers are not all there yet", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
-        connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(state="open", opened_at=now()))
+        connection.execute(
+            update(blind_tests)
+            .where(blind_tests.c.id == test_id)
+            .values(state="open", opened_at=now(), plan=make_plan(connection, test))
+        )
         note(connection, test_id, "opened")
 
 
@@ -387,24 +392,35 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
         test = find_test(connection, test_id)
         people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
         counted = connection.execute(
-            select(raters.c.id, votes.c.automatic, votes.c.choice == "skip", func.count(), func.max(votes.c.created))
+            select(raters.c.id, votes.c.automatic, votes.c.choice, func.count(), func.max(votes.c.created))
             .join(votes, votes.c.rater_id == raters.c.id)
             .where(raters.c.test_id == test_id)
-            .group_by(raters.c.id, votes.c.automatic, votes.c.choice == "skip")
+            .group_by(raters.c.id, votes.c.automatic, votes.c.choice)
         ).all()
-        tally = {(rater, bool(automatic), bool(skip)): (n, last) for rater, automatic, skip, n, last in counted}
         made = connection.execute(
             select(func.count()).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
         ).scalar_one()
         missing = len(_missing(connection, test_id))
         shown = reveal(connection, test)
-    none = (0, None)
+
+    last: dict[str, float] = {}
+    for rater_id, by_itself, _, _, at in counted:
+        if not by_itself:
+            last[rater_id] = max(at, last.get(rater_id, 0.0))
+
+    def given(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
+        return sum(
+            times
+            for one, by_itself, choice, times, _ in counted
+            if rater_id in (None, one) and automatic in (None, bool(by_itself)) and (choice == "skip") == skip
+        )
+
     return {
         "state": test.state,
-        "votes": sum(n for (_, _automatic, skip), (n, _last) in tally.items() if not skip),
+        "votes": given(),
         "planned": test.planned_votes,
-        "skipped": sum(n for (_, automatic, skip), (n, _last) in tally.items() if not automatic and skip),
-        "automatic": sum(n for (_, automatic, _skip), (n, _last) in tally.items() if automatic),
+        "skipped": given(skip=True),
+        "automatic": given(automatic=True),
         "answers": made,
         "answers_wanted": made + missing,
         "revealed": shown,
@@ -415,9 +431,9 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
                 "pseudonym": one.pseudonym,
                 "open_link": one.open_link,
                 "revoked": one.revoked_at is not None,
-                "votes": tally.get((one.id, False, False), none)[0],
-                "skipped": tally.get((one.id, False, True), none)[0],
-                "last": tally.get((one.id, False, False), none)[1],
+                "votes": given(one.id, automatic=False),
+                "skipped": given(one.id, skip=True),
+                "last": last.get(one.id),
             }
             for one in people
         ],

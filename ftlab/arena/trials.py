@@ -9,50 +9,22 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, cast, delete, func, select
+from sqlalchemy import Connection, Row, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
-from ftlab.arena.assignment import Shown, Unit, choose, remaining, still_open, wanted_votes
+from ftlab.arena import handing_out
+from ftlab.arena.assignment import Unit, choose
+from ftlab.arena.handing_out import Trial
 from ftlab.arena.links import find_rater
-from ftlab.arena.store import (
-    Store,
-    answers,
-    contestants,
-    guesses,
-    new_id,
-    note,
-    now,
-    prompts,
-    raters,
-    storable,
-    trials,
-    votes,
-)
-from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, votes_given
+from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
+from ftlab.arena.tests import PromptSpec, add_answer, add_prompt
 from ftlab.errors import InputError
 
 SIDES = ("left", "right")
 RATINGS = ("left", "right", "same")
 LONGEST_COMMENT = 4000
-# Who leaves a trial open this long has gone: another rater may have the prompt.
-STALE_SECONDS = 30 * 60
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a rater may see, and nothing else. `number` of about `total` for this rater."""
-
-    id: str
-    number: int
-    total: int
-    messages: list[dict[str, str]]
-    left: str
-    right: str
-    options: tuple[str, ...]
-    rubric: tuple[str, ...]
 
 
 def next_trial(store: Store, rater_id: str) -> Trial | None:
@@ -61,18 +33,18 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
     Raises InputError when the rater may not vote.
     """
     with store.reading() as connection:
-        test, rater = find_rater(connection, rater_id)
-        waiting = _waiting(connection, rater_id)
+        test, _ = find_rater(connection, rater_id)
+        waiting = handing_out.waiting(connection, rater_id)
         if waiting is not None:
-            return _shown(connection, test, waiting)
+            return handing_out.shown(connection, test, waiting)
     if test.settings["live"]:
         return None
     with store.writing() as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
-        waiting = _waiting(connection, rater_id)  # asked twice at once: both get the same
+        waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
         if waiting is None:
-            waiting = _assign(connection, test, rater)
-        return None if waiting is None else _shown(connection, test, waiting)
+            return handing_out.assign(connection, test, rater)
+        return handing_out.shown(connection, test, waiting)
 
 
 def vote(
@@ -130,7 +102,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         connection.execute(trials.insert().values(**again))
         note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
         row = connection.execute(select(trials).where(trials.c.id == again["id"])).one()
-        return _shown(connection, test, row)
+        return handing_out.shown(connection, test, row)
 
 
 def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
@@ -171,11 +143,11 @@ def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
     """The ids of the two contestants that answer this rater's next prompt: the pair seen least, the lower first."""
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
-        among = _contestants(connection, test.id)
+        among = handing_out.contestant_ids(connection, test.id)
         counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater_id).group_by(trials.c.pair)
-        seen = dict(connection.execute(counted).tuples().all())
+        seen = dict(connection.execute(counted).all())
     pairs = itertools.combinations(range(len(among)), 2)
-    first, second = min(pairs, key=lambda pair: seen.get(_text(pair), 0))
+    first, second = min(pairs, key=lambda pair: seen.get(handing_out.pair_text(pair), 0))
     return among[first], among[second]
 
 
@@ -192,10 +164,10 @@ def record_live(
     """
     with store.writing() as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
-        among = _contestants(connection, test.id)
+        among = handing_out.contestant_ids(connection, test.id)
         if not test.settings["live"] or len(given) != 2 or not set(given) <= set(among):
             raise InputError("This is no trial of a live test")
-        if _waiting(connection, rater_id) is not None:
+        if handing_out.waiting(connection, rater_id) is not None:
             raise InputError("Please vote on the answers that are there first")
         last = connection.execute(select(func.max(prompts.c.number)).where(prompts.c.test_id == test.id)).scalar()
         prompt_id = add_prompt(connection, test.id, (last or 0) + 1, PromptSpec(list(messages)))
@@ -203,182 +175,16 @@ def record_live(
             add_answer(connection, prompt_id, contestant_id, **answer)
         first, second = sorted(among.index(contestant_id) for contestant_id in given)
         unit = Unit(prompt_id, (first, second))
-        asked = [(one, swapped) for one, swapped, _ in _own_trials(connection, rater_id)]
+        own = handing_out.standing(connection, test, rater_id).own
+        asked = [(one.unit, one.swapped) for one in own if one.place]
         chosen = choose([unit], [unit], {}, asked, test.settings["seed"], rater.number)
-        assert chosen is not None
+        assert chosen is not None  # there is one, and nobody has seen it
         same = len({storable(answer["text"]).strip() for answer in given.values()}) == 1
-        row = _hand_out(connection, test, rater, *chosen, asked=not same)
+        row = handing_out.hand_out(connection, test, rater, *chosen, place=0 if same else len(asked) + 1)
         if same:
-            _tie(connection, row)
-        return None if same else _shown(connection, test, row)
-
-
-def _assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Row[Any] | None:
-    """Make the next trial of a rater. Identical answers on the way become ties by themselves."""
-    if votes_given(connection, test.id) >= test.planned_votes:
-        return None
-    plan = _plan(connection, test)
-    while True:
-        own = _own_trials(connection, rater.id)
-        shown = _handed_out(connection, test.id)
-        among = still_open(plan.units, plan.wanted, shown, {unit for unit, _, _ in own})
-        asked = [(unit, swapped) for unit, swapped, place in own if place]
-        chosen = choose(plan.units, among, shown, asked, test.settings["seed"], rater.number)
-        if chosen is None:
+            handing_out.record_tie(connection, row)
             return None
-        unit, swapped = chosen
-        row = _hand_out(connection, test, rater, unit, swapped, asked=unit not in plan.identical)
-        if unit not in plan.identical:
-            return row
-        _tie(connection, row)
-
-
-def _tie(connection: Connection, trial: Row[Any]) -> None:
-    """The vote on identical answers, which nobody is asked about."""
-    connection.execute(
-        votes.insert().values(
-            id=new_id(),
-            trial_id=trial.id,
-            rater_id=trial.rater_id,
-            choice="tie",
-            ratings={},
-            comment="",
-            created=now(),
-            automatic=True,
-        )
-    )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a test consists of. `identical`: both answers are the same text."""
-
-    units: list[Unit]
-    wanted: dict[str, int]
-    identical: set[Unit]
-
-
-def _plan(connection: Connection, test: Row[Any]) -> _Plan:
-    asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
-    prompt_ids = list(connection.execute(asked).scalars())
-    settings = test.settings
-    wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], settings["seed"])
-    pairs = list(itertools.combinations(range(len(_contestants(connection, test.id))), 2))
-    units = [Unit(prompt_id, pair) for prompt_id in prompt_ids for pair in pairs]
-    one, other, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
-    same = connection.execute(
-        select(one.c.prompt_id, first.c.position, second.c.position)
-        .join(other, other.c.prompt_id == one.c.prompt_id)
-        .join(first, first.c.id == one.c.contestant_id)
-        .join(second, second.c.id == other.c.contestant_id)
-        .where(
-            first.c.test_id == test.id,
-            first.c.position < second.c.position,
-            func.trim(one.c.text) == func.trim(other.c.text),
-        )
-    )
-    return _Plan(units, wanted, {Unit(prompt_id, (low, high)) for prompt_id, low, high in same})
-
-
-def _handed_out(connection: Connection, test_id: str) -> dict[Unit, Shown]:
-    """How often each unit counts as handed out: voted on and not skipped, or shown just now and still open."""
-    waits = votes.c.id.is_(None) & (trials.c.created > now() - STALE_SECONDS) & raters.c.revoked_at.is_(None)
-    query = (
-        select(trials.c.prompt_id, trials.c.pair, func.count(), func.sum(cast(trials.c.swapped, Integer)))
-        .join(raters, raters.c.id == trials.c.rater_id)
-        .outerjoin(votes, votes.c.trial_id == trials.c.id)
-        .where(trials.c.test_id == test_id, waits | (votes.c.choice != "skip"))
-        .group_by(trials.c.prompt_id, trials.c.pair)
-    )
-    return {
-        Unit(prompt_id, _positions(pair)): Shown(times, swapped)
-        for prompt_id, pair, times, swapped in connection.execute(query)
-    }
-
-
-def _own_trials(connection: Connection, rater_id: str) -> list[tuple[Unit, bool, int]]:
-    """(unit, swapped, place) of all that was handed to a rater."""
-    query = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place)
-    rows = connection.execute(query.where(trials.c.rater_id == rater_id))
-    return [(Unit(prompt_id, _positions(pair)), bool(swapped), place) for prompt_id, pair, swapped, place in rows]
-
-
-def _hand_out(
-    connection: Connection, test: Row[Any], rater: Row[Any], unit: Unit, swapped: bool, *, asked: bool = True
-) -> Row[Any]:
-    """Write the trial down; returns its row."""
-    among = _contestants(connection, test.id)
-    left, right = reversed(unit.pair) if swapped else unit.pair
-    answered = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == unit.prompt_id)
-    by_contestant = dict(connection.execute(answered).tuples().all())
-    last = connection.execute(select(func.max(trials.c.place)).where(trials.c.rater_id == rater.id)).scalar()
-    trial_id = new_id()
-    connection.execute(
-        trials.insert().values(
-            id=trial_id,
-            test_id=test.id,
-            rater_id=rater.id,
-            prompt_id=unit.prompt_id,
-            pair=_text(unit.pair),
-            left_answer_id=by_contestant[among[left]],
-            right_answer_id=by_contestant[among[right]],
-            swapped=swapped,
-            place=(last or 0) + 1 if asked else 0,
-            created=now(),
-        )
-    )
-    return connection.execute(select(trials).where(trials.c.id == trial_id)).one()
-
-
-def _contestants(connection: Connection, test_id: str) -> list[str]:
-    """The ids of the contestants, by position."""
-    query = select(contestants.c.id).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
-    return list(connection.execute(query).scalars())
-
-
-def _waiting(connection: Connection, rater_id: str) -> Row[Any] | None:
-    """The first trial of a rater that has no vote."""
-    query = (
-        select(trials)
-        .outerjoin(votes, votes.c.trial_id == trials.c.id)
-        .where(trials.c.rater_id == rater_id, votes.c.id.is_(None))
-        .order_by(trials.c.place)
-    )
-    return connection.execute(query.limit(1)).first()
-
-
-def _shown(connection: Connection, test: Row[Any], trial: Row[Any]) -> Trial:
-    """A row of `trials` as its rater may see it."""
-    asked = connection.execute(select(prompts.c.messages).where(prompts.c.id == trial.prompt_id)).scalar_one()
-    sides = select(answers.c.id, answers.c.text).where(answers.c.id.in_([trial.left_answer_id, trial.right_answer_id]))
-    text = dict(connection.execute(sides).tuples().all())
-    return Trial(
-        trial.id,
-        trial.place,
-        _total(connection, test, trial),
-        asked,
-        text[trial.left_answer_id],
-        text[trial.right_answer_id],
-        tuple(test.settings["options"]),
-        tuple(test.settings["rubric"]),
-    )
-
-
-def _total(connection: Connection, test: Row[Any], trial: Row[Any]) -> int:
-    """About how many trials the rater of `trial` will have had in the end, this one and those before it among them."""
-    voting = select(func.count()).where(raters.c.test_id == test.id, raters.c.revoked_at.is_(None))
-    among = connection.execute(voting).scalar_one()
-    own = _own_trials(connection, trial.rater_id)
-    last = max(place for _, _, place in own)
-    planned = test.planned_votes - votes_given(connection, test.id) - 1
-    if test.settings["live"]:
-        return last + remaining(planned, planned, among)
-    plan = _plan(connection, test)
-    shown = _handed_out(connection, test.id)
-    asked = [unit for unit in plan.units if unit not in plan.identical]
-    left = sum(max(0, plan.wanted[unit.prompt_id] - shown.get(unit, Shown()).times) for unit in asked)
-    mine = still_open(asked, plan.wanted, shown, {unit for unit, _, _ in own})
-    return last + remaining(len(mine), min(left, planned), among)
+        return handing_out.shown(connection, test, row)
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
@@ -413,12 +219,3 @@ def _checked(
 
 def _voted() -> InputError:
     return InputError("You have voted on this already; the first vote stands", try_="undo it to vote again")
-
-
-def _text(pair: tuple[int, int]) -> str:
-    return f"{pair[0]}-{pair[1]}"
-
-
-def _positions(pair: str) -> tuple[int, int]:
-    low, high = pair.split("-")
-    return int(low), int(high)
