@@ -38,8 +38,6 @@ from ftlab.workspace import Workspace  # noqa: E402
 from tests.arena import opened, postgres_server  # noqa: E402
 
 SERVE = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=1)"
-    "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=True)"
-)
 WORDS = "amber birch cedar delta ember fjord grove heron islet jetty knoll larch maple north ocean plain".split()
 
 
