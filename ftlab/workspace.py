@@ -427,6 +427,25 @@ class Workspace:
         return self.root / "cache" / "checks"
 
     @property
+    def arena_database(self) -> Path:
+        """The blind tests with their votes, unless FTLAB_DATABASE_URL names another database."""
+        return self.root / "arena.sqlite"
+
+    @property
+    def arena_secret(self) -> Path:
+        """What the links of the raters are signed with, unless FTLAB_SECRET says it."""
+        return self.root / "arena.secret"
+
+    @property
+    def arena_lock(self) -> Path:
+        """Held while the tables of the blind tests are made."""
+        return self.root / "arena.lock"
+
+    def votes_folder(self, test_id: str) -> Path:
+        """The votes of a blind test as training data, with their provenance."""
+        return self.root / "votes" / test_id
+
+    @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"

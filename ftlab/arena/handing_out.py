@@ -1,0 +1,237 @@
+"""How far a test is, and the next trial of a rater: what the assignment needs to know, read and written here."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Row, cast, func, select
+
+from ftlab.arena.assignment import Shown, Unit, choose, still_open, wanted_votes
+from ftlab.arena.store import answers, contestants, new_id, now, prompts, raters, trials, votes
+
+# Who leaves a trial open this long has gone: another rater may have the prompt.
+STALE_SECONDS = 30 * 60
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a rater may see, and nothing else. `number` of about `total` for this rater."""
+
+    id: str
+    number: int
+    total: int
+    messages: list[dict[str, str]]
+    left: str
+    right: str
+    options: tuple[str, ...]
+    rubric: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A trial that was handed to a rater. `place` 0: nobody was asked."""
+
+    unit: Unit
+    swapped: bool
+    place: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a test stands for one rater. `wanted`: votes by prompt; `identical`: units whose answers are one text;
+    `votes`: all that are no skips."""
+
+    units: list[Unit]
+    wanted: dict[str, int]
+    identical: frozenset[Unit]
+    shown: dict[Unit, Shown]
+    own: list[Own]
+    votes: int
+
+
+def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
+    """What does not change once a test is open, for its column `plan`: {"prompts": [[id, wanted votes]],
+    "contestants": count, "identical": [[prompt id, position, position]]}."""
+    asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
+    prompt_ids = list(connection.execute(asked).scalars())
+    settings = test.settings
+    wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], settings["seed"])
+    one, other, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
+    query = (
+        select(one.c.prompt_id, first.c.position, second.c.position, one.c.text, other.c.text)
+        .join(other, other.c.prompt_id == one.c.prompt_id)
+        .join(first, first.c.id == one.c.contestant_id)
+        .join(second, second.c.id == other.c.contestant_id)
+        .where(first.c.test_id == test.id, first.c.position < second.c.position)
+    )
+    return {
+        "prompts": list(wanted.items()),
+        "contestants": len(contestant_ids(connection, test.id)),
+        "identical": [
+            [prompt_id, low, high]
+            for prompt_id, low, high, text, beside in connection.execute(query)
+            if text.strip() == beside.strip()
+        ],
+    }
+
+
+def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
+    """Where an open test stands for a rater."""
+    plan = test.plan
+    pairs = list(itertools.combinations(range(plan["contestants"]), 2))
+    waits = votes.c.id.is_(None) & (trials.c.created > now() - STALE_SECONDS) & raters.c.revoked_at.is_(None)
+    query = (
+        select(
+            trials.c.prompt_id,
+            trials.c.pair,
+            func.count(),
+            func.sum(cast(trials.c.swapped, Integer)),
+            func.count(votes.c.id),
+        )
+        .join(raters, raters.c.id == trials.c.rater_id)
+        .outerjoin(votes, votes.c.trial_id == trials.c.id)
+        # Waiting or voted on; a skip leaves the prompt to the next rater.
+        .where(trials.c.test_id == test.id, waits | (votes.c.choice != "skip"))
+        .group_by(trials.c.prompt_id, trials.c.pair)
+    )
+    rows = connection.execute(query).all()
+    mine = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place)
+    return Standing(
+        units=[Unit(prompt_id, pair) for prompt_id, _ in plan["prompts"] for pair in pairs],
+        wanted=dict(plan["prompts"]),
+        identical=frozenset(Unit(prompt_id, (low, high)) for prompt_id, low, high in plan["identical"]),
+        shown={Unit(prompt_id, positions(pair)): Shown(times, swapped) for prompt_id, pair, times, swapped, _ in rows},
+        own=[
+            Own(Unit(prompt_id, positions(pair)), bool(swapped), place)
+            for prompt_id, pair, swapped, place in connection.execute(mine.where(trials.c.rater_id == rater_id))
+        ],
+        votes=sum(row[-1] for row in rows),
+    )
+
+
+def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | None:
+    """Make the next trial of a rater. Identical answers on the way become ties by themselves."""
+    at = standing(connection, test, rater.id)
+    while at.votes < test.planned_votes:
+        among = still_open(at.units, at.wanted, at.shown, {one.unit for one in at.own})
+        asked = [(one.unit, one.swapped) for one in at.own if one.place]
+        chosen = choose(at.units, among, at.shown, asked, test.settings["seed"], rater.number)
+        if chosen is None:
+            return None
+        unit, swapped = chosen
+        same = unit in at.identical
+        row = hand_out(connection, test, rater, unit, swapped, place=0 if same else len(asked) + 1)
+        before = at.shown.get(unit, Shown())
+        at = replace(
+            at,
+            shown=at.shown | {unit: Shown(before.times + 1, before.swapped + swapped)},
+            own=[*at.own, Own(unit, swapped, row.place)],
+            votes=at.votes + same,
+        )
+        if not same:
+            return shown(connection, test, row, at)
+        record_tie(connection, row)
+    return None
+
+
+def hand_out(
+    connection: Connection, test: Row[Any], rater: Row[Any], unit: Unit, swapped: bool, place: int
+) -> Row[Any]:
+    """Write a trial down; returns its row."""
+    among = contestant_ids(connection, test.id)
+    left, right = reversed(unit.pair) if swapped else unit.pair
+    answered = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == unit.prompt_id)
+    by_contestant = dict(connection.execute(answered).all())
+    trial_id = new_id()
+    connection.execute(
+        trials.insert().values(
+            id=trial_id,
+            test_id=test.id,
+            rater_id=rater.id,
+            prompt_id=unit.prompt_id,
+            pair=pair_text(unit.pair),
+            left_answer_id=by_contestant[among[left]],
+            right_answer_id=by_contestant[among[right]],
+            swapped=swapped,
+            place=place,
+            created=now(),
+        )
+    )
+    return connection.execute(select(trials).where(trials.c.id == trial_id)).one()
+
+
+def record_tie(connection: Connection, trial: Row[Any]) -> None:
+    """The vote on identical answers, which nobody is asked about."""
+    connection.execute(
+        votes.insert().values(
+            id=new_id(),
+            trial_id=trial.id,
+            rater_id=trial.rater_id,
+            choice="tie",
+            ratings={},
+            comment="",
+            created=now(),
+            automatic=True,
+        )
+    )
+
+
+def waiting(connection: Connection, rater_id: str) -> Row[Any] | None:
+    """The first trial of a rater that has no vote."""
+    query = (
+        select(trials)
+        .outerjoin(votes, votes.c.trial_id == trials.c.id)
+        .where(trials.c.rater_id == rater_id, votes.c.id.is_(None))
+        .order_by(trials.c.place)
+    )
+    return connection.execute(query.limit(1)).first()
+
+
+def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing | None = None) -> Trial:
+    """A row of `trials` as its rater may see it."""
+    asked = connection.execute(select(prompts.c.messages).where(prompts.c.id == trial.prompt_id)).scalar_one()
+    sides = select(answers.c.id, answers.c.text).where(answers.c.id.in_([trial.left_answer_id, trial.right_answer_id]))
+    text = dict(connection.execute(sides).all())
+    return Trial(
+        trial.id,
+        trial.place,
+        _total(connection, test, at or standing(connection, test, trial.rater_id)),
+        asked,
+        text[trial.left_answer_id],
+        text[trial.right_answer_id],
+        tuple(test.settings["options"]),
+        tuple(test.settings["rubric"]),
+    )
+
+
+def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
+    """About how many trials a rater will have had in the end, when all do the same share."""
+    voting = select(func.count()).where(raters.c.test_id == test.id, raters.c.revoked_at.is_(None))
+    among = connection.execute(voting).scalar_one()
+    last = max((one.place for one in at.own), default=0)
+    if test.settings["live"]:
+        return max(last, math.ceil(test.planned_votes / among))
+    asked = [unit for unit in at.units if unit not in at.identical]
+    wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
+    share = math.ceil(min(wanted, test.planned_votes) / among)
+    more = len(still_open(asked, at.wanted, at.shown, {one.unit for one in at.own}))
+    return min(max(share, last), last + more)
+
+
+def contestant_ids(connection: Connection, test_id: str) -> list[str]:
+    """The ids of the contestants, by position."""
+    query = select(contestants.c.id).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
+    return list(connection.execute(query).scalars())
+
+
+def pair_text(pair: Sequence[int]) -> str:
+    return f"{pair[0]}-{pair[1]}"
+
+
+def positions(pair: str) -> tuple[int, int]:
+    low, high = pair.split("-")
+    return int(low), int(high)

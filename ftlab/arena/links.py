@@ -1,0 +1,242 @@
+"""Who may vote: one signed link for each rater, or an open link with a name; no account is needed.
+
+The secret that signs them is FTLAB_SECRET, else a file in the workspace that only its owner may read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itsdangerous import BadData, URLSafeSerializer
+from sqlalchemy import Connection, Row, func, select, update
+
+from ftlab.arena.store import Store, blind_tests, new_id, note, now, raters, storable
+from ftlab.arena.tests import find_test
+from ftlab.errors import InputError
+from ftlab.workspace import locked, write_text
+
+SECRET_VARIABLE = "FTLAB_SECRET"
+LONGEST_NAME = 60
+MOST_RATERS = 1000
+LONGEST_TOKEN = 300
+
+
+@dataclass(frozen=True)
+class RaterLink:
+    """`token` is what a link ends with; who has it votes as this rater."""
+
+    rater_id: str
+    pseudonym: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Who a token speaks for, with what their page needs to know; nothing names a contestant."""
+
+    id: str
+    test_id: str
+    number: int
+    pseudonym: str
+    instructions: str
+    options: tuple[str, ...]
+    rubric: tuple[str, ...]
+    live: bool
+
+
+def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[RaterLink]:
+    """A rater with a link for each name; an empty name becomes "Rater 3". Raises InputError for a closed test."""
+    with store.writing() as connection:
+        test = find_test(connection, test_id, lock=True)
+        _must_not_be_closed(test)
+        return [_add_rater(store, connection, test_id, name, open_link=False) for name in names]
+
+
+def open_link(store: Store, test_id: str) -> str:
+    """The token of the one link that everybody may use who gives a name; the same until it is revoked."""
+    with store.writing() as connection:
+        test = find_test(connection, test_id, lock=True)
+        _must_not_be_closed(test)
+        key = test.open_link_key
+        if key is None:
+            key = new_id()
+            connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(open_link_key=key))
+            note(connection, test_id, "open link made")
+    return _signer(store).dumps({"t": test_id, "k": key})
+
+
+def is_open_link(store: Store, token: str) -> bool:
+    """Whether `token` is that of an open link, whose visitor must say a name and `join`."""
+    return "t" in _read(store, token)
+
+
+def join(store: Store, token: str, name: str) -> RaterLink:
+    """A rater of their own for who came by the open link. Raises InputError: no name, unknown, revoked, closed."""
+    if not name.strip():
+        raise InputError("Please say your name", try_="any name that your host knows you by will do")
+    given = _read(store, token)
+    with store.writing() as connection:
+        test = find_test(connection, given["t"], lock=True) if "t" in given else None
+        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, given["k"]):
+            raise _unknown()
+        _must_be_open(test)
+        return _add_rater(store, connection, test.id, name, open_link=True)
+
+
+def links(store: Store, test_id: str) -> list[RaterLink]:
+    """The links of all raters that are not revoked."""
+    with store.reading() as connection:
+        query = select(raters).where(raters.c.test_id == test_id, raters.c.revoked_at.is_(None))
+        return [_link(store, row.id, row.pseudonym) for row in connection.execute(query.order_by(raters.c.number))]
+
+
+def revoke(store: Store, rater_id: str) -> None:
+    """End the link of a rater. Votes that were given stay: taking them away would be choosing among votes."""
+    with store.writing() as connection:
+        row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
+        if row is None:
+            raise InputError("There is no such rater", given=rater_id)
+        if row.revoked_at is None:
+            connection.execute(update(raters).where(raters.c.id == rater_id).values(revoked_at=now()))
+            note(connection, row.test_id, "link revoked", rater=row.number)
+
+
+def revoke_open_link(store: Store, test_id: str) -> None:
+    """End the open link. Who joined by it before goes on with the link of their own."""
+    with store.writing() as connection:
+        test = find_test(connection, test_id, lock=True)
+        if test.open_link_key is not None:
+            connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(open_link_key=None))
+            note(connection, test_id, "open link revoked")
+
+
+def read_token(store: Store, token: str) -> Rater:
+    """Who `token` speaks for. Raises InputError: unknown or forged, revoked, test not open."""
+    given = _read(store, token)
+    with store.reading() as connection:
+        test, rater = find_rater(connection, given.get("r", ""))
+    settings = test.settings
+    return Rater(
+        rater.id,
+        test.id,
+        rater.number,
+        rater.pseudonym,
+        settings["instructions"],
+        tuple(settings["options"]),
+        tuple(settings["rubric"]),
+        bool(settings["live"]),
+    )
+
+
+def find_rater(
+    connection: Connection, rater_id: str, *, lock: bool = False, share: bool = False
+) -> tuple[Row[Any], Row[Any]]:
+    """The rows of the test and the rater, who may vote now. Raises InputError when they may not.
+
+    `lock` and `share` are those of `find_test`; with either, the rater does one thing at a time.
+    """
+    mine = (raters.c.id == rater_id) & (raters.c.test_id == blind_tests.c.id)
+    # One after the other, and the test first, so that no two ever wait for each other.
+    query = select(blind_tests).where(mine)
+    if lock or share:
+        query = query.with_for_update(read=share, key_share=not share, of=blind_tests)
+    test = connection.execute(query).first()
+    if test is None:
+        raise _unknown()
+    query = select(raters).where(raters.c.id == rater_id)
+    if lock or share:
+        query = query.with_for_update(key_share=True)
+    rater = connection.execute(query).one()
+    if rater.revoked_at is not None:
+        raise InputError("This link has been ended", try_="ask whoever sent it for a new one")
+    _must_be_open(test)
+    return test, rater
+
+
+def qr_code(url: str) -> str:
+    """`url` as a QR code: an SVG element, dark on white in every theme, so that every camera reads it."""
+    import segno
+
+    return segno.make(url, micro=False).svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code")
+
+
+def _add_rater(store: Store, connection: Connection, test_id: str, name: str, *, open_link: bool) -> RaterLink:
+    known = {row.pseudonym.casefold() for row in connection.execute(select(raters).where(raters.c.test_id == test_id))}
+    if len(known) >= MOST_RATERS:
+        raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
+    highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
+    number = (highest or 0) + 1
+    wanted = " ".join(storable(name).split())[:LONGEST_NAME] or f"Rater {number}"
+    # A name is no password: who says one that is taken becomes somebody else.
+    pseudonym, count = wanted, 1
+    while pseudonym.casefold() in known:
+        count += 1
+        pseudonym = f"{wanted} ({count})"
+    rater_id = new_id()
+    connection.execute(
+        raters.insert().values(
+            id=rater_id, test_id=test_id, number=number, pseudonym=pseudonym, created=now(), open_link=open_link
+        )
+    )
+    return _link(store, rater_id, pseudonym)
+
+
+def _link(store: Store, rater_id: str, pseudonym: str) -> RaterLink:
+    return RaterLink(rater_id, pseudonym, _signer(store).dumps({"r": rater_id}))
+
+
+def _read(store: Store, token: str) -> dict[str, str]:
+    """What a signed token says. Raises InputError when it was not signed here."""
+    try:
+        if len(token) > LONGEST_TOKEN:
+            raise _unknown()
+        given = _signer(store).loads(token)
+    except BadData:
+        raise _unknown() from None
+    return given
+
+
+def _unknown() -> InputError:
+    return InputError(
+        "This link is not known", try_="check that it was copied whole, or ask whoever sent it for a new one"
+    )
+
+
+def _must_be_open(test: Row[Any]) -> None:
+    if test.state == "closed":
+        raise InputError("This test is over. Thank you for your votes")
+    if test.state != "open":
+        raise InputError("This test has not begun", try_="come back when your host says that it has")
+
+
+def _must_not_be_closed(test: Row[Any]) -> None:
+    if test.state == "closed":
+        raise InputError("This test is over: nobody can vote in it any more", given=test.title)
+
+
+def _signer(store: Store) -> URLSafeSerializer:
+    return URLSafeSerializer(_secret(store.workspace.arena_secret, os.environ.get(SECRET_VARIABLE)), salt="rater")
+
+
+@functools.lru_cache(maxsize=64)
+def _secret(file: Path, given: str | None) -> str:
+    if given:
+        if len(given) < 16:
+            raise InputError(
+                f"{SECRET_VARIABLE} is too short to sign links with",
+                given=f"{len(given)} characters",
+                allowed="16 or more",
+                try_='take what this prints: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            )
+        return given
+    # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.
+    with locked(file.with_name(f"{file.name}.lock")):
+        if not file.exists():
+            write_text(file, secrets.token_urlsafe(32))  # with mode 0600
+    return file.read_text()

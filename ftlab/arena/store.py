@@ -1,0 +1,356 @@
+"""Where blind tests and votes live: tables, and one transaction for each thing that happens.
+
+store = open_store(workspace)          # FTLAB_DATABASE_URL, else SQLite in the workspace
+with store.writing() as connection:    # all of it, or nothing
+    connection.execute(...)
+
+Times are UTC seconds; ids are random, so that none says anything about what it stands for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
+from ftlab.workspace import Workspace, locked
+
+DATABASE_VARIABLE = "FTLAB_DATABASE_URL"
+BUSY_SECONDS = 30
+_SCHEMA_LOCK = 7_150_716  # any number that no other user of the same PostgreSQL database takes
+
+metadata = MetaData()
+
+
+def _id() -> Column[str]:
+    return Column("id", String(40), primary_key=True)
+
+
+def _of(table: str, name: str, **options: Any) -> Column[str]:
+    """A reference to a row of `table`, which takes this row along when it is deleted."""
+    return Column(
+        name, String(40), ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False, **{"index": True} | options
+    )
+
+
+blind_tests = Table(
+    "blind_tests",
+    metadata,
+    _id(),
+    Column("title", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("state", String(20), nullable=False),  # draft, generating, ready, open, closed
+    Column("settings", JSON, nullable=False),
+    Column("planned_votes", Integer, nullable=False),
+    Column("plan", JSON),  # see handing_out.make_plan; null until the test is open
+    Column("opened_at", Float),
+    Column("closed_at", Float),
+    Column("evidence_at", Float),  # when the anytime-valid criterion ended the wait for the planned number
+    Column("opened_early_at", Float),
+    Column("opened_early_votes", Integer),
+    Column("open_link_key", String(40)),  # null: there is no open link
+)
+
+contestants = Table(
+    "contestants",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    Column("position", Integer, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("spec", JSON, nullable=False),
+    UniqueConstraint("test_id", "position"),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    Column("number", Integer, nullable=False),
+    Column("messages", JSON, nullable=False),
+    Column("topic", Text),
+    Column("fingerprint", String(16), nullable=False, index=True),
+    Column("reference", Text),
+    UniqueConstraint("test_id", "number"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    _id(),
+    _of("prompts", "prompt_id"),
+    _of("contestants", "contestant_id"),
+    Column("text", Text, nullable=False),
+    Column("tokens", Integer),
+    Column("cut", Boolean, nullable=False),
+    Column("seconds", Float),
+    Column("flags", JSON, nullable=False),
+    UniqueConstraint("prompt_id", "contestant_id"),
+)
+
+raters = Table(
+    "raters",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    Column("number", Integer, nullable=False),
+    Column("pseudonym", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("open_link", Boolean, nullable=False),
+    UniqueConstraint("test_id", "number"),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    _of("raters", "rater_id"),
+    _of("prompts", "prompt_id"),
+    Column("pair", String(20), nullable=False),  # positions of the two contestants, the lower first: "0-1"
+    _of("answers", "left_answer_id"),
+    _of("answers", "right_answer_id"),
+    Column("swapped", Boolean, nullable=False),  # whether the contestant with the lower position stands right
+    Column("place", Integer, nullable=False),  # which one it is for its rater, from 1; 0 when nobody was asked
+    Column("created", Float, nullable=False),
+    UniqueConstraint("rater_id", "prompt_id", "pair"),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    _id(),
+    _of("trials", "trial_id", unique=True, index=False),
+    _of("raters", "rater_id"),
+    Column("choice", String(20), nullable=False),  # left, right, both_good, both_bad, skip; tie when automatic
+    Column("ratings", JSON, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("seconds", Float),
+    Column("created", Float, nullable=False),
+    Column("automatic", Boolean, nullable=False),
+)
+
+guesses = Table(
+    "guesses",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    _of("raters", "rater_id"),
+    _of("trials", "trial_id", unique=True, index=False),
+    Column("side", String(20), nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _of("blind_tests", "test_id"),
+    Column("at", Float, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+
+
+class Turns:
+    """A lock that is taken in the order of asking. Python's own makes no promise, and under load somebody starves."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()  # it stays taken, by the next one
+            else:
+                self._taken = False
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open database of blind tests."""
+
+    engine: Engine
+    workspace: Workspace
+    turn: contextlib.AbstractContextManager[None]
+
+    @contextlib.contextmanager
+    def writing(self, *, on_disk: bool = True) -> Iterator[Connection]:
+        """A transaction: kept when the block ends, undone when it raises.
+
+        Without `on_disk`, SQLite does not wait for the disk: a power cut may take it back, a killed app never. The next
+        transaction that waits takes it along.
+        """
+        with self.turn, _told(), self.engine.connect() as connection:
+            connection.execution_options(ftlab_on_disk=on_disk)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One view of the data that no writer waits for."""
+        with _told(), self.engine.connect() as connection:
+            yield connection.execution_options(ftlab_reads=True)
+
+
+def open_store(workspace: Workspace, url: str | None = None) -> Store:
+    """The database of `workspace`: `url`, else FTLAB_DATABASE_URL, else SQLite in the workspace. Made when missing.
+
+    Raises InputError for a URL that means nothing, MissingPackage without its driver, FtlabError when it does not
+    answer.
+    """
+    url = url or os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{workspace.arena_database}"
+    engine, turn = _engine(url, workspace.root, os.getpid())
+    return Store(engine, workspace, turn)
+
+
+def new_id() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def now() -> float:
+    return time.time()
+
+
+def storable(text: str) -> str:
+    """`text` without what no database keeps: NUL, and halves of characters."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> None:
+    """Write down in the audit that something happened to a test."""
+    connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
+
+
+# Processes have connections of their own; the key says whose they are, for whoever forks.
+@functools.lru_cache(maxsize=64)
+def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
+    shown = "the database"
+    try:
+        # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
+        address = make_url(url.replace("postgres://", "postgresql://", 1))
+        shown = address.render_as_string(hide_password=True)
+        if address.drivername == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() == "sqlite":
+            engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=40)
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        else:
+            engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError):
+        raise InputError(
+            "The address of the database cannot be read",
+            given=shown,
+            allowed="postgresql://user:password@host/name, or sqlite:////folder/file.sqlite",
+            try_=f"correct {DATABASE_VARIABLE}, or unset it: votes are then kept in the workspace",
+        ) from None
+    except ImportError as error:
+        raise MissingPackage(
+            f"This database needs a driver that is not installed ({shorten(error, 80)})",
+            try_='pip install "ftlab[postgres]"',
+        ) from None
+    try:
+        # Whoever opens what is there already waits for no writer.
+        if not set(metadata.tables) <= set(inspect(engine).get_table_names()):
+            with locked(Workspace(root).arena_lock):
+                _make_tables(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        raise FtlabError(
+            f"The database of the blind tests cannot be opened ({shown})",
+            why=shorten(error.orig, 200),
+            try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
+        ) from None
+    # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
+    return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+
+
+def _make_tables(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            # Kept in the file. Where it cannot be had (some network drives), SQLite stays with its journal.
+            connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+        metadata.create_all(connection)
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its place in the queue at once: one that first reads may find that it cannot write any more.
+    options = connection.get_execution_options()
+    if not options.get("ftlab_reads"):
+        # A vote that was acknowledged stays, even when the power goes.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('ftlab_on_disk', True) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN" if options.get("ftlab_reads") else "BEGIN IMMEDIATE")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A database that gives way becomes one clear message."""
+    from sqlalchemy.exc import IntegrityError, OperationalError
+    from sqlalchemy.exc import TimeoutError as NoConnection
+
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (OperationalError, NoConnection) as error:
+        why = error.orig if isinstance(error, OperationalError) else error
+        raise FtlabError(
+            "The database of the blind tests does not answer; nothing was changed",
+            why=shorten(why, 200),
+            try_="try again in a moment",
+        ) from None

@@ -1,0 +1,222 @@
+"""Two answers under an opaque id: handing them out, voting, undoing, guessing; each one transaction.
+
+The server decides everything that a request could get wrong: whose trial it is, whether it was voted on, whether the
+test is open. What a request names is only ever compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy.exc import IntegrityError
+
+from ftlab.arena import handing_out
+from ftlab.arena.assignment import Unit, choose
+from ftlab.arena.handing_out import Trial
+from ftlab.arena.links import find_rater
+from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
+from ftlab.arena.tests import PromptSpec, add_answer, add_prompt
+from ftlab.errors import InputError
+
+SIDES = ("left", "right")
+RATINGS = ("left", "right", "same")
+LONGEST_COMMENT = 4000
+
+
+def next_trial(store: Store, rater_id: str) -> Trial | None:
+    """The trial that the rater left open, else a new one; None when there is nothing more to vote on.
+
+    Raises InputError when the rater may not vote.
+    """
+    with store.reading() as connection:
+        test, _ = find_rater(connection, rater_id)
+        waiting = handing_out.waiting(connection, rater_id)
+        if waiting is not None:
+            return handing_out.shown(connection, test, waiting)
+    if test.settings["live"]:
+        return None
+    # The vote on it will wait for the disk, and take it along.
+    with store.writing(on_disk=False) as connection:
+        test, rater = find_rater(connection, rater_id, lock=True)
+        waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
+        if waiting is None:
+            return handing_out.assign(connection, test, rater)
+        return handing_out.shown(connection, test, waiting)
+
+
+def vote(
+    store: Store,
+    rater_id: str,
+    trial_id: str,
+    choice: str,
+    ratings: Mapping[str, str] | None = None,
+    comment: str = "",
+    seconds: float | None = None,
+) -> None:
+    """Record the vote of a rater on a trial of theirs.
+
+    `ratings` says for further criteria of the rubric which side is better (left, right, same). When this returns, the
+    vote is on disk. Raises InputError, and changes nothing, for a trial that is forged or another rater's, a second
+    vote, a choice that was not offered, and when the rater may not vote.
+    """
+    with store.writing() as connection:
+        test, _ = find_rater(connection, rater_id, share=True)
+        trial = _own(connection, rater_id, trial_id)
+        given = _checked(test, choice, ratings or {}, comment, seconds)
+        if connection.execute(select(votes.c.id).where(votes.c.trial_id == trial.id)).first():
+            raise _voted()
+        try:
+            connection.execute(
+                votes.insert().values(
+                    id=new_id(), trial_id=trial.id, rater_id=rater_id, created=now(), automatic=False, **given
+                )
+            )
+        except IntegrityError:  # the last word is the database's
+            raise _voted() from None
+
+
+def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
+    """Take back the rater's last vote and return its trial, under a new id, so that the old vote cannot be replayed.
+
+    With `trial_id`, only when the last vote was on that trial. Raises InputError when there is nothing to take back or
+    the tally has been seen since.
+    """
+    with store.writing() as connection:
+        test, _ = find_rater(connection, rater_id, share=True)
+        query = (
+            select(trials, votes.c.choice, votes.c.created.label("voted"))
+            .join(votes, votes.c.trial_id == trials.c.id)
+            .where(trials.c.rater_id == rater_id, votes.c.automatic.is_(False))
+            .order_by(votes.c.created.desc(), trials.c.place.desc())
+        )
+        last = connection.execute(query.limit(1)).first()
+        if last is None or (trial_id is not None and last.id != trial_id):
+            raise InputError("There is no vote to take back")
+        if any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at)):
+            raise InputError("The votes have been counted since: this one stays")
+        connection.execute(delete(trials).where(trials.c.id == last.id))  # takes the vote and the guess along
+        again = {column.name: getattr(last, column.name) for column in trials.columns} | {"id": new_id()}
+        connection.execute(trials.insert().values(**again))
+        note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
+        row = connection.execute(select(trials).where(trials.c.id == again["id"])).one()
+        return handing_out.shown(connection, test, row)
+
+
+def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
+    """Record which side the rater thinks was the tuned model's, once for each trial they voted on."""
+    if side not in SIDES:
+        raise InputError("A guess names a side", given=side, allowed="left or right")
+    with store.writing() as connection:
+        test, _ = find_rater(connection, rater_id, share=True)
+        trial = _own(connection, rater_id, trial_id)
+        voted = select(votes.c.id).where(votes.c.trial_id == trial.id, votes.c.automatic.is_(False))
+        if connection.execute(voted).first() is None:
+            raise InputError("The guess comes after the vote")
+        if connection.execute(select(guesses.c.id).where(guesses.c.trial_id == trial.id)).first():
+            raise InputError("You have guessed already")
+        try:
+            connection.execute(
+                guesses.insert().values(
+                    id=new_id(), test_id=test.id, rater_id=rater_id, trial_id=trial.id, side=side, created=now()
+                )
+            )
+        except IntegrityError:
+            raise InputError("You have guessed already") from None
+
+
+def last_voted(store: Store, rater_id: str) -> str | None:
+    """The id of the trial that `undo` would take back, None when there is none."""
+    with store.reading() as connection:
+        query = (
+            select(trials.c.id)
+            .join(votes, votes.c.trial_id == trials.c.id)
+            .where(trials.c.rater_id == rater_id, votes.c.automatic.is_(False))
+            .order_by(votes.c.created.desc(), trials.c.place.desc())
+        )
+        return connection.execute(query.limit(1)).scalar()
+
+
+def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
+    """The ids of the two contestants that answer this rater's next prompt: the pair seen least, the lower first."""
+    with store.reading() as connection:
+        test, _ = find_rater(connection, rater_id)
+        among = handing_out.contestant_ids(connection, test.id)
+        counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater_id).group_by(trials.c.pair)
+        seen = dict(connection.execute(counted).all())
+    pairs = itertools.combinations(range(len(among)), 2)
+    first, second = min(pairs, key=lambda pair: seen.get(handing_out.pair_text(pair), 0))
+    return among[first], among[second]
+
+
+def record_live(
+    store: Store,
+    rater_id: str,
+    messages: Sequence[dict[str, str]],
+    given: Mapping[str, Mapping[str, Any]],
+) -> Trial | None:
+    """A trial of the rater's own prompt, once both answers are complete; None when they are the same, which is a tie.
+
+    `given` holds by contestant id what `tests.add_answer` takes: text, tokens, cut, seconds, flags. Raises InputError
+    when the rater may not vote, or still has a trial open.
+    """
+    with store.writing() as connection:
+        test, rater = find_rater(connection, rater_id, lock=True)
+        among = handing_out.contestant_ids(connection, test.id)
+        if not test.settings["live"] or len(given) != 2 or not set(given) <= set(among):
+            raise InputError("This is no trial of a live test")
+        if handing_out.waiting(connection, rater_id) is not None:
+            raise InputError("Please vote on the answers that are there first")
+        last = connection.execute(select(func.max(prompts.c.number)).where(prompts.c.test_id == test.id)).scalar()
+        prompt_id = add_prompt(connection, test.id, (last or 0) + 1, PromptSpec(list(messages)))
+        for contestant_id, answer in given.items():
+            add_answer(connection, prompt_id, contestant_id, **answer)
+        first, second = sorted(among.index(contestant_id) for contestant_id in given)
+        unit = Unit(prompt_id, (first, second))
+        own = handing_out.standing(connection, test, rater_id).own
+        asked = [(one.unit, one.swapped) for one in own if one.place]
+        chosen = choose([unit], [unit], {}, asked, test.settings["seed"], rater.number)
+        assert chosen is not None  # there is one, and nobody has seen it
+        same = len({storable(answer["text"]).strip() for answer in given.values()}) == 1
+        row = handing_out.hand_out(connection, test, rater, *chosen, place=0 if same else len(asked) + 1)
+        if same:
+            handing_out.record_tie(connection, row)
+            return None
+        return handing_out.shown(connection, test, row)
+
+
+def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
+    """The trial of this id, if it is this rater's; a forged id and another rater's trial are answered alike."""
+    query = select(trials).where(trials.c.id == trial_id, trials.c.rater_id == rater_id, trials.c.place > 0)
+    trial = connection.execute(query).first()
+    if trial is None:
+        raise InputError("This is no trial of yours; nothing was recorded", try_="load the page again")
+    return trial
+
+
+def _checked(
+    test: Row[Any], choice: str, ratings: Mapping[str, str], comment: str, seconds: float | None
+) -> dict[str, Any]:
+    """What a request says of a vote, when all of it may be said."""
+    if choice not in test.settings["options"]:
+        raise InputError("This choice was not offered", given=choice, allowed=", ".join(test.settings["options"]))
+    further = [criterion for criterion in test.settings["rubric"] if criterion != "overall"]
+    if not set(ratings) <= set(further) or not set(ratings.values()) <= set(RATINGS):
+        raise InputError(
+            "These ratings were not asked for",
+            given=dict(ratings),
+            allowed=f"{', '.join(RATINGS)} for {', '.join(further) or 'no criterion'}",
+        )
+    if len(comment) > LONGEST_COMMENT:
+        raise InputError("The comment is too long", given=f"{len(comment)} characters", allowed=f"{LONGEST_COMMENT}")
+    if seconds is not None:
+        # It is measured by the browser, so it is a hint and no more.
+        seconds = min(max(float(seconds), 0.0), 86400.0) if math.isfinite(seconds) else None
+    return {"choice": choice, "ratings": dict(ratings), "comment": storable(comment.strip()), "seconds": seconds}
+
+
+def _voted() -> InputError:
+    return InputError("You have voted on this already; the first vote stands", try_="undo it to vote again")

@@ -1,0 +1,115 @@
+"""A blind test with answers, whose contestants bear names that no rater may ever meet."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ftlab.arena import links, store, tests
+from ftlab.arena.store import Store, open_store
+from ftlab.workspace import Workspace
+
+# Words of every length and both contestants alike, so that only what ftlab adds could tell the sides apart.
+_WORDS = "amber birch cedar delta ember fjord grove heron islet jetty knoll larch maple north ocean plain".split()
+
+
+@dataclass(frozen=True)
+class Blind:
+    """An open blind test and all that its raters must not learn."""
+
+    store: Store
+    test_id: str
+    keys: list[str]
+    secrets: dict[str, str]
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is in the database."""
+        with self.store.reading() as connection:
+            return {
+                table.name: sorted(map(repr, connection.execute(table.select())))
+                for table in store.metadata.sorted_tables
+            }
+
+    def sides(self) -> dict[str, bool]:
+        """By trial: whether the answer of the adapted model stands left."""
+        with self.store.reading() as connection:
+            return {row.id: row.swapped for row in connection.execute(store.trials.select())}
+
+
+def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2, **settings: Any) -> Blind:
+    """A test between "the base" and "a run", both of which write words of equal length."""
+    place = open_store(workspace)
+    specs = [
+        {"kind": "base", "base": "veiled-base-4711", "system_prompt": "veiled-system-prompt"},
+        {
+            "kind": "run",
+            "run": "veiled-run-0815",
+            "adapter_sha256": "feed" * 16,
+            "examples": [{"prompt": "veiled-example", "completion": "veiled-completion"}],
+            "url": "http://veiled-host.example/v1",
+            "model": "veiled-model-name",
+        },
+    ]
+    titles = ("veiled-contestant-one", "veiled-contestant-two")
+    asked = [
+        tests.PromptSpec(
+            [{"role": "user", "content": f"Question {n}: which tree is meant?"}],
+            "veiled-topic",
+            f"veiled-reference {n}",
+        )
+        for n in range(prompts)
+    ]
+    test_id = tests.create_test(
+        place,
+        "veiled-test-title",
+        [tests.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
+        asked,
+        tests.TestSettings(
+            {"max_new_tokens": 64, "temperature": 0.0},
+            votes_per_prompt=raters,
+            instructions="Which answer would you send?",
+            **settings,
+        ),
+        prompts * raters,
+    )
+    tests.start_generating(place, test_id)
+    among = tests.list_contestants(place, test_id)
+    for n, prompt in enumerate(tests.list_prompts(place, test_id)):
+        for m, contestant in enumerate(among):
+            text = " ".join(_WORDS[(5 * n + 3 * m + k) % len(_WORDS)] for k in range(8))
+            tests.save_answer(place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["veiled-flag"])
+    tests.mark_ready(place, test_id)
+    tests.open_test(place, test_id)
+    keys = [link.token for link in links.create_raters(place, test_id, [f"veiled-rater-{n}" for n in range(raters)])]
+    with place.reading() as connection:
+        ids = {
+            f"{table.name} {row.id}": row.id
+            for table in (store.contestants, store.prompts, store.answers, store.blind_tests, store.raters)
+            for row in connection.execute(table.select())
+        }
+        prints = {f"fingerprint {row.number}": row.fingerprint for row in connection.execute(store.prompts.select())}
+    secrets = ids | prints | {"any name": "veiled-", "adapter": "feedfeed", "workspace": str(workspace.root)}
+    secrets["what signs links"] = workspace.arena_secret.read_text()
+    return Blind(place, test_id, keys, secrets)
+
+
+class Browserless:
+    """What a rater's browser sends, without a browser."""
+
+    def __init__(self, url: str):
+        self.http = httpx.Client(base_url=url, timeout=60)
+        config = self.http.get("/config").json()
+        self.page = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "rater")
+
+    def post(self, said: Any, **other: Any) -> httpx.Response:
+        body = {"data": said, "component_id": self.page, "fn_name": "rate", "session_hash": uuid.uuid4().hex} | other
+        return self.http.post("/gradio_api/component_server/", json=body)
+
+    def say(self, **said: Any) -> dict[str, str]:
+        """The reply to one message of the page."""
+        response = self.post(said)
+        assert response.status_code == 200, response.text
+        return response.json()
