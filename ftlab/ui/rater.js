@@ -93,8 +93,8 @@ element.addEventListener('click', event => {
   keep();
   const what = pressed.dataset.do;
   if (what === 'vote')
-    ask({do: what, trial: trial(), choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment,
-      seconds: spent()});
+    ask({do: what, trial: trial(), number: +stage.querySelector('[data-number]').dataset.number,
+      choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment, seconds: spent()});
   else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
   else if (what === 'undo') ask({do: what, trial: pressed.dataset.last});
 });

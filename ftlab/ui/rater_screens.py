@@ -46,10 +46,11 @@ def comparison(
     """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
     trial whose vote can be taken back."""
     return Markup(
-        '<article class="rt-trial" data-trial="{}">{}{}{}{}{}{}<div class="rt-bar"><div class="rt-votes" role="group" '
-        'aria-label="Your vote">{}</div></div></article>'
+        '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
+        '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
     ).format(
         trial_id,
+        place[0],
         _head(place, last),
         note,
         _instructions(instructions, place[0] == 1),

@@ -194,10 +194,8 @@ def test_an_answer_is_rendered_and_can_do_nothing(served, page_of):
 
 def start(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """The raters' page in a process of its own, which can be killed."""
-    code = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=True)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(workspace.root), str(port)], cwd=ROOT, env=offline_environment()
-    )
+    code = f"from ftlab.ui.rater import launch_rater_app as go; go({str(workspace.root)!r}, port={port}, block=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=offline_environment())
     end = time.monotonic() + 90
     while time.monotonic() < end:
         try:
