@@ -38,6 +38,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     make_url,
     select,
 )
@@ -256,7 +257,7 @@ def storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def note(connection: Connection, test_id: str, what: str, **detail: Any) -> None:
+def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> None:
     """Write down in the audit that something happened to a test."""
     connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
 
@@ -290,8 +291,10 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        with locked(Workspace(root).arena_lock):
-            _make_tables(engine)
+        # Whoever opens what is there already waits for no writer.
+        if not set(metadata.tables) <= set(inspect(engine).get_table_names()):
+            with locked(Workspace(root).arena_lock):
+                _make_tables(engine)
     except DBAPIError as error:
         engine.dispose()
         raise FtlabError(
