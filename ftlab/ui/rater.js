@@ -97,6 +97,7 @@ element.addEventListener('click', event => {
       choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment, seconds: spent()});
   else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
   else if (what === 'undo') ask({do: what, trial: pressed.dataset.last});
+  else ask({do: what});
 });
 element.addEventListener('submit', event => {
   event.preventDefault();

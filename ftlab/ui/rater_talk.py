@@ -23,6 +23,7 @@ from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import Trial
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import rater_screens as screens
+from ftlab.wording import sentence
 
 log = logging.getLogger(__name__)
 # Asked after every vote, the question would double the work and put the idea of a "tuned side" into each next vote.
@@ -70,7 +71,7 @@ def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None)
     except FtlabError as error:
         # Refused; what may be done is shown again, unless the rater may do nothing any more.
         links.read_token(store, key)
-        return _now(talk, error.what, note=screens.problem(error))
+        return _now(talk, sentence(error.what), note=screens.problem(error))
 
 
 def _join(store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
