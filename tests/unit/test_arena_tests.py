@@ -231,12 +231,15 @@ def test_the_secret_is_its_owners_alone(store: Store, monkeypatch: pytest.Monkey
         opened(store)
 
 
-def test_votes_are_in_write_ahead_mode_and_a_secret_is_in_no_message(
-    store: Store, monkeypatch: Any, tmp_path: Path
-) -> None:
-    with store.reading() as connection:
+def test_sqlite_writes_ahead_and_waits_for_the_disk(store: Store) -> None:
+    with store.writing(on_disk=False) as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1  # NORMAL
+    with store.writing() as connection:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+
+def test_a_database_that_cannot_be_had_is_one_message_without_its_password(monkeypatch: Any, tmp_path: Path) -> None:
     for url, said in (
         ("mystery://me:hunter2@host/x", "cannot be read"),
         ("postgres://me:hunter2@127.0.0.1:1/x", "cannot be opened"),
