@@ -446,6 +446,11 @@ class Workspace:
         return self.root / "votes" / test_id
 
     @property
+    def arena_backup(self) -> Path:
+        """The tables as they were last sent to the Hub, and what came of it. Safe to delete."""
+        return self.root / "arena-backup"
+
+    @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"

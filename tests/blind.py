@@ -11,6 +11,7 @@ import httpx
 from ftlab.arena import links, store, tests
 from ftlab.arena.store import Store, open_store
 from ftlab.workspace import Workspace
+from tests.arena import everything
 
 # Words of every length and both contestants alike, so that only what ftlab adds could tell the sides apart.
 _WORDS = "amber birch cedar delta ember fjord grove heron islet jetty knoll larch maple north ocean plain".split()
@@ -25,13 +26,9 @@ class Blind:
     keys: list[str]
     secrets: dict[str, str]
 
-    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+    def rows(self) -> dict[str, list[str]]:
         """Everything that is in the database."""
-        with self.store.reading() as connection:
-            return {
-                table.name: sorted(map(repr, connection.execute(table.select())))
-                for table in store.metadata.sorted_tables
-            }
+        return everything(self.store)
 
     def sides(self) -> dict[str, bool]:
         """By trial: whether the answer of the adapted model stands left."""

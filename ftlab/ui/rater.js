@@ -50,6 +50,7 @@ const show = (reply, focus) => {
   }
 };
 
+const number = config => config?.components.find(one => one.props.elem_id === 'rater')?.id;
 const lost = message => {
   stage.querySelectorAll('.rt-lost').forEach(one => one.remove());
   const box = document.createElement('p');
@@ -61,7 +62,12 @@ const lost = message => {
   again.type = 'button';
   again.className = 'rt-quiet';
   again.textContent = 'Try again';
-  again.onclick = () => ask(message);
+  again.onclick = async () => {
+    // Served anew, the page's one endpoint may have another number: then the page loads itself again.
+    const config = await fetch('config').then(reply => reply.json()).catch(() => null);
+    if (config && number(config) !== number(window.gradio_config)) location.reload();
+    else ask(message);
+  };
   box.append(again);
   (stage.querySelector('.rt-bar') || stage).prepend(box);
   again.focus();
@@ -93,10 +99,11 @@ element.addEventListener('click', event => {
   keep();
   const what = pressed.dataset.do;
   if (what === 'vote')
-    ask({do: what, trial: trial(), choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment,
-      seconds: spent()});
+    ask({do: what, trial: trial(), number: +stage.querySelector('[data-number]').dataset.number,
+      choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment, seconds: spent()});
   else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
   else if (what === 'undo') ask({do: what, trial: pressed.dataset.last});
+  else ask({do: what});
 });
 element.addEventListener('submit', event => {
   event.preventDefault();

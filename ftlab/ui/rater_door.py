@@ -15,10 +15,13 @@ _PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifes
 _PAGES |= {"/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"}
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
 _CALLS = {"/gradio_api/component_server"}
-# The page draws itself from its own server only; Gradio makes functions of the scripts in its configuration.
+# The page draws itself from its own server only, and behind a share link (Colab) from where Gradio keeps its scripts
+# for those. Gradio makes functions of the scripts in its configuration, hence 'unsafe-eval'.
+_SHARED = "https://gradio.s3-us-west-2.amazonaws.com"
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
+    f"default-src 'self' {_SHARED}; script-src 'self' {_SHARED} 'unsafe-inline' 'unsafe-eval'; "
+    f"style-src 'self' {_SHARED} 'unsafe-inline'; img-src 'self' {_SHARED} data:; font-src 'self' {_SHARED} data:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),

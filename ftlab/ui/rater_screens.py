@@ -46,10 +46,11 @@ def comparison(
     """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
     trial whose vote can be taken back."""
     return Markup(
-        '<article class="rt-trial" data-trial="{}">{}{}{}{}{}{}<div class="rt-bar"><div class="rt-votes" role="group" '
-        'aria-label="Your vote">{}</div></div></article>'
+        '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
+        '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
     ).format(
         trial_id,
+        place[0],
         _head(place, last),
         note,
         _instructions(instructions, place[0] == 1),
@@ -112,14 +113,15 @@ def ask_name(note: str = "") -> Markup:
 def cannot_open(error: FtlabError) -> Markup:
     """A page that says why there is nothing to vote on."""
     tail = Markup("<p>{}</p>").format(_try(error)) if error.try_ else ""
-    return Markup('<section class="rt-message" role="alert"><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(
-        sentence(error.what), tail
-    )
+    return Markup(
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}'
+        '<button type="button" class="rt-button" data-do="open">Look again</button></section>'
+    ).format(sentence(error.what), tail)
 
 
 def problem(error: FtlabError) -> Markup:
-    """What did not work, in a box above the comparison; read out as soon as it appears."""
-    return Markup('<p class="rt-problem" role="alert">{} {}</p>').format(sentence(error.what), _try(error))
+    """What did not work, in a box above the comparison. The page's live region reads it out."""
+    return Markup('<p class="rt-problem">{} {}</p>').format(sentence(error.what), _try(error))
 
 
 def notice(text: str) -> Markup:

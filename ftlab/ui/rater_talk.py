@@ -1,9 +1,9 @@
 """What the server says to a rater's browser: one message in, one screen out.
 
-A message is {"do", "key", "trial", "choice", "ratings", "comment", "seconds", "name", "text"}, as far as `do` needs them;
-`key` is the token of the rater's link and the only thing that says who speaks. `do` is open (show where I am), join,
-ask (a question of the rater's own, in a live test), vote, guess or undo. Whatever else comes is refused and changes
-nothing.
+A message is {"do", "key", "trial", "number", "choice", "ratings", "comment", "seconds", "name", "text"}, as far as `do`
+needs them; `key` is the token of the rater's link and the only thing that says who speaks. `do` is open (show where I
+am), join, ask (a question of the rater's own, in a live test), vote, guess or undo. Whatever else comes is refused and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -23,6 +23,7 @@ from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import Trial
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import rater_screens as screens
+from ftlab.wording import sentence
 
 log = logging.getLogger(__name__)
 # Asked after every vote, the question would double the work and put the idea of a "tuned side" into each next vote.
@@ -47,91 +48,119 @@ def answer(store: Store, said: Any, ask_models: AskModels | None = None) -> dict
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
 
 
+@dataclass(frozen=True)
+class _Talk:
+    """Who speaks, and what there is to answer with."""
+
+    store: Store
+    rater: Rater
+    ask_models: AskModels | None
+
+
 def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
     key, do = _text(said, "key"), _text(said, "do")
     if not key:
         raise InputError("This page opens with a link", try_="open the whole link that you were sent")
     if links.is_open_link(store, key):
-        return _join(store, key, said) if do == "join" else _reply(screens.ask_name(), "")
-    rater = links.read_token(store, key)
-    acts = {"open": _open, "vote": _vote, "guess": _guess, "undo": _undo}
-    if rater.live and ask_models is not None:
-        acts["ask"] = partial(_ask, ask_models)
+        return _join(store, key, said, ask_models) if do == "join" else _reply(screens.ask_name(), "")
+    talk = _Talk(store, links.read_token(store, key), ask_models)
     try:
-        if do not in acts:
-            raise InputError("This page cannot do that", given=do, allowed=", ".join(acts))
-        return acts[do](store, rater, said)
+        if do not in _ACTS:
+            raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
+        return _ACTS[do](talk, said)
     except FtlabError as error:
         # Refused; what may be done is shown again, unless the rater may do nothing any more.
-        return _now(store, links.read_token(store, key), error.what, note=screens.problem(error))
+        links.read_token(store, key)
+        return _now(talk, sentence(error.what), note=screens.problem(error))
 
 
-def _join(store: Store, key: str, said: Mapping[str, Any]) -> dict[str, str]:
+def _join(store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
     try:
         link = links.join(store, key, _text(said, "name"))
     except InputError as error:
         return _reply(screens.ask_name(note=screens.problem(error)), error.what)
-    return _now(store, links.read_token(store, link.token), "") | {"key": link.token}
+    talk = _Talk(store, links.read_token(store, link.token), ask_models)
+    return _now(talk, "") | {"key": link.token}
 
 
-def _open(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
-    return _now(store, rater, "")
+def _open(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    return _now(talk, "")
 
 
-def _vote(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
+def _vote(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     trial_id, choice = _text(said, "trial"), _text(said, "choice")
-    seen = trials.next_trial(store, rater.id)
+    seen = trials.next_trial(talk.store, talk.rater.id) if choice != "skip" and _guess_is_due(talk, said) else None
     trials.vote(
-        store,
-        rater.id,
+        talk.store,
+        talk.rater.id,
         trial_id,
         choice,
         ratings=_ratings(said),
         comment=_text(said, "comment"),
         seconds=_seconds(said),
     )
-    if seen is not None and seen.id == trial_id and choice != "skip" and _guess_is_due(store, rater, seen):
+    if seen is not None and seen.id == trial_id:
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
         return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
-    return _now(store, rater, "Vote saved.")
+    return _now(talk, "Vote saved.")
 
 
-def _guess_is_due(store: Store, rater: Rater, trial: Trial) -> bool:
-    """Now and then, and only where one of two contestants can be meant."""
-    return trial.number % GUESS_AFTER_EVERY == 0 and len(list_contestants(store, rater.test_id)) == 2
+def _guess_is_due(talk: _Talk, said: Mapping[str, Any]) -> bool:
+    """Now and then, and only where one of two contestants can be meant.
+
+    The page says the number itself: who lies about it is asked more or less often, and no vote waits for the answer.
+    """
+    number = said.get("number")
+    due = isinstance(number, int) and number % GUESS_AFTER_EVERY == 0
+    return due and len(list_contestants(talk.store, talk.rater.test_id)) == 2
 
 
-def _guess(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
+def _guess(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     side = _text(said, "choice")
     if side:
-        trials.guess(store, rater.id, _text(said, "trial"), side)
-    return _now(store, rater, "Thank you.")
+        trials.guess(talk.store, talk.rater.id, _text(said, "trial"), side)
+    return _now(talk, "Thank you.")
 
 
-def _ask(ask_models: AskModels, store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
-    question = _text(said, "text").strip()[: screens.LONGEST_QUESTION]
+def _ask(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    question = _text(said, "text").strip()
+    if not talk.rater.live or talk.ask_models is None:
+        raise InputError("In this test the questions are there already", try_="vote on the answers that you see")
     if not question:
         raise InputError("The question is empty", try_="write one, then press Ask both")
-    ask_models(store, rater.id, question)
-    return _now(store, rater, "Both answers are here.")
+    if len(question) > screens.LONGEST_QUESTION:
+        raise InputError(f"The question is longer than {screens.LONGEST_QUESTION} characters", try_="shorten it")
+    talk.ask_models(talk.store, talk.rater.id, question)
+    if trials.next_trial(talk.store, talk.rater.id) is None:
+        note = "Both models gave the same answer. That counts as a tie; ask something else."
+        return _now(talk, note, note=screens.notice(note))
+    return _now(talk, "Both answers are here.")
 
 
-def _undo(store: Store, rater: Rater, said: Mapping[str, Any]) -> dict[str, str]:
+def _undo(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     # Named, so that the same request sent twice takes back one vote.
-    trials.undo(store, rater.id, _text(said, "trial"))
+    trials.undo(talk.store, talk.rater.id, _text(said, "trial"))
     note = "Your last vote is taken back. You can vote on this comparison again."
-    return _now(store, rater, note, note=screens.notice(note))
+    return _now(talk, note, note=screens.notice(note))
 
 
-def _now(store: Store, rater: Rater, say: str, *, note: Markup | str = "") -> dict[str, str]:
+_ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
+
+
+def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
     """The comparison that waits for this rater, the question they may ask, or the end."""
-    trial = trials.next_trial(store, rater.id)
-    last = trials.last_voted(store, rater.id)
+    rater = talk.rater
+    trial = trials.next_trial(talk.store, rater.id)
+    last = trials.last_voted(talk.store, rater.id)
     if trial is not None:
         return _reply(_screen(trial, rater, last, note), f"{say} Comparison {trial.number} of {trial.total}.")
-    if rater.live:
-        return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
-    return _reply(screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you.")
+    if not rater.live:
+        return _reply(
+            screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
+        )
+    if talk.ask_models is None:
+        raise FtlabError("The models do not run here at the moment", try_="come back later, or ask your host")
+    return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
 
 
 def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str) -> Markup:

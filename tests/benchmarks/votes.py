@@ -5,7 +5,7 @@
 The raters' page is served by a process of its own. Every rater loads the page; then, `rounds` times, all vote in the
 same moment; then, for `seconds`, each votes again and again after reading for 2 to 6 seconds. Every vote is sent a
 second time, as a nervous thumb does. Prints one JSON object: seconds to an answer (median, 95th and 99th percentile,
-longest), and the votes that were acknowledged, lost and doubled.
+longest), what a message costs the server in processor time, and the votes that were acknowledged, lost and doubled.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from sqlalchemy import select
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ class Thumb:
         self.page_id, self.trial = 0, ""
         self.waited: dict[str, list[float]] = {"page": [], "vote": []}
         self.acknowledged: list[str] = []
-        self.replays = 0
+        self.replays = self.messages = 0
 
     async def load(self) -> None:
         began = time.perf_counter()
@@ -75,6 +76,7 @@ class Thumb:
         self._look(again)
 
     async def _say(self, **said: Any) -> dict[str, str]:
+        self.messages += 1
         body = {"data": said | {"key": self.key}, "component_id": self.page_id, "fn_name": "rate", "session_hash": "x"}
         response = await self.http.post("/gradio_api/component_server/", json=body)
         response.raise_for_status()
@@ -85,14 +87,19 @@ class Thumb:
         self.trial = found[1] if found else ""
 
 
-async def crowd(url: str, keys: list[str], rounds: int, seconds: float) -> tuple[list[Thumb], dict[str, Any]]:
+async def crowd(
+    url: str, server: psutil.Process, keys: list[str], rounds: int, seconds: float
+) -> tuple[list[Thumb], dict[str, Any]]:
     limits = httpx.Limits(max_connections=len(keys), max_keepalive_connections=len(keys))
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
         thumbs = [Thumb(http, key) for key in keys]
         await asyncio.gather(*(thumb.load() for thumb in thumbs))
         figures: dict[str, Any] = {"page_loads_at_once": spread(thumbs, "page")}
+        busy, messages = busy_seconds(server), sum(thumb.messages for thumb in thumbs)
         for _ in range(rounds):
             await asyncio.gather(*(thumb.vote() for thumb in thumbs))
+        spent = (busy_seconds(server) - busy) / (sum(thumb.messages for thumb in thumbs) - messages)
+        figures["server_processor_ms_a_message"] = round(1000 * spent, 1)
         figures["votes_in_the_same_moment"] = spread(thumbs, "vote")
         end = time.monotonic() + seconds
 
@@ -107,6 +114,12 @@ async def crowd(url: str, keys: list[str], rounds: int, seconds: float) -> tuple
         return thumbs, figures
 
 
+def busy_seconds(server: psutil.Process) -> float:
+    """Of a processor, since it started."""
+    times = server.cpu_times()
+    return times.user + times.system
+
+
 def spread(thumbs: list[Thumb], what: str) -> dict[str, float]:
     """Of all waits since the last call."""
     waited = sorted(one for thumb in thumbs for one in thumb.waited[what])
@@ -118,7 +131,7 @@ def spread(thumbs: list[Thumb], what: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def served(workspace: Workspace, url: str | None) -> Iterator[str]:
+def served(workspace: Workspace, url: str | None) -> Iterator[tuple[str, psutil.Process]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,7 +144,7 @@ def served(workspace: Workspace, url: str | None) -> Iterator[str]:
                 httpx.get(address)
                 break
             time.sleep(0.2)
-        yield address
+        yield address, psutil.Process(server.pid)
     finally:
         server.kill()  # without warning: what it acknowledged must be there all the same
         server.wait()
@@ -149,8 +162,8 @@ def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[s
         prompts = max(100, each)
         test_id, _ = opened(store, names=[""] * raters, prompts=prompts, votes_per_prompt=raters, write=write)
         keys = [link.token for link in links.links(store, test_id)]
-        with served(workspace, url) as address:
-            thumbs, figures = asyncio.run(crowd(address, keys, rounds, seconds))
+        with served(workspace, url) as (address, server):
+            thumbs, figures = asyncio.run(crowd(address, server, keys, rounds, seconds))
         acknowledged = [trial for thumb in thumbs for trial in thumb.acknowledged]
         with store.reading() as connection:
             kept = connection.execute(select(votes.c.trial_id)).scalars().all()

@@ -194,10 +194,8 @@ def test_an_answer_is_rendered_and_can_do_nothing(served, page_of):
 
 def start(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """The raters' page in a process of its own, which can be killed."""
-    code = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=True)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(workspace.root), str(port)], cwd=ROOT, env=offline_environment()
-    )
+    code = f"from ftlab.ui.rater import launch_rater_app as go; go({str(workspace.root)!r}, port={port}, block=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=offline_environment())
     end = time.monotonic() + 90
     while time.monotonic() < end:
         try:
@@ -244,3 +242,23 @@ def test_whoever_has_the_open_link_votes_under_a_name_and_a_killed_server_loses_
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_page_that_was_open_while_it_was_served_anew_loads_itself_again(page_of, tmp_path):
+    workspace = Workspace.open(tmp_path)
+    blind = open_blind_test(workspace, prompts=2, raters=1)
+    app, url = launch_rater_app(workspace.root)
+    page = page_of(blind.keys[0], WIDE, url)
+    at(page, 1)
+    page.get_by_text("Comment").first.click()
+    page.get_by_label("Comment (optional)").fill("kept")
+    app.close()
+    app, _ = launch_rater_app(workspace.root, port=app.server_port)
+    page.get_by_role("button", name="A is better").click()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_label("Comment (optional)")).to_have_value("kept")
+    page.get_by_role("button", name="A is better").click()
+    at(page, 2)
+    assert [vote.comment for vote in votes(blind, blind.keys[0])] == ["kept"]
+    app.close()

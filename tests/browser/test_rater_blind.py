@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def masked(screen: str, answers: tuple[str, str], known: Sequence[str]) -> str:
     for one in known:
         screen = screen.replace(one, "ID")
     screen = re.sub(r"Question \d+: which", "Question N: which", screen)
-    return re.sub(r'Comparison \d+ of \d+|max="\d+" value="\d+"|judged: \d+ of \d+', "PLACE", screen)
+    return re.sub(r'Comparison \d+ of \d+|max="\d+" value="\d+"|judged: \d+ of \d+|data-number="\d+"', "PLACE", screen)
 
 
 def telling(features: Mapping[str, Sequence[Any]], sides: Sequence[bool]) -> list[str]:
@@ -159,7 +160,7 @@ def test_nothing_that_reaches_the_browser_before_the_vote_tells_whose_answer_sta
         "about how many": [int(body["say"].rpartition(" ")[2].rstrip(".")) for body in bodies],
         "length of the id": [len(trial) for trial in order],
         "bytes of the screen": [len(body["screen"]) for body in bodies],
-        "same side as before": [False, *(sides[a] is sides[b] for a, b in zip(order, order[1:], strict=False))],
+        "same side as before": [False, *(sides[a] is sides[b] for a, b in pairwise(order))],
     }
     for name in {name for one in headers for name in one} - {"date"}:
         features[f"header {name}"] = [one.get(name, "") for one in headers]

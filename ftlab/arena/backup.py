@@ -1,0 +1,169 @@
+"""Votes outlive a host that forgets: on a schedule, all blind tests go to a private data set on the Hugging Face Hub.
+
+FTLAB_BACKUP=owner/name     the data set; made when missing, refused when everybody can read it
+start(store)                what the data set holds comes back into an empty database, then every change goes there
+
+What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so that links outlive a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ftlab.arena.links import SECRET_VARIABLE
+from ftlab.arena.store import Store, blind_tests, metadata, now
+from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.hub import unreachable
+from ftlab.workspace import read_json, read_jsonl, write_json, write_text
+
+BACKUP_VARIABLE = "FTLAB_BACKUP"
+EVERY_MINUTES = 5.0
+_CARD = """---
+viewer: false
+tags: [ftlab]
+---
+# Blind tests of ftlab
+
+One file for each table, one line for each row. Written by ftlab, which reads it back into an empty database.
+It holds prompts, answers, votes, comments and the names that raters gave: keep it private.
+"""
+
+log = logging.getLogger(__name__)
+
+
+def start(store: Store, repository: str | None = None, every_minutes: float = EVERY_MINUTES) -> Any:
+    """Bring back what `repository` (else FTLAB_BACKUP) holds, when there is no test here, and keep it up to date.
+
+    Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
+    named. Raises InputError or FtlabError when the data set cannot be used, so that nobody believes in a backup that
+    is none.
+    """
+    repository = repository or os.environ.get(BACKUP_VARIABLE)
+    if not repository:
+        return None
+    restore(store, repository)
+    from huggingface_hub import CommitScheduler
+
+    class Scheduler(CommitScheduler):
+        """Writes the tables down before each push, and the outcome after it."""
+
+        def push_to_hub(self) -> Any:
+            status = {"repository": repository, "at": now(), "error": None}
+            try:
+                dump(store, self.folder_path)
+                return super().push_to_hub()
+            except Exception as error:
+                status["error"] = shorten(error, 300)
+                log.error("The blind tests could not be backed up to %s: %s", repository, status["error"])
+                raise
+            finally:
+                write_json(store.workspace.arena_backup / "status.json", status)
+
+    with _told(repository):
+        return Scheduler(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=store.workspace.arena_backup / "tables",
+            every=every_minutes,
+            private=True,
+        )
+
+
+def status(store: Store) -> dict[str, Any] | None:
+    """The last push: {"repository", "at", "error", "note"}; None when there was none."""
+    last = read_json(store.workspace.arena_backup / "status.json")
+    if last is None:
+        return None
+    note = None
+    if not os.environ.get(SECRET_VARIABLE):
+        note = f"The links of the raters end when the disk is lost. Set {SECRET_VARIABLE} to keep them."
+    return last | {"note": note}
+
+
+def dump(store: Store, folder: Path) -> None:
+    """Write all tables to `folder`, as of one moment; a file that would not change is left alone."""
+    with store.reading() as connection:
+        texts = {"README.md": _CARD}
+        for table in metadata.sorted_tables:
+            rows = connection.execute(select(table).order_by(table.c.id)).mappings()
+            texts[f"{table.name}.jsonl"] = "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
+    for name, text in texts.items():
+        file = folder / name
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
+
+
+def load(store: Store, folder: Path) -> int:
+    """Read what `dump` wrote into an empty database; returns the number of tests. Raises InputError if it is not empty
+    or a file is not one of ftlab's."""
+    with store.writing() as connection:
+        if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
+            raise InputError("There are blind tests here already", try_="restore into a new workspace or database")
+        for table in metadata.sorted_tables:
+            rows = read_jsonl(folder / f"{table.name}.jsonl")
+            unknown = {name for row in rows for name in row} - set(table.columns.keys())
+            if unknown:
+                raise InputError(
+                    f"{table.name}.jsonl was written by another version of ftlab",
+                    given=", ".join(sorted(unknown)),
+                    allowed=", ".join(table.columns.keys()),
+                )
+            if rows:
+                connection.execute(table.insert(), rows)
+        return len(read_jsonl(folder / "blind_tests.jsonl"))
+
+
+def restore(store: Store, repository: str) -> int:
+    """Bring back what a data set on the Hub holds; returns the number of tests, 0 when there are some here already or
+    the data set does not exist yet. Raises InputError when everybody can read it, or it cannot be reached."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with _told(repository):
+        try:
+            found = HfApi().dataset_info(repository)
+        except RepositoryNotFoundError:
+            return 0
+        if found.private is False:
+            raise InputError(
+                f"The data set {repository} is on the Hub already and everybody can read it",
+                given="votes and the names of raters are kept private",
+                try_=f"name another one in {BACKUP_VARIABLE}, or make it private on the Hub",
+            )
+        with store.reading() as connection:
+            if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
+                return 0
+        folder = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=["*.jsonl"])
+    return load(store, Path(folder))
+
+
+@contextlib.contextmanager
+def _told(repository: str) -> Iterator[None]:
+    """What the Hub refuses becomes one clear message."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        code = error.response.status_code if error.response is not None else None
+        if code in (401, 403):
+            raise InputError(
+                f"The Hub does not let you keep blind tests in {repository}",
+                given=repository,
+                try_="log in with a token that may write: hf auth login, or HF_TOKEN",
+            ) from None
+        raise FtlabError(f"The Hub refused the data set {repository}", why=shorten(error, 200)) from None
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
+            raise unreachable("data set", repository, error) from None
+        raise

@@ -1,0 +1,196 @@
+"""What is known of a blind test: its parts, how far it is, what its owner should look at; nothing here writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from ftlab.arena.naming import names_in, names_of
+from ftlab.arena.specs import TestSettings
+from ftlab.arena.store import Store, answers, audit, blind_tests, contestants, prompts, raters, trials, votes
+from ftlab.errors import InputError, shorten
+
+
+def get_test(store: Store, test_id: str) -> Row[Any]:
+    """The row of `blind_tests`. Raises InputError when there is none."""
+    with store.reading() as connection:
+        return find_test(connection, test_id)
+
+
+def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
+    """The row of `blind_tests`, within a transaction. `lock`: nobody else assigns or closes until it ends; `share`:
+    nobody closes. SQLite, where one writes at a time, needs neither."""
+    query = select(blind_tests).where(blind_tests.c.id == test_id)
+    if lock or share:
+        query = query.with_for_update(read=share, key_share=not share)
+    found = connection.execute(query).first()
+    if found is None:
+        raise InputError("There is no such blind test", given=test_id, try_="take one from the list of tests")
+    return found
+
+
+def list_tests(store: Store) -> list[Row[Any]]:
+    """All tests, the newest first."""
+    with store.reading() as connection:
+        return list(connection.execute(select(blind_tests).order_by(blind_tests.c.created.desc())))
+
+
+def list_contestants(store: Store, test_id: str) -> list[Row[Any]]:
+    with store.reading() as connection:
+        query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
+        return list(connection.execute(query))
+
+
+def list_prompts(store: Store, test_id: str) -> list[Row[Any]]:
+    with store.reading() as connection:
+        return list(connection.execute(select(prompts).where(prompts.c.test_id == test_id).order_by(prompts.c.number)))
+
+
+def settings_of(test: Row[Any]) -> TestSettings:
+    """The settings of a row of `blind_tests`."""
+    given = test.settings
+    return TestSettings(**given | {"options": tuple(given["options"]), "rubric": tuple(given["rubric"])})
+
+
+def missing_answers(store: Store, test_id: str) -> list[tuple[str, str]]:
+    """(prompt id, contestant id) of what is still to be answered, by contestant and number of the prompt."""
+    with store.reading() as connection:
+        return answers_missing(connection, test_id)
+
+
+def answers_missing(connection: Connection, test_id: str) -> list[tuple[str, str]]:
+    query = (
+        select(prompts.c.id, contestants.c.id)
+        .join(contestants, contestants.c.test_id == prompts.c.test_id)
+        .outerjoin(answers, (answers.c.prompt_id == prompts.c.id) & (answers.c.contestant_id == contestants.c.id))
+        .where(prompts.c.test_id == test_id, answers.c.id.is_(None))
+        .order_by(contestants.c.position, prompts.c.number)
+    )
+    return [(prompt_id, contestant_id) for prompt_id, contestant_id in connection.execute(query)]
+
+
+def revealed(store: Store, test_id: str) -> str | None:
+    """Why the tally may be seen: planned, evidence, early or closed; None while it is hidden."""
+    with store.reading() as connection:
+        return reveal(connection, find_test(connection, test_id))
+
+
+def reveal(connection: Connection, test: Row[Any]) -> str | None:
+    """As `revealed`, within a transaction."""
+    if test.opened_early_at is not None:
+        return "early"
+    if test.evidence_at is not None:
+        return "evidence"
+    if votes_given(connection, test.id) >= test.planned_votes:
+        return "planned"
+    return "closed" if test.state == "closed" else None
+
+
+def votes_given(connection: Connection, test_id: str) -> int:
+    """Votes that are no skips, ties by identical answers among them: what the planned number counts."""
+    query = (
+        select(func.count())
+        .select_from(votes.join(trials, votes.c.trial_id == trials.c.id))
+        .where(trials.c.test_id == test_id, votes.c.choice != "skip")
+    )
+    return connection.execute(query).scalar_one()
+
+
+def history(store: Store, test_id: str) -> list[Row[Any]]:
+    """What happened to a test (opened early, closed, revoked, undone votes), the oldest first."""
+    with store.reading() as connection:
+        return list(connection.execute(select(audit).where(audit.c.test_id == test_id).order_by(audit.c.at)))
+
+
+def progress(store: Store, test_id: str) -> dict[str, Any]:
+    """How far a test is, without a word on who leads; `votes` counts the `automatic` ones, `skipped` come on top:
+
+    {"state", "votes", "planned", "skipped", "automatic", "answers", "answers_wanted", "revealed",
+    "raters": [{"id", "number", "pseudonym", "open_link", "revoked", "votes", "skipped", "last"}]}.
+    """
+    with store.reading() as connection:
+        test = find_test(connection, test_id)
+        people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
+        counted = connection.execute(
+            select(raters.c.id, votes.c.automatic, votes.c.choice, func.count(), func.max(votes.c.created))
+            .join(votes, votes.c.rater_id == raters.c.id)
+            .where(raters.c.test_id == test_id)
+            .group_by(raters.c.id, votes.c.automatic, votes.c.choice)
+        ).all()
+        made = connection.execute(
+            select(func.count()).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
+        ).scalar_one()
+        missing = len(answers_missing(connection, test_id))
+        shown = reveal(connection, test)
+
+    last: dict[str, float] = {}
+    for rater_id, by_itself, _, _, at in counted:
+        if not by_itself:
+            last[rater_id] = max(at, last.get(rater_id, 0.0))
+
+    def given(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
+        return sum(
+            times
+            for one, by_itself, choice, times, _ in counted
+            if rater_id in (None, one) and automatic in (None, bool(by_itself)) and (choice == "skip") == skip
+        )
+
+    return {
+        "state": test.state,
+        "votes": given(),
+        "planned": test.planned_votes,
+        "skipped": given(skip=True),
+        "automatic": given(automatic=True),
+        "answers": made,
+        "answers_wanted": made + missing,
+        "revealed": shown,
+        "raters": [
+            {
+                "id": one.id,
+                "number": one.number,
+                "pseudonym": one.pseudonym,
+                "open_link": one.open_link,
+                "revoked": one.revoked_at is not None,
+                "votes": given(one.id, automatic=False),
+                "skipped": given(one.id, skip=True),
+                "last": last.get(one.id),
+            }
+            for one in people
+        ],
+    }
+
+
+def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
+    """What its owner should look at before a test starts, as raters might know a side by it:
+
+    [{"prompt": number, "contestant": title, "what": sentence, "excerpt": text}], by prompt.
+    """
+    with store.reading() as connection:
+        among = connection.execute(select(contestants).where(contestants.c.test_id == test_id)).all()
+        query = (
+            select(prompts.c.number, contestants.c.title, answers.c.text, answers.c.cut, answers.c.flags)
+            .select_from(answers.join(prompts).join(contestants, contestants.c.id == answers.c.contestant_id))
+            .where(prompts.c.test_id == test_id)
+            .order_by(prompts.c.number, contestants.c.position)
+        )
+        rows = connection.execute(query).all()
+        instructions = find_test(connection, test_id).settings["instructions"]
+    names = sorted({name for one in among for name in names_of(one.title, one.spec)})
+    found = [
+        {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
+        for name, excerpt in names_in(instructions, names)
+    ]
+    for number, title, text, cut, noted in rows:
+        one = {"prompt": number, "contestant": title}
+        found += [
+            one | {"what": f"The answer names {name!r}", "excerpt": excerpt} for name, excerpt in names_in(text, names)
+        ]
+        if not text.strip():
+            found.append(one | {"what": "The answer is empty", "excerpt": ""})
+        if cut:
+            found.append(
+                one | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
+            )
+        found += [one | {"what": what, "excerpt": ""} for what in noted]
+    return found

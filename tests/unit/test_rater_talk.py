@@ -1,0 +1,115 @@
+"""What the server says to a rater, without a server: questions of the rater's own, ties, empty and hostile texts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ftlab.arena import links, store, tests, trials
+from ftlab.arena.store import Store, open_store
+from ftlab.ui.rater_talk import answer
+from ftlab.ui.safe_markdown import safe_markdown
+from ftlab.workspace import Workspace
+from tests.arena import draft
+from tests.blind import open_blind_test
+
+
+def live_test(workspace: Workspace) -> tuple[Store, str]:
+    """An open test whose raters write the questions, and a rater's key."""
+    place = open_store(workspace)
+    test_id = draft(place, prompts=0, live=True)
+    tests.open_test(place, test_id)
+    return place, links.create_raters(place, test_id, ["Ada"])[0].token
+
+
+def shout_or_repeat(place: Store, rater_id: str, question: str) -> object:
+    """Two very small models: one repeats the question, the other shouts it."""
+    first, second = trials.live_contestants(place, rater_id)
+    given = {first: {"text": question}, second: {"text": question.upper()}}
+    return trials.record_live(place, rater_id, [{"role": "user", "content": question}], given)
+
+
+def test_a_rater_asks_both_models_and_votes_on_answers_that_come_together(tmp_path):
+    place, key = live_test(Workspace.open(tmp_path))
+    said = {"key": key}
+    assert "Ask both models" in answer(place, {"do": "open"} | said, shout_or_repeat)["screen"]
+    assert "The question is empty" in answer(place, {"do": "ask", "text": " "} | said, shout_or_repeat)["screen"]
+    asked = answer(place, {"do": "ask", "text": "which tree"} | said, shout_or_repeat)
+    assert all(text in asked["screen"] for text in ("which tree", "WHICH TREE", "Comparison 1 of"))
+    assert not re.search(r"Contestant|model-\d", str(asked))
+    trial = re.search(r'data-trial="([\w-]+)"', asked["screen"])[1]
+    voted = answer(place, {"do": "vote", "trial": trial, "choice": "left"} | said, shout_or_repeat)
+    assert voted["say"] == "Vote saved. Write a question for both models."
+    # Nothing to shout: both answers are the same.
+    tie = answer(place, {"do": "ask", "text": "42"} | said, shout_or_repeat)
+    assert "Both models gave the same answer" in tie["screen"] and "Ask both models" in tie["screen"]
+    assert "The models do not run here" in answer(place, {"do": "open"} | said)["screen"]
+
+
+def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=2, raters=1)
+    calls = []
+    reply = answer(
+        blind.store, {"do": "ask", "key": blind.keys[0], "text": "who are you"}, lambda *all: calls.append(all)
+    )
+    assert "the questions are there already" in reply["screen"] and not calls
+
+
+def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=2, raters=1)
+    with blind.store.writing() as connection:
+        connection.execute(store.answers.delete())
+    reply = answer(blind.store, {"do": "open", "key": blind.keys[0]})
+    assert reply["say"] == "Something went wrong here. Your earlier votes are safe"
+    assert not [name for name, secret in blind.secrets.items() if secret in str(reply)]
+    assert "Traceback" in caplog.text
+
+
+def test_instructions_questions_and_empty_answers_are_text_and_never_markup(tmp_path):
+    place = open_store(Workspace.open(tmp_path))
+    among = [tests.ContestantSpec(name, {"kind": "base", "base": name}) for name in ("one", "two")]
+    asked = [
+        tests.PromptSpec([{"role": "system", "content": "<i>Be kind</i>"}, {"role": "user", "content": "${x} <b>?"}])
+    ]
+    settings = tests.TestSettings({}, instructions="Look at *style* <script>1</script>")
+    test_id = tests.create_test(place, "t", among, asked, settings, 1)
+    tests.start_generating(place, test_id)
+    for (prompt_id, contestant_id), text in zip(
+        tests.missing_answers(place, test_id), (" \n", "</pre><b>x"), strict=True
+    ):
+        tests.save_answer(place, prompt_id, contestant_id, text)
+    tests.mark_ready(place, test_id)
+    tests.open_test(place, test_id)
+    key = links.create_raters(place, test_id, [""])[0].token
+    screen = answer(place, {"do": "open", "key": key})["screen"]
+    for shown in (
+        "&lt;i&gt;Be kind&lt;/i&gt;",
+        "${x} &lt;b&gt;?",
+        "<em>style</em> &lt;script&gt;",
+        "This answer is empty",
+    ):
+        assert shown in screen
+    assert "</pre><b>" not in screen and screen.count("&lt;/pre&gt;&lt;b&gt;x") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("# A", "<h3>A</h3>\n"),
+        ("###### A", "<h6>A</h6>\n"),
+        ("a\nb", "<p>a<br>\nb</p>\n"),
+        ("<a href='x'>", "<p>&lt;a href='x'&gt;</p>\n"),
+        ("[x](java\tscript:alert(1))", "<p>[x](java\tscript:alert(1))</p>\n"),
+        ("[x](ftp://a/b)", '<p><a target="_blank" rel="noopener noreferrer nofollow">x</a></p>\n'),
+        ("`</code><b>`", "<p><code>&lt;/code&gt;&lt;b&gt;</code></p>\n"),
+        ("~~~js\n<b>\n~~~", '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'),
+        (
+            "|a|\n|-|\n|<u>|",
+            "<table>\n<thead>\n<tr>\n<th>a</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td>&lt;u&gt;</td>\n</tr>\n</tbody>\n"
+            "</table>\n",
+        ),
+    ],
+)
+def test_markdown_becomes_harmless_html(text, html):
+    assert safe_markdown(text) == html
