@@ -354,6 +354,10 @@ class Workspace:
         """Held while the tables of the blind tests are made."""
         return self.root / "arena.lock"
 
+    def votes_folder(self, test_id: str) -> Path:
+        """The votes of a blind test as training data, with their provenance."""
+        return self.root / "votes" / test_id
+
     @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
