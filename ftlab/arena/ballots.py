@@ -88,15 +88,20 @@ def pair_of(ballot: Ballot, order: Mapping[str, int]) -> tuple[str, str]:
 
 
 def counts(ballot: Ballot) -> bool:
-    """Whether it is one of the planned votes: given by a person, and not skipped."""
-    return not ballot.automatic and ballot.choice != "skip"
+    """Whether it is one of the planned votes: all but skips, ties by identical answers among them."""
+    return ballot.choice != "skip"
+
+
+def judged(ballot: Ballot) -> bool:
+    """Whether a person said something: no skip, and no tie that nobody was asked about."""
+    return counts(ballot) and not ballot.automatic
 
 
 def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapping[str, int] = 1) -> list[Duel]:
     """The prompts on which `first` met `second`, in the order in which they were completed, then those that lack votes.
 
-    `ballots` are all of the test, as `in_order` gives them; `wanted` says how many votes a prompt is to get from people
-    (by its id, 1 for those not named, or one number for all).
+    `ballots` are all of the test, as `in_order` gives them; `wanted` says how many votes a prompt is to get (by its id,
+    1 for those not named, or one number for all).
     """
     wins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     given: dict[str, int] = defaultdict(int)

@@ -62,7 +62,7 @@ def decide(
 ) -> Decision:
     """Judge `second` against `first` by all `ballots` of a test, as `in_order` gives them.
 
-    `planned` is the number of votes of the whole test (by people, without skips); None leaves the decision to the
+    `planned` is the number of votes of the whole test, without skips; None leaves the decision to the
     evidence alone. `wanted` as `duels` takes it. `comparisons` is the number of pairs that are judged together and
     share the 5% (Bonferroni).
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ftlab.arena.ballots import Ballot, counts, pair_of
+from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.arena.tally import count
 from ftlab.arena.tests import find_test, revealed
@@ -80,7 +80,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     known = _read(store, test_id)
     grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
     for ballot in count(store, test_id):
-        if counts(ballot):
+        if judged(ballot):
             grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
     found = VotesAsData()
     for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):

@@ -63,7 +63,7 @@ def odds(value: float) -> str:
     return f"1 to {1 / value:.1f}" if value > 0.01 else "1 to more than 100"
 
 
-def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int) -> list[str]:
+def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
     """What to keep in mind when reading the verdict."""
     said = []
     votes = found["votes"]
@@ -73,6 +73,11 @@ def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int) -> 
         said.append(
             f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
             "planned number only the evidence decides. The win rate of a test that ended early leans to the extreme."
+        )
+    if closed_unseen and planned and cast < planned:
+        said.append(
+            f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test is valid, and "
+            "finds less than was planned."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
-from ftlab.arena.assignment import wanted_votes
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.freshness import stale_prompts
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
@@ -71,6 +70,7 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
         known.titles,
         planned=known.planned,
         wanted=known.wanted,
+        closed_unseen=known.closed_unseen,
         opened_early=known.test.opened_early_votes,
         left_out=known.left_out,
     )
@@ -97,7 +97,8 @@ class _Known:
     ballots: list[Ballot]
     titles: dict[str, str]
     planned: int
-    wanted: int | dict[str, int]
+    wanted: dict[str, int]
+    closed_unseen: bool
     left_out: int
 
 
@@ -107,14 +108,10 @@ def _read(store: Store, test_id: str) -> _Known:
         test = find_test(connection, test_id)
         query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
         titles = dict(connection.execute(query.order_by(contestants.c.position)).tuples().all())
-        numbers = select(prompts.c.id).where(prompts.c.test_id == test_id).order_by(prompts.c.number)
-        prompt_ids = list(connection.execute(numbers).scalars())
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
-    given = test.settings
-    wanted: int | dict[str, int] = 1
-    if not given["live"]:
-        wanted = wanted_votes(prompt_ids, given["votes_per_prompt"], given["overlap"], given["seed"])
     # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
-    return _Known(test, fresh, titles, planned, wanted, len(stale))
+    wanted = dict(test.plan["prompts"]) if test.plan else {}
+    unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
+    return _Known(test, fresh, titles, planned, wanted, unseen, len(stale))

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ftlab.arena.ballots import Ballot, counts, duels, in_order
+from ftlab.arena.ballots import Ballot, counts, duels, in_order, judged
 from ftlab.arena.checks import agreement, guessed_sides, length_confound, position_bias
 from ftlab.arena.evidence import PLANNED_LEVEL, Decision, decide, evidence_as_dict, majorities, sign_test
 from ftlab.arena.power import FEWEST_PROMPTS
@@ -26,14 +26,17 @@ def judge(
     *,
     planned: int | None = None,
     wanted: int | Mapping[str, int] = 1,
+    closed_unseen: bool = False,
     opened_early: int | None = None,
     left_out: int = 0,
 ) -> dict[str, Any]:
     """The verdict on the votes of a test.
 
     `titles` names the contestants by id; the first is the one the others are measured against, the last the tuned one
-    that raters guess. `planned` and `wanted` as `evidence.decide` takes them. `opened_early`: after how many votes the
-    tally was seen before the planned number. `left_out`: prompts that do not count because they trained a contestant.
+    that raters guess. `planned` and `wanted` as `evidence.decide` takes them. `closed_unseen`: no more votes will come,
+    and nobody saw the tally before, so that the sign test may look now, at fewer than planned. `opened_early`: after
+    how many votes the tally was seen before the planned number. `left_out`: prompts that do not count because they
+    trained a contestant.
 
     "better" and "worse" speak of the second contestant against the first. With three or more, "better" means that one
     contestant beats every other, and `winner` says which. A share is of 0 to 1, an interval [low, high] of 95%.
@@ -41,14 +44,16 @@ def judge(
     votes, names = in_order(ballots), list(titles)
     order = {name: i for i, name in enumerate(names)}
     tables = pairs(titles)
-    judged = [_pair(votes, one, other, titles, planned, wanted, len(tables)) for one, other in tables]
+    cast = sum(map(counts, votes))
+    last = min(planned, cast) if planned and closed_unseen else planned
+    decided = [_pair(votes, one, other, titles, planned, last, wanted, len(tables)) for one, other in tables]
     found = _overview(votes, titles, planned, opened_early)
     if len(names) == 2:
-        found |= judged[0]
+        found |= decided[0]
     else:
-        found |= _round_robin(judged, titles, found["votes"])
+        found |= _round_robin(decided, titles, found["votes"])
     found["ranking"] = bradley_terry(votes, titles) if len(names) > 2 else []
-    found["pairs"] = judged if len(names) > 2 else []
+    found["pairs"] = decided if len(names) > 2 else []
     found["by_topic"] = _groups(votes, names, wanted, lambda ballot: ballot.topic or "no topic")
     found["by_rater"] = _groups(votes, names, wanted, lambda ballot: ballot.rater)
     found["by_criterion"] = _criteria(votes, names)
@@ -56,7 +61,7 @@ def judge(
     found["position"] = position_bias(votes)
     found["length"] = length_confound(votes, names[0], names[-1], titles)
     found["guesses"] = guessed_sides(votes, names[-1], titles[names[-1]])
-    found["notes"] = notes(found, opened_early, left_out)
+    found["notes"] = notes(found, opened_early, left_out, closed_unseen)
     return found
 
 
@@ -84,15 +89,17 @@ def _overview(
     choices = Counter(ballot.choice for ballot in votes if ballot.winner is None)
     wins = Counter(ballot.winner for ballot in votes if ballot.winner is not None)
     cast = sum(map(counts, votes))
-    undecided = choices["both_good"] + choices["both_bad"]
+    undecided = choices["both_good"] + choices["both_bad"] + choices["tie"]
     identical = len({ballot.prompt for ballot in votes if ballot.automatic})
     share = undecided / cast if cast else None
-    said = f"{undecided:,} of {cast:,} votes chose neither"
-    said += f" ({percent(undecided / cast)})" if cast else ""
-    said += f": {choices['both_good']:,} said both are good, {choices['both_bad']:,} both are bad."
-    if identical:
-        met = "1 prompt" if identical == 1 else f"{identical:,} prompts"
-        said += f" On {met} the answers were identical, and nobody was asked."
+    said = (
+        f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})" if share else "No vote is a tie"
+    )
+    parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
+    parts += [(choices["tie"], "are ties by identical answers, about which nobody was asked")]
+    if share:
+        said += ": " + ", ".join(f"{number:,} {words}" for number, words in parts if number)
+    said += "."
     return {
         "contestants": [{"id": name, "title": title} for name, title in titles.items()],
         "counts": {"wins": {name: wins[name] for name in titles}, **{choice: choices[choice] for choice in CHOICES}},
@@ -101,7 +108,7 @@ def _overview(
             "planned": planned,
             "decided": wins.total(),
             "prompts": len({ballot.prompt for ballot in votes}),
-            "raters": len({ballot.rater for ballot in votes if counts(ballot)}),
+            "raters": len({ballot.rater for ballot in votes if judged(ballot)}),
             "opened_early": opened_early,
         },
         "ties": {"both_good": choices["both_good"], "both_bad": choices["both_bad"], "identical_prompts": identical}
@@ -115,11 +122,12 @@ def _pair(
     second: str,
     titles: Mapping[str, str],
     planned: int | None,
+    last: int | None,
     wanted: int | Mapping[str, int],
     comparisons: int,
 ) -> dict[str, Any]:
-    """The decision on two contestants, with the figures of its sentence."""
-    decision = decide(votes, first, second, planned=planned, wanted=wanted, comparisons=comparisons)
+    """The decision on two contestants by the votes up to number `last`, with the figures of its sentence."""
+    decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons)
     mine = [ballot for ballot in votes if {ballot.left, ballot.right} == {first, second}]
     won = sum(ballot.winner == second for ballot in mine)
     decided = sum(ballot.winner is not None for ballot in mine)
@@ -229,7 +237,7 @@ def _groups(
     tested = names[-1]
     grouped: dict[str, list[Ballot]] = defaultdict(list)
     for ballot in votes:
-        if counts(ballot) and tested in (ballot.left, ballot.right):
+        if judged(ballot) and tested in (ballot.left, ballot.right):
             grouped[key(ballot)].append(ballot)
     rows = []
     for name, mine in grouped.items():
@@ -260,7 +268,7 @@ def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[dict[str, A
     """Who was found better by each further criterion of the rubric: wins and losses of the last contestant."""
     tested, tallies = names[-1], defaultdict(Counter)
     for ballot in votes:
-        if counts(ballot) and tested in (ballot.left, ballot.right):
+        if judged(ballot) and tested in (ballot.left, ballot.right):
             for criterion, side in ballot.ratings.items():
                 better = ballot.of(side)
                 tallies[criterion]["same" if better is None else "wins" if better == tested else "losses"] += 1

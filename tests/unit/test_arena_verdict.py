@@ -74,13 +74,21 @@ def test_only_the_votes_of_the_planned_number_decide_at_the_planned_number():
     assert any("4 votes came after the planned number" in note for note in found["notes"])
 
 
-def test_skips_and_identical_answers_are_not_among_the_planned_votes():
+def test_ties_by_identical_answers_are_among_the_planned_votes_and_skips_are_not():
     votes = ballots("bbgx" * 3 + "ssii")
-    found = judge(votes, TITLES, planned=12)
-    assert found["votes"]["cast"] == 12 and found["reached"]
-    assert not judge(votes, TITLES, planned=13)["reached"]
+    found = judge(votes, TITLES, planned=14)
+    assert found["votes"]["cast"] == 14 and found["reached"]
+    assert not judge(votes, TITLES, planned=15)["reached"]
     assert found["counts"] == {"wins": {"a": 0, "b": 6}, "both_good": 3, "both_bad": 3, "tie": 2, "skip": 2}
-    assert found["ties"]["share"] == 0.5 and "2 prompts the answers were identical" in found["ties"]["text"]
+    assert found["ties"]["share"] == pytest.approx(8 / 14)
+
+
+def test_a_test_that_was_closed_unseen_is_tested_on_what_it_has_and_one_that_was_seen_is_not():
+    # 9 of 10, p = .021.
+    votes = ballots("bbbbabbbbb")
+    assert judge(votes, TITLES, planned=40)["verdict"] == "not_enough"
+    closed = judge(votes, TITLES, planned=40, closed_unseen=True)
+    assert closed["verdict"] == "better" and any("Closed after 10 of 40" in note for note in closed["notes"])
 
 
 def test_the_unit_is_the_prompt_so_ten_raters_who_agree_on_three_prompts_prove_nothing():
