@@ -2,7 +2,7 @@
 
 A folder for each test, `<workspace>/arena/<test id>/`:
 
-    status.json     state (waiting, running, done, stopped, failed), pid, times, error {what, why, try}
+    status.json     state (starting, running, done, stopped, failed), phase, pid, times, error {what, why, try}
     stop            exists once somebody asked for an end
     answers.log     what the process said
 
@@ -26,7 +26,6 @@ from ftlab.errors import FtlabError, shorten
 from ftlab.processes import is_alive, kill
 from ftlab.workspace import Workspace, locked, read_json, write_json, write_text
 
-_TURN_SECONDS = 0.5
 _NICENESS = 10
 # Processes started by this one: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -36,7 +35,8 @@ _children: dict[Path, subprocess.Popen[bytes]] = {}
 class Status:
     """How far the answers are. Times are unix seconds."""
 
-    state: str = "waiting"
+    state: str = "starting"
+    phase: str = "loading the libraries"
     pid: int | None = None
     pid_started: float | None = None
     created: float = 0.0
@@ -46,7 +46,7 @@ class Status:
 
     @property
     def is_active(self) -> bool:
-        return self.state in ("waiting", "running", "stopping")
+        return self.state in ("starting", "running", "stopping")
 
 
 def start(workspace: Workspace, test_id: str) -> None:
@@ -114,7 +114,7 @@ def stop(workspace: Workspace, test_id: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process itself: waits for the device, makes the answers, leaves the outcome in status.json."""
+    """The process itself: makes the answers and leaves the outcome in status.json."""
     import psutil
 
     parser = argparse.ArgumentParser(prog="ftlab.arena.answering")
@@ -152,17 +152,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> bool:
     """Whether all answers were made."""
-    from ftlab.arena.answers import generate
+    from ftlab.arena.answers import Stopped, generate
     from ftlab.arena.store import open_store
 
-    while not stop_file.exists():
-        # One at a time uses the device, runs among them.
-        with locked(workspace.device_lock, wait=False) as mine:
-            if mine:
-                keep(state="running", started=time.time())
-                return generate(open_store(workspace), test_id, should_stop=stop_file.exists)
-        time.sleep(_TURN_SECONDS)
-    return False
+    last = [""]
+
+    def tell(phase: str, done: int, total: int) -> None:
+        # How many there are stands in the database.
+        if phase != last[0]:
+            last[0] = phase
+            keep(phase=phase)
+
+    keep(state="running", started=time.time())
+    try:
+        generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
+    except Stopped:
+        return False
+    return True
 
 
 def _read(folder: Path) -> Status | None:
