@@ -59,7 +59,7 @@ def start(workspace: Workspace, test_id: str) -> None:
             return
         (folder / "stop").unlink(missing_ok=True)
         write_json(folder / "status.json", asdict(Status(created=time.time())))
-        command = [sys.executable, "-m", "ftlab.arena.answering", test_id, str(workspace.root)]
+        command = [sys.executable, "-m", "ftlab.arena.answering", "--", test_id, str(workspace.root)]
         with (folder / "answers.log").open("wb") as log:
             _children[folder] = subprocess.Popen(
                 command,

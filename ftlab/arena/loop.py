@@ -56,8 +56,8 @@ def run_loop(
     """Go round once; returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
     "left_out", "verdicts": [evaluate of both tests]}.
 
-    `tell` gets a sentence at each step. `score` is what the simulated raters prefer by: for brand_voice its house style,
-    else how near an answer is to the reference. Raises InputError when prompts or votes do not suffice.
+    `tell` gets a sentence at each step. `score` is what the simulated raters prefer by: for brand_voice its house
+    style, else how near an answer is to the reference. Raises InputError when prompts or votes do not suffice.
     """
     settings = settings or LoopSettings()
     score = score or (house_style if settings.source == VOICE else nearness)
