@@ -1,0 +1,156 @@
+"""How a contestant is asked: its system prompt and examples before the messages that all contestants get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.arena.specs import ContestantSpec
+from ftlab.config import STARTER, ModelConfig, load_config
+from ftlab.data.conversion import Message
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import RunDirectory, Workspace
+
+Example = Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The model behind one or several contestants, ready to answer. `context` is in tokens."""
+
+    model: Any
+    tokenizer: Any
+    context: int | None
+
+
+def base_contestant(
+    base: str = STARTER,
+    *,
+    title: str | None = None,
+    system_prompt: str | None = None,
+    examples: Sequence[Example] = (),
+    revision: str | None = None,
+) -> ContestantSpec:
+    """A base, as it is or with a prompt of its own. Raises InputError when it cannot be loaded."""
+    from ftlab.models.load import check_base
+
+    check_base(ModelConfig(base=base, revision=revision))
+    spec = {"kind": "base", "base": base, "revision": revision} | _prompt(system_prompt, examples)
+    prompted = ", prompted" if system_prompt or examples else ""
+    return ContestantSpec(title or f"Base{prompted}", {key: value for key, value in spec.items() if value is not None})
+
+
+def run_contestant(
+    workspace: Workspace,
+    run_id: str,
+    *,
+    title: str | None = None,
+    system_prompt: str | None = None,
+    examples: Sequence[Example] = (),
+) -> ContestantSpec:
+    """What a run has trained, held to its weights; with the system prompt it was trained with unless another is given.
+
+    Raises InputError for an unknown run and a reward model, FtlabError for a run without a result.
+    """
+    run = workspace.run(run_id)
+    config = load_config(run.config_file)
+    if config.stage == "reward":
+        raise InputError(f"The run {run.id} is a reward model: it scores answers and writes none", try_="another run")
+    if not run.has_result:
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
+    spec = {"kind": "run", "run": run.id, "base": config.model.base, "adapter_sha256": result_sha256(run)}
+    own = config.data.system_prompt if system_prompt is None else system_prompt
+    return ContestantSpec(title or config.name or run.id, spec | _prompt(own, examples))
+
+
+def endpoint_contestant(
+    url: str,
+    model: str,
+    *,
+    title: str | None = None,
+    system_prompt: str | None = None,
+    examples: Sequence[Example] = (),
+) -> ContestantSpec:
+    """A model behind an OpenAI-compatible address. Raises InputError for what is no address, or without a model."""
+    from ftlab.arena.endpoint import endpoint_url
+
+    if not model.strip():
+        raise InputError("The endpoint needs the name of a model", try_="the name that its server gives it")
+    spec = {"kind": "endpoint", "url": endpoint_url(url), "model": model.strip()}
+    return ContestantSpec(title or model.strip(), spec | _prompt(system_prompt, examples))
+
+
+def result_sha256(run: RunDirectory) -> str:
+    """One hash over what a run has trained: of its only weights file, else over the hashes of all of them."""
+    import hashlib
+
+    from ftlab.models.identity import weights_sha256
+
+    hashes = weights_sha256(run.adapter if run.adapter.exists() else run.model)
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256("\n".join(f"{hashes[name]}  {name}" for name in sorted(hashes)).encode()).hexdigest()
+
+
+def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Equal for contestants that differ by their prompt alone: their weights are loaded once."""
+    return tuple(spec.get(key) for key in ("kind", "base", "revision", "run", "url", "model"))
+
+
+def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
+    """The model of a base or a run. Raises InputError when it is gone, or is no longer what the test was made with."""
+    from ftlab.data.template import ensure_chat_template
+    from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
+
+    if spec["kind"] == "run":
+        run = workspace.run(spec["run"])
+        if spec.get("adapter_sha256") not in (None, result_sha256(run)):
+            raise InputError(
+                f"The weights of the run {run.id} are no longer those that the test was made with",
+                try_="make a new test: its answers would come from two models",
+            )
+        model, tokenizer = load_run(run, device=device)
+        return Writer(model, tokenizer, text_length(load_config(run.config_file)))
+    settings = ModelConfig(base=spec.get("base") or STARTER, revision=spec.get("revision"))
+    tokenizer = load_tokenizer(settings.base, settings.revision)
+    ensure_chat_template(tokenizer)
+    return Writer(load_base(settings, device=device), tokenizer, context_length(settings))
+
+
+def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
+    """`messages` as the contestant gets them: with its system prompt, and its first `examples` (None: all)."""
+    own = spec.get("system_prompt")
+    system = [{"role": "system", "content": own}] if own else [turn for turn in messages if turn["role"] == "system"]
+    shown = [turn for example in spec.get("examples", [])[:examples] for turn in example]
+    return [*system, *shown, *(turn for turn in messages if turn["role"] != "system")]
+
+
+def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:
+    """The tokens of the prompt with as many examples as leave `room` tokens for the answer, and a remark for the owner
+    (empty when all is well)."""
+    from ftlab.data.rendering import encode_prompt
+
+    count = len(spec.get("examples", []))
+    for kept in range(count, -1, -1):
+        # encode_prompt leaves out the last assistant turn.
+        ids = encode_prompt([*asked(spec, messages, kept), {"role": "assistant", "content": ""}], writer.tokenizer)
+        if writer.context is None or len(ids) + room <= writer.context:
+            return ids, "" if kept == count else f"Only {kept} of its {count} examples fit before this prompt"
+    left = max(0, (writer.context or 0) - len(ids))
+    if left:
+        return ids, f"The prompt leaves room for {left} tokens of answer"
+    return ids, "The prompt is longer than the model can read"
+
+
+def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str, Any]:
+    """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
+    found: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
+    kept = [
+        [{"role": turn["role"], "content": turn["content"]} for turn in example if turn["role"] != "system"]
+        for example in examples
+    ]
+    for number, example in enumerate(kept, 1):
+        if len(example) < 2 or example[-1]["role"] != "assistant":
+            raise InputError(f"Example {number} is no question with its answer", given=example)
+    return found | ({"examples": kept} if kept else {})

@@ -1,0 +1,178 @@
+"""Where the prompts of a blind test come from: held-out rows of a run or of data, a file, or pasted lines."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlab.arena.freshness import fresh_only
+from ftlab.arena.specs import PromptSpec
+from ftlab.config import DataConfig
+from ftlab.data.conversion import UnusableRow
+from ftlab.data.load import Loaded, load_rows
+from ftlab.data.partition import asked as turns_of
+from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.prompts_only import detect_prompts, example_of
+from ftlab.data.rendering import prompt_messages, reference
+from ftlab.data.splits import read_split
+from ftlab.errors import InputError
+from ftlab.workspace import Workspace
+
+HELD_OUT = ("test", "validation")
+RUN_PREFIX = "run:"
+_LOOKED_AT = 100  # rows whose cells decide the format
+_LONGEST_TOPIC = 60
+
+
+def held_out(source: str, workspace: Workspace, *, topic: str | None = None) -> list[PromptSpec]:
+    """The prompts of the test split (else validation) of `source`: a run as `run:<id>`, a sample, a version or a file.
+
+    Data without such a split give all rows. `topic` names the column whose cells sort the prompts. Raises InputError
+    when there is no such source or column.
+    """
+    if source.startswith(RUN_PREFIX):
+        return _of_run(source.removeprefix(RUN_PREFIX), workspace, topic)
+    loaded = load_rows(DataConfig(source=source), workspace)
+    split = next((name for name in HELD_OUT if loaded.splits.get(name)), None)
+    return _of_rows(loaded, [split] if split else list(loaded.splits), topic)
+
+
+def from_file(path: Path, *, topic: str | None = None) -> list[PromptSpec]:
+    """The prompts of all rows of a file; a text file holds one prompt on each line."""
+    if path.suffix.lower() == ".txt":
+        return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
+    loaded = load_rows(DataConfig(source=str(path)))
+    return _of_rows(loaded, list(loaded.splits), topic)
+
+
+def pasted(text: str) -> list[PromptSpec]:
+    """One prompt on each line. Raises InputError when there is none."""
+    lines = [line.strip() for line in text.split("\n")]
+    found = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
+    if not found:
+        raise InputError("There are no prompts yet", try_="write one prompt on each line")
+    return _once(found)
+
+
+def topic_columns(source: str, workspace: Workspace) -> list[str]:
+    """The columns of `source` that could name the topic of a row: text that repeats, of few kinds."""
+    if source.startswith(RUN_PREFIX):
+        found = _data_of(source.removeprefix(RUN_PREFIX), workspace)
+        if found is None:
+            return []
+        loaded = load_rows(found, workspace)
+    else:
+        loaded = load_rows(DataConfig(source=source), workspace)
+    rows = loaded.splits[next((name for name in HELD_OUT if loaded.splits.get(name)), loaded.main)]
+    some = [rows[i] for i in range(min(len(rows), 500))]
+    columns = []
+    for column in loaded.columns:
+        cells = [row.get(column) for row in some]
+        kinds = {cell for cell in cells if isinstance(cell, str) and 0 < len(cell) <= _LONGEST_TOPIC}
+        if 1 < len(kinds) <= max(2, len(some) // 3) and all(isinstance(cell, str | None) for cell in cells):
+            columns.append(column)
+    return columns
+
+
+def sample(found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0) -> list[PromptSpec]:
+    """`number` of the prompts at random (None: all), in their order; `by_topic` as many from each topic as there are.
+
+    Raises InputError for less than one.
+    """
+    if number is None or number >= len(found):
+        return list(found)
+    if number < 1:
+        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(found)}")
+    order = random.Random(seed).sample(range(len(found)), len(found))
+    if by_topic:
+        places: dict[str | None, int] = defaultdict(int)
+        turn = {}
+        for i in order:
+            turn[i] = places[found[i].topic]
+            places[found[i].topic] += 1
+        order.sort(key=lambda i: turn[i])  # the first of each topic, then the second of each: sort is stable
+    return [found[i] for i in sorted(order[:number])]
+
+
+def fresh(
+    found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
+) -> tuple[list[PromptSpec], int]:
+    """The prompts that no contestant was trained on, and how many were left out. Raises InputError when none is left."""
+    kept = fresh_only(workspace, specs, [prompt.messages for prompt in found])
+    return [found[i] for i in kept], len(found) - len(kept)
+
+
+def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[PromptSpec]:
+    run = workspace.run(run_id)
+    split = next((name for name in HELD_OUT if run.split_file(name).exists()), None)
+    if split is None:
+        raise InputError("This run holds no rows out", given=run.id, try_="take prompts from other data")
+    examples, cells = read_split(run, split), {}
+    if topic:
+        found = _data_of(run_id, workspace)
+        loaded = load_rows(found, workspace) if found else None
+        if loaded is None or topic not in loaded.columns:
+            raise InputError("The data of this run have no such column", given=topic)
+        cells = {(name, i): row.get(topic) for name, rows in loaded.splits.items() for i, row in enumerate(rows)}
+    data = _data_of(run_id, workspace)
+    return _once(
+        PromptSpec(
+            _without(prompt_messages(turns_of(example)), data.system_prompt if data else None),
+            _topic(cells.get((example["source"], example["row"]))),
+            reference(example["messages"]) or None,
+        )
+        for example in examples
+    )
+
+
+def _data_of(run_id: str, workspace: Workspace) -> DataConfig | None:
+    from ftlab.config import load_config
+    from ftlab.errors import FtlabError
+
+    try:
+        return load_config(workspace.run(run_id).config_file).data
+    except FtlabError:
+        return None
+
+
+def _without(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> list[dict[str, str]]:
+    """What a person asked. The system prompt belongs to the contestant, who may have another one."""
+    turns = [dict(turn) for turn in messages]
+    if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
+        return turns[1:]
+    return turns
+
+
+def _of_rows(loaded: Loaded, splits: Sequence[str], topic: str | None) -> list[PromptSpec]:
+    if topic and topic not in loaded.columns:
+        raise InputError("There is no such column", given=topic, allowed=", ".join(loaded.columns))
+    rows = [row for split in splits for row in loaded.splits[split]]
+    step = max(1, len(rows) // _LOOKED_AT)
+    detected = detect_prompts(loaded.columns, rows[::step][:_LOOKED_AT], {}, loaded.name, None)
+    known = topic or next((name for name in ("topic", "category") if name in loaded.columns), None)
+    found, refused = [], ""
+    for row in rows:
+        try:
+            turns, _ = example_of(row, detected, None)
+        except UnusableRow as problem:
+            refused = problem.reason
+            continue
+        found.append(PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None))
+    if not found:
+        raise InputError("These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None)
+    return _once(found)
+
+
+def _topic(cell: Any) -> str | None:
+    return str(cell).strip()[:_LONGEST_TOPIC] or None if cell is not None else None
+
+
+def _once(found: Any) -> list[PromptSpec]:
+    """Each prompt once, the first time that it comes."""
+    seen = {}
+    for prompt in found:
+        seen.setdefault(prompt_fingerprint(prompt.messages), prompt)
+    return list(seen.values())

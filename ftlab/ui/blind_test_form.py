@@ -1,0 +1,301 @@
+"""The form of a new blind test: who answers, what is asked, how votes are asked for.
+
+elem_ids: `blind_title`, `blind_who_1`, `blind_title_1`, `blind_base_1`, `blind_system_1`, `blind_examples_1`,
+`blind_url_1`, `blind_model_1` and so on for every contestant, `blind_more` (another contestant), `blind_from`,
+`blind_held_out`, `blind_file`, `blind_upload`, `blind_pasted`, `blind_topic`, `blind_number`, `blind_found`,
+`blind_raters`, `blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_power`, `blind_rubric`,
+`blind_options`, `blind_instructions`, `blind_max_new_tokens`, `blind_make`, `blind_make_message`.
+
+What is filled in is kept in the workspace at each change, so that a reload or a restart loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ftlab.config import STARTER
+from ftlab.ui import disk
+from ftlab.ui.data_sources import FILE_TYPES, source_choices
+from ftlab.ui.events import message_box
+from ftlab.ui.html import heading
+from ftlab.ui.train import BASES
+from ftlab.workspace import Workspace, read_json, write_json
+
+MOST_CONTESTANTS = 6
+FROM = [
+    ("Held-out rows of a run or of data", "held_out"),
+    ("A file", "file"),
+    ("Pasted lines", "pasted"),
+    ("The raters write them (live)", "live"),
+]
+OPTIONS = [
+    ("left", "left"),
+    ("right", "right"),
+    ("both good", "both_good"),
+    ("both bad", "both_bad"),
+    ("skip", "skip"),
+]
+_OF_KIND = {"base": ("base",), "prompted": ("base", "system", "examples"), "endpoint": ("url", "model", "system")}
+_OF_CONTESTANT = ("who", "title", "base", "system", "examples", "url", "model")
+
+
+@dataclass
+class Form:
+    """The components by name, in the order in which they are drawn."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    groups: list[gr.Group] = field(default_factory=list)  # one for each contestant
+    box: Any = None
+    more: Any = None
+    upload: Any = None
+    found: Any = None
+    power: Any = None
+    make: Any = None
+    message: Any = None
+
+    @property
+    def inputs(self) -> list[Any]:
+        return list(self.fields.values())
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `fill` and `suit` update."""
+        return [*self.inputs, *self.groups, self.more, self.upload]
+
+    def read(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(self.fields, values, strict=True))
+
+
+def build(workspace: Workspace) -> Form:
+    form = Form()
+
+    def draw(name: str, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        form.fields[name] = made = kind(*args, elem_id=f"blind_{name}", min_width=200, **settings)
+        return made
+
+    with gr.Column(elem_id="blind_form", visible=False) as form.box:
+        with gr.Row(equal_height=False, elem_classes="ft-blind-form"):
+            with gr.Column(min_width=300):
+                gr.HTML(heading("1. Who answers", "Raters never see these names, nor anything made from them."))
+                for number in range(1, MOST_CONTESTANTS + 1):
+                    with gr.Group(visible=number <= 2, elem_classes="ft-blind-one") as group:
+                        _contestant(draw, number)
+                    form.groups.append(group)
+                form.more = gr.Button("Add a contestant", size="sm", elem_id="blind_more")
+                gr.HTML(heading("2. What they are asked"))
+                draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
+                draw(
+                    "held_out",
+                    gr.Dropdown,
+                    [],
+                    label="Held-out rows of",
+                    info="The test split, which nothing was trained on; of data without one, all rows.",
+                    allow_custom_value=True,
+                )
+                draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
+                form.upload = gr.File(
+                    label="Upload a file: a column of prompts, or a text file with one prompt on each line",
+                    file_types=FILE_TYPES,
+                    height=120,
+                    elem_id="blind_upload",
+                    visible=False,
+                )
+                draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
+                with gr.Row():
+                    draw("number", gr.Textbox, label="How many", info="Empty: all of them.", max_lines=1)
+                    draw(
+                        "topic",
+                        gr.Dropdown,
+                        [("no topics", "")],
+                        value="",
+                        label="Topic",
+                        info="A column: the verdict is told for each topic, and a sample takes equally many of each.",
+                        allow_custom_value=True,
+                    )
+                form.found = gr.HTML(elem_id="blind_found")
+            with gr.Column(min_width=300):
+                gr.HTML(heading("3. How votes are asked for"))
+                draw(
+                    "title",
+                    gr.Textbox,
+                    label="Title of the test",
+                    info="For you and the report.",
+                    placeholder="Replies of October against the base",
+                    max_lines=1,
+                )
+                with gr.Row():
+                    draw("raters", gr.Textbox, "2", label="Raters", info="A link for each.", max_lines=1)
+                    draw(
+                        "votes_per_prompt",
+                        gr.Textbox,
+                        "2",
+                        label="Votes per prompt",
+                        info="How many raters see a prompt.",
+                        max_lines=1,
+                    )
+                draw(
+                    "overlap",
+                    gr.Slider,
+                    0,
+                    100,
+                    value=100,
+                    step=5,
+                    label="Overlap (%)",
+                    info="The share of prompts that so many raters see; one rater sees the others. Where raters "
+                    "overlap, the verdict can say whether they agree.",
+                )
+                draw(
+                    "planned",
+                    gr.Textbox,
+                    label="Planned votes",
+                    info="The tally stays hidden until they are in. Empty: as many as the test can give.",
+                    max_lines=1,
+                )
+                form.power = gr.HTML(elem_id="blind_power")
+                draw(
+                    "rubric",
+                    gr.CheckboxGroup,
+                    ["overall", "correctness", "completeness", "style", "safety"],
+                    value=["overall"],
+                    label="Rubric",
+                    info="Overall is what the verdict is about; the others are asked beside it.",
+                )
+                draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
+                draw(
+                    "instructions",
+                    gr.Textbox,
+                    label="What raters are told",
+                    placeholder="Which answer would you send to the customer?",
+                    lines=2,
+                    max_lines=6,
+                )
+                draw(
+                    "max_new_tokens",
+                    gr.Textbox,
+                    "256",
+                    label="Longest answer (tokens)",
+                    info="The same for all contestants, as is all else: the likeliest answer, made once.",
+                    max_lines=1,
+                )
+                form.make = gr.Button("Make the test", variant="primary", elem_id="blind_make")
+                form.message = message_box("blind_make_message")
+    return form
+
+
+def _contestant(draw: Callable[..., Any], number: int) -> None:
+    with gr.Row():
+        draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
+        draw(
+            f"title_{number}",
+            gr.Textbox,
+            label="Called",
+            placeholder="for you and the report",
+            max_lines=1,
+        )
+    draw(
+        f"base_{number}",
+        gr.Dropdown,
+        BASES,
+        value=STARTER,
+        label="Base model",
+        allow_custom_value=True,
+        visible=False,
+    )
+    draw(f"system_{number}", gr.Textbox, label="System prompt", lines=2, max_lines=8, visible=False)
+    draw(
+        f"examples_{number}",
+        gr.Textbox,
+        label="Examples",
+        info="One on each line: what is asked, then =>, then the answer.",
+        lines=2,
+        max_lines=8,
+        visible=False,
+    )
+    with gr.Row():
+        draw(
+            f"url_{number}",
+            gr.Textbox,
+            label="Address",
+            info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
+            placeholder="http://127.0.0.1:8000/v1",
+            max_lines=1,
+            visible=False,
+        )
+        draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
+
+
+def load(workspace: Workspace) -> dict[str, Any]:
+    """What was filled in before, over what is usual: the base against the newest run, on the run's held-out rows."""
+    return usual(workspace) | (read_json(workspace.new_test_file, {}) or {})
+
+
+def keep(values: dict[str, Any], workspace: Workspace) -> None:
+    write_json(workspace.new_test_file, values)
+
+
+def forget(workspace: Workspace) -> None:
+    workspace.new_test_file.unlink(missing_ok=True)
+
+
+def usual(workspace: Workspace) -> dict[str, Any]:
+    newest = next(iter(disk.runs_that_answer(workspace)), None)
+    config = disk.config(newest) if newest else None
+    base = config.model.base if config else STARTER
+    values = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
+    values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
+    values |= {"who_1": "base", "title_1": "base"}
+    values |= {"who_2": f"run:{newest.id}", "title_2": "adapted"} if newest else {"who_2": "prompted"}
+    values |= {"from": "held_out", "held_out": f"run:{newest.id}" if newest else "brand_voice"}
+    values |= {"file": "", "pasted": "", "number": "", "topic": "", "title": "", "raters": "2"}
+    values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
+    values |= {"options": [one for _, one in OPTIONS], "instructions": "", "max_new_tokens": "256"}
+    return values
+
+
+def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show `values` in the form, with the choices that there are now."""
+    runs = [(f"Run {run.id}", f"run:{run.id}") for run in disk.runs_that_answer(workspace)]
+    who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
+    who += [*runs, ("Another server (OpenAI-compatible)", "endpoint")]
+    updates = suit(form, values, topics)
+    uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
+    choices = {f"who_{n}": who for n in range(1, MOST_CONTESTANTS + 1)}
+    data = [one for one in source_choices(workspace) if one not in uploads]
+    choices |= {"held_out": [*runs, *data], "file": uploads}
+    for name, component in form.fields.items():
+        shown: dict[str, Any] = {"value": values.get(name)}
+        if name in choices:
+            shown["choices"] = choices[name]
+        updates[component] = gr.update(**{**_settings(updates.get(component)), **shown})
+    return updates
+
+
+def suit(form: Form, values: dict[str, Any], topics: list[str]) -> dict[Any, Any]:
+    """Updates that show what the choices ask for, and nothing else."""
+    updates: dict[Any, Any] = {}
+    last = max([2, *(n for n in range(3, MOST_CONTESTANTS + 1) if values.get(f"who_{n}"))])
+    for n, group in enumerate(form.groups, 1):
+        updates[group] = gr.update(visible=n <= last)
+        wanted = _OF_KIND.get(values.get(f"who_{n}") or "", ())
+        for name in ("base", "system", "examples", "url", "model"):
+            updates[form.fields[f"{name}_{n}"]] = gr.update(visible=name in wanted)
+    updates[form.more] = gr.update(visible=last < MOST_CONTESTANTS)
+    place = values.get("from")
+    for name in ("held_out", "file", "pasted"):
+        updates[form.fields[name]] = gr.update(visible=place == name)
+    updates[form.upload] = gr.update(visible=place == "file")
+    updates[form.fields["number"]] = gr.update(visible=place != "live")
+    updates[form.fields["topic"]] = gr.update(
+        visible=place in ("held_out", "file") and bool(topics), choices=[("no topics", ""), *topics]
+    )
+    for name in ("votes_per_prompt", "overlap"):
+        updates[form.fields[name]] = gr.update(visible=place != "live")
+    return updates
+
+
+def _settings(update: Any) -> dict[str, Any]:
+    return {name: value for name, value in (update or {}).items() if name != "__type__"}
