@@ -124,7 +124,7 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
 def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
-    facts = [(one.title, _who(one.spec)) for one in titles]
+    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = found["votes"]
     topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
@@ -138,7 +138,7 @@ def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[s
     return [(label, text) for label, text in facts if text]
 
 
-def _who(spec: Mapping[str, Any]) -> str:
+def contestant_in_words(spec: Mapping[str, Any]) -> str:
     """What a contestant is, in a line."""
     named = {"base": spec.get("base"), "run": spec.get("run"), "endpoint": spec.get("model") or spec.get("url")}
     words = {"base": "base", "run": "run", "endpoint": "endpoint"}
