@@ -102,7 +102,7 @@ def sample(
 def fresh(
     found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
-    """The prompts that no contestant was trained on, and how many were left out. Raises InputError when none is left."""
+    """The prompts that no contestant was trained on, and how many were left out. Raises InputError without any."""
     kept = fresh_only(workspace, specs, [prompt.messages for prompt in found])
     return [found[i] for i in kept], len(found) - len(kept)
 

@@ -96,7 +96,7 @@ def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
 
 
 def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
-    """The prompts that are asked for, without those that trained a contestant. Raises InputError when there are none."""
+    """The prompts asked for, without those that trained a contestant. Raises InputError when there are none."""
     if values["from"] == "live":
         return Asked([], 0)
     every = _every(values, workspace)
@@ -113,9 +113,7 @@ def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
         return prompt_sources.pasted(values["pasted"] or "")
     source = (values[values["from"]] or "").strip()
     if not source:
-        raise InputError(
-            "There are no prompts yet", try_="upload a file" if values["from"] == "file" else "choose some"
-        )
+        raise InputError("There are no prompts yet", try_="choose some, or upload a file")
     return list(_read(source, values["from"] == "file", topic, _stamp(source, workspace), str(workspace.root)))
 
 
