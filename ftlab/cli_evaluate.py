@@ -77,8 +77,11 @@ def evaluate(given: argparse.Namespace) -> int:
         if set(found) == {"preferences"}:
             print_json(found["preferences"])
         else:
-            figures = scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
+            figures: dict[str, Any] = {"run": run.id}
             more = {"before_after": found["before_after"]} if "before_after" in found else {}
+            if comparison := found.get("comparison"):
+                figures = scores(run, comparison)
+                figures["measures"] = {measure["name"]: measure["values"] for measure in comparison["measures"]}
             print_json(figures | more | {"seconds": seconds})
     return 0
 
@@ -98,14 +101,13 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    """What --json says of a comparison: the usual scores of base and adapted, and every measure of every side."""
+    """What --json says of a comparison: the usual scores of base and adapted."""
     names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")
     }
-    measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
-    return {"run": run.id, "directory": str(run.path)} | sides | {"measures": measures}
+    return {"run": run.id, "directory": str(run.path)} | sides
 
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
