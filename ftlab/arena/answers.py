@@ -184,10 +184,11 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
     """Returns the settings as the endpoint takes them."""
-    from ftlab.arena.endpoint import Client, Refused
+    from ftlab.endpoint import CONTESTANT, Asker, Endpoint, Refused
 
     ended = threading.Event()
-    client = Client(contestant.spec["url"], contestant.spec["model"], work.settings, ended)
+    endpoint = Endpoint(contestant.spec["url"], contestant.spec["model"], work.settings["max_new_tokens"])
+    client = Asker(endpoint, ended, CONTESTANT, temperature=work.settings["temperature"])
 
     def ask(prompt_id: str) -> tuple[str, Any, float, list[str]]:
         began = time.monotonic()
@@ -214,7 +215,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
                             prompt_id,
                             contestant,
                             reply.text,
-                            tokens=reply.tokens,
+                            tokens=reply.completion_tokens,
                             cut=reply.cut,
                             seconds=round(seconds, 3),
                         )

@@ -73,11 +73,11 @@ def endpoint_contestant(
     examples: Sequence[Example] = (),
 ) -> ContestantSpec:
     """A model behind an OpenAI-compatible address. Raises InputError for what is no address, or without a model."""
-    from ftlab.arena.endpoint import endpoint_url
+    from ftlab.endpoint import CONTESTANT, endpoint_url
 
     if not model.strip():
         raise InputError("The endpoint needs the name of a model", try_="the name that its server gives it")
-    spec = {"kind": "endpoint", "url": endpoint_url(url), "model": model.strip()}
+    spec = {"kind": "endpoint", "url": endpoint_url(url, CONTESTANT), "model": model.strip()}
     return ContestantSpec(title or model.strip(), spec | _prompt(system_prompt, examples))
 
 

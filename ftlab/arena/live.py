@@ -106,15 +106,16 @@ def _answer(
 
 
 def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings: dict[str, Any]) -> dict[str, Any]:
-    from ftlab.arena.endpoint import Client
+    from ftlab.endpoint import CONTESTANT, Asker, Endpoint
 
-    client = Client(spec["url"], spec["model"], settings, threading.Event())
+    endpoint = Endpoint(spec["url"], spec["model"], settings["max_new_tokens"])
+    client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=settings["temperature"])
     try:
         reply = client.ask(asked(spec, messages))
     finally:
         client.close()
     assert reply is not None  # nothing ends the waiting here
-    return {"text": reply.text, "tokens": reply.tokens, "cut": reply.cut, "flags": []}
+    return {"text": reply.text, "tokens": reply.completion_tokens, "cut": reply.cut, "flags": []}
 
 
 def _keep_only(wanted: set[tuple[Any, ...]]) -> None:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ftlab.endpoint import Asker, Refused, Reply
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.judge_endpoint import Asker, Refused, Reply
 from ftlab.evaluation.judge_plan import (
     JudgeSettings,
     Question,

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ftlab.endpoint import Endpoint, endpoint_url
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge_endpoint import Endpoint, endpoint_url
 from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
 from ftlab.workspace import RunDirectory, read_jsonl
 

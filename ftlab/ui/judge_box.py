@@ -17,8 +17,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.endpoint import JUDGE, find_key
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge_endpoint import KEY_VARIABLE, find_key
 from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
 from ftlab.evaluation.judge_prompt import CRITERIA
 from ftlab.ui import disk, job_strip, judge_view
@@ -258,11 +258,11 @@ def _about() -> Markup:
     )
     try:
         key = (
-            f"{KEY_VARIABLE} is set; it is sent to the address alone."
+            f"{JUDGE.key_variable} is set; it is sent to the address alone."
             if find_key()
             else (
-                f"{KEY_VARIABLE} is not set: only an address that needs no key will answer. Keys are read from the "
-                "environment in which ftlab was started, and from nowhere else."
+                f"{JUDGE.key_variable} is not set: only an address that needs no key will answer. Keys are read from "
+                "the environment in which ftlab was started, and from nowhere else."
             )
         )
     except FtlabError as error:

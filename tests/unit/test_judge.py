@@ -10,10 +10,10 @@ import time
 import pytest
 
 from ftlab.cli import main
+from ftlab.endpoint import JUDGE, endpoint_url
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.judge import is_current, judge_by_endpoint
-from ftlab.evaluation.judge_endpoint import KEY_VARIABLE, endpoint_url
 from ftlab.evaluation.judge_plan import build_settings, plan
 from ftlab.evaluation.judge_prompt import build_messages, read_choice
 from ftlab.sharing.judged import STALE, lines_of
@@ -25,7 +25,7 @@ KEY = "sk-test-4fNq81zZ-secret"
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.setenv(JUDGE.key_variable, KEY)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 

@@ -11,8 +11,8 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from ftlab.config import build_config
+from ftlab.endpoint import JUDGE
 from ftlab.evaluation.advisor_form import QUESTIONS, build_needs
-from ftlab.evaluation.judge_endpoint import KEY_VARIABLE
 from ftlab.training import supervisor
 from ftlab.ui import advisor_box, disk, job_strip, judge_box, judge_view
 from ftlab.workspace import write_json, write_jsonl, write_text
@@ -45,7 +45,7 @@ class Page:
 
 @pytest.fixture
 def page(workspace, monkeypatch):
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.setenv(JUDGE.key_variable, KEY)
     return Page(workspace)
 
 
@@ -156,7 +156,7 @@ def test_the_box_is_there_once_two_sides_have_answers_and_says_whether_a_key_is_
         "prompted,adapted",
     ]
     assert "is set" in said[page.judge.about] and KEY not in said[page.judge.about]
-    monkeypatch.delenv(KEY_VARIABLE)
+    monkeypatch.delenv(JUDGE.key_variable)
     assert "is not set" in judge_box.show(page.judge, run.id, workspace)[page.judge.about]
 
 
