@@ -62,7 +62,7 @@ def settings_for(server: JudgeServer, **settings):
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts as short as can be."""
-    monkeypatch.setattr("ftlab.evaluation.judge_endpoint.random.uniform", lambda low, high: 0.001)
+    monkeypatch.setattr("ftlab.endpoint.random.uniform", lambda low, high: 0.001)
 
 
 def test_each_row_is_asked_in_both_orders_with_the_reference(workspace):
