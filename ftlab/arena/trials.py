@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from ftlab.arena import handing_out
@@ -21,6 +21,20 @@ from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
 from ftlab.arena.tests import PromptSpec, add_answer, add_prompt
 from ftlab.errors import InputError
+
+# Asked for every vote: to put these together takes longer than to answer them.
+_LAST_VOTED = (
+    select(trials.c.id)
+    .join(votes, votes.c.trial_id == trials.c.id)
+    .where(trials.c.rater_id == bindparam("rater"), votes.c.automatic.is_(False))
+    .order_by(votes.c.created.desc(), trials.c.place.desc())
+    .limit(1)
+)
+_OWN = select(trials).where(
+    trials.c.id == bindparam("trial"), trials.c.rater_id == bindparam("rater"), trials.c.place > 0
+)
+_VOTE_ON = select(votes.c.id).where(votes.c.trial_id == bindparam("trial"))
+_VOTE = votes.insert()
 
 SIDES = ("left", "right")
 RATINGS = ("left", "right", "same")
@@ -67,14 +81,11 @@ def vote(
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
         given = _checked(test, choice, ratings or {}, comment, seconds)
-        if connection.execute(select(votes.c.id).where(votes.c.trial_id == trial.id)).first():
+        if connection.execute(_VOTE_ON, {"trial": trial.id}).first():
             raise _voted()
+        row = {"id": new_id(), "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
-            connection.execute(
-                votes.insert().values(
-                    id=new_id(), trial_id=trial.id, rater_id=rater_id, created=now(), automatic=False, **given
-                )
-            )
+            connection.execute(_VOTE, row | given)
         except IntegrityError:  # the last word is the database's
             raise _voted() from None
 
@@ -131,13 +142,7 @@ def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
 def last_voted(store: Store, rater_id: str) -> str | None:
     """The id of the trial that `undo` would take back, None when there is none."""
     with store.reading() as connection:
-        query = (
-            select(trials.c.id)
-            .join(votes, votes.c.trial_id == trials.c.id)
-            .where(trials.c.rater_id == rater_id, votes.c.automatic.is_(False))
-            .order_by(votes.c.created.desc(), trials.c.place.desc())
-        )
-        return connection.execute(query.limit(1)).scalar()
+        return connection.execute(_LAST_VOTED, {"rater": rater_id}).scalar()
 
 
 def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
@@ -190,8 +195,7 @@ def record_live(
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
     """The trial of this id, if it is this rater's; a forged id and another rater's trial are answered alike."""
-    query = select(trials).where(trials.c.id == trial_id, trials.c.rater_id == rater_id, trials.c.place > 0)
-    trial = connection.execute(query).first()
+    trial = connection.execute(_OWN, {"trial": trial_id, "rater": rater_id}).first()
     if trial is None:
         raise InputError("This is no trial of yours; nothing was recorded", try_="load the page again")
     return trial

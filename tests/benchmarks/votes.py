@@ -90,7 +90,7 @@ class Thumb:
 async def crowd(
     url: str, server: psutil.Process, keys: list[str], rounds: int, seconds: float
 ) -> tuple[list[Thumb], dict[str, Any]]:
-    limits = httpx.Limits(max_connections=len(keys), max_keepalive_connections=len(keys))
+    limits = httpx.Limits(max_connections=len(keys), max_keepalive_connections=len(keys), keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
         thumbs = [Thumb(http, key) for key in keys]
         await asyncio.gather(*(thumb.load() for thumb in thumbs))
