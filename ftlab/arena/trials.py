@@ -19,7 +19,7 @@ from ftlab.arena.assignment import Unit, choose
 from ftlab.arena.handing_out import Trial
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
-from ftlab.arena.tests import PromptSpec, add_answer, add_prompt
+from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, reveal
 from ftlab.errors import InputError
 
 # Asked for every vote: to put these together takes longer than to answer them.
@@ -94,7 +94,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
     """Take back the rater's last vote and return its trial, under a new id, so that the old vote cannot be replayed.
 
     With `trial_id`, only when the last vote was on that trial. Raises InputError when there is nothing to take back or
-    the tally has been seen since.
+    the tally may have been seen since.
     """
     with store.writing() as connection:
         test, _ = find_rater(connection, rater_id, share=True)
@@ -107,7 +107,9 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         last = connection.execute(query.limit(1)).first()
         if last is None or (trial_id is not None and last.id != trial_id):
             raise InputError("There is no vote to take back")
-        if any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at)):
+        # What was given after an early look was not in it; from the planned number on, anybody may have looked.
+        seen_since = any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at))
+        if seen_since or reveal(connection, test) == "planned":
             raise InputError("The votes have been counted since: this one stays")
         connection.execute(delete(trials).where(trials.c.id == last.id))  # takes the vote and the guess along
         again = {column.name: getattr(last, column.name) for column in trials.columns} | {"id": new_id()}
