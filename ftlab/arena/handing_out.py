@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, bindparam, cast, func, select
 
 from ftlab.arena.assignment import Shown, Unit, choose, still_open, wanted_votes
-from ftlab.arena.store import answers, contestants, new_id, now, prompts, raters, trials, votes
+from ftlab.arena.store import answers, blind_tests, contestants, new_id, now, prompts, raters, trials, votes
 
 # Who leaves a trial open this long has gone: another rater may have the prompt.
 STALE_SECONDS = 30 * 60
@@ -36,6 +36,7 @@ _HANDED_OUT = (
     )
     .group_by(trials.c.prompt_id, trials.c.pair)
 )
+_PLAN = select(blind_tests.c.plan).where(blind_tests.c.id == bindparam("test"))
 _OWN = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place).where(
     trials.c.rater_id == bindparam("rater")
 )
@@ -121,7 +122,7 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
 
 def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
     """Where an open test stands for a rater."""
-    plan = test.plan
+    plan = connection.execute(_PLAN, {"test": test.id}).scalar_one()
     pairs = list(itertools.combinations(range(plan["contestants"]), 2))
     rows = connection.execute(_HANDED_OUT, {"test": test.id, "since": now() - STALE_SECONDS}).all()
     return Standing(
