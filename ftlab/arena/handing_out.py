@@ -8,13 +8,54 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, cast, func, select
+from sqlalchemy import Connection, Integer, Row, bindparam, cast, func, select
 
 from ftlab.arena.assignment import Shown, Unit, choose, still_open, wanted_votes
-from ftlab.arena.store import answers, contestants, new_id, now, prompts, raters, trials, votes
+from ftlab.arena.store import answers, blind_tests, contestants, new_id, now, prompts, raters, trials, votes
 
 # Who leaves a trial open this long has gone: another rater may have the prompt.
 STALE_SECONDS = 30 * 60
+
+
+# Asked for every vote: to put these together takes longer than to answer them.
+_HANDED_OUT = (
+    select(
+        trials.c.prompt_id,
+        trials.c.pair,
+        func.count(),
+        func.sum(cast(trials.c.swapped, Integer)),
+        func.count(votes.c.id),
+    )
+    .join(raters, raters.c.id == trials.c.rater_id)
+    .outerjoin(votes, votes.c.trial_id == trials.c.id)
+    .where(
+        trials.c.test_id == bindparam("test"),
+        # Waiting or voted on; a skip leaves the prompt to the next rater.
+        (votes.c.id.is_(None) & (trials.c.created > bindparam("since")) & raters.c.revoked_at.is_(None))
+        | (votes.c.choice != "skip"),
+    )
+    .group_by(trials.c.prompt_id, trials.c.pair)
+)
+_PLAN = select(blind_tests.c.plan).where(blind_tests.c.id == bindparam("test"))
+_OWN = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place).where(
+    trials.c.rater_id == bindparam("rater")
+)
+_WAITING = (
+    select(trials)
+    .outerjoin(votes, votes.c.trial_id == trials.c.id)
+    .where(trials.c.rater_id == bindparam("rater"), votes.c.id.is_(None))
+    .order_by(trials.c.place)
+    .limit(1)
+)
+_TRIAL = select(trials).where(trials.c.id == bindparam("trial"))
+_MESSAGES = select(prompts.c.messages).where(prompts.c.id == bindparam("prompt"))
+_ANSWERED = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == bindparam("prompt"))
+_TEXTS = select(answers.c.id, answers.c.text).where(answers.c.id.in_([bindparam("left"), bindparam("right")]))
+_RATERS = select(func.count()).where(raters.c.test_id == bindparam("test"), raters.c.revoked_at.is_(None))
+_CONTESTANTS = (
+    select(contestants.c.id).where(contestants.c.test_id == bindparam("test")).order_by(contestants.c.position)
+)
+_HAND_OUT = trials.insert()
 
 
 @dataclass(frozen=True)
@@ -81,25 +122,9 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
 
 def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
     """Where an open test stands for a rater."""
-    plan = test.plan
+    plan = connection.execute(_PLAN, {"test": test.id}).scalar_one()
     pairs = list(itertools.combinations(range(plan["contestants"]), 2))
-    waits = votes.c.id.is_(None) & (trials.c.created > now() - STALE_SECONDS) & raters.c.revoked_at.is_(None)
-    query = (
-        select(
-            trials.c.prompt_id,
-            trials.c.pair,
-            func.count(),
-            func.sum(cast(trials.c.swapped, Integer)),
-            func.count(votes.c.id),
-        )
-        .join(raters, raters.c.id == trials.c.rater_id)
-        .outerjoin(votes, votes.c.trial_id == trials.c.id)
-        # Waiting or voted on; a skip leaves the prompt to the next rater.
-        .where(trials.c.test_id == test.id, waits | (votes.c.choice != "skip"))
-        .group_by(trials.c.prompt_id, trials.c.pair)
-    )
-    rows = connection.execute(query).all()
-    mine = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place)
+    rows = connection.execute(_HANDED_OUT, {"test": test.id, "since": now() - STALE_SECONDS}).all()
     return Standing(
         units=[Unit(prompt_id, pair) for prompt_id, _ in plan["prompts"] for pair in pairs],
         wanted=dict(plan["prompts"]),
@@ -107,7 +132,7 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
         shown={Unit(prompt_id, positions(pair)): Shown(times, swapped) for prompt_id, pair, times, swapped, _ in rows},
         own=[
             Own(Unit(prompt_id, positions(pair)), bool(swapped), place)
-            for prompt_id, pair, swapped, place in connection.execute(mine.where(trials.c.rater_id == rater_id))
+            for prompt_id, pair, swapped, place in connection.execute(_OWN, {"rater": rater_id})
         ],
         votes=sum(row[-1] for row in rows),
     )
@@ -144,24 +169,22 @@ def hand_out(
     """Write a trial down; returns its row."""
     among = contestant_ids(connection, test.id)
     left, right = reversed(unit.pair) if swapped else unit.pair
-    answered = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == unit.prompt_id)
-    by_contestant = dict(connection.execute(answered).all())
+    by_contestant = dict(connection.execute(_ANSWERED, {"prompt": unit.prompt_id}).all())
     trial_id = new_id()
-    connection.execute(
-        trials.insert().values(
-            id=trial_id,
-            test_id=test.id,
-            rater_id=rater.id,
-            prompt_id=unit.prompt_id,
-            pair=pair_text(unit.pair),
-            left_answer_id=by_contestant[among[left]],
-            right_answer_id=by_contestant[among[right]],
-            swapped=swapped,
-            place=place,
-            created=now(),
-        )
-    )
-    return connection.execute(select(trials).where(trials.c.id == trial_id)).one()
+    row = {
+        "id": trial_id,
+        "test_id": test.id,
+        "rater_id": rater.id,
+        "prompt_id": unit.prompt_id,
+        "pair": pair_text(unit.pair),
+        "left_answer_id": by_contestant[among[left]],
+        "right_answer_id": by_contestant[among[right]],
+        "swapped": swapped,
+        "place": place,
+        "created": now(),
+    }
+    connection.execute(_HAND_OUT, row)
+    return connection.execute(_TRIAL, {"trial": trial_id}).one()
 
 
 def record_tie(connection: Connection, trial: Row[Any]) -> None:
@@ -182,20 +205,14 @@ def record_tie(connection: Connection, trial: Row[Any]) -> None:
 
 def waiting(connection: Connection, rater_id: str) -> Row[Any] | None:
     """The first trial of a rater that has no vote."""
-    query = (
-        select(trials)
-        .outerjoin(votes, votes.c.trial_id == trials.c.id)
-        .where(trials.c.rater_id == rater_id, votes.c.id.is_(None))
-        .order_by(trials.c.place)
-    )
-    return connection.execute(query.limit(1)).first()
+    return connection.execute(_WAITING, {"rater": rater_id}).first()
 
 
 def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing | None = None) -> Trial:
     """A row of `trials` as its rater may see it."""
-    asked = connection.execute(select(prompts.c.messages).where(prompts.c.id == trial.prompt_id)).scalar_one()
-    sides = select(answers.c.id, answers.c.text).where(answers.c.id.in_([trial.left_answer_id, trial.right_answer_id]))
-    text = dict(connection.execute(sides).all())
+    asked = connection.execute(_MESSAGES, {"prompt": trial.prompt_id}).scalar_one()
+    sides = {"left": trial.left_answer_id, "right": trial.right_answer_id}
+    text = dict(connection.execute(_TEXTS, sides).all())
     return Trial(
         trial.id,
         trial.place,
@@ -210,8 +227,7 @@ def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing 
 
 def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
     """About how many trials a rater will have had in the end, when all do the same share."""
-    voting = select(func.count()).where(raters.c.test_id == test.id, raters.c.revoked_at.is_(None))
-    among = connection.execute(voting).scalar_one()
+    among = connection.execute(_RATERS, {"test": test.id}).scalar_one()
     last = max((one.place for one in at.own), default=0)
     if test.settings["live"]:
         return max(last, math.ceil(test.planned_votes / among))
@@ -224,8 +240,7 @@ def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
 
 def contestant_ids(connection: Connection, test_id: str) -> list[str]:
     """The ids of the contestants, by position."""
-    query = select(contestants.c.id).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(_CONTESTANTS, {"test": test_id}).scalars())
 
 
 def pair_text(pair: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import secrets
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -297,19 +298,25 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        # Whoever opens what is there already waits for no writer.
-        if not set(metadata.tables) <= set(inspect(engine).get_table_names()):
+        if not _has_tables(engine):
             with locked(Workspace(root).arena_lock):
-                _make_tables(engine)
-    except DBAPIError as error:
+                if not _has_tables(engine):  # nobody made them meanwhile
+                    _make_tables(engine)
+    except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise FtlabError(
             f"The database of the blind tests cannot be opened ({shown})",
-            why=shorten(error.orig, 200),
+            why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
             try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
         ) from None
     # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
     return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+
+
+def _has_tables(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        connection.execution_options(ftlab_reads=True)  # and waits for no writer
+        return set(metadata.tables) <= set(inspect(connection).get_table_names())
 
 
 def _make_tables(engine: Engine) -> None:

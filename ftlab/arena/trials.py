@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from ftlab.arena import handing_out
@@ -19,8 +19,22 @@ from ftlab.arena.assignment import Unit, choose
 from ftlab.arena.handing_out import Trial
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
-from ftlab.arena.tests import PromptSpec, add_answer, add_prompt
+from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, reveal
 from ftlab.errors import InputError
+
+# Asked for every vote: to put these together takes longer than to answer them.
+_LAST_VOTED = (
+    select(trials.c.id)
+    .join(votes, votes.c.trial_id == trials.c.id)
+    .where(trials.c.rater_id == bindparam("rater"), votes.c.automatic.is_(False))
+    .order_by(votes.c.created.desc(), trials.c.place.desc())
+    .limit(1)
+)
+_OWN = select(trials).where(
+    trials.c.id == bindparam("trial"), trials.c.rater_id == bindparam("rater"), trials.c.place > 0
+)
+_VOTE_ON = select(votes.c.id).where(votes.c.trial_id == bindparam("trial"))
+_VOTE = votes.insert()
 
 SIDES = ("left", "right")
 RATINGS = ("left", "right", "same")
@@ -67,14 +81,11 @@ def vote(
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
         given = _checked(test, choice, ratings or {}, comment, seconds)
-        if connection.execute(select(votes.c.id).where(votes.c.trial_id == trial.id)).first():
+        if connection.execute(_VOTE_ON, {"trial": trial.id}).first():
             raise _voted()
+        row = {"id": new_id(), "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
-            connection.execute(
-                votes.insert().values(
-                    id=new_id(), trial_id=trial.id, rater_id=rater_id, created=now(), automatic=False, **given
-                )
-            )
+            connection.execute(_VOTE, row | given)
         except IntegrityError:  # the last word is the database's
             raise _voted() from None
 
@@ -83,7 +94,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
     """Take back the rater's last vote and return its trial, under a new id, so that the old vote cannot be replayed.
 
     With `trial_id`, only when the last vote was on that trial. Raises InputError when there is nothing to take back or
-    the tally has been seen since.
+    the tally may have been seen since.
     """
     with store.writing() as connection:
         test, _ = find_rater(connection, rater_id, share=True)
@@ -96,7 +107,9 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         last = connection.execute(query.limit(1)).first()
         if last is None or (trial_id is not None and last.id != trial_id):
             raise InputError("There is no vote to take back")
-        if any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at)):
+        # What was given after an early look was not in it; from the planned number on, anybody may have looked.
+        seen_since = any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at))
+        if seen_since or reveal(connection, test) == "planned":
             raise InputError("The votes have been counted since: this one stays")
         connection.execute(delete(trials).where(trials.c.id == last.id))  # takes the vote and the guess along
         again = {column.name: getattr(last, column.name) for column in trials.columns} | {"id": new_id()}
@@ -131,13 +144,7 @@ def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
 def last_voted(store: Store, rater_id: str) -> str | None:
     """The id of the trial that `undo` would take back, None when there is none."""
     with store.reading() as connection:
-        query = (
-            select(trials.c.id)
-            .join(votes, votes.c.trial_id == trials.c.id)
-            .where(trials.c.rater_id == rater_id, votes.c.automatic.is_(False))
-            .order_by(votes.c.created.desc(), trials.c.place.desc())
-        )
-        return connection.execute(query.limit(1)).scalar()
+        return connection.execute(_LAST_VOTED, {"rater": rater_id}).scalar()
 
 
 def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
@@ -190,8 +197,7 @@ def record_live(
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
     """The trial of this id, if it is this rater's; a forged id and another rater's trial are answered alike."""
-    query = select(trials).where(trials.c.id == trial_id, trials.c.rater_id == rater_id, trials.c.place > 0)
-    trial = connection.execute(query).first()
+    trial = connection.execute(_OWN, {"trial": trial_id, "rater": rater_id}).first()
     if trial is None:
         raise InputError("This is no trial of yours; nothing was recorded", try_="load the page again")
     return trial

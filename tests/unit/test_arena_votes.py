@@ -159,6 +159,10 @@ def test_nothing_is_taken_back_once_the_tally_was_seen(store: Store) -> None:
     trials.vote(store, ana, first_trial(store, ana).id, "left")
     trials.undo(store, ana)  # a vote given since then was not among them
 
+    _, (cy, _) = opened(store, names=("Cy", "Di"), planned=1)
+    trials.vote(store, cy, first_trial(store, cy).id, "left")
+    assert "counted" in refused(store, lambda: trials.undo(store, cy))
+
 
 @pytest.mark.parametrize("ended", ["revoked", "closed"])
 def test_whose_link_was_ended_changes_nothing(store: Store, ended: str) -> None:
