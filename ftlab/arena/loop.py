@@ -69,7 +69,7 @@ def run_loop(
 
     tell("2 of 6: blind test of the base against the tuned model")
     base, tuned = base_contestant(settings.base), run_contestant(workspace, sft.id, title="Tuned")
-    first, _ = _hold_test(store, "Base against tuned", [base, tuned], asked, settings, score)
+    first, _ = hold_test(store, "Base against tuned", [base, tuned], asked, settings, score)
     tell(f"    {evaluate(store, first)['text']}")
 
     tell("3 of 6: the votes become preference data")
@@ -79,14 +79,15 @@ def run_loop(
     tell(f"    {found.text()}")
 
     tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
-    votes = {"source": str(folder / preferences.DPO_FILE)}
+    # The next blind test is the test, so that few rows need to be held out.
+    votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
     dpo = train(
         _merged({"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}, settings.dpo)
     )
 
     tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
-    second, left_out = _hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
+    second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
     fresh = len(tests.list_prompts(store, second))
     tell(f"    {left_out} prompts were left out because their votes trained a contestant; {fresh} are fresh")
 
@@ -141,7 +142,7 @@ def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, 
     return count
 
 
-def _hold_test(
+def hold_test(
     store: Store,
     title: str,
     contestants: Sequence[ContestantSpec],
