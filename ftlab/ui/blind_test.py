@@ -12,6 +12,7 @@ elem_ids: `blind_chosen` (which test), `blind_form`, `blind_test` (the chosen on
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,9 +173,13 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
             tab.chosen: gr.update(choices=known, value=chosen),
             tab.reach: page["reach"],
             tab.address: gr.update(value=page["url"], visible=page["reach"] == "elsewhere"),
-            **fill_form(tab, workspace),
+            **forms.fill(tab.form, forms.load(workspace), [], workspace),
             **_all(tab, chosen, workspace),
         }
+
+    def look(chosen: str | None) -> dict[Any, Any]:
+        """Reads the prompts, for which libraries may have to be loaded: so after the rest is there."""
+        return _suited(tab.form, forms.load(workspace), workspace) if chosen == NEW else {}
 
     def choose(chosen: str | None) -> dict[Any, Any]:
         return {**_all(tab, chosen, workspace), tab.confirm: gr.update(visible=False)}
@@ -269,11 +274,14 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {tab.export_file: offered, tab.message: notice(said, kind="good")}
 
     every = [*tab.shown, tab.memory]
-    at_opening = [tab.chosen, tab.reach, tab.address, *tab.form.shown, tab.form.found, tab.form.power, *every]
-    on(opened, load, [tab.chosen], at_opening, box=tab.message, js=_REMEMBERED)
+    at_opening = [tab.chosen, tab.reach, tab.address, *tab.form.shown, *every]
+    told = [*tab.form.shown, tab.form.found, tab.form.power]
+    loaded = on(opened, load, [tab.chosen], at_opening, box=tab.message, js=_REMEMBERED)
+    on(loaded.then, look, [tab.chosen], told, box=tab.form.message)
     # At once, not after the look: a reload comes back to what was chosen.
     tab.chosen.change(None, [tab.chosen], js=_REMEMBER, api_visibility="private")
-    on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], box=tab.message)
+    chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], box=tab.message)
+    on(chose.then, look, [tab.chosen], told, box=tab.form.message)
     on(gr.Timer(POLL_SECONDS).tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
     pressed = {"generate": generate, "stop": stop}
     for name, handler in pressed.items():
@@ -298,10 +306,14 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     form = tab.form
 
-    def changed(*given: Any) -> dict[Any, Any]:
+    def keep(*given: Any) -> None:
+        """At once, and beside the queue: reading the prompts may take a while."""
         values = form.read(given)
-        forms.keep(values, workspace)
-        return _suited(form, values, workspace)
+        if values != forms.load(workspace):
+            forms.keep(values, workspace)
+
+    def changed(*given: Any) -> dict[Any, Any]:
+        return _suited(form, form.read(given), workspace)
 
     def more(*given: Any) -> dict[Any, Any]:
         values = form.read(given)
@@ -335,15 +347,11 @@ def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         }
 
     told = [*form.shown, form.found, form.power]
-    inputs = [component.input for component in form.inputs]
-    on(
-        lambda *args, **settings: gr.on(inputs, *args, **settings),
-        changed,
-        form.inputs,
-        told,
-        box=form.message,
-        trigger_mode="always_last",
-    )
+    # A text box tells of a paste by `change` only.
+    inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
+    any_change = functools.partial(gr.on, inputs)
+    on(any_change, keep, form.inputs, queue=False, trigger_mode="always_last")
+    on(any_change, changed, form.inputs, told, box=form.message, trigger_mode="always_last")
     on(form.more.click, more, form.inputs, told, box=form.message)
     on(form.upload.upload, upload, [form.upload, *form.inputs], told, box=form.message)
     on(

@@ -189,15 +189,8 @@ def build(workspace: Workspace) -> Form:
 
 
 def _contestant(draw: Callable[..., Any], number: int) -> None:
-    with gr.Row():
-        draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
-        draw(
-            f"title_{number}",
-            gr.Textbox,
-            label="Called",
-            placeholder="for you and the report",
-            max_lines=1,
-        )
+    draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
+    draw(f"title_{number}", gr.Textbox, label="Called", placeholder="for you and the report", max_lines=1)
     draw(
         f"base_{number}",
         gr.Dropdown,
@@ -207,6 +200,16 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         allow_custom_value=True,
         visible=False,
     )
+    draw(
+        f"url_{number}",
+        gr.Textbox,
+        label="Address",
+        info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
+        placeholder="http://127.0.0.1:8000/v1",
+        max_lines=1,
+        visible=False,
+    )
+    draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
     draw(f"system_{number}", gr.Textbox, label="System prompt", lines=2, max_lines=8, visible=False)
     draw(
         f"examples_{number}",
@@ -217,17 +220,6 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         max_lines=8,
         visible=False,
     )
-    with gr.Row():
-        draw(
-            f"url_{number}",
-            gr.Textbox,
-            label="Address",
-            info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
-            placeholder="http://127.0.0.1:8000/v1",
-            max_lines=1,
-            visible=False,
-        )
-        draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
 
 
 def load(workspace: Workspace) -> dict[str, Any]:

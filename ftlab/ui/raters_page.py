@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ def serve(workspace: Workspace, reach: str | None = None, url: str | None = None
         current = now(workspace)
         if current is not None and current.reach == reach and (reach != "elsewhere" or current.url == url):
             return current
-        page, port = _start(workspace, reach, url, before["port"] if reach == before["reach"] else None)
+        port = before["port"] if reach == before["reach"] else None
+        # In a thread of its own: within a handler, gradio takes new components for updates of the page.
+        with ThreadPoolExecutor(1) as thread:
+            page, port = thread.submit(_start, workspace, reach, url, port).result()
         if current is not None and current.app is not None:
             current.app.close(verbose=False)
         _served[workspace.root] = page
