@@ -7,9 +7,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from ftlab.arena.endpoint import KEY_VARIABLE
 
 from ftlab.arena import answers, asking, links, live, tests
-from ftlab.arena.endpoint import KEY_VARIABLE
 from ftlab.arena.store import answers as answer_table
 from ftlab.arena.store import contestants, open_store, prompts
 from ftlab.errors import FtlabError, InputError
