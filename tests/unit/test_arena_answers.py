@@ -7,11 +7,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from ftlab.arena.endpoint import KEY_VARIABLE
 
 from ftlab.arena import answers, asking, links, live, tests
 from ftlab.arena.store import answers as answer_table
 from ftlab.arena.store import contestants, open_store, prompts
+from ftlab.endpoint import CONTESTANT
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import Workspace
 
@@ -59,7 +59,7 @@ def endpoint(monkeypatch):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv(KEY_VARIABLE, "secret-key-of-somebody")
+    monkeypatch.setenv(CONTESTANT.key_variable, "secret-key-of-somebody")
     yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
     server.shutdown()
     server.server_close()
