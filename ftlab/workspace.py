@@ -354,6 +354,10 @@ class Workspace:
         """Held while the tables of the blind tests are made."""
         return self.root / "arena.lock"
 
+    def votes_folder(self, test_id: str) -> Path:
+        """The votes of a blind test as training data, with their provenance."""
+        return self.root / "votes" / test_id
+
     @property
     def arena_backup(self) -> Path:
         """The tables as they were last sent to the Hub, and what came of it. Safe to delete."""

@@ -1,0 +1,119 @@
+"""Votes as the statistics read them: who was preferred, on which prompt, by whom."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SIDES = ("left", "right")
+UNDECIDED = ("both_good", "both_bad", "tie", "skip")
+
+Outcome = Literal["first", "second", "split", "none"]
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One vote with the sides it was given on. `left` and `right` are ids of contestants, lengths are characters,
+    `created` is UTC seconds, `guess` the side the rater took for the tuned one after the vote."""
+
+    prompt: str
+    rater: str
+    left: str
+    right: str
+    choice: str  # left, right, both_good, both_bad, tie (identical answers), skip
+    created: float
+    number: int = 0
+    topic: str = ""
+    left_length: int = 0
+    right_length: int = 0
+    automatic: bool = False
+    guess: str | None = None
+    ratings: Mapping[str, Any] = field(default_factory=dict)
+    comment: str = ""
+    seconds: float | None = None
+    trial: str = ""
+
+    @property
+    def winner(self) -> str | None:
+        """The contestant that was preferred; None when the vote chose no side."""
+        return self.of(self.choice)
+
+    @property
+    def longer(self) -> str | None:
+        if self.left_length == self.right_length:
+            return None
+        return self.left if self.left_length > self.right_length else self.right
+
+    def of(self, side: object) -> str | None:
+        return self.left if side == "left" else self.right if side == "right" else None
+
+
+@dataclass(frozen=True)
+class Duel:
+    """What the raters of one prompt said of one pair of contestants.
+
+    `first` and `second` are the votes that chose them. `complete_at` is the number of ballots of the whole test after
+    which the prompt had all the votes it was to get, and `settled` its outcome then; None while it lacks some.
+    """
+
+    prompt: str
+    first: int
+    second: int
+    complete_at: int | None
+    settled: Outcome | None
+
+    @property
+    def outcome(self) -> Outcome:
+        return majority(self.first, self.second)
+
+
+def majority(first: int, second: int) -> Outcome:
+    """Whom the majority of the votes that chose a side preferred; split when it is even, none without any."""
+    if not first + second:
+        return "none"
+    return "split" if first == second else "first" if first > second else "second"
+
+
+def in_order(ballots: Iterable[Ballot]) -> list[Ballot]:
+    """The ballots as they came in."""
+    return sorted(ballots, key=lambda ballot: (ballot.created, ballot.number, ballot.trial))
+
+
+def pair_of(ballot: Ballot, order: Mapping[str, int]) -> tuple[str, str]:
+    """The two contestants of a vote in the order of the test, whichever stood left."""
+    first, second = sorted((ballot.left, ballot.right), key=lambda one: order[one])
+    return first, second
+
+
+def counts(ballot: Ballot) -> bool:
+    """Whether it is one of the planned votes: all but skips, ties by identical answers among them."""
+    return ballot.choice != "skip"
+
+
+def judged(ballot: Ballot) -> bool:
+    """Whether a person said something: no skip, and no tie that nobody was asked about."""
+    return counts(ballot) and not ballot.automatic
+
+
+def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapping[str, int] = 1) -> list[Duel]:
+    """The prompts on which `first` met `second`, in the order in which they were completed, then those that lack votes.
+
+    `ballots` are all of the test, as `in_order` gives them; `wanted` says how many votes a prompt is to get (by its id,
+    1 for those not named, or one number for all).
+    """
+    wins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    given: dict[str, int] = defaultdict(int)
+    complete: dict[str, tuple[int, Outcome]] = {}
+    for position, ballot in enumerate(ballots, start=1):
+        if {ballot.left, ballot.right} != {first, second} or not counts(ballot):
+            continue
+        prompt = ballot.prompt
+        given[prompt] += 1
+        if ballot.winner is not None:
+            wins[prompt][ballot.winner == second] += 1
+        if given[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
+            complete[prompt] = position, majority(*wins[prompt])
+    found = [Duel(prompt, *wins[prompt], *complete.get(prompt, (None, None))) for prompt in given]
+    return sorted(found, key=lambda duel: (duel.complete_at is None, duel.complete_at or 0))

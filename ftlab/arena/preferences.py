@@ -1,0 +1,217 @@
+"""Votes become data: pairs for DPO, judged answers for KTO, and beside each row where it comes from.
+
+What the raters of a prompt said most often stands; where two things were said equally often, the prompt is left out.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ftlab.arena.ballots import Ballot, judged, pair_of
+from ftlab.arena.store import Store, answers, contestants, prompts
+from ftlab.arena.tally import count, shown
+from ftlab.arena.tests import find_test
+from ftlab.errors import InputError
+from ftlab.workspace import read_json, write_json, write_jsonl
+
+DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
+
+# What is told of a contestant: what it was, and nothing that opens a door (no keys of endpoints).
+_ORIGIN = ("kind", "base", "run", "adapter_sha256", "system_prompt", "examples", "url", "model")
+
+CONFLICT = "the raters disagree, equally many for each"
+EMPTY = "one of the answers is empty"
+
+
+@dataclass
+class VotesAsData:
+    """Rows for training, and for each one its origin in the same order.
+
+    `pairs`: prompt, chosen, rejected. `judged`: prompt, completion, label. `conflicts`: prompts on which raters
+    preferred different answers, kept or not. `left_out`: prompts without a row, by reason.
+    """
+
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    judged: list[dict[str, Any]] = field(default_factory=list)
+    pair_origins: list[dict[str, Any]] = field(default_factory=list)
+    judged_origins: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "pairs": len(self.pairs),
+            "judged": len(self.judged),
+            "conflicts": self.conflicts,
+            "left_out": dict(self.left_out),
+        }
+
+    def text(self) -> str:
+        """What came of the votes, in sentences."""
+        pairs = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs):,} pairs"
+        parts = [f"{pairs} for DPO and {len(self.judged):,} judged answers for KTO."]
+        if self.conflicts:
+            prompts_ = "1 prompt" if self.conflicts == 1 else f"{self.conflicts:,} prompts"
+            parts.append(f"On {prompts_} raters preferred different answers; they are marked in {PROVENANCE_FILE}.")
+        for reason, number in self.left_out.items():
+            parts.append(f"Left out: {number:,}, because {reason}.")
+        return " ".join(parts)
+
+
+def collect(store: Store, test_id: str) -> VotesAsData:
+    """The votes of a test as preference data.
+
+    A pair comes of a prompt on which one answer was preferred; "both good" and "both bad" become two judged answers, as
+    does a pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally
+    is hidden: the rows would show who leads.
+    """
+    if shown(store, test_id) is None:
+        raise InputError(
+            "The votes are still hidden, and the data would show who leads",
+            try_="wait for the planned number of votes, or open the test early, which the report will say",
+        )
+    known = _read(store, test_id)
+    grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
+    for ballot in count(store, test_id):
+        if judged(ballot):
+            grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
+    found = VotesAsData()
+    for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):
+        _add(found, known, prompt, first, second, ballots)
+    return found
+
+
+def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path, VotesAsData]:
+    """Write dpo.jsonl, kto.jsonl, provenance.jsonl and export.json into `folder` (by default one of the test's own in
+    the workspace); returns it and what was written.
+
+    A file without rows is not written. Raises InputError while the tally is hidden, or when no vote gives a row.
+    """
+    found = collect(store, test_id)
+    if not found.judged:
+        raise InputError(
+            "No vote of this test can be learnt from",
+            given=found.text(),
+            allowed="votes that prefer an answer, or call both good or both bad",
+        )
+    folder = folder or store.workspace.votes_folder(test_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in ((DPO_FILE, found.pairs), (KTO_FILE, found.judged)):
+        if rows:
+            write_jsonl(folder / name, rows)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    write_jsonl(
+        folder / PROVENANCE_FILE,
+        [
+            {"file": name, "row": number, **origin}
+            for name, origins in ((DPO_FILE, found.pair_origins), (KTO_FILE, found.judged_origins))
+            for number, origin in enumerate(origins)
+        ],
+    )
+    write_json(folder / SUMMARY_FILE, {"test": test_id, **found.summary()})
+    return folder, found
+
+
+def is_export(path: Path) -> bool:
+    """Whether `path` is a file of votes that `export` has written."""
+    return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_json(path.with_name(SUMMARY_FILE), {}) or {})
+
+
+@dataclass(frozen=True)
+class _Known:
+    test: Any
+    order: dict[str, int]
+    origins: dict[str, dict[str, Any]]  # of contestants
+    prompts: dict[str, Any]
+    texts: dict[tuple[str, str], str]  # by prompt and contestant
+
+
+def _read(store: Store, test_id: str) -> _Known:
+    with store.reading() as connection:
+        test = find_test(connection, test_id)
+        query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
+        among = connection.execute(query).all()
+        asked = connection.execute(select(prompts).where(prompts.c.test_id == test_id)).all()
+        given = connection.execute(
+            select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text)
+            .join(prompts, answers.c.prompt_id == prompts.c.id)
+            .where(prompts.c.test_id == test_id)
+        ).all()
+    return _Known(
+        test,
+        {one.id: one.position for one in among},
+        {one.id: {"title": one.title} | {key: one.spec[key] for key in _ORIGIN if key in one.spec} for one in among},
+        {one.id: one for one in asked},
+        {(one.prompt_id, one.contestant_id): one.text for one in given},
+    )
+
+
+def _add(found: VotesAsData, known: _Known, prompt_id: str, first: str, second: str, ballots: Sequence[Ballot]) -> None:
+    """The rows of one prompt and pair of contestants."""
+    said = Counter(ballot.winner or ballot.choice for ballot in ballots)
+    conflict = bool(said[first] and said[second])
+    found.conflicts += conflict
+    (choice, times), *others = said.most_common()
+    if others and others[0][1] == times:
+        found.left_out[CONFLICT] += 1
+        return
+    texts = {name: known.texts[prompt_id, name] for name in (first, second)}
+    if not all(text.strip() for text in texts.values()):
+        found.left_out[EMPTY] += 1
+        return
+    origin = _origin(known, prompt_id, ballots, conflict, times / len(ballots))
+    prompt = known.prompts[prompt_id].messages
+    turns = {name: [{"role": "assistant", "content": text}] for name, text in texts.items()}
+    if choice in turns:
+        rejected = second if choice == first else first
+        found.pairs.append({"prompt": prompt, "chosen": turns[choice], "rejected": turns[rejected]})
+        found.pair_origins.append(origin | {"chosen": known.origins[choice], "rejected": known.origins[rejected]})
+        labels = {choice: True, rejected: False}
+    else:
+        labels = {first: choice == "both_good", second: choice == "both_good"}
+    for name, label in labels.items():
+        found.judged.append({"prompt": prompt, "completion": turns[name], "label": label})
+        found.judged_origins.append(origin | {"completion": known.origins[name]})
+
+
+def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: bool, share: float) -> dict[str, Any]:
+    """Where a row comes from: the test, the prompt, how answers were made, and every vote."""
+    prompt = known.prompts[prompt_id]
+    return {
+        "test": known.test.id,
+        "test_title": known.test.title,
+        "prompt": prompt_id,
+        "prompt_fingerprint": prompt.fingerprint,
+        "topic": prompt.topic,
+        "generation": known.test.settings["generation"],
+        "conflict": conflict,
+        "share_of_votes": round(share, 4),
+        "votes": [_vote(ballot, known.origins) for ballot in ballots],
+    }
+
+
+def _vote(ballot: Ballot, origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    moment = datetime.datetime.fromtimestamp(ballot.created, datetime.UTC)
+    preferred = origins[ballot.winner]["title"] if ballot.winner else None
+    ratings = {
+        name: origins[one]["title"] if (one := ballot.of(side)) else side for name, side in ballot.ratings.items()
+    }
+    return {
+        "trial": ballot.trial,
+        "rater": ballot.rater,
+        "choice": ballot.choice,
+        "preferred": preferred,
+        "left": origins[ballot.left]["title"],
+        "ratings": ratings,
+        "comment": ballot.comment,
+        "seconds": ballot.seconds,
+        "time": moment.isoformat(timespec="seconds"),
+    }

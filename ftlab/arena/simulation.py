@@ -1,0 +1,121 @@
+"""Raters of known preference: to see the verdict's error rates, and to run the loop where nobody is at hand."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.arena.ballots import Ballot, in_order
+from ftlab.arena.evidence import decide
+
+TITLES = {"first": "First", "second": "Second"}
+
+
+@dataclass(frozen=True)
+class Population:
+    """How simulated raters vote on `prompts` prompts.
+
+    `rate`: how often the second contestant wins a vote that chooses a side, over all prompts. `ties`: the share of
+    votes that choose none. `agreement`: how alike the votes on one prompt are (intraclass correlation, 0 to 1).
+    `left`: the share of votes that go to the left answer whatever it says.
+    """
+
+    rate: float
+    prompts: int
+    votes_per_prompt: int = 1
+    ties: float = 0.0
+    agreement: float = 0.0
+    left: float = 0.0
+
+
+def simulate(population: Population, rng: random.Random) -> list[Ballot]:
+    """The ballots of one test, in the order in which they were given: each rater goes through the prompts in an order
+    of their own, and the raters vote side by side. Sides are balanced and mirrored."""
+    rates = [_rate_of_prompt(population, rng) for _ in range(population.prompts)]
+    ballots = []
+    for rater in range(population.votes_per_prompt):
+        for place, prompt in enumerate(rng.sample(range(population.prompts), population.prompts)):
+            left, right = ("first", "second") if (prompt + rater) % 2 else ("second", "first")
+            ballots.append(
+                Ballot(
+                    prompt=str(prompt),
+                    rater=f"Rater {rater + 1}",
+                    left=left,
+                    right=right,
+                    choice=_choice(population, rates[prompt], left, rng),
+                    created=place + rng.random(),
+                    number=prompt,
+                )
+            )
+    return in_order(ballots)
+
+
+def error_rates(population: Population, tests: int, *, planned: int | None, seed: int = 0) -> dict[str, float]:
+    """The share of `tests` simulated tests that end in each verdict: better, worse, undecided; and by evidence alone.
+
+    Every test is judged as somebody would who looks after every vote and stops at the first verdict: the decision
+    holds what the evidence said on the way, and the sign test at the planned number.
+    """
+    rng = random.Random(seed)
+    found = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0}
+    for _ in range(tests):
+        ballots = simulate(population, rng)
+        decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
+        found[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
+        found["by_evidence"] += decision.by == "evidence"
+    return {name: number / tests for name, number in found.items()}
+
+
+def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
+    """A rater who prefers the answer with the higher `score`, as a function of (left, right, rng) that gives a choice.
+
+    `temper` makes the choice random where scores are close (a logistic curve of this width, in units of the score);
+    differences below `tie_below` are called both good when the scores are positive, else both bad.
+    """
+
+    def choose(left: str, right: str, rng: random.Random) -> str:
+        scores = score(left), score(right)
+        difference = scores[0] - scores[1]
+        if abs(difference) <= tie_below:
+            return "both_good" if sum(scores) > 0 else "both_bad"
+        if temper:
+            # Beyond 30 widths the curve is flat, and exp would overflow.
+            chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, difference / temper))))
+            return "left" if rng.random() < chance else "right"
+        return "left" if difference > 0 else "right"
+
+    return choose
+
+
+def vote_all(store: Any, rater_id: str, choose: Callable[..., str], seed: int = 0) -> int:
+    """Let a simulated rater vote on every trial it is handed, as a person would; returns the number of votes."""
+    from ftlab.arena import trials
+
+    rng, count = random.Random(seed), 0
+    while (trial := trials.next_trial(store, rater_id)) is not None:
+        choice = choose(trial.left, trial.right, rng)
+        trials.vote(store, rater_id, trial.id, choice if choice in trial.options else "skip", comment="", seconds=1.0)
+        count += 1
+    return count
+
+
+def _rate_of_prompt(population: Population, rng: random.Random) -> float:
+    """How often the second wins on one prompt: from a beta distribution whose mean is the rate."""
+    if population.agreement <= 0 or population.rate in (0.0, 1.0):
+        return population.rate
+    if population.agreement >= 1:
+        return float(rng.random() < population.rate)
+    scale = (1 - population.agreement) / population.agreement
+    return rng.betavariate(population.rate * scale, (1 - population.rate) * scale)
+
+
+def _choice(population: Population, rate: float, left: str, rng: random.Random) -> str:
+    if rng.random() < population.ties:
+        return rng.choice(["both_good", "both_bad"])
+    if rng.random() < population.left:
+        return "left"
+    winner = "second" if rng.random() < rate else "first"
+    return "left" if winner == left else "right"

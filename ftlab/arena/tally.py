@@ -1,0 +1,127 @@
+"""The votes of a test in the database, read for the verdict, without those on prompts that trained a contestant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from ftlab.arena.ballots import Ballot, counts, in_order
+from ftlab.arena.freshness import stale_prompts
+from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
+from ftlab.arena.tests import find_test, revealed, stop_by_evidence
+from ftlab.arena.verdict import decided_early, judge
+
+
+def count(store: Store, test_id: str) -> list[Ballot]:
+    """All votes of a test, the oldest first. Raises InputError when there is no such test."""
+    left, right = answers.alias(), answers.alias()
+    query = (
+        select(
+            votes.c.choice,
+            votes.c.created,
+            votes.c.automatic,
+            votes.c.ratings,
+            votes.c.comment,
+            votes.c.seconds,
+            trials.c.id.label("trial"),
+            prompts.c.id.label("prompt"),
+            prompts.c.number,
+            prompts.c.topic,
+            raters.c.pseudonym,
+            raters.c.number.label("rater_number"),
+            left.c.contestant_id.label("left"),
+            right.c.contestant_id.label("right"),
+            func.length(left.c.text).label("left_length"),
+            func.length(right.c.text).label("right_length"),
+            guesses.c.side.label("guess"),
+        )
+        .join(trials, votes.c.trial_id == trials.c.id)
+        .join(prompts, trials.c.prompt_id == prompts.c.id)
+        .join(raters, trials.c.rater_id == raters.c.id)
+        .join(left, trials.c.left_answer_id == left.c.id)
+        .join(right, trials.c.right_answer_id == right.c.id)
+        .outerjoin(guesses, guesses.c.trial_id == trials.c.id)
+        .where(trials.c.test_id == test_id)
+    )
+    with store.reading() as connection:
+        find_test(connection, test_id)
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    people = {(row["pseudonym"], row["rater_number"]) for row in rows}
+    shared = {name for name, times in Counter(name for name, _ in people).items() if times > 1}
+    for row in rows:
+        name, number = row.pop("pseudonym"), row.pop("rater_number")
+        row["rater"] = f"{name} ({number})" if name in shared else name
+        row["topic"] = row["topic"] or ""
+    return in_order(Ballot(**row) for row in rows)
+
+
+def evaluate(store: Store, test_id: str) -> dict[str, Any]:
+    """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
+    be seen (`shown`), None while it is to stay hidden.
+
+    Votes on prompts that a contestant was trained on do not count.
+    """
+    known = _read(store, test_id)
+    found = judge(
+        known.ballots,
+        known.titles,
+        planned=known.planned,
+        wanted=known.wanted,
+        closed_unseen=known.closed_unseen,
+        opened_early=known.test.opened_early_votes,
+        left_out=known.left_out,
+    )
+    test = known.test
+    told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
+    told["live"] = test.settings["live"]
+    return told | {"revealed": shown(store, test_id)} | found
+
+
+def shown(store: Store, test_id: str) -> str | None:
+    """Why the tally may be seen: planned, evidence, early or closed; None while it is to stay hidden.
+
+    As `tests.revealed`, after looking whether the evidence has decided meanwhile.
+    """
+    why = revealed(store, test_id)
+    return "evidence" if why is None and watch(store, test_id) else why
+
+
+def watch(store: Store, test_id: str) -> bool:
+    """End the wait for the planned number when the evidence decides already; returns whether it does.
+
+    To be called now and then: what the evidence once reached stays reached. It tells nobody in which direction.
+    """
+    known = _read(store, test_id)
+    odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
+    if odds is not None:
+        stop_by_evidence(store, test_id, odds)
+    return odds is not None
+
+
+@dataclass(frozen=True)
+class _Known:
+    test: Row[Any]
+    ballots: list[Ballot]
+    titles: dict[str, str]
+    planned: int
+    wanted: dict[str, int]
+    closed_unseen: bool
+    left_out: int
+
+
+def _read(store: Store, test_id: str) -> _Known:
+    stale = stale_prompts(store, test_id)
+    with store.reading() as connection:
+        test = find_test(connection, test_id)
+        query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
+        titles = {one.id: one.title for one in connection.execute(query.order_by(contestants.c.position))}
+    every = count(store, test_id)
+    fresh = [ballot for ballot in every if ballot.prompt not in stale]
+    # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.
+    planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
+    wanted = dict(test.plan["prompts"]) if test.plan else {}
+    unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
+    return _Known(test, fresh, titles, planned, wanted, unseen, len(stale))

@@ -1,0 +1,202 @@
+"""The votes of a blind test as inline SVG: who was preferred, how sure that is, and how the evidence grew.
+
+Place them inline, not as an <img>: their text takes the colour and font of the page. Names come from people and data
+and are escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ftlab.evaluation.verdict import percent
+from ftlab.sharing.picture import ADAPTED_COLOUR, BASE_COLOUR
+
+NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}
+_CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
+_WIDTH = 420
+_LEFT = 118  # where a plot begins, after its labels
+_RIGHT = 372
+
+
+def pictures(found: Mapping[str, Any]) -> dict[str, Markup]:
+    """All pictures of a verdict by name: votes, rates, evidence (two contestants), strengths (three or more)."""
+    drawn = {}
+    if len(found["contestants"]) == 2:
+        drawn["votes"] = votes_svg(found)
+        drawn["rates"] = rates_svg(found)
+        drawn["evidence"] = evidence_svg(found)
+    elif found["ranking"]:
+        drawn["strengths"] = strengths_svg(found)
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def votes_svg(found: Mapping[str, Any]) -> Markup:
+    """One bar of all votes: the second contestant's, those for neither, the first one's; empty without votes."""
+    first, second = found["contestants"]
+    counts = found["counts"]
+    parts = [(counts["wins"][second["id"]], ADAPTED_COLOUR, second["title"])]
+    parts += [(counts[choice], NEITHER_COLOURS[choice], word) for choice, word in _CHOICES.items()]
+    parts += [(counts["wins"][first["id"]], BASE_COLOUR, first["title"])]
+    total = sum(number for number, _, _ in parts)
+    if not total:
+        return Markup("")
+    body, x = Markup(""), 0.0
+    for number, colour, _ in parts:
+        width = _WIDTH * number / total
+        if number:
+            body += Markup('<rect x="{}" y="4" width="{}" height="22" fill="{}"/>').format(
+                f"{x:.1f}", f"{max(width - 1, 1):.1f}", colour
+            )
+            if width > 24:
+                body += Markup(
+                    '<text x="{}" y="19" text-anchor="middle" fill="#fff" font-weight="600">{}</text>'
+                ).format(f"{x + width / 2:.1f}", number)
+        x += width
+    y = 46
+    for number, colour, name in parts:
+        if not number:
+            continue
+        body += Markup(
+            '<rect x="0" y="{}" width="11" height="11" rx="3" fill="{}"/><text x="17" y="{}">{}</text>'
+            '<text x="{}" y="{}" text-anchor="end">{} ({})</text>'
+        ).format(y - 10, colour, y, _short(name, 44), _WIDTH, y, f"{number:,}", percent(round(number / total, 3)))
+        y += 18
+    spoken = "Votes: " + ", ".join(f"{name} {number}" for number, _, name in parts)
+    return _svg(y - 8, spoken, body)
+
+
+def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
+    """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
+    if found["win_rate"] is None:
+        return Markup("")
+    interval = found["cluster_interval"] if found["clustered"] else found["interval"]
+    rows = [("all votes", found["win_rate"], interval or found["interval"], found["decided"], True)]
+    groups = [("by topic", found["by_topic"]), ("by rater", found["by_rater"])]
+    for title, some in groups:
+        known = [one for one in some if one["win_rate"] is not None]
+        if len(known) < 2:
+            continue
+        rows.append((title, None, None, 0, False))
+        rows += [
+            (one["name"], one["win_rate"], one["interval"], one["wins"] + one["losses"], False) for one in known[:most]
+        ]
+        if len(known) > most:
+            rows.append((f"and {len(known) - most} more", None, None, 0, False))
+    height = 34 + 21 * len(rows)
+    body = _grid(26, height - 8, found)
+    for i, (name, rate, ends, votes, strong) in enumerate(rows):
+        y = 44 + 21 * i
+        if rate is None:
+            body += Markup('<text x="0" y="{}" fill-opacity=".65">{}</text>').format(y, name)
+            continue
+        weight = Markup(' font-weight="600"') if strong else Markup("")
+        body += Markup('<text x="0" y="{}"{}>{}</text>').format(y, weight, _short(name, 17))
+        low, high = (_x(end) for end in ends)
+        body += Markup(
+            '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".55" stroke-width="2" fill="none"/>'
+            '<circle cx="{}" cy="{}" r="{}" fill="{}"/>'
+            '<text x="{}" y="{}" text-anchor="end" fill-opacity=".75">{}</text>'
+        ).format(low, y - 4, high, _x(rate), y - 4, 5 if strong else 4, ADAPTED_COLOUR, _WIDTH, y, f"{votes:,}")
+    spoken = f"Win rate of {found['contestants'][1]['title']}: " + ", ".join(
+        f"{name} {percent(round(rate, 3))}" for name, rate, *_ in rows if rate is not None
+    )
+    return _svg(height, spoken, body)
+
+
+def evidence_svg(found: Mapping[str, Any]) -> Markup:
+    """How the odds for a difference grew with the votes, and the line from which they decide; empty without any."""
+    evidence = found["evidence"]
+    path = [{"votes": 0, "log10": 0.0}, *evidence["path"]]
+    if len(path) < 2:
+        return Markup("")
+    line = math.log10(evidence["threshold"])
+    low, high = min(-1.0, *(one["log10"] for one in path)), max(line + 0.5, *(one["log10"] for one in path))
+    last = max(path[-1]["votes"], found["votes"]["planned"] or 0)
+    top, bottom, left = 12, 150, 62
+
+    def place(one: Mapping[str, float]) -> tuple[float, float]:
+        x = left + (_WIDTH - left - 8) * one["votes"] / last
+        return x, bottom - (bottom - top) * (one["log10"] - low) / (high - low)
+
+    body = Markup("")
+    step = max(1, math.ceil((high - low) / 5))
+    for power in range(math.ceil(low), math.floor(high) + 1, step):
+        y = place({"votes": 0, "log10": power})[1]
+        label = (
+            f"{10**power:,} to 1" if 0 <= power <= 4 else f"1 to {10**-power:,}" if power < 0 else f"10^{power} to 1"
+        )
+        body += Markup(
+            '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".12"/>'
+            '<text x="{}" y="{}" text-anchor="end" font-size="11" fill-opacity=".7">{}</text>'
+        ).format(left, f"{y:.1f}", _WIDTH - 8, left - 6, f"{y + 4:.1f}", label)
+    y = place({"votes": 0, "log10": line})[1]
+    body += Markup(
+        '<path d="M{} {}H{}" stroke="{}" stroke-width="1.5" stroke-dasharray="5 4"/>'
+        '<text x="{}" y="{}" font-size="11" fill-opacity=".8">decides from here on</text>'
+    ).format(left, f"{y:.1f}", _WIDTH - 8, "#b9862b", left + 6, f"{y - 5:.1f}")
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, path))
+    body += Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>').format(points, ADAPTED_COLOUR)
+    for votes, anchor in ((0, "start"), (last, "end")):
+        x = place({"votes": votes, "log10": low})[0]
+        said = f"{votes:,} votes" if votes else "0"
+        body += Markup('<text x="{}" y="{}" font-size="11" text-anchor="{}" fill-opacity=".7">{}</text>').format(
+            f"{x:.1f}", bottom + 16, anchor, said
+        )
+    return _svg(bottom + 22, f"Evidence. {evidence['text']}", body)
+
+
+def strengths_svg(found: Mapping[str, Any]) -> Markup:
+    """The strength of each contestant with its 95% interval, the strongest first."""
+    rows = found["ranking"]
+    height = 34 + 24 * len(rows)
+    body = _grid(26, height - 10, None)
+    for i, row in enumerate(rows):
+        y = 46 + 24 * i
+        low, high = (_x(end) for end in row["interval"])
+        body += Markup(
+            '<text x="0" y="{}">{}</text>'
+            '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".55" stroke-width="2" fill="none"/>'
+            '<circle cx="{}" cy="{}" r="5" fill="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
+        ).format(
+            y, _short(row["title"], 17), low, y - 4, high, _x(row["strength"]), y - 4,
+            ADAPTED_COLOUR, _WIDTH, y, percent(round(row["strength"], 2)),
+        )  # fmt: skip
+    spoken = "Strength: " + ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
+    return _svg(height, spoken, body)
+
+
+def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:
+    """Lines at 0, 50 and 100%, and above them who is preferred at which end."""
+    body = Markup("")
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        strength = ".5" if share == 0.5 else ".12"
+        dash = Markup(' stroke-dasharray="3 3"') if share == 0.5 else Markup("")
+        body += Markup('<path d="M{} {}V{}" stroke="currentColor" stroke-opacity="{}"{}/>').format(
+            _x(share), top, bottom, strength, dash
+        )
+    ends = ("0%", "100%") if found is None else [_short(one["title"], 16) for one in found["contestants"]]
+    marks = ((ends[0], _LEFT, "start"), ("50%", _x(0.5), "middle"), (ends[1], _RIGHT, "end"))
+    for text, x, anchor in marks:
+        body += Markup('<text x="{}" y="16" font-size="11" text-anchor="{}" fill-opacity=".75">{}</text>').format(
+            x, anchor, text
+        )
+    return body
+
+
+def _x(share: float) -> str:
+    return f"{_LEFT + (_RIGHT - _LEFT) * share:.1f}"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _svg(height: float, spoken: str, body: Markup) -> Markup:
+    return Markup(
+        '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
+        'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
+    ).format(_WIDTH, round(height), _WIDTH + 100, escape(spoken), body)

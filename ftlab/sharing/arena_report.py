@@ -1,0 +1,223 @@
+"""The verdict of a blind test on one page, for whoever decides: printable, without scripts, asking no other host."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftlab.arena.evidence import EARLY_LEVEL, PLANNED_LEVEL
+from ftlab.arena.examples import RULE, examples
+from ftlab.arena.power import plan_in_words
+from ftlab.arena.store import Store
+from ftlab.arena.tally import evaluate
+from ftlab.arena.tests import get_test, list_contestants, list_prompts
+from ftlab.errors import InputError
+from ftlab.evaluation.significance import p_text
+from ftlab.evaluation.verdict import percent
+from ftlab.sharing.arena_picture import pictures
+from ftlab.workspace import write_text
+
+_LONGEST = 600
+BADGES = {
+    "better": ("better", "Better"),
+    "worse": ("worse", "Worse"),
+    "no_difference": ("open", "No difference found"),
+    "not_enough": ("open", "Not enough votes"),
+}
+
+
+def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> Path:
+    """Write the report of a blind test; returns its path (by default beside the test's votes in the workspace).
+
+    Raises InputError while the tally is hidden.
+    """
+    found = evaluate(store, test_id)
+    if found["revealed"] is None:
+        raise InputError(
+            "The votes are still hidden",
+            given=f"{found['votes']['cast']} of {found['votes']['planned']} planned votes are in",
+            try_="wait for the planned number, or open the test early, which the report will say",
+        )
+    path = path or store.workspace.votes_folder(test_id) / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _page(store, test_id, found))
+    return path
+
+
+def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
+    return [
+        [
+            row["name"],
+            f"{row['wins']:,}",
+            f"{row['losses']:,}",
+            f"{row['ties']:,}",
+            percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
+            _interval(row["interval"]),
+            p_text(row["p_adjusted"]) if "p_adjusted" in row else "",
+        ]
+        for row in rows
+    ]
+
+
+def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was looked into, as pairs of label and sentence."""
+    lines = [("Ties", found["ties"]["text"]), ("Agreement of raters", found["alpha"]["text"])]
+    lines += [("Side of the screen", found["position"]["text"]), ("Length of answers", found["length"]["text"])]
+    lines += [("Could raters tell", found["guesses"]["text"])]
+    return lines
+
+
+def method_lines(found: Mapping[str, Any]) -> list[str]:
+    """How the verdict was reached, in sentences with sources."""
+    prompts = f"{found['votes']['prompts']:,} prompts"
+    made = "Raters wrote the prompts; both answers were shown when both were complete" if found["live"] else ""
+    made = made or "Answers were made once, before anybody voted"
+    return [
+        f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
+        f"within a rater and mirrored between raters. {made}, with the same settings for all.",
+        "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
+        "independent. The verdict speaks of these raters, and of prompts like these.",
+        f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
+        f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
+        "Ville 1939).",
+        "Intervals: 95%; Wilson (1927) for shares of votes, bootstrap over prompts where several votes share one. p by "
+        "topic and rater: adjusted by Benjamini and Hochberg (1995). Agreement: Krippendorff's alpha, nominal. "
+        "Three contestants or more: Bradley and Terry (1952), pairs by Bonferroni. By scipy and evalica.",
+    ]
+
+
+def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # "p < .001" must not be torn apart at the end of a line.
+    environment.filters["unbroken"] = lambda text: text.replace("p < ", "p\u00a0<\u00a0").replace(
+        "p = ", "p\u00a0=\u00a0"
+    )
+    return environment.get_template("arena_report.html.jinja").render(
+        found=found,
+        badge=("better", "One is better than all others")
+        if found["winner"] and found["pairs"]
+        else BADGES[found["verdict"]],
+        facts=_facts(store, test_id, found),
+        pictures=pictures(found),
+        dot=f"A dot is the share that {found['contestants'][-1]['title']} won of the votes that chose a side; the line "
+        "is its 95% interval, the number at the end the votes.",
+        checks=check_lines(found),
+        pairs=_pairs(found),
+        ranking=_ranking(found),
+        groups=_groups(found),
+        examples=[_clipped(one) for one in examples(store, test_id)],
+        rule=RULE,
+        method=method_lines(found),
+        plan=_plan(store, test_id, found),
+        date=_date(found["created"]),
+        tested=found["contestants"][-1]["title"],
+    )
+
+
+def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    test, titles = get_test(store, test_id), list_contestants(store, test_id)
+    settings = test.settings
+    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
+    made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
+    votes = found["votes"]
+    topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
+    asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
+    of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
+    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(found)}")]
+    return [(label, text) for label, text in facts if text]
+
+
+def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
+    """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
+    settings, votes = get_test(store, test_id).settings, found["votes"]
+    if not votes["planned"] or found["live"] or len(found["contestants"]) > 2:
+        return ""
+    ties = round(min(found["ties"]["share"] or 0.0, 0.9), 2)
+    return plan_in_words(votes["planned"], settings["votes_per_prompt"], ties, settings["overlap"])
+
+
+def _raters(found: Mapping[str, Any]) -> str:
+    raters = found["votes"]["raters"]
+    return "1 rater" if raters == 1 else f"{raters:,} raters"
+
+
+def contestant_in_words(spec: Mapping[str, Any]) -> str:
+    """What a contestant is, in a line."""
+    named = {"base": spec.get("base"), "run": spec.get("run"), "endpoint": spec.get("model") or spec.get("url")}
+    words = {"base": "base", "run": "run", "endpoint": "endpoint"}
+    text = f"{words.get(spec['kind'], spec['kind'])} {named.get(spec['kind']) or ''}".strip()
+    if spec.get("system_prompt"):
+        text += f", system prompt “{_clip(str(spec['system_prompt']), 120)}”"
+    if spec.get("examples"):
+        text += f", {len(spec['examples'])} examples in the prompt"
+    if spec.get("adapter_sha256"):
+        text += f", adapter {str(spec['adapter_sha256'])[:12]}"
+    return text
+
+
+def _pairs(found: Mapping[str, Any]) -> list[list[str]]:
+    titles = {one["id"]: one["title"] for one in found["contestants"]}
+    return [
+        [
+            f"{titles[pair['second']]} against {titles[pair['first']]}",
+            percent(round(pair["win_rate"], 3)) if pair["win_rate"] is not None else "",
+            _interval(pair["interval"]),
+            f"{pair['decided']:,}",
+            p_text(pair["p"]),
+            BADGES[pair["verdict"]][1],
+        ]
+        for pair in found["pairs"]
+    ]
+
+
+def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            row["title"],
+            percent(round(row["strength"], 3)),
+            _interval(row["interval"]),
+            f"{row['wins']:,}",
+            f"{row['losses']:,}",
+            f"{row['ties']:,}",
+        ]
+        for row in found["ranking"]
+    ]
+
+
+def _groups(found: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    named = (("Topic", "by_topic"), ("Rater", "by_rater"), ("Criterion", "by_criterion"))
+    return [
+        (title, group_rows(found[key]))
+        for title, key in named
+        if found[key] and (key == "by_criterion" or len(found[key]) > 1)
+    ]
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f"{percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}" if interval else ""
+
+
+def _clipped(example: dict[str, Any]) -> dict[str, Any]:
+    answers = [{"title": one["title"], "text": _clip(one["text"])} for one in example["answers"]]
+    comments = [_clip(comment, 200) for comment in example["comments"]]
+    return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
+
+
+def _clip(text: str, most: int = _LONGEST) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _date(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds)
+    return f"{moment.day} {moment:%B %Y}"

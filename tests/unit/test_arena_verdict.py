@@ -1,0 +1,250 @@
+"""The verdict: figures worked out by hand or published, and what the words promise."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+
+from ftlab.arena.ballots import Ballot
+from ftlab.arena.checks import krippendorff_alpha
+from ftlab.arena.evidence import anytime_interval, log_evidence, sign_test
+from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed
+from ftlab.arena.ranking import bradley_terry
+from ftlab.arena.simulation import Population, error_rates, simulate
+from ftlab.arena.verdict import decided_early, judge
+from ftlab.errors import InputError
+
+TITLES = {"a": "Base", "b": "Adapted"}
+
+
+def ballots(outcomes: str, prompts: int | None = None, rater: str = "Ann") -> list[Ballot]:
+    """One ballot a letter: b or a won, g both good, x both bad, s skipped, i identical; sides take turns."""
+    found = []
+    for i, letter in enumerate(outcomes):
+        left, right = ("a", "b") if i % 2 else ("b", "a")
+        choice = {"g": "both_good", "x": "both_bad", "s": "skip", "i": "tie"}.get(letter)
+        choice = choice or ("left" if letter == left else "right")
+        prompt = str(i % prompts if prompts else i)
+        found.append(Ballot(prompt, rater, left, right, choice, float(i), automatic=letter == "i", trial=f"{i:04}"))
+    return found
+
+
+def test_the_win_rate_has_the_interval_that_newcombe_published():
+    # R. G. Newcombe, 1998, Statistics in Medicine 17, table I: 81 of 263, score method: .2553 to .3662.
+    found = judge(ballots("baa" * 81 + "a" * 20), TITLES, planned=263)
+    assert found["win_rate"] == pytest.approx(81 / 263)
+    assert found["interval"] == pytest.approx([0.2553, 0.3662], abs=5e-5)
+    assert found["verdict"] == "worse"
+
+
+def test_the_sign_test_and_the_evidence_are_what_one_works_out_by_hand():
+    # 9 of 10: 2 * (1 + 10) / 1024.
+    assert sign_test(1, 9) == pytest.approx(22 / 1024)
+    # n wins of n: 2^n / (n + 1); 2 of 3: 8 / (4 * 3).
+    assert [math.exp(value) for value in log_evidence([1, 2, 3])] == pytest.approx([1, 4 / 3, 2])
+    assert math.exp(log_evidence([1, 1, 2])[-1]) == pytest.approx(8 / 12)
+    # 8 of 8: rates with rate^8 > 1 / (9 * 20) fit.
+    assert anytime_interval(8, 8) == pytest.approx([(1 / 180) ** (1 / 8), 1.0])
+
+
+def test_eleven_wins_in_a_row_decide_before_the_planned_number_and_ten_do_not():
+    # 2^10 / 11 is 93, 2^11 / 12 is 171; the evidence decides from 100 on.
+    assert judge(ballots("b" * 10), TITLES, planned=100)["verdict"] == "not_enough"
+    found = judge(ballots("b" * 11), TITLES, planned=100)
+    assert (found["verdict"], found["decided_by"], found["evidence"]["crossed_at"]) == ("better", "evidence", 11)
+    assert decided_early(ballots("b" * 10), TITLES, planned=100) is None
+    assert decided_early(ballots("b" * 11), TITLES, planned=100) == pytest.approx(2048 / 12)
+    assert judge(ballots("a" * 11), TITLES, planned=100)["verdict"] == "worse"
+
+
+def test_what_was_decided_stays_decided_whatever_comes_later():
+    votes = ballots("b" * 11 + "a" * 60)
+    verdicts = [judge(votes[:n], TITLES, planned=60)["verdict"] for n in (10, 11, 30, 59, 60, 71)]
+    assert verdicts == ["not_enough", *["better"] * 5]
+
+
+def test_only_the_votes_of_the_planned_number_decide_at_the_planned_number():
+    # 12 of 16 at the plan: p = 2 * 2517 / 65536 = .077; four late wins would make it 16 of 20, p = .012.
+    found = judge(ballots("abbb" * 4 + "bbbb"), TITLES, planned=16)
+    assert found["verdict"] == "no_difference"
+    assert found["p"] == pytest.approx(2 * 2517 / 65536)
+    assert any("4 votes came after the planned number" in note for note in found["notes"])
+
+
+def test_ties_by_identical_answers_are_among_the_planned_votes_and_skips_are_not():
+    votes = ballots("bbgx" * 3 + "ssii")
+    found = judge(votes, TITLES, planned=14)
+    assert found["votes"]["cast"] == 14 and found["reached"]
+    assert not judge(votes, TITLES, planned=15)["reached"]
+    assert found["counts"] == {"wins": {"a": 0, "b": 6}, "both_good": 3, "both_bad": 3, "tie": 2, "skip": 2}
+    assert found["ties"]["share"] == pytest.approx(8 / 14)
+
+
+def test_a_test_that_was_closed_unseen_is_tested_on_what_it_has_and_one_that_was_seen_is_not():
+    # 9 of 10, p = .021.
+    votes = ballots("bbbbabbbbb")
+    assert judge(votes, TITLES, planned=40)["verdict"] == "not_enough"
+    closed = judge(votes, TITLES, planned=40, closed_unseen=True)
+    assert closed["verdict"] == "better" and any("Closed after 10 of 40" in note for note in closed["notes"])
+
+
+def test_the_unit_is_the_prompt_so_ten_raters_who_agree_on_three_prompts_prove_nothing():
+    votes = [
+        Ballot(str(prompt), f"Rater {rater}", *(("a", "b") if rater % 2 else ("b", "a")),
+               "right" if rater % 2 else "left", 10.0 * prompt + rater)
+        for prompt in range(3) for rater in range(10)
+    ]  # fmt: skip
+    found = judge(votes, TITLES, planned=30, wanted=10)
+    assert found["win_rate"] == 1.0 and found["prompts"]["wins"] == 3
+    assert found["verdict"] == "not_enough"
+    assert found["p"] == pytest.approx(2 / 8)
+    assert "agree fully" in found["alpha"]["text"]
+
+
+def test_a_prompt_is_evidence_once_all_its_votes_are_in():
+    # Two votes each on 12 prompts, all for b: the first round completes none.
+    votes = ballots("b" * 24, prompts=12)
+    assert judge(votes[:12], TITLES, planned=100, wanted=2)["evidence"]["prompts"] == 0
+    assert judge(votes[:22], TITLES, planned=100, wanted=2)["evidence"]["prompts"] == 10
+    assert judge(votes, TITLES, planned=100, wanted=2)["verdict"] == "better"
+
+
+def test_too_few_votes_for_any_test_are_called_too_few():
+    found = judge(ballots("bbbbb" + "g" * 15), TITLES, planned=20)
+    assert found["verdict"] == "not_enough" and "fewer than 6" in found["text"]
+    assert "none chose" in judge([], TITLES, planned=20)["text"]
+
+
+def test_alpha_is_the_one_of_krippendorffs_own_example():
+    # K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section D: nominal, .743.
+    rows = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
+    units = [
+        {rater: int(row[unit]) for rater, row in enumerate(rows) if row[unit] != "."} for unit in range(len(rows[0]))
+    ]
+    value, interval = krippendorff_alpha(units)
+    assert value == pytest.approx(0.743, abs=5e-4)
+    assert interval[0] < value < interval[1]
+
+
+def test_position_bias_and_guesses_are_tested_against_chance():
+    # 15 of 20: 2 * 21700 / 2^20 = .0414.
+    votes = [
+        Ballot(str(i), "Ann", "a", "b", "left" if i < 15 else "right", float(i), guess="right" if i < 15 else "left")
+        for i in range(20)
+    ]
+    found = judge(votes, TITLES, planned=20)
+    assert found["position"]["p"] == pytest.approx(43400 / 2**20)
+    assert "lean to the left" in found["position"]["text"]
+    assert found["guesses"]["right"] == 15 and "could often tell" in found["guesses"]["text"]
+
+
+def test_a_preference_for_length_is_told_from_a_preference_for_the_contestant():
+    longer = [Ballot(str(i), "Ann", "a", "b", "right" if i < 20 else "left", float(i),
+                     left_length=10 if i < 20 else 90, right_length=50) for i in range(40)]  # fmt: skip
+    found = judge(longer, TITLES, planned=40)["length"]
+    assert found["longer_won"] == 40 and found["confounded"]
+    assert found["second_is"]["longer"]["win_rate"] == 1.0 and found["second_is"]["shorter"]["win_rate"] == 0.0
+
+
+def test_three_contestants_are_ranked_as_in_the_published_example():
+    # Wikipedia, Bradley-Terry model, "Estimating the parameters": wins of rows over columns and the strengths
+    # .640, 1.043, .660, 2.270.
+    wins = {"AB": 2, "AD": 1, "BA": 3, "BC": 5, "CB": 3, "CD": 1, "DA": 4, "DC": 3}
+    votes, number = [], 0
+    for (winner, loser), times in wins.items():
+        for _ in range(times):
+            left, right = (winner, loser) if number % 2 else (loser, winner)
+            side = "left" if left == winner else "right"
+            votes.append(Ballot(str(number), "Ann", left, right, side, float(number)))
+            number += 1
+    p = {"A": 0.640, "B": 1.043, "C": 0.660, "D": 2.270}
+    expected = {one: sum(p[one] / (p[one] + p[other]) for other in p if other != one) / 3 for one in p}
+    rows = bradley_terry(votes, {name: name for name in "ABCD"})
+    assert [row["id"] for row in rows] == ["D", "B", "C", "A"]
+    assert {row["id"]: row["strength"] for row in rows} == pytest.approx(expected, abs=2e-3)
+    assert all(row["interval"][0] <= row["strength"] <= row["interval"][1] for row in rows)
+
+
+def test_with_three_contestants_better_means_better_than_every_other():
+    titles = {"a": "Base", "b": "Prompted", "c": "Adapted"}
+
+    def votes(strong: dict[tuple[str, str], str]) -> list[Ballot]:
+        return [
+            Ballot(f"{one}{other}{i}", "Ann", *((one, other) if i % 2 else (other, one)),
+                   "left" if (one if i % 2 else other) == winner else "right", float(i))
+            for (one, other), winner in strong.items() for i in range(20)
+        ]  # fmt: skip
+
+    clear = judge(votes({("a", "b"): "b", ("a", "c"): "c", ("b", "c"): "c"}), titles, planned=60)
+    assert clear["verdict"] == "better" and clear["winner"] == "c"
+    assert clear["text"].startswith("Adapted is better than every other contestant")
+    circle = judge(votes({("a", "b"): "b", ("a", "c"): "a", ("b", "c"): "c"}), titles, planned=60)
+    assert circle["winner"] is None and circle["text"].startswith("No contestant beats every other")
+
+
+def test_swapping_the_contestants_swaps_the_verdict_and_nothing_else():
+    for outcomes in ("b" * 14, "abbb" * 10, "ab" * 20, "bbbbg"):
+        votes = ballots(outcomes)
+        one, other = judge(votes, TITLES, planned=len(votes)), judge(votes, {"b": "x", "a": "y"}, planned=len(votes))
+        swapped = {"better": "worse", "worse": "better"}
+        assert other["verdict"] == swapped.get(one["verdict"], one["verdict"])
+        assert (other["p"], other["winner"], other["evidence"]["now"]) == (
+            pytest.approx(one["p"]), one["winner"], pytest.approx(one["evidence"]["now"])
+        )  # fmt: skip
+        assert other["win_rate"] == pytest.approx(1 - one["win_rate"])
+
+
+def test_the_verdict_is_json_whatever_the_votes():
+    rng = random.Random(0)
+    for size in (0, 1, 2, 7, 40):
+        votes = ballots("".join(rng.choices("abgxsi", k=size)), prompts=max(1, size // 2))
+        for titles in (TITLES, {"a": "Base", "c": "Other", "b": "Adapted"}):
+            json.dumps(judge(votes, titles, planned=20, wanted=2, opened_early=3, left_out=1), allow_nan=False)
+
+
+def test_the_power_is_what_one_works_out_by_hand():
+    # 10 prompts: at 4% the sign test rejects from 9 on; .9^10 + 10 * .9^9 * .1.
+    assert power(10, Chances(0.9)) == pytest.approx(0.9**10 + 10 * 0.9**9 * 0.1)
+    # Three votes: independent ones give the majority .6^3 + 3 * .6^2 * .4, votes that are all alike .6.
+    assert outcome_of_prompt(Chances(0.6, 0.0, 3, 0.0))[0] == pytest.approx(0.648, abs=1e-6)
+    assert outcome_of_prompt(Chances(0.6, 0.0, 3, 1.0))[0] == pytest.approx(0.6, abs=1e-6)
+    assert power(5, Chances(1.0)) == 0 and "too few to show any difference" in plan_in_words(5)
+    with pytest.raises(InputError, match="no difference"):
+        prompts_needed(Chances(0.5))
+
+
+@pytest.mark.parametrize(
+    "population",
+    [
+        Population(0.5, prompts=80),
+        Population(0.5, prompts=40, votes_per_prompt=3, ties=0.2, agreement=0.6, left=0.2),
+    ],
+)
+def test_at_most_one_test_in_twenty_finds_a_difference_where_there_is_none(population):
+    """Though somebody looks after every vote, and votes on a prompt are alike."""
+    planned = population.prompts * population.votes_per_prompt
+    rates = error_rates(population, 400, planned=planned)
+    assert rates["better"] <= 0.05 and rates["better"] + rates["worse"] <= 0.05
+
+
+def test_looking_after_every_vote_gives_the_same_verdict_as_looking_once():
+    """The simulation looks once; so this shows that it counts what somebody who always looks would see."""
+    rng = random.Random(3)
+    for rate in (0.5, 0.75):
+        votes = simulate(Population(rate, prompts=30, votes_per_prompt=2, agreement=0.4), rng)
+        titles = {"first": "First", "second": "Second"}
+        seen = [decided_early(votes[:n], titles, planned=60, wanted=2) is not None for n in range(len(votes) + 1)]
+        assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("chances", [Chances(0.7, ties=0.2), Chances(0.7, 0.2, votes_per_prompt=3, agreement=0.3)])
+def test_the_promised_power_is_reached_at_the_planned_number(chances):
+    prompts = prompts_needed(chances)
+    agreement = chances.agreement if chances.votes_per_prompt > 1 else 0.0
+    population = Population(chances.rate, prompts, chances.votes_per_prompt, chances.ties, agreement)
+    rates = error_rates(population, 400, planned=prompts * chances.votes_per_prompt)
+    # 80%, within two standard errors of 400 tests.
+    assert rates["better"] >= 0.76 and rates["worse"] == 0
