@@ -97,8 +97,15 @@ class Run:
         release_for(load_config(self._run.config_file).launcher.device)
         return self
 
-    def evaluate(self, *, max_rows: int | None = None, reward_model: Run | str | None = None) -> dict[str, Any]:
-        return evaluate(self, max_rows=max_rows, reward_model=reward_model)
+    def evaluate(
+        self,
+        *,
+        max_rows: int | None = None,
+        reward_model: Run | str | None = None,
+        data: str | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        return evaluate(self, max_rows=max_rows, reward_model=reward_model, data=data, **settings)
 
     def chat(self, message: str, **settings: Any) -> Answers:
         return chat(self, message, **settings)
@@ -114,6 +121,15 @@ class Run:
             raise FtlabError(f"The run {self.id} has not been evaluated", try_="run.evaluate()")
         table = pandas.DataFrame(comparison_table(comparison))
         return table[["measure", "base", "adapted", "change"]].set_index("measure")
+
+    def remedies(self) -> dict[str, RunConfig]:
+        """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
+        from ftlab.config import with_settings
+        from ftlab.evaluation.remedies import remedies
+
+        comparison, config = self._run.comparison(), load_config(self._run.config_file)
+        found = remedies(comparison, config) if comparison else []
+        return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
 
     def predictions(self) -> pandas.DataFrame:
         """The held-out rows with reference and both answers."""
@@ -232,25 +248,37 @@ def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dic
 
 
 def evaluate(
-    run: Run | str,
+    run: Run | str | Sequence[Run | str],
     *,
     max_rows: int | None = None,
     reward_model: Run | str | None = None,
+    data: str | None = None,
     workspace: str | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
 
+    Several runs are compared with the base of the first, on its rows; `data` (a sample, a file, a Hub id) takes the
+    place of these. `settings` are those of the section evaluation, e.g. prompted=True, measures="exact_match, bleu".
     Of runs that learn from preferences or rewards, `preferences` and `before_after` (answers of base, start and run)
-    stand beside it; a `reward_model` then judges those answers, and nothing else is done.
+    stand beside it; a `reward_model` then judges those answers, and nothing else is done. What a model has said before
+    is not asked again.
     """
     from ftlab.evaluation.whole import evaluate_whole
 
-    found = run if isinstance(run, Run) else Run.find(run, workspace)
-    judge = Run.find(reward_model, found._workspace.root) if isinstance(reward_model, str) else reward_model
+    runs = [run] if isinstance(run, Run | str) else list(run)
+    if not runs:
+        raise InputError("There is no run to evaluate", given="an empty list")
+    found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
+    judge = Run.find(reward_model, found[0]._workspace.root) if isinstance(reward_model, str) else reward_model
+    first, *others = [RunDirectory(one.directory) for one in found]
     results = evaluate_whole(
-        RunDirectory(found.directory),
+        first,
         max_rows=max_rows,
         reward_model=RunDirectory(judge.directory) if judge is not None else None,
+        others=others,
+        suite=data,
+        settings=settings,
     )
     return results.pop("comparison", {}) | results
 

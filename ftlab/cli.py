@@ -9,14 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
+from ftlab import (
+    cli_advise,
+    cli_data,
+    cli_data_versions,
+    cli_evaluate,
+    cli_judge,
+    cli_preflight,
+    cli_report,
+    cli_runs,
+    cli_sweep,
+)
+from ftlab.cli_evaluate import scores, show_comparison
 from ftlab.cli_output import (
     Progress,
     print_before_after,
     print_json,
     print_preferences,
     print_rewards,
-    print_table,
     progress_line,
     say,
 )
@@ -55,10 +65,10 @@ def quickstart(given: argparse.Namespace) -> int:
     comparison = run.comparison()
     if comparison is None:
         raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
-    _show_comparison(run, comparison, workspace)
+    show_comparison(run, comparison)
     say(_next_steps(run, comparison, workspace))
     if given.json:
-        print_json(_scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+        print_json(scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
     return 0
 
 
@@ -84,38 +94,13 @@ def train(given: argparse.Namespace) -> int:
         if (rewards := run.rewards()) is not None:
             print_rewards(rewards)
         if comparison is not None:
-            _show_comparison(run, comparison, workspace)
+            show_comparison(run, comparison)
         if (answers := run.before_after()) is not None:
             print_before_after(answers)
     if given.json:
         print_json({"run": run.id, "directory": str(run.path), "state": state})
         if state == "failed":
             _raise_if_failed(run)
-    return 0
-
-
-def evaluate(given: argparse.Namespace) -> int:
-    from ftlab.evaluation.whole import evaluate_whole
-
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
-    judge = workspace.run(given.reward_model) if given.reward_model else None
-    began = time.monotonic()
-    found = evaluate_whole(run, max_rows=given.rows, reward_model=judge, progress=Progress())
-    if "preferences" in found:
-        print_preferences(found["preferences"])
-    if "comparison" in found:
-        _show_comparison(run, found["comparison"], workspace)
-    if "before_after" in found:
-        print_before_after(found["before_after"])
-    if given.json:
-        seconds = round(time.monotonic() - began, 1)
-        if set(found) == {"preferences"}:
-            print_json(found["preferences"])
-        else:
-            scores = _scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
-            more = {"before_after": found["before_after"]} if "before_after" in found else {}
-            print_json(scores | more | {"seconds": seconds})
     return 0
 
 
@@ -209,23 +194,6 @@ def _raise_if_failed(run: RunDirectory) -> None:
         raise_failure(status)
 
 
-def _show_comparison(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> None:
-    from ftlab.sharing.report import write_report
-
-    report = write_report(run)
-    print_table(comparison)
-    print(f"\nreport     {report}")
-
-
-def _scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
-    sides = {
-        side: {name: comparison[side][name] for name in names if name in comparison[side]}
-        for side in ("base", "adapted")
-    }
-    return {"run": run.id, "directory": str(run.path)} | sides
-
-
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
     from ftlab.evaluation.verdict import next_steps
 
@@ -274,14 +242,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
-    one = add(commands, "evaluate", evaluate, "compare a run with its base on held-out rows")
-    one.add_argument("run", help="id of the run, the beginning of it, or `last`")
-    one.add_argument("--rows", type=int, help="test rows at most")
-    one.add_argument(
-        "--reward-model",
-        metavar="RUN",
-        help="let this reward model judge the answers before and after; nothing else is evaluated",
-    )
+    cli_evaluate.register(commands, add)
+    cli_report.register(commands, add)
+    cli_judge.register(commands, add)
+    cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")

@@ -117,6 +117,25 @@ def print_before_after(found: dict[str, Any]) -> None:
         print(f"note: {note}")
 
 
+def print_tasks(found: dict[str, Any]) -> None:
+    """What base and adapted model reached in tasks of lm-evaluation-harness."""
+    from ftlab.evaluation.significance import p_text
+
+    rows = [[found["run"], "base", "adapted", "", "questions"]]
+    for measure in found["measures"]:
+        p = measure["differences"]["adapted"]["p"]
+        values = [
+            f"{100 * measure['values'][side]:.1f}%" if measure["unit"] == "%" else f"{measure['values'][side]:.4g}"
+            for side in ("base", "adapted")
+        ]
+        rows.append([measure["title"], *values, "" if p is None else p_text(p), str(measure["rows"] or "")])
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\nmeasured by lm-evaluation-harness {found['settings']['lm_eval']}")
+
+
 def print_table(comparison: dict[str, Any]) -> None:
     from ftlab.sharing.report import comparison_table
 
@@ -131,3 +150,39 @@ def print_table(comparison: dict[str, Any]) -> None:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")
+
+
+def print_measures(comparison: dict[str, Any]) -> None:
+    """One line per measure, one column per side, with 95% intervals; then what is to be said of each side."""
+    from ftlab.evaluation.significance import p_text
+
+    sides = comparison["sides"]
+    rows = [["", *(side["title"] for side in sides)]]
+    for measure in comparison["measures"]:
+        cells = []
+        for side in sides:
+            difference = measure["differences"].get(side["name"])
+            p = f" {p_text(difference['p'])}" if difference and difference["p"] is not None else ""
+            cells.append(_measured(measure, side["name"]) + p)
+        rows.append([measure["title"], *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print()
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{comparison['base']['rows']} rows; {', '.join(side['title'] + ': ' + side['what'] for side in sides)}")
+    titles = {side["name"]: side["title"] for side in sides} | {"adapted_vs_prompted": "Adapted against prompted"}
+    for name, verdict in comparison.get("verdicts", {}).items():
+        print(f"{titles.get(name, name)}: {verdict['text']}")
+    for note in comparison.get("notes", []):
+        print(f"note: {note}")
+
+
+def _measured(measure: dict[str, Any], side: str) -> str:
+    """The value of one side and its interval, as it is written in a table."""
+    from ftlab.evaluation.verdict import number, percent, tenths
+
+    value, interval = measure["values"].get(side), measure["intervals"].get(side)
+    if value is None:
+        return "-"
+    write = percent if measure["kind"] == "share" else number if measure["kind"] == "loss" else tenths
+    return write(value) + (f" ({write(interval[0])} to {write(interval[1])})" if interval else "")

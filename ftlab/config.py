@@ -12,11 +12,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ftlab.config_errors import explain
+from ftlab.config_evaluation import EvaluationConfig
 from ftlab.config_preferences import LOSSES, PREFERENCE_USUAL, PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
     STARTER,
     DataConfig,
-    EvaluationConfig,
     LauncherConfig,
     MethodConfig,
     ModelConfig,
@@ -98,6 +98,8 @@ class RunConfig(Section):
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "general_probes" if self.is_starter else None
+        if config.evaluation.general_text == "auto":
+            config.evaluation.general_text = "general_text" if self.is_starter else None
         return config
 
     def to_yaml(self) -> str:

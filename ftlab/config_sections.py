@@ -287,26 +287,6 @@ class OptimisationConfig(Section):
     seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
 
 
-class EvaluationConfig(Section):
-    after_training: bool = field(
-        True, "Evaluate after training", "Compare the result with its base as soon as training ends."
-    )
-    max_rows: int = field(
-        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
-    )
-    max_new_tokens: int = field(
-        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
-    )
-    batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
-    probes: str | None = field(
-        "auto",
-        "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
-        "auto asks general_probes of the starter and nothing of other bases.",
-        advanced=True,
-    )
-
-
 class LauncherConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = field(
         "auto", "Device", "auto takes a GPU where there is one.", advanced=True

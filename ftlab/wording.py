@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """`seconds` as a clock says them: 45 s, 1 min 05 s, 2 h 03 min, 3 days. Never less than 0 s."""
@@ -19,3 +21,8 @@ def sentence(text: str) -> str:
     """`text` with the full stop that it may lack."""
     text = text.strip()
     return text if text.endswith((".", "?", "!", "…", ":")) else text + "."
+
+
+def listed(words: Sequence[str]) -> str:
+    """`words` as a list in a sentence: a; a and b; a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

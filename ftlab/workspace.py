@@ -79,6 +79,35 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
+class Suite:
+    """A comparison on other rows than the held-out ones of its run, in a folder of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def comparison_file(self) -> Path:
+        return self.path / "comparison.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "probes.jsonl"
+
+    def comparison(self) -> dict[str, Any] | None:
+        return read_json(self.comparison_file)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.predictions_file)
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """One run on disk. Everything another process may know about the run is in here."""
 
@@ -130,6 +159,11 @@ class RunDirectory:
     @property
     def manifest_file(self) -> Path:
         return self.data / "manifest.json"
+
+    @property
+    def columns_file(self) -> Path:
+        """The small columns beside the text of the held-out rows."""
+        return self.data / "columns.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -184,6 +218,18 @@ class RunDirectory:
         """`side` is base or adapted."""
         return self.evaluation / f"{side}.json"
 
+    def result_file(self, key: str) -> Path:
+        """What a model said to one set of questions, by the hash of model and questions."""
+        return self.evaluation / "results" / f"{key}.json"
+
+    def suite(self, name: str) -> Suite:
+        """The comparison of this run on the data set called `name`."""
+        return Suite(self.evaluation / "suites" / name)
+
+    def suites(self) -> list[Suite]:
+        """The data sets beside the held-out rows on which this run was compared."""
+        return [Suite(file.parent) for file in sorted(self.evaluation.glob("suites/*/comparison.json"))]
+
     @property
     def predictions_file(self) -> Path:
         return self.evaluation / "predictions.jsonl"
@@ -223,8 +269,37 @@ class RunDirectory:
         return self.evaluation / "before_after.jsonl"
 
     @property
+    def harness_file(self) -> Path:
+        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        return self.evaluation / "harness.json"
+
+    @property
+    def judged_file(self) -> Path:
+        """What other models say of the answers: one judgement for each judge and pair of sides."""
+        return self.evaluation / "judged.json"
+
+    @property
+    def judged_answers_file(self) -> Path:
+        """Each request to such a judge and its reply."""
+        return self.evaluation / "judged.jsonl"
+
+    @property
+    def judging_file(self) -> Path:
+        """What was last asked of such a judge from the app."""
+        return self.evaluation / "judging.json"
+
+    @property
+    def judging_lock(self) -> Path:
+        """Held by whoever lets this run be judged."""
+        return self.evaluation / ".judging.lock"
+
+    @property
     def report_file(self) -> Path:
         return self.evaluation / "report.html"
+
+    @property
+    def report_markdown_file(self) -> Path:
+        return self.evaluation / "report.md"
 
     @property
     def has_result(self) -> bool:
@@ -241,6 +316,9 @@ class RunDirectory:
 
     def before_after(self) -> dict[str, Any] | None:
         return read_json(self.before_after_file)
+
+    def harness(self) -> dict[str, Any] | None:
+        return read_json(self.harness_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.before_after_answers_file)
@@ -262,6 +340,10 @@ class RunDirectory:
 
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file)
+
+    def judgements(self) -> list[dict[str, Any]]:
+        """What other models say of the answers, the newest first."""
+        return read_json(self.judged_file, {"judgements": []})["judgements"]
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""
@@ -323,6 +405,11 @@ class Workspace:
     def drafts(self) -> Path:
         """Judgements that are no version yet: `<version id or source>/<person>.json`."""
         return self.root / "drafts"
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Metric files that the app may run; whoever only opens the app cannot write to it."""
+        return self.root / "metrics"
 
     @property
     def sweeps_folder(self) -> Path:

@@ -6,10 +6,11 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import DataConfig
+from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
 from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
@@ -34,6 +35,7 @@ class Prepared:
 
     splits: dict[str, list[Example]]
     manifest: dict[str, Any]
+    columns: dict[str, Columns] = field(default_factory=dict)  # beside the text of the held-out rows
 
 
 def prepare(
@@ -99,7 +101,12 @@ def prepare(
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
     }
-    return Prepared(splits, manifest)
+    texts = [column for role, column in detected.columns.items() if role != "label"]
+    columns = {
+        split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts)
+        for split in ("validation", "test")
+    }
+    return Prepared(splits, manifest, columns)
 
 
 def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
@@ -142,6 +149,7 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
             temporary = path.with_suffix(".part")
             pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
             os.replace(temporary, path)
+    freeze_columns(run, prepared.columns)
     # Last: where there is a manifest, the splits are complete.
     write_json(run.manifest_file, prepared.manifest)
 

@@ -15,9 +15,10 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
-from ftlab.evaluation.compare import held_out_rows
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.rewards import repetition
+from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.metrics.text import repetition
+from ftlab.evaluation.sides import base_identity
 from ftlab.workspace import RunDirectory, write_json, write_jsonl
 
 ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")
@@ -219,8 +220,8 @@ def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
     from ftlab.models.load import pick_device
 
     place = [pick_device(config.launcher.device), config.model.dtype, config.method.name == "qlora"]
-    parts: dict[str, Any] = {name: _base_identity(model) for name, model in _bases(run, config).items()}
-    below = _base_identity(config.model)
+    parts: dict[str, Any] = {name: base_identity(model) for name, model in _bases(run, config).items()}
+    below = base_identity(config.model)
     if run.start.exists():
         parts["start"] = [below, weights_sha256(run.start)]
     folder = run.adapter if run.adapter.exists() else run.model
@@ -230,15 +231,6 @@ def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
         for name in CONTESTANTS
         if name in parts
     }
-
-
-def _base_identity(model: ModelConfig) -> list[Any]:
-    """Of a folder the sizes and times of its weights: a base can be too large to be read once more."""
-    from ftlab.models.load import base_path
-
-    path = base_path(model.base)
-    files = sorted(Path(path).glob("*.safetensors"))
-    return [path, model.revision, [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]]
 
 
 def _known(run: RunDirectory, config: RunConfig, name: str, weights: str) -> dict[str, Answer]:

@@ -1,284 +1,214 @@
-"""Base against adapted model on the frozen held-out rows: the same tokens, the same settings, one process."""
+"""Base against adapted model on the frozen held-out rows: the same questions, the same settings, one process."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.documents import cut_documents, losses_of_documents
-from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import score_losses
-from ftlab.evaluation.probes import load_probes, probe_limit
-from ftlab.evaluation.scores import Result, Task, compare_results
+from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
+from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.harness import kept_measures
+from ftlab.evaluation.held_out import has_references
+from ftlab.evaluation.keeping import write_comparison
+from ftlab.evaluation.material import Material, gather
+from ftlab.evaluation.measuring import check_choice, measured
+from ftlab.evaluation.prompting import prompting_of
+from ftlab.evaluation.scores import compare_results
+from ftlab.evaluation.settings import settings_of
+from ftlab.evaluation.sides import (
+    Side,
+    adapted_side,
+    base_side,
+    config_of,
+    prompted_side,
+    tokenizer_of,
+)
 from ftlab.evaluation.verdict import warnings
-from ftlab.workspace import RunDirectory, write_json, write_jsonl
+from ftlab.workspace import RunDirectory
 
-__all__ = ["Stopped", "evaluate_run"]
-
-Progress = Callable[[str, int, int], None]
-_PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
-_NAMES = {"base": "the base", "adapted": "the adapted model"}
+__all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 
 
-def evaluate_run(
-    run: RunDirectory,
+def evaluate_run(run: RunDirectory, **settings: Any) -> dict[str, Any]:
+    """Score base and adapted model of `run` on its held-out split; as `evaluate_together` with one run."""
+    return evaluate_together([run], **settings)
+
+
+def evaluate_together(
+    runs: Sequence[RunDirectory],
     *,
+    suite: str | None = None,
     max_rows: int | None = None,
     max_new_tokens: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Score base and adapted model of `run` on its held-out split, write the results to its directory, return them.
+    """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
+    directory of the first, and return it.
 
-    The test split is used, or the validation split when there is none (said in the notes). `progress` gets a phase
-    in words, rows done and rows in all. Raises Stopped when `should_stop` says so (earlier results stay as they are),
-    InputError when there are no held-out rows, FtlabError when the run has no result.
+    The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
+    file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration.
+    `progress` gets a phase in words, rows done and rows in all. What a side has said before, in any run of the
+    workspace, is not asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are),
+    InputError when there are no held-out rows, FtlabError when a run has no result.
     """
-    from ftlab.models.load import adapter_disabled, load_base, load_run
-
     began = time.monotonic()
-    config = load_config(run.config_file).resolved()
+    runs = list(dict.fromkeys(runs))
     tell = progress or (lambda phase, done, total: None)
+    configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
-    if config.stage in REWARD_STAGES and not has_references(run):
-        raise InputError(
-            "The held-out prompts have no answers to compare with",
-            given=f"run {run.id}, which learned from rewards",
-            try_=f"python -m ftlab runs show {run.id}, which tells the mean reward before and after",
-        )
-    split, rows, notes = held_out_rows(run, max_rows or config.evaluation.max_rows)
+    _check(runs, configs, suite)
+    material = gather(runs, configs, suite)
+    check_choice(material, configs[0])
+    sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
-    model, tokenizer = load_run(run)
-    task, more = _prepare(config, rows, tokenizer, max_new_tokens or config.evaluation.max_new_tokens)
-    notes += more
-    done = 0
-
-    def work(model: Any, side: str) -> Result:
-        nonlocal done
-
-        def step(phase: str) -> Callable[[int], None]:
-            tell(phase, done, 2 * task.steps)
-
-            def advance(rows: int) -> None:
-                nonlocal done
-                done += rows
-                tell(phase, done, 2 * task.steps)
-
-            return advance
-
-        return _ask(model, tokenizer, task, _NAMES[side], step, should_stop)
-
-    results = {}
-    if config.method.name == "full":
-        # Two whole models, one after the other: together they may not fit.
-        results["adapted"] = work(model, "adapted")
-        device = model.device.type
-        del model
-        free_memory()
-        tell("loading the base", done, 2 * task.steps)
-        model = load_base(config.model, device=device)
-        results["base"] = work(model, "base")
-    else:
-        with adapter_disabled(model) as base:
-            results["base"] = work(base, "base")
-        results["adapted"] = work(model, "adapted")
-    settings = _settings(config, task, split, model)
-    del model
-    free_memory()
-    tell("working out the scores", 2 * task.steps, 2 * task.steps)
-    halved = [result.halved_to for result in results.values() if result.halved_to]
-    if halved:
-        notes.append(f"Memory ran out in between; it went on with {min(halved)} rows at once.")
-    comparison, predictions, probes = compare_results(task, results["base"], results["adapted"])
+    asked = _questions(sides, material, configs[0])
+    if suite is None and configs[0].evaluation.memorisation:
+        asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
+    said = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
+    total = sum(question.steps for one in asked.values() for question in one.questions.values())
+    tell("working out the scores", total, total)
+    results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
+    first = asked[sides[0].name]
+    sizes = first.pieces.sizes if first.pieces else None
+    more, per_row = measured(material, sides, asked, results, configs[0])
+    comparison, predictions, probes = compare_results(
+        material.rows, material.references, sizes, material.probes, results, more["measures"]
+    )
+    if suite is None:
+        more["measures"] += kept_measures(runs[0])
+    remembered = said["adapted"].get("memorisation")
+    for number, shown in enumerate(predictions):
+        shown["scores"] = {
+            name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
+        }
+        shown["columns"] = material.columns[number]
     comparison = {
-        "run": run.id,
+        "run": runs[0].id,
         "created": time.time(),
-        "split": split,
+        "split": material.split,
+        "suite": suite,
         "seconds": round(time.monotonic() - began, 2),
         **comparison,
-        "settings": settings,
-        "notes": notes + warnings(comparison["base"], comparison["adapted"]),
+        "sides": [side.described() for side in sides],
+        **more,
+        "verdict": more["verdicts"]["adapted"],
+        "memorisation": remembered.found if remembered else None,
+        "settings": settings_of(material, sides, first, configs[0]),
+        "notes": [
+            *material.notes,
+            *_notes(asked, results, material),
+            *warnings(comparison["base"], comparison["adapted"]),
+        ],
     }
-    _write(run, comparison, predictions, probes)
+    write_comparison(runs[0], suite, comparison, predictions, probes)
     return comparison
 
 
-def held_out_rows(
-    run: RunDirectory, max_rows: int | None, *, judged: bool = False
-) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice.
+def evaluate_before(
+    run: RunDirectory,
+    *,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> None:
+    """Ask the base of `run` everything that the comparison after training will ask it, and keep what it says.
 
-    Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
-    InputError when neither test nor validation holds rows.
+    Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
-    from ftlab.data.splits import read_split
-
-    for split in ("test", "validation"):
-        rows = read_split(run, split) if run.split_file(split).exists() else []
-        rows = rows if judged else [row for row in rows if row.get("label") is not False]
-        if rows:
-            break
-    else:
-        raise InputError(
-            "There are no held-out rows to compare on",
-            given=f"run {run.id}",
-            try_="train with data.test_fraction above 0, or with data that has a test split",
-        )
-    notes = []
-    if split == "validation":
-        notes.append(
-            "There is no test split, so the validation split was used. Training chose its best weights on it, which "
-            "flatters the adapted model a little."
-        )
-    if max_rows is not None and len(rows) > max_rows:
-        notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
-        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), max_rows))]
-    return split, rows, notes
-
-
-def has_references(run: RunDirectory) -> bool:
-    """Whether some held-out row of `run` has an answer to compare with; prompts that learn from rewards need none."""
-    from ftlab.data.splits import read_split
-
-    rows = read_split(run, "test") or read_split(run, "validation")
-    return any(row["messages"][-1]["content"].strip() for row in rows)
-
-
-def _prepare(
-    config: RunConfig, rows: list[dict[str, Any]], tokenizer: Any, max_new_tokens: int
-) -> tuple[Task, list[str]]:
-    """Everything both sides are asked, tokenised once."""
-    from ftlab.data.rendering import encode, encode_prompt, reference
-    from ftlab.models.load import text_length
-
-    notes = []
-    context = text_length(config)
-    probes, note = load_probes(config)
-    if note:
-        notes.append(note)
-    questions = {
-        "probes": probes,
-        "probe_prompts": [encode_prompt([*p.messages, _empty_answer()], tokenizer) for p in probes],
-        "max_new_tokens": max_new_tokens,
-        "probe_tokens": probe_limit(probes, tokenizer, max_new_tokens) if probes else 0,
-        "batch_rows": config.evaluation.batch_size,
-        "context": context,
-    }
-    if config.stage == STAGE:
-        # In windows as they were learnt; how much is read before a token changes how well it is predicted.
-        length = min(config.optimisation.max_length, context or config.optimisation.max_length)
-        pieces = cut_documents([row["messages"][0]["content"] for row in rows], tokenizer, length)
-        return Task(rows, pieces.windows, prompts=[], references=[], pieces=pieces, **questions), notes
-    encoded = [encode(row["messages"], tokenizer) for row in rows]
-    fits = [context is None or len(row.input_ids) <= context for row in encoded]
-    if not any(fits):
-        raise InputError(f"Every held-out row is longer than the model's context of {context} tokens")
-    if not all(fits):
-        notes.append(
-            f"{fits.count(False)} of {len(rows)} held-out rows are longer than the model's context ({context} tokens) "
-            "and were left out of every measure."
-        )
-        rows = [row for row, keep in zip(rows, fits, strict=True) if keep]
-        encoded = [row for row, keep in zip(encoded, fits, strict=True) if keep]
-    prompts = [encode_prompt(row["messages"], tokenizer) for row in rows]
-    references = [reference(row["messages"]) for row in rows]
-    return Task(rows, encoded, prompts=prompts, references=references, **questions), notes
-
-
-def _empty_answer() -> dict[str, str]:
-    # encode_prompt leaves out the last assistant turn of an example.
-    return {"role": "assistant", "content": ""}
-
-
-def _ask(
-    model: Any,
-    tokenizer: Any,
-    task: Task,
-    name: str,
-    step: Callable[[str], Callable[[int], None]],
-    should_stop: Callable[[], bool] | None,
-) -> Result:
-    """Losses, answers and answers to the general questions of one model."""
-    from ftlab.data.rendering import stop_token_ids
-
-    losses = score_losses(
-        model,
-        task.encoded,
-        pad_token_id=tokenizer.pad_token_id,
-        advance=step(f"scoring {name} on the {'documents' if task.pieces else 'reference answers'}"),
+    tell = progress or (lambda phase, done, total: None)
+    config = config_of(run)
+    tell("reading the held-out rows", 0, 0)
+    material = gather([run], [config], None)
+    sides = [side for side in _sides([run], [config], material) if not side.adapted]
+    collect(
+        sides,
+        _questions(sides, material, config),
+        batch_rows=config.evaluation.batch_size,
+        tell=tell,
         should_stop=should_stop,
     )
-    if task.pieces:
-        losses = losses_of_documents(losses, task.pieces)
 
-    def answers(prompts: list[list[int]], max_new_tokens: int, phase: str) -> Any:
-        return generate_answers(
-            model,
-            tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_token_ids(tokenizer, model.generation_config),
-            batch_rows=task.batch_rows,
-            context=task.context,
-            advance=step(phase),
-            should_stop=should_stop,
+
+def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
+    """The configurations of `runs`; the first one with `settings` of evaluation that are not None."""
+    from ftlab.config import with_settings
+
+    configs = [config_of(run) for run in runs]
+    for config in configs[1:]:
+        config.launcher.device = configs[0].launcher.device
+    given = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
+    return [with_settings(configs[0], given).resolved() if given else configs[0], *configs[1:]]
+
+
+def _check(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
+    for run, config in zip(runs, configs, strict=True):
+        if config.stage == "reward":
+            raise InputError(
+                f"The run {run.id} is a reward model: it scores answers and writes none",
+                try_="choose the run that it was made to judge",
+            )
+        if not run.has_result:
+            raise FtlabError(
+                f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+            )
+        if (config.stage == STAGE) != (configs[0].stage == STAGE):
+            raise InputError(
+                "Runs on plain text and runs on answers cannot be compared",
+                given=f"{runs[0].id} and {run.id}",
+                try_="compare them in two evaluations, or with lm-evaluation-harness tasks (--tasks)",
+            )
+    if suite is None and configs[0].stage in REWARD_STAGES and not has_references(runs[0]):
+        raise InputError(
+            "The held-out prompts have no answers to compare with",
+            given=f"run {runs[0].id}, which learned from rewards",
+            try_=f"python -m ftlab runs show {runs[0].id}, which tells the mean reward before and after",
         )
 
-    held_out = answers(task.prompts, task.max_new_tokens, f"answers of {name}")
-    general = answers(task.probe_prompts, task.probe_tokens, f"general questions to {name}")
-    halved = [limit for limit in (losses.halved_to, held_out.halved_to, general.halved_to) if limit]
-    return Result(losses, held_out.answers, general.answers, min(halved, default=None))
+
+def _sides(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], material: Material) -> list[Side]:
+    sides = [base_side(runs[0], configs[0])]
+    if configs[0].evaluation.prompted and not material.documents:
+        sides.append(prompted_side(runs[0], configs[0], prompting_of(runs[0], configs[0])))
+    for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
+        sides.append(adapted_side(run, config, first=number == 0))
+    return sides
 
 
-def _settings(config: RunConfig, task: Task, split: str, model: Any) -> dict[str, Any]:
-    """How it was measured: enough to do it again."""
-    from importlib.metadata import version
-
-    from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
-
-    of_documents = {
-        "window": max(len(window.input_ids) for window in task.encoded),
-        "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, the end-of-text tokens counted in",
-    }
-    of_answers = {"exact_match_rule": EXACT_MATCH_RULE}
-    tests = {"perplexity": "paired permutation of summed losses, 9999 resamples"}
-    if not task.pieces:
-        tests |= {"exact_match": "exact McNemar", "bleu": "paired bootstrap by sacrebleu, 1000 resamples"}
-    return {
-        "decoding": "greedy",
-        "max_new_tokens": task.max_new_tokens,
-        "batch_size": task.batch_rows,
-        "rows": len(task.rows),
-        "split": split,
-        "probes": config.evaluation.probes,
-        "probe_max_new_tokens": task.probe_tokens,
-        "context": task.context,
-        **(of_documents if task.pieces else of_answers),
-        "general_accuracy_rule": PROBE_RULE,
-        "tests": tests | {"general_accuracy": "exact McNemar"},
-        "device": model.device.type,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "quantised": config.method.name == "qlora",
-        "versions": {name: version(name) for name in _PACKAGES},
-    }
+def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
+    """The questions to each side by its name; sides of one tokenizer and prompt share them."""
+    made: dict[Any, Asked] = {}
+    found = {}
+    for side in sides:
+        shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
+        if shared not in made:
+            made[shared] = questions_to(side, material, tokenizer_of(side), config)
+        found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
+    return found
 
 
-def _write(run: RunDirectory, comparison: dict[str, Any], predictions: list[dict], probes: list[dict]) -> None:
-    """The comparison comes last: whoever sees a new one finds everything it speaks of."""
-    try:
-        write_jsonl(run.predictions_file, predictions)
-        write_jsonl(run.probes_file, probes)
-        for side in ("base", "adapted"):
-            write_json(run.scores_file(side), comparison[side])
-        write_json(run.comparison_file, comparison)
-    except OSError as error:
-        raise FtlabError(
-            f"The results cannot be written: {error.strerror}", why=str(run.evaluation), try_="free some disk space"
-        ) from error
+def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:
+    notes = []
+    halved = [result.halved_to for result in results.values() if result.halved_to]
+    if halved:
+        notes.append(f"Memory ran out in between; it went on with {min(halved)} rows at once.")
+    rolled = max(one.rolled for one in asked.values())
+    if rolled:
+        notes.append(
+            f"{rolled} of {len(material.rows)} held-out rows are longer than the model's context ({material.context} "
+            "tokens). Their loss was taken in rolling windows, and of their prompts the model read the end."
+        )
+    notes += dict.fromkeys(one.note for one in asked.values() if one.note)
+    unshown = max(one.unshown for one in asked.values())
+    if unshown:
+        notes.append(
+            f"The context has no room for all examples of the prompted base: {unshown} were left out, over all rows."
+        )
+    return notes

@@ -11,7 +11,7 @@ from ftlab.evaluation.perplexity import Losses
 
 if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded
-    from ftlab.evaluation.scores import Result, Task
+    from ftlab.evaluation.scores import Result
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,16 @@ def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
 
 def losses_of_documents(losses: Losses, pieces: Pieces) -> Losses:
     """The losses of windows added up by document."""
-    nll: list[list[float]] = [[] for _ in pieces.sizes]
-    tokens = [0] * len(pieces.sizes)
-    for owner, loss, count in zip(pieces.owner, losses.nll, losses.tokens, strict=True):
-        nll[owner].append(loss)
-        tokens[owner] += count
+    return by_owner(losses, pieces.owner, len(pieces.sizes))
+
+
+def by_owner(losses: Losses, owner: Sequence[int], rows: int) -> Losses:
+    """The losses of pieces added up by the row (0 to `rows`) that each of them belongs to."""
+    nll: list[list[float]] = [[] for _ in range(rows)]
+    tokens = [0] * rows
+    for number, loss, count in zip(owner, losses.nll, losses.tokens, strict=True):
+        nll[number].append(loss)
+        tokens[number] += count
     return Losses([math.fsum(some) for some in nll], tokens, losses.halved_to)
 
 
@@ -57,17 +62,16 @@ def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def compare_documents(
-    task: Task, sides: Mapping[str, Result]
+    rows: Sequence[dict[str, Any]], sizes: Sequence[int], sides: Mapping[str, Result]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
-    """The scores of both sides, the p of each measure, and the rows of predictions.jsonl."""
+    """The scores of all sides, the p of each measure, and the rows of predictions.jsonl."""
     from ftlab.evaluation.significance import loss_difference
 
-    sizes = task.pieces.sizes
     scores = {side: _scores(result.losses, sizes) for side, result in sides.items()}
     # The same losses over the same bytes: one test for both measures.
     p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll)
     predictions = []
-    for i, row in enumerate(task.rows):
+    for i, row in enumerate(rows):
         shown = {"row": row.get("row", i), "document": row["messages"][0]["content"], "bytes": sizes[i]}
         for side, result in sides.items():
             shown[f"{side}_loss"] = result.losses.per_token[i]
@@ -77,11 +81,10 @@ def compare_documents(
 
 
 def _scores(losses: Losses, sizes: Sequence[int]) -> dict[str, Any]:
-    from ftlab.evaluation import metrics
     from ftlab.evaluation.significance import perplexity_interval
 
     return {
-        **metrics.score(metrics.Perplexity, losses.nll, losses.tokens),
+        "perplexity": losses.perplexity,
         "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
         "bits_per_byte": bits_per_byte(losses.nll, sizes),
         "bits_per_byte_interval": [math.log2(end) for end in perplexity_interval(losses.nll, sizes)],

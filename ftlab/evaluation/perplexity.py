@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.data.rendering import Encoded
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches
 
@@ -110,3 +111,26 @@ def score_losses(
     batches = by_length(lengths, rows=batch_rows, tokens=batch_tokens)
     halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
     return Losses(nll, counts, halved_to)
+
+
+def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:
+    """`encoded` in pieces of at most `length` tokens, in which every trained token is predicted once.
+
+    A text that fits stays whole. Where the trained tokens fit, they get the longest beginning that leaves them room;
+    otherwise each window predicts half of its length after as much of the text before as fits, the strided form of the
+    rolling windows of lm-evaluation-harness (EleutherAI, `get_rolling_token_windows`), which gives some tokens a
+    single one to go by.
+    """
+    ids, trained = list(encoded.input_ids), list(encoded.trained)
+    wanted = [place for place, on in enumerate(trained) if on and place]
+    if len(ids) <= length or not wanted:
+        return [Encoded(ids[:length], trained[:length], encoded.notes)]
+    first, end = wanted[0], wanted[-1] + 1
+    stride = end - first if end - first < length else max(1, length // 2)
+    found = []
+    for start in range(first, end, stride):
+        stop = min(start + stride, end)
+        if any(trained[start:stop]):
+            begin = max(0, stop - length)
+            found.append(Encoded(ids[begin:stop], [False] * (start - begin) + trained[start:stop], encoded.notes))
+    return found

@@ -12,7 +12,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.compare import held_out_rows
+from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.significance import wilson_interval
 from ftlab.workspace import RunDirectory, write_json

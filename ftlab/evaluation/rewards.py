@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.significance import mean_difference
-
-_GRAM = 3  # words
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,3 @@ def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
         "rewards": rewards,
         "test": "paired bootstrap of the mean difference, 95% percentile interval",
     }
-
-
-def repetition(text: str) -> float:
-    """The share of the word triples of `text` that occurred in it before, 0 to 1; 0 for short texts.
-
-    Rep-3 of Welleck et al. 2020 (arXiv 1908.04319), with words for tokens.
-    """
-    words = text.split()
-    grams = Counter(tuple(words[at : at + _GRAM]) for at in range(len(words) - _GRAM + 1))
-    total = sum(grams.values())
-    return 1 - len(grams) / total if total else 0.0

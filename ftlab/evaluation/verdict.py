@@ -2,38 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.evaluation.figures import in_sentence, number, percent, tenths, value_text
+from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.wording import listed
+
+__all__ = ["has_forgotten", "improved", "judge", "next_steps", "number", "percent", "tenths", "warnings"]
+
+Measure = Mapping[str, Any]
+Verdict = dict[str, Any]
 
 FORGETTING_LIMIT = 0.05
-# Below this share of exact answers on both sides the task is free text, where equality says nothing.
+# Below this share of right answers on both sides the task is free text, where equality says nothing.
 _INFORMATIVE_SHARE = 0.05
+# Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
+_WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
+_NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
+# Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
+_OVERLAP = ("bleu", "chrf", "rouge_l", "rouge2", "rouge1", "token_f1")
+_LOSSES = ("perplexity", "bits_per_byte")
+# What decides, the first that applies; a reason for each.
+_REASONS = {
+    "accuracy": "the answers are labels",
+    "likelihood_accuracy": "the answers are labels",
+    "exact_match": "answers here are right or wrong",
+    "mean_absolute_error": "the answers are numbers and few are exactly right",
+    "json_fields": "few answers are right in all of their fields",
+    "pattern": "hardly any answer equals its reference",
+}
 
 
-def judge(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
-    """The verdict on the scores of two sides and the p of each measure.
+def judge(measures: Sequence[Measure], side: str = "adapted", *, names: Mapping[str, str] | None = None) -> Verdict:
+    """The verdict on `side` against the first side of `measures` (dicts as measures.py makes them).
 
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
-    forgot (True when general accuracy fell by more than 5 points).
+    why (what decided for which reason, and what the others say), forgot (general accuracy fell by more than 5 points,
+    or general text needs more bits by more than 5%; False for a base that was only prompted). `names` are the sides
+    as they are called in the sentence; other runs are called by their names.
     """
-    if adapted["exact_match"] is None:
-        judged = _by_documents(base, adapted, tests)
-    else:
-        informative = max(base["exact_match"], adapted["exact_match"]) >= _INFORMATIVE_SHARE
-        judged = _by_exact_match(base, adapted, tests) if informative else _by_free_text(base, adapted, tests)
-    judged["forgot"] = has_forgotten(base, adapted)
-    if judged["forgot"]:
+    against = next(iter(measures[0]["values"]), "base") if measures else "base"
+    told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
+    task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
+    found, decided = _decide(task, side, against, told)
+    found["why"] = _why(task, decided, side, found["better"])
+    found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
+    forgot = None if side == "prompted" or against != "base" else _forgot(measures, side, against)
+    found["forgot"] = forgot is not None
+    if forgot:
         # "and" where the two point the same way, "but" where a gain was paid for.
-        link = "and" if judged["better"] is False else "but"
-        judged["text"] += (
-            f", {link} it forgot: general accuracy {percent(adapted['general_accuracy'])} "
-            f"against {percent(base['general_accuracy'])}"
-        )
-    judged["text"] += "."
-    return judged
+        link = "and" if found["better"] is False or ", but " in found["text"] else "but"
+        found["text"] += f", {link} it forgot: {forgot}"
+    found["text"] += "."
+    return found
+
+
+def improved(measure: Measure, side: str) -> bool | None:
+    """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell."""
+    difference = measure["differences"].get(side)
+    if not difference or not measure["better"] or not difference["value"] or difference["p"] >= LEVEL:
+        return None
+    return (difference["value"] > 0) == (measure["better"] == "higher")
 
 
 def has_forgotten(base: dict[str, Any], adapted: dict[str, Any]) -> bool:
@@ -94,69 +127,140 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     return steps
 
 
-def percent(share: float) -> str:
-    """A share of 0 to 1 with a decimal where it has one: 86%, 97.5%; never 0% or 100% for what is not quite that."""
-    value = 100 * share
-    text = f"{value:.1f}".removesuffix(".0")
-    if (text == "0" and value > 0) or (text == "100" and value < 100):
-        return "<0.1%" if text == "0" else ">99.9%"
-    return f"{text}%"
+def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str, str]) -> tuple[Verdict, list[Measure]]:
+    known = {one["name"]: one for one in task}
+    than = "" if against == "base" else f" than {told[against]}"
+    subject = told[side][:1].upper() + told[side][1:]
+    between = "" if against == "base" else f" between {told[side]} and {told[against]}"
+    one = _single(known, side, against)
+    fit = next((known[name] for name in _LOSSES if name in known), None)
+    overlap = next((known[name] for name in _OVERLAP if name in known), None)
+    if one is None and overlap is not None and fit is not None:
+        return _by_free_text(fit, overlap, side, against, subject, than, between), [fit, overlap]
+    one = one or overlap or next((other for other in task if other["name"] not in _LOSSES), None)
+    if one is not None:
+        evidence = _evidence(one, side, against, rows="rows")
+        better = improved(one, side)
+        text = f"{subject} is {_word(better)}{than}: {evidence}"
+        text = text if better is not None else f"No clear difference{between}: {evidence}"
+        return _verdict(text, better, one, side), [one]
+    if fit is not None:
+        bits = known.get("bits_per_byte")
+        more = f", {_figures(bits, side, against)}" if bits and bits is not fit else ""
+        evidence = f"{_figures(fit, side, against)}{more} ({p_text(_p(fit, side))}, {fit['rows']} documents)"
+        better = improved(fit, side)
+        text = f"{subject} predicts unseen documents {_word(better)}{than}: {evidence}"
+        text = text if better is not None else f"No clear difference{between} on unseen documents: {evidence}"
+        return _verdict(text, better, fit, side), [fit, *([bits] if more else [])]
+    return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
 
 
-def number(value: float) -> str:
-    """A perplexity with three figures: 1.04, 24.3, 1,234."""
-    if value >= 999.5:
-        return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+def _single(known: Mapping[str, Measure], side: str, against: str) -> Measure | None:
+    """The measure that decides alone: one that tells right from wrong, or how much of an answer is right."""
+    parts = "json_fields" in known or "mean_absolute_error" in known
+    least = {"exact_match": _WHOLE_SHARE if parts else _INFORMATIVE_SHARE}
+    for name in (name for name in _REASONS if name in known):
+        # Where hardly any answer is right on both sides, that share says nothing.
+        share = known[name]["kind"] == "share" and name not in ("accuracy", "likelihood_accuracy")
+        values = [known[name]["values"][at] for at in (side, against)]
+        if not share or max(values) >= least.get(name, _INFORMATIVE_SHARE):
+            return known[name]
+    return None
 
 
-def tenths(value: float) -> str:
-    """A BLEU score with one decimal: 24.3."""
-    return f"{value:.1f}"
-
-
-def _by_exact_match(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
-    p = tests["exact_match"]
-    gained = adapted["exact_match"] > base["exact_match"]
-    scores = f"exact match {percent(adapted['exact_match'])} against {percent(base['exact_match'])}"
-    evidence = f"{scores} ({p_text(p)}, {adapted['rows']} rows)"
-    if p >= LEVEL:
-        return _verdict(f"No clear difference: {evidence}", None, p, "exact_match")
-    word = "better" if gained else "worse"
-    return _verdict(f"The adapted model is {word}: {evidence}", gained, p, "exact_match")
-
-
-def _by_free_text(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
-    p, p_bleu = tests["perplexity"], tests["bleu"]
-    gained = adapted["perplexity"] < base["perplexity"]
-    fit = f"perplexity of the reference answers {number(adapted['perplexity'])} against {number(base['perplexity'])}"
-    fit += f" ({p_text(p)}, {adapted['rows']} rows)"
-    overlap = f"BLEU {tenths(adapted['bleu'])} against {tenths(base['bleu'])} ({p_text(p_bleu)})"
-    if p >= LEVEL:
-        return _verdict(f"No clear difference: {fit}, {overlap}", None, p, "perplexity")
-    word = "better" if gained else "worse"
-    if p_bleu >= LEVEL:
+def _by_free_text(
+    fit: Measure, overlap: Measure, side: str, against: str, subject: str, than: str, between: str
+) -> Verdict:
+    said = f"perplexity of the reference answers {_pair(fit, side, against)}"
+    said = said if fit["name"] == "perplexity" else f"{_figures(fit, side, against)} of the reference answers"
+    said += f" ({p_text(_p(fit, side))}, {fit['rows']} rows)"
+    overlapping = _evidence(overlap, side, against)
+    better, nearer = improved(fit, side), improved(overlap, side)
+    if better is None:
+        return _verdict(f"No clear difference{between}: {said}, {overlapping}", None, fit, side)
+    word = _word(better)
+    if nearer is None:
         # To find the reference likelier is not yet to answer well: a model that babbles can do it.
-        unproven = f"that its own answers are {word} is not shown: {overlap}"
-        return _verdict(f"The adapted model fits this data {word}: {fit}; {unproven}", None, p_bleu, "bleu")
-    if (adapted["bleu"] > base["bleu"]) != gained:
-        return _verdict(f"The measures disagree: {fit}, {overlap}", None, p, "perplexity")
-    return _verdict(f"The adapted model is {word}: {fit}, {overlap}", gained, p, "perplexity")
+        unproven = f"that its own answers are {word} is not shown: {overlapping}"
+        return _verdict(f"{subject} fits this data {word}{than}: {said}; {unproven}", None, overlap, side)
+    if nearer != better:
+        return _verdict(f"The measures disagree{between}: {said}, {overlapping}", None, fit, side)
+    return _verdict(f"{subject} is {word}{than}: {said}, {overlapping}", better, fit, side)
 
 
-def _by_documents(base: dict[str, Any], adapted: dict[str, Any], tests: dict[str, float]) -> dict[str, Any]:
-    p = tests["perplexity"]
-    gained = adapted["perplexity"] < base["perplexity"]
-    evidence = (
-        f"perplexity {number(adapted['perplexity'])} against {number(base['perplexity'])}, "
-        f"{number(adapted['bits_per_byte'])} bits per byte against {number(base['bits_per_byte'])} "
-        f"({p_text(p)}, {adapted['rows']} documents)"
-    )
-    if p >= LEVEL:
-        return _verdict(f"No clear difference on unseen documents: {evidence}", None, p, "perplexity")
-    word = "better" if gained else "worse"
-    return _verdict(f"The adapted model predicts unseen documents {word}: {evidence}", gained, p, "perplexity")
+def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, against: str) -> str:
+    """A gain that was paid for in another measure, the clearest case."""
+    others = [one for one in task if one not in decided and one["name"] not in _LOSSES and improved(one, side) is False]
+    if not others:
+        return ""
+    worst = min(others, key=lambda one: _p(one, side))
+    return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
 
 
-def _verdict(text: str, better: bool | None, p: float, measure: str) -> dict[str, Any]:
-    return {"text": text, "better": better, "p": p, "measure": measure}
+def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better: bool | None) -> str:
+    if not decided:
+        return ""
+    titles = [one["title"] for one in decided]
+    if len(decided) == 2:
+        reason = "there are no answers to compare" if titles[1] == "Bits per byte" else "these answers are free text"
+        said = [f"{titles[0]} and {in_sentence(titles[1])} decide together, because {reason}."]
+    else:
+        name = decided[0]["name"]
+        own = "it is a measure of your own" if name not in BUILT_IN else "no other measure applies"
+        said = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
+    others = [one for one in task if one not in decided and one["better"]]
+    parts = []
+    words = {True: ("agrees", "agree"), False: ("says the opposite", "say the opposite")}
+    if better is None:
+        words = {True: ("is better", "are better"), False: ("is worse", "are worse")}
+    for verdict, (singular, plural) in {**words, None: ("cannot tell", "cannot tell")}.items():
+        wanted = verdict if better is not False or verdict is None else not verdict
+        titles = [in_sentence(one["title"]) for one in others if improved(one, side) is wanted]
+        if titles:
+            parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
+    if parts:
+        said.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
+    return " ".join(said)
+
+
+def _forgot(measures: Sequence[Measure], side: str, against: str) -> str | None:
+    """What was forgotten beyond the limit, in words."""
+    general = {one["name"]: one for one in measures if one["group"] == "general"}
+    accuracy, bits = general.get("general_accuracy"), general.get("general_bits_per_byte")
+    said = []
+    if accuracy and has_forgotten(*({"general_accuracy": accuracy["values"].get(at)} for at in (against, side))):
+        said.append(_figures(accuracy, side, against))
+    if bits and improved(bits, side) is False:
+        before, after = (bits["values"][at] for at in (against, side))
+        if after > before * (1 + FORGETTING_LIMIT):
+            said.append(f"{number(after)} bits per byte of general text against {number(before)}")
+    return ", ".join(said) or None
+
+
+def _evidence(measure: Measure, side: str, against: str, rows: str | None = None) -> str:
+    paired = measure["differences"][side].get("rows", measure["rows"])
+    counted = f", {paired} {rows}" if rows else ""
+    return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted})"
+
+
+def _figures(measure: Measure, side: str, against: str) -> str:
+    if measure["name"] == "bits_per_byte":
+        after, before = (value_text(measure, measure["values"][at]) for at in (side, against))
+        return f"{after} bits per byte against {before}"
+    return f"{in_sentence(measure['title'])} {_pair(measure, side, against)}"
+
+
+def _pair(measure: Measure, side: str, against: str) -> str:
+    return " against ".join(value_text(measure, measure["values"][at]) for at in (side, against))
+
+
+def _p(measure: Measure, side: str) -> float:
+    return measure["differences"][side]["p"]
+
+
+def _word(better: bool | None) -> str:
+    return "better" if better else "worse"
+
+
+def _verdict(text: str, better: bool | None, measure: Measure, side: str) -> Verdict:
+    return {"text": text, "better": better, "p": _p(measure, side), "measure": measure["name"]}

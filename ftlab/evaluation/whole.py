@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.config import load_config
@@ -10,7 +10,8 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers
-from ftlab.evaluation.compare import evaluate_run, has_references
+from ftlab.evaluation.compare import evaluate_run, evaluate_together
+from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.evaluation.win_rate import judge_answers
 from ftlab.workspace import RunDirectory
@@ -21,14 +22,18 @@ def evaluate_whole(
     *,
     max_rows: int | None = None,
     reward_model: RunDirectory | None = None,
+    others: Sequence[RunDirectory] = (),
+    suite: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Evaluate `run` and write the results to its directory; returns those of its stage by name.
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
-    `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges.
-    Raises as each of them does.
+    `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
+    with `others` (runs to compare with), a `suite` (other rows) or `settings` (of the section evaluation) only
+    `comparison`. Raises as each of them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
@@ -41,6 +46,8 @@ def evaluate_whole(
         compare_answers(run, **more)
         judge_answers(run, reward_model, progress=progress, should_stop=should_stop)
         return {"before_after": run.before_after() or {}}
+    if others or suite or settings:
+        return {"comparison": evaluate_together([run, *others], suite=suite, settings=settings, **more)}
     found = {}
     if stage in PREFERENCE_STAGES:
         found["preferences"] = evaluate_preferences(run, **more)

@@ -44,6 +44,10 @@ class Prompted(torch.nn.Module):
     def generation_config(self) -> Any:
         return self.base.generation_config
 
+    def tie_weights(self) -> None:
+        """What lm-evaluation-harness calls on every model it is given."""
+        self.base.tie_weights()
+
     def prefix(self, rows: int) -> Any:
         """The cache of the virtual tokens for a batch of `rows`."""
         from peft import PeftType

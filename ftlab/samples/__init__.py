@@ -37,6 +37,11 @@ _KNOWN = {
         "General replay",
         "General examples to mix into training, so that the starter model forgets less.",
     ),
+    "general_text": (
+        "text",
+        "General text",
+        "Small stories and mails that the starter has never read, to measure what tuning does to its general language.",
+    ),
     "messy_tickets": (
         "practice",
         "Messy tickets",
@@ -53,7 +58,7 @@ class Sample:
     name: str
     title: str
     description: str
-    task: str  # "instruction", "preference", "probe", "replay" or "practice"
+    task: str  # "instruction", "preference", "probe", "replay", "text" or "practice"
     splits: dict[str, int]  # rows per split
     path: Path
 

@@ -7,11 +7,14 @@ done by the run's own process (see `worker`), so a queue survives the app as wel
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
@@ -20,7 +23,10 @@ from ftlab.processes import is_alive, kill
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
-from ftlab.workspace import RunDirectory, Workspace, write_text
+from ftlab.workspace import RunDirectory, Workspace, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.judge_plan import JudgeSettings
 
 # Processes started by this one, by their status file: only a parent learns the signal that killed its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -44,6 +50,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
+    from ftlab.evaluation.measuring import check_settings
     from ftlab.models.load import check_base
     from ftlab.models.methods import check_method
     from ftlab.training.launching.check import check_launcher
@@ -71,6 +78,9 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     prepared = prepare(config.data, workspace=workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    if config.evaluation.after_training and config.stage != "reward":
+        held_out = prepared.splits["test"] or prepared.splits["validation"] if config.stage == "sft" else []
+        check_settings(config, [row["messages"][-1]["content"].strip() for row in held_out])
     record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
@@ -127,30 +137,68 @@ def submit_evaluation(
     *,
     max_rows: int | None = None,
     reward_model: RunDirectory | None = None,
+    others: Sequence[RunDirectory] = (),
+    suite: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 
-    With `reward_model` (a run) only its answers before and after are judged. Raises FtlabError when the run is still
-    training, has no result, or is being evaluated already.
+    With `reward_model` (a run) only its answers before and after are judged. `others` are runs to compare with, `suite`
+    is a data set to take instead of the held-out rows, and `settings` replace some of the section evaluation; all three
+    end in `evaluate_together`. Raises FtlabError when a run is still training, has no result, or is being evaluated
+    already, InputError when a setting cannot take its value.
     """
-    from ftlab.config import load_config
+    from ftlab.config import load_config, with_settings
     from ftlab.models.load import is_hub_id
 
-    if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model to evaluate", try_="train it to an end first")
-    if status(run).is_active:
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended")
+    for one in (run, *others):
+        if not one.has_result:
+            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
+        if status(one).is_active:
+            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
     current = evaluation_status(run)
     if current is not None and current.is_active:
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
+    with_settings(config, {f"evaluation.{name}": value for name, value in (settings or {}).items()})
     run.evaluation.mkdir(exist_ok=True)
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
-    online = is_hub_id(config.model.base) or bool(config.evaluation.probes)
+    arguments += [part for one in others for part in ("--together-with", str(one.path))]
+    arguments += ["--suite", suite] if suite else []
+    arguments += ["--settings", json.dumps(dict(settings))] if settings else []
+    bases = [load_config(one.config_file).model.base for one in (run, *others)]
+    online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+
+
+def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
+    """Let a model behind an address judge the stored answers of `run`, in a process of its own.
+
+    Progress is in evaluation/status.json, as that of an evaluation, and so is the way to stop it. The key reaches the
+    process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
+    """
+    from ftlab.config import load_config
+    from ftlab.evaluation.judge_plan import answered_rows
+
+    answered_rows(run, settings)
+    current = evaluation_status(run)
+    if status(run).is_active or (current is not None and current.is_active):
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    run.evaluation_stop_file.unlink(missing_ok=True)
+    began = time.time()
+    write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
+    write_status(run.evaluation_status_file, RunStatus(created=began))
+    config = load_config(run.config_file)
+    _start(run, workspace, ["--judge"], run.evaluation_status_file, run.evaluation_log_file, config, online=False)
+
+
+def judging_status(run: RunDirectory) -> RunStatus | None:
+    """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
+    current, asked = evaluation_status(run), read_json(run.judging_file)
+    return current if current is not None and asked and asked["created"] == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.training.checkpoints import remove_cut_off
@@ -20,7 +22,7 @@ from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, Workspace, locked
+from ftlab.workspace import RunDirectory, Workspace, locked, read_json
 
 _TURN_SECONDS = 0.5
 _NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)
@@ -38,20 +40,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--max-rows", type=int)
     parser.add_argument("--reward-model", type=Path)
+    parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--together-with", type=Path, action="append", default=[])
+    parser.add_argument("--suite")
+    parser.add_argument("--settings", type=json.loads)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
-    be_nice()
-    stop_file = run.evaluation_stop_file if given.evaluate else run.stop_file
-    writer = StatusWriter(run.evaluation_status_file if given.evaluate else run.status_file)
+    if not given.judge:  # which only waits for somebody else's computer
+        be_nice()
+    evaluates = given.evaluate or given.judge
+    stop_file = run.evaluation_stop_file if evaluates else run.stop_file
+    writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:
+        if given.judge:
+            return judge(run, writer, stop_file)
         if given.evaluate:
-            judge = RunDirectory(given.reward_model) if given.reward_model else None
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=judge)
+            reward_model = RunDirectory(given.reward_model) if given.reward_model else None
+            others = [RunDirectory(path) for path in given.together_with]
+            wanted = {"others": others, "suite": given.suite, "settings": given.settings}
+            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model, **wanted)
         return train(run, writer)
 
     try:
-        with turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate):
+        # A judge elsewhere needs nothing of this machine.
+        held = turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate)
+        with contextlib.nullcontext() if given.judge else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             outcome = work()
         writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None)
@@ -81,6 +95,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     if uses_accelerate(config.launcher):
         outcome = train_together(run, config, writer)
     else:
+        _ask_base(run, config, writer)
         outcome = train_here(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
@@ -112,27 +127,78 @@ def evaluate(
     stop_file: Path,
     *,
     max_rows: int | None = None,
-    reward_model: RunDirectory | None = None,
+    **wanted: Any,
 ) -> str:
-    """Evaluate `run` as its stage asks for, or let `reward_model` judge its answers. Returns the final state."""
+    """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`). Returns the final state."""
     from ftlab.evaluation.batches import Stopped
     from ftlab.evaluation.whole import evaluate_whole
 
     began = time.monotonic()
 
-    def progress(phase: str, done: int, total: int) -> None:
-        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
-
     writer.update(phase="loading the model", step=0, total_steps=0)
     try:
-        evaluate_whole(
-            run, max_rows=max_rows, reward_model=reward_model, progress=progress, should_stop=stop_file.exists
-        )
+        evaluate_whole(run, max_rows=max_rows, progress=_progress(writer), should_stop=stop_file.exists, **wanted)
     except Stopped:
-        writer.warn("The evaluation was stopped; nothing of it was kept.")
+        writer.warn("The evaluation was stopped. What was answered until then is kept and not asked again.")
         return "stopped"
     print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
     return "completed"
+
+
+def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
+    """Let a model behind an address judge the stored answers of `run`, as asked for. Returns the final state."""
+    from ftlab.evaluation.batches import Stopped
+    from ftlab.evaluation.judge import judge_by_endpoint
+    from ftlab.evaluation.judge_plan import JudgeSettings
+
+    def progress(phase: str, done: int, total: int) -> None:
+        writer.update(phase=phase, step=done, total_steps=total)
+
+    settings = JudgeSettings.from_dict(read_json(run.judging_file)["settings"])
+    try:
+        judge_by_endpoint(run, settings, progress=progress, should_stop=stop_file.exists)
+    except Stopped:
+        writer.warn("The judging was stopped; what was judged is kept.")
+        return "stopped"
+    return "completed"
+
+
+def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
+    """Evaluate the base before the first training step. Raises Stopped; any other failure is a warning, because the
+    base can be asked after training too."""
+    from ftlab.data.prompts_only import REWARD_STAGES
+    from ftlab.evaluation import batches
+    from ftlab.evaluation.compare import evaluate_before
+    from ftlab.evaluation.held_out import has_references
+
+    settings = config.evaluation
+    if not (settings.before_training and settings.after_training) or config.stage == "reward":
+        return
+    if config.stage in REWARD_STAGES and not has_references(run):
+        return
+    began = time.monotonic()
+    say = _progress(writer)
+    try:
+        evaluate_before(
+            run,
+            progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
+            should_stop=run.stop_file.exists,
+        )
+        print(f"asked the base in {time.monotonic() - began:.1f} s", flush=True)
+    except batches.Stopped:
+        raise Stopped from None
+    except Exception as error:
+        traceback.print_exc()
+        reason = explain_exception(error)
+        writer.warn(f"The base was not evaluated before training: {reason['what']} {reason.get('why') or ''}".strip())
+    writer.update(phase="loading the libraries", step=0, total_steps=0)
+
+
+def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
+    def progress(phase: str, done: int, total: int) -> None:
+        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
+
+    return progress
 
 
 @contextlib.contextmanager

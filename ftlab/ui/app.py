@@ -17,8 +17,10 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.config import RunConfig
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
+from ftlab.evaluation.metrics.own import ONLY_FOLDER
 from ftlab.ui import (
     before_after,
     chat,
@@ -27,6 +29,7 @@ from ftlab.ui import (
     data_sources,
     disk,
     evaluate,
+    evaluate_remedies,
     job_strip,
     preferences,
     runs,
@@ -97,10 +100,14 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
         config = disk.config(workspace.run(run_id))
         if config is None:
             raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
+        return filled_with(config)[0]
+
+    def filled_with(config: RunConfig) -> tuple[dict[Any, Any], str]:
+        """Updates that show the settings of `config` in the form that trains such runs, and the name of its tab."""
         tab, form = "train", train_.form.fill
         if config.stage in STAGES:
             tab, form = "preferences", lambda config: preferences.fill(preferences_, config)
-        return {tabs: gr.Tabs(selected=tab), **form(config), **data_.form.fill(config)}
+        return {tabs: gr.Tabs(selected=tab), **form(config), **data_.form.fill(config)}, tab
 
     def use(shown: str | None) -> dict[Any, Any]:
         """On to the tab that learns from the data on show."""
@@ -108,6 +115,12 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
             shown is not None and data_rows.inspected(data_sources.config_of(shown), workspace).format in PREFERRED
         )
         return {tabs: gr.Tabs(selected="preferences" if prefers else "train")}
+
+    def mend(event: gr.EventData) -> dict[Any, Any]:
+        """On to the form of training, with the settings of a run and the remedy that was picked."""
+        config, remedy = evaluate_remedies.changed(event._data["value"], workspace)
+        updates, tab = filled_with(config)
+        return {**updates, built[tab].message: evaluate_remedies.said(remedy)}
 
     on(data_.use.click, use, [data_.shown], [tabs], box=data_.message, clears=False)
     for origin in (train_, preferences_):
@@ -118,6 +131,8 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     filled = [tabs, *train_.form.inputs, *preferences_.form.inputs, *preferences_.rewards.inputs, *data_.form.inputs]
     # Queued, unlike its neighbours: a gr.State that it fills is followed only then.
     on(runs_.again.click, again, [runs_.run], filled, box=runs_.message)
+    seen = built["evaluate"]
+    on(seen.remedies.pick, mend, [], [*filled, train_.message, preferences_.message], box=seen.message)
 
 
 def _wire_to_disk(
@@ -171,6 +186,8 @@ def _wire_to_disk(
         every: list[str],
         begin: str | None,
         evaluated: str | None,
+        beside: list[str] | None,
+        view: str | None,
         partner: str | None,
         talked: str | None,
         opened: str | None,
@@ -188,24 +205,31 @@ def _wire_to_disk(
         talking = partner in talks and talked in (None, partner)
         talked = partner if talking else follow(talked, talks, known.get("newest talk"))
         return {
-            seen.run: gr.Dropdown(choices=results, value=evaluated),
             talk.run: gr.Dropdown(choices=talks, value=talked),
             listed.run: gr.Dropdown(choices=every, value=opened),
             listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
             **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.show(seen, evaluated, workspace),
+            **evaluate.list_runs(seen, results, evaluated, beside, view, workspace),
             **({} if talking else chat.about(talk, talked, workspace)),
             **runs.show(listed, opened, other, workspace),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
-    looked_at = [prefers.begin, seen.run, talk.partner, talk.run, listed.run, listed.other, *prefers.after.looked_at]
+    looked_at = [
+        prefers.begin,
+        *seen.form.chosen,
+        talk.partner,
+        talk.run,
+        listed.run,
+        listed.other,
+        *prefers.after.looked_at,
+    ]
     shown = [
         *(memory, strip.box, strip.stop, strip.job),
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
         *(prefers.begin, prefers.reward_model, *prefers.after.shown),
-        *(seen.run, seen.result, seen.report, seen.answers_box, seen.answers, seen.page),
+        *seen.listed,
         *(talk.run, talk.banner, talk.log),
         *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
         *(listed.resume, listed.earlier, listed.later),
@@ -229,6 +253,8 @@ def launch(
     be written to.
     """
     place = Workspace.open(workspace)
+    # Whoever opens the app can upload a file and name its path: such a file must never be run.
+    os.environ[ONLY_FOLDER] = str(place.metrics_folder)
     served = threading.Event()
     app = build_app(place, served)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,13 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
-from ftlab.workspace import RunDirectory, Workspace, read_json, read_jsonl
+from ftlab.workspace import RunDirectory, Suite, Workspace, read_json, read_jsonl
 
 # (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
+# Runs that somebody looks at beside each other: working out the intervals takes a moment.
+_beside: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, Any]]] | None] = {}
+_MOST_BESIDE = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def config(run: RunDirectory) -> RunConfig | None:
     return _cached(run.config_file, load)
 
 
-def comparison(run: RunDirectory) -> dict[str, Any] | None:
+def comparison(run: RunDirectory | Suite) -> dict[str, Any] | None:
     return _cached(run.comparison_file, read_json)
 
 
@@ -62,8 +65,22 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.metrics_file, read_jsonl) or []
 
 
-def predictions(run: RunDirectory) -> list[dict[str, Any]]:
+def predictions(run: RunDirectory | Suite) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
+
+
+def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """The answers of several runs as one comparison and its rows; None where they were not asked the same rows."""
+    if any(comparison(run) is None for run in runs):
+        return None
+    stamps = tuple((run.path, _stamp(run.comparison_file)) for run in runs)
+    if stamps not in _beside:
+        from ftlab.evaluation.stored import side_by_side as compare
+
+        if len(_beside) >= _MOST_BESIDE:
+            _beside.clear()
+        _beside[stamps] = compare([(comparison(run) or {}, predictions(run)) for run in runs])
+    return _beside[stamps]
 
 
 def preferences(run: RunDirectory) -> dict[str, Any] | None:
@@ -83,6 +100,16 @@ def before_after(run: RunDirectory) -> dict[str, Any] | None:
 
 def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.before_after_answers_file, read_jsonl) or []
+
+
+def judgements(run: RunDirectory) -> list[dict[str, Any]]:
+    """What other models say of the answers, the newest first."""
+    return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
+
+
+def judged_answers(run: RunDirectory) -> list[dict[str, Any]]:
+    """Each request to such a judge and its reply."""
+    return _cached(run.judged_answers_file, read_jsonl) or []
 
 
 def samples(run: RunDirectory) -> list[dict[str, Any]]:
@@ -128,7 +155,14 @@ def fingerprint(workspace: Workspace) -> str:
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
-        files = (run.comparison_file, run.preferences_file, run.rewards_file, run.before_after_file)
+        files = (
+            run.comparison_file,
+            *(suite.comparison_file for suite in run.suites()),
+            run.preferences_file,
+            run.rewards_file,
+            run.before_after_file,
+            run.judged_file,
+        )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
     return "\n".join(parts)

@@ -1,118 +1,102 @@
-"""Evaluate: a run against its base on rows it has never seen: verdict, numbers, picture, every answer.
+"""Evaluate: runs against their base on rows they have never seen: verdict, figures, pictures, every answer.
 
-elem_ids: `evaluate_run` (dropdown), `evaluate_rows` (number), `evaluate_start`, `evaluate_message`, `evaluate_result`
-(verdict, table, picture), `evaluate_report` (prepares the report), `evaluate_report_file` (downloads it),
-`evaluate_search`, `evaluate_filter`, `evaluate_previous`, `evaluate_next`, `evaluate_page`, `evaluate_answers`.
+The form is in `evaluate_form.py`, the result in `evaluate_result.py`, rows and slices in modules of their own.
+elem_ids here: `evaluate_message`, `evaluate_result` (verdict, table, pictures), `evaluate_remedies` (what to try next,
+at one press), `evaluate_report` and `evaluate_markdown` (prepare the report), `evaluate_report_file`,
+`evaluate_markdown_file` (download it).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.errors import InputError
-from ftlab.ui import background, disk, job_strip, run_view
-from ftlab.ui.answers import FILTERS, PAGE_ROWS, answer_table, document_table, select
+from ftlab.ui import (
+    advisor_box,
+    background,
+    disk,
+    evaluate_form,
+    evaluate_remedies,
+    evaluate_result,
+    evaluate_rows,
+    evaluate_shown,
+    evaluate_slices,
+    job_strip,
+    judge_box,
+    run_view,
+)
 from ftlab.ui.events import message_box, offer_file, on, press
-from ftlab.ui.html import count, details, duration, empty, facts, heading, join, notice, table, when
+from ftlab.ui.html import PICK_JS, empty, join, notice
 from ftlab.workspace import RunDirectory, Workspace
 
 
 @dataclass(frozen=True)
 class EvaluateTab:
-    run: gr.Dropdown
-    rows: gr.Textbox
-    start: gr.Button
+    form: evaluate_form.Form
     message: gr.HTML
     result: gr.HTML
+    remedies: gr.HTML
     report: gr.Button
+    markdown: gr.Button
     report_file: gr.DownloadButton
-    answers_box: gr.Column
-    search: gr.Textbox
-    filter: gr.Radio
-    previous: gr.Button
-    next: gr.Button
-    page: gr.Number
-    answers: gr.HTML
+    markdown_file: gr.DownloadButton
+    slices: evaluate_slices.Panel
+    rows: evaluate_rows.Panel
+    judge: judge_box.Panel
+    advisor: advisor_box.Panel
+
+    @property
+    def run(self) -> gr.Dropdown:
+        return self.form.run
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        head = [self.result, self.remedies, self.report, self.markdown]
+        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
+
+    @property
+    def listed(self) -> list[Any]:
+        """What `list_runs` updates."""
+        return [self.form.run, self.form.others, *self.shown]
 
 
 def build() -> EvaluateTab:
-    with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        run = gr.Dropdown(
-            [],
-            value=None,
-            label="Run",
-            info="A run that has been trained to an end, or was stopped and saved.",
-            allow_custom_value=True,
-            elem_id="evaluate_run",
-            scale=3,
-            min_width=280,
-        )
-        rows = gr.Textbox(
-            "",
-            label="Test rows at most",
-            info="More rows give narrower intervals.",
-            placeholder="as in its settings",
-            max_lines=1,
-            elem_id="evaluate_rows",
-            scale=1,
-            min_width=180,
-        )
-        with gr.Column(scale=1, min_width=160):
-            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
-            report = gr.Button("Download the report", elem_id="evaluate_report", visible=False)
-            report_file = gr.DownloadButton("Save report.html", elem_id="evaluate_report_file", visible="hidden")
+    form = evaluate_form.build()
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
-    with gr.Column(visible=False, elem_id="evaluate_answers_box") as answers_box:
-        gr.HTML(
-            heading(
-                "Every held-out row",
-                "What each model wrote; of plain text, how well each predicts it.",
-            )
-        )
-        with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            search = gr.Textbox(
-                label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220
-            )
-            filter_ = gr.Radio(FILTERS, value="All", label="Show", elem_id="evaluate_filter", min_width=260)
-        answers = gr.HTML(elem_id="evaluate_answers")
-        with gr.Row(elem_classes="ft-pager"):
-            previous = gr.Button("Previous", elem_id="evaluate_previous", size="sm", scale=0, min_width=100)
-            page = gr.Number(1, label="Page", precision=0, elem_id="evaluate_page", scale=0, min_width=110)
-            next_ = gr.Button("Next", elem_id="evaluate_next", size="sm", scale=0, min_width=100)
+    remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
+    with gr.Row():
+        report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", visible=False)
+        markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
+        report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", visible="hidden")
+        markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", visible="hidden")
+    slices = evaluate_slices.build()
+    rows = evaluate_rows.build()
+    judge = judge_box.build()
+    advisor = advisor_box.build()
     return EvaluateTab(
-        run,
-        rows,
-        start,
-        message,
-        result,
-        report,
-        report_file,
-        answers_box,
-        search,
-        filter_,
-        previous,
-        next_,
-        page,
-        answers,
+        form, message, result, remedies, report, markdown, report_file, markdown_file, slices, rows, judge, advisor
     )
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
-    def start(run_id: str | None, rows: str | None) -> dict[Any, Any]:
+    def start(run_id: str | None, *values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
-        run = disk.chosen_run(workspace, run_id)
-        wanted = (rows or "").strip()
-        if wanted and not (wanted.isdigit() and int(wanted)):
-            raise InputError(
-                "Test rows at most cannot take this value", given=wanted, allowed="a whole number, or empty"
-            )
-        supervisor.submit_evaluation(run, workspace, max_rows=int(wanted) if wanted else None)
+        run, asked = disk.chosen_run(workspace, run_id), evaluate_form.read(*values)
+        supervisor.submit_evaluation(
+            run,
+            workspace,
+            max_rows=asked.max_rows,
+            others=[workspace.run(name) for name in asked.others if name != run.id],
+            suite=asked.suite,
+            settings=asked.settings,
+        )
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
         return {
@@ -120,22 +104,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             **job_strip.at_work(strip, disk.current_job(workspace)),
         }
 
-    def choose(run_id: str | None) -> dict[Any, Any]:
-        return show(tab, run_id, workspace)
-
-    def find(run_id: str | None, search: str | None, kind: str | None) -> dict[Any, Any]:
-        return _answers(tab, run_id, workspace, search, kind, 1)
-
-    def turn(
-        run_id: str | None, search: str | None, kind: str | None, page: float | None, by: int = 0
-    ) -> dict[Any, Any]:
-        return _answers(tab, run_id, workspace, search, kind, int(page or 1) + by)
-
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    def choose(run_id: str | None, others: Sequence[str] | None, view: str | None) -> dict[Any, Any]:
+        return show(tab, run_id, others, view, workspace)
 
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.sharing.report import write_report
@@ -143,43 +113,96 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         run = disk.chosen_run(workspace, run_id)
         return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
 
+    def markdown(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.sharing.report_markdown import write_markdown
+
+        run = disk.chosen_run(workspace, run_id)
+        return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}
+
+    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> evaluate_rows.Shown | None:
+        return evaluate_shown.shown(run_id, others, view, workspace)
+
     on(
-        tab.start.click,
+        tab.form.start.click,
         start,
-        [tab.run, tab.rows],
+        [tab.run, *tab.form.settings],
         [strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
     )
-    shown = [tab.result, tab.report, tab.answers_box, tab.answers, tab.page]
-    on(tab.run.change, choose, [tab.run], shown, box=tab.message, clears=False, queue=False)
-    wanted = [tab.run, tab.search, tab.filter]
-    for trigger in (tab.search.change, tab.filter.change):
-        on(trigger, find, wanted, [tab.answers, tab.page], box=tab.message, queue=False, trigger_mode="always_last")
-    paging = [*wanted, tab.page]
-    on(tab.previous.click, backwards, paging, [tab.answers, tab.page], box=tab.message, queue=False)
-    on(tab.next.click, forwards, paging, [tab.answers, tab.page], box=tab.message, queue=False)
-    on(tab.page.submit, turn, paging, [tab.answers, tab.page], box=tab.message, queue=False)
-    pressed = on(tab.report.click, report, [tab.run], [tab.report_file], box=tab.message, progress="minimal")
-    pressed.then(None, js=press("#evaluate_report_file", "#evaluate_message"))
+    # Several runs chosen one after the other: what counts is the last choice.
+    for trigger in (tab.run.change, tab.form.others.input, tab.form.view.input):
+        on(
+            trigger,
+            choose,
+            tab.form.chosen,
+            tab.shown,
+            box=tab.message,
+            clears=False,
+            queue=False,
+            trigger_mode="always_last",
+        )
+    evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.message)
+    evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.message)
+    judge_box.wire(tab.judge, tab.run, strip, workspace)
+    advisor_box.wire(tab.advisor, tab.run, workspace)
+    for button, handler, file in (
+        (tab.report, report, tab.report_file),
+        (tab.markdown, markdown, tab.markdown_file),
+    ):
+        pressed = on(button.click, handler, [tab.run], [file], box=tab.message, progress="minimal")
+        pressed.then(None, js=press(f"#{file.elem_id}", "#evaluate_message"))
 
 
-def show(tab: EvaluateTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the result of `run_id`, or say what to do first."""
-    hidden = {tab.report: gr.update(visible=False), tab.answers_box: gr.update(visible=False)}
+def list_runs(
+    tab: EvaluateTab,
+    runs: list[str],
+    chosen: str | None,
+    others: Sequence[str] | None,
+    view: str | None,
+    workspace: Workspace,
+) -> dict[Any, Any]:
+    """New choices of runs, and the result of the chosen ones."""
+    kept = [run for run in others or [] if run in runs and run != chosen]
+    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **show(tab, chosen, kept, view, workspace)}
+
+
+def show(
+    tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace
+) -> dict[Any, Any]:
+    """Updates that show the result of the chosen runs, or say what to do first."""
+    hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
+    hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     if not run_id:
-        return {tab.result: nothing_yet(), **hidden}
+        return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)
-    comparison = disk.comparison(run)
-    if comparison is None:
-        return {tab.result: _preferences(run) or _not_yet(run), **hidden}
+    choices = evaluate_shown.views(run)
+    view = view if view in [value for _, value in choices] else next((value for _, value in choices), None)
+    hidden[tab.form.view] = gr.update(choices=choices, value=view, visible=len(choices) > 1)
+    if not choices:
+        return {**hidden, tab.result: _preferences(run) + _ended(run, None) or _not_yet(run)}
+    found = evaluate_shown.shown(run_id, others, view, workspace)
+    if found is None:
+        return {**hidden, tab.result: evaluate_shown.apart(run, others)}
+    comparison, rows = found
+    own = comparison is disk.comparison(run)
+    shown = evaluate_result.result(run, comparison)
     return {
-        tab.result: result(run, comparison),
-        tab.report: gr.update(visible=True),
-        tab.answers_box: gr.update(visible=True),
-        **_answers(tab, run_id, workspace, "", "All", 1),
+        **hidden,
+        tab.result: _ended(run, comparison) + (_preferences(run) + shown if own else shown),
+        tab.remedies: evaluate_remedies.offered(run) if own else "",
+        tab.report: gr.update(visible=own),
+        tab.markdown: gr.update(visible=own),
+        **evaluate_slices.show(tab.slices, comparison, rows),
+        **evaluate_rows.show(tab.rows, comparison, rows),
     }
+
+
+def nothing_yet() -> Markup:
+    return empty(
+        "There is no trained run yet.", "Train one on the Train tab; with the defaults it is evaluated by itself."
+    )
 
 
 def _preferences(run: RunDirectory) -> Markup:
@@ -192,81 +215,22 @@ def _preferences(run: RunDirectory) -> Markup:
     )
 
 
-def nothing_yet() -> Markup:
-    return empty(
-        "There is no trained run yet.", "Train one on the Train tab; with the defaults it is evaluated by itself."
-    )
+def _ended(run: RunDirectory, comparison: Mapping[str, Any] | None) -> Markup:
+    """Why an evaluation that was started after `comparison` left none; empty when none was, or it is at work."""
+    from ftlab.training import supervisor
+
+    status = disk.evaluation_status(run)
+    if status is None or status.is_active or supervisor.judging_status(run) is not None:
+        return Markup("")
+    if status.created < (comparison or {}).get("created", 0):
+        return Markup("")
+    if status.error:
+        return run_view.failure(status.error)
+    return join(notice(text, kind="warn") for text in status.warnings) if status.state == "stopped" else Markup("")
 
 
 def _not_yet(run: RunDirectory) -> Markup:
     status = disk.evaluation_status(run)
     if status is not None and status.is_active:
         return notice(f"The evaluation is at work: {status.phase}.")
-    if status is not None and status.error:
-        return run_view.failure(status.error)
     return empty("This run has not been compared with its base yet.", "Press Evaluate: it takes a minute or less.")
-
-
-def result(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
-    """Verdict, table, picture and settings of one comparison."""
-    from ftlab.sharing.report import comparison_chart_svg, comparison_table
-    from ftlab.sharing.table import of_documents
-
-    rows = [
-        [
-            Markup('<strong>{}</strong> <span class="ft-help">{}<br>{}</span>').format(
-                row["measure"], row["unit"], row["help"]
-            ),
-            _with_interval(row, "base"),
-            _with_interval(row, "adapted"),
-            Markup('{}<br><span class="ft-help">{}</span>').format(row["change"], row["p"]),
-        ]
-        for row in comparison_table(comparison)
-    ]
-    notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
-    settings = facts(
-        [
-            (
-                "Documents" if of_documents(comparison) else "Rows",
-                count(comparison["adapted"]["rows"]),
-                f"from the {comparison['split']} split",
-            ),
-            ("Made", when(comparison.get("created")), "local time"),
-            ("Took", duration(comparison.get("seconds")), "for both models"),
-        ]
-    )
-    return _preferences(run) + Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}</section>').format(
-        run.id,
-        notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)),
-        heading("Base against adapted", "On the same held-out rows. Small print: 95% interval, and p."),
-        table(["Measure", "Base", "Adapted", "Change"], rows, label="Scores", numbers=(1, 2, 3), css="ft-scores"),
-        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
-        Markup('<div class="ft-picture">{}</div>').format(Markup(comparison_chart_svg(comparison))),
-        settings,
-        details(
-            "How it was measured",
-            table(["Setting", "Value"], comparison.get("settings", {}).items(), label="Settings of the evaluation"),
-        ),
-    )
-
-
-def _with_interval(row: dict[str, Any], side: str) -> Markup:
-    return Markup('{}<br><span class="ft-help">{}</span>').format(row[side], row[f"{side}_interval"])
-
-
-def _answers(
-    tab: EvaluateTab, run_id: str | None, workspace: Workspace, search: str | None, kind: str | None, page: int
-) -> dict[Any, Any]:
-    if not run_id:
-        return {}
-    run = workspace.run(run_id)
-    from ftlab.sharing.table import of_documents
-
-    comparison = disk.comparison(run) or {}
-    by_loss = comparison.get("verdict", {}).get("measure") == "perplexity"
-    found = select(disk.predictions(run), search, kind, by_loss=by_loss)
-    last = max(1, -(-len(found) // PAGE_ROWS))
-    page = min(max(1, page), last)
-    if comparison and of_documents(comparison):
-        return {tab.answers: document_table(found, page, last), tab.page: page}
-    return {tab.answers: answer_table(found, page, last, by_loss=by_loss), tab.page: page}

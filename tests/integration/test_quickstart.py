@@ -15,6 +15,7 @@ import pytest
 from ftlab.chat.duet import load_duet
 from ftlab.data.rendering import encode_prompt
 from ftlab.sharing.export import pack_result
+from ftlab.workspace import read_json
 from tests.conftest import last_json, offline_environment, run_cli
 
 pytestmark = pytest.mark.train
@@ -63,6 +64,17 @@ def test_the_run_directory_holds_the_contract(quickstart):
     rows = run.metrics()
     assert rows[0]["step"] == 0 and "eval_loss" in rows[0]
     assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
+
+
+def test_the_base_was_asked_before_the_first_training_step_and_not_again(quickstart):
+    run = quickstart.run
+    kept = [read_json(file) for file in (run.evaluation / "results").glob("*.json")]
+    of_base = [one for one in kept if one["side"]["name"] == "base"]
+    assert {one["question"] for one in of_base} == {"losses", "answers", "probes", "general_text"}
+    first_step = min(event["time"] for event in run.metrics())
+    assert max(one["created"] for one in of_base) < first_step
+    assert {one["question"] for one in kept if one["created"] > first_step} >= {"losses", "answers", "memorisation"}
+    assert "before training: answers of the base" in quickstart.progress
 
 
 def test_the_adapter_is_verified_to_change_the_base(quickstart):

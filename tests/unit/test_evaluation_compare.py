@@ -8,38 +8,18 @@ import math
 import pytest
 import torch
 
-from ftlab.config import build_config
 from ftlab.data.rendering import encode
-from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import Stopped, evaluate_run
 from ftlab.models.load import load_tokenizer
-from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_text
-
-ROWS = 6
+from ftlab.workspace import read_jsonl, write_json
+from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
 
 
 @pytest.fixture(scope="module")
 def base_folder(tmp_path_factory):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = load_tokenizer("starter")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    folder = tmp_path_factory.mktemp("base")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -48,43 +28,6 @@ def probes_file(tmp_path_factory):
     rows = [{"prompt": f"What is {i} and {i}?", "completion": str(2 * i)} for i in range(12)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
-
-
-def make_run(folder, base_folder, probes, method="lora", **data):
-    run = RunDirectory(folder / f"run-{method}")
-    values = {
-        "model": {"base": str(base_folder)},
-        "data": {"source": "support_triage", **data},
-        "method": {"name": method},
-        "evaluation": {"max_rows": ROWS, "max_new_tokens": 8, "batch_size": 4, "probes": str(probes)},
-        "launcher": {"device": "cpu"},
-    }
-    config = build_config(values)
-    freeze(prepare(config.data), run)
-    write_text(run.config_file, config.to_yaml())
-    return run
-
-
-def adapted_model(base_folder, method="lora"):
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base_folder).eval()
-    torch.manual_seed(1)
-    if method == "full":
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    return get_peft_model(model, settings).eval()
-
-
-def save_result(run, base_folder, method="lora"):
-    folder = run.model if method == "full" else run.adapter
-    adapted_model(base_folder, method).save_pretrained(folder)
-    load_tokenizer(str(base_folder)).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +42,6 @@ def compared(run):
     seen = []
     comparison = evaluate_run(run, progress=lambda *report: seen.append(report))
     return comparison, seen
-
-
-def plain_perplexity(model, rows, tokenizer):
-    """By transformers' own loss on labels, one row at a time."""
-    total = count = 0
-    for row in rows:
-        encoded = encode(row["messages"], tokenizer)
-        labels = torch.tensor([encoded.labels])
-        with torch.no_grad():
-            loss = model(input_ids=torch.tensor([encoded.input_ids]), labels=labels).loss
-        tokens = int((labels[:, 1:] != -100).sum())
-        total, count = total + loss.item() * tokens, count + tokens
-    return math.exp(total / count)
 
 
 @pytest.mark.parametrize("side", ["base", "adapted"])
@@ -162,11 +92,11 @@ def test_evaluating_again_gives_the_same_figures(run, compared):
 
 
 def test_stopping_leaves_the_earlier_results_alone(run, compared):
-    before = {file.name: file.read_bytes() for file in run.evaluation.iterdir()}
+    before = {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()}
     calls = iter(range(10_000))
     with pytest.raises(Stopped):
         evaluate_run(run, max_rows=4, should_stop=lambda: next(calls) > 5)
-    assert {file.name: file.read_bytes() for file in run.evaluation.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()} == before
 
 
 def test_a_fully_tuned_model_is_compared_with_its_base(tmp_path, base_folder, compared):
@@ -194,21 +124,35 @@ def test_without_a_test_split_the_validation_split_is_used_and_named(tmp_path, b
         evaluate_run(run)
 
 
-def test_rows_longer_than_the_context_are_counted_and_left_out(tmp_path, base_folder):
+def test_rows_longer_than_the_context_are_scored_on_their_end_and_none_is_left_out(tmp_path, base_folder):
     import shutil
+
+    from transformers import AutoModelForCausalLM
 
     short = tmp_path / "short"
     shutil.copytree(base_folder, short)
-    rows_fit = [len(encode(r["messages"], load_tokenizer(str(short))).input_ids) for r in all_rows(tmp_path, short)]
-    limit = sorted(rows_fit)[50]
+    tokenizer = load_tokenizer(str(short))
+    lengths = [len(encode(row["messages"], tokenizer).input_ids) for row in all_rows(tmp_path, short)]
+    limit = sorted(lengths)[50]
     config = json.loads((short / "config.json").read_text())
     write_json(short / "config.json", config | {"max_position_embeddings": limit})
     run = make_run(tmp_path / "runs", short, "none")
     save_result(run, short)
     comparison = evaluate_run(run, max_rows=100)
-    too_long = sum(length > limit for length in rows_fit)
-    assert comparison["adapted"]["rows"] == 100 - too_long < 100
+    too_long = sum(length > limit for length in lengths)
+    assert too_long
+    assert comparison["adapted"]["rows"] == 100
     assert any(f"{too_long} of 100 held-out rows are longer than the model's context" in n for n in comparison["notes"])
+    # The answers are short: each is predicted from the last tokens that the model can read.
+    model, total, count = AutoModelForCausalLM.from_pretrained(short).eval(), 0.0, 0
+    for row in read_split(run, "test"):
+        whole = encode(row["messages"], tokenizer)
+        ids, labels = torch.tensor([whole.input_ids[-limit:]]), torch.tensor([whole.labels[-limit:]])
+        with torch.no_grad():
+            loss = model(input_ids=ids, labels=labels).loss
+        tokens = int((labels[:, 1:] != -100).sum())
+        total, count = total + loss.item() * tokens, count + tokens
+    assert comparison["base"]["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
 def all_rows(folder, base):

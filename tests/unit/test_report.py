@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -11,9 +12,12 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError
-from ftlab.sharing.report import choose_examples, comparison_chart_svg, comparison_table, write_report
+from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
+from ftlab.sharing.report import choose_examples, comparison_table, write_report
+from ftlab.sharing.report_markdown import write_markdown
 from ftlab.workspace import RunDirectory, append_jsonl, write_json, write_jsonl, write_text
-from tests.conftest import find_chromium
+from tests.comparisons import a_measure, a_row, evaluated_run, three_sides
+from tests.conftest import find_chromium, run_cli
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'{{ 7 * 7 }}</style>"
 
@@ -178,7 +182,7 @@ def test_without_general_questions_there_is_no_such_row_and_no_bar():
         adapted=side(general_accuracy=None, general_interval=None, general_rows=0),
     )
     assert "General accuracy" not in [row["measure"] for row in comparison_table(bare)]
-    assert "General" not in comparison_chart_svg(bare)
+    assert "General" not in gain_loss_svg(bare)
 
 
 def test_no_change_has_no_sign():
@@ -192,15 +196,26 @@ def test_cut_answers_get_a_row():
     assert (row["measure"], row["base"], row["adapted"], row["change"]) == ("Answers cut", "79", "0", "−79")
 
 
-def test_the_bars_are_as_long_as_the_figures_say():
-    picture = ElementTree.fromstring(comparison_chart_svg(comparison()))
-    bars = [r for r in picture.iter("rect") if r.get("fill-opacity") or r.get("rx") == "3"]
-    tracks = [float(r.get("width")) for r in bars if r.get("fill") == "currentColor"]
-    filled = [float(r.get("width")) for r in bars if r.get("fill") != "currentColor"][2:]
-    # Exact match, general questions, BLEU out of their full scale; perplexity out of the larger one.
-    shares = [0.02, 0.86, 0.975, 0.945, 0.02, 0.972, 1, 1.04 / 24.31]
-    assert filled == pytest.approx([share * tracks[0] for share in shares], abs=0.06)
-    assert "base 2%, adapted 86%" in picture.get("aria-label")
+def test_each_dot_lies_as_far_from_the_middle_as_the_measure_moved_towards_better():
+    picture = ElementTree.fromstring(gain_loss_svg(comparison()))
+    dots = [float(dot.get("cx")) for dot in picture.iter("circle") if dot.get("stroke-width")]
+    middle, half = (8 + 372) / 2, (372 - 8) / 2
+    # Points of exact match and BLEU, percent of the base's perplexity; general accuracy fell by 3 points.
+    gains = [84, 100 * (1 - 1.04 / 24.31), 95.2, -3]
+    assert dots == pytest.approx([middle + half * gain / 100 for gain in gains], abs=0.06)
+    assert "Exact match: +84 points (p < .001)" in picture.get("aria-label")
+
+
+def test_a_change_within_chance_is_a_hollow_dot_and_what_is_off_the_axis_an_arrow():
+    lines = {line.name: line for line in gain_loss_lines(three_sides())}
+    assert (lines["exact_match"].better, lines["general_accuracy"].better, lines["bleu"].better) == (True, False, None)
+    assert lines["exact_match"].interval == pytest.approx((50, 85))
+    assert "answer_words" not in lines
+    dots = [dot.get("fill") for dot in ElementTree.fromstring(gain_loss_svg(three_sides())).iter("circle")]
+    # Exact match, accuracy, perplexity, then BLEU: the page shows through, and the ring is not filled.
+    assert dots[3:5] == ["var(--card, var(--block-background-fill, #fff))", "none"]
+    worse = three_sides(measures=[a_measure("perplexity", "Perplexity", [2.0, 2.0, 9.0], better="lower", kind="loss")])
+    assert "<circle" not in gain_loss_svg(worse) and "l-6 5" in gain_loss_svg(worse)
 
 
 def test_the_page_answers_what_a_stakeholder_asks(run):
@@ -243,6 +258,45 @@ def test_data_and_answers_are_text_and_never_markup(run):
     assert "onerror" not in page.attributes
     assert page.tags.count("style") == 1
     assert page.text.count("{{ 7 * 7 }}") >= 15
+
+
+def test_the_page_says_where_it_is_worse_what_else_was_checked_and_what_it_took(workspace):
+    rows = [a_row(row, row < 10, row >= 10, columns={"channel": "mail" if row < 10 else "phone"}) for row in range(20)]
+    run = evaluated_run(workspace)
+    write_jsonl(run.predictions_file, rows)
+    page = Page(write_report(run, price_per_hour=2.0).read_text())
+    for part in (
+        "By exact match, 10 of 20 rows got worse and 10 got better.",
+        "Where channel is mail (10 rows), exact match fell: 0% against 100%.",
+        "Against a prompt The adapted model is better than the prompted base",
+        "The adapted model lost 9 of 45 general questions.",
+        # 59 minutes of training and one for the comparison.
+        "1 machine hours, 1 min 00 s of them for this comparison; 2.00 at 2 per hour",
+        "Base, prompted",
+        "Exact match: the rule of Exact match.",
+    ):
+        assert part in page.text, part
+
+
+def test_the_markdown_says_the_same_and_data_stay_text(workspace):
+    run = evaluated_run(workspace)
+    write_jsonl(run.predictions_file, [a_row(0, False, True, prompt=f"{ATTACK}\n# not a heading | nor a cell")])
+    text = write_markdown(run).read_text()
+    assert text.splitlines()[0].startswith("# The adapted model is better: exact match 80% against 10%")
+    assert "| Exact match (% of rows) | 10% \\[10–10%\\] | 30% \\[30–30%\\] (+20 points, p \\< .001) |" in text
+    assert "\n# not" not in text and not re.search(r"(?<!\\)<script", text) and "\\| nor a cell" in text
+    assert "Gained exact match; lost general accuracy." in text
+
+
+def test_the_command_line_writes_the_report_where_it_is_wanted(workspace, tmp_path):
+    run = evaluated_run(workspace)
+    target = tmp_path / "out" / "report.md"
+    done = run_cli("report", run.id, "--markdown", "--to", str(target), "--workspace", str(workspace.root), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["report"] == str(target)
+    assert target.read_text() == run.report_markdown_file.read_text()
+    refused = run_cli("report", run.id, "--price", "-1", "--workspace", str(workspace.root))
+    assert refused.returncode == 2 and "price per hour is negative" in refused.stderr
 
 
 def test_the_report_of_a_preference_run_says_how_its_answers_changed(run):
@@ -297,14 +351,18 @@ def test_examples_of_free_text_run_from_the_greatest_gain_to_the_greatest_loss()
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("tuned_on", ["examples", "preferences"])
-def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path, tuned_on):
-    if tuned_on == "preferences":
+@pytest.mark.parametrize("kind", ["examples", "preferences", "many measures"])
+def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path, kind):
+    if kind == "preferences":
         write_json(run.before_after_file, before_after())
     long = "A long question about the order, the parcel and the invoice that goes on and on. " * 8
     write_jsonl(run.predictions_file, [prediction(i, i == 9, i % 7 != 2, text=long) for i in range(20)])
     full = comparison(notes=["A note about the result that fills one line and a little more of the page. " * 2] * 2)
     full["base"]["truncated_answers"] = 79
+    if kind == "many measures":
+        more = [a_measure(f"m{n}", f"A measure called {n}", [0.1, 0.2, 0.3]) for n in range(12)]
+        full = three_sides(notes=full["notes"], measures=[*more, *three_sides()["measures"]])
+        full["memorisation"]["text"] = full["forgetting"]["text"] = "A sentence on what was looked at and found. " * 6
     full["verdict"]["text"] = (
         "The adapted model is better: perplexity of the reference answers 5.14 against 19.4 (p < .001, 100 rows), "
         "BLEU 92.0 against 2.2 (p < .001), but it forgot: general accuracy 66.5% against 97.5%."

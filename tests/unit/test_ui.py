@@ -13,7 +13,6 @@ from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
-    answers,
     charts,
     chat,
     data,
@@ -45,27 +44,10 @@ def a_run(workspace, label="toy", state="completed", **settings):
     return run
 
 
-def a_prediction(row, *, base_correct=False, adapted_correct=False, **text):
-    return {
-        "row": row,
-        "prompt": "q",
-        "reference": "r",
-        "base": "b",
-        "adapted": "a",
-        "base_correct": base_correct,
-        "adapted_correct": adapted_correct,
-        "base_loss": 2.0,
-        "adapted_loss": 1.0,
-    } | text
-
-
 def test_text_of_data_and_models_is_never_markup():
     turn = {"user": ATTACK, "base": ATTACK, "adapted": ATTACK, "note": ATTACK}
-    rows = [a_prediction(0, prompt=ATTACK, reference=ATTACK, base=ATTACK, adapted=ATTACK)]
     shown = [
         chat.conversation([turn]),
-        answers.answer_table(rows, 1, 1, by_loss=False),
-        answers.document_table([{"row": 0, "document": ATTACK, "base_loss": 2.0, "adapted_loss": 1.0}], 1, 1),
         html.table([ATTACK], [[ATTACK]], label=ATTACK),
         html.error_box(InputError(ATTACK, given=ATTACK, allowed=ATTACK, try_=ATTACK)),
         html.pick_button(ATTACK, ATTACK, label=ATTACK),
@@ -107,18 +89,6 @@ def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
         assert train.stage_of(shown, workspace) == suits
         assert said in str(train.data_line(shown, workspace))
     assert train.stage_of(None, workspace) is None
-
-
-def test_documents_are_found_by_their_text_and_by_what_became_of_them():
-    rows = [
-        {"row": 0, "document": "The mill turns.", "base_loss": 2.0, "adapted_loss": 1.0},
-        {"row": 1, "document": "The mill stands.", "base_loss": 1.0, "adapted_loss": 2.0},
-    ]
-    assert answers.select(rows, "MILL", "All") == rows
-    assert answers.select(rows, "", "Improved") == rows[:1]
-    assert answers.select(rows, "stands", "Got worse") == rows[1:]
-    page = str(answers.document_table(rows, 1, 1))
-    assert page.index("The mill turns.") < page.index("improved") < page.index("got worse")
 
 
 def test_the_untouched_form_is_the_default_run_with_replay_against_forgetting(workspace):
@@ -284,23 +254,6 @@ def test_a_long_curve_is_thinned_and_keeps_its_last_point():
     points = [(step, 1.0) for step in range(10_000)]
     thinned = charts._thinned(points)
     assert len(thinned) <= 401 and thinned[-1] == (9999, 1.0)
-
-
-def test_answers_are_found_by_words_and_by_what_became_of_them():
-    rows = [
-        a_prediction(0, adapted_correct=True, prompt="Where is my parcel?"),
-        a_prediction(1, base_correct=True, prompt="A parcel for Ann"),
-        a_prediction(2, adapted="PARCEL lost"),
-    ]
-
-    def found(search="", kind="All", **settings):
-        return [row["row"] for row in answers.select(rows, search, kind, **settings)]
-
-    assert found() == [0, 1, 2]
-    assert found("parcel ann") == [1]
-    assert found("lost parcel") == [2]
-    assert (found(kind="Improved"), found(kind="Got worse"), found(kind="Both wrong")) == ([0], [1], [2])
-    assert found(kind="Improved", by_loss=True) == [0, 1, 2]
 
 
 def test_comparing_two_runs_names_the_settings_that_differ_and_no_others(workspace):

@@ -8,8 +8,8 @@ from typing import Any
 
 from ftlab.config import Reward, RunConfig, load_config
 from ftlab.errors import InputError
+from ftlab.evaluation.patterns import compile_pattern
 from ftlab.models.peft_methods import CHANGES_BASE
-from ftlab.training.reinforcement.patterns import compile_pattern
 from ftlab.workspace import RunDirectory, Workspace
 
 METHODS = ("lora", "dora", "qlora", "ia3", "full")

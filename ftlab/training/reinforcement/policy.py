@@ -10,7 +10,7 @@ import torch
 from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.data.rendering import encode_prompt
-from ftlab.evaluation.rewards import repetition
+from ftlab.evaluation.metrics.text import repetition
 from ftlab.training.preferences.trainers import save_trained
 from ftlab.training.reinforcement.rewards import Judge
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from ftlab.config import Reward, RunConfig
 from ftlab.errors import InputError
+from ftlab.evaluation.patterns import SEARCH_SECONDS, compile_pattern, is_found
 from ftlab.training.reinforcement.checks import check_rewards, find_reward_model, reward_names
-from ftlab.training.reinforcement.patterns import SEARCH_SECONDS, compile_pattern, is_found
 from ftlab.workspace import Workspace
 
 Messages = list[dict[str, str]]

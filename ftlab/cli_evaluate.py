@@ -1,0 +1,152 @@
+"""`python -m ftlab evaluate`: runs against their base, on held-out rows or other data."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ftlab.cli_output import (
+    Progress,
+    print_before_after,
+    print_json,
+    print_measures,
+    print_preferences,
+    print_table,
+    print_tasks,
+)
+from ftlab.config import load_config
+from ftlab.workspace import RunDirectory, Workspace
+
+
+def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add `evaluate` to the commands of `python -m ftlab`."""
+    one = add(commands, "evaluate", evaluate, "compare runs with their base on held-out rows")
+    one.add_argument("run", nargs="+", help="id of the run, the beginning of it, or `last`; several are compared")
+    one.add_argument("--rows", type=int, help="test rows at most")
+    one.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id instead of the held-out rows")
+    one.add_argument("--measures", help="names of measures separated by commas; otherwise those that suit the data")
+    one.add_argument("--metric", metavar="FILE", help="Python file with a metric of your own (its code is run)")
+    one.add_argument("--labels", help="labels of a classification separated by commas; otherwise those in the data")
+    one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
+    one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
+    one.add_argument("--pattern", help="regular expression that a good answer matches")
+    one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
+    one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
+    one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
+    one.add_argument(
+        "--reward-model",
+        metavar="RUN",
+        help="let this reward model judge the answers before and after; nothing else is evaluated",
+    )
+    one.add_argument(
+        "--tasks",
+        action="append",
+        metavar="NAME_OR_FOLDER",
+        help="ask tasks of lm-evaluation-harness instead (pip install ftlab[harness]), --rows questions of each",
+    )
+
+
+def evaluate(given: argparse.Namespace) -> int:
+    from ftlab.evaluation.whole import evaluate_whole
+
+    workspace = Workspace.open(given.workspace)
+    run, *others = [workspace.run(name) for name in given.run]
+    judge = workspace.run(given.reward_model) if given.reward_model else None
+    began = time.monotonic()
+    if given.tasks:
+        return _evaluate_tasks([run, *others], given)
+    found = evaluate_whole(
+        run,
+        max_rows=given.rows,
+        reward_model=judge,
+        others=others,
+        suite=given.data,
+        settings=_settings(given),
+        progress=Progress(),
+    )
+    if "preferences" in found:
+        print_preferences(found["preferences"])
+    if "comparison" in found:
+        _show(run, found["comparison"])
+    if "before_after" in found:
+        print_before_after(found["before_after"])
+    if given.json:
+        seconds = round(time.monotonic() - began, 1)
+        if set(found) == {"preferences"}:
+            print_json(found["preferences"])
+        else:
+            figures = scores(run, found["comparison"]) if "comparison" in found else {"run": run.id}
+            more = {"before_after": found["before_after"]} if "before_after" in found else {}
+            print_json(figures | more | {"seconds": seconds})
+    return 0
+
+
+def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
+    """Write the report of `run`, print the table and where the report is."""
+    from ftlab.evaluation.remedies import commands
+    from ftlab.sharing.report import write_report
+
+    report = write_report(run)
+    print_table(comparison)
+    if found := commands(comparison, load_config(run.config_file), run.config_file):
+        print("\nWhat may help:")
+    for title, command in found:
+        print(f"  {title}\n    {command}")
+    print(f"\nreport     {report}")
+
+
+def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
+    """What --json says of a comparison: the usual scores of base and adapted, and every measure of every side."""
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    sides = {
+        side: {name: comparison[side][name] for name in names if name in comparison[side]}
+        for side in ("base", "adapted")
+    }
+    measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
+    return {"run": run.id, "directory": str(run.path)} | sides | {"measures": measures}
+
+
+def _settings(given: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the section evaluation that were given on the command line."""
+    values = {
+        "measures": given.measures,
+        "labels": given.labels,
+        "likelihood": given.likelihood or None,
+        "schema_file": given.schema,
+        "pattern": given.pattern,
+        "own_metrics": given.metric,
+        "prompted": given.prompted or None,
+        "system_prompt": given.system_prompt,
+        "examples": given.examples,
+    }
+    found = {name: value for name, value in values.items() if value is not None}
+    if given.system_prompt is not None or given.examples is not None:
+        found["prompted"] = True
+    return found
+
+
+def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
+    from ftlab.evaluation.keeping import suite_name
+    from ftlab.sharing.report import write_report
+
+    if comparison["suite"]:
+        print_measures(comparison)
+        print(f"\nresults    {run.suite(suite_name(comparison['suite'])).comparison_file}")
+    elif len(comparison["sides"]) == 2:
+        show_comparison(run, comparison)
+    else:
+        print_measures(comparison)
+        print(f"\nreport     {write_report(run)}")
+
+
+def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:
+    from ftlab.evaluation.harness import evaluate_tasks
+
+    found = [evaluate_tasks(run, given.tasks, limit=given.rows, progress=Progress()) for run in runs]
+    for one in found:
+        print_tasks(one)
+    if given.json:
+        print_json(found[0] if len(found) == 1 else {"runs": found})
+    return 0

@@ -1,0 +1,129 @@
+"""What a run is measured by, before and after training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import field_validator
+
+from ftlab.config_sections import Section, field
+
+
+class EvaluationConfig(Section):
+    after_training: bool = field(
+        True, "Evaluate after training", "Compare the result with its base as soon as training ends."
+    )
+    before_training: bool = field(
+        True,
+        "Ask the base first",
+        "The base is asked before the first training step, so that its scores stand when training ends. Off: it is "
+        "asked after training. Not done where Evaluate after training is off.",
+        advanced=True,
+    )
+    max_rows: int = field(
+        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
+    )
+    max_new_tokens: int = field(
+        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
+    )
+    batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
+    measures: str = field(
+        "auto",
+        "Measures",
+        "Names separated by commas, such as exact_match, bleu, rouge_l. auto: those that suit the reference answers.",
+        advanced=True,
+        min_length=1,
+    )
+    labels: str | None = field(
+        None,
+        "Labels",
+        "The labels of a classification, separated by commas. Empty: those found in the data.",
+        advanced=True,
+    )
+    likelihood: bool = field(
+        False,
+        "Labels by likelihood",
+        "Also classify by which label the model finds likeliest, not only by what it writes. Slow with many labels.",
+        advanced=True,
+    )
+    schema_file: str | None = field(
+        None,
+        "JSON schema",
+        "A JSON schema file that answers must keep to. Empty: the reference answers decide.",
+        advanced=True,
+        min_length=1,
+    )
+    pattern: str | None = field(
+        None,
+        "Pattern",
+        "A regular expression that is found in a good answer, such as ^\\d+ hours$ for answers that are nothing else.",
+        advanced=True,
+        min_length=1,
+    )
+    own_metrics: str | None = field(
+        None,
+        "Metrics of your own",
+        "Python files with one evaluate.Metric class each, separated by commas. Their code is run.",
+        advanced=True,
+        min_length=1,
+    )
+    prompted: bool = field(
+        False,
+        "Also ask a prompted base",
+        "Compare with the base given a prompt and examples too: is tuning needed at all? Takes half as long again.",
+    )
+    system_prompt: str | None = field(
+        None,
+        "System prompt of the prompted base",
+        "What you would tell the base instead of tuning it. Empty: examples alone.",
+        advanced=True,
+        min_length=1,
+    )
+    examples: int = field(
+        3,
+        "Examples of the prompted base",
+        "Training examples shown to the base before each question. More help more, and take room in the context.",
+        advanced=True,
+        ge=0,
+        le=100,
+    )
+    probes: str | None = field(
+        "auto",
+        "General probes",
+        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
+        "auto asks general_probes of the starter and nothing of other bases.",
+        advanced=True,
+    )
+    general_text: str | None = field(
+        "auto",
+        "General text",
+        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: a sample, a file, a "
+        "Hub id, or none. auto takes general_text for the starter and nothing for other bases.",
+        advanced=True,
+    )
+    forgetting_limit: float = field(
+        0.05,
+        "Forgetting limit",
+        "Warns when general accuracy falls by more than this, or when the general text needs more bits by more than "
+        "this share. 0.05 is 5 points, or 5%.",
+        advanced=True,
+        ge=0,
+        le=1,
+    )
+    memorisation: bool = field(
+        True,
+        "Look for memorised rows",
+        "Compares training rows with rows it has never seen: is the loss lower, and are answers continued word for "
+        "word?",
+        advanced=True,
+    )
+
+    @field_validator("measures", "labels", "own_metrics", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def names(text: str | None) -> list[str]:
+    """The parts of `text` between commas; none of None."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,211 @@
+"""What each side is asked, as tokens, and what becomes of its answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.data.rendering import Encoded
+from ftlab.evaluation.documents import Pieces, by_owner, cut_documents
+from ftlab.evaluation.general_text import load_general_text
+from ftlab.evaluation.material import Material
+from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.evaluation.probes import probe_limit
+from ftlab.evaluation.results import Question, Said, ToAnswer, ToExamine, ToScore
+from ftlab.evaluation.scores import Result
+from ftlab.evaluation.sides import Side
+
+PHASES = {
+    "losses": "scoring {name} on the reference answers",
+    "documents": "scoring {name} on the documents",
+    "answers": "answers of {name}",
+    "probes": "general questions to {name}",
+    "general_text": "scoring {name} on the general text",
+    "labels": "scoring {name} on the labels",
+    "memorisation": "looking for memorised rows in {name}",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions to one side by name, and what was noticed while they were made."""
+
+    questions: dict[str, Question]
+    pieces: Pieces | None = None
+    general_pieces: Pieces | None = None
+    probe_tokens: int = 0
+    rolled: int = 0
+    unshown: int = 0
+    note: str | None = None
+
+
+def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
+    """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
+    from ftlab.data.rendering import encode, encode_prompt
+
+    context = material.context
+    length = min(material.max_length, context or material.max_length)
+    questions: dict[str, Question] = {}
+    pieces = None
+    rolled = unshown = 0
+    if material.documents:
+        # In windows as they were learnt; how much is read before a token changes how well it is predicted.
+        pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
+        questions["documents"] = _of_pieces(pieces)
+    else:
+        asked = [_prompted(side, row["messages"], tokenizer, context, material.max_new_tokens) for row in material.rows]
+        unshown = sum(len(side.prompting.examples) - shown for _, shown in asked) if side.prompting else 0
+        encoded = [encode(messages, tokenizer) for messages, _ in asked]
+        if side.prompting:
+            # The examples hold answers too, which are given and not asked for.
+            own = [sum(encode(row["messages"], tokenizer).trained) for row in material.rows]
+            encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
+        questions["losses"], rolled = _to_score(encoded, context)
+        prompts = [_shortened(messages, tokenizer, context, material.max_new_tokens) for messages, _ in asked]
+        questions["answers"] = ToAnswer(prompts, material.max_new_tokens, context)
+        if material.labels and config.evaluation.likelihood:
+            every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
+            questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
+    probe_tokens = 0
+    if material.probes:
+        probe_tokens = probe_limit(material.probes, tokenizer, material.max_new_tokens)
+        prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
+        questions["probes"] = ToAnswer(prompts, probe_tokens, context)
+    general, note = load_general_text(config, tokenizer, context=context)
+    if general:
+        questions["general_text"] = _of_pieces(general)
+    return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
+
+
+def memorisation_of(side: Side) -> ToExamine:
+    """The question what `side` has learnt by heart of its training rows."""
+    files = [side.run.split_file(split) for split in ("train", "validation", "test")]
+    hashes = []
+    for file in files:
+        if file.exists():
+            with file.open("rb") as stream:
+                hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return ToExamine(["memorisation", hashes, side.config.optimisation.max_length])
+
+
+def ask(
+    model: Any,
+    tokenizer: Any,
+    question: ToScore | ToAnswer,
+    *,
+    batch_rows: int,
+    advance: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Said:
+    """What `model` says to `question`. Raises Stopped."""
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+    from ftlab.evaluation.perplexity import score_losses
+
+    if isinstance(question, ToScore):
+        losses = score_losses(
+            model,
+            question.encoded,
+            pad_token_id=tokenizer.pad_token_id,
+            advance=advance,
+            should_stop=should_stop,
+        )
+        return Said(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+    made = generate_answers(
+        model,
+        tokenizer,
+        question.prompts,
+        max_new_tokens=question.max_new_tokens,
+        stop_ids=stop_token_ids(tokenizer, model.generation_config),
+        batch_rows=batch_rows,
+        context=question.context,
+        advance=advance,
+        should_stop=should_stop,
+    )
+    return Said(answers=made.answers, halved_to=made.halved_to)
+
+
+def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result:
+    """What one side said, in one place: `said` by the names of the questions."""
+    per_label = None
+    if "labels" in said:
+        nll, count = said["labels"].losses.nll, len(material.labels)
+        per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
+    halved = [one.halved_to for one in said.values() if one.halved_to]
+    return Result(
+        losses=(said.get("documents") or said["losses"]).losses,
+        answers=said["answers"].answers if "answers" in said else [],
+        probe_answers=said["probes"].answers if "probes" in said else [],
+        halved_to=min(halved, default=None),
+        general=said["general_text"].losses if "general_text" in said else None,
+        labels=per_label,
+    )
+
+
+def _of_pieces(pieces: Pieces) -> ToScore:
+    return ToScore(pieces.windows, pieces.owner, len(pieces.sizes))
+
+
+def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
+    """The rows as pieces that the model can read, and how many were too long for one."""
+    pieces: list[Encoded] = []
+    owner: list[int] = []
+    for number, whole in enumerate(rows):
+        found = rolling_windows(whole, context) if context else [whole]
+        pieces += found
+        owner += [number] * len(found)
+    rolled = sum(len(whole.input_ids) > context for whole in rows) if context else 0
+    return ToScore(pieces, owner, len(rows)), rolled
+
+
+def _last_trained(encoded: Encoded, count: int) -> Encoded:
+    """`encoded` with only the last `count` of its trained tokens."""
+    places = [place for place, on in enumerate(encoded.trained) if on]
+    kept = set(places[max(0, len(places) - count) :])
+    return Encoded(encoded.input_ids, [place in kept for place in range(len(encoded.trained))], encoded.notes)
+
+
+def _last_run(encoded: Encoded) -> Encoded:
+    """`encoded` with only its last answer trained, not those of earlier turns."""
+    end = max((place for place, on in enumerate(encoded.trained) if on), default=-1)
+    start = end
+    while start >= 0 and encoded.trained[start]:
+        start -= 1
+    return _last_trained(encoded, end - start)
+
+
+def _prompted(
+    side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
+) -> tuple[list[dict[str, str]], int]:
+    """The row as `side` is shown it, and how many examples stand before it."""
+    from ftlab.data.rendering import encode, encode_prompt
+
+    if side.prompting is None:
+        return messages, 0
+
+    def fits(prompted: list[dict[str, str]]) -> bool:
+        if context is None:
+            return True
+        if len(encode(prompted, tokenizer).input_ids) > context:
+            return False
+        return len(encode_prompt(prompted, tokenizer)) + room <= context
+
+    return side.prompting.fitted(messages, fits)
+
+
+def _shortened(messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int) -> list[int]:
+    """The prompt as tokens; of one that leaves no room for its reference, the end (as lm-evaluation-harness does)."""
+    from ftlab.data.rendering import encode, encode_prompt
+
+    prompt = encode_prompt(messages, tokenizer)
+    if context is None or len(encode(messages, tokenizer).input_ids) <= context:
+        return prompt
+    return prompt[-max(1, context - min(room, context // 2)) :]
+
+
+def _answer(text: str) -> dict[str, str]:
+    # encode_prompt leaves out the last assistant turn of an example.
+    return {"role": "assistant", "content": text}

@@ -1,0 +1,43 @@
+"""Figures as they are written in tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def percent(share: float) -> str:
+    """A share of 0 to 1 with a decimal where it has one: 86%, 97.5%; never 0% or 100% for what is not quite that."""
+    value = 100 * share
+    text = f"{value:.1f}".removesuffix(".0")
+    if (text == "0" and value > 0) or (text == "100" and value < 100):
+        return "<0.1%" if text == "0" else ">99.9%"
+    return f"{text}%"
+
+
+def number(value: float) -> str:
+    """A perplexity with three figures: 1.04, 24.3, 1,234."""
+    if value >= 999.5:
+        return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def tenths(value: float) -> str:
+    """A BLEU score with one decimal: 24.3."""
+    return f"{value:.1f}"
+
+
+def value_text(measure: Mapping[str, Any], value: float | None) -> str:
+    """A value of `measure` as it is shown: 86%, 24.3, 1.04; a dash for None."""
+    if value is None:
+        return "–"
+    if measure["kind"] == "share":
+        return percent(value)
+    if measure["kind"] == "loss":
+        return number(value)
+    return tenths(value) if measure.get("unit") in ("points", "tokens", "words") else number(value)
+
+
+def in_sentence(title: str) -> str:
+    """A title within a sentence: exact match, but BLEU and ROUGE-L as they are."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]

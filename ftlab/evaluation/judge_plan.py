@@ -1,0 +1,258 @@
+"""What a judge will be asked, how many requests and tokens that is, and what it costs, before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.judge_endpoint import Endpoint, endpoint_url
+from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
+from ftlab.workspace import RunDirectory, read_jsonl
+
+REPLY_TOKENS = 60  # what a choice with its reason usually takes
+_MILLION = 1_000_000
+_MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """`sides`: the second is asked about against the first. `rows` at most. Prices are per million tokens."""
+
+    endpoint: Endpoint
+    sides: tuple[str, str] = ("base", "adapted")
+    rows: int | None = None
+    criteria: str = CRITERIA
+    reference: bool = True
+    price_in: float | None = None
+    price_out: float | None = None
+    at_once: int = 4
+
+    @property
+    def id(self) -> str:
+        """Equal for judgements that ask the same: who judges whom, by what."""
+        asked = [VERSION, self.endpoint.url, self.endpoint.model, self.sides, self.criteria, self.reference]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> JudgeSettings:
+        return cls(**values | {"endpoint": Endpoint(**values["endpoint"]), "sides": tuple(values["sides"])})
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request: the answers of `order[0]` as A and of `order[1]` as B, of one row."""
+
+    key: str
+    row: int
+    order: tuple[str, str]
+    messages: list[dict[str, str]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows with both answers, those whose answers are equal (a tie, nobody is asked), requests and those that were
+    answered before, and tokens: estimated, and at most. Prices are in the currency of the prices given."""
+
+    host: str
+    model: str
+    rows: int
+    same: int
+    requests: int
+    known: int
+    prompt_tokens: int
+    reply_tokens: int
+    reply_tokens_at_most: int
+    price: float | None
+    price_at_most: float | None
+    is_here: bool = False  # the judge is a server on this machine
+
+    @property
+    def open(self) -> int:
+        return self.requests - self.known
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """What a person should know before anything is sent."""
+        if not self.open:
+            why = "every answer is the same on both sides" if not self.requests else "all of it was judged before"
+            return [f"Nothing has to be sent: {why}."]
+        asked = f"{self.requests - self.known:,} requests to {self.model} at {self.host}"
+        known = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
+        same = f" {self.same:,} rows have equal answers and are ties without a question." if self.same else ""
+        prompts = math.ceil(self.open / 2)
+        lines = [
+            f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
+            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
+            f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
+        ]
+        if self.price is None:
+            lines.append("What that costs is not known: give the prices per million tokens. A server of your own: 0.")
+        else:
+            lines.append(f"That costs about {money(self.price)}, at most {money(self.price_at_most or 0)}.")
+        lines.append(
+            f"Prompts and answers of {prompts:,} rows are read by a server on this machine and do not leave it."
+            if self.is_here
+            else f"Prompts and answers of {prompts:,} rows leave this machine for {self.host}."
+        )
+        return lines
+
+
+def build_settings(
+    url: str | None,
+    model: str | None,
+    *,
+    sides: Sequence[str] = ("base", "adapted"),
+    rows: int | None = None,
+    criteria: str | None = None,
+    reference: bool = True,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    at_once: int = 4,
+    max_tokens: int = Endpoint.max_tokens,
+) -> JudgeSettings:
+    """The settings of a judgement, checked. Raises InputError naming what cannot be used."""
+    endpoint = endpoint_url(url)
+    if not (model or "").strip():
+        raise InputError("No model is named that should judge", try_="the name by which the endpoint knows it")
+    _check("Rows at most", rows, 1, 10_000_000)
+    _check("Requests at once", at_once, 1, _MOST_AT_ONCE)
+    _check("The longest reply", max_tokens, 16, 1_000_000)
+    for name, price in (("input", price_in), ("output", price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
+    if len(set(sides)) != 2 or len(sides) != 2:
+        raise InputError("Two different sides are judged", given=", ".join(sides), allowed="for example base,adapted")
+    return JudgeSettings(
+        Endpoint(endpoint, (model or "").strip(), max_tokens),
+        (sides[0], sides[1]),
+        rows,
+        (criteria or "").strip() or CRITERIA,
+        reference,
+        price_in,
+        price_out,
+        at_once,
+    )
+
+
+def sides_of(run: RunDirectory) -> dict[str, str]:
+    """The sides whose answers are stored, with their titles: base first."""
+    comparison, rows = run.comparison() or {}, run.predictions()
+    known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
+    known = known or {"base": "Base", "adapted": "Adapted"}
+    return {name: title for name, title in known.items() if any(isinstance(row.get(name), str) for row in rows)}
+
+
+def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, Any]]:
+    """The rows of predictions.jsonl that both sides answered, at most `settings.rows`, drawn with seed 0.
+
+    Raises FtlabError when there are none, InputError when a side is not among them.
+    """
+    known = sides_of(run)
+    if not known:
+        documents = bool(run.predictions())
+        raise FtlabError(
+            f"The run {run.id} has no answers to judge",
+            why="It was compared on documents, which have no answers." if documents else None,
+            try_=None if documents else f"python -m ftlab evaluate {run.id}",
+        )
+    for side in settings.sides:
+        if side not in known:
+            raise InputError(f"There are no answers of {side!r}", given=side, allowed=", ".join(known))
+    rows = [row for row in run.predictions() if all(isinstance(row.get(side), str) for side in settings.sides)]
+    if settings.rows is not None and settings.rows < len(rows):
+        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), settings.rows))]
+    return rows
+
+
+def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
+    """A text that changes when an answer of one of the `sides` does."""
+    answers = [[row["row"], *(row.get(side) for side in sides)] for row in run.predictions()]
+    return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
+
+
+def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
+    first, second = (row[side].strip() for side in settings.sides)
+    return first == second
+
+
+def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Question]:
+    """Two requests for each row whose answers differ, one for each order."""
+    found = []
+    for row in rows:
+        if same_answers(row, settings):
+            continue
+        prompt = row.get("messages") or [{"role": "user", "content": row["prompt"]}]
+        for order in (settings.sides, settings.sides[::-1]):
+            answers = (row[order[0]], row[order[1]])
+            messages = build_messages(
+                prompt, answers, row.get("reference") if settings.reference else None, settings.criteria
+            )
+            asked = [settings.id, row["row"], order, messages]
+            key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+            found.append(Question(key, row["row"], order, messages))
+    return found
+
+
+def known_lines(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """The requests that were answered with a choice, by their key."""
+    return {line["key"]: line for line in read_jsonl(run.judged_answers_file) if line.get("choice") is not None}
+
+
+def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
+    """What judging `run` will take; sends nothing. Raises as `answered_rows` does."""
+    rows = answered_rows(run, settings)
+    asked, known = questions(rows, settings), known_lines(run)
+    left = [question for question in asked if question.key not in known]
+    sent = sum(estimate_tokens(message["content"]) + 8 for question in left for message in question.messages)
+    longest = settings.endpoint.max_tokens
+    usual, most = len(left) * min(REPLY_TOKENS, longest), len(left) * longest
+    return Plan(
+        settings.endpoint.host,
+        settings.endpoint.model,
+        len(rows),
+        len(rows) - len(asked) // 2,
+        len(asked),
+        len(asked) - len(left),
+        sent,
+        usual,
+        most,
+        cost(sent, usual, settings),
+        cost(sent, most, settings),
+        settings.endpoint.is_here,
+    )
+
+
+def cost(prompt_tokens: int, reply_tokens: int, settings: JudgeSettings) -> float | None:
+    """In the currency of the prices; None where one of them is not given."""
+    if settings.price_in is None or settings.price_out is None:
+        return None
+    return (prompt_tokens * settings.price_in + reply_tokens * settings.price_out) / _MILLION
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens `text` has for a large model: four ASCII characters each, one for any other character."""
+    ascii_ = sum(character.isascii() for character in text)
+    return math.ceil(ascii_ / 4) + len(text) - ascii_
+
+
+def money(value: float) -> str:
+    """A cost in the currency of the prices: 0.0042, 0.31, 12.40."""
+    if value == 0:
+        return "nothing"
+    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _check(name: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise InputError(f"{name} cannot take this value", given=value, allowed=f"{least} to {most:,}")

@@ -1,0 +1,167 @@
+"""What all sides of a comparison are asked, before it is tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.config import DataConfig, RunConfig
+from ftlab.config_evaluation import names
+from ftlab.data.columns import read_columns, small_columns
+from ftlab.errors import InputError
+from ftlab.evaluation.held_out import held_out_rows, some
+from ftlab.evaluation.probes import Probe, load_probes
+from ftlab.workspace import RunDirectory, Workspace
+
+MOST_LABELS = 50
+
+
+@dataclass(frozen=True)
+class Material:
+    """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
+    a classification (empty: it is none), and `notes` on all of that.
+
+    `context` is the longest text that every side can read, in tokens.
+    """
+
+    split: str
+    rows: list[dict[str, Any]]
+    columns: list[dict[str, Any]]
+    references: list[str]
+    probes: list[Probe]
+    labels: list[str]
+    max_new_tokens: int
+    max_length: int
+    context: int | None
+    notes: list[str]
+
+    @property
+    def documents(self) -> bool:
+        """Whether the rows are plain text, without prompts and answers."""
+        from ftlab.data.documents import is_document
+
+        return is_document(self.rows[0]["messages"])
+
+
+def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
+    """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
+    from ftlab.data.rendering import reference
+
+    config = configs[0]
+    most = config.evaluation.max_rows
+    if suite is None:
+        split, rows, notes = held_out_rows(runs[0], most)
+    else:
+        split, rows, notes = _suite_rows(suite, config, runs[0], most)
+    notes += _learned(rows, runs, configs, suite)
+    probes, note = load_probes(config)
+    notes += [note] if note else []
+    references = [reference(row["messages"]) for row in rows]
+    labels = _labels(runs[0], config, references, suite)
+    return Material(
+        split=split,
+        rows=rows,
+        columns=_columns(runs[0], split, rows, labels, references),
+        references=references,
+        probes=probes,
+        labels=labels,
+        max_new_tokens=config.evaluation.max_new_tokens,
+        max_length=config.optimisation.max_length,
+        context=_smallest_context(configs),
+        notes=notes,
+    )
+
+
+def _suite_rows(
+    suite: str, config: RunConfig, run: RunDirectory, most: int
+) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """Rows of a data set that is no split of the run. Raises InputError when it cannot be read or holds no answers."""
+    from ftlab.data.conversion import UnusableRow
+    from ftlab.data.documents import STAGE
+    from ftlab.data.load import load_rows
+    from ftlab.data.preferences import reader
+    from ftlab.data.splits import detect_format
+
+    data = DataConfig(source=suite, system_prompt=config.data.system_prompt)
+    loaded = load_rows(data, Workspace(run.path.parent.parent))
+    detected = detect_format(loaded, data)
+    read_row = reader("sft", detected, data.system_prompt)
+    texts = [column for role, column in detected.columns.items() if role != "label"]
+    split = "test" if "test" in loaded.splits else loaded.main
+    rows, refused = [], 0
+    for number, row in enumerate(loaded.splits[split]):
+        try:
+            found, _ = read_row(row)
+        except UnusableRow:
+            refused += 1
+            continue
+        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in found]
+    if not rows:
+        raise InputError("There is no row to evaluate on", given=suite)
+    if (len(rows[0]["messages"]) == 1) != (config.stage == STAGE):
+        kind = "plain text" if config.stage == STAGE else "questions and answers"
+        raise InputError(
+            f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite
+        )
+    notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
+    if refused:
+        notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
+    if len(rows) > most:
+        notes.append(f"{most} of {len(rows)} rows of {loaded.name} were used, drawn with seed 0.")
+    return split, some(rows, most), notes
+
+
+def _learned(
+    rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
+) -> list[str]:
+    """A note for each run that was trained on prompts that it is asked here."""
+    from ftlab.data.partition import asked, prompt_fingerprint
+
+    notes = []
+    for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
+        if number == 0 and suite is None:
+            continue  # said when its data were split
+        learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
+        count = sum(prompt_fingerprint(asked(row), config.data.system_prompt) in learned for row in rows)
+        if count:
+            notes.append(
+                f"The run {run.id} was trained on the prompts of {count} of these {len(rows)} rows: on them its scores "
+                "show memory, not skill."
+            )
+    return notes
+
+
+def _columns(
+    run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], labels: Sequence[str], references: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The small columns of each row, and its label where it has one."""
+    kept = read_columns(run, split)
+    found = [row["columns"] if "columns" in row else kept.get((row.get("source"), row.get("row")), {}) for row in rows]
+    if not labels:
+        return found
+    return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]
+
+
+def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], suite: str | None) -> list[str]:
+    """The labels that were given, else those that the data of the run (or the references of a suite) hold."""
+    from ftlab.data.splits import read_split
+
+    if given := names(config.evaluation.labels):
+        return given
+    if suite is None and run.manifest().get("format") != "classification":
+        return []
+    found = {text.strip() for text in references}
+    if suite is None:
+        found |= {
+            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
+        }
+    # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
+    short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
+    return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []
+
+
+def _smallest_context(configs: Sequence[RunConfig]) -> int | None:
+    from ftlab.models.load import text_length
+
+    return min((length for config in configs if (length := text_length(config))), default=None)

@@ -1,0 +1,198 @@
+"""From what all sides said to `measures`: values, intervals and tests, in the shape that the app and reports draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.config_evaluation import names
+from ftlab.errors import InputError
+from ftlab.evaluation.asking import Asked
+from ftlab.evaluation.documents import bits_per_byte
+from ftlab.evaluation.forgetting import score_forgetting
+from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.material import Material
+from ftlab.evaluation.measures import (
+    MeasureOptions,
+    check_measures,
+    measure_answers,
+    measure_likelihoods,
+    measure_losses,
+    suggest,
+)
+from ftlab.evaluation.metrics.text import is_general_match
+from ftlab.evaluation.prompting import nothing_to_prompt_with
+from ftlab.evaluation.scores import Result
+from ftlab.evaluation.sides import Side
+from ftlab.evaluation.verdict import judge
+
+Rows = dict[str, dict[str, list[float | None]]]
+
+
+def measured(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> tuple[dict[str, Any], Rows]:
+    """`measures` and what follows from them, and per measure and side the value of each row."""
+    measures, rows = _of_task(material, asked, results, config)
+    measures += _of_losses(material, sides, asked, results)
+    if material.probes:
+        answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
+        found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
+        measures += found
+    pieces = asked[sides[0].name].general_pieces
+    if pieces:
+        general = {name: result.general for name, result in results.items() if result.general}
+        measures += measure_losses(
+            {name: losses.nll for name, losses in general.items()},
+            {name: losses.tokens for name, losses in general.items()},
+            pieces.sizes,
+            name="general_bits_per_byte",
+            group="general",
+        )
+    forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
+    return {
+        "measures": measures,
+        "forgetting": forgetting,
+        "gain_loss": gain_loss(measures, forgetting=forgetting),
+        "verdicts": _verdicts(measures, material, sides, asked, results, config),
+    }, rows
+
+
+def _verdicts(
+    measures: Sequence[Mapping[str, Any]],
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> dict[str, dict[str, Any]]:
+    """Each later side against the base, and the adapted model against the base that was only prompted."""
+    spoken = {side.name: side.spoken for side in sides}
+    found = {side.name: judge(measures, side.name, names=spoken) for side in sides[1:]}
+    two = [side for side in sides if side.name in ("prompted", "adapted")]
+    if len(two) == 2:
+        names = [side.name for side in two]
+        said = {name: asked[name] for name in names}, {name: results[name] for name in names}
+        against, _ = _of_task(material, *said, config)
+        found["adapted_vs_prompted"] = judge(against + _of_losses(material, two, *said), "adapted")
+    return found
+
+
+def _forgetting(
+    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig
+) -> dict[str, Any] | None:
+    two = {side: results[side] for side in ("base", "adapted")}
+    known = {
+        side: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
+        for side, one in two.items()
+    }
+    losses = {side: one.general.nll for side, one in two.items() if one.general} if sizes else None
+    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit)
+
+
+def _of_task(
+    material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
+) -> tuple[list[dict[str, Any]], Rows]:
+    if material.documents:
+        sizes = next(iter(asked.values())).pieces.sizes
+        per_document = {
+            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, sizes, strict=True)]
+            for side, result in results.items()
+        }
+        return [], {"bits_per_byte": per_document}
+    answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
+    chosen, options = _chosen(material, config)
+    measures, rows = measure_answers(chosen, answers, material.references, options=options)
+    losses = {side: result.labels for side, result in results.items() if result.labels is not None}
+    if len(losses) == len(results):
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references)
+        return measures + likeliest, rows | more
+    return measures, rows
+
+
+def check_choice(material: Material, config: RunConfig) -> None:
+    """Raises InputError for measures that cannot be taken of these rows, while no model has been asked anything."""
+    if not material.documents:
+        chosen, options = _chosen(material, config)
+        check_measures(chosen, material.references, options)
+
+
+def check_settings(config: RunConfig, references: Sequence[str]) -> None:
+    """Raises InputError for settings of the section evaluation that would stop a comparison after training.
+
+    `references` are held-out answers. Which measures suit them, and which labels there are, is found out later.
+    """
+    settings = config.evaluation
+    labels = names(settings.labels)
+    chosen = [name for name in names(settings.measures) if name != "auto"] + (["pattern"] if settings.pattern else [])
+    if not labels:
+        chosen = [name for name in chosen if name not in ("accuracy", "macro_f1")]
+    check_measures(chosen, references, options_of(config, labels or None))
+    if settings.prompted and settings.system_prompt is None and not settings.examples:
+        raise nothing_to_prompt_with()
+
+
+def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
+    # Losses are always measured, so that asking for them changes nothing.
+    chosen = [name for name in names(config.evaluation.measures) if name not in ("perplexity", "bits_per_byte")]
+    if chosen == ["auto"]:
+        chosen = suggest(material.references, labels=material.labels or None)
+        chosen += ["pattern"] if config.evaluation.pattern else []
+        chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
+    return chosen, options_of(config, material.labels or None)
+
+
+def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
+    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON."""
+    return MeasureOptions(
+        labels=tuple(labels) if labels else None,
+        schema=_schema(config.evaluation.schema_file),
+        pattern=config.evaluation.pattern,
+        extra=tuple(names(config.evaluation.own_metrics)),
+    )
+
+
+def _of_losses(
+    material: Material, sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Result]
+) -> list[dict[str, Any]]:
+    """Perplexity where all sides count the same tokens; bits per byte where they do not, and for documents."""
+    first = results[sides[0].name].losses
+    alike = {name: result for name, result in results.items() if result.losses.tokens == first.tokens}
+    pieces = asked[sides[0].name].pieces
+    sizes = pieces.sizes if pieces else None
+    measures = measure_losses(
+        {name: result.losses.nll for name, result in alike.items()},
+        {name: result.losses.tokens for name, result in alike.items()},
+        sizes if len(alike) == len(results) else None,
+    )
+    if len(alike) < len(results):
+        # Tokens of different tokenizers are different units; bytes are not.
+        sizes = sizes or [max(1, len(text.encode())) for text in material.references]
+        every = {name: result.losses for name, result in results.items()}
+        measures += measure_losses(
+            {name: losses.nll for name, losses in every.items()},
+            {name: losses.tokens for name, losses in every.items()},
+            sizes,
+            name="bits_per_byte",
+        )
+    return measures
+
+
+def _schema(path: str | None) -> dict[str, Any] | None:
+    import json
+    from pathlib import Path
+
+    if path is None:
+        return None
+    try:
+        found = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
+    if not isinstance(found, dict):
+        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(found).__name__}")
+    return found

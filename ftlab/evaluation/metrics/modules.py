@@ -1,0 +1,74 @@
+"""Every measure as an `evaluate.Metric` that loads without a network.
+
+`evaluate.load` downloads a script even for metrics it could know; `load` makes them directly, and they combine with
+`evaluate.combine`. Importing this module costs the import of `evaluate`: do it inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import evaluate
+
+from ftlab.evaluation.measures import MeasureOptions, describe, measure_answers
+from ftlab.evaluation.metrics.own import load_own
+
+
+class OfAnswers(evaluate.Metric):
+    """The built-in measure `measure` of answers (`predictions`) against reference answers."""
+
+    def __init__(self, measure: str, options: MeasureOptions | None = None):
+        # Before the base class asks for _info.
+        self.measure, self.options = describe(measure), options
+        super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        described = f"{self.measure['help']} {self.measure['rule']}".strip()
+        return _metric_info(described, {"predictions": text, "references": text})
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        name = self.measure["name"]
+        [found], _ = measure_answers([name], {"answers": predictions}, references, options=self.options)
+        by_sacrebleu = {f"{name}_signature": found["rule"].removeprefix("sacrebleu, ")} if name in _SIGNED else {}
+        return {name: found["values"]["answers"], **by_sacrebleu}
+
+
+class Perplexity(evaluate.Metric):
+    """Corpus perplexity from summed losses: `predictions` are nats per row, `references` trained tokens per row."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
+        return _metric_info("exp(sum of losses / number of tokens) over the tokens of the answers.", features)
+
+    def _compute(self, predictions: Sequence[float], references: Sequence[int]) -> dict[str, float]:
+        from ftlab.evaluation.perplexity import corpus_perplexity
+
+        return {"perplexity": corpus_perplexity(predictions, references)}
+
+
+_SIGNED = ("bleu", "chrf")
+
+
+def load(name: str, options: MeasureOptions | None = None) -> evaluate.Metric:
+    """The metric called `name` (one of measures.NAMES, or perplexity), or that of the Python file at the path `name`.
+
+    Raises InputError for a name that is none, and for a file that is no metric.
+    """
+    if name == "perplexity":
+        return Perplexity(keep_in_memory=True)
+    return load_own(name).metric if Path(name).suffix == ".py" else OfAnswers(name, options)
+
+
+def score(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+    """What the metric `name` says of `predictions` and `references`, worked out in memory."""
+    return load(name).compute(predictions=list(predictions), references=list(references))
+
+
+def _metric_info(description: str, features: dict[str, datasets.Value]) -> evaluate.MetricInfo:
+    return evaluate.MetricInfo(
+        description=description, citation="", inputs_description="", features=datasets.Features(features)
+    )

@@ -1,0 +1,195 @@
+"""A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
+
+The file is run: on the command line any, in the app only those in the folder metrics of the workspace. It needs
+`_info` (its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts)
+and returns a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row.
+Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation import significance
+from ftlab.evaluation.metrics.summary import of_rows, of_values
+from ftlab.evaluation.metrics.table import BUILT_IN, Measure
+
+# The variable that names the one folder whose files may be run; the app sets it for itself and for its runs.
+ONLY_FOLDER = "FTLAB_METRICS_FOLDER"
+_RESAMPLES = 200
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """An `evaluate.Metric` made of the file `path`, and its class."""
+
+    path: Path
+    metric: Any
+
+    def total(self, answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        """What the metric says of all answers. Raises FtlabError, naming the line, when its code fails."""
+        return _guarded(self, lambda: self.metric.compute(predictions=list(answers), references=list(references)))
+
+    def value(self, answers: Sequence[str], references: Sequence[str]) -> float:
+        """The value alone, without the checks of `evaluate`: quick enough for every row and every draw."""
+        found = _guarded(self, lambda: self.metric._compute(predictions=list(answers), references=list(references)))
+        return _first_number(self, found)[1]
+
+
+def load_own(path: str | Path) -> OwnMetric:
+    """The metric in the file `path`. Raises InputError when there is not exactly one, or its code fails."""
+    import evaluate
+
+    only = os.environ.get(ONLY_FOLDER)
+    file = (Path(only) / path if only else Path(path).expanduser()).resolve()
+    if only and not file.is_relative_to(Path(only).resolve()):
+        raise InputError(
+            "The app runs metric files of one folder only",
+            given=str(path),
+            allowed=f"a file in {only}",
+            try_="put it there, or evaluate on the command line",
+        )
+    if file.suffix != ".py" or not file.is_file():
+        raise InputError(
+            "There is no such metric file", given=str(path), allowed="the path of a Python file (.py) with one class"
+        )
+    name = f"ftlab_metric_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    module = ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+    except Exception as error:
+        raise InputError(f"The metric file cannot be run: {_at(file, error)}", given=str(path)) from error
+    classes = [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, evaluate.Metric) and found.__module__ == name
+    ]
+    if len(classes) != 1:
+        raise InputError(
+            f"The metric file has {len(classes) or 'no'} classes that are an evaluate.Metric",
+            given=str(path),
+            allowed="exactly one: class MyMetric(evaluate.Metric)",
+        )
+    try:
+        metric = classes[0](keep_in_memory=True)
+    except Exception as error:
+        raise InputError(f"The metric cannot be made: {_at(file, error)}", given=str(path)) from error
+    return OwnMetric(file, metric)
+
+
+def measure_own(
+    path: str, answers: Mapping[str, Sequence[str]], references: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, list[float | None]] | None]:
+    """The measure in the file `path` of each side, and its values row by row (None where it has none).
+
+    Where the metric gives `per_row`, or is the mean of what it says of single rows, it is tested like any other; else
+    answers are resampled and exchanged 200 times each.
+    """
+    own = load_own(path)
+    totals = {side: own.total(given, references) for side, given in answers.items()}
+    named = {side: _first_number(own, found) for side, found in totals.items()}
+    info = _info(own, next(iter(named.values()))[0])
+    values = {side: value for side, (_, value) in named.items()}
+    began = time.monotonic()
+    rows = _rows(own, totals, answers, references)
+    if rows is not None:
+        if all(value in (0, 1) for given in rows.values() for value in given):
+            info = replace(info, kind="share", unit="%")
+        return of_rows(info, rows, total=values), rows
+    for given in answers.values():
+        own.value(given, references)
+    # Draws for each side, two values for each exchange of each later side.
+    calls = _RESAMPLES * (3 * len(answers) - 2)
+    if calls * (time.monotonic() - began) / max(1, len(answers)) > _SECONDS:
+        return of_values(info, values, len(references)), None
+    texts = {side: list(given) for side, given in answers.items()}
+    intervals, changes, p = significance.resampled(texts, list(references), own.value, _RESAMPLES)
+    test = f"approximate randomisation, {_RESAMPLES} exchanges"
+    return of_values(info, values, len(references), intervals=intervals, changes=changes, p=p, test=test), None
+
+
+def _rows(
+    own: OwnMetric, totals: Mapping[str, Any], answers: Mapping[str, Sequence[str]], references: Sequence[str]
+) -> dict[str, list[float | None]] | None:
+    """The values of single rows, when the metric is their mean."""
+    rows: dict[str, list[float | None]] = {}
+    for side, given in answers.items():
+        if "per_row" in totals[side]:
+            rows[side] = [None if value is None else float(value) for value in totals[side]["per_row"]]
+            if len(rows[side]) != len(references):
+                given_rows = f"{len(rows[side])} values in per_row for {len(references)} answers"
+                raise FtlabError(f"The metric {own.path.name} gives {given_rows}")
+            continue
+        try:
+            alone = [own.value([answer], [reference]) for answer, reference in zip(given, references, strict=True)]
+        except FtlabError:
+            return None  # a correlation, for one, has no value for a single row
+        if not math.isclose(sum(alone) / len(alone), _first_number(own, totals[side])[1], rel_tol=1e-6, abs_tol=1e-9):
+            return None
+        rows[side] = list(alone)
+    return rows
+
+
+def _info(own: OwnMetric, key: str) -> Measure:
+    kind = type(own.metric)
+    better = getattr(kind, "better", "higher")
+    if better not in ("higher", "lower", None):
+        raise InputError(
+            f"The metric {own.path.name} does not say which way is better", given=better, allowed="higher, lower, None"
+        )
+    description = " ".join(str(own.metric.info.description).split())
+    return Measure(
+        f"own_{key}" if key in BUILT_IN else key,
+        str(getattr(kind, "title", key.replace("_", " ").capitalize())),
+        description or f"A measure of your own, {own.path.name}.",
+        f"own metric {own.path.name}, sha256 {hashlib.sha256(own.path.read_bytes()).hexdigest()[:12]}",
+        unit=str(getattr(kind, "unit", "")),
+        better=better,
+        kind="score",
+    )
+
+
+def _first_number(own: OwnMetric, found: Any) -> tuple[str, float]:
+    if isinstance(found, dict):
+        for key, value in found.items():
+            # numpy's numbers have item(); a list has not.
+            value = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+            if isinstance(value, (int, float)):
+                if not math.isfinite(value):
+                    break
+                return str(key), float(value)
+    raise FtlabError(
+        f"The metric {own.path.name} gives no number",
+        why=f"it returned {str(found)[:100]}",
+        try_='return a dict such as {"politeness": 0.5} from _compute',
+    )
+
+
+def _guarded(own: OwnMetric, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:
+        raise FtlabError(f"The metric {own.path.name} failed: {_at(own.path, error)}") from error
+
+
+def _at(file: Path, error: Exception) -> str:
+    """The error and the last line of `file` that led to it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    where = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,132 @@
+"""What a model has said is kept in its run, by the hash of all that decides it, and never asked for again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftlab.errors import FtlabError
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.perplexity import Losses
+from ftlab.workspace import RunDirectory, read_json, write_json
+
+if TYPE_CHECKING:
+    from ftlab.data.rendering import Encoded
+
+_FORMAT = 1  # raised when the same question would be measured in another way
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """Pieces of text whose loss is taken; `owner[i]` is the row of piece i, of `rows` rows."""
+
+    encoded: Sequence[Encoded]
+    owner: Sequence[int]
+    rows: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.encoded)
+
+
+@dataclass(frozen=True)
+class ToAnswer:
+    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`."""
+
+    prompts: Sequence[list[int]]
+    max_new_tokens: int
+    context: int | None
+
+    @property
+    def steps(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class ToExamine:
+    """What is found out of a model in a way of its own (memorisation); `facts` is all that decides it."""
+
+    facts: list[Any]
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+
+Question = ToScore | ToAnswer | ToExamine
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it."""
+
+    losses: Losses | None = None
+    answers: list[Answer] | None = None
+    found: dict[str, Any] | None = None
+    halved_to: int | None = None
+
+
+def key_of(identity: list[Any], question: Question) -> str:
+    """The name under which the answer of the model with this `identity` to `question` is kept.
+
+    Batch size and order do not change what is said, so they are no part of it.
+    """
+    digest = hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode())
+    if isinstance(question, ToScore):
+        for piece, owner in zip(question.encoded, question.owner, strict=True):
+            digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
+    elif isinstance(question, ToExamine):
+        digest.update(json.dumps(question.facts).encode())
+    else:
+        for prompt in question.prompts:
+            room = question.max_new_tokens
+            if question.context:
+                room = max(0, min(room, question.context - len(prompt)))
+            digest.update(json.dumps(["greedy", room, list(prompt)]).encode())
+    return digest.hexdigest()
+
+
+def recall(run: RunDirectory, key: str) -> Said | None:
+    """What is kept under `key` in `run`, or in another run beside it (it is then copied); None when nothing is."""
+    for owner in (run, *_beside(run)):
+        found = read_json(owner.result_file(key))
+        if found is not None:
+            if owner != run:
+                _write(run, key, found)
+            return _read(found)
+    return None
+
+
+def keep(run: RunDirectory, key: str, said: Said, about: dict[str, Any]) -> None:
+    """Write `said` under `key` into `run`; `about` tells a reader of the file what it is."""
+    values: dict[str, Any] = dict(about)
+    if said.losses is not None:
+        values |= {"nll": said.losses.nll, "tokens": said.losses.tokens}
+    if said.answers is not None:
+        values["answers"] = [[answer.text, answer.tokens, answer.cut] for answer in said.answers]
+    if said.found is not None:
+        values["found"] = said.found
+    _write(run, key, values | {"halved_to": said.halved_to})
+
+
+def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
+    try:
+        write_json(run.result_file(key), values)
+    except OSError as error:
+        raise FtlabError(
+            f"The results cannot be written: {error.strerror}", why=str(run.evaluation), try_="free some disk space"
+        ) from error
+
+
+def _read(values: dict[str, Any]) -> Said:
+    losses = Losses(values["nll"], values["tokens"], values["halved_to"]) if "nll" in values else None
+    answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
+    return Said(losses, answers, values.get("found"), values["halved_to"])
+
+
+def _beside(run: RunDirectory) -> list[RunDirectory]:
+    folder = run.path.parent
+    return [RunDirectory(path) for path in sorted(folder.iterdir()) if path.is_dir() and path != run.path]

@@ -1,0 +1,152 @@
+"""The sides of a comparison: a base, the same base with a prompt, and what training made of it; and their models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.evaluation.prompting import Prompting
+from ftlab.method_table import METHODS, fields_of
+from ftlab.workspace import RunDirectory
+
+BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: the base of `run`, with `prompting` or as it is, or (`adapted`) what the run made of it."""
+
+    name: str
+    title: str
+    what: str
+    run: RunDirectory
+    config: RunConfig
+    adapted: bool = False
+    prompting: Prompting | None = None
+
+    @property
+    def spoken(self) -> str:
+        """As it is named in a sentence of the progress."""
+        return {BASE: "the base", PROMPTED: "the prompted base", ADAPTED: "the adapted model"}.get(
+            self.name, f"the run {self.title}"
+        )
+
+    def described(self) -> dict[str, str]:
+        return {"name": self.name, "title": self.title, "what": self.what}
+
+
+def base_side(run: RunDirectory, config: RunConfig) -> Side:
+    return Side(BASE, "Base", Path(config.model.base).name if config.model.base else "", run, config)
+
+
+def prompted_side(run: RunDirectory, config: RunConfig, prompting: Prompting) -> Side:
+    return Side(PROMPTED, "Base, prompted", prompting.described(), run, config, prompting=prompting)
+
+
+def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool) -> Side:
+    """The result of `run`; the `first` of several is called adapted, the others by the id of their run."""
+    title = "Adapted" if first else config.name or run.id
+    return Side(ADAPTED if first else run.id, title, f"run {run.id}, {_method(config)}", run, config, adapted=True)
+
+
+def _method(config: RunConfig) -> str:
+    rank = f" rank {config.method.rank}" if "rank" in fields_of(config.method.name) else ""
+    stage = "" if config.stage == "sft" else f", {config.stage}"
+    return f"{METHODS[config.method.name].title}{rank}{stage}"
+
+
+def identity(side: Side) -> list[Any]:
+    """What decides the figures of `side`: its weights, their number format, the device. JSON-able."""
+    from ftlab.models.load import pick_device, pick_dtype
+
+    config = side.config
+    device = pick_device(config.launcher.device)
+    whole = side.adapted and not side.run.adapter.exists()
+    place = [device, str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")]
+    method = config.method
+    quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
+    if whole:
+        return [*place, None, *result_identity(side.run)]
+    return [*place, quantised, *base_identity(config.model), *(result_identity(side.run) if side.adapted else [])]
+
+
+def result_identity(run: RunDirectory) -> list[Any]:
+    """The hashes of what `run` has trained, its settings (LoRA's alpha changes answers) among them."""
+    from ftlab.models.identity import weights_sha256
+
+    folder = run.adapter if run.adapter.exists() else run.model
+    settings = folder / "adapter_config.json"
+    return [weights_sha256(folder), settings.read_text(encoding="utf-8") if settings.exists() else None]
+
+
+def base_identity(model: ModelConfig) -> list[Any]:
+    """Of a folder the sizes and times of its weights: a base can be too large to be read once more. Of a Hub id the
+    commit that lies in the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from ftlab.models.load import base_path, is_hub_id
+
+    path = base_path(model.base)
+    if is_hub_id(model.base):
+        cached = try_to_load_from_cache(path, "config.json", revision=model.revision)
+        return [path, model.revision, Path(cached).parent.name if isinstance(cached, str) else None]
+    files = sorted(Path(path).glob("*.safetensors"))
+    return [path, model.revision, [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]]
+
+
+def tokenizer_of(side: Side) -> Any:
+    """The tokenizer that `side` is asked with: the one saved with the run, before there is one that of the base."""
+    from transformers import AutoTokenizer
+
+    from ftlab.data.template import ensure_chat_template
+    from ftlab.models.load import load_tokenizer
+
+    run = side.run
+    if run.has_result:
+        return AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    tokenizer = load_tokenizer(side.config.model.base, side.config.model.revision)
+    ensure_chat_template(tokenizer)
+    return tokenizer
+
+
+def visit(
+    sides: Sequence[Side], work: Callable[[Side, Any], None], loading: Callable[[str], None] = lambda what: None
+) -> None:
+    """Call `work` with each of `sides` and its model, in evaluation mode; one copy of the weights at a time.
+
+    An adapter and the base under it share that copy. `loading` is told what is loaded.
+    """
+    from ftlab.evaluation.batches import free_memory
+    from ftlab.models.load import adapter_disabled, load_run, load_trained_base
+
+    for path in dict.fromkeys(side.run.path for side in sides):
+        here = [side for side in sides if side.run.path == path]
+        bare = [side for side in here if not side.adapted]
+        tuned = [side for side in here if side.adapted]
+        run = here[0].run
+        if bare and not (tuned and run.adapter.exists()):
+            loading("the base")
+            model = load_trained_base(here[0].config, device=here[0].config.launcher.device)
+            for side in bare:
+                work(side, model)
+            del model
+            free_memory()
+            bare = []
+        if tuned:
+            loading("the model")
+            model, _ = load_run(run)
+            if bare:
+                with adapter_disabled(model) as base:
+                    for side in bare:
+                        work(side, base)
+            for side in tuned:
+                work(side, model)
+            del model
+            free_memory()
+
+
+def config_of(run: RunDirectory) -> RunConfig:
+    return load_config(run.config_file).resolved()

@@ -1,0 +1,158 @@
+"""What a comparison measured, as every surface reads it: measures, sides, and their figures as texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ftlab.evaluation.figures import value_text
+from ftlab.evaluation.significance import LEVEL, p_text
+
+Measure = dict[str, Any]
+Comparison = Mapping[str, Any]
+
+_TIME = re.compile(r"^\d{8}-\d{6}-")
+_SIDES = [{"name": "base", "title": "Base", "what": ""}, {"name": "adapted", "title": "Adapted", "what": ""}]
+_HELP = {
+    "exact_match": "Share of answers equal to the reference.",
+    "perplexity": "How surprised the model is by the reference answers; 1 is certain.",
+    "bits_per_byte": "The same for every tokenizer: what the model needs to write down a byte of the text.",
+    "bleu": "Overlap of words with the reference.",
+    "general_accuracy": "Share of general questions answered right. A fall is forgetting.",
+}
+_OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
+# title, unit, better, group, kind of the measures that comparisons had before they listed them.
+_EARLIER: dict[str, tuple[str, str, str, str, str]] = {
+    "exact_match": ("Exact match", "%", "higher", "task", "share"),
+    "perplexity": ("Perplexity", "", "lower", "task", "loss"),
+    "bits_per_byte": ("Bits per byte", "", "lower", "task", "loss"),
+    "bleu": ("BLEU", "points", "higher", "task", "score"),
+    "general_accuracy": ("General accuracy", "%", "higher", "general", "share"),
+}
+
+
+def measures_of(comparison: Comparison) -> list[Measure]:
+    """The measures of `comparison`; those of one that was made before it listed them, from its scores."""
+    return comparison["measures"] if "measures" in comparison else _from_scores(comparison)
+
+
+def sides_of(comparison: Comparison) -> list[dict[str, str]]:
+    """The sides in order: name, title, what. The first is the one that the others are compared with."""
+    # The time at the beginning of a run's id tells nobody what the run is.
+    return [side | {"title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
+
+
+def later_sides(comparison: Comparison) -> list[dict[str, str]]:
+    return sides_of(comparison)[1:]
+
+
+def verdict_of(comparison: Comparison, side: str) -> dict[str, Any] | None:
+    """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
+    found = comparison.get("verdicts", {}).get(side)
+    return found or (comparison.get("verdict") if side == "adapted" else None)
+
+
+def of_documents(comparison: Comparison) -> bool:
+    """Whether plain text was compared: documents that are predicted, without prompts and answers."""
+    return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
+
+
+def interval_text(measure: Measure, interval: list[float] | None) -> str:
+    """A 95% interval: 78–92%, 20.0–29.0; empty for None."""
+    if not interval:
+        return ""
+    low, high = interval
+    if measure["kind"] == "share":
+        return f"{100 * low:.0f}–{100 * high:.0f}%"
+    return f"{value_text(measure, low)}–{value_text(measure, high)}"
+
+
+def unit_text(measure: Measure) -> str:
+    """What the values are in, or which way is better where they have no unit."""
+    if measure["kind"] == "share":
+        return "% of questions" if measure["name"] == "general_accuracy" else "% of rows"
+    if measure.get("unit") == "points":
+        return "0 to 100"
+    wish = f"{measure['better']} is better" if measure.get("better") else ""
+    return ", ".join(filter(None, [measure.get("unit"), wish]))
+
+
+def change_text(measure: Measure, side: str, first: str) -> str:
+    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2."""
+    before, after = (measure["values"].get(name) for name in (first, side))
+    if before is None or after is None:
+        return ""
+    if measure["kind"] == "share":
+        points = 100 * (after - before)
+        return signed(f"{abs(points):.1f}".removesuffix(".0") + " points", points)
+    if measure["kind"] == "loss" and before:
+        change = 100 * (after / before - 1)
+        # A loss that is not gone altogether did not fall by 100%.
+        digits = 2 if -100 < change < -99.95 else 1
+        return signed(f"{abs(change):,.{digits}f}".removesuffix(".0") + "%", change)
+    return signed(value_text(measure, abs(after - before)), after - before)
+
+
+def improved(measure: Measure, side: str, first: str) -> bool | None:
+    """Whether `side` is better than `first` by more than chance explains; None when the data cannot tell."""
+    before, after = (measure["values"].get(name) for name in (first, side))
+    if before is None or after is None or before == after or not measure.get("better"):
+        return None
+    difference = measure.get("differences", {}).get(side) or {}
+    p, interval = difference.get("p"), difference.get("interval")
+    if p is not None and p >= LEVEL:
+        return None
+    if p is None and interval and interval[0] <= 0 <= interval[1]:
+        return None
+    return (after > before) == (measure["better"] == "higher")
+
+
+def p_of(measure: Measure, side: str) -> str:
+    """The p of `side` against the first side, as it is written: p < .001."""
+    p = (measure.get("differences", {}).get(side) or {}).get("p")
+    return "" if p is None else p_text(p)
+
+
+def unbroken(text: str) -> str:
+    """`text` in which no "p < .001" is torn apart at the end of a line."""
+    return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
+
+
+def signed(text: str, value: float) -> str:
+    """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"+{text}" if value > 0 else f"−{text}"
+
+
+def _from_scores(comparison: Comparison) -> list[Measure]:
+    base, adapted, tests = comparison["base"], comparison["adapted"], comparison.get("tests", {})
+    documents = of_documents(comparison)
+    names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
+    found = []
+    for name in [*names, "general_accuracy"]:
+        before, after = base.get(name), adapted.get(name)
+        if before is None or after is None:
+            continue
+        title, unit, better, group, kind = _EARLIER[name]
+        key = {"general_accuracy": "general_interval"}.get(name, f"{name}_interval")
+        difference = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
+        found.append(
+            {
+                "name": name,
+                "title": title,
+                "unit": unit,
+                "better": better,
+                "help": _OF_DOCUMENTS if documents and name == "perplexity" else _HELP[name],
+                "rule": "",
+                "group": group,
+                "kind": kind,
+                "values": {"base": before, "adapted": after},
+                "intervals": {"base": base.get(key), "adapted": adapted.get(key)},
+                "rows": adapted["general_rows"] if name == "general_accuracy" else adapted["rows"],
+                "differences": {"adapted": difference},
+                "detail": None,
+            }
+        )
+    return found

@@ -1,0 +1,160 @@
+"""What a report says of a run beside its scores: what was tuned on what, how long it took, how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import MethodConfig, RunConfig
+from ftlab.data.documents import STAGE
+from ftlab.evaluation.verdict import percent
+from ftlab.method_table import METHODS, virtual_tokens
+from ftlab.sharing.measures import Comparison, measures_of, of_documents
+from ftlab.wording import duration
+from ftlab.workspace import RunDirectory, read_json
+
+
+def tuned_on(
+    run: RunDirectory, config: RunConfig, comparison: Comparison, price_per_hour: float | None = None
+) -> list[tuple[str, str]]:
+    """What was tuned on what, and what it took, as pairs of label and text."""
+    method, settings = config.method, config.optimisation
+    adaptation = _method(method)
+    status = read_json(run.status_file, {})
+    trained, total = status.get("trained_parameters"), status.get("total_parameters")
+    if trained and total:
+        adaptation += f", {trained:,} of {total:,} weights ({percent(trained / total)})"
+    base = source_name(config.model.base) + (" (the toy that ships with ftlab)" if config.is_starter else "")
+    if config.stage == STAGE:
+        adaptation += "; continued pretraining on plain text"
+    facts = [("Base model", base), ("Data", _data(run, config)), ("Method", adaptation)]
+    metrics = run.metrics()
+    passes = f"{metrics[-1].get('epoch', settings.epochs):g} passes" if metrics else f"{settings.epochs} passes"
+    training = [
+        f"{passes} over the data",
+        f"learning rate {settings.learning_rate:g}" if settings.learning_rate else "",
+    ]
+    if len(metrics) > 1:
+        training.append(duration(metrics[-1]["time"] - metrics[0]["time"]))
+    device = read_json(run.environment_file, {}).get("device")
+    training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
+    facts.append(("Training", ", ".join(filter(None, training))))
+    facts.append(("Time and cost", _cost(metrics, comparison.get("seconds"), price_per_hour)))
+    return facts
+
+
+def _cost(metrics: list[dict[str, Any]], evaluated: float | None, price_per_hour: float | None) -> str:
+    """What training and this comparison took; in money where the machine's price per hour is known."""
+    trained = metrics[-1]["time"] - metrics[0]["time"] if len(metrics) > 1 else 0.0
+    hours = (trained + (evaluated or 0)) / 3600
+    text = f"{hours:.2g} machine hours"
+    if evaluated is not None:
+        text += f", {duration(evaluated)} of them for this comparison"
+    return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
+
+
+def _method(method: MethodConfig) -> str:
+    title = METHODS[method.name].title
+    if method.name == "qlora":
+        title += " (8-bit base)" if method.quantisation == "int8" else " (4-bit base)"
+    if "rank" in METHODS[method.name].fields:
+        return f"{title}, rank {method.rank}"
+    if method.name == "bottleneck":
+        return f"{title}, {method.placement.capitalize()} placement, reduction factor {method.reduction_factor}"
+    return f"{title}, {tokens} virtual tokens" if (tokens := virtual_tokens(method)) else title
+
+
+def _data(run: RunDirectory, config: RunConfig) -> str:
+    counts = {}
+    for split in ("train", "validation", "test"):
+        if run.split_file(split).exists():
+            import pyarrow.parquet
+
+            counts[split] = pyarrow.parquet.read_metadata(run.split_file(split)).num_rows
+    sizes = ", ".join(f"{rows:,} {split}" for split, rows in counts.items() if rows)
+    source = source_name(config.data.source)
+    units = "documents" if config.stage == STAGE else "rows"
+    text = f"{source}: {sizes} {units}" if sizes else source
+    return text + (f", with {source_name(config.data.replay)} mixed in" if config.data.replay else "")
+
+
+def source_name(source: str) -> str:
+    """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
+    path = Path(source)
+    is_file = (
+        path.is_absolute()
+        or source.startswith((".", "~"))
+        or path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".txt")
+    )
+    return path.name if is_file else source
+
+
+def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
+    """How it was measured, in sentences; the rules of the measures that are `shown` last."""
+    settings = comparison["settings"]
+    known = comparison.get("adapted", {})
+    asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
+    if of_documents(comparison):
+        sentences = [
+            f"All sides read {asked} documents of {_where(comparison)}, in windows of at most {settings['window']:,} "
+            "tokens.",
+            f"Perplexity: over the corpus, on {known['tokens']:,} tokens, the end of each document among them.",
+            f"Bits per byte: {settings['bits_per_byte_rule']}; {known['bytes']:,} bytes.",
+        ]
+    else:
+        sentences = [
+            f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of at most "
+            f"{settings['max_new_tokens']:,} tokens.",
+            f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
+        ]
+    if known.get("general_accuracy") is not None:
+        sentences.append(
+            f"General questions: {source_name(settings['probes'])}, {known['general_rows']:,} asked; "
+            f"{settings['general_accuracy_rule']}."
+        )
+    sentences.append(_tests(comparison))
+    if settings["quantised"]:
+        sentences.append("All sides ran on the quantised base, as in training.")
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    sentences.append(
+        f"The comparison took {duration(comparison['seconds'])} on {settings['device'].upper()} in "
+        f"{settings['dtype']}. Versions: {versions}."
+    )
+    return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _where(comparison: Comparison) -> str:
+    if comparison.get("suite"):
+        return f"{source_name(comparison['suite'])}, which are not those of the run"
+    return f"the {comparison['split']} split, which was not trained on"
+
+
+def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
+    """The rule of each measure of answers: its normalisation or its signature."""
+    settings, known = comparison["settings"], comparison["adapted"]
+    listed = [
+        one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
+    ]
+    rules = {one["title"]: one["rule"] for one in listed}
+    if "exact_match_rule" in settings:
+        rules.setdefault("Exact match", settings["exact_match_rule"])
+    if "bleu_signature" in known:
+        rules.setdefault("BLEU", known["bleu_signature"])
+    return [f"{title}: {rule}." for title, rule in rules.items()]
+
+
+def _tests(comparison: Comparison) -> str:
+    """Which test decided which measure."""
+    used: dict[str, list[str]] = {}
+    for measure in measures_of(comparison):
+        for difference in measure["differences"].values():
+            if difference.get("test") and measure["title"] not in used.setdefault(difference["test"], []):
+                used[difference["test"]].append(measure["title"])
+    if used:
+        found = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
+    else:
+        tests = comparison["settings"]["tests"]
+        shares = tests.get("exact_match") or tests["general_accuracy"]
+        found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
+    return f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {'; '.join(found)}."

@@ -1,0 +1,141 @@
+"""What a report finds beside the verdict: what was forgotten, where it is worse, what else was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftlab.evaluation.figures import in_sentence, percent, value_text
+from ftlab.evaluation.row_changes import LOSS, gain, measured
+from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.evaluation.slices import Slice, columns_of, slices
+from ftlab.evaluation.verdict import has_forgotten
+from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
+
+_KNOWS_TOO_LITTLE = 0.2
+_MOST_COLUMNS = 12
+_FEWEST_ROWS = 5  # of a slice that is worth a sentence
+
+
+def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """Colour and word above the verdict."""
+    if verdict["better"] is None:
+        return "open", "Not decided"
+    if not verdict["better"]:
+        return "worse", "Worse than its base"
+    return ("open", "Better, but it forgot") if verdict.get("forgot") else ("better", "Better than its base")
+
+
+def forgetting(comparison: Comparison) -> str:
+    """One paragraph on what the model still knows."""
+    if (comparison.get("forgetting") or {}).get("text"):
+        return comparison["forgetting"]["text"]
+    base, adapted = comparison["base"], comparison["adapted"]
+    before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
+    if before is None or after is None:
+        return "Not measured: no general questions were asked (evaluation.probes)."
+    p = comparison.get("tests", {}).get("general_accuracy")
+    evidence = (
+        f"{percent(before)} of {adapted['general_rows']:,} general questions right before, {percent(after)} after"
+    )
+    evidence += f" ({p_text(p)})." if p is not None else "."
+    if before < _KNOWS_TOO_LITTLE:
+        return f"Cannot be told: the base itself knows too few answers. {evidence}"
+    if has_forgotten(base, adapted):
+        return f"The model has forgotten some of what it knew: {evidence}"
+    if after < before and p is not None and p < LEVEL:
+        return f"Little was forgotten: {evidence}"
+    return f"Nothing that these questions can show was forgotten: {evidence}"
+
+
+def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the adapted model is worse than the first side, in sentences: measures, rows, slices."""
+    first = sides_of(comparison)[0]["name"]
+    said = []
+    for measure in measures_of(comparison):
+        if measure["group"] == "task" and improved(measure, "adapted", first) is False:
+            values = [value_text(measure, measure["values"][side]) for side in ("adapted", first)]
+            said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
+    deciding = _deciding(comparison, rows, first)
+    if deciding is None:
+        return said or ["No measure is worse."]
+    name, title, higher = deciding
+    changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
+    worse = sum(change is not None and change < 0 for change in changes)
+    better = sum(change is not None and change > 0 for change in changes)
+    said.append(f"By {title}, {worse:,} of {len(rows):,} rows got worse and {better:,} got better.")
+    return [*said, *_slices(comparison, rows, name, title, higher, first)]
+
+
+def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
+    """Was tuning needed, was it learnt by heart, what did a judge say: pairs of label and text."""
+    found = []
+    verdicts = comparison.get("verdicts") or {}
+    if "adapted_vs_prompted" in verdicts:
+        found.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    for name in titles:
+        if name in verdicts and name not in ("adapted", "prompted"):
+            found.append((titles[name], verdicts[name]["text"]))
+    memory = comparison.get("memorisation") or {}
+    if memory.get("text"):
+        found.append(("Learnt by heart?", memory["text"]))
+    return found
+
+
+def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
+    """Name, title and whether higher is better of the measure that single rows are judged by; None without any."""
+    known = measured(rows, [first, "adapted"])
+    wanted = (comparison.get("verdict") or {}).get("measure")
+    name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
+    if name is None:
+        return None
+    listed = {one["name"]: one for one in measures_of(comparison)}
+    if name not in listed:
+        return name, "the loss on the reference" if name == LOSS else name.replace("_", " "), name != LOSS
+    return name, in_sentence(listed[name]["title"]), listed[name]["better"] != "lower"
+
+
+def _slices(
+    comparison: Comparison, rows: Sequence[Mapping[str, Any]], name: str, title: str, higher: bool, first: str
+) -> list[str]:
+    """The slices that got worse, and the weakest one where none did."""
+    sides = [first, "adapted"]
+    found: list[tuple[str, Slice]] = [
+        (column, one)
+        for column in columns_of(rows)[:_MOST_COLUMNS]
+        for one in slices(rows, column, name, sides)
+        if one.rows >= _FEWEST_ROWS
+    ]
+    if not found:
+        return []
+    sign = 1 if higher else -1
+
+    def certain_fall(one: Slice) -> bool:
+        ends = one.difference_intervals["adapted"]
+        return ends is not None and max(sign * end for end in ends) < 0
+
+    fallen = [(column, one) for column, one in found if certain_fall(one)]
+    if fallen:
+        return [
+            f"Where {column} is {one.value} ({one.rows} rows), {title} fell: {_text(comparison, name, one, 'adapted')} "
+            f"against {_text(comparison, name, one, first)}."
+            for column, one in fallen[:2]
+        ]
+    column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
+    columns = dict.fromkeys(column for column, _ in found)
+    return [
+        f"No slice by {', '.join(columns)} got worse. The weakest: where {column} is {weakest.value}, {title} is "
+        f"{_text(comparison, name, weakest, 'adapted')} of {weakest.rows} rows."
+        if _is_share(comparison, name)
+        else f"No slice by {', '.join(columns)} got worse."
+    ]
+
+
+def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
+    measure = next((found for found in measures_of(comparison) if found["name"] == name), None)
+    return value_text(measure or {"kind": "loss"}, one.means[side])
+
+
+def _is_share(comparison: Comparison, name: str) -> bool:
+    return any(one["name"] == name and one["kind"] == "share" for one in measures_of(comparison))

@@ -1,0 +1,175 @@
+"""What is asked: which runs, on which rows, by which measures, and whether the base gets a prompt first.
+
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which rows the result on show is of; hidden
+while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
+`evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
+`evaluate_pattern`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ftlab.errors import InputError
+from ftlab.ui import disk
+
+HELD_OUT = ""
+_AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants to be evaluated: runs beside the chosen one, rows, and settings of `evaluation`."""
+
+    others: list[str]
+    suite: str | None
+    max_rows: int | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    run: gr.Dropdown
+    others: gr.Dropdown
+    view: gr.Dropdown
+    rows: gr.Textbox
+    start: gr.Button
+    suite: gr.Dropdown
+    measures: gr.Dropdown
+    prompted: gr.Checkbox
+    system_prompt: gr.Textbox
+    examples: gr.Textbox
+    labels: gr.Textbox
+    pattern: gr.Textbox
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The components that say what is looked at, in the order of the arguments of `evaluate_shown.shown`."""
+        return [self.run, self.others, self.view]
+
+    @property
+    def settings(self) -> list[Any]:
+        """The others, in the order of the arguments of `read`."""
+        return [
+            self.others, self.rows, self.suite, self.measures, self.prompted, self.system_prompt, self.examples,
+            self.labels, self.pattern,
+        ]  # fmt: skip
+
+
+def build() -> Form:
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        held = "A run that has been trained to an end, or was stopped and saved."
+        run = _list("Run", "run", held, scale=3, min_width=280)
+        more = "More runs, on the same rows. None: the base alone."
+        others = _list("Compare with", "others", more, value=[], multiselect=True, scale=2, min_width=240)
+        rows = _line(
+            "Test rows at most", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
+        )
+        with gr.Column(scale=1, min_width=130):
+            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
+    with gr.Accordion("What is asked, and how it is measured", open=False, elem_id="evaluate_more"):
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            which = "Those held out from training, a sample, or the path of a file of yours."
+            suite = _list("Rows", "suite", which, _suites(), value=HELD_OUT, min_width=240)
+            what = "Of the answers; perplexity always is. Of your own: a file in the workspace's folder metrics."
+            known = [("those that suit the data", _AUTO), *_measures()]
+            measures = _list("Measures", "measures", what, known, value=[_AUTO], multiselect=True, min_width=260)
+        prompted = gr.Checkbox(
+            False,
+            label="Also ask the base with a prompt",
+            info="The base gets a system prompt and examples instead of training: was tuning needed at all?",
+            elem_id="evaluate_prompted",
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls", visible=False) as prompting:
+            told = "What you would tell the base. Empty: examples alone."
+            system_prompt = _line("System prompt", "system_prompt", told, lines=2, max_lines=8, scale=3)
+            examples = _line("Examples", "examples", "Rows of the training data that it is shown.", "3")
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            named = "Of a classification, with commas between. Empty: those found in the data."
+            labels = _line("Labels", "labels", named)
+            pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
+    view = _list("Result on", "view", "Which rows the answers below belong to.", visible=False)
+    prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
+    return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
+
+
+def read(
+    others: Sequence[str] | None,
+    rows: str | None,
+    suite: str | None,
+    measures: Sequence[str] | None,
+    prompted: bool,
+    system_prompt: str | None,
+    examples: str | None,
+    labels: str | None,
+    pattern: str | None,
+) -> Asked:
+    """What the form says; what was left as it is stays as in the settings of the run.
+
+    Raises InputError for a number that is none.
+    """
+    settings: dict[str, Any] = {"measures": ", ".join(_named(measures)) or None}
+    if prompted:
+        settings |= {"prompted": True, "system_prompt": _text(system_prompt)}
+        settings |= {"examples": _whole("Examples", examples, least=0)}
+    own = [name for name in measures or [] if name.endswith(".py")]
+    settings |= {"labels": _text(labels), "pattern": _text(pattern), "own_metrics": ", ".join(own) or None}
+    return Asked(
+        list(others or []),
+        _text(suite),
+        _whole("Test rows at most", rows, least=1),
+        {name: value for name, value in settings.items() if value is not None},
+    )
+
+
+def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
+    """New choices of runs; `chosen` is the one on show."""
+    return {
+        form.run: gr.Dropdown(choices=runs, value=chosen),
+        # The chosen one is among them: it may be another in a moment.
+        form.others: gr.Dropdown(choices=runs, value=[run for run in others or [] if run in runs]),
+    }
+
+
+def _named(measures: Sequence[str] | None) -> list[str]:
+    """The measures that were chosen by name; auto means what suits, and gives way to names."""
+    return [name for name in measures or [] if name != _AUTO and not name.endswith(".py")]
+
+
+def _suites() -> list[tuple[str, str]]:
+    return [("held out from training", HELD_OUT), *((title, name) for name, title in disk.sample_titles().items())]
+
+
+def _measures() -> list[tuple[str, str]]:
+    from ftlab.evaluation.measures import NAMES, describe
+
+    return [(describe(name)["title"], name) for name in NAMES]
+
+
+def _text(value: str | None) -> str | None:
+    return (value or "").strip() or None
+
+
+def _whole(title: str, value: str | None, *, least: int) -> int | None:
+    text = (value or "").strip()
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < least:
+        allowed = "a whole number, or empty" if least < 2 else f"a whole number from {least}"
+        raise InputError(f"{title} cannot take this value", given=text, allowed=allowed)
+    return int(text)
+
+
+def _list(label: str, name: str, info: str, choices: Sequence[Any] = (), **settings: Any) -> gr.Dropdown:
+    """A dropdown; values that are no choice (of a page that was open before a restart) are no error."""
+    settings = {"value": None, "allow_custom_value": True} | settings
+    return gr.Dropdown(list(choices), label=label, info=info, elem_id=f"evaluate_{name}", **settings)
+
+
+def _line(label: str, name: str, info: str, value: str = "", **settings: Any) -> gr.Textbox:
+    settings = {"max_lines": 1, "scale": 1, "min_width": 190} | settings
+    return gr.Textbox(value, label=label, info=info, elem_id=f"evaluate_{name}", **settings)

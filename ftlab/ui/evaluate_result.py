@@ -1,0 +1,212 @@
+"""One comparison as it is shown: verdicts, table, what was gained and lost, how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
+from ftlab.sharing.measures import later_sides, of_documents, sides_of, unbroken, verdict_of
+from ftlab.sharing.table import comparison_table
+from ftlab.ui import evaluate_classes, run_view
+from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
+from ftlab.workspace import RunDirectory
+
+_GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
+_TONES = {True: "ft-up", False: "ft-down", None: ""}
+
+
+def result(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
+    """Verdict, table, pictures and settings of one comparison."""
+    notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
+    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}{}{}</section>').format(
+        run.id,
+        verdicts(run, comparison),
+        scores(comparison),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        gains(comparison),
+        evaluate_classes.details_of(comparison),
+        memorisation(comparison),
+        _facts(comparison),
+        details("How it was measured", _measured(comparison)),
+        "",
+    )
+
+
+def verdicts(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
+    """What is better than what: the verdict with what to do next, then the one on each further side."""
+    main = verdict_of(comparison, "adapted")
+    shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
+    if main and main.get("why"):
+        shown += Markup('<p class="ft-help">{}</p>').format(main["why"])
+    others = [name for name in comparison.get("verdicts", {}) if not (main and name == "adapted")]
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    first = sides_of(comparison)[0]["title"]
+    lines = join(
+        Markup("<li>{} <strong>{}</strong>: {}</li>").format(
+            _badge(comparison["verdicts"][name]), _pair(name, titles, first), comparison["verdicts"][name]["text"]
+        )
+        for name in others
+    )
+    return Markup("{}{}").format(shown, Markup('<ul class="ft-verdicts">{}</ul>').format(lines) if lines else "")
+
+
+def scores(comparison: Mapping[str, Any]) -> Markup:
+    """The table: a row for each measure, a column for each side, groups one below the other."""
+    rows, sides = comparison_table(comparison), sides_of(comparison)
+    titles = [side["title"] for side in sides]
+    body = Markup("")
+    grouped = len({row["group"] for row in rows}) > 1
+    for group, title in _GROUPS.items():
+        found = [row for row in rows if row["group"] == group]
+        if found and grouped:
+            body += Markup('<tr class="ft-group"><th scope="colgroup" colspan="{}">{}</th></tr>').format(
+                len(sides) + 1, title
+            )
+        body += join(_score_row(row, sides) for row in found)
+    heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
+    asked = "documents" if of_documents(comparison) else "rows"
+    who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
+    return Markup(
+        '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
+        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(
+        heading(
+            f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
+            f"On the same held-out {asked}. Small print: 95% interval; then the change, and p.",
+        ),
+        Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
+        heads,
+        body,
+    )
+
+
+def gains(comparison: Mapping[str, Any]) -> Markup:
+    """The picture of what was gained and lost, one for each later side, and the sentence on it."""
+    pictures = join(
+        Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
+            f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
+            Markup(gain_loss_svg(comparison, side["name"])),
+        )
+        for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
+        if gain_loss_lines(comparison, side["name"])
+    )
+    if not pictures:
+        return Markup("")
+    said = (comparison.get("gain_loss") or {}).get("text") or ""
+    forgetting = (comparison.get("forgetting") or {}).get("text") or ""
+    help = (
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is "
+        "within chance."
+    )
+    return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
+        heading("Gained and lost", help), _line(said), _line(forgetting), pictures
+    )
+
+
+def memorisation(comparison: Mapping[str, Any]) -> Markup:
+    """Whether rows were learnt by heart, and which; empty where it was not measured."""
+    found = comparison.get("memorisation") or {}
+    if not found.get("text"):
+        return Markup("")
+    bad = bool(found.get("memorised") or found.get("overfitted"))
+    pairs = (found.get("leaks") or {}).get("pairs") or []
+    kinds = {"same": "a copy", "near": "a near copy"}
+    named = [
+        [
+            pair["held_out_row"],
+            pair["held_out"],
+            kinds.get(pair["kind"], pair["kind"]),
+            pair["train_row"],
+            pair["train"],
+        ]
+        for pair in pairs
+    ]
+    heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
+    return Markup("{}{}{}").format(
+        heading("Learnt by heart?", "Training rows against unseen ones, and answers continued from their middle."),
+        notice(found["text"], kind="warn" if bad or pairs else "info"),
+        details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
+        if named
+        else "",
+    )
+
+
+def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+    cells = Markup("")
+    for place, side in enumerate(sides):
+        one = row["sides"][side["name"]]
+        change = " ".join(filter(None, [one["change"], one["p"] and f"({unbroken(one['p'])})"]))
+        tone = _TONES[one["better"]] if place else ""
+        cells += Markup('<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>').format(
+            side["title"],
+            Markup("<b>{}</b>").format(one["value"]),
+            one["interval"],
+            Markup('<span class="ft-change {}">{}</span>').format(tone, change) if change else "",
+        )
+    return Markup(
+        '<tr><th scope="row">{} <span class="ft-help">{}</span><span class="ft-help ft-block">{}</span></th>{}</tr>'
+    ).format(row["measure"], row["unit"], row["help"], cells)
+
+
+def _facts(comparison: Mapping[str, Any]) -> Markup:
+    rows = comparison.get("rows") or comparison.get("adapted", {}).get("rows")
+    shown = [
+        (
+            "Documents" if of_documents(comparison) else "Rows",
+            count(rows),
+            f"from the {comparison['split']} split" if not comparison.get("suite") else comparison["suite"],
+        ),
+        ("Made", when(comparison.get("created")), "local time"),
+    ]
+    if comparison.get("seconds") is not None:
+        shown.append(("Took", duration(comparison["seconds"]), "for all sides"))
+    return facts(shown)
+
+
+def _measured(comparison: Mapping[str, Any]) -> Markup:
+    rules = [
+        [measure["title"], measure["rule"] or measure["help"], _tests(measure)]
+        for measure in comparison.get("measures", [])
+    ]
+    of_measures = table(["Measure", "Rule", "Test"], rows=rules, label="Rules of the measures") if rules else ""
+    settings = [[name.replace("_", " "), _plain(value)] for name, value in comparison.get("settings", {}).items()]
+    return Markup("{}{}").format(
+        of_measures, table(["Setting", "Value"], settings, label="Settings of the evaluation", css="ft-settings")
+    )
+
+
+def _tests(measure: Mapping[str, Any]) -> str:
+    return ", ".join(dict.fromkeys(one["test"] for one in measure.get("differences", {}).values() if one.get("test")))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
+
+
+def _badge(verdict: Mapping[str, Any]) -> Markup:
+    better = verdict["better"]
+    if better is None:
+        return badge("not decided", "info")
+    return badge("better" if better else "worse", "good" if better else "bad")
+
+
+def _pair(name: str, titles: Mapping[str, str], first: str) -> str:
+    if name in titles:
+        return f"{titles[name]} against {first.lower()}"
+    left, _, right = name.partition("_vs_")
+    return f"{titles.get(left, left)} against {titles.get(right, right).lower()}"
+
+
+def _line(text: str) -> Markup:
+    return Markup("<p>{}</p>").format(text) if text else Markup("")

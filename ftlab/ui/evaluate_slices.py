@@ -1,0 +1,135 @@
+"""Slices: where is it better, and where not, by the values of one column of the held-out rows.
+
+elem_ids: `evaluate_slices_box`, `evaluate_slice_column`, `evaluate_slice_measure`, `evaluate_slices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.evaluation.figures import value_text
+from ftlab.evaluation.slices import Slice, columns_of, slices
+from ftlab.sharing.measures import interval_text, sides_of, signed
+from ftlab.ui.evaluate_rows import Shown, measures_by_row
+from ftlab.ui.events import on
+from ftlab.ui.html import count, empty, heading, join
+
+_MOST_SIDES = 4
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Column
+    column: gr.Dropdown
+    measure: gr.Dropdown
+    table: gr.HTML
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.box, self.column, self.measure, self.table]
+
+
+def build() -> Panel:
+    with gr.Column(visible=False, elem_id="evaluate_slices_box") as box:
+        gr.HTML(heading("Slices", "The same figures for the rows that share a value: where it helps, and where not."))
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            column = gr.Dropdown(
+                [], label="By column", allow_custom_value=True, elem_id="evaluate_slice_column", min_width=180
+            )
+            measure = gr.Dropdown(
+                [], label="Measure", allow_custom_value=True, elem_id="evaluate_slice_measure", min_width=180
+            )
+        table = gr.HTML(elem_id="evaluate_slices")
+    return Panel(box, column, measure, table)
+
+
+def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], message: gr.HTML) -> None:
+    def cut(*values: Any) -> dict[Any, Any]:
+        *runs, column, measure = values
+        found = shown(*runs)
+        return {panel.table: slice_table(*found, column, measure)} if found else {}
+
+    for trigger in (panel.column.input, panel.measure.input):
+        on(trigger, cut, [*chosen, panel.column, panel.measure], [panel.table], box=message, queue=False)
+
+
+def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:
+    """Updates that show the slices by the first column; hidden where the rows have no column that parts them."""
+    columns, measures = columns_of(rows), _measures(comparison, rows)
+    if not columns or not measures:
+        return {panel.box: gr.update(visible=False)}
+    decided = (comparison.get("verdict") or {}).get("measure")
+    measure = decided if decided in measures else next(iter(measures))
+    return {
+        panel.box: gr.update(visible=True),
+        panel.column: gr.update(choices=columns, value=columns[0]),
+        panel.measure: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=measure),
+        panel.table: slice_table(comparison, rows, columns[0], measure),
+    }
+
+
+def slice_table(
+    comparison: Mapping[str, Any], rows: list[dict[str, Any]], column: str | None, measure: str | None
+) -> Markup:
+    """A line for each value of `column`: rows, every side with its interval, and the change with its own."""
+    measures = _measures(comparison, rows)
+    if column not in columns_of(rows) or measure not in measures:
+        return empty("These rows cannot be cut so.", "Choose another column or measure.")
+    sides = sides_of(comparison)[:_MOST_SIDES]
+    found = slices(rows, column, measure, [side["name"] for side in sides])
+    shown, first = measures[measure], sides[0]["title"]
+    heads = [column, *(side["title"] for side in sides)]
+    body = join(_line(one, shown, sides) for one in found)
+    table = Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Slices"><table class="ft-table ft-scores">'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(
+        join(
+            Markup('<th scope="col"{}>{}</th>').format(Markup(' class="ft-num"') if place else "", head)
+            for place, head in enumerate(heads)
+        ),
+        body,
+    )
+    return table + Markup(
+        '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Coloured where that '
+        "leaves out zero; of {} slices one may do so by chance.</p>"
+    ).format(first.lower(), count(len(found)))
+
+
+def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+    cells = join(
+        Markup('<td class="ft-num" data-label="{}"><b>{}</b><span class="ft-help">{}</span>{}</td>').format(
+            side["title"],
+            value_text(measure, one.means[side["name"]]),
+            interval_text(measure, one.intervals[side["name"]]),
+            _difference(one, side["name"], measure) if place else "",
+        )
+        for place, side in enumerate(sides)
+    )
+    return Markup('<tr><th scope="row">{} <span class="ft-help">{} rows</span></th>{}</tr>').format(
+        one.value, count(one.rows), cells
+    )
+
+
+def _difference(one: Slice, side: str, measure: Mapping[str, Any]) -> Markup:
+    value, interval = one.differences[side], one.difference_intervals[side]
+    certain = interval is not None and not interval[0] <= 0 <= interval[1]
+    better = (value > 0) == (measure.get("better") != "lower") if certain else None
+    scale = 100 if measure["kind"] == "share" else 1
+    unit = " points" if measure["kind"] == "share" else ""
+    ends = f" ({' to '.join(_amount(scale * end) for end in interval)})" if interval else ""
+    tone = {True: "ft-up", False: "ft-down", None: ""}[better]
+    return Markup('<span class="ft-change {}">{}{}{}</span>').format(tone, _amount(scale * value), unit, ends)
+
+
+def _amount(value: float) -> str:
+    return signed(f"{abs(value):.3g}" if abs(value) < 100 else f"{abs(value):,.0f}", value)
+
+
+def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return measures_by_row(comparison, rows, [side["name"] for side in sides_of(comparison)[:_MOST_SIDES]])

@@ -1,0 +1,278 @@
+"""Let another model judge the answers of the chosen run, on the Evaluate tab: off until somebody asks for it.
+
+First it shows what will be sent where and what that costs; only then there is a button that sends it. The work is a
+process of its own: box and strip show how far it is and stop it.
+
+elem_ids: `judge_box` (folded; hidden while the run has no answers), `judge_about`, `judge_url`, `judge_model`,
+`judge_sides`, `judge_rows`, `judge_price_in`, `judge_price_out`, `judge_more` (folded: `judge_criteria`,
+`judge_reference`, `judge_at_once`, `judge_max_tokens`), `judge_look`, `judge_send`, `judge_stop`, `judge_message`,
+`judge_plan`, `judge_result`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.judge_endpoint import KEY_VARIABLE, find_key
+from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
+from ftlab.evaluation.judge_prompt import CRITERIA
+from ftlab.ui import disk, job_strip, judge_view
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import error_box, notice
+from ftlab.workspace import RunDirectory, Workspace
+
+_POLL_SECONDS = 1.0
+_DEFAULT_SIDES = "base,adapted"
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Accordion
+    about: gr.HTML
+    url: gr.Textbox
+    model: gr.Textbox
+    sides: gr.Dropdown
+    rows: gr.Textbox
+    price_in: gr.Textbox
+    price_out: gr.Textbox
+    criteria: gr.Textbox
+    reference: gr.Checkbox
+    at_once: gr.Textbox
+    max_tokens: gr.Textbox
+    look: gr.Button
+    send: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    plan: gr.HTML
+    result: gr.HTML
+    timer: gr.Timer  # ticks while a judge is at work
+    planned: gr.State  # (run id, settings) that the cost on show is for: what is sent is what was shown
+
+    @property
+    def form(self) -> list[Any]:
+        """The fields, in the order of the arguments of `_read`."""
+        return [
+            *(self.url, self.model, self.sides, self.rows, self.price_in, self.price_out),
+            *(self.criteria, self.reference, self.at_once, self.max_tokens),
+        ]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.box, self.about, self.sides, *self.progress]
+
+    @property
+    def progress(self) -> list[Any]:
+        return [self.result, self.stop, self.timer]
+
+
+def build() -> Panel:
+    def line(label: str, name: str, value: str = "", **settings: Any) -> gr.Textbox:
+        return gr.Textbox(value, label=label, max_lines=1, elem_id=f"judge_{name}", **settings)
+
+    with gr.Accordion("Let another model judge", open=False, visible=False, elem_id="judge_box") as box:
+        about = gr.HTML(_about(), elem_id="judge_about")
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            url = line(
+                "Address",
+                "url",
+                info="OpenAI-compatible.",
+                placeholder="https://api.example.com/v1",
+                scale=3,
+                min_width=260,
+            )
+            model = line("Model", "model", info="As the address knows it.", scale=2, min_width=180)
+            sides = gr.Dropdown(
+                [("Adapted against Base", _DEFAULT_SIDES)],
+                value=_DEFAULT_SIDES,
+                label="Whose answers",
+                allow_custom_value=True,
+                info="Each row in both orders.",
+                elem_id="judge_sides",
+                scale=2,
+                min_width=200,
+            )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            rows = line("Rows at most", "rows", info="Empty: all.", min_width=140)
+            price_in = line("Price of input", "price_in", info="Per million tokens.", min_width=140)
+            price_out = line("Price of output", "price_out", info="Per million tokens.", min_width=140)
+        with gr.Accordion("How it judges", open=False, elem_id="judge_more"):
+            criteria = gr.Textbox(
+                CRITERIA, label="What makes an answer better", lines=3, max_lines=8, elem_id="judge_criteria"
+            )
+            reference = gr.Checkbox(True, label="Show it the reference answer", elem_id="judge_reference")
+            with gr.Row(equal_height=False, elem_classes="ft-controls"):
+                at_once = line("Requests at once", "at_once", "4", info="Fewer where it is busy.", min_width=140)
+                max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
+        with gr.Row():
+            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
+            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=230)
+            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="judge_stop", scale=0, min_width=110)
+        message = message_box("judge_message")
+        plan_ = gr.HTML(elem_id="judge_plan", elem_classes="ft-maybe")
+        result = gr.HTML(elem_id="judge_result", elem_classes="ft-maybe")
+    return Panel(
+        *(box, about, url, model, sides, rows, price_in, price_out, criteria, reference, at_once, max_tokens),
+        *(look, send, stop, message, plan_, result, gr.Timer(_POLL_SECONDS, active=False), gr.State(None)),
+    )
+
+
+def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
+    """Wire the handlers. `run` is the component that says which run is looked at."""
+
+    def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
+        chosen, settings = disk.chosen_run(workspace, run_id), _read(*values)
+        found = plan(chosen, settings)
+        send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
+        return {
+            panel.plan: notice(Markup("<ul>{}</ul>").format(judge_view.items(found.lines()))),
+            panel.send: send,
+            panel.planned: (chosen.id, settings.as_dict()),
+        }
+
+    def send(planned: tuple[str, dict[str, Any]] | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        if planned is None:
+            raise InputError("Nothing was planned yet", try_="press Show what it takes")
+        run_id, settings = planned
+        run_ = workspace.run(run_id)
+        supervisor.submit_judging(run_, workspace, JudgeSettings.from_dict(settings))
+        return {
+            **_unplanned(panel),
+            **_progress(panel, run_),
+            **job_strip.at_work(strip, disk.current_job(workspace)),
+        }
+
+    def follow(run_id: str | None) -> dict[Any, Any]:
+        return _progress(panel, disk.chosen_run(workspace, run_id))
+
+    def stop(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        chosen = disk.chosen_run(workspace, run_id)
+        return {panel.message: notice(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
+
+    def forget() -> dict[Any, Any]:
+        return _unplanned(panel)
+
+    cost = [panel.plan, panel.send, panel.planned]
+    on(panel.look.click, look, [run, *panel.form], cost, box=panel.message, progress="minimal")
+    started = [*cost, *panel.progress, strip.box, strip.stop, strip.job]
+    on(panel.send.click, send, [panel.planned], started, box=panel.message, progress="minimal")
+    on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
+    on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
+    # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
+    for field in panel.form:
+        on(field.input, forget, [], cost, box=panel.message, trigger_mode="always_last")
+    on(run.change, forget, [], cost, box=panel.message, clears=False, trigger_mode="always_last")
+
+
+def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the judgements of `run_id`; the box is hidden while there are no answers to judge."""
+    run = workspace.run(run_id) if run_id else None
+    known = sides_of(run) if run is not None else {}
+    if run is None or len(known) < 2:
+        still = {panel.stop: gr.update(visible=False), panel.timer: gr.Timer(active=False)}
+        return {panel.box: gr.update(visible=False), panel.result: "", **still}
+    first, *others = known
+    pairs = [(f"{known[name]} against {known[first]}", f"{first},{name}") for name in others]
+    pairs += [(f"{known['adapted']} against {known[name]}", f"{name},adapted") for name in others if _both(name, known)]
+    return {
+        panel.box: gr.update(visible=True),
+        panel.about: _about(),
+        panel.sides: gr.update(choices=pairs),
+        **_progress(panel, run),
+    }
+
+
+def _progress(panel: Panel, run: RunDirectory) -> dict[Any, Any]:
+    """Updates that show how far a judge is, or what it said."""
+    from ftlab.training import supervisor
+
+    status = supervisor.judging_status(run)
+    working = status is not None and status.is_active
+    again = status is not None and status.state == "stopping"
+    return {
+        panel.result: judge_view.result(run),
+        panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
+        panel.timer: gr.Timer(active=working),
+    }
+
+
+def _read(
+    url: str | None,
+    model: str | None,
+    sides: str | None,
+    rows: str | None,
+    price_in: str | None,
+    price_out: str | None,
+    criteria: str | None,
+    reference: bool,
+    at_once: str | None,
+    max_tokens: str | None,
+) -> JudgeSettings:
+    return build_settings(
+        url,
+        model,
+        sides=(sides or _DEFAULT_SIDES).split(","),
+        rows=_whole("Rows at most", rows),
+        criteria=criteria,
+        reference=bool(reference),
+        price_in=_price("The price of input", price_in),
+        price_out=_price("The price of output", price_out),
+        at_once=_whole("Requests at once", at_once) or 4,
+        max_tokens=_whole("Longest reply", max_tokens) or 1024,
+    )
+
+
+def _whole(name: str, typed: str | None) -> int | None:
+    text = (typed or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a whole number, or empty")
+    return int(text)
+
+
+def _price(name: str, typed: str | None) -> float | None:
+    text = (typed or "").strip().replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a number, or empty") from None
+
+
+def _about() -> Markup:
+    """What this is, and whether a key is there; never the key."""
+    text = (
+        "A model of your choice reads both answers and says which is better. That is its opinion, not people's. "
+        "Nothing is sent before you have seen what it takes."
+    )
+    try:
+        key = (
+            f"{KEY_VARIABLE} is set; it is sent to the address alone."
+            if find_key()
+            else (
+                f"{KEY_VARIABLE} is not set: only an address that needs no key will answer. Keys are read from the "
+                "environment in which ftlab was started, and from nowhere else."
+            )
+        )
+    except FtlabError as error:
+        return Markup('<p class="ft-help">{}</p>{}').format(text, error_box(error))
+    return Markup('<p class="ft-help">{} {}</p>').format(text, key)
+
+
+def _unplanned(panel: Panel) -> dict[Any, Any]:
+    return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
+
+
+def _both(name: str, known: dict[str, str]) -> bool:
+    return "adapted" in known and name != "adapted"

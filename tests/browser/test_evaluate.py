@@ -1,0 +1,76 @@
+"""Somebody who has to decide reads what tuning gained and lost, looks into single answers, and tries a remedy."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from ftlab.workspace import Workspace, write_jsonl
+from tests.browser.conftest import PHONE
+from tests.comparisons import a_row, evaluated_run
+
+pytestmark = pytest.mark.browser
+
+
+def choose(page, name, option):
+    page.locator(f"#evaluate_{name} input").first.click()
+    page.get_by_role("option", name=option).first.click()
+
+
+def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(app, visit):
+    workspace = Workspace.open(app.workspace)
+    old, new = evaluated_run(workspace, "aged"), evaluated_run(workspace, "fresh")
+    write_jsonl(old.predictions_file, [a_row(row, False, row < 12) for row in range(20)])
+    one = visit(app.url)
+    page = one.page
+    one.tab("evaluate")
+    result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
+    # The newest is on show; another one and back.
+    choose(page, "run", old.id)
+    expect(answers).to_contain_text("20 answers")
+    choose(page, "run", new.id)
+    expect(result).to_contain_text("The adapted model is better: exact match 80% against 10%")
+    expect(result.locator(".ft-gain svg")).to_have_count(2)
+    expect(page.locator("#evaluate_slices")).to_contain_text("phone")
+
+    page.locator("#evaluate_filter label", has_text="Got worse").click()
+    expect(answers).to_contain_text("1 answers, page 1 of 1")
+    expect(answers).to_contain_text("question 3")
+    expect(answers.locator("ins").first).to_have_text("blue")
+    page.locator("#evaluate_filter label", has_text="All").click()
+    choose(page, "order", "Highest loss first")
+    expect(answers.locator("tbody tr").first).to_contain_text("question 11")
+
+    with page.expect_download() as download:
+        page.locator("#evaluate_report").click()
+    assert download.value.suggested_filename == f"{new.id}-report.html"
+
+    choose(page, "others", old.id)
+    # 16 of 20 in the newer run, 12 of 20 in the older one.
+    expect(result.locator("tbody tr").first).to_contain_text("80%")
+    expect(result.locator("tbody tr").first).to_contain_text("−20 points")
+    page.keyboard.press("Escape")
+    page.locator("#evaluate_others button[aria-label], #evaluate_others .token-remove").first.click()
+
+    remedy = page.locator("#evaluate_remedies button", has_text="Fill in the settings").nth(1)
+    expect(page.locator("#evaluate_remedies")).to_contain_text("Halve the learning rate: 0.002 instead of 0.004")
+    remedy.click()
+    rate = page.locator("#set_optimisation_learning_rate").locator("input, textarea").first
+    expect(rate).to_have_value("0.002")
+    expect(page.locator("#train_message")).to_contain_text("Press Start when you are content.")
+    assert len(workspace.runs()) == 2
+    assert not one.errors
+
+
+def test_on_a_phone_nothing_of_the_comparison_is_cut_off(app, visit):
+    evaluated_run(Workspace.open(app.workspace), "fresh")
+    one = visit(app.url, PHONE)
+    page = one.page
+    one.tab("evaluate")
+    expect(page.locator("#evaluate_result")).to_contain_text("The adapted model is better")
+    page.locator("#evaluate_result summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    # Every side of every measure stands inside the box, without scrolling sideways.
+    box = page.locator("#evaluate_result .ft-scroll").first
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert not one.errors

@@ -1,0 +1,252 @@
+"""The Evaluate tab without a browser: a comparison, its rows, its slices, and runs side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from ftlab.errors import InputError
+from ftlab.evaluation.row_changes import ordered, select
+from ftlab.evaluation.slices import columns_of, slices
+from ftlab.evaluation.stored import side_by_side
+from ftlab.training.status import RunStatus, write_status
+from ftlab.ui import (
+    answers,
+    evaluate,
+    evaluate_classes,
+    evaluate_form,
+    evaluate_remedies,
+    evaluate_result,
+    evaluate_shown,
+)
+from ftlab.ui.evaluate_slices import slice_table
+from ftlab.workspace import write_json, write_jsonl
+from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+PAIR = ("base", "adapted")
+EXACT = {"name": "exact_match", "title": "Exact match", "better": "higher", "kind": "share", "unit": "%"}
+
+
+def found(rows, search="", kind="All", measure="exact_match", higher=True):
+    return [row["row"] for row in select(rows, search, kind, measure, PAIR, higher=higher)]
+
+
+def test_answers_are_found_by_words_and_by_what_became_of_them():
+    rows = [a_row(0, False, True, prompt="Where is my parcel?"), a_row(1, True, False, prompt="A box for Ann")]
+    rows.append(a_row(2, False, False) | {"adapted": "LOST"})
+    assert found(rows) == [0, 1, 2]
+    assert (found(rows, "box ann"), found(rows, "lost")) == ([1], [2])
+    assert [found(rows, kind=kind) for kind in ("Improved", "Got worse", "Both wrong")] == [[0], [1], [2]]
+    # By the loss, lower is better: 2.01 to 0.5, 0.5 to 2.01, no change.
+    assert [found(rows, kind=kind, measure="loss", higher=False) for kind in ("Improved", "Got worse")] == [[0], [1]]
+
+
+def test_rows_without_scores_go_by_equality_and_documents_by_their_loss():
+    old = [{key: value for key, value in row.items() if key != "scores"} for row in twenty_rows()]
+    assert found(old, kind="Got worse") == [3]
+    documents = [
+        {"row": 0, "document": "The mill turns.", "base_loss": 2.0, "adapted_loss": 1.0},
+        {"row": 1, "document": "The mill stands.", "base_loss": 1.0, "adapted_loss": 2.0},
+    ]
+    assert found(documents, "MILL", "Improved", "loss", higher=False) == [0]
+    assert found(documents, "stands", "Got worse", "loss", higher=False) == [1]
+
+
+def test_rows_are_sorted_by_loss_and_by_change():
+    rows = [a_row(row, False, False, base_loss=2.0, adapted_loss=loss) for row, loss in enumerate((1.0, 3.0, 2.0))]
+    rows.append({"row": 3, "prompt": "?", "reference": ""})
+    for order, wanted in {"loss": [1, 2, 0, 3], "lost": [1, 2, 0, 3], "gained": [0, 2, 1, 3]}.items():
+        assert [row["row"] for row in ordered(rows, order, "loss", PAIR, higher=False)] == wanted, order
+
+
+def test_words_that_are_not_in_the_reference_are_marked():
+    look = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
+    shown = str(answers.answer_table([a_row(0, False, True)], look))
+    assert "the <ins>blue</ins> parcel" in shown and shown.count("<ins>") == 1
+    between = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"), "sides")
+    shown = str(answers.answer_table([a_row(0, False, True)], between))
+    assert "the <del>blue</del> parcel" in shown and "the <ins>red</ins> parcel" in shown
+
+
+def test_a_slice_has_its_own_share_interval_and_change():
+    rows = [a_row(row, False, row < 8, columns={"channel": "mail" if row < 10 else "phone"}) for row in range(20)]
+    assert columns_of(rows) == ["channel"]
+    mail, phone = slices(rows, "channel", "exact_match", PAIR)
+    assert (mail.value, mail.rows, mail.means, mail.differences) == (
+        "mail",
+        10,
+        {"base": 0.0, "adapted": 0.8},
+        {"adapted": 0.8},
+    )
+    # Wilson, 8 of 10 (Brown, Cai and DasGupta 2001): 0.4902 to 0.9433.
+    assert mail.intervals["adapted"] == pytest.approx([0.4902, 0.9433], abs=1e-4)
+    assert phone.difference_intervals["adapted"][0] < 0 < phone.difference_intervals["adapted"][1]
+    shown = str(slice_table(three_sides(), rows, "channel", "exact_match"))
+    assert "+80 points" in shown and "mail" in shown
+
+
+def test_numbers_of_many_values_are_cut_at_their_quartiles_and_stay_in_order():
+    rows = [a_row(row, False, True, columns={"length": row, "id": f"t{row}"}) for row in range(20)]
+    assert columns_of(rows) == ["length"]
+    found = slices(rows, "length", "exact_match", PAIR)
+    assert [one.rows for one in found] == [4, 5, 5, 6]
+    assert (found[0].value, found[-1].value) == ("0 to below 4", "14 to 19")
+
+
+def test_a_value_that_is_missing_on_a_side_takes_its_row_out_of_the_slice():
+    rows = [a_row(0, False, True), a_row(2, False, True, scores={"exact_match": {"base": 0.0, "adapted": None}})]
+    rows.append(a_row(1, False, True))
+    assert [(one.value, one.rows) for one in slices(rows, "channel", "exact_match", PAIR)] == [
+        ("phone", 1),
+        ("mail", 1),
+    ]
+
+
+def test_the_result_shows_every_side_with_interval_change_and_verdict(workspace):
+    run = evaluated_run(workspace)
+    shown = str(evaluate_result.result(run, run.comparison()))
+    for part in (
+        "The adapted model is better: exact match 80% against 10%",
+        "Exact match decides, because answers here are right or wrong.",
+        "Base, prompted",
+        "+70 points",
+        "−96%",
+        "What it knew before",
+        "Gained exact match; lost general accuracy.",
+        "Learnt by heart?",
+        "Accuracy: every class",
+    ):
+        assert part in shown, part
+    assert shown.count("<svg") == 2
+
+
+def test_a_comparison_of_before_measures_were_listed_still_shows(workspace):
+    run = evaluated_run(workspace)
+    old = run.comparison()
+    for key in ("sides", "measures", "verdicts", "gain_loss", "forgetting", "memorisation", "suite"):
+        old.pop(key)
+    old["tests"] = {"exact_match": 0.0001, "perplexity": 0.0002, "bleu": 0.4, "general_accuracy": 0.01}
+    shown = str(evaluate_result.result(run, old))
+    assert "Base against adapted" in shown and "+70 points" in shown and shown.count("<svg") == 1
+
+
+def test_a_confusion_matrix_counts_and_names_its_classes():
+    detail = three_sides()["measures"][1]["detail"]
+    sides = three_sides()["sides"]
+    shown = str(evaluate_classes.confusions(detail, sides))
+    # 9 of 10 shipping rows were called so: nine tenths of the line.
+    assert shown.count("--ft-share:90%") == len(SIDES)
+    assert "billing" in str(evaluate_classes.per_class(detail, sides))
+    many = {"labels": [str(n) for n in range(30)]}
+    assert "too many to read" in str(evaluate_classes.confusions(many, sides))
+
+
+def test_text_of_data_and_models_is_never_markup(workspace):
+    row = a_row(0, False, True, prompt=ATTACK, reference=ATTACK, columns={ATTACK: ATTACK})
+    row |= {"base": ATTACK, "adapted": f"{ATTACK}!"}
+    hostile = three_sides(notes=[ATTACK])
+    for side in hostile["sides"]:
+        side |= {"title": ATTACK, "what": ATTACK}
+    hostile["measures"][1]["detail"] |= {"labels": [ATTACK, "b"], "fields": {ATTACK: {"base": 0.5}}}
+    hostile["measures"][0] |= {"title": ATTACK, "help": ATTACK, "rule": ATTACK}
+    hostile["memorisation"] = {"text": ATTACK, "leaks": {"pairs": [dict.fromkeys(LEAK, ATTACK)]}}
+    run = evaluated_run(workspace)
+    look = answers.Look(1, 1, EXACT | {"title": ATTACK}, PAIR, (ATTACK, ATTACK))
+    rows = [row, a_row(1, False, True, columns={ATTACK: "b"}), a_row(2, False, True, columns={ATTACK: "b"})]
+    for shown in (
+        answers.answer_table([row], look),
+        answers.document_table([row | {"document": ATTACK}], look),
+        evaluate_result.result(run, hostile),
+        slice_table(hostile, rows, ATTACK, "exact_match"),
+    ):
+        assert "<script" not in shown and "<img" not in shown
+        assert "&lt;script&gt;alert(1)" in shown
+
+
+LEAK = ("kind", "train_row", "held_out_row", "train", "held_out")
+
+
+def test_runs_that_answered_the_same_rows_are_compared_without_asking_again(workspace):
+    first, second = evaluated_run(workspace, "one"), evaluated_run(workspace, "two")
+    better = [a_row(row, False, True) for row in range(20)]
+    write_jsonl(second.predictions_file, better[:15])
+    comparison, rows = evaluate_shown.shown(first.id, [second.id], "", workspace)
+    # The first 15 rows: 11 right in the first run (3, 5, 9 and 11 are not), 15 in the second.
+    exact = comparison["measures"][0]
+    assert exact["values"] == pytest.approx({first.id: 11 / 15, second.id: 1.0})
+    # Exact McNemar with four rows won and none lost: 2 * 0.5 ** 4.
+    assert exact["differences"][second.id]["p"] == pytest.approx(0.125)
+    assert len(rows) == 15 and rows[3][second.id] == "the red parcel"
+    shown = str(evaluate_result.result(first, comparison))
+    assert "These are the 15 rows that all of them have answered." in shown
+    write_jsonl(second.predictions_file, [a_row(99, True, True)])
+    assert (
+        side_by_side([(first.comparison(), first.predictions()), (second.comparison(), second.predictions())]) is None
+    )
+
+
+def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
+    run = evaluated_run(workspace)
+    suite = run.suite("faq")
+    write_json(suite.comparison_file, three_sides(suite="faq.jsonl", split=""))
+    write_jsonl(suite.predictions_file, [a_row(0, False, True)])
+    assert evaluate_shown.views(run) == [("held-out rows", ""), ("faq", "faq")]
+    comparison, rows = evaluate_shown.shown(run.id, [], "faq", workspace)
+    assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
+    assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
+
+
+def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    with gr.Blocks():
+        tab = evaluate.build()
+    error = {"what": "There is no such file", "why": None, "try": "check the path"}
+    failed = RunStatus(state="failed", created=CREATED + 10, error=error)
+    write_status(run.evaluation_status_file, failed)
+    shown = evaluate.show(tab, run.id, [], "", workspace)[tab.result]
+    assert shown.index("There is no such file") < shown.index("The adapted model is better")
+    # One that came out well since then stands for itself.
+    write_json(run.comparison_file, run.comparison() | {"created": CREATED + 20})
+    assert "no such file" not in evaluate.show(tab, run.id, [], "", workspace)[tab.result]
+
+
+def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
+    run = evaluated_run(workspace)
+    from ftlab.config import load_config
+
+    config = load_config(run.config_file)
+    offered = evaluate_remedies.remedies_of(run)
+    place = next(n for n, one in enumerate(offered) if "optimisation.learning_rate" in one.changes)
+    changed, remedy = evaluate_remedies.changed(f"{run.id}:{place}", workspace)
+    # The usual rate of LoRA on the starter is 0.004.
+    assert (config.optimisation.learning_rate, changed.optimisation.learning_rate) == (0.004, 0.002)
+    changed.optimisation.learning_rate = 0.004
+    assert changed == config
+    assert "optimisation.learning_rate: 0.002" in str(evaluate_remedies.said(remedy))
+    assert offered[place].title in str(evaluate_remedies.offered(run))
+    with pytest.raises(InputError, match="not there any more"):
+        evaluate_remedies.changed(f"{run.id}:99", workspace)
+
+
+def test_the_form_passes_on_only_what_was_asked():
+    plain = evaluate_form.read([], "", "", ["auto"], False, "", "3", "", "")
+    assert (plain.others, plain.suite, plain.max_rows, plain.settings) == ([], None, None, {})
+    asked = evaluate_form.read(
+        ["x"], "50", "faq.jsonl", ["auto", "bleu", "chrf", "mine.py"], True, "Be brief.", "2", "a, b", "^ok"
+    )
+    assert (asked.others, asked.suite, asked.max_rows) == (["x"], "faq.jsonl", 50)
+    assert asked.settings == {
+        "measures": "bleu, chrf",
+        "prompted": True,
+        "system_prompt": "Be brief.",
+        "examples": 2,
+        "labels": "a, b",
+        "pattern": "^ok",
+        "own_metrics": "mine.py",
+    }
+    with pytest.raises(InputError, match="Test rows at most"):
+        evaluate_form.read([], "some", "", [], False, "", "", "", "")

@@ -1,0 +1,175 @@
+"""What was forgotten: the score, the general text it is measured on, and what to try next."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from itertools import islice
+
+import pytest
+
+from ftlab.config import build_config, load_config, with_settings
+from ftlab.evaluation.documents import losses_of_documents
+from ftlab.evaluation.forgetting import score_forgetting
+from ftlab.evaluation.general_text import load_general_text
+from ftlab.evaluation.perplexity import Losses
+from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
+from ftlab.method_table import METHODS
+from ftlab.models.load import load_tokenizer
+from ftlab.models.starter.corpus import training_examples
+from ftlab.models.starter.general_text import make_texts
+from ftlab.samples import sample_path
+
+KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("starter")
+
+
+def read_texts(name: str) -> list[str]:
+    lines = (sample_path(name) / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+def test_the_score_is_the_share_of_what_was_known_and_is_lost():
+    found = score_forgetting(KNOWN)
+    assert (found["known"], found["lost"], found["gained"], found["asked"]) == (8, 2, 1, 10)
+    assert found["score"] == 0.25
+    # Wilson's interval of 2 in 8, by hand with z = 1.96.
+    assert found["interval"] == pytest.approx([0.0715, 0.5907], abs=1e-4)
+    assert found["accuracy"] == {"base": 0.8, "adapted": 0.7}
+    assert found["forgot"] is True
+    assert "lost 2 of the 8 general questions that its base knew, 25%" in found["text"]
+
+
+def test_a_fall_of_exactly_the_limit_is_no_forgetting():
+    twenty = {"base": [True] * 20, "adapted": [True] * 19 + [False]}
+    assert score_forgetting(twenty, limit=0.05)["forgot"] is False
+    assert score_forgetting(twenty, limit=0.04)["forgot"] is True
+
+
+def test_a_general_text_that_takes_more_bits_is_forgetting_beyond_chance_only():
+    sizes = [100] * 30
+    one_bit = [100 * math.log(2)] * 30
+    worse = score_forgetting(None, {"base": one_bit, "adapted": [1.2 * nll for nll in one_bit]}, sizes)
+    assert worse["bits_per_byte"] == pytest.approx({"base": 1.0, "adapted": 1.2})
+    assert worse["rise"] == pytest.approx(0.2)
+    assert worse["forgot"] is True and "worse than before: 1.20 bits per byte against 1.00" in worse["text"]
+    # One text of thirty differs, by so much that the mean rises by 20%.
+    chance = score_forgetting(None, {"base": one_bit, "adapted": [7 * one_bit[0], *one_bit[1:]]}, sizes)
+    assert chance["rise"] == pytest.approx(0.2)
+    assert chance["forgot"] is False and "about as well as before" in chance["text"]
+
+
+def test_where_nothing_general_was_asked_there_is_no_score():
+    assert score_forgetting(None) is None
+    assert score_forgetting({"base": [], "adapted": []}, {"base": [], "adapted": []}, []) is None
+    unknown = score_forgetting({"base": [False] * 3, "adapted": [False] * 3})
+    assert unknown["score"] is None and "knew none of the 3" in unknown["text"]
+
+
+def test_the_shipped_text_is_what_the_script_writes_and_the_starter_never_read_it():
+    texts = read_texts("general_text")
+    assert texts == make_texts()
+    assert len(texts) == len(set(texts)) == 120
+    trained = {
+        turn["content"]
+        for example in islice(training_examples(0), 20_000)
+        for turn in example["messages"]
+        if turn["role"] == "assistant"
+    }
+    assert not trained & set(texts)
+
+
+def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(tokenizer):
+    pieces, note = load_general_text(build_config(), tokenizer, context=32)
+    assert note is None
+    assert max(len(window.input_ids) for window in pieces.windows) == 32
+    texts = read_texts("general_text")
+    # Every token but the first of each text is predicted once, and its end-of-text token.
+    wanted = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
+    counts = [sum(window.trained[1:]) for window in pieces.windows]
+    summed = losses_of_documents(Losses([0.0] * len(counts), counts), pieces)
+    assert summed.tokens == wanted
+    assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
+
+
+def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
+    config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
+    _, note = load_general_text(config, tokenizer, context=512)
+    assert "was trained, so it shows no forgetting" in note and "200 of 600 rows" in note
+
+
+def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
+    rows = [{"prompt": f"Say {n} in German.", "completion": f"Größe {n}"} for n in range(12)]
+    file = tmp_path / "chat.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = build_config({"evaluation": {"general_text": str(file)}})
+    pieces, note = load_general_text(config, tokenizer, context=512)
+    assert note is None
+    assert pieces.sizes == [len(row["completion"].encode()) for row in rows]
+
+
+def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer):
+    config = build_config({"evaluation": {"general_text": "/no/such/file.txt"}})
+    pieces, note = load_general_text(config, tokenizer, context=512)
+    assert pieces is None and note.startswith("General language was not measured: ")
+    assert load_general_text(build_config({"evaluation": {"general_text": "none"}}), tokenizer, context=512) == (
+        None,
+        None,
+    )
+    other = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}})
+    assert load_general_text(other, tokenizer, context=512) == (None, None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stage", ["sft", "pretraining", "dpo", "orpo", "grpo"])
+def test_every_remedy_is_a_run_that_can_be_started(stage, method):
+    config = build_config({"stage": stage, "method": {"name": method}})
+    found = against_forgetting(config.resolved()) + against_memorising(config.resolved())
+    assert found
+    for remedy in found:
+        changed = with_settings(config, remedy.changes)
+        assert remedy.title and remedy.why.endswith(".")
+        assert remedy.needs is not None or changed != config
+        # Nothing that the method or the stage does not read.
+        assert "method.rank" not in remedy.changes or method in ("lora", "dora", "qlora")
+        assert "data.replay" not in remedy.changes or stage == "sft"
+
+
+def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
+    first = against_forgetting(build_config().resolved())[0]
+    assert first.changes == {"data.replay": "general_replay", "data.replay_fraction": 0.35}
+    assert first.needs is None
+    replayed = build_config({"data": {"replay": "general_replay", "replay_fraction": 0.35}})
+    lower, more, *_ = against_forgetting(replayed.resolved())
+    assert (lower.changes, more.changes) == ({"optimisation.learning_rate": 0.002}, {"data.replay_fraction": 0.7})
+    other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
+    assert other.needs == "data.replay" and "data.replay" not in other.changes
+
+
+def test_a_remedy_can_be_typed(tmp_path):
+    config = build_config({"name": "first"})
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    (_, command), *_ = commands({"verdict": {"forgot": True}}, config, file)
+    given = shlex.split(command)
+    assert given[:4] == ["python", "-m", "ftlab", "train"]
+    tried = load_config(given[4], [value for value in given[5:] if value != "--set"])
+    assert tried.data.replay == "general_replay"
+    assert tried == with_settings(config, {"data.replay": "general_replay", "data.replay_fraction": 0.35})
+
+
+def test_remedies_are_offered_only_where_something_is_wrong():
+    config = build_config()
+    well = {"verdict": {"forgot": False}, "forgetting": {"forgot": False}, "memorisation": {"memorised": False}}
+    assert remedies(well, config) == []
+    assert remedies({"verdict": {"forgot": True}}, config) == against_forgetting(config.resolved())
+    by_heart = remedies(well | {"memorisation": {"memorised": True, "overfitted": False}}, config)
+    assert by_heart == against_memorising(config.resolved())
+    both = remedies({"verdict": {"forgot": True}, "memorisation": {"overfitted": True}}, config)
+    changes = [json.dumps(remedy.changes, sort_keys=True) for remedy in both]
+    assert len(changes) == len(set(changes)), "no run is offered twice"
