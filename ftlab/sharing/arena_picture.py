@@ -13,8 +13,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from ftlab.evaluation.verdict import percent
-from ftlab.sharing.picture import ADAPTED_COLOUR, BASE_COLOUR
 
+BASE_COLOUR = "#8b95a7"
+ADAPTED_COLOUR = "#4a86d8"
 NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}
 _CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
 _WIDTH = 420
