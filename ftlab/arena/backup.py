@@ -9,6 +9,7 @@ What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -43,12 +44,15 @@ def start(store: Store, repository: str | None = None, every_minutes: float = EV
     """Bring back what `repository` (else FTLAB_BACKUP) holds, when there is no test here, and keep it up to date.
 
     Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
-    named. Raises InputError or FtlabError when the data set cannot be used, so that nobody believes in a backup that
-    is none.
+    named; started once for each process. Raises InputError or FtlabError when the data set cannot be used, so that
+    nobody believes in a backup that is none.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
-    if not repository:
-        return None
+    return _start(store, repository, every_minutes) if repository else None
+
+
+@functools.cache
+def _start(store: Store, repository: str, every_minutes: float) -> Any:
     restore(store, repository)
     from huggingface_hub import CommitScheduler
 

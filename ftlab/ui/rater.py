@@ -16,6 +16,7 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.arena import backup
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
 from ftlab.ui.rater_door import door
@@ -94,7 +95,9 @@ def launch_rater_app(
 
     `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken.
     """
-    app = build_rater_app(Workspace.open(workspace), ask_models)
+    opened = Workspace.open(workspace)
+    backup.start(open_store(opened))
+    app = build_rater_app(opened, ask_models)
     try:
         _, url, shared = app.launch(
             server_name=host,

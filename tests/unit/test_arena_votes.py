@@ -253,3 +253,15 @@ def test_a_skipped_and_an_abandoned_prompt_go_to_the_next_rater(store: Store) ->
         hour_ago = trial_rows.c.created - 3600
         connection.execute(update(trial_rows).where(trial_rows.c.id == left_open.id).values(created=hour_ago))
     assert first_trial(store, bo).messages == left_open.messages
+
+
+def test_a_deleted_test_takes_all_that_belongs_to_it_along_and_nothing_else(store: Store) -> None:
+    other, _ = opened(store)
+    before = everything(store)
+    test_id, (ana, _) = opened(store)
+    trial = first_trial(store, ana)
+    trials.vote(store, ana, trial.id, "left")
+    trials.guess(store, ana, trial.id, "left")
+    tests.close_test(store, test_id)
+    tests.delete_test(store, test_id)
+    assert everything(store) == before and [test.id for test in tests.list_tests(store)] == [other]
