@@ -1,8 +1,9 @@
 """Which two answers a rater sees next, and which of them stands left. Pure functions of what was handed out so far.
 
-Within a rater the sides are balanced: a contestant stands left about twice more often than right, or less often, at
-most. Between raters they are mirrored: who comes second to a prompt sees it the other way round. Between these bounds
-a coin decides, as whoever could foresee the side would no longer be blind.
+Within a rater the sides are balanced: a contestant has stood left three times more often than right, or less often,
+at most (a little more where three or more contestants meet). Between raters they are mirrored: who comes second to a
+prompt sees it the other way round. Between these bounds a coin decides, as whoever could foresee the side would no
+longer be blind.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-LEAN = 2
+LEAN = 3
+ENDING = 20
 
 
 class Unit(NamedTuple):
@@ -63,18 +65,32 @@ def choose(
     coin = random.Random(f"{seed} {rater} {len(own)}").random() < 0.5
     lean: Counter[int] = Counter()
     for unit, swapped in own:
-        low, high = unit.pair
-        lean[low] += -1 if swapped else 1
-        lean[high] += 1 if swapped else -1
+        _tip(lean, unit, swapped)
+    # Near the end: where the lean ends when all that can only be shown one way round has been shown. Earlier, others
+    # may take that, and whoever steers all the time towards it lets the sides take turns.
+    bound = lean.copy()
+    for unit in among if len(among) <= ENDING else ():
+        sides = _sides(shown.get(unit, Shown()))
+        if len(sides) == 1:
+            _tip(bound, unit, sides[0])
 
-    def cost(option: tuple[Unit, bool]) -> tuple[int, int, int, bool]:
+    def cost(option: tuple[Unit, bool]) -> tuple[int, int, int, int, bool]:
         unit, swapped = option
-        step = -1 if swapped else 1
         low, high = unit.pair
-        excess = max(0, abs(lean[low] + step) - LEAN, abs(lean[high] - step) - LEAN)
-        return excess, shown.get(unit, Shown()).times // 2, rank[unit], swapped is not coin
+        before = shown.get(unit, Shown())
+        step = -1 if swapped else 1
+        ahead = step if 2 * before.swapped == before.times else 0
+        now = max(0, abs(lean[low] + step) - LEAN, abs(lean[high] - step) - LEAN)
+        then = 0 if len(among) > ENDING else max(0, abs(bound[low] + ahead) - LEAN, abs(bound[high] - ahead) - LEAN)
+        return now, then, before.times // 2, rank[unit], swapped is not coin
 
     return min(((unit, side) for unit in among for side in _sides(shown.get(unit, Shown()))), key=cost)
+
+
+def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
+    low, high = unit.pair
+    lean[low] += -1 if swapped else 1
+    lean[high] += 1 if swapped else -1
 
 
 def _sides(shown: Shown) -> tuple[bool, ...]:

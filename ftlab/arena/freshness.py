@@ -35,13 +35,16 @@ def trained_prompts(workspace: Workspace, spec: Mapping[str, Any]) -> set[str]:
 def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
     """The ids of the prompts of a test that a contestant was trained on, with the titles of these contestants."""
     with store.reading() as connection:
-        asked = connection.execute(
-            select(prompts.c.id, prompts.c.fingerprint).where(prompts.c.test_id == test_id)
-        ).all()
         query = select(contestants.c.title, contestants.c.spec).where(contestants.c.test_id == test_id)
         among = connection.execute(query.order_by(contestants.c.position)).all()
-    trained = {one.title: trained_prompts(store.workspace, one.spec) for one in among}
-    found = {one.id: [title for title, prints in trained.items() if one.fingerprint in prints] for one in asked}
+        trained = {one.title: trained_prompts(store.workspace, one.spec) for one in among}
+        if not any(trained.values()):
+            return {}
+        asked = connection.execute(select(prompts.c.id, prompts.c.messages).where(prompts.c.test_id == test_id)).all()
+    found = {
+        one.id: [who.title for who in among if not trained[who.title].isdisjoint(_prints(one.messages, who.spec))]
+        for one in asked
+    }
     return {prompt_id: titles for prompt_id, titles in found.items() if titles}
 
 
@@ -52,8 +55,12 @@ def fresh_only(
 
     Raises InputError when none is left.
     """
-    trained = set().union(*(trained_prompts(workspace, spec) for spec in specs))
-    fresh = [i for i, messages in enumerate(asked) if prompt_fingerprint(list(messages)) not in trained]
+    trained = [(spec, trained_prompts(workspace, spec)) for spec in specs]
+    fresh = [
+        i
+        for i, messages in enumerate(asked)
+        if all(prints.isdisjoint(_prints(messages, spec)) for spec, prints in trained)
+    ]
     if asked and not fresh:
         raise InputError(
             "A contestant was trained on every one of these prompts, so they would show memory, not skill",
@@ -62,6 +69,16 @@ def fresh_only(
             try_="take the held-out split of the run, or write new ones",
         )
     return fresh
+
+
+def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> set[str]:
+    """The fingerprints under which a prompt may have been trained on: as it is, and with the contestant's system prompt
+    in front, as data may hold it."""
+    turns = [dict(turn) for turn in messages]
+    found = {prompt_fingerprint(turns)}
+    if spec.get("system_prompt"):
+        found.add(prompt_fingerprint([{"role": "system", "content": spec["system_prompt"]}, *turns]))
+    return found
 
 
 def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:

@@ -235,7 +235,8 @@ def _secret(file: Path, given: str | None) -> str:
                 try_='take what this prints: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
         return given
-    with locked(file.with_suffix(".lock")):
+    # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.
+    with locked(file.with_name(f"{file.name}.lock")):
         if not file.exists():
             write_text(file, secrets.token_urlsafe(32))  # with mode 0600
     return file.read_text()

@@ -16,8 +16,8 @@ from sqlalchemy import select
 
 from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.store import Store, answers, contestants, prompts
-from ftlab.arena.tally import count
-from ftlab.arena.tests import find_test, revealed
+from ftlab.arena.tally import count, shown
+from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
 from ftlab.workspace import read_json, write_json, write_jsonl
 
@@ -72,7 +72,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     does a pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally
     is hidden: the rows would show who leads.
     """
-    if revealed(store, test_id) is None:
+    if shown(store, test_id) is None:
         raise InputError(
             "The votes are still hidden, and the data would show who leads",
             try_="wait for the planned number of votes, or open the test early, which the report will say",

@@ -26,7 +26,8 @@ def sentence(
         word = "better" if decision.winner == "second" else "worse"
         if decision.by == "evidence":
             low, high = result["evidence"]["interval"]
-            between = f"95% interval {_share(low)} to {_share(high)}, whenever one looks"
+            over = " over prompts" if result["clustered"] else ""
+            between = f"95% interval{over} {_share(low)} to {_share(high)}, whenever one looks"
             test = f"evidence {odds(result['evidence']['highest'])}"
         return f"{one} is {word} than {other}: it {rate} ({between}; {test})."
     if not decision.reached:

@@ -38,6 +38,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     make_url,
     select,
 )
@@ -220,10 +221,16 @@ class Store:
     turn: contextlib.AbstractContextManager[None]
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction: kept when the block ends, undone when it raises."""
-        with self.turn, _told(), self.engine.begin() as connection:
-            yield connection
+    def writing(self, *, on_disk: bool = True) -> Iterator[Connection]:
+        """A transaction: kept when the block ends, undone when it raises.
+
+        Without `on_disk`, SQLite does not wait for the disk: a power cut may take it back, a killed app never. The next
+        transaction that waits takes it along.
+        """
+        with self.turn, _told(), self.engine.connect() as connection:
+            connection.execution_options(ftlab_on_disk=on_disk)
+            with connection.begin():
+                yield connection
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -256,7 +263,7 @@ def storable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def note(connection: Connection, test_id: str, what: str, **detail: Any) -> None:
+def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> None:
     """Write down in the audit that something happened to a test."""
     connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
 
@@ -290,8 +297,10 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        with locked(Workspace(root).arena_lock):
-            _make_tables(engine)
+        # Whoever opens what is there already waits for no writer.
+        if not set(metadata.tables) <= set(inspect(engine).get_table_names()):
+            with locked(Workspace(root).arena_lock):
+                _make_tables(engine)
     except DBAPIError as error:
         engine.dispose()
         raise FtlabError(
@@ -317,14 +326,15 @@ def _make_tables(engine: Engine) -> None:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     connection.execute("PRAGMA foreign_keys=ON")
-    # A vote that was acknowledged stays, even when the power goes.
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its place in the queue at once: one that first reads may find that it cannot write any more.
-    reads = connection.get_execution_options().get("ftlab_reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if not options.get("ftlab_reads"):
+        # A vote that was acknowledged stays, even when the power goes.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('ftlab_on_disk', True) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN" if options.get("ftlab_reads") else "BEGIN IMMEDIATE")
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def count(store: Store, test_id: str) -> list[Ballot]:
 
 def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
-    be seen (`tests.revealed`), None while it is to stay hidden.
+    be seen (`shown`), None while it is to stay hidden.
 
     Votes on prompts that a contestant was trained on do not count.
     """
@@ -77,13 +77,22 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     test = known.test
     told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
     told["live"] = test.settings["live"]
-    return told | {"revealed": revealed(store, test_id)} | found
+    return told | {"revealed": shown(store, test_id)} | found
+
+
+def shown(store: Store, test_id: str) -> str | None:
+    """Why the tally may be seen: planned, evidence, early or closed; None while it is to stay hidden.
+
+    As `tests.revealed`, after looking whether the evidence has decided meanwhile.
+    """
+    why = revealed(store, test_id)
+    return "evidence" if why is None and watch(store, test_id) else why
 
 
 def watch(store: Store, test_id: str) -> bool:
     """End the wait for the planned number when the evidence decides already; returns whether it does.
 
-    To be called after votes. It tells nobody in which direction.
+    To be called now and then: what the evidence once reached stays reached. It tells nobody in which direction.
     """
     known = _read(store, test_id)
     odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)

@@ -39,7 +39,8 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
             return handing_out.shown(connection, test, waiting)
     if test.settings["live"]:
         return None
-    with store.writing() as connection:
+    # The vote on it will wait for the disk, and take it along.
+    with store.writing(on_disk=False) as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
         waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
         if waiting is None:

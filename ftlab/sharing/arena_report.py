@@ -79,7 +79,7 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
         f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
         f"within a rater and mirrored between raters. {made}, with the same settings for all.",
         "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
-        "independent.",
+        "independent. The verdict speaks of these raters, and of prompts like these.",
         f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
         f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
         "Ville 1939).",
@@ -128,7 +128,7 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
 def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
-    facts = [(one.title, _who(one.spec)) for one in titles]
+    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = found["votes"]
     topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
@@ -152,7 +152,7 @@ def _raters(found: Mapping[str, Any]) -> str:
     return "1 rater" if raters == 1 else f"{raters:,} raters"
 
 
-def _who(spec: Mapping[str, Any]) -> str:
+def contestant_in_words(spec: Mapping[str, Any]) -> str:
     """What a contestant is, in a line."""
     named = {"base": spec.get("base"), "run": spec.get("run"), "endpoint": spec.get("model") or spec.get("url")}
     words = {"base": "base", "run": "run", "endpoint": "endpoint"}

@@ -55,7 +55,8 @@ const lost = message => {
   const box = document.createElement('p');
   box.className = 'rt-problem rt-lost';
   box.setAttribute('role', 'alert');
-  box.textContent = 'The server cannot be reached, so this is not saved yet. ';
+  box.textContent = 'The server cannot be reached, so this is not saved yet. If it stays so, reload the page: '
+    + 'votes that were saved are safe. ';
   const again = document.createElement('button');
   again.type = 'button';
   again.className = 'rt-quiet';

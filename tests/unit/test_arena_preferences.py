@@ -145,8 +145,11 @@ def test_a_prompt_whose_vote_trained_a_model_does_not_count_in_its_next_test(vot
     other = store.workspace.root / "other.jsonl"
     turn = [{"role": "assistant", "content": "yes"}], [{"role": "assistant", "content": "no"}]
     rows = [{"prompt": question(100 + n), "chosen": turn[0], "rejected": turn[1]} for n in range(12)]
+    kind = {"role": "system", "content": "Be kind."}
+    rows.append({"prompt": [kind, *question(3)], "chosen": turn[0], "rejected": turn[1]})
     other.write_text("\n".join(map(json.dumps, rows)))
-    later = trained(store.workspace, "later", DataConfig(source=str(other)), start=run.id)
+    data = DataConfig(source=str(other), test_fraction=0, validation_fraction=0)
+    later = trained(store.workspace, "later", data, start=run.id)
     for contestant in (run, later):
         second = made(store, prompts=20, planned=40, run=contestant.id)
         asked = {prompt.id: prompt.number for prompt in tests.list_prompts(store, second)}
@@ -162,6 +165,9 @@ def test_a_prompt_whose_vote_trained_a_model_does_not_count_in_its_next_test(vot
         assert fresh_only(store.workspace, specs, [question(n) for n in range(18)]) == [2, 3, 4, 16, 17]
         with pytest.raises(InputError, match="memory, not skill"):
             fresh_only(store.workspace, specs, [question(0), question(7)])
+    # The data hold the system prompt, the test has it in the contestant.
+    spec = {"kind": "run", "run": later.id, "system_prompt": kind["content"]}
+    assert fresh_only(store.workspace, [spec], [question(3), question(2)]) == [1]
 
 
 def test_strong_evidence_ends_the_wait_and_tells_nobody_for_whom(tmp_path):

@@ -185,6 +185,18 @@ def test_with_three_contestants_better_means_better_than_every_other():
     assert circle["winner"] is None and circle["text"].startswith("No contestant beats every other")
 
 
+def test_swapping_the_contestants_swaps_the_verdict_and_nothing_else():
+    for outcomes in ("b" * 14, "abbb" * 10, "ab" * 20, "bbbbg"):
+        votes = ballots(outcomes)
+        one, other = judge(votes, TITLES, planned=len(votes)), judge(votes, {"b": "x", "a": "y"}, planned=len(votes))
+        swapped = {"better": "worse", "worse": "better"}
+        assert other["verdict"] == swapped.get(one["verdict"], one["verdict"])
+        assert (other["p"], other["winner"], other["evidence"]["now"]) == (
+            pytest.approx(one["p"]), one["winner"], pytest.approx(one["evidence"]["now"])
+        )  # fmt: skip
+        assert other["win_rate"] == pytest.approx(1 - one["win_rate"])
+
+
 def test_the_verdict_is_json_whatever_the_votes():
     rng = random.Random(0)
     for size in (0, 1, 2, 7, 40):

@@ -1,0 +1,188 @@
+"""Fifty raters vote at once over HTTP: how long the page takes to answer, and whether every vote is there once.
+
+    python tests/benchmarks/votes.py [--raters 50] [--rounds 5] [--seconds 30] [--database URL | --postgres]
+
+The raters' page is served by a process of its own. Every rater loads the page; then, `rounds` times, all vote in the
+same moment; then, for `seconds`, each votes again and again after reading for 2 to 6 seconds. Every vote is sent a
+second time, as a nervous thumb does. Prints one JSON object: seconds to an answer (median, 95th and 99th percentile,
+longest), and the votes that were acknowledged, lost and doubled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from ftlab.arena import links, tests  # noqa: E402
+from ftlab.arena.store import DATABASE_VARIABLE, open_store, votes  # noqa: E402
+from ftlab.workspace import Workspace  # noqa: E402
+from tests.arena import opened, postgres_server  # noqa: E402
+
+SERVE = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=1)"
+WORDS = "amber birch cedar delta ember fjord grove heron islet jetty knoll larch maple north ocean plain".split()
+
+
+class Thumb:
+    """One rater's browser: what it sends, and how long it waits."""
+
+    def __init__(self, http: httpx.AsyncClient, key: str):
+        self.http, self.key = http, key
+        self.page_id, self.trial = 0, ""
+        self.waited: dict[str, list[float]] = {"page": [], "vote": []}
+        self.acknowledged: list[str] = []
+        self.replays = 0
+
+    async def load(self) -> None:
+        began = time.perf_counter()
+        (await self.http.get("/")).raise_for_status()
+        config = (await self.http.get("/config")).json()
+        self.page_id = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "rater")
+        self._look(await self._say(do="open"))
+        self.waited["page"].append(time.perf_counter() - began)
+
+    async def vote(self) -> None:
+        """Vote, and see what comes next; then send the same again."""
+        if not self.trial:
+            return
+        voted = {"do": "vote", "trial": self.trial, "choice": random.choice(("left", "right")), "seconds": 4.0}
+        began = time.perf_counter()
+        reply = await self._say(**voted)
+        self.waited["vote"].append(time.perf_counter() - began)
+        if reply["say"].startswith("Vote saved"):
+            self.acknowledged.append(self.trial)
+        self._look(reply)
+        again = await self._say(**voted)
+        self.replays += "have voted on this already" in again["screen"]
+        self._look(again)
+
+    async def _say(self, **said: Any) -> dict[str, str]:
+        body = {"data": said | {"key": self.key}, "component_id": self.page_id, "fn_name": "rate", "session_hash": "x"}
+        response = await self.http.post("/gradio_api/component_server/", json=body)
+        response.raise_for_status()
+        return response.json()
+
+    def _look(self, reply: dict[str, str]) -> None:
+        found = re.search(r'data-trial="([\w-]+)"', reply["screen"])
+        self.trial = found[1] if found else ""
+
+
+async def crowd(url: str, keys: list[str], rounds: int, seconds: float) -> tuple[list[Thumb], dict[str, Any]]:
+    limits = httpx.Limits(max_connections=len(keys), max_keepalive_connections=len(keys))
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
+        thumbs = [Thumb(http, key) for key in keys]
+        await asyncio.gather(*(thumb.load() for thumb in thumbs))
+        figures: dict[str, Any] = {"page_loads_at_once": spread(thumbs, "page")}
+        for _ in range(rounds):
+            await asyncio.gather(*(thumb.vote() for thumb in thumbs))
+        figures["votes_in_the_same_moment"] = spread(thumbs, "vote")
+        end = time.monotonic() + seconds
+
+        async def read_and_vote(thumb: Thumb) -> None:
+            await asyncio.sleep(random.uniform(0, 4))
+            while time.monotonic() < end and thumb.trial:
+                await thumb.vote()
+                await asyncio.sleep(random.uniform(2, 6))
+
+        await asyncio.gather(*(read_and_vote(thumb) for thumb in thumbs))
+        figures["votes_while_reading"] = spread(thumbs, "vote")
+        return thumbs, figures
+
+
+def spread(thumbs: list[Thumb], what: str) -> dict[str, float]:
+    """Of all waits since the last call."""
+    waited = sorted(one for thumb in thumbs for one in thumb.waited[what])
+    for thumb in thumbs:
+        thumb.waited[what] = []
+    at = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
+    seconds = {name: round(waited[min(len(waited) - 1, int(len(waited) * part))], 3) for name, part in at.items()}
+    return {"n": len(waited)} | seconds if waited else {"n": 0}
+
+
+@contextlib.contextmanager
+def served(workspace: Workspace, url: str | None) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({DATABASE_VARIABLE: url} if url else {})
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(workspace.root), str(port)], cwd=ROOT, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(address)
+                break
+            time.sleep(0.2)
+        yield address
+    finally:
+        server.kill()  # without warning: what it acknowledged must be there all the same
+        server.wait()
+
+
+def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="ftlab-votes-") as folder:
+        workspace = Workspace.open(folder)
+        store = open_store(workspace, url)
+        each = rounds + int(seconds / 2) + 2
+
+        def write(prompt: int, contestant: int) -> str:
+            return " ".join(random.Random(f"{prompt} {contestant}").choices(WORDS, k=120))
+
+        prompts = max(100, each)
+        test_id, _ = opened(store, names=[""] * raters, prompts=prompts, votes_per_prompt=raters, write=write)
+        keys = [link.token for link in links.links(store, test_id)]
+        with served(workspace, url) as address:
+            thumbs, figures = asyncio.run(crowd(address, keys, rounds, seconds))
+        acknowledged = [trial for thumb in thumbs for trial in thumb.acknowledged]
+        with store.reading() as connection:
+            kept = connection.execute(select(votes.c.trial_id)).scalars().all()
+        given = tests.progress(store, test_id)["votes"]
+        kind = store.engine.dialect.name
+        tests.close_test(store, test_id)
+        store.engine.dispose()
+    return {
+        "database": kind,
+        "raters": raters,
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 1),
+        **figures,
+        "acknowledged": len(acknowledged),
+        "lost": len(set(acknowledged) - set(kept)),
+        "doubled": len(kept) - len(set(kept)) + len(acknowledged) - len(set(acknowledged)),
+        "never_acknowledged": given - len(set(acknowledged)),
+        "replays_refused": sum(thumb.replays for thumb in thumbs),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raters", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--database", help="the address of a PostgreSQL database")
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server that is started for it")
+    given = parser.parse_args()
+    with postgres_server() if given.postgres else contextlib.nullcontext(given.database) as url:
+        print(json.dumps(measure(given.raters, given.rounds, given.seconds, url), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""A blind test: what can be made, what may change when, who gets in, and progress that gives nothing away."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from ftlab.arena import handing_out, links, tests, trials
+from ftlab.arena.store import Store, open_store
+from ftlab.errors import FtlabError, InputError
+from ftlab.workspace import Workspace
+from tests.arena import answered, draft, everything, opened
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = [{"role": "user", "content": "Who are you?"}]
+TWO = [tests.ContestantSpec("A", {"kind": "base"}), tests.ContestantSpec("B", {"kind": "run"})]
+HOW = tests.TestSettings({"max_new_tokens": 16})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(Workspace.open(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"title": "  "}, "no title"),
+        ({"contestants": TWO[:1]}, "at least two contestants"),
+        ({"contestants": [TWO[0], TWO[0]]}, "title of its own"),
+        ({"contestants": [TWO[0], tests.ContestantSpec("B", {"kind": "oracle"})]}, "no known kind"),
+        ({"prompts": []}, "no prompts"),
+        (
+            {"prompts": [tests.PromptSpec(ASK), tests.PromptSpec([{"role": "user", "content": "who are  you?"}])]},
+            "twice",
+        ),
+        ({"prompts": [tests.PromptSpec([*ASK, {"role": "assistant", "content": "Me."}])]}, "asks nothing"),
+        ({"settings": dataclasses.replace(HOW, options=("left", "skip"))}, "options"),
+        ({"settings": dataclasses.replace(HOW, rubric=("overall", "charm"))}, "no such criterion"),
+        ({"settings": dataclasses.replace(HOW, overlap=2)}, "share of the prompts"),
+        ({"planned_votes": 2}, "More votes are planned than the test can give"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_with_what_is_allowed(store: Store, change: dict[str, Any], said: str) -> None:
+    given = {"title": "T", "contestants": TWO, "prompts": [tests.PromptSpec(ASK)], "settings": HOW, "planned_votes": 1}
+    before = everything(store)
+    with pytest.raises(InputError, match=said):
+        tests.create_test(store, **(given | change))
+    assert everything(store) == before
+    assert tests.create_test(store, **given)
+
+
+def test_a_test_opens_only_when_every_answer_is_there(store: Store) -> None:
+    test_id = draft(store, prompts=2)
+    tests.start_generating(store, test_id)
+    for prompt_id, contestant_id in tests.missing_answers(store, test_id)[1:]:
+        tests.save_answer(store, prompt_id, contestant_id, "words")
+    ((prompt_id, contestant_id),) = tests.missing_answers(store, test_id)
+    for act in (tests.mark_ready, tests.open_test):
+        with pytest.raises(InputError, match="answers"):
+            act(store, test_id)
+    tests.save_answer(store, prompt_id, contestant_id, "words")
+    tests.mark_ready(store, test_id)
+    tests.open_test(store, test_id)
+    with pytest.raises(InputError, match="is open"):
+        tests.save_answer(store, prompt_id, contestant_id, "other words")
+    with pytest.raises(InputError, match="is open"):
+        tests.delete_test(store, test_id)
+
+
+def test_the_goal_stays_where_it_is_once_raters_have_begun(store: Store) -> None:
+    test_id, (ana, _) = opened(store, votes_per_prompt=2)
+    tests.change_test(store, test_id, planned_votes=10, instructions="Which is kinder?")
+    with pytest.raises(InputError, match="1 to 12"):
+        tests.change_test(store, test_id, planned_votes=13)
+    trials.next_trial(store, ana)
+    for change in ({"planned_votes": 4}, {"instructions": "Which is shorter?"}):
+        with pytest.raises(InputError, match="have begun"):
+            tests.change_test(store, test_id, **change)
+    tests.change_test(store, test_id, title="Another name")
+    assert tests.get_test(store, test_id).planned_votes == 10
+    assert tests.settings_of(tests.get_test(store, test_id)).instructions == "Which is kinder?"
+
+
+def vote_all(store: Store, rater: str, prefer: str) -> None:
+    while trial := trials.next_trial(store, rater):
+        trials.vote(store, rater, trial.id, "left" if prefer in trial.left else "right")
+
+
+def test_progress_says_nothing_of_who_leads(tmp_path: Path) -> None:
+    """Of two tests that differ only in who wins every vote, progress is the same, but for ids and times."""
+    seen = []
+    for prefer in ("by 0", "by 1"):
+        store = open_store(Workspace.open(tmp_path / prefer))
+        test_id, (ana, _) = opened(store, votes_per_prompt=2)
+        vote_all(store, ana, prefer)
+        so_far = tests.progress(store, test_id)
+        for rater in so_far["raters"]:
+            del rater["id"], rater["last"]
+        seen.append(so_far)
+    assert seen[0] == seen[1]
+    assert (seen[0]["votes"], seen[0]["planned"], seen[0]["revealed"]) == (6, 12, None)
+    assert [rater["votes"] for rater in seen[0]["raters"]] == [6, 0]
+
+
+def test_the_tally_is_hidden_until_a_reason_is_written_down(store: Store) -> None:
+    planned, (ana, bo) = opened(store, votes_per_prompt=2)
+    vote_all(store, ana, "by 0")
+    assert tests.revealed(store, planned) is None
+    vote_all(store, bo, "by 0")
+    assert tests.revealed(store, planned) == "planned"
+
+    early, (cy, _) = opened(store, votes_per_prompt=2)
+    trial = trials.next_trial(store, cy)
+    assert trial is not None
+    trials.vote(store, cy, trial.id, "left")
+    tests.open_early(store, early)
+    row = tests.get_test(store, early)
+    assert tests.revealed(store, early) == "early" and row.opened_early_votes == 1
+    assert [(one.what, one.detail) for one in tests.history(store, early)][-1] == (
+        "opened early",
+        {"votes": 1, "planned": 12},
+    )
+    tests.close_test(store, early)
+    assert tests.revealed(store, early) == "early"
+
+    stopped, _ = opened(store)
+    tests.stop_by_evidence(store, stopped, 25.0)
+    assert tests.revealed(store, stopped) == "evidence"
+
+    closed, _ = opened(store)
+    tests.close_test(store, closed)
+    assert tests.revealed(store, closed) == "closed"
+
+
+def test_no_more_is_asked_once_the_planned_number_is_reached(store: Store) -> None:
+    test_id, (ana, bo) = opened(store, planned=3, votes_per_prompt=2)
+    for rater in (ana, bo, ana):
+        trial = trials.next_trial(store, rater)
+        assert trial is not None
+        trials.vote(store, rater, trial.id, "both_bad")
+    assert trials.next_trial(store, ana) is None and tests.revealed(store, test_id) == "planned"
+
+
+def test_answers_that_name_a_model_are_flagged_before_the_test_starts(store: Store) -> None:
+    said = {1: "I am Model-1, at your service.", 2: "I was made by OpenAI.", 3: "Philosophy, my dear.", 4: " "}
+    test_id = answered(store, prompts=4, write=lambda prompt, contestant: said[prompt] if contestant else "Hello.")
+    tests.change_test(store, test_id, instructions="Is Qwen good?")
+    flagged = [(one["prompt"], one["contestant"], one["what"]) for one in tests.flags(store, test_id)]
+    assert flagged == [
+        (None, None, "The instructions name 'Qwen'"),
+        (1, "Contestant 1", "The answer names 'model-1'"),
+        (2, "Contestant 1", "The answer names 'OpenAI'"),
+        (4, "Contestant 1", "The answer is empty"),
+    ]
+
+
+def test_a_trial_holds_nothing_but_what_a_rater_may_see(store: Store) -> None:
+    test_id, (ana, _) = opened(store)
+    trial = trials.next_trial(store, ana)
+    assert trial is not None
+    assert {one.name for one in dataclasses.fields(handing_out.Trial)} == set(
+        "id number total messages left right options rubric".split()
+    )
+    names = [text for one in tests.list_contestants(store, test_id) for text in (one.id, one.title, one.spec["base"])]
+    assert not any(name in repr(trial) for name in names)
+
+
+def test_a_link_is_whole_and_signed_here_or_it_is_unknown(store: Store, tmp_path: Path) -> None:
+    test_id = answered(store)
+    (link,) = links.create_raters(store, test_id, ["Ana"])
+    with pytest.raises(InputError, match="has not begun"):
+        links.read_token(store, link.token)
+    tests.open_test(store, test_id)
+    assert links.read_token(store, link.token).pseudonym == "Ana"
+    assert re.fullmatch(r"[A-Za-z0-9_.-]{20,120}", link.token)  # goes into an address as it is
+    elsewhere = open_store(Workspace.open(tmp_path / "elsewhere"))
+    (foreign,) = links.create_raters(elsewhere, answered(elsewhere), ["Ana"])
+    last = "A" if link.token[-2] != "A" else "B"
+    for forged in (
+        "",
+        link.token[:-1],
+        link.token[:-2] + last + link.token[-1],
+        foreign.token,
+        link.rater_id,
+        "x" * 9999,
+    ):
+        with pytest.raises(InputError, match="not known"):
+            links.read_token(store, forged)
+    links.revoke(store, link.rater_id)
+    with pytest.raises(InputError, match="has been ended"):
+        links.read_token(store, link.token)
+    assert links.links(store, test_id) == []
+
+
+def test_who_comes_by_the_open_link_says_a_name_and_becomes_nobody_else(store: Store) -> None:
+    test_id, (ana, _) = opened(store)
+    token = links.open_link(store, test_id)
+    assert links.is_open_link(store, token) and links.open_link(store, test_id) == token
+    with pytest.raises(InputError, match="name"):
+        links.join(store, token, "  ")
+    joined = links.join(store, token, "Ana")
+    assert joined.rater_id != ana and joined.pseudonym == "Ana (2)"
+    assert links.read_token(store, joined.token).id == joined.rater_id
+    with pytest.raises(InputError, match="not known"):  # it is a door, not a rater
+        links.read_token(store, token)
+    with pytest.raises(InputError, match="not known"):
+        links.join(store, joined.token, "Ana")
+    links.revoke_open_link(store, test_id)
+    with pytest.raises(InputError, match="not known"):
+        links.join(store, token, "Bo")
+    assert links.read_token(store, joined.token).pseudonym == "Ana (2)"
+    assert links.open_link(store, test_id) != token
+
+
+def test_the_secret_is_its_owners_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(store)
+    file = store.workspace.arena_secret
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and len(file.read_text()) > 40
+    monkeypatch.setenv("FTLAB_SECRET", "short")
+    with pytest.raises(InputError, match="16 or more"):
+        opened(store)
+
+
+def test_sqlite_writes_ahead_and_waits_for_the_disk(store: Store) -> None:
+    with store.writing(on_disk=False) as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1  # NORMAL
+    with store.writing() as connection:
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+
+
+def test_a_database_that_cannot_be_had_is_one_message_without_its_password(monkeypatch: Any, tmp_path: Path) -> None:
+    for url, said in (
+        ("mystery://me:hunter2@host/x", "cannot be read"),
+        ("postgres://me:hunter2@127.0.0.1:1/x", "cannot be opened"),
+    ):
+        monkeypatch.setenv("FTLAB_DATABASE_URL", url)
+        with pytest.raises(FtlabError, match=said) as error:
+            open_store(Workspace.open(tmp_path))
+        assert "hunter2" not in error.value.message()
+
+
+def test_processes_that_start_at_once_share_one_database_and_one_secret(tmp_path: Path) -> None:
+    script = """
+import sys
+from ftlab.arena import links, tests
+from ftlab.arena.store import open_store
+from ftlab.workspace import Workspace
+from tests.arena import answered
+store = open_store(Workspace.open(sys.argv[1]))
+print(links.create_raters(store, answered(store, prompts=1), ["Ana"])[0].token)
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(2)
+    ]
+    tokens = [process.communicate(timeout=120)[0].strip() for process in started]
+    store = open_store(Workspace.open(tmp_path))
+    for test in tests.list_tests(store):
+        tests.open_test(store, test.id)
+    assert {links.read_token(store, token).pseudonym for token in tokens} == {"Ana"}
+    assert len(tests.list_tests(store)) == 2
+
+
+def test_in_a_live_test_the_rater_asks_and_identical_answers_are_ties(store: Store) -> None:
+    test_id = draft(store, prompts=0, planned=5, live=True)
+    tests.open_test(store, test_id)
+    (link,) = links.create_raters(store, test_id, ["Ana"])
+    ana = link.rater_id
+    assert trials.next_trial(store, ana) is None
+    first, second = trials.live_contestants(store, ana)
+    trial = trials.record_live(store, ana, ASK, {first: {"text": "I am one."}, second: {"text": "I am two."}})
+    assert trial is not None and {trial.left, trial.right} == {"I am one.", "I am two."}
+    with pytest.raises(InputError, match="first"):
+        trials.record_live(store, ana, ASK, {first: {"text": "a"}, second: {"text": "b"}})
+    assert trials.next_trial(store, ana) == trial  # a page that is loaded again
+    trials.vote(store, ana, trial.id, "left")
+    assert trials.record_live(store, ana, ASK, {first: {"text": "Me. "}, second: {"text": "Me."}}) is None
+    so_far = tests.progress(store, test_id)
+    assert (so_far["votes"], so_far["automatic"]) == (2, 1)
