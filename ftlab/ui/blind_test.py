@@ -41,7 +41,7 @@ _REMEMBER = (
     f"chosen => {{ try {{ localStorage.setItem('{_KEY}', chosen || ''); }} catch (error) {{ /* not kept */ }} }}"
 )
 _REMEMBERED = f"""chosen => {{
-  try {{ return [localStorage.getItem('{_KEY}') || chosen]; }} catch (error) {{ return [chosen]; }}
+  try {{ return [localStorage.getItem('{_KEY}') || '']; }} catch (error) {{ return ['']; }}
 }}"""
 _TEXTS = ("about", "answers", "flags", "links", "progress", "verdict")
 _BUTTONS = ("generate", "stop", "open", "early", "close", "delete")
@@ -83,7 +83,9 @@ class BlindTestTab:
 
 def build(workspace: Workspace) -> BlindTestTab:
     gr.HTML(headline())
-    chosen = gr.Dropdown([("A new test", NEW)], value=NEW, label="Blind test", elem_id="blind_chosen")
+    chosen = gr.Dropdown(
+        [("A new test", NEW)], value=NEW, label="Blind test", allow_custom_value=True, elem_id="blind_chosen"
+    )
     form = forms.build(workspace)
     texts, buttons = {}, {}
 
@@ -350,7 +352,7 @@ def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     # A text box tells of a paste by `change` only.
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
     any_change = functools.partial(gr.on, inputs)
-    on(any_change, keep, form.inputs, queue=False, trigger_mode="always_last")
+    on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
     on(any_change, changed, form.inputs, told, box=form.message, trigger_mode="always_last")
     on(form.more.click, more, form.inputs, told, box=form.message)
     on(form.upload.upload, upload, [form.upload, *form.inputs], told, box=form.message)
