@@ -38,7 +38,7 @@ POLL_SECONDS = 2.0
 _KEY = "ftlab-blind-test"
 # The browser keeps which test was on show, so that a reload comes back to it.
 _REMEMBER = (
-    f"chosen => {{ try {{ localStorage.setItem('{_KEY}', chosen || ''); }} catch (error) {{ /* not kept */ }} }}"
+    f"chosen => {{ try {{ if (chosen) localStorage.setItem('{_KEY}', chosen); }} catch (error) {{ /* not kept */ }} }}"
 )
 _REMEMBERED = f"""chosen => {{
   try {{ return [localStorage.getItem('{_KEY}') || '']; }} catch (error) {{ return ['']; }}
@@ -84,7 +84,7 @@ class BlindTestTab:
 def build(workspace: Workspace) -> BlindTestTab:
     gr.HTML(headline())
     chosen = gr.Dropdown(
-        [("A new test", NEW)], value=NEW, label="Blind test", allow_custom_value=True, elem_id="blind_chosen"
+        [("A new test", NEW)], value=None, label="Blind test", allow_custom_value=True, elem_id="blind_chosen"
     )
     form = forms.build(workspace)
     texts, buttons = {}, {}
@@ -187,6 +187,8 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {**_all(tab, chosen, workspace), tab.confirm: gr.update(visible=False)}
 
     def tick(memory: dict[str, str], chosen: str | None) -> dict[Any, Any]:
+        if not chosen:
+            return {}  # the page is not filled yet
         shown = show(tab, chosen, workspace)
         now = {component.elem_id: _digest(value) for component, value in shown.items()}
         fresh = {one: value for one, value in shown.items() if memory.get(one.elem_id) != now[one.elem_id]}
