@@ -77,7 +77,9 @@ def topic_columns(source: str, workspace: Workspace) -> list[str]:
     return columns
 
 
-def sample(found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0) -> list[PromptSpec]:
+def sample(
+    found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
+) -> list[PromptSpec]:
     """`number` of the prompts at random (None: all), in their order; `by_topic` as many from each topic as there are.
 
     Raises InputError for less than one.
@@ -100,7 +102,7 @@ def sample(found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = 
 def fresh(
     found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
-    """The prompts that no contestant was trained on, and how many were left out. Raises InputError when none is left."""
+    """The prompts that no contestant was trained on, and how many were left out. Raises InputError without any."""
     kept = fresh_only(workspace, specs, [prompt.messages for prompt in found])
     return [found[i] for i in kept], len(found) - len(kept)
 
@@ -160,9 +162,13 @@ def _of_rows(loaded: Loaded, splits: Sequence[str], topic: str | None) -> list[P
         except UnusableRow as problem:
             refused = problem.reason
             continue
-        found.append(PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None))
+        found.append(
+            PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None)
+        )
     if not found:
-        raise InputError("These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None)
+        raise InputError(
+            "These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
+        )
     return _once(found)
 
 

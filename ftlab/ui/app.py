@@ -1,7 +1,7 @@
 """The app: tabs in the order of the pipeline, the job strip above them, one timer that reads files.
 
-elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_runs` (their buttons end
-in `-button`), `theme_switch`. Each tab module lists its own at the top.
+elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_blind`, `tab_runs` (their
+buttons end in `-button`), `theme_switch`. Each tab module lists its own at the top.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.arena.store import open_store
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
 from ftlab.ui import (
     before_after,
+    blind_test,
+    blind_test_votes,
     chat,
     data,
     data_rows,
@@ -29,17 +32,19 @@ from ftlab.ui import (
     evaluate,
     job_strip,
     preferences,
+    raters_page,
     runs,
     train,
 )
 from ftlab.ui.background import import_later
 from ftlab.ui.events import on
+from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, theme
 from ftlab.workspace import Workspace
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
-TABS |= {"chat": "Chat", "runs": "Runs"}
+TABS |= {"chat": "Chat", "blind": "Blind test", "runs": "Runs"}
 PREFERRED = (*PREFERENCES, "kto")  # formats of data that hold preferences
 POLL_SECONDS = 1.0
 MOST_UPLOADED = "2gb"
@@ -59,6 +64,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
             built = {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
             makers |= {"preferences": preferences.build, "chat": chat.build, "runs": lambda: runs.build(workspace)}
+            makers |= {"blind": lambda: blind_test.build(workspace)}
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
                     built[name] = makers[name]()
@@ -71,6 +77,7 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
         runs.wire(built["runs"], workspace, app.load)
+        blind_test.wire(built["blind"], workspace, app.load)
         _wire_between_tabs(built, tabs, workspace)
         _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app
@@ -109,6 +116,23 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
         )
         return {tabs: gr.Tabs(selected="preferences" if prefers else "train")}
 
+    def learn(chosen: str | None) -> dict[Any, Any]:
+        """On to the Preferences tab with the votes of the chosen test as data."""
+        if not chosen or chosen == blind_test.NEW:
+            raise InputError("No blind test is chosen", try_="choose one above")
+        found = blind_test_votes.lesson(open_store(workspace), chosen, workspace)
+        fields = preferences_.form.components
+        return {
+            tabs: gr.Tabs(selected="preferences"),
+            data_.form.components["data.source"]: gr.update(
+                choices=data_sources.source_choices(workspace, found.source), value=found.source
+            ),
+            fields["stage"]: found.stage,
+            fields["model.start"]: found.start,
+            fields["model.base"]: found.base or gr.skip(),
+            preferences_.message: notice(found.said),
+        }
+
     on(data_.use.click, use, [data_.shown], [tabs], box=data_.message, clears=False)
     for origin in (train_, preferences_):
         on(origin.change_data.click, go("data"), [], [tabs], queue=False)
@@ -116,6 +140,10 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
         for trigger, tab in ((origin.to_evaluate, "evaluate"), (origin.to_chat, "chat")):
             on(trigger.click, carry(tab), [origin.shown], [tabs, built[tab].run], queue=False)
     filled = [tabs, *train_.form.inputs, *preferences_.form.inputs, *preferences_.rewards.inputs, *data_.form.inputs]
+    carried = [data_.form.components["data.source"], preferences_.message]
+    carried += [preferences_.form.components[path] for path in ("stage", "model.start", "model.base")]
+    blind = built["blind"]
+    on(blind.learn.click, learn, [blind.chosen], [tabs, *carried], box=blind.message, progress="minimal")
     # Queued, unlike its neighbours: a gr.State that it fills is followed only then.
     on(runs_.again.click, again, [runs_.run], filled, box=runs_.message)
 
@@ -133,7 +161,7 @@ def _wire_to_disk(
 
     One handler does all of it: gr.State.change, which could split it, never fires after an event with queue=False.
     """
-    the, prefers, seen, talk, listed = (built[name] for name in TABS if name != "data")
+    the, prefers, seen, talk, listed = (built[name] for name in TABS if name not in ("data", "blind"))
 
     def opened(request: gr.Request) -> dict[Any, Any]:
         if served is not None:
@@ -242,7 +270,7 @@ def launch(
             quiet=True,
             show_error=False,
             theme=theme(),
-            css_paths=[STYLE_FILE],
+            css_paths=[STYLE_FILE, blind_test.STYLE_FILE],
             head=HEAD,
             footer_links=[],
             run_history=False,
@@ -260,6 +288,7 @@ def launch(
             try_="another --port, or none for the first free one",
         ) from error
     import_later(served)
+    raters_page.serve_again(place, served)
     print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
     print(f"workspace: {place.root}", flush=True)
     if block or (block is None and not _in_notebook()):

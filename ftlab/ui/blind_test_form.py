@@ -77,125 +77,120 @@ def build(workspace: Workspace) -> Form:
         form.fields[name] = made = kind(*args, elem_id=f"blind_{name}", min_width=200, **settings)
         return made
 
-    with gr.Column(elem_id="blind_form", visible=False) as form.box:
-        with gr.Row(equal_height=False, elem_classes="ft-blind-form"):
-            with gr.Column(min_width=300):
-                gr.HTML(heading("1. Who answers", "Raters never see these names, nor anything made from them."))
-                for number in range(1, MOST_CONTESTANTS + 1):
-                    with gr.Group(visible=number <= 2, elem_classes="ft-blind-one") as group:
-                        _contestant(draw, number)
-                    form.groups.append(group)
-                form.more = gr.Button("Add a contestant", size="sm", elem_id="blind_more")
-                gr.HTML(heading("2. What they are asked"))
-                draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
+    with (
+        gr.Column(elem_id="blind_form", visible=False) as form.box,
+        gr.Row(equal_height=False, elem_classes="ft-blind-form"),
+    ):
+        with gr.Column(min_width=300):
+            gr.HTML(heading("1. Who answers", "Raters never see these names, nor anything made from them."))
+            for number in range(1, MOST_CONTESTANTS + 1):
+                with gr.Group(visible=number <= 2, elem_classes="ft-blind-one") as group:
+                    _contestant(draw, number)
+                form.groups.append(group)
+            form.more = gr.Button("Add a contestant", size="sm", elem_id="blind_more")
+            gr.HTML(heading("2. What they are asked"))
+            draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
+            draw(
+                "held_out",
+                gr.Dropdown,
+                [],
+                label="Held-out rows of",
+                info="The test split, which nothing was trained on; of data without one, all rows.",
+                allow_custom_value=True,
+            )
+            draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
+            form.upload = gr.File(
+                label="Upload a file: a column of prompts, or a text file with one prompt on each line",
+                file_types=FILE_TYPES,
+                height=120,
+                elem_id="blind_upload",
+                visible=False,
+            )
+            draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
+            with gr.Row():
+                draw("number", gr.Textbox, label="How many", info="Empty: all of them.", max_lines=1)
                 draw(
-                    "held_out",
+                    "topic",
                     gr.Dropdown,
-                    [],
-                    label="Held-out rows of",
-                    info="The test split, which nothing was trained on; of data without one, all rows.",
+                    [("no topics", "")],
+                    value="",
+                    label="Topic",
+                    info="A column: the verdict is told for each topic, and a sample takes equally many of each.",
                     allow_custom_value=True,
                 )
-                draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
-                form.upload = gr.File(
-                    label="Upload a file: a column of prompts, or a text file with one prompt on each line",
-                    file_types=FILE_TYPES,
-                    height=120,
-                    elem_id="blind_upload",
-                    visible=False,
-                )
-                draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
-                with gr.Row():
-                    draw("number", gr.Textbox, label="How many", info="Empty: all of them.", max_lines=1)
-                    draw(
-                        "topic",
-                        gr.Dropdown,
-                        [("no topics", "")],
-                        value="",
-                        label="Topic",
-                        info="A column: the verdict is told for each topic, and a sample takes equally many of each.",
-                        allow_custom_value=True,
-                    )
-                form.found = gr.HTML(elem_id="blind_found")
-            with gr.Column(min_width=300):
-                gr.HTML(heading("3. How votes are asked for"))
+            form.found = gr.HTML(elem_id="blind_found")
+        with gr.Column(min_width=300):
+            gr.HTML(heading("3. How votes are asked for"))
+            draw(
+                "title",
+                gr.Textbox,
+                label="Title of the test",
+                info="For you and the report.",
+                placeholder="Replies of October against the base",
+                max_lines=1,
+            )
+            with gr.Row():
+                draw("raters", gr.Textbox, "2", label="Raters", info="A link for each.", max_lines=1)
                 draw(
-                    "title",
+                    "votes_per_prompt",
                     gr.Textbox,
-                    label="Title of the test",
-                    info="For you and the report.",
-                    placeholder="Replies of October against the base",
+                    "2",
+                    label="Votes per prompt",
+                    info="How many raters see a prompt.",
                     max_lines=1,
                 )
-                with gr.Row():
-                    draw("raters", gr.Textbox, "2", label="Raters", info="A link for each.", max_lines=1)
-                    draw(
-                        "votes_per_prompt",
-                        gr.Textbox,
-                        "2",
-                        label="Votes per prompt",
-                        info="How many raters see a prompt.",
-                        max_lines=1,
-                    )
-                draw(
-                    "overlap",
-                    gr.Slider,
-                    0,
-                    100,
-                    value=100,
-                    step=5,
-                    label="Overlap (%)",
-                    info="The share of prompts that so many raters see; one rater sees the others. Where raters "
-                    "overlap, the verdict can say whether they agree.",
-                )
-                draw(
-                    "planned",
-                    gr.Textbox,
-                    label="Planned votes",
-                    info="The tally stays hidden until they are in. Empty: as many as the test can give.",
-                    max_lines=1,
-                )
-                form.power = gr.HTML(elem_id="blind_power")
-                draw(
-                    "rubric",
-                    gr.CheckboxGroup,
-                    ["overall", "correctness", "completeness", "style", "safety"],
-                    value=["overall"],
-                    label="Rubric",
-                    info="Overall is what the verdict is about; the others are asked beside it.",
-                )
-                draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
-                draw(
-                    "instructions",
-                    gr.Textbox,
-                    label="What raters are told",
-                    placeholder="Which answer would you send to the customer?",
-                    lines=2,
-                    max_lines=6,
-                )
-                draw(
-                    "max_new_tokens",
-                    gr.Textbox,
-                    "256",
-                    label="Longest answer (tokens)",
-                    info="The same for all contestants, as is all else: the likeliest answer, made once.",
-                    max_lines=1,
-                )
-                form.make = gr.Button("Make the test", variant="primary", elem_id="blind_make")
-                form.message = message_box("blind_make_message")
+            draw(
+                "overlap",
+                gr.Slider,
+                0,
+                100,
+                value=100,
+                step=5,
+                label="Overlap (%)",
+                info="The share of prompts that so many raters see; one rater sees the others. Where raters "
+                "overlap, the verdict can say whether they agree.",
+            )
+            draw(
+                "planned",
+                gr.Textbox,
+                label="Planned votes",
+                info="The tally stays hidden until they are in. Empty: as many as the test can give.",
+                max_lines=1,
+            )
+            form.power = gr.HTML(elem_id="blind_power")
+            draw(
+                "rubric",
+                gr.CheckboxGroup,
+                ["overall", "correctness", "completeness", "style", "safety"],
+                value=["overall"],
+                label="Rubric",
+                info="Overall is what the verdict is about; the others are asked beside it.",
+            )
+            draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
+            draw(
+                "instructions",
+                gr.Textbox,
+                label="What raters are told",
+                placeholder="Which answer would you send to the customer?",
+                lines=2,
+                max_lines=6,
+            )
+            draw(
+                "max_new_tokens",
+                gr.Textbox,
+                "256",
+                label="Longest answer (tokens)",
+                info="The same for all contestants, as is all else: the likeliest answer, made once.",
+                max_lines=1,
+            )
+            form.make = gr.Button("Make the test", variant="primary", elem_id="blind_make")
+            form.message = message_box("blind_make_message")
     return form
 
 
 def _contestant(draw: Callable[..., Any], number: int) -> None:
-    with gr.Row():
-        draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
-        draw(
-            f"title_{number}",
-            gr.Textbox,
-            label="Called",
-            placeholder="for you and the report",
-            max_lines=1,
-        )
+    draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
+    draw(f"title_{number}", gr.Textbox, label="Called", placeholder="for you and the report", max_lines=1)
     draw(
         f"base_{number}",
         gr.Dropdown,
@@ -205,6 +200,16 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         allow_custom_value=True,
         visible=False,
     )
+    draw(
+        f"url_{number}",
+        gr.Textbox,
+        label="Address",
+        info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
+        placeholder="http://127.0.0.1:8000/v1",
+        max_lines=1,
+        visible=False,
+    )
+    draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
     draw(f"system_{number}", gr.Textbox, label="System prompt", lines=2, max_lines=8, visible=False)
     draw(
         f"examples_{number}",
@@ -215,17 +220,6 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         max_lines=8,
         visible=False,
     )
-    with gr.Row():
-        draw(
-            f"url_{number}",
-            gr.Textbox,
-            label="Address",
-            info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
-            placeholder="http://127.0.0.1:8000/v1",
-            max_lines=1,
-            visible=False,
-        )
-        draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
 
 
 def load(workspace: Workspace) -> dict[str, Any]:

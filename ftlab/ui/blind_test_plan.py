@@ -91,14 +91,12 @@ def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
             raise InputError(
                 f"An example of contestant {n} cannot be read", given=line, allowed="what is asked => the answer"
             )
-        found.append(
-            [{"role": "user", "content": question.strip()}, {"role": "assistant", "content": answer.strip()}]
-        )
+        found.append([{"role": "user", "content": question.strip()}, {"role": "assistant", "content": answer.strip()}])
     return found
 
 
 def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
-    """The prompts that are asked for, without those that trained a contestant. Raises InputError when there are none."""
+    """The prompts asked for, without those that trained a contestant. Raises InputError when there are none."""
     if values["from"] == "live":
         return Asked([], 0)
     every = _every(values, workspace)
@@ -106,9 +104,7 @@ def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
     fresh, left_out = prompt_sources.fresh(every, specs, workspace)
     number = (values["number"] or "").strip()
     wanted = whole("How many prompts", number) if number else None
-    return Asked(
-        prompt_sources.sample(fresh, wanted, by_topic=bool(values["topic"]), seed=SEED), len(every), left_out
-    )
+    return Asked(prompt_sources.sample(fresh, wanted, by_topic=bool(values["topic"]), seed=SEED), len(every), left_out)
 
 
 def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
@@ -117,7 +113,7 @@ def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
         return prompt_sources.pasted(values["pasted"] or "")
     source = (values[values["from"]] or "").strip()
     if not source:
-        raise InputError("There are no prompts yet", try_="upload a file" if values["from"] == "file" else "choose some")
+        raise InputError("There are no prompts yet", try_="choose some, or upload a file")
     return list(_read(source, values["from"] == "file", topic, _stamp(source, workspace), str(workspace.root)))
 
 

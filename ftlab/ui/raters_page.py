@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ REACH = {
     "elsewhere": "a server of your own",
 }
 _HOSTS = {"machine": "127.0.0.1", "network": "0.0.0.0", "public": "127.0.0.1"}
+_PORTS = range(7960, 8000)
 _one_at_a_time = threading.RLock()
 _served: dict[Path, Page] = {}
 
@@ -66,7 +68,10 @@ def serve(workspace: Workspace, reach: str | None = None, url: str | None = None
         current = now(workspace)
         if current is not None and current.reach == reach and (reach != "elsewhere" or current.url == url):
             return current
-        page, port = _start(workspace, reach, url, before["port"] if reach == before["reach"] else None)
+        port = before["port"] if reach == before["reach"] else None
+        # In a thread of its own: within a handler, gradio takes new components for updates of the page.
+        with ThreadPoolExecutor(1) as thread:
+            page, port = thread.submit(_start, workspace, reach, url, port).result()
         if current is not None and current.app is not None:
             current.app.close(verbose=False)
         _served[workspace.root] = page
@@ -117,10 +122,8 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
 
     settings: dict[str, Any] = {"host": _HOSTS[reach], "share": reach == "public"}
     try:
-        app, address = launch_rater_app(workspace.root, port=port, **settings)
+        app, address = launch_rater_app(workspace.root, port=port or _free_port(settings["host"]), **settings)
     except InputError:
-        if port is None:
-            raise
         # Somebody else has the port now. Links that were sent must be sent again, and the tab shows the new ones.
         app, address = launch_rater_app(workspace.root, **settings)
     used = app.server_port
@@ -134,6 +137,15 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
     if reach == "network":
         address = f"http://{_address_in_network()}:{used}"
     return Page(address.rstrip("/"), reach, app), used
+
+
+def _free_port(host: str) -> int | None:
+    """A port that the app itself will not want at its next start; None when all of these are taken."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((host, port))
+            return port
+    return None
 
 
 def _address_in_network() -> str:

@@ -1,0 +1,109 @@
+"""The verdict of a blind test on the tab: the sentence, pictures, and what was looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.evaluation.significance import p_text
+from ftlab.sharing.arena_picture import pictures
+from ftlab.sharing.arena_report import check_lines, group_rows, method_lines
+from ftlab.ui.html import count, details, facts, heading, join, notice, percent, table
+
+_KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
+_TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew", "strengths": "Strength"}
+_CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical answers", "skip": "skipped"}
+_GROUPS = {"by_topic": "By topic", "by_rater": "By rater", "by_criterion": "By criterion"}
+
+
+def verdict(found: Mapping[str, Any]) -> Markup:
+    """All of it as one card. `found` is what `tally.evaluate` gives."""
+    kind = _KINDS[found["verdict"]]
+    # What is worse for one of three or more is better for another: no colour for that.
+    if len(found["contestants"]) > 2 and found["verdict"] == "better":
+        kind = "info"
+    notes = join(Markup("<li>{}</li>").format(note) for note in found["notes"])
+    drawn = join(
+        Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
+        for name, svg in pictures(found).items()
+    )
+    tested = found["contestants"][-1]["title"]
+    groups = join(
+        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(found[name])
+        for name, title in _GROUPS.items()
+        if len(found[name]) > (name == "by_topic")
+    )
+    checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
+    method = join(Markup("<li>{}</li>").format(line) for line in method_lines(found))
+    return Markup(
+        '<section class="ft-card" data-verdict="{}">{}{}{}<div class="ft-figures">{}</div>{}{}'
+        '<dl class="ft-checks">{}</dl>{}{}</section>'
+    ).format(
+        found["verdict"],
+        notice(Markup("<strong>{}</strong>").format(found["text"]), kind=kind),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        facts(_figures(found)),
+        drawn,
+        _pairs(found),
+        heading("What was looked into"),
+        checks,
+        details("Win rates by topic, rater and criterion", groups) if groups else "",
+        details("How it was decided", Markup('<ul class="ft-notes">{}</ul>').format(method)),
+    )
+
+
+def _figures(found: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    votes, counts = found["votes"], found["counts"]
+    of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
+    rows: list[tuple[str, Any, str]] = [
+        ("Votes", count(votes["cast"]), of),
+        ("Prompts", count(votes["prompts"]), f"{count(votes['raters'])} raters"),
+    ]
+    rows += [(f"For {one['title']}", count(counts["wins"][one["id"]]), "votes") for one in found["contestants"]]
+    rows += [(word.capitalize(), count(counts[name]), "votes") for name, word in _CHOICES.items() if counts[name]]
+    if found["win_rate"] is not None:
+        rows.append(
+            (
+                f"Win rate of {found['contestants'][1]['title']}",
+                percent(found["win_rate"]),
+                _interval(found["interval"]),
+            )
+        )
+        if found["cluster_interval"]:
+            rows.append(("Over prompts", _interval(found["cluster_interval"]), "bootstrap: votes cluster by prompt"))
+    if found["p"] is not None:
+        rows.append(("Sign test", p_text(found["p"]), "exact, over prompts"))
+    return rows
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else ""
+
+
+def _groups(rows: list[dict[str, Any]]) -> Markup:
+    return table(
+        ["", "Won", "Lost", "Neither", "Win rate", "95 %", "p"],
+        group_rows(rows),
+        label="Win rates",
+        numbers=(1, 2, 3, 4, 5, 6),
+    )
+
+
+def _pairs(found: Mapping[str, Any]) -> Markup:
+    """Every pair of three or more contestants."""
+    titles = {one["id"]: one["title"] for one in found["contestants"]}
+    rows = [
+        [
+            f"{titles[pair['second']]} against {titles[pair['first']]}",
+            percent(pair["win_rate"]),
+            _interval(pair["interval"]),
+            count(pair["decided"]),
+            p_text(pair["p"]),
+        ]
+        for pair in found["pairs"]
+    ]
+    if not rows:
+        return Markup("")
+    return table(["Pair", "Win rate", "95 %", "Votes", "p"], rows, label="Pairs", numbers=(1, 2, 3, 4))
