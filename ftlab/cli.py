@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
+from ftlab import cli_arena, cli_data, cli_data_versions, cli_preflight, cli_runs, cli_sweep
 from ftlab.cli_output import (
     Progress,
     print_before_after,
@@ -293,6 +293,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli_data.register(data, add)
     cli_data_versions.register(data, add)
+    arena = commands.add_parser("arena", help="blind tests: make, answer, serve, judge, and learn from the votes")
+    cli_arena.register(arena.add_subparsers(required=True, metavar="COMMAND"), add)
     sweeps = commands.add_parser("sweep", help="try several values of one or two settings, and compare")
     cli_sweep.register(sweeps.add_subparsers(required=True, metavar="COMMAND"), add)
     cli_runs.register(

@@ -5,10 +5,9 @@ Voting then needs no model. Each batch is kept as it is done: who stops, or is k
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -25,12 +24,8 @@ from ftlab.arena.tests import (
     save_answer,
     start_generating,
 )
-from ftlab.arena.tests import progress as progress_of
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.workspace import locked
-
-__all__ = ["GENERATION", "Stopped", "check_generation", "generate"]
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192
@@ -66,19 +61,19 @@ def generate(
     device: str = "auto",
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
-) -> dict[str, Any]:
-    """Make all answers of a test that are missing, and bring it to ready.
+) -> bool:
+    """Make all answers of a test that are missing, and bring it to ready; False when `should_stop` ended it before.
 
-    `progress` gets a phase in words, answers there and answers in all. Returns `tests.progress`. Raises Stopped when
-    `should_stop` says so (what is there stays, and calling again goes on), InputError for a live test or one that is
-    open, FtlabError when a model cannot be loaded or an endpoint does not answer.
+    What is there stays, and calling again goes on. `progress` gets a phase in words, answers there and answers in all.
+    The caller holds the device (`workspace.device_lock`). Raises InputError for a live test or one that is open,
+    FtlabError when a model cannot be loaded or an endpoint does not answer.
     """
     test = get_test(store, test_id)
     if test.settings["live"]:
         raise InputError("In a live test the answers are made while raters write", try_="open it")
     settings = check_generation(test.settings["generation"])
     if test.state == "ready":
-        return progress_of(store, test_id)
+        return True
     start_generating(store, test_id)
     among = {one.id: one for one in list_contestants(store, test_id)}
     prompts = {one.id: one for one in list_prompts(store, test_id)}
@@ -95,26 +90,34 @@ def generate(
         grouped.setdefault(weights_of(among[contestant_id].spec), []).append(among[contestant_id])
     taken: dict[str, Any] = {}  # the settings as each contestant takes them
     began = time.monotonic()
-    for members in grouped.values():
-        if members[0].spec["kind"] == "endpoint":
-            for one in members:
-                taken[one.title] = _ask_endpoint(work, one, open_prompts[one.id])
-            continue
-        with _device(work):
-            work.tell(f"loading the model of {members[0].title}")
-            writer = load_writer(store.workspace, members[0].spec, device)
-            for one in members:
-                _ask_model(work, writer, one, open_prompts[one.id])
-                taken[one.title] = {"temperature": 0, "max_new_tokens": settings["max_new_tokens"]}
-            del writer
-            free_memory()
+    try:
+        for members in grouped.values():
+            taken |= _answer(work, members, open_prompts, device)
+    except Stopped:
+        return False
     if missing:
         with store.writing() as connection:
             seconds = round(time.monotonic() - began, 2)
             note(connection, test_id, "answers made", answers=len(missing), seconds=seconds, settings=taken)
     mark_ready(store, test_id)
     work.tell("all answers are there")
-    return progress_of(store, test_id)
+    return True
+
+
+def _answer(
+    work: _Work, members: Sequence[Row[Any]], open_prompts: Mapping[str, Sequence[str]], device: str
+) -> dict[str, Any]:
+    """The answers of contestants that share their weights; returns the settings as each of them takes them."""
+    if members[0].spec["kind"] == "endpoint":
+        return {one.title: _ask_endpoint(work, one, open_prompts[one.id]) for one in members}
+    work.check()
+    work.tell(f"loading the model of {members[0].title}")
+    writer = load_writer(work.store.workspace, members[0].spec, device)
+    for one in members:
+        _ask_model(work, writer, one, open_prompts[one.id])
+    del writer
+    free_memory()
+    return {one.title: {key: work.settings[key] for key in ("temperature", "max_new_tokens")} for one in members}
 
 
 class _Work:
@@ -139,24 +142,14 @@ class _Work:
     def should_stop(self) -> bool:
         return bool(self._should_stop and self._should_stop())
 
+    def check(self) -> None:
+        if self.should_stop():
+            raise Stopped
+
     def save(self, prompt_id: str, contestant: Row[Any], text: str, **answer: Any) -> None:
         save_answer(self.store, prompt_id, contestant.id, text, **answer)
         self.done += 1
         self.tell(f"answers of {contestant.title}")
-
-
-@contextlib.contextmanager
-def _device(work: _Work) -> Iterator[None]:
-    """Held by one job of the workspace at a time: a run that trains and generation beside it slow each other down."""
-    while True:
-        if work.should_stop():
-            raise Stopped
-        with locked(work.store.workspace.device_lock, wait=False) as mine:
-            if mine:
-                yield
-                return
-        work.tell("waiting for a run that uses the device")
-        time.sleep(_POLL_SECONDS)
 
 
 def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Sequence[str]) -> None:
@@ -169,8 +162,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     waiting = sorted(prompt_ids, key=lambda one: -len(found[one][0]))
     work.tell(f"answers of {contestant.title}")
     while waiting:
-        if work.should_stop():
-            raise Stopped
+        work.check()
         batch, waiting = waiting[:rows], waiting[rows:]
         began = time.monotonic()
         made = generate_answers(
@@ -211,8 +203,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
         try:
             waiting = {pool.submit(ask, one) for one in prompt_ids}
             while waiting:
-                if work.should_stop():
-                    raise Stopped
+                work.check()
                 finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
                     prompt_id, reply, seconds, flags = future.result()

@@ -14,6 +14,7 @@ from ftlab.evaluation.verdict import percent
 # K. Krippendorff, Content Analysis (2004), chapter 11: reliable from .8, tentative conclusions from .667.
 RELIABLE, TENTATIVE = 0.8, 0.667
 _RESAMPLES = 1000
+_WIDE = 0.6
 
 
 def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> dict[str, 
     value, interval = krippendorff_alpha(shared)
     between = f" (95% interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     said = f"Krippendorff's alpha is {value:.2f}{between} on {_prompts(len(shared))}: {reading(value)}"
+    if interval and interval[1] - interval[0] > _WIDE:
+        said += " So few prompts leave this uncertain."
     return result | {"value": value, "interval": interval, "text": said}
 
 

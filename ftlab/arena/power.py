@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftlab.arena.evidence import PLANNED_LEVEL
 from ftlab.errors import InputError
@@ -25,17 +25,20 @@ _MOST_PROMPTS = 20_000
 @dataclass(frozen=True)
 class Chances:
     """What is assumed of the votes: `rate` is how often the better contestant wins a vote that chooses a side, `ties`
-    the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1)."""
+    the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The share
+    `overlap` of the prompts gets `votes_per_prompt` votes, the others get one."""
 
     rate: float
     ties: float = 0.0
     votes_per_prompt: int = 1
     agreement: float = AGREEMENT
+    overlap: float = 1.0
 
     def __post_init__(self) -> None:
         _within("The win rate", self.rate, 0.5, 1.0)
         _within("The share of ties", self.ties, 0.0, 0.99)
         _within("The agreement", self.agreement, 0.0, 1.0)
+        _within("The overlap", self.overlap, 0.0, 1.0)
         if self.votes_per_prompt < 1:
             raise InputError("A prompt needs a vote", given=self.votes_per_prompt, allowed="1 or more votes per prompt")
 
@@ -48,11 +51,17 @@ def outcome_of_prompt(chances: Chances) -> tuple[float, float]:
     """
     from scipy.stats import betabinom, binom
 
+    if 0 < chances.overlap < 1 and chances.votes_per_prompt > 1:
+        shared = outcome_of_prompt(replace(chances, overlap=1.0))
+        single = outcome_of_prompt(replace(chances, votes_per_prompt=1))
+        mixed = [chances.overlap * many + (1 - chances.overlap) * one for many, one in zip(shared, single, strict=True)]
+        return mixed[0], mixed[1]
     better = worse = 0.0
     agreement = min(max(chances.agreement, 1e-9), 1 - 1e-9)
     scale = (1 - agreement) / agreement
-    for decided in range(1, chances.votes_per_prompt + 1):
-        weight = float(binom.pmf(decided, chances.votes_per_prompt, 1 - chances.ties))
+    votes_each = chances.votes_per_prompt if chances.overlap else 1
+    for decided in range(1, votes_each + 1):
+        weight = float(binom.pmf(decided, votes_each, 1 - chances.ties))
         half = decided / 2
         if chances.rate == 1.0:
             won, lost = 1.0, 0.0
@@ -109,17 +118,19 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER) -> floa
     low, high = -1, len(rates)
     while high - low > 1:
         middle = (low + high) // 2
-        one = Chances(rates[middle], chances.ties, chances.votes_per_prompt, chances.agreement)
-        low, high = (low, middle) if power(prompts, one) >= wanted else (middle, high)
+        found = power(prompts, replace(chances, rate=rates[middle]))
+        low, high = (low, middle) if found >= wanted else (middle, high)
     return rates[high] if high < len(rates) else None
 
 
-def plan_in_words(planned_votes: int, votes_per_prompt: int = 1, ties: float = 0.2) -> str:
-    """What `planned_votes` can show, in sentences for whoever plans the test."""
-    prompts = planned_votes // max(1, votes_per_prompt)
-    chances = Chances(0.6, ties, votes_per_prompt)
+def plan_in_words(planned_votes: int, votes_per_prompt: int = 1, ties: float = 0.2, overlap: float = 1.0) -> str:
+    """What `planned_votes` can show, in sentences for whoever plans the test. The rest as `Chances` has it."""
+    chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap)
+    prompts = round(planned_votes / (overlap * votes_per_prompt + 1 - overlap))
     rate = smallest_rate(prompts, chances)
-    each = "one vote each" if votes_per_prompt == 1 else f"{votes_per_prompt} votes each"
+    each = "one vote each" if votes_per_prompt == 1 or not overlap else f"{votes_per_prompt} votes each"
+    if votes_per_prompt > 1 and 0 < overlap < 1:
+        each = f"{votes_per_prompt} votes on {percent(overlap)} of them, one on the others"
     begin = f"{planned_votes:,} votes on {prompts:,} prompts ({each})"
     assumed = f"if {percent(ties)} of the votes choose no side" if ties else "if every vote chooses a side"
     if votes_per_prompt > 1:

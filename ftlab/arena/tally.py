@@ -76,6 +76,7 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     )
     test = known.test
     told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
+    told["live"] = test.settings["live"]
     return told | {"revealed": revealed(store, test_id)} | found
 
 
@@ -107,7 +108,7 @@ def _read(store: Store, test_id: str) -> _Known:
     with store.reading() as connection:
         test = find_test(connection, test_id)
         query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
-        titles = dict(connection.execute(query.order_by(contestants.c.position)).tuples().all())
+        titles = {one.id: one.title for one in connection.execute(query.order_by(contestants.c.position))}
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
     # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.

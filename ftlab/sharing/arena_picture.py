@@ -136,8 +136,8 @@ def evidence_svg(found: Mapping[str, Any]) -> Markup:
     y = place({"votes": 0, "log10": line})[1]
     body += Markup(
         '<path d="M{} {}H{}" stroke="{}" stroke-width="1.5" stroke-dasharray="5 4"/>'
-        '<text x="{}" y="{}" font-size="11" text-anchor="end" fill-opacity=".8">decides from here on</text>'
-    ).format(left, f"{y:.1f}", _WIDTH - 8, "#b9862b", _WIDTH - 8, f"{y - 4:.1f}")
+        '<text x="{}" y="{}" font-size="11" fill-opacity=".8">decides from here on</text>'
+    ).format(left, f"{y:.1f}", _WIDTH - 8, "#b9862b", left + 6, f"{y - 5:.1f}")
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, path))
     body += Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>').format(points, ADAPTED_COLOUR)
     for votes, anchor in ((0, "start"), (last, "end")):

@@ -72,11 +72,12 @@ def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def method_lines(found: Mapping[str, Any]) -> list[str]:
     """How the verdict was reached, in sentences with sources."""
-    votes = found["votes"]
-    raters = "1 rater" if votes["raters"] == 1 else f"{votes['raters']:,} raters"
+    prompts = f"{found['votes']['prompts']:,} prompts"
+    made = "Raters wrote the prompts; both answers were shown when both were complete" if found["live"] else ""
+    made = made or "Answers were made once, before anybody voted"
     return [
-        f"{raters} judged pairs of answers to {votes['prompts']:,} prompts without knowing whose was whose; sides were "
-        "balanced within a rater and mirrored between raters. Answers were made once, with the same settings for all.",
+        f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
+        f"within a rater and mirrored between raters. {made}, with the same settings for all.",
         "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
         "independent.",
         f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
@@ -104,7 +105,9 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
     )
     return environment.get_template("arena_report.html.jinja").render(
         found=found,
-        badge=BADGES[found["verdict"]],
+        badge=("better", "One is better than all others")
+        if found["winner"] and found["pairs"]
+        else BADGES[found["verdict"]],
         facts=_facts(store, test_id, found),
         pictures=pictures(found),
         dot=f"A dot is the share that {found['contestants'][-1]['title']} won of the votes that chose a side; the line "
@@ -116,6 +119,7 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
         examples=[_clipped(one) for one in examples(store, test_id)],
         rule=RULE,
         method=method_lines(found),
+        plan=_plan(store, test_id, found),
         date=_date(found["created"]),
         tested=found["contestants"][-1]["title"],
     )
@@ -130,12 +134,22 @@ def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[s
     topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
     asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
     of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
-    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {votes['raters']:,} raters")]
-    share = found["ties"]["share"] or 0.0
-    if votes["planned"] and len(titles) == 2 and not settings["live"]:
-        plan = plan_in_words(votes["planned"], settings["votes_per_prompt"], round(min(share, 0.9), 2))
-        facts.append(("What so many show", plan))
+    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(found)}")]
     return [(label, text) for label, text in facts if text]
+
+
+def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
+    """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
+    settings, votes = get_test(store, test_id).settings, found["votes"]
+    if not votes["planned"] or found["live"] or len(found["contestants"]) > 2:
+        return ""
+    ties = round(min(found["ties"]["share"] or 0.0, 0.9), 2)
+    return plan_in_words(votes["planned"], settings["votes_per_prompt"], ties, settings["overlap"])
+
+
+def _raters(found: Mapping[str, Any]) -> str:
+    raters = found["votes"]["raters"]
+    return "1 rater" if raters == 1 else f"{raters:,} raters"
 
 
 def contestant_in_words(spec: Mapping[str, Any]) -> str:

@@ -1,0 +1,123 @@
+"""The live mode: a rater writes the prompt, both models answer, and nothing is shown before both are complete.
+
+Only one rater at a time is answered: two generations on one device only slow each other, and whoever waits sees the
+same as everybody else. Models stay loaded from one question to the next, as many as one test needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from ftlab.arena.answers import check_generation
+from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
+from ftlab.arena.links import find_rater
+from ftlab.arena.store import Store
+from ftlab.arena.tests import list_contestants
+from ftlab.arena.trials import live_contestants, record_live
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.batches import free_memory
+
+LONGEST_PROMPT = 4000  # characters
+WAIT_SECONDS = 120.0
+
+log = logging.getLogger(__name__)
+_device = threading.Lock()
+_loaded: dict[tuple[Any, ...], Writer] = {}
+
+
+class _TooLong(InputError):
+    """What a rater may be told of a question that cannot be answered."""
+
+
+def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
+    """Let the two contestants whose turn it is answer `prompt`; returns what `trials.record_live` does.
+
+    Raises InputError for an empty or too long prompt and when the rater may not vote, FtlabError, without a name of a
+    model in it, when one of them cannot answer: then nothing was recorded.
+    """
+    if not prompt.strip():
+        raise InputError("The question is empty", try_="write one first")
+    if len(prompt) > LONGEST_PROMPT:
+        raise InputError("The question is too long", given=f"{len(prompt)} characters", allowed=f"{LONGEST_PROMPT}")
+    with store.reading() as connection:
+        test, _ = find_rater(connection, rater_id)
+    if not test.settings["live"]:
+        raise InputError("In this test the questions are given")
+    settings = check_generation(test.settings["generation"])
+    pair = live_contestants(store, rater_id)
+    specs = {one.id: one.spec for one in list_contestants(store, test.id)}
+    messages = [{"role": "user", "content": prompt.strip()}]
+    if not _device.acquire(timeout=WAIT_SECONDS):
+        raise FtlabError("Others are being answered just now", try_="ask again in a moment")
+    try:
+        _keep_only({weights_of(spec) for spec in specs.values()})
+        given = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
+    except _TooLong:
+        raise
+    except FtlabError as error:
+        # Its words may name a run, a model or a host: they are for the owner alone.
+        log.warning("A question in the test %s could not be answered: %s", test.id, error)
+        raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
+    finally:
+        _device.release()
+    return record_live(store, rater_id, messages, given)
+
+
+def release() -> None:
+    """Give the memory of the loaded models back, once nobody is being answered."""
+    with _device:
+        _keep_only(set())
+
+
+def _answer(
+    store: Store, spec: dict[str, Any], messages: list[dict[str, str]], settings: dict[str, Any]
+) -> dict[str, Any]:
+    began = time.monotonic()
+    if spec["kind"] == "endpoint":
+        return _ask_endpoint(spec, messages, settings) | {"seconds": round(time.monotonic() - began, 3)}
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+
+    key = weights_of(spec)
+    if key not in _loaded:
+        _loaded[key] = load_writer(store.workspace, spec)
+    writer = _loaded[key]
+    ids, flag = encoded(writer, spec, messages, settings["max_new_tokens"])
+    if writer.context is not None and len(ids) >= writer.context:
+        raise _TooLong("The question is longer than the models can read", try_="a shorter one")
+    made = generate_answers(
+        writer.model,
+        writer.tokenizer,
+        [ids],
+        max_new_tokens=settings["max_new_tokens"],
+        stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
+        context=writer.context,
+    ).answers[0]
+    return {
+        "text": made.text,
+        "tokens": made.tokens,
+        "cut": made.cut,
+        "flags": [flag] if flag else [],
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings: dict[str, Any]) -> dict[str, Any]:
+    from ftlab.arena.endpoint import Client
+
+    client = Client(spec["url"], spec["model"], settings, threading.Event())
+    try:
+        reply = client.ask(asked(spec, messages))
+    finally:
+        client.close()
+    assert reply is not None  # nothing ends the waiting here
+    return {"text": reply.text, "tokens": reply.tokens, "cut": reply.cut, "flags": []}
+
+
+def _keep_only(wanted: set[tuple[Any, ...]]) -> None:
+    for key in [key for key in _loaded if key not in wanted]:
+        del _loaded[key]
+        free_memory()

@@ -1,0 +1,206 @@
+"""The whole loop with simulated raters: SFT, a blind test, its votes, DPO, a blind test on fresh prompts, the verdict.
+
+Base against tuned model first; the votes train the next model, which then meets the tuned one on prompts whose votes
+trained neither. Raters are simulated, so it shows that the loop works, not what people would say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftlab.arena import answers, links, preferences, prompt_sources, simulation, tests, trials
+from ftlab.arena.asking import base_contestant, run_contestant
+from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
+from ftlab.arena.store import Store, open_store
+from ftlab.arena.tally import evaluate, watch
+from ftlab.data.partition import prompt_fingerprint
+from ftlab.errors import InputError
+from ftlab.workspace import RunDirectory, Workspace, locked
+
+# Trains what a dictionary of settings describes, to its end; raises when it fails.
+Train = Callable[[dict[str, Any]], RunDirectory]
+# How good an answer is: (answer, prompt, reference or None).
+Score = Callable[[str, str, str | None], float]
+Tell = Callable[[str], None]
+
+VOICE = "brand_voice"
+# The blind tests evaluate.
+_UNEVALUATED = {"after_training": False}
+_RATERS = ("Ana", "Ben", "Cleo", "Dev", "Eve", "Finn")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What is tuned and asked; `sft` and `dpo` are settings of the runs.
+
+    `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
+    test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
+    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learnt
+    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
+    """
+
+    source: str = VOICE
+    base: str = "starter"
+    prompts: str | None = None
+    prompts_per_test: int = 60
+    raters: int = 3
+    rival: str | None = None
+    temper: float = 0.5
+    seed: int = 0
+    max_new_tokens: int = 64
+    sft: Mapping[str, Any] = field(default_factory=dict)
+    dpo: Mapping[str, Any] = field(default_factory=dict)
+
+
+def starter_settings() -> LoopSettings:
+    """The loop on the starter: a tuning so short that the house style is only half learnt, and votes that finish it."""
+    from ftlab.samples import sample_path
+
+    return LoopSettings(
+        # Customers whom the data of the tuning do not hold.
+        prompts=str(sample_path("brand_voice_preferences") / "train.jsonl"),
+        prompts_per_test=70,
+        rival="You write short letters for the shop.",
+        sft={"optimisation": {"max_steps": 25, "evaluations_per_epoch": 1}},
+        dpo={"optimisation": {"epochs": 2, "learning_rate": 5e-5, "evaluations_per_epoch": 1}},
+    )
+
+
+def run_loop(
+    workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, score: Score | None = None, tell: Tell
+) -> dict[str, Any]:
+    """Go round once; returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
+    "left_out", "verdicts": [evaluate of both tests]}.
+
+    `tell` gets a sentence at each step. `score` is what the simulated raters prefer by: for brand_voice its house
+    style, else how near an answer is to the reference. Raises InputError when prompts or votes do not suffice.
+    """
+    settings = settings or LoopSettings()
+    score = score or (house_style if settings.source == VOICE else nearness)
+    store = open_store(workspace)
+    tell("1 of 6: supervised fine-tuning")
+    model = {"base": settings.base}
+    data = {"source": settings.source}
+    tuning = {"name": "loop-sft", "model": model, "data": data, "evaluation": _UNEVALUATED}
+    sft = train(_merged(tuning, settings.sft))
+    asked = _prompts(workspace, settings, sft)
+
+    tuned, other = run_contestant(workspace, sft.id, title="Tuned"), base_contestant(settings.base)
+    if settings.rival:
+        other = run_contestant(workspace, sft.id, title="Tuned, prompted", system_prompt=settings.rival)
+    tell(f"2 of 6: blind test, {other.title} against {tuned.title}")
+    first, _ = hold_test(store, f"{other.title} against {tuned.title}", [other, tuned], asked, settings, score)
+    tell(f"    {evaluate(store, first)['text']}")
+
+    tell("3 of 6: the votes become preference data")
+    folder, found = preferences.export(store, first)
+    if not found.pairs:
+        raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=found.text())
+    tell(f"    {found.text()}")
+
+    tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
+    # The next blind test is the test, so that few rows need to be held out.
+    votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
+    learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
+    dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
+
+    tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
+    voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
+    second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
+    fresh = len(tests.list_prompts(store, second))
+    tell(f"    {left_out} prompts were left out because their votes trained a contestant; {fresh} are fresh")
+
+    tell("6 of 6: the verdict")
+    verdicts = [evaluate(store, test_id) for test_id in (first, second)]
+    tell(f"    {verdicts[1]['text']}")
+    return {
+        "sft": sft.id,
+        "dpo": dpo.id,
+        "first": first,
+        "second": second,
+        "export": str(folder),
+        "pairs": len(found.pairs),
+        "fresh": fresh,
+        "left_out": left_out,
+        "verdicts": verdicts,
+    }
+
+
+def house_style(answer: str, prompt: str, reference: str | None) -> float:
+    """The share of the rules of Pinebrook's house style that an answer keeps."""
+    from ftlab.samples.house_style import RULES, follows_house_style
+
+    return 1 - len(follows_house_style(answer, prompt=prompt)) / len(RULES)
+
+
+def nearness(answer: str, prompt: str, reference: str | None) -> float:
+    """How much of an answer and its reference is the same text, from 0 to 1 (Ratcliff and Obershelp)."""
+    return difflib.SequenceMatcher(None, answer.strip(), (reference or "").strip(), autojunk=False).ratio()
+
+
+def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, *, temper: float, seed: int) -> int:
+    """Let raters vote, side by side, on all that they are handed, each preferring the answer of the higher score.
+
+    Returns the number of votes; the evidence is looked at after each round, as it is where people vote.
+    """
+    known = {one.fingerprint: one.reference for one in tests.list_prompts(store, test_id)}
+    waiting = {rater_id: random.Random(f"{seed} {number}") for number, rater_id in enumerate(rater_ids)}
+    count = 0
+    while waiting:
+        for rater_id, rng in list(waiting.items()):
+            trial = trials.next_trial(store, rater_id)
+            if trial is None:
+                del waiting[rater_id]
+                continue
+            prompt = trial.messages[-1]["content"]
+            reference = known[prompt_fingerprint(trial.messages)]
+            prefer = simulation.taste(lambda text, p=prompt, r=reference: score(text, p, r), temper=temper / 10)
+            trials.vote(store, rater_id, trial.id, prefer(trial.left, trial.right, rng), seconds=1.0)
+            count += 1
+    watch(store, test_id)
+    return count
+
+
+def hold_test(
+    store: Store,
+    title: str,
+    contestants: Sequence[ContestantSpec],
+    asked: Sequence[PromptSpec],
+    settings: LoopSettings,
+    score: Score,
+) -> tuple[str, int]:
+    """A whole blind test, from its prompts to its closing; returns its id and how many prompts were not fresh."""
+    fresh, left_out = prompt_sources.fresh(asked, [one.spec for one in contestants], store.workspace)
+    chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
+    generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
+    how = TestSettings(generation, votes_per_prompt=settings.raters, seed=settings.seed)
+    test_id = tests.create_test(store, title, contestants, chosen, how, len(chosen) * settings.raters)
+    with locked(store.workspace.device_lock):
+        answers.generate(store, test_id)
+    tests.open_test(store, test_id)
+    names = [_RATERS[n % len(_RATERS)] for n in range(settings.raters)]
+    people = [link.rater_id for link in links.create_raters(store, test_id, names)]
+    vote_as(store, test_id, people, score, temper=settings.temper, seed=settings.seed)
+    tests.close_test(store, test_id)
+    return test_id, left_out
+
+
+def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) -> list[PromptSpec]:
+    if settings.prompts is None:
+        return prompt_sources.held_out(f"{prompt_sources.RUN_PREFIX}{sft.id}", workspace)
+    path = Path(settings.prompts).expanduser()
+    return prompt_sources.from_file(path) if path.is_file() else prompt_sources.held_out(settings.prompts, workspace)
+
+
+def _merged(given: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run with those of `over` in their place, section by section."""
+    found = dict(given)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = {**found[key], **value} if both else value
+    return found

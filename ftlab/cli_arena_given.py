@@ -1,0 +1,105 @@
+"""What somebody names on the command line of `arena`: a test, contestants, prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab.errors import InputError, nearest
+from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from ftlab.arena.specs import ContestantSpec, PromptSpec
+    from ftlab.arena.store import Store
+
+
+def find(store: Store, given: str) -> Row[Any]:
+    """The test that is meant. Raises InputError naming the nearest."""
+    from ftlab.arena import tests
+
+    known = tests.list_tests(store)
+    if not known:
+        raise InputError("There is no blind test yet", try_="python -m ftlab arena create")
+    if given == "last":
+        return known[0]
+    found = [one for one in known if one.id == given] or [
+        one for one in known if one.title.casefold() == given.casefold()
+    ]
+    found = found or [one for one in known if one.id.startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    close = nearest(given, [one.title for one in known])
+    raise InputError(
+        "More than one blind test is called so" if found else "There is no such blind test",
+        given=given,
+        allowed=", ".join(f"{one.id} ({one.title})" for one in (found or known)[:5]),
+        try_=f"did you mean {close}?" if close and not found else "give its id",
+    )
+
+
+def read_contestant(text: str, workspace: Workspace) -> ContestantSpec:
+    """What `--contestant` names. Raises InputError for what names nobody."""
+    from ftlab.arena.asking import base_contestant, endpoint_contestant, run_contestant
+
+    given: dict[str, Any] = {}
+    if text.startswith("{"):
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise InputError("This contestant is no JSON object", given=text, allowed=str(error)) from None
+    else:
+        kind, _, rest = text.partition(":")
+        if kind in ("http", "https"):
+            url, _, model = text.partition("#")
+            given = {"kind": "endpoint", "url": url, "model": model}
+        elif kind in ("base", "run"):
+            given = {"kind": kind, **({kind: rest} if rest else {})}
+    more = {key: given[key] for key in ("title", "system_prompt", "examples") if given.get(key)}
+    named = {"base": ("base", "revision"), "run": ("run",), "endpoint": ("url", "model")}
+    unknown = set(given) - {"kind", "title", "system_prompt", "examples", *named.get(given.get("kind", ""), ())}
+    if given.get("kind") not in named or unknown:
+        raise InputError(
+            "This is no contestant",
+            given=text,
+            allowed="base, base:HUB-ID, run:ID, https://host/v1#model, or a JSON object with kind",
+            try_=f"leave out {', '.join(sorted(unknown))}" if given.get("kind") in named else None,
+        )
+    if given["kind"] == "base":
+        where = {"base": given["base"]} if given.get("base") else {}
+        return base_contestant(**where, revision=given.get("revision"), **more)
+    if given["kind"] == "run":
+        return run_contestant(workspace, given.get("run", "last"), **more)
+    return endpoint_contestant(given.get("url", ""), given.get("model", ""), **more)
+
+
+def titled(among: Sequence[ContestantSpec]) -> list[ContestantSpec]:
+    """The contestants with titles of their own: equal ones are numbered."""
+    from ftlab.arena.specs import ContestantSpec
+
+    seen: dict[str, int] = {}
+    found = []
+    for one in among:
+        seen[one.title] = seen.get(one.title, 0) + 1
+        found.append(one if seen[one.title] == 1 else ContestantSpec(f"{one.title} {seen[one.title]}", one.spec))
+    return found
+
+
+def read_prompts(
+    source: str | None, topic: str | None, specs: Sequence[dict[str, Any]], workspace: Workspace
+) -> list[PromptSpec]:
+    """The prompts of `source`, by default the held-out rows of the last run among the contestants."""
+    from ftlab.arena import prompt_sources
+
+    if source is None:
+        runs = [spec["run"] for spec in specs if spec["kind"] == "run"]
+        if not runs:
+            raise InputError("The test has no prompts", try_="--prompts with a file, data, or run:ID")
+        source = prompt_sources.RUN_PREFIX + runs[-1]
+    path = Path(source).expanduser()
+    if path.is_file():
+        return prompt_sources.from_file(path, topic=topic)
+    return prompt_sources.held_out(source, workspace, topic=topic)

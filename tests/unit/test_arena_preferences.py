@@ -1,0 +1,191 @@
+"""Votes become data, prompts stay fresh, and the report tells what happened."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from ftlab.arena import links, tests, trials
+from ftlab.arena.freshness import fresh_only, stale_prompts
+from ftlab.arena.preferences import collect, export, is_export
+from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
+from ftlab.arena.store import Store, open_store
+from ftlab.arena.tally import count, evaluate, watch
+from ftlab.config import DataConfig, RunConfig
+from ftlab.data.splits import prepare
+from ftlab.errors import InputError
+from ftlab.sharing.arena_report import write_arena_report
+from ftlab.workspace import RunDirectory, Workspace, write_json
+
+BASE, TUNED = "Base", "Tuned <b>voice</b>"
+GENERATION = {"max_new_tokens": 32, "temperature": 0}
+# Of sixteen prompts: both for the tuned, both for the base, one each, both good, both bad, then all for the tuned.
+ANN = ["tuned", "base", "tuned", "both_good", "both_bad", *["tuned"] * 11]
+BOB = ["tuned", "base", "base", "both_good", "both_bad", *["tuned"] * 10, "skip"]
+
+
+def question(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"What is the answer to number {number}?"}]
+
+
+def made(store: Store, prompts: int = 16, planned: int = 31, **specs: str) -> str:
+    """An open test whose answers say whose they are; `specs` are those of the tuned contestant."""
+    test = tests.create_test(
+        store,
+        "Second round",
+        [
+            ContestantSpec(BASE, {"kind": "base", "base": "starter"}),
+            ContestantSpec(TUNED, {"kind": "run", "run": "r1", "adapter_sha256": "ab12", "api_key": "secret", **specs}),
+        ],
+        [PromptSpec(question(number), topic=f"topic {number % 2}") for number in range(prompts)],
+        TestSettings(generation=GENERATION, votes_per_prompt=2),
+        planned,
+    )
+    tests.start_generating(store, test)
+    among = tests.list_contestants(store, test)
+    for prompt in tests.list_prompts(store, test):
+        for one in among:
+            tests.save_answer(store, prompt.id, one.id, f"{'tuned' if one.title == TUNED else 'base'}, said well")
+    tests.mark_ready(store, test)
+    tests.open_test(store, test)
+    return test
+
+
+def vote(store: Store, rater: str, wanted: list[str], comment: str = "") -> None:
+    """Let a rater say what is `wanted` of each prompt, by its number."""
+    while (trial := trials.next_trial(store, rater)) is not None:
+        said = wanted[int(re.findall(r"\d+", trial.messages[-1]["content"])[0])]
+        choice = said if said not in ("tuned", "base") else "left" if trial.left.startswith(said) else "right"
+        trials.vote(store, rater, trial.id, choice, comment=comment, seconds=2.0)
+
+
+@pytest.fixture
+def voted(tmp_path: Path) -> tuple[Store, str]:
+    store = open_store(Workspace.open(tmp_path))
+    test = made(store)
+    ann, bob = links.create_raters(store, test, ["Ann", "Bob"])
+    vote(store, ann.rater_id, ANN, "warmer <i>tone</i>")
+    vote(store, bob.rater_id, BOB)
+    return store, test
+
+
+def test_pairs_are_what_most_raters_preferred_and_ties_become_judged_answers(voted):
+    store, test = voted
+    found = collect(store, test)
+    by_number = {int(re.findall(r"\d+", row["prompt"][0]["content"])[0]): row for row in found.pairs}
+    assert sorted(by_number) == [0, 1, *range(5, 16)]
+    assert by_number[0]["chosen"][0]["content"].startswith("tuned")
+    assert by_number[1]["chosen"][0]["content"].startswith("base")
+    assert all(row["chosen"] != row["rejected"] for row in found.pairs)
+    assert found.conflicts == 1 and sum(found.left_out.values()) == 1
+    labels = {number: [row["label"] for row in found.judged if row["prompt"] == question(number)] for number in (3, 4)}
+    assert labels == {3: [True, True], 4: [False, False]}
+    assert len(found.judged) == 2 * 13 + 2 + 2
+
+
+def test_every_row_tells_where_it_comes_from_and_no_secret(voted):
+    store, test = voted
+    folder, found = export(store, test)
+    origins = [json.loads(line) for line in (folder / "provenance.jsonl").read_text().splitlines()]
+    pairs = [origin for origin in origins if origin["file"] == "dpo.jsonl"]
+    rows = [json.loads(line) for line in (folder / "dpo.jsonl").read_text().splitlines()]
+    assert len(pairs) == len(rows) == len(found.pairs)
+    first = pairs[0]
+    assert first["generation"] == GENERATION and first["chosen"]["adapter_sha256"] == "ab12"
+    assert [one["rater"] for one in first["votes"]] == ["Ann", "Bob"]
+    assert first["votes"][0]["comment"] == "warmer <i>tone</i>" and first["votes"][0]["preferred"] == TUNED
+    assert {one["trial"] for origin in origins for one in origin["votes"]} <= {one.trial for one in count(store, test)}
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:]{8}\+00:00", one["time"]) for one in first["votes"])
+    assert "secret" not in (folder / "provenance.jsonl").read_text()
+    assert is_export(folder / "dpo.jsonl") and not is_export(folder / "provenance.jsonl")
+
+
+def test_the_rows_can_be_trained_on_as_they_are(voted):
+    store, test = voted
+    folder, _ = export(store, test)
+    pairs = prepare(DataConfig(source=str(folder / "dpo.jsonl")), stage="dpo")
+    assert pairs.manifest["format"] == "preference" and not pairs.manifest["dropped"]
+    judged = prepare(DataConfig(source=str(folder / "kto.jsonl")), stage="kto")
+    assert judged.manifest["format"] == "kto" and not judged.manifest["dropped"]
+
+
+def test_nothing_is_told_while_the_tally_is_hidden(tmp_path):
+    store = open_store(Workspace.open(tmp_path))
+    test = made(store, planned=32)
+    (ann,) = links.create_raters(store, test, ["Ann"])
+    vote(store, ann.rater_id, ANN)
+    for tell in (collect, export, write_arena_report):
+        with pytest.raises(InputError, match="hidden"):
+            tell(store, test)
+    tests.open_early(store, test)
+    report = write_arena_report(store, test).read_text()
+    assert "opened early, after 16 of 32 planned votes" in report and "Not enough votes" in report
+
+
+def trained(workspace: Workspace, label: str, data: DataConfig, start: str | None = None) -> RunDirectory:
+    """The directory of a run as training leaves it, as far as prompts go."""
+    run = workspace.create_run(label)
+    config = RunConfig(data=data, stage="dpo", model={"base": "starter", "start": start})
+    run.config_file.write_text(config.to_yaml())
+    run.data.mkdir()
+    write_json(run.manifest_file, prepare(data, stage="dpo").manifest)
+    return run
+
+
+def test_a_prompt_whose_vote_trained_a_model_does_not_count_in_its_next_test(voted):
+    store, test = voted
+    folder, _ = export(store, test)
+    data = DataConfig(source=str(folder / "dpo.jsonl"), test_fraction=0, validation_fraction=0)
+    run = trained(store.workspace, "dpo", data)
+    # A run that starts from it knows these prompts too, though its own data are others.
+    other = store.workspace.root / "other.jsonl"
+    turn = [{"role": "assistant", "content": "yes"}], [{"role": "assistant", "content": "no"}]
+    rows = [{"prompt": question(100 + n), "chosen": turn[0], "rejected": turn[1]} for n in range(12)]
+    other.write_text("\n".join(map(json.dumps, rows)))
+    later = trained(store.workspace, "later", DataConfig(source=str(other)), start=run.id)
+    for contestant in (run, later):
+        second = made(store, prompts=20, planned=40, run=contestant.id)
+        asked = {prompt.id: prompt.number for prompt in tests.list_prompts(store, second)}
+        # Thirteen prompts became pairs; those with ties and the one that divided did not.
+        assert sorted(asked[prompt] - 1 for prompt in stale_prompts(store, second)) == [0, 1, *range(5, 16)]
+        ann, bob = links.create_raters(store, second, ["Ann", "Bob"])
+        for rater in (ann, bob):
+            vote(store, rater.rater_id, ["tuned"] * 16 + ["base"] * 4)
+        found = evaluate(store, second)
+        assert (found["wins"], found["decided"]) == (6, 14) and found["verdict"] != "better"
+        assert any("13 prompts were left out" in note for note in found["notes"])
+        specs = [{"kind": "run", "run": contestant.id}]
+        assert fresh_only(store.workspace, specs, [question(n) for n in range(18)]) == [2, 3, 4, 16, 17]
+        with pytest.raises(InputError, match="memory, not skill"):
+            fresh_only(store.workspace, specs, [question(0), question(7)])
+
+
+def test_strong_evidence_ends_the_wait_and_tells_nobody_for_whom(tmp_path):
+    store = open_store(Workspace.open(tmp_path))
+    test = made(store, prompts=20, planned=40)
+    ann, bob = links.create_raters(store, test, ["Ann", "Bob"])
+    # Eleven prompts with both votes in, all for one: 2^11 / 12.
+    rater, other = ann.rater_id, bob.rater_id
+    while not watch(store, test):
+        trial = trials.next_trial(store, rater)
+        trials.vote(store, rater, trial.id, "left" if trial.left.startswith("tuned") else "right")
+        rater, other = other, rater
+    assert tests.revealed(store, test) == "evidence"
+    found = evaluate(store, test)
+    assert found["verdict"] == "better" and found["evidence"]["prompts"] == 11
+    assert "tuned" not in json.dumps(tests.progress(store, test)).lower()
+
+
+def test_the_report_is_one_file_whose_pictures_and_names_are_no_markup(voted):
+    store, test = voted
+    page = write_arena_report(store, test).read_text()
+    assert evaluate(store, test)["text"].replace("<", "&lt;").replace(">", "&gt;").split("(")[0] in page
+    assert "<b>voice" not in page and "<i>tone" not in page and "<script" not in page and "://" not in page
+    drawn = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(drawn) == 3
+    for svg in drawn:
+        assert TUNED in ElementTree.fromstring(svg).attrib["aria-label"] or "Evidence" in svg
