@@ -118,9 +118,10 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
                 try_="serve the page there with: python -m ftlab arena serve",
             )
         return Page(url, reach, None), None
+    from ftlab.arena.live import ask_models
     from ftlab.ui.rater import launch_rater_app
 
-    settings: dict[str, Any] = {"host": _HOSTS[reach], "share": reach == "public"}
+    settings: dict[str, Any] = {"host": _HOSTS[reach], "share": reach == "public", "ask_models": ask_models}
     try:
         app, address = launch_rater_app(workspace.root, port=port or _free_port(settings["host"]), **settings)
     except InputError:
