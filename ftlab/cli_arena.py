@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--data", default="brand_voice")
     one.add_argument("--base", default="starter")
     one.add_argument("--prompts", help="where prompts come from (default: the held-out rows of the data)")
-    one.add_argument("--prompts-per-test", type=int, default=60)
-    one.add_argument("--raters", type=int, default=3)
+    one.add_argument("--prompts-per-test", type=int)
+    one.add_argument("--raters", type=int, help="simulated raters; each votes on every prompt")
     one.add_argument("--seed", type=int, default=0)
 
 
@@ -273,18 +274,16 @@ def list_tests(given: argparse.Namespace) -> int:
 
 
 def loop(given: argparse.Namespace) -> int:
-    from ftlab.arena.loop import LoopSettings, run_loop
+    from ftlab.arena.loop import LoopSettings, run_loop, starter_settings
 
     workspace = Workspace.open(given.workspace)
-    settings = LoopSettings(
-        source=given.data,
-        base=given.base,
-        prompts=given.prompts,
-        prompts_per_test=given.prompts_per_test,
-        raters=given.raters,
-        seed=given.seed,
-    )
-    found = run_loop(workspace, lambda wanted: _train(wanted, workspace), settings, tell=say)
+    settings = starter_settings()
+    if (given.data, given.base) != (settings.source, settings.base):
+        settings = LoopSettings(source=given.data, base=given.base)
+    wanted = {"prompts": given.prompts, "prompts_per_test": given.prompts_per_test, "raters": given.raters}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    settings = replace(settings, seed=given.seed, **wanted)
+    found = run_loop(workspace, lambda run: _train(run, workspace), settings, tell=say)
     if given.json:
         print_json(found)
     else:

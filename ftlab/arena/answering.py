@@ -27,6 +27,7 @@ from ftlab.processes import is_alive, kill
 from ftlab.workspace import Workspace, locked, read_json, write_json, write_text
 
 _NICENESS = 10
+_TURN_SECONDS = 0.5
 # Processes started by this one: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -152,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> bool:
     """Whether all answers were made."""
-    from ftlab.arena.answers import Stopped, generate
+    from ftlab.arena.answers import generate
     from ftlab.arena.store import open_store
 
     last = [""]
@@ -164,11 +165,14 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
             keep(phase=phase)
 
     keep(state="running", started=time.time())
-    try:
-        generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
-    except Stopped:
-        return False
-    return True
+    while not stop_file.exists():
+        # One at a time uses the device, runs among them.
+        with locked(workspace.device_lock, wait=False) as mine:
+            if mine:
+                return generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
+        tell("waiting for a run that uses the device", 0, 0)
+        time.sleep(_TURN_SECONDS)
+    return False
 
 
 def _read(folder: Path) -> Status | None:

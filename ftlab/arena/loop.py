@@ -29,25 +29,46 @@ Score = Callable[[str, str, str | None], float]
 Tell = Callable[[str], None]
 
 VOICE = "brand_voice"
+# The blind tests evaluate.
+_UNEVALUATED = {"after_training": False}
 _RATERS = ("Ana", "Ben", "Cleo", "Dev", "Eve", "Finn")
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What is tuned and asked. `prompts` names where prompts come from (a file or data; None: the held-out rows of the
-    first run), of which each test takes `prompts_per_test`; every rater votes on each. `temper`: how random a vote is
-    where answers are nearly as good (0: never), see `simulation.taste`. `sft` and `dpo` are settings of the runs."""
+    """What is tuned and asked; `sft` and `dpo` are settings of the runs.
+
+    `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
+    test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
+    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learnt
+    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
+    """
 
     source: str = VOICE
     base: str = "starter"
     prompts: str | None = None
     prompts_per_test: int = 60
     raters: int = 3
+    rival: str | None = None
     temper: float = 0.5
     seed: int = 0
     max_new_tokens: int = 64
     sft: Mapping[str, Any] = field(default_factory=dict)
     dpo: Mapping[str, Any] = field(default_factory=dict)
+
+
+def starter_settings() -> LoopSettings:
+    """The loop on the starter: a tuning so short that the house style is only half learnt, and votes that finish it."""
+    from ftlab.samples import sample_path
+
+    return LoopSettings(
+        # Customers whom the data of the tuning do not hold.
+        prompts=str(sample_path("brand_voice_preferences") / "train.jsonl"),
+        prompts_per_test=70,
+        rival="You write short letters for the shop.",
+        sft={"optimisation": {"max_steps": 25, "evaluations_per_epoch": 1}},
+        dpo={"optimisation": {"epochs": 2, "learning_rate": 5e-5, "evaluations_per_epoch": 1}},
+    )
 
 
 def run_loop(
@@ -64,12 +85,16 @@ def run_loop(
     store = open_store(workspace)
     tell("1 of 6: supervised fine-tuning")
     model = {"base": settings.base}
-    sft = train(_merged({"name": "loop-sft", "model": model, "data": {"source": settings.source}}, settings.sft))
+    data = {"source": settings.source}
+    tuning = {"name": "loop-sft", "model": model, "data": data, "evaluation": _UNEVALUATED}
+    sft = train(_merged(tuning, settings.sft))
     asked = _prompts(workspace, settings, sft)
 
-    tell("2 of 6: blind test of the base against the tuned model")
-    base, tuned = base_contestant(settings.base), run_contestant(workspace, sft.id, title="Tuned")
-    first, _ = hold_test(store, "Base against tuned", [base, tuned], asked, settings, score)
+    tuned, other = run_contestant(workspace, sft.id, title="Tuned"), base_contestant(settings.base)
+    if settings.rival:
+        other = run_contestant(workspace, sft.id, title="Tuned, prompted", system_prompt=settings.rival)
+    tell(f"2 of 6: blind test, {other.title} against {tuned.title}")
+    first, _ = hold_test(store, f"{other.title} against {tuned.title}", [other, tuned], asked, settings, score)
     tell(f"    {evaluate(store, first)['text']}")
 
     tell("3 of 6: the votes become preference data")
@@ -81,9 +106,8 @@ def run_loop(
     tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
     # The next blind test is the test, so that few rows need to be held out.
     votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
-    dpo = train(
-        _merged({"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}, settings.dpo)
-    )
+    learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
+    dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
 
     tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")

@@ -38,10 +38,10 @@ POLL_SECONDS = 2.0
 _KEY = "ftlab-blind-test"
 # The browser keeps which test was on show, so that a reload comes back to it.
 _REMEMBER = (
-    f"chosen => {{ try {{ localStorage.setItem('{_KEY}', chosen || ''); }} catch (error) {{ /* not kept */ }} }}"
+    f"chosen => {{ try {{ if (chosen) localStorage.setItem('{_KEY}', chosen); }} catch (error) {{ /* not kept */ }} }}"
 )
 _REMEMBERED = f"""chosen => {{
-  try {{ return [localStorage.getItem('{_KEY}') || chosen]; }} catch (error) {{ return [chosen]; }}
+  try {{ return [localStorage.getItem('{_KEY}') || '']; }} catch (error) {{ return ['']; }}
 }}"""
 _TEXTS = ("about", "answers", "flags", "links", "progress", "verdict")
 _BUTTONS = ("generate", "stop", "open", "early", "close", "delete")
@@ -83,7 +83,9 @@ class BlindTestTab:
 
 def build(workspace: Workspace) -> BlindTestTab:
     gr.HTML(headline())
-    chosen = gr.Dropdown([("A new test", NEW)], value=NEW, label="Blind test", elem_id="blind_chosen")
+    chosen = gr.Dropdown(
+        [("A new test", NEW)], value=None, label="Blind test", allow_custom_value=True, elem_id="blind_chosen"
+    )
     form = forms.build(workspace)
     texts, buttons = {}, {}
 
@@ -185,6 +187,8 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {**_all(tab, chosen, workspace), tab.confirm: gr.update(visible=False)}
 
     def tick(memory: dict[str, str], chosen: str | None) -> dict[Any, Any]:
+        if not chosen:
+            return {}  # the page is not filled yet
         shown = show(tab, chosen, workspace)
         now = {component.elem_id: _digest(value) for component, value in shown.items()}
         fresh = {one: value for one, value in shown.items() if memory.get(one.elem_id) != now[one.elem_id]}
@@ -350,7 +354,7 @@ def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     # A text box tells of a paste by `change` only.
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
     any_change = functools.partial(gr.on, inputs)
-    on(any_change, keep, form.inputs, queue=False, trigger_mode="always_last")
+    on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
     on(any_change, changed, form.inputs, told, box=form.message, trigger_mode="always_last")
     on(form.more.click, more, form.inputs, told, box=form.message)
     on(form.upload.upload, upload, [form.upload, *form.inputs], told, box=form.message)

@@ -27,6 +27,7 @@ REACH = {
     "elsewhere": "a server of your own",
 }
 _HOSTS = {"machine": "127.0.0.1", "network": "0.0.0.0", "public": "127.0.0.1"}
+_PORTS = range(7960, 8000)
 _one_at_a_time = threading.RLock()
 _served: dict[Path, Page] = {}
 
@@ -117,14 +118,13 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
                 try_="serve the page there with: python -m ftlab arena serve",
             )
         return Page(url, reach, None), None
+    from ftlab.arena.live import ask_models
     from ftlab.ui.rater import launch_rater_app
 
-    settings: dict[str, Any] = {"host": _HOSTS[reach], "share": reach == "public"}
+    settings: dict[str, Any] = {"host": _HOSTS[reach], "share": reach == "public", "ask_models": ask_models}
     try:
-        app, address = launch_rater_app(workspace.root, port=port, **settings)
+        app, address = launch_rater_app(workspace.root, port=port or _free_port(settings["host"]), **settings)
     except InputError:
-        if port is None:
-            raise
         # Somebody else has the port now. Links that were sent must be sent again, and the tab shows the new ones.
         app, address = launch_rater_app(workspace.root, **settings)
     used = app.server_port
@@ -138,6 +138,15 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
     if reach == "network":
         address = f"http://{_address_in_network()}:{used}"
     return Page(address.rstrip("/"), reach, app), used
+
+
+def _free_port(host: str) -> int | None:
+    """A port that the app itself will not want at its next start; None when all of these are taken."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((host, port))
+            return port
+    return None
 
 
 def _address_in_network() -> str:
