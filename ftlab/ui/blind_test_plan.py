@@ -172,10 +172,9 @@ def _power(values: dict[str, Any], prompts: int, among: int) -> Markup:
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
         return notice(f"More votes are planned than the test can give: {count(possible)} at most.", kind="warn")
-    each = how.votes_per_prompt if how.overlap else 1
     raters = whole("Raters", values["raters"])
     said = f"Of the {count(votes)} votes, {count(votes // pairs)} go to each of {pairs} pairs: " if pairs > 1 else ""
-    said += plan_in_words(votes // pairs, each, USUAL_TIES)
+    said += plan_in_words(votes // pairs, how.votes_per_prompt, USUAL_TIES, how.overlap)
     if raters:
         said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if how.votes_per_prompt > raters:

@@ -28,6 +28,7 @@ REACH = {
 }
 _HOSTS = {"machine": "127.0.0.1", "network": "0.0.0.0", "public": "127.0.0.1"}
 _PORTS = range(7960, 8000)
+_PATIENCE_SECONDS = 3.0
 _one_at_a_time = threading.RLock()
 _served: dict[Path, Page] = {}
 
@@ -82,10 +83,10 @@ def serve(workspace: Workspace, reach: str | None = None, url: str | None = None
 
 
 def serve_again(workspace: Workspace, served: threading.Event) -> threading.Thread:
-    """Serve the page again after a restart, once the app is `served`, when a test is open."""
+    """Serve the page again after a restart, when a test is open: in a moment, or once the app is `served`."""
 
     def work() -> None:
-        served.wait()
+        served.wait(_PATIENCE_SECONDS)  # nobody may come: raters must not need the owner to look
         if not has_tests(workspace):
             return
         from ftlab.arena.store import open_store

@@ -134,7 +134,7 @@ def test_the_tabs_stand_in_the_order_of_the_pipeline(served):
     bars = [block for block in served.app.blocks.values() if isinstance(block, gr.Tabs)]
     # The tabs of the Data tab are a bar inside the bar.
     tabs = [tab.label for tab in next(bar for bar in bars if not isinstance(bar.parent, gr.Tab)).children]
-    assert tabs == list(TABS.values()) == ["Data", "Train", "Preferences", "Evaluate", "Chat", "Runs"]
+    assert tabs == list(TABS.values()) == ["Data", "Train", "Preferences", "Evaluate", "Chat", "Blind test", "Runs"]
 
 
 def test_a_learning_rate_out_of_range_is_one_clear_message_and_starts_nothing(served):
