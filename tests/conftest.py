@@ -93,6 +93,7 @@ def last_json(output: str) -> dict[str, Any]:
     return json.loads(output.strip().splitlines()[-1])
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n`, what shares trained runs stays in one process: a file, or the files of one `xdist_group`."""
     for item in items:
