@@ -93,12 +93,6 @@ def last_json(output: str) -> dict[str, Any]:
     return json.loads(output.strip().splitlines()[-1])
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With `-n`, what shares trained runs stays in one process: a file, or the files of one `xdist_group`."""
-    if item.get_closest_marker("xdist_group") is None:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     """The main job, done once for the whole session; with FTLAB_TEST_KEEP=FOLDER, once for all that name the folder."""

@@ -33,7 +33,7 @@ from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json
 from tests.conftest import end_runs, last_json, offline_environment, run_cli
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("voice")]
+pytestmark = pytest.mark.train
 
 PAIRS = {"source": "brand_voice_preferences"}
 

@@ -17,7 +17,7 @@ from ftlab.training import supervisor, worker
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import RunDirectory, read_json
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("voice")]
+pytestmark = pytest.mark.train
 
 STEPS = 10
 
