@@ -14,7 +14,7 @@ from ftlab.samples import sample_path
 from ftlab.workspace import read_jsonl
 from tests.conftest import last_json, run_cli
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("voice")]
+pytestmark = pytest.mark.train
 
 PROMPTS = 20
 RATERS = 2
