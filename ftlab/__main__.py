@@ -2,6 +2,6 @@
 
 import sys
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 
 sys.exit(main())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, RunConfig, build_config, load_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas

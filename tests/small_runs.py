@@ -9,8 +9,9 @@ import torch
 from ftlab.config import build_config
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare
+from ftlab.files import write_text
 from ftlab.models.load import load_tokenizer
-from ftlab.workspace import RunDirectory, write_text
+from ftlab.run_directory import RunDirectory
 
 ROWS = 6
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
+from ftlab.files import locked, read_json, write_json, write_text
 from ftlab.processes import is_alive, kill
-from ftlab.workspace import Workspace, locked, read_json, write_json, write_text
+from ftlab.workspace import Workspace
 
 _NICENESS = 10
 _TURN_SECONDS = 0.5

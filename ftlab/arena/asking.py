@@ -10,7 +10,8 @@ from ftlab.arena.specs import ContestantSpec
 from ftlab.config import STARTER, ModelConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 Example = Sequence[Message]
 

@@ -22,8 +22,8 @@ from sqlalchemy import select
 from ftlab.arena.links import SECRET_VARIABLE
 from ftlab.arena.store import Store, blind_tests, metadata, now
 from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.files import read_json, read_jsonl, write_json, write_text
 from ftlab.hub import unreachable
-from ftlab.workspace import read_json, read_jsonl, write_json, write_text
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
 EVERY_MINUTES = 5.0

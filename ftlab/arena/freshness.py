@@ -12,7 +12,9 @@ from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace, read_json
+from ftlab.files import read_json
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 
 def trained_prompts(workspace: Workspace, spec: Mapping[str, Any]) -> set[str]:

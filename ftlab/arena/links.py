@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from ftlab.arena.store import Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
-from ftlab.workspace import locked, write_text
+from ftlab.files import locked, write_text
 
 SECRET_VARIABLE = "FTLAB_SECRET"
 LONGEST_NAME = 60

@@ -20,7 +20,9 @@ from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError
-from ftlab.workspace import RunDirectory, Workspace, locked
+from ftlab.files import locked
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 # Trains what a dictionary of settings describes, to its end; raises when it fails.
 Train = Callable[[dict[str, Any]], RunDirectory]

@@ -19,7 +19,7 @@ from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.arena.tally import count, shown
 from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
-from ftlab.workspace import read_json, write_json, write_jsonl
+from ftlab.files import read_json, write_json, write_jsonl
 
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
 

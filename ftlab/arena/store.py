@@ -46,7 +46,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
-from ftlab.workspace import Workspace, locked
+from ftlab.files import locked
+from ftlab.workspace import Workspace
 
 DATABASE_VARIABLE = "FTLAB_DATABASE_URL"
 BUSY_SECONDS = 30

@@ -16,7 +16,7 @@ from ftlab.config import load_config
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 SIDES = ("base", "adapted")
 _SHOWN_EVERY = 2

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ftlab.workspace import RunDirectory, read_jsonl, write_jsonl
+from ftlab.files import read_jsonl, write_jsonl
+from ftlab.run_directory import RunDirectory
 
 _MOST_COLUMNS = 20
 _LONGEST_TEXT = 100

@@ -22,7 +22,8 @@ from ftlab.data.curation import Change, apply, fingerprint, in_words
 from ftlab.data.version_rows import VersionRow
 from ftlab.data.versions import PREFIX, Version, create, find, history
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace, locked, read_json, write_text
+from ftlab.files import locked, read_json, write_text
+from ftlab.workspace import Workspace
 
 LONGEST_NAME = 80
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from ftlab.data.limits import check_size
 from ftlab.data.readers import Table, read_bytes
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace, write_text
+from ftlab.files import write_text
+from ftlab.workspace import Workspace
 
 
 def read_pasted(text: str) -> Table:

@@ -22,7 +22,9 @@ from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_for
 from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace, write_json
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 FEWEST_ROWS = 10
 _LOOKED_AT = 100  # rows whose cells decide the format

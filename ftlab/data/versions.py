@@ -26,7 +26,8 @@ from ftlab.data.load import load_rows
 from ftlab.data.split_names import SPLITS
 from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
-from ftlab.workspace import Workspace, read_json, write_json
+from ftlab.files import read_json, write_json
+from ftlab.workspace import Workspace
 
 PREFIX = "version:"
 

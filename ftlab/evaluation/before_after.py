@@ -19,7 +19,8 @@ from ftlab.evaluation.generate import Answer, generate_answers
 from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity
-from ftlab.workspace import RunDirectory, write_json, write_jsonl
+from ftlab.files import write_json, write_jsonl
+from ftlab.run_directory import RunDirectory
 
 ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")
 CONTESTANTS = {"base": "the base", "start": "its start", "adapted": "this run"}

@@ -31,7 +31,7 @@ from ftlab.evaluation.sides import (
     tokenizer_of,
 )
 from ftlab.evaluation.verdict import warnings
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 

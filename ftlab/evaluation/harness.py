@@ -20,7 +20,8 @@ from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.harness_measures import PREFIX, measures_of
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 
 INSTALL = 'pip install "ftlab[harness]"'
 Progress = Callable[[str, int, int], None]

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from ftlab.errors import InputError
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 
 def held_out_rows(

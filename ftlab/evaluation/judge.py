@@ -30,7 +30,8 @@ from ftlab.evaluation.judge_plan import (
 )
 from ftlab.evaluation.judge_prompt import read_choice
 from ftlab.evaluation.judge_result import TIE, summarise
-from ftlab.workspace import RunDirectory, append_jsonl, locked, write_json
+from ftlab.files import append_jsonl, locked, write_json
+from ftlab.run_directory import RunDirectory
 
 PHASE = "the judge compares the answers"
 _LONGEST_KEPT = 4000  # characters of a reply

@@ -13,7 +13,8 @@ from typing import Any
 from ftlab.endpoint import Endpoint, endpoint_url
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
-from ftlab.workspace import RunDirectory, read_jsonl
+from ftlab.files import read_jsonl
+from ftlab.run_directory import RunDirectory
 
 REPLY_TOKENS = 60  # what a choice with its reason usually takes
 _MILLION = 1_000_000

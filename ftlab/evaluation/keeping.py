@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from ftlab.errors import FtlabError
-from ftlab.workspace import RunDirectory, write_json, write_jsonl
+from ftlab.files import write_json, write_jsonl
+from ftlab.run_directory import RunDirectory
 
 
 def write_comparison(

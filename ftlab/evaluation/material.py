@@ -12,7 +12,8 @@ from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.probes import Probe, load_probes
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 MOST_LABELS = 50
 

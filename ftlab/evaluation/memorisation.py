@@ -14,7 +14,7 @@ from ftlab.evaluation.continuation import RULE, Continued, Half, continue_halves
 from ftlab.evaluation.leaks import find_leaks
 from ftlab.evaluation.memory_words import conclude
 from ftlab.evaluation.perplexity import Losses, score_losses
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded

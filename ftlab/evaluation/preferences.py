@@ -15,7 +15,8 @@ from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.significance import wilson_interval
-from ftlab.workspace import RunDirectory, write_json
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 
 __all__ = ["evaluate_preferences"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

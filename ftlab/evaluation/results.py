@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ftlab.errors import FtlabError
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
-from ftlab.workspace import RunDirectory, read_json, write_json
+from ftlab.files import read_json, write_json
+from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded

@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.evaluation.prompting import Prompting
 from ftlab.method_table import METHODS, fields_of
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
 

@@ -14,7 +14,7 @@ from ftlab.evaluation.compare import evaluate_run, evaluate_together
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.evaluation.win_rate import judge_answers
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 
 def evaluate_whole(

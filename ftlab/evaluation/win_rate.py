@@ -12,7 +12,8 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.significance import mean_difference, wilson_interval
-from ftlab.workspace import RunDirectory, write_json, write_jsonl
+from ftlab.files import write_json, write_jsonl
+from ftlab.run_directory import RunDirectory
 
 PROXY = "A proxy: it is a reward model's opinion, not people's."
 

@@ -13,7 +13,7 @@ from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.method_table import virtual_tokens
 from ftlab.models.starter import starter_path
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.load import load_base
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 _BATCH_TOKENS = 4096
 

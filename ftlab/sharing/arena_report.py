@@ -16,8 +16,8 @@ from ftlab.arena.tests import get_test, list_contestants, list_prompts
 from ftlab.errors import InputError
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.verdict import percent
+from ftlab.files import write_text
 from ftlab.sharing.arena_picture import pictures
-from ftlab.workspace import write_text
 
 _LONGEST = 600
 BADGES = {

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from ftlab.errors import FtlabError
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 # How the result came about travels with it.
 _RECORDS = ("config_file", "manifest_file", "environment_file", "verification_file", "comparison_file")

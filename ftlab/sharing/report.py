@@ -9,6 +9,8 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.verdict import next_steps
+from ftlab.files import read_jsonl, write_text
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.measures import of_documents, sides_of, unbroken
@@ -16,7 +18,6 @@ from ftlab.sharing.report_examples import choose_examples
 from ftlab.sharing.report_facts import measured, tuned_on
 from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
-from ftlab.workspace import RunDirectory, read_jsonl, write_text
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 

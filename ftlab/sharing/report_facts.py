@@ -9,10 +9,11 @@ from typing import Any
 from ftlab.config import MethodConfig, RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.verdict import percent
+from ftlab.files import read_json
 from ftlab.method_table import METHODS, virtual_tokens
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
 from ftlab.wording import duration
-from ftlab.workspace import RunDirectory, read_json
 
 
 def tuned_on(

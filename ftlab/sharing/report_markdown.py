@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftlab.files import write_text
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report import contents
-from ftlab.workspace import RunDirectory, write_text
 
 # What Markdown or HTML would read as more than text.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")

@@ -7,8 +7,8 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError, nearest
+from ftlab.run_directory import RunDirectory
 from ftlab.training.preflight.plan import planned_steps
-from ftlab.workspace import RunDirectory
 
 # What ftlab decides itself; `trainer:` may set anything else.
 _OURS = {

@@ -10,9 +10,10 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftlab.errors import FtlabError
+from ftlab.files import append_jsonl
+from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, append_jsonl
 
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
 # What TRL's trainers of preferences log, by the names of metrics.jsonl; each has one with eval_ in front too.

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.workspace import RunDirectory, read_jsonl, write_json, write_jsonl
+from ftlab.files import read_jsonl, write_json, write_jsonl
+from ftlab.run_directory import RunDirectory
 
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
 _INDEX = "model.safetensors.index.json"

@@ -9,8 +9,9 @@ import time
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.files import read_json, write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
-from ftlab.workspace import RunDirectory, read_json, write_json
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 

@@ -11,10 +11,11 @@ from ftlab.config import RunConfig
 from ftlab.data.documents import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
+from ftlab.files import write_json
 from ftlab.method_table import virtual_tokens
+from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
 
 if TYPE_CHECKING:
     import datasets

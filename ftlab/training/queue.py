@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from ftlab.errors import InputError
+from ftlab.files import read_json, write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.status import read_status
 from ftlab.training.supervisor import status
-from ftlab.workspace import RunDirectory, Workspace, read_json, write_json
+from ftlab.workspace import Workspace
 
 Where = Literal["earlier", "later", "first", "last"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory
 
 
 def save_result(

@@ -9,11 +9,11 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.errors import InputError, shorten
+from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
 from ftlab.training.environment import record_environment
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.run_directory import RunDirectory
 from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.examples import tokenised_splits
 from ftlab.training.launching import together
 from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory
 
 
 @dataclass(frozen=True)

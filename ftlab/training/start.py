@@ -11,7 +11,8 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 CONTINUED = ("lora", "dora", "qlora", "ia3")  # methods whose adapter can be trained further
 

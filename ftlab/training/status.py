@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ftlab.workspace import read_json, write_json
+from ftlab.files import read_json, write_json
 
 ACTIVE_STATES = ("queued", "running", "stopping")
 HEARTBEAT_SECONDS = 2.0

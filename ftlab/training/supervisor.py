@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import read_json, write_json, write_text
 from ftlab.processes import is_alive, kill
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
-from ftlab.workspace import RunDirectory, Workspace, read_json, write_json, write_text
+from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings

@@ -12,8 +12,10 @@ import yaml
 
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
+from ftlab.files import read_json, write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
-from ftlab.workspace import RunDirectory, Workspace, read_json, write_json
+from ftlab.workspace import Workspace
 
 MOST_RUNS = 24
 # What makes runs comparable stays the same in all of them.

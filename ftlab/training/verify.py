@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.files import write_json
 from ftlab.models.identity import weights_sha256
+from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
 
 _PROMPTS = 4
 _KEPT = "logits.safetensors"

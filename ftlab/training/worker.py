@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.files import locked, read_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, Workspace, locked, read_json
+from ftlab.workspace import Workspace
 
 _TURN_SECONDS = 0.5
 _NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)

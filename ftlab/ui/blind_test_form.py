@@ -18,12 +18,13 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import STARTER
+from ftlab.files import read_json, write_json
 from ftlab.ui import disk
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
 from ftlab.ui.html import heading
 from ftlab.ui.train import BASES
-from ftlab.workspace import Workspace, read_json, write_json
+from ftlab.workspace import Workspace
 
 MOST_CONTESTANTS = 6
 FROM = [

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import read_json, read_jsonl
+from ftlab.run_directory import RunDirectory, Suite
 from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
-from ftlab.workspace import RunDirectory, Suite, Workspace, read_json, read_jsonl
+from ftlab.workspace import Workspace
 
 # (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}

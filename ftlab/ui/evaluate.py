@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import (
     advisor_box,
     background,
@@ -31,7 +32,7 @@ from ftlab.ui import (
 )
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import PICK_JS, empty, join, notice
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig, with_settings
 from ftlab.errors import InputError
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk
 from ftlab.ui.html import heading, join, notice
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 
 def offered(run: RunDirectory) -> Markup:

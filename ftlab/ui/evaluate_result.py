@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
 from ftlab.sharing.measures import later_sides, of_documents, sides_of, unbroken, verdict_of
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
-from ftlab.workspace import RunDirectory
 
 _GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
 _TONES = {True: "ft-up", False: "ft-down", None: ""}

@@ -21,10 +21,11 @@ from ftlab.endpoint import JUDGE, find_key
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
 from ftlab.evaluation.judge_prompt import CRITERIA
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, job_strip, judge_view
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import error_box, notice
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 1.0
 _DEFAULT_SIDES = "base,adapted"

@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_prompt import read_reason
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.judged import figure_rows, lines_of
 from ftlab.ui import disk, run_view
 from ftlab.ui.answers import text_cell
 from ftlab.ui.html import count, details, join, notice, table, when
-from ftlab.workspace import RunDirectory
 
 _SHOWN_REPLIES = 20
 _SHOWN_JUDGEMENTS = 5

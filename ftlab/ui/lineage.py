@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.html import badge, heading, join, pick_button
 from ftlab.ui.stages import TITLES
-from ftlab.workspace import RunDirectory
 
 
 def tree(runs: Sequence[RunDirectory], current: str) -> Markup:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import run_view
-from ftlab.workspace import RunDirectory
 
 # What the app's theme provides, in neutral values that are readable on a light and on a dark notebook.
 _THEME = (

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.errors import FtlabError
+from ftlab.run_directory import RunDirectory
 from ftlab.training.start import CONTINUED
 from ftlab.ui import (
     background,
@@ -47,7 +48,7 @@ from ftlab.ui.stages import (
     stage_choices,
 )
 from ftlab.ui.train import BASES
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 FIRST = "dpo"
 METHODS = ["lora", "dora", "qlora", "full"]

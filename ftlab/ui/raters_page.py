@@ -18,7 +18,8 @@ import gradio as gr
 
 from ftlab.arena.store import DATABASE_VARIABLE
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import Workspace, read_json, write_json
+from ftlab.files import read_json, write_json
+from ftlab.workspace import Workspace
 
 REACH = {
     "machine": "this machine",

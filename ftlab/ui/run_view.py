@@ -12,12 +12,12 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError
 from ftlab.method_table import summary
+from ftlab.run_directory import RunDirectory
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
 from ftlab.ui.charts import metric_points, run_curves
 from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
 from ftlab.ui.stages import FROM_REWARDS, STAGES
-from ftlab.workspace import RunDirectory
 
 _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}

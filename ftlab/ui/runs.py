@@ -16,6 +16,8 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.verdict import number, percent
+from ftlab.files import read_json
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import message_box, offer_file, on, press
@@ -33,7 +35,7 @@ from ftlab.ui.html import (
     table,
 )
 from ftlab.ui.stages import STAGES, TITLES
-from ftlab.workspace import RunDirectory, Workspace, read_json
+from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from markupsafe import Markup
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
 from ftlab.data.documents import STAGE
 from ftlab.method_table import fields_of
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import count, empty, join, notice
 from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [

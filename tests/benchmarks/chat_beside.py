@@ -143,7 +143,7 @@ def chat(run: Path) -> Iterator[Any]:
 def answer_on_demand(folder: Path) -> None:
     """For each line of the input (1: with the app's limit of threads) answer once and print the seconds."""
     from ftlab.chat import duet
-    from ftlab.workspace import RunDirectory
+    from ftlab.run_directory import RunDirectory
 
     # Nothing ends an answer before its last token.
     duet.stop_token_ids = lambda *_: []

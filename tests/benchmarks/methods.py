@@ -24,8 +24,9 @@ import psutil
 
 from ftlab.config import build_config
 from ftlab.models.methods import size_of
+from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from ftlab.workspace import Workspace, write_jsonl
+from ftlab.files import write_jsonl
+from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE
 from tests.comparisons import a_row, evaluated_run
 

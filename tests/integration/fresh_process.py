@@ -19,7 +19,7 @@ from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.evaluation.generate import generate_answers
 from ftlab.models.load import adapter_disabled, load_trained_base
-from ftlab.workspace import RunDirectory
+from ftlab.run_directory import RunDirectory
 
 TOKENS = 7
 # Of different lengths, so that the batch is padded.

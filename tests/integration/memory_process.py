@@ -17,8 +17,9 @@ from ftlab.chat.duet import load_duet, release
 from ftlab.config import ModelConfig, build_config
 from ftlab.data.splits import prepare
 from ftlab.models.load import load_base
+from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.workspace import Workspace
 
 
 def resident() -> int:

@@ -14,10 +14,11 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.files import append_jsonl, write_text
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui.app import TABS, launch
-from ftlab.workspace import Workspace, append_jsonl, write_text
+from ftlab.workspace import Workspace
 from tests.conftest import ROOT, offline_environment
 
 HEAVY = ("torch", "transformers", "trl", "peft", "evaluate", "datasets")

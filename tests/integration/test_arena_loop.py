@@ -10,8 +10,8 @@ from ftlab.arena import tests
 from ftlab.arena.loop import LoopSettings, run_loop
 from ftlab.arena.store import open_store
 from ftlab.data.splits import read_split
+from ftlab.files import read_jsonl
 from ftlab.samples import sample_path
-from ftlab.workspace import read_jsonl
 from tests.conftest import last_json, run_cli
 
 pytestmark = pytest.mark.train

@@ -23,14 +23,15 @@ from ftlab.errors import InputError
 from ftlab.evaluation.before_after import compare_answers
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.preferences import evaluate_preferences
+from ftlab.files import read_json
 from ftlab.models.load import load_base, load_run
 from ftlab.models.reward import load_reward_model, score
+from ftlab.run_directory import RunDirectory
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint
 from ftlab.training.preferences.train import prepare_preferences
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, read_json
 from tests.conftest import end_runs, last_json, offline_environment, run_cli
 
 pytestmark = pytest.mark.train

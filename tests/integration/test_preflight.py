@@ -63,9 +63,9 @@ def measured(tmp_path_factory):
 
 def test_seconds_per_step_are_those_of_real_steps(measured, tmp_path):
     from ftlab.data.splits import freeze, prepare
+    from ftlab.run_directory import RunDirectory
     from ftlab.training.sft import prepare_training
     from ftlab.training.status import RunStatus, StatusWriter, write_status
-    from ftlab.workspace import RunDirectory
 
     found, _, config, _ = measured
     run = RunDirectory(tmp_path)

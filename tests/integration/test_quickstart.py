@@ -14,8 +14,8 @@ import pytest
 
 from ftlab.chat.duet import load_duet
 from ftlab.data.rendering import encode_prompt
+from ftlab.files import read_json
 from ftlab.sharing.export import pack_result
-from ftlab.workspace import read_json
 from tests.conftest import last_json, offline_environment, run_cli
 
 pytestmark = pytest.mark.train

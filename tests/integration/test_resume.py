@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
+from ftlab.files import append_jsonl, read_json, write_json
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import go_back_to, last_checkpoint
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace, append_jsonl, read_json, write_json
+from ftlab.workspace import Workspace
 from tests.conftest import end_runs, run_cli
 
 STEPS = 100

@@ -13,9 +13,10 @@ from ftlab.config import build_config
 from ftlab.data.rendering import encode_prompt
 from ftlab.data.splits import prepare, read_split
 from ftlab.errors import InputError
+from ftlab.files import read_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor, worker
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, read_json
 
 pytestmark = pytest.mark.train
 

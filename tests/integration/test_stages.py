@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 from ftlab.config import DataConfig, build_config
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.files import write_text
 from ftlab.models.load import adapter_disabled, load_run, load_tokenizer
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report import comparison_table, write_report
 from ftlab.training import worker
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, Workspace, write_text
+from ftlab.workspace import Workspace
 
 pytestmark = pytest.mark.train
 

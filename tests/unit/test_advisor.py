@@ -7,12 +7,13 @@ import json
 
 import pytest
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import STANDS, advise
 from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, build_needs
+from ftlab.files import write_json
 from ftlab.sharing.evidence import evidence_of
-from ftlab.workspace import Workspace, write_json
+from ftlab.workspace import Workspace
 from tests.unit.test_ui import a_run
 
 

@@ -18,8 +18,10 @@ from ftlab.arena.tally import count, evaluate, watch
 from ftlab.config import DataConfig, RunConfig
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.arena_report import write_arena_report
-from ftlab.workspace import RunDirectory, Workspace, write_json
+from ftlab.workspace import Workspace
 
 BASE, TUNED = "Base", "Tuned <b>voice</b>"
 GENERATION = {"max_new_tokens": 32, "temperature": 0}

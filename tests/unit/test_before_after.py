@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from ftlab.evaluation.before_after import figures
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.win_rate import PROXY, win_rate
+from ftlab.files import write_json, write_jsonl
 from ftlab.sharing.before_after import figure_rows, lines_of
-from ftlab.workspace import write_json, write_jsonl
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 

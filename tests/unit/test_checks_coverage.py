@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 from ftlab.data.checks.coverage import compare_prompts
 from ftlab.data.checks.personal import find_personal, mask
 

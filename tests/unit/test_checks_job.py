@@ -17,7 +17,8 @@ from ftlab.config import DataConfig
 from ftlab.data.checks import job
 from ftlab.data.checks.job import Job, Request
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace, read_json, write_json
+from ftlab.files import read_json, write_json
+from ftlab.workspace import Workspace
 from tests.benchmarks.data_checks import rows
 
 pytestmark = pytest.mark.timeout(300)

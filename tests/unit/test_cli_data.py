@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 from ftlab.samples import sample_path
 
 

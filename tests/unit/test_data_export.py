@@ -104,7 +104,7 @@ def test_the_check_of_openai_chat_names_the_row(row: Any, said: str) -> None:
 
 
 def test_the_command_line_splits_exports_and_compares(tmp_path: Path, workspace: Workspace, capsys: Any) -> None:
-    from ftlab.cli import main
+    from ftlab.cli.main import main
 
     def ask(*arguments: str) -> dict[str, Any]:
         assert main(["data", *arguments, "--workspace", str(workspace.root), "--json"]) == 0

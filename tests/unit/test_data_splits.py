@@ -10,7 +10,8 @@ import pytest
 from ftlab.config import DataConfig
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 
 def write(path: Path, rows: list[dict]) -> str:

@@ -13,7 +13,8 @@ from ftlab.data.load import load_rows
 from ftlab.data.splits import freeze, prepare
 from ftlab.data.version_rows import VersionRow
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace, write_text
+from ftlab.files import write_text
+from ftlab.workspace import Workspace
 
 ROWS = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
 

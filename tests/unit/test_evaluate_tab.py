@@ -10,6 +10,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.row_changes import ordered, select
 from ftlab.evaluation.slices import columns_of, slices
 from ftlab.evaluation.stored import side_by_side
+from ftlab.files import write_json, write_jsonl
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     answers,
@@ -21,7 +22,6 @@ from ftlab.ui import (
     evaluate_shown,
 )
 from ftlab.ui.evaluate_slices import slice_table
-from ftlab.workspace import write_json, write_jsonl
 from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"

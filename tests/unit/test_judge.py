@@ -9,15 +9,17 @@ import time
 
 import pytest
 
-from ftlab.cli import main
+from ftlab.cli.main import main
 from ftlab.endpoint import JUDGE, endpoint_url
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.judge import is_current, judge_by_endpoint
 from ftlab.evaluation.judge_plan import build_settings, plan
 from ftlab.evaluation.judge_prompt import build_messages, read_choice
+from ftlab.files import read_jsonl, write_jsonl, write_text
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.judged import STALE, lines_of
-from ftlab.workspace import RunDirectory, Workspace, read_jsonl, write_jsonl, write_text
+from ftlab.workspace import Workspace
 from tests.judge_server import JudgeServer, judge_server, reply, says, shown
 
 KEY = "sk-test-4fNq81zZ-secret"

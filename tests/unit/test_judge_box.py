@@ -13,9 +13,9 @@ import gradio as gr
 from ftlab.config import build_config
 from ftlab.endpoint import JUDGE
 from ftlab.evaluation.advisor_form import QUESTIONS, build_needs
+from ftlab.files import write_json, write_jsonl, write_text
 from ftlab.training import supervisor
 from ftlab.ui import advisor_box, disk, job_strip, judge_box, judge_view
-from ftlab.workspace import write_json, write_jsonl, write_text
 from tests.judge_server import judge_server, says, shown
 from tests.unit.test_advisor import measured
 from tests.unit.test_ui import ATTACK, a_run

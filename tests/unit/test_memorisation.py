@@ -16,10 +16,11 @@ from ftlab.evaluation.leaks import find_leaks
 from ftlab.evaluation.memorisation import measure_memorisation
 from ftlab.evaluation.memory_words import conclude
 from ftlab.evaluation.perplexity import Losses
+from ftlab.files import write_text
 from ftlab.models.load import load_base, load_tokenizer
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
-from ftlab.workspace import RunDirectory, write_text
+from ftlab.run_directory import RunDirectory
 
 NO_LEAKS = {"same": 0, "near": 0, "text": ""}
 

@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 from ftlab.config import Reward, build_config
 from ftlab.config_preferences import PreferenceConfig
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import append_jsonl, write_json, write_text
 from ftlab.sharing.report import write_report
 from ftlab.ui import (
     disk,
@@ -26,7 +27,6 @@ from ftlab.ui import (
     train,
 )
 from ftlab.ui.stages import STAGES, is_read
-from ftlab.workspace import append_jsonl, write_json, write_text
 from tests.unit.test_ui import ATTACK, a_run
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError
+from ftlab.files import append_jsonl, write_json, write_jsonl, write_text
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
 from ftlab.sharing.report import choose_examples, comparison_table, write_report
 from ftlab.sharing.report_markdown import write_markdown
-from ftlab.workspace import RunDirectory, append_jsonl, write_json, write_jsonl, write_text
 from tests.comparisons import a_measure, a_row, evaluated_run, three_sides
 from tests.conftest import find_chromium, run_cli
 

@@ -6,10 +6,11 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
+from ftlab.files import append_jsonl, write_json
 from ftlab.training import sweep
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import Sweep, combinations, compare, read_values
-from ftlab.workspace import Workspace, append_jsonl, write_json
+from ftlab.workspace import Workspace
 
 
 def test_every_combination_becomes_a_checked_run_with_its_own_name():

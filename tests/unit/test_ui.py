@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import append_jsonl, write_text
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     charts,
@@ -28,7 +29,6 @@ from ftlab.ui import (
     runs,
     train,
 )
-from ftlab.workspace import append_jsonl, write_text
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
 

@@ -15,12 +15,13 @@ from ftlab.data import drafts, versions
 from ftlab.data.curation import Change, apply
 from ftlab.data.version_rows import VersionRow
 from ftlab.errors import InputError
+from ftlab.files import write_json, write_text
 from ftlab.ui import judging, version_views
 from ftlab.ui.curate_screen import later_version
 from ftlab.ui.row_card import Seen, card, form, with_edits
 from ftlab.ui.version_share import download, hub_card
 from ftlab.ui.word_diff import marked
-from ftlab.workspace import Workspace, write_json, write_text
+from ftlab.workspace import Workspace
 
 EVIL = '</textarea><script>alert(1)</script><img src=x onerror="alert(2)">'
 

@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace, append_jsonl, locked, read_json, read_jsonl, write_json
+from ftlab.files import append_jsonl, locked, read_json, read_jsonl, write_json
+from ftlab.workspace import Workspace
 
 
 @pytest.fixture

@@ -29,8 +29,9 @@ from ftlab.data.checks.job_files import Job, Request, Status, read_status, write
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source
 from ftlab.errors import FtlabError, shorten
+from ftlab.files import locked, write_json, write_text
 from ftlab.processes import is_alive, kill
-from ftlab.workspace import Workspace, locked, write_json, write_text
+from ftlab.workspace import Workspace
 
 KEPT = 20  # folders
 # Processes started by this one: only a parent learns how its child ended.

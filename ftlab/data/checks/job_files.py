@@ -10,7 +10,7 @@ from typing import Any
 
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import read_json, write_json
+from ftlab.files import read_json, write_json
 
 _SHORTEST = 16  # tokens
 # Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.

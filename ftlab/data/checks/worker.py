@@ -14,7 +14,8 @@ from typing import Any
 from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
-from ftlab.workspace import Workspace, read_json, write_text
+from ftlab.files import read_json, write_text
+from ftlab.workspace import Workspace
 
 _WRITE_SECONDS = 0.4
 

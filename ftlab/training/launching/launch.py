@@ -16,10 +16,11 @@ import yaml
 
 from ftlab.config import LauncherConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception
 from ftlab.training.launching.check import SHARDING
 from ftlab.training.launching.launcher import accelerate_file, folder_of, threads_per_process
-from ftlab.workspace import RunDirectory, write_json
 
 
 def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:

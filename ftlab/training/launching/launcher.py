@@ -18,9 +18,10 @@ import yaml
 
 from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import FtlabError
+from ftlab.files import read_json, write_text
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_lost_rank, is_out_of_memory
 from ftlab.training.status import RunStatus, StatusWriter, read_status
-from ftlab.workspace import RunDirectory, read_json, write_text
 
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0

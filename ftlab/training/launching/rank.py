@@ -16,13 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching import together
 from ftlab.training.launching.launch import end_with_starter
 from ftlab.training.launching.launcher import rank_file
 from ftlab.training.status import StatusWriter
 from ftlab.training.worker import be_nice, train_here
-from ftlab.workspace import RunDirectory
 
 # How long one waits for another: the first writes a checkpoint of many gigabytes, the others wait.
 _PATIENCE = timedelta(minutes=30)

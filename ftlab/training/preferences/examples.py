@@ -10,8 +10,9 @@ from ftlab.config import RunConfig
 from ftlab.data.preferences import balanced_weights
 from ftlab.data.rendering import Completion, encode_completions
 from ftlab.errors import InputError
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
 
 if TYPE_CHECKING:
     import datasets

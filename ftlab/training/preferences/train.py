@@ -9,15 +9,16 @@ from ftlab.config import RunConfig
 from ftlab.config_preferences import LOSSES
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import InputError
+from ftlab.files import write_json
 from ftlab.method_table import METHODS
 from ftlab.models.peft_methods import CHANGES_BASE
+from ftlab.run_directory import RunDirectory
 from ftlab.training.arguments import stage_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.preferences.examples import kto_weights, mismatched, tokenised_preferences
 from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
 
 METHODS_FOR_PREFERENCES = ("lora", "dora", "qlora", "full")
 _SMOOTHED = {"dpo": ("robust", "exo_pair", "aot", "aot_unpaired"), "cpo": ("sigmoid", "simpo", "alphapo")}

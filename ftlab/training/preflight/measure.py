@@ -23,7 +23,9 @@ from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import read_json, write_text
 from ftlab.processes import kill_group
+from ftlab.run_directory import RunDirectory
 from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.launching.launcher import threads_per_process
@@ -34,7 +36,7 @@ from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.start import Start, freeze_start, resolve_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
-from ftlab.workspace import RunDirectory, Workspace, read_json, write_text
+from ftlab.workspace import Workspace
 
 _LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3

@@ -25,6 +25,8 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.files import locked, read_json, write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
@@ -39,7 +41,7 @@ from ftlab.training.preflight.sizes import (
     tokens_of,
 )
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, Workspace, locked, read_json, write_json
+from ftlab.workspace import Workspace
 
 MEASURED = "measured.json"
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's

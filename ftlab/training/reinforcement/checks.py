@@ -10,7 +10,8 @@ from ftlab.config import Reward, RunConfig, load_config
 from ftlab.errors import InputError
 from ftlab.evaluation.patterns import compile_pattern
 from ftlab.models.peft_methods import CHANGES_BASE
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 METHODS = ("lora", "dora", "qlora", "ia3", "full")
 # What each kind reads beside name and weight; anything else that is set was meant for another kind.

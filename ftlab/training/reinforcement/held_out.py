@@ -11,10 +11,11 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.rewards import Measured, compare, measure
+from ftlab.files import write_json, write_jsonl
+from ftlab.run_directory import RunDirectory
 from ftlab.training.reinforcement.prompts import Prompt
 from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json, write_jsonl
 
 
 @dataclass(frozen=True)

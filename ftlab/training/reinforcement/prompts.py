@@ -9,8 +9,9 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
+from ftlab.files import write_json
+from ftlab.run_directory import RunDirectory
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, write_json
 
 MOST_VALIDATION = 64  # prompts; each is answered at every validation
 _SPLITS = ("train", "validation", "test")

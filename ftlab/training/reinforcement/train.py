@@ -10,6 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
+from ftlab.files import append_jsonl, read_jsonl, write_jsonl
+from ftlab.run_directory import RunDirectory
 from ftlab.training.preferences.trainers import forget_reference
 from ftlab.training.reinforcement.checks import check_reinforcement
 from ftlab.training.reinforcement.held_out import HeldOut, held_out, measure_adapted, measure_start
@@ -19,7 +21,7 @@ from ftlab.training.reinforcement.rewards import Judge, build_judges
 from ftlab.training.reinforcement.signs import read_signs
 from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import RunDirectory, Workspace, append_jsonl, read_jsonl, write_jsonl
+from ftlab.workspace import Workspace
 
 _SAMPLES = 8  # answers kept of each logged step
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftlab.cli_output import (
+from ftlab.cli.output import (
     Progress,
     print_before_after,
     print_json,
@@ -17,7 +17,8 @@ from ftlab.cli_output import (
     print_tasks,
 )
 from ftlab.config import load_config
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 
 def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:

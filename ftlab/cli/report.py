@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli_output import print_json
+from ftlab.cli.output import print_json
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import Workspace
 

@@ -9,20 +9,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftlab import (
-    cli_advise,
-    cli_arena,
-    cli_data,
-    cli_data_versions,
-    cli_evaluate,
-    cli_judge,
-    cli_preflight,
-    cli_report,
-    cli_runs,
-    cli_sweep,
+from ftlab.cli import (
+    advise as cli_advise,
 )
-from ftlab.cli_evaluate import scores, show_comparison
-from ftlab.cli_output import (
+from ftlab.cli import (
+    arena as cli_arena,
+)
+from ftlab.cli import (
+    data as cli_data,
+)
+from ftlab.cli import (
+    data_versions as cli_data_versions,
+)
+from ftlab.cli import (
+    evaluate as cli_evaluate,
+)
+from ftlab.cli import (
+    judge as cli_judge,
+)
+from ftlab.cli import (
+    preflight as cli_preflight,
+)
+from ftlab.cli import (
+    report as cli_report,
+)
+from ftlab.cli import (
+    runs as cli_runs,
+)
+from ftlab.cli import (
+    sweep as cli_sweep,
+)
+from ftlab.cli.evaluate import scores, show_comparison
+from ftlab.cli.output import (
     Progress,
     print_before_after,
     print_json,
@@ -34,7 +52,8 @@ from ftlab.cli_output import (
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 0.5
 

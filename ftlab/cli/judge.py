@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import Progress, print_json, say
+from ftlab.cli.output import Progress, print_json, say
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 

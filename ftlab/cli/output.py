@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any
 
+from ftlab.run_directory import RunDirectory
 from ftlab.wording import duration
-from ftlab.workspace import RunDirectory
 
 _LINE_SECONDS = 5.0
 

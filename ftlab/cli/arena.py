@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli_arena_given import find, read_contestant, read_prompts, titled
-from ftlab.cli_output import Progress, print_json, say
+from ftlab.cli.arena_given import find, read_contestant, read_prompts, titled
+from ftlab.cli.output import Progress, print_json, say
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import RunDirectory, Workspace
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
 _POLL_SECONDS = 0.5

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli_data_versions import _data, _line, _person, _source, _told
+from ftlab.cli.data_versions import _data, _line, _person, _source, _told
 from ftlab.config import STARTER
 from ftlab.data.checks import KINDS, Report, check
 from ftlab.data.checks.worker import work

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import print_json, say
+from ftlab.cli.output import print_json, say
 from ftlab.config import load_config
 from ftlab.errors import InputError
 from ftlab.wording import duration

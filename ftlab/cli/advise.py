@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import print_json
+from ftlab.cli.output import print_json
 from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, QUESTIONS, Needs, build_needs
 from ftlab.workspace import Workspace
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ftlab.cli_output import (
+from ftlab.cli.output import (
     print_before_after,
     print_json,
     print_preferences,

@@ -1,0 +1,1 @@
+"""The command line: `python -m ftlab ...`, the same functions as the tabs and the notebooks."""

@@ -1,0 +1,288 @@
+"""One run on disk: the contract between whoever trains (writes) and whoever shows (reads)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.files import read_json, read_jsonl
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A comparison on other rows than the held-out ones of its run, in a folder of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def comparison_file(self) -> Path:
+        return self.path / "comparison.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.path / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        return self.path / "probes.jsonl"
+
+    def comparison(self) -> dict[str, Any] | None:
+        return read_json(self.comparison_file)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.predictions_file)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk. Everything another process may know about the run is in here."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def stop_file(self) -> Path:
+        """Exists once somebody asked the run to stop."""
+        return self.path / "stop"
+
+    @property
+    def queue_file(self) -> Path:
+        """Where it was moved to among the runs that wait."""
+        return self.path / "queue.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        """Answers that were tried while learning from rewards, some of each logged step."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    def split_file(self, split: str) -> Path:
+        """`split` is train, validation or test."""
+        return self.data / f"{split}.parquet"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.data / "manifest.json"
+
+    @property
+    def columns_file(self) -> Path:
+        """The small columns beside the text of the held-out rows."""
+        return self.data / "columns.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def start(self) -> Path:
+        """A copy of the adapter that the run was started from; not there when it started from its base."""
+        return self.path / "start"
+
+    @property
+    def adapter(self) -> Path:
+        """The result of every method that leaves the base alone."""
+        return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The result of full fine-tuning."""
+        return self.path / "model"
+
+    @property
+    def packed_file(self) -> Path:
+        """The result as one file to hand over."""
+        return self.path / f"{self.id}.zip"
+
+    @property
+    def verification_file(self) -> Path:
+        """What was checked of the result after training (does it change the logits of the base?)."""
+        return self.path / "verification.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def evaluation_status_file(self) -> Path:
+        return self.evaluation / "status.json"
+
+    @property
+    def evaluation_stop_file(self) -> Path:
+        return self.evaluation / "stop"
+
+    @property
+    def evaluation_log_file(self) -> Path:
+        return self.evaluation / "evaluate.log"
+
+    def scores_file(self, side: str) -> Path:
+        """`side` is base or adapted."""
+        return self.evaluation / f"{side}.json"
+
+    def result_file(self, key: str) -> Path:
+        """What a model said to one set of questions, by the hash of model and questions."""
+        return self.evaluation / "results" / f"{key}.json"
+
+    def suite(self, name: str) -> Suite:
+        """The comparison of this run on the data set called `name`."""
+        return Suite(self.evaluation / "suites" / name)
+
+    def suites(self) -> list[Suite]:
+        """The data sets beside the held-out rows on which this run was compared."""
+        return [Suite(file.parent) for file in sorted(self.evaluation.glob("suites/*/comparison.json"))]
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.evaluation / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        """The answers to the general questions."""
+        return self.evaluation / "probes.jsonl"
+
+    @property
+    def preferences_file(self) -> Path:
+        """How often the chosen answer wins on the held-out preferences."""
+        return self.evaluation / "preferences.json"
+
+    @property
+    def comparison_file(self) -> Path:
+        return self.evaluation / "comparison.json"
+
+    @property
+    def rewards_file(self) -> Path:
+        """What the rewards of a run say of its answers to held-out prompts, before and after."""
+        return self.evaluation / "rewards.json"
+
+    @property
+    def reward_answers_file(self) -> Path:
+        """Those answers, with the rewards of each."""
+        return self.evaluation / "reward_answers.jsonl"
+
+    @property
+    def before_after_file(self) -> Path:
+        """Length and repetition of the answers of base, start and run to the same held-out prompts, and win rates."""
+        return self.evaluation / "before_after.json"
+
+    @property
+    def before_after_answers_file(self) -> Path:
+        """Those answers."""
+        return self.evaluation / "before_after.jsonl"
+
+    @property
+    def harness_file(self) -> Path:
+        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        return self.evaluation / "harness.json"
+
+    @property
+    def judged_file(self) -> Path:
+        """What other models say of the answers: one judgement for each judge and pair of sides."""
+        return self.evaluation / "judged.json"
+
+    @property
+    def judged_answers_file(self) -> Path:
+        """Each request to such a judge and its reply."""
+        return self.evaluation / "judged.jsonl"
+
+    @property
+    def judging_file(self) -> Path:
+        """What was last asked of such a judge from the app."""
+        return self.evaluation / "judging.json"
+
+    @property
+    def judging_lock(self) -> Path:
+        """Held by whoever lets this run be judged."""
+        return self.evaluation / ".judging.lock"
+
+    @property
+    def report_file(self) -> Path:
+        return self.evaluation / "report.html"
+
+    @property
+    def report_markdown_file(self) -> Path:
+        return self.evaluation / "report.md"
+
+    @property
+    def has_result(self) -> bool:
+        return (self.adapter / "adapter_config.json").exists() or (self.model / "config.json").exists()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.metrics_file)
+
+    def rewards(self) -> dict[str, Any] | None:
+        return read_json(self.rewards_file)
+
+    def reward_answers(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.reward_answers_file)
+
+    def before_after(self) -> dict[str, Any] | None:
+        return read_json(self.before_after_file)
+
+    def harness(self) -> dict[str, Any] | None:
+        return read_json(self.harness_file)
+
+    def before_after_answers(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.before_after_answers_file)
+
+    def samples(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.samples_file)
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.manifest_file, {})
+
+    def verification(self) -> dict[str, Any] | None:
+        return read_json(self.verification_file)
+
+    def comparison(self) -> dict[str, Any] | None:
+        return read_json(self.comparison_file)
+
+    def preferences(self) -> dict[str, Any] | None:
+        return read_json(self.preferences_file, None)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.predictions_file)
+
+    def judgements(self) -> list[dict[str, Any]]:
+        """What other models say of the answers, the newest first."""
+        return read_json(self.judged_file, {"judgements": []})["judgements"]
+
+    def log_tail(self, characters: int = 4000) -> str:
+        """The end of the training log, at most `characters` bytes of it."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - characters))
+                return file.read().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
