@@ -134,6 +134,7 @@ def test_held_out_text_is_predicted_better_after_pretraining(text_run):
         "Perplexity",
         "Bits per byte",
         "General accuracy",
+        "General bits per byte",
     ]
     page = write_report(text_run).read_text()
     assert "bits per byte" in page.lower() and "continued pretraining" in page
