@@ -64,12 +64,12 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            built = {}
+            built, panels = {}, {}
             makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
             makers |= {"preferences": preferences.build, "chat": chat.build, "runs": lambda: runs.build(workspace)}
             makers |= {"blind": lambda: blind_test.build(workspace)}
             for name, title in TABS.items():
-                with gr.Tab(title, id=name, elem_id=f"tab_{name}"):
+                with gr.Tab(title, id=name, elem_id=f"tab_{name}") as panels[name]:
                     built[name] = makers[name]()
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
         tabs.change(None, js=KEEP_TAB, api_visibility="private")
@@ -80,7 +80,8 @@ def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr
         evaluate.wire(built["evaluate"], strip, workspace)
         chat.wire(built["chat"], workspace)
         runs.wire(built["runs"], workspace, app.load)
-        blind_test.wire(built["blind"], workspace, app.load)
+        # Filled when somebody looks: its form is long, and a browser redraws all of it.
+        blind_test.wire(built["blind"], workspace, panels["blind"].select)
         _wire_between_tabs(built, tabs, workspace)
         _wire_to_disk(app, built, tabs, strip, memory, workspace, served)
     return app

@@ -186,6 +186,9 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     def choose(chosen: str | None) -> dict[Any, Any]:
         return {**_all(tab, chosen, workspace), tab.confirm: gr.update(visible=False)}
 
+    def follow(chosen: str | None) -> dict[Any, Any]:
+        return {clock: gr.Timer(active=bool(chosen) and chosen != NEW)}
+
     def tick(memory: dict[str, str], chosen: str | None) -> dict[Any, Any]:
         if not chosen:
             return {}  # the page is not filled yet
@@ -286,7 +289,10 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     tab.chosen.change(None, [tab.chosen], js=_REMEMBER, api_visibility="private")
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], box=tab.message)
     on(chose.then, look, [tab.chosen], told, box=tab.form.message)
-    on(gr.Timer(POLL_SECONDS).tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
+    # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
+    clock = gr.Timer(POLL_SECONDS, active=False)
+    on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
+    on(clock.tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
     pressed = {"generate": generate, "stop": stop}
     for name, handler in pressed.items():
         on(tab.buttons[name].click, handler, [tab.chosen], every, box=tab.message)
@@ -316,8 +322,12 @@ def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         if values != forms.load(workspace):
             forms.keep(values, workspace)
 
-    def changed(*given: Any) -> dict[Any, Any]:
-        return _suited(form, form.read(given), workspace)
+    def changed(sent: dict[str, str], *given: Any) -> dict[Any, Any]:
+        """Only what is new: a text box that is sent anything says that it changed, which would never end."""
+        suited = _suited(form, form.read(given), workspace)
+        now = {str(one._id): _digest(value) for one, value in suited.items()}
+        fresh = {one: value for one, value in suited.items() if sent.get(str(one._id)) != now[str(one._id)]}
+        return {**fresh, known: now} if fresh else {}
 
     def more(*given: Any) -> dict[Any, Any]:
         values = form.read(given)
@@ -355,7 +365,8 @@ def _wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
     any_change = functools.partial(gr.on, inputs)
     on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
-    on(any_change, changed, form.inputs, told, box=form.message, trigger_mode="always_last")
+    known = gr.State({})  # what the form was sent
+    on(any_change, changed, [known, *form.inputs], [*told, known], box=form.message, trigger_mode="always_last")
     on(form.more.click, more, form.inputs, told, box=form.message)
     on(form.upload.upload, upload, [form.upload, *form.inputs], told, box=form.message)
     on(

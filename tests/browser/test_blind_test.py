@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from ftlab.arena.store import open_store, votes
 from ftlab.workspace import Workspace
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 LONG = 200_000  # milliseconds: loading a model on a slow machine
 
 

@@ -24,7 +24,7 @@ from tests.blind import Blind, open_blind_test
 from tests.browser.conftest import PHONE, WIDE
 from tests.conftest import ROOT, offline_environment
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 _PROMPTS = 8
 # What a model may write. Rendered where it is Markdown, shown as text where it is anything else.
 RICH = """# Tea

@@ -14,7 +14,7 @@ from ftlab.files import read_jsonl
 from ftlab.samples import sample_path
 from tests.conftest import last_json, run_cli
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.long]
 
 PROMPTS = 20
 RATERS = 2

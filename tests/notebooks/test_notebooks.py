@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT, offline_environment, write_easy_rows
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# The loop of the blind test trains four times.
+RUN = [pytest.param(path, marks=[pytest.mark.long] * path.stem.startswith("04")) for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -26,7 +28,7 @@ def test_a_notebook_is_free_of_outputs_and_of_logic(path: Path):
 
 @pytest.mark.train
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, tmp_path: Path, monkeypatch):
     """On little data of one's own: the sample and its replay are trained by the `quickstart` fixture."""
     for name, value in offline_environment(tmp_path / "network.txt").items():
