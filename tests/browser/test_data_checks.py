@@ -93,7 +93,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
 
 def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, visit, tmp_path):
     file = tmp_path / "long.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows(80_000)), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows(160_000)), encoding="utf-8")
     one = visit(shop.url)
     choose(one, str(file))
     page = one.page
@@ -104,7 +104,7 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
 
     page.reload()
     page.locator("#data_panel_checks-button").click()
-    expect(page.locator("#data_checks_progress")).to_contain_text(re.compile(r"of 80,000"))
+    expect(page.locator("#data_checks_progress")).to_contain_text(re.compile(r"of 160,000"))
     assert job.status(started).pid == pid
 
     # Somebody else, who looks at other data, is told and can go there.
