@@ -91,6 +91,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     assert is_as_wide_as_the_screen(phone.page) and not phone.errors
 
 
+@pytest.mark.long
 def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, visit, tmp_path):
     file = tmp_path / "long.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows(160_000)), encoding="utf-8")

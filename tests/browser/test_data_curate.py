@@ -38,6 +38,7 @@ def row_shown(page: Any, number: int) -> Any:
     return card
 
 
+@pytest.mark.long
 def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
     app: Any, visit: Any, tickets: Path
 ) -> None:

@@ -19,6 +19,7 @@ def choose(page, part: str, column: str) -> None:
     expect(box).to_have_value(column)
 
 
+@pytest.mark.long
 def test_pasted_rows_with_unknown_columns_become_training_examples(app, visit):
     one = visit(app.url)
     page = one.page
