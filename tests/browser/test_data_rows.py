@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from playwright.sync_api import expect
 
 ROWS = [{"ticket": f"My lamp {i} is broken", "triage": json.dumps({"queue": "lamps"})} for i in range(24)]
