@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, pair_of
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import LEVEL, SEED, p_text, wilson_interval
-from ftlab.evaluation.verdict import percent
 
 # K. Krippendorff, Content Analysis (2004), chapter 11: reliable from .8, tentative conclusions from .667.
 RELIABLE, TENTATIVE = 0.8, 0.667

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ftlab.arena.evidence import PLANNED_LEVEL
 from ftlab.errors import InputError
-from ftlab.evaluation.verdict import percent
+from ftlab.evaluation.figures import percent
 
 POWER = 0.8
 # How alike raters judge the same two answers (intraclass correlation): a guess until there are votes.

@@ -7,8 +7,8 @@ from typing import Any
 
 from ftlab.arena.evidence import Decision
 from ftlab.arena.power import FEWEST_PROMPTS
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
-from ftlab.evaluation.verdict import percent
 
 
 def sentence(

@@ -13,8 +13,8 @@ from ftlab.arena.evidence import PLANNED_LEVEL, Decision, decide, evidence_as_di
 from ftlab.arena.power import FEWEST_PROMPTS
 from ftlab.arena.ranking import bradley_terry, pairs
 from ftlab.arena.sentences import evidence_text, listing, notes, sentence
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, wilson_interval
-from ftlab.evaluation.verdict import percent
 
 BETTER, WORSE, NO_DIFFERENCE, NOT_ENOUGH = "better", "worse", "no_difference", "not_enough"
 CHOICES = ("both_good", "both_bad", "tie", "skip")

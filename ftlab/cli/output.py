@@ -179,7 +179,7 @@ def print_measures(comparison: dict[str, Any]) -> None:
 
 def _measured(measure: dict[str, Any], side: str) -> str:
     """The value of one side and its interval, as it is written in a table."""
-    from ftlab.evaluation.verdict import number, percent, tenths
+    from ftlab.evaluation.figures import number, percent, tenths
 
     value, interval = measure["values"].get(side), measure["intervals"].get(side)
     if value is None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.documents import bits_per_byte
+from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.significance import LEVEL, loss_difference, mcnemar, p_text, wilson_interval
-from ftlab.evaluation.verdict import number, percent
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
 

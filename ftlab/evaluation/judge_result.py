@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import JudgeSettings, Question, cost, same_answers
 from ftlab.evaluation.significance import LEVEL, p_text, wilson_interval
-from ftlab.evaluation.verdict import percent
 
 PROXY = "A proxy: it is another model's opinion, not people's."
 TIE = "tie"

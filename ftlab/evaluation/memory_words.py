@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.continuation import Continued
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, p_text, wilson_interval
-from ftlab.evaluation.verdict import percent
 
 FEWEST_CARRIED = 0.5  # below it most of what was learnt holds for the training rows only
 MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, percent, tenths, value_text
+from ftlab.evaluation.figures import in_sentence, number, value_text
 from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.wording import listed
-
-__all__ = ["has_forgotten", "improved", "judge", "next_steps", "number", "percent", "tenths", "warnings"]
 
 Measure = Mapping[str, Any]
 Verdict = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from ftlab.evaluation.verdict import percent
+from ftlab.evaluation.figures import percent
 
 BASE_COLOUR, ADAPTED_COLOUR = "#8b95a7", "#4a86d8"
 NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}

@@ -14,8 +14,8 @@ from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.tests import get_test, list_contestants, list_prompts
 from ftlab.errors import InputError
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
-from ftlab.evaluation.verdict import percent
 from ftlab.files import write_text
 from ftlab.sharing.arena_picture import pictures
 

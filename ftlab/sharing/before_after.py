@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.evaluation.before_after import CONTESTANTS
-from ftlab.evaluation.verdict import percent
+from ftlab.evaluation.figures import percent
 
 HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
 # What each figure means, in the order of the columns.

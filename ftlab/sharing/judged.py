@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import money
-from ftlab.evaluation.verdict import percent
 
 STALE = "The answers have changed since. Judge them again."
 

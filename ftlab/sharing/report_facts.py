@@ -8,7 +8,7 @@ from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
 from ftlab.data.documents import STAGE
-from ftlab.evaluation.verdict import percent
+from ftlab.evaluation.figures import percent
 from ftlab.files import read_json
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.run_directory import RunDirectory

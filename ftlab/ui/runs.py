@@ -15,7 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.verdict import number, percent
+from ftlab.evaluation.figures import number, percent
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, forms, lineage, run_view, sweep

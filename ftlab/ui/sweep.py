@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
-from ftlab.evaluation.verdict import number, percent
+from ftlab.evaluation.figures import number, percent
 from ftlab.training import sweep as sweeps
 from ftlab.ui import background, disk, run_view
 from ftlab.ui.charts import Series, metric_points, plot

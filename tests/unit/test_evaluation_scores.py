@@ -8,8 +8,9 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
+from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.measures import measure_answers
-from ftlab.evaluation.verdict import next_steps, number, percent, warnings
+from ftlab.evaluation.verdict import next_steps, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
 REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."]
