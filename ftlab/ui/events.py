@@ -44,6 +44,9 @@ def on(
     No endpoint is offered to programs: those are declared on purpose with `gr.api`.
     """
     settings.setdefault("api_visibility", "private")
+    if progress == "hidden":
+        # A page tells every output that ever had progress about every event, and looks for each in the whole page.
+        settings.setdefault("show_progress_on", [])
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
     return trigger(
         guarded(handler, box, clears=clears),
