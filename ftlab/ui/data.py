@@ -144,7 +144,9 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
             find_source(kept or "", workspace)
         except FtlabError:
             kept = DataConfig().source
-        return {source: gr.update(choices=source_choices(workspace, kept), value=kept)}
+        # The page opens with the default: said again, it would undo a choice made in the meantime.
+        value = {} if kept == DataConfig().source else {"value": kept}
+        return {source: gr.update(choices=source_choices(workspace, kept), **value)}
 
     listed = on(opened, list_sources, [source], [source], js=_REMEMBERED)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
