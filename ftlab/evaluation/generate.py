@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.batches import Stopped, by_length, pad, run_batches
+from ftlab.evaluation.decoding import greedy
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def generate_answers(
 ) -> Answers:
     """The most likely answer to each of `prompts` (token ids), token by token, of at most `max_new_tokens`.
 
-    Prompts are sorted by length and padded on the left; a batch ends as soon as all its answers have. An answer ends
+    Prompts are sorted by length and padded on the left; a batch lets go of answers as they end. An answer ends
     with the first of `stop_ids`, or where prompt and answer fill `context` tokens. Raises Stopped, also in the middle
     of a batch.
     """
@@ -73,6 +74,7 @@ def generate_answers(
                 eos_token_id=list(stop_ids),
                 pad_token_id=tokenizer.pad_token_id,
                 stopping_criteria=StoppingCriteriaList([ended_by_person]),
+                custom_generate=greedy,
             )
         if should_stop and should_stop():
             raise Stopped
