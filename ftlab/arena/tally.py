@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +14,12 @@ from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.freshness import stale_prompts
+from ftlab.arena.overview import find_test, list_tests, revealed, votes_given
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
-from ftlab.arena.tests import find_test, revealed, stop_by_evidence
+from ftlab.arena.tests import stop_by_evidence
 from ftlab.arena.verdict import decided_early, judge
+
+log = logging.getLogger(__name__)
 
 
 def count(store: Store, test_id: str) -> list[Ballot]:
@@ -99,6 +106,34 @@ def watch(store: Store, test_id: str) -> bool:
     if odds is not None:
         stop_by_evidence(store, test_id, odds)
     return odds is not None
+
+
+@functools.cache
+def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Thread:
+    """Look at the evidence of every open test while votes come in, so that a test ends with no owner at a page.
+
+    One thread for each store and process, until the process ends.
+    """
+
+    def work() -> None:
+        seen: dict[str, int] = {}
+        while True:
+            time.sleep(every_seconds)
+            try:
+                for test in list_tests(store):
+                    if test.state != "open" or revealed(store, test.id) is not None:
+                        continue
+                    with store.reading() as connection:
+                        given = votes_given(connection, test.id)
+                    if given != seen.get(test.id, 0):
+                        watch(store, test.id)
+                        seen[test.id] = given
+            except Exception:  # a database that is busy or away for a moment: the next look is soon
+                log.exception("The evidence of the blind tests could not be looked at")
+
+    thread = threading.Thread(target=work, daemon=True, name="evidence of blind tests")
+    thread.start()
+    return thread
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,8 @@ def print_measures(comparison: dict[str, Any]) -> None:
 
 def _measured(measure: dict[str, Any], side: str) -> str:
     """The value of one side and its interval, as it is written in a table."""
-    from ftlab.evaluation.figures import number, percent, tenths
+    from ftlab.evaluation.figures import value_text
 
-    value, interval = measure["values"].get(side), measure["intervals"].get(side)
-    if value is None:
-        return "-"
-    write = percent if measure["kind"] == "share" else number if measure["kind"] == "loss" else tenths
-    return write(value) + (f" ({write(interval[0])} to {write(interval[1])})" if interval else "")
+    interval = measure["intervals"].get(side)
+    low_high = f" ({' to '.join(value_text(measure, bound) for bound in interval)})" if interval else ""
+    return value_text(measure, measure["values"].get(side)) + low_high

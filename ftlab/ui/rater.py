@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.arena import backup
+from ftlab.arena import backup, tally
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
 from ftlab.ui.rater_door import door
@@ -96,7 +96,9 @@ def launch_rater_app(
     `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken.
     """
     opened = Workspace.open(workspace)
-    backup.start(open_store(opened))
+    store = open_store(opened)
+    backup.start(store)
+    tally.keep_watch(store)
     app = build_rater_app(opened, ask_models)
     try:
         _, url, shared = app.launch(

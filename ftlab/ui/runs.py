@@ -15,7 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.figures import number, percent
+from ftlab.evaluation.figures import number, percent, value_text
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, forms, lineage, run_view, sweep
@@ -233,8 +233,8 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
                 method,
                 base,
                 *([_preferred(run)] if preferring else []),
-                _pair(comparison, "exact_match", percent),
-                _pair(comparison, "perplexity", number),
+                _pair(comparison, "exact_match"),
+                _pair(comparison, "perplexity"),
                 run_view.started_text(status),
                 duration(status.seconds),
             ]
@@ -279,14 +279,8 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     """Two runs side by side: scores, the settings that differ, both curves."""
     runs = (first, second)
     sides = [disk.comparison(run) or {} for run in runs]
-    measures = [
-        ("Exact match", "exact_match", percent),
-        ("Perplexity", "perplexity", number),
-        ("Bits per byte", "bits_per_byte", number),
-        ("BLEU", "bleu", number),
-        ("General accuracy", "general_accuracy", percent),
-    ]
-    scores = [[title, *(_pair(side, key, shown) for side in sides)] for title, key, shown in measures]
+    titles = {measure["name"]: measure["title"] for side in sides for measure in side.get("measures", [])}
+    scores = [[title, *(_pair(side, name) for side in sides)] for name, title in titles.items()]
     scores.insert(0, ["Stage", *(TITLES[disk.stage(run)] for run in runs)])
     preferred = [_preferred(run) for run in runs]
     if preferred != [NOTHING, NOTHING]:
@@ -329,11 +323,12 @@ def differences(first: Any, second: Any) -> list[list[Any]]:
     return rows
 
 
-def _pair(comparison: dict[str, Any], key: str, shown: Any) -> str:
-    if not comparison:
+def _pair(comparison: dict[str, Any], name: str) -> str:
+    """The measure called `name`, base → adapted."""
+    found = next((measure for measure in comparison.get("measures", []) if measure["name"] == name), None)
+    if found is None or any(found["values"].get(side) is None for side in ("base", "adapted")):
         return NOTHING
-    base, adapted = comparison["base"].get(key), comparison["adapted"].get(key)
-    return NOTHING if base is None or adapted is None else f"{shown(base)} → {shown(adapted)}"
+    return " → ".join(value_text(found, found["values"][side]) for side in ("base", "adapted"))
 
 
 def _mapping(values: dict[str, Any]) -> Markup:

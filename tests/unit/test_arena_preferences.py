@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ftlab.arena.freshness import fresh_only, stale_prompts
 from ftlab.arena.preferences import collect, export, is_export
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
 from ftlab.arena.store import Store, open_store
-from ftlab.arena.tally import count, evaluate, watch
+from ftlab.arena.tally import count, evaluate, keep_watch, watch
 from ftlab.config import DataConfig, RunConfig
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
@@ -186,6 +187,22 @@ def test_strong_evidence_ends_the_wait_and_tells_nobody_for_whom(tmp_path):
     found = evaluate(store, test)
     assert found["verdict"] == "better" and found["evidence"]["prompts"] == 11
     assert "tuned" not in json.dumps(tests.progress(store, test)).lower()
+
+
+def test_a_test_ends_on_its_evidence_with_no_owner_looking(tmp_path):
+    store = open_store(Workspace.open(tmp_path))
+    test = made(store, prompts=20, planned=40)
+    raters = [one.rater_id for one in links.create_raters(store, test, ["Ann", "Bob"])]
+    assert keep_watch(store, every_seconds=0.05).is_alive()
+    assert tests.revealed(store, test) is None
+    for voted in range(36):  # fewer than planned
+        rater = raters[voted % 2]
+        trial = trials.next_trial(store, rater)
+        trials.vote(store, rater, trial.id, "left" if trial.left.startswith("tuned") else "right")
+    deadline = time.monotonic() + 20
+    while tests.revealed(store, test) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert tests.revealed(store, test) == "evidence"
 
 
 def test_the_report_is_one_file_whose_pictures_and_names_are_no_markup(voted):

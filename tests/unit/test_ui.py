@@ -11,7 +11,7 @@ pytest.importorskip("gradio")
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import append_jsonl, write_text
+from ftlab.files import append_jsonl, write_json, write_text
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     charts,
@@ -263,6 +263,18 @@ def test_comparing_two_runs_names_the_settings_that_differ_and_no_others(workspa
     assert [row[0] for row in differing] == ["Learning rate (optimisation.learning_rate)"]
     shown = runs.compared(first, second)
     assert first.id in shown and second.id in shown and "0.0001" in shown
+
+
+def test_comparing_two_runs_shows_every_measure_of_either_as_it_is_written_elsewhere(workspace):
+    def measure(name, title, kind, base, adapted):
+        values = {"base": base, "adapted": adapted}
+        return {"name": name, "title": title, "kind": kind, "unit": "", "values": values}
+
+    first, second = a_run(workspace, "one"), a_run(workspace, "two")
+    write_json(first.comparison_file, {"measures": [measure("exact_match", "Exact match", "share", 0.0, 0.955)]})
+    write_json(second.comparison_file, {"measures": [measure("perplexity", "Perplexity", "loss", 12.34, 1.046)]})
+    shown = runs.compared(first, second)
+    assert "0% → 95.5%" in shown and "12.3 → 1.05" in shown
 
 
 def test_each_side_of_a_chat_remembers_its_own_answers():
