@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -109,16 +108,16 @@ def watch(store: Store, test_id: str) -> bool:
 
 
 @functools.cache
-def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Thread:
+def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
     """Look at the evidence of every open test while votes come in, so that a test ends with no owner at a page.
 
-    One thread for each store and process, until the process ends.
+    One thread for each store and process, until the event that is returned is set.
     """
+    ended = threading.Event()
 
     def work() -> None:
         seen: dict[str, int] = {}
-        while True:
-            time.sleep(every_seconds)
+        while not ended.wait(every_seconds):
             try:
                 for test in list_tests(store):
                     if test.state != "open" or revealed(store, test.id) is not None:
@@ -131,9 +130,8 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Thread:
             except Exception:  # a database that is busy or away for a moment: the next look is soon
                 log.exception("The evidence of the blind tests could not be looked at")
 
-    thread = threading.Thread(target=work, daemon=True, name="evidence of blind tests")
-    thread.start()
-    return thread
+    threading.Thread(target=work, daemon=True, name="evidence of blind tests").start()
+    return ended
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def test_a_test_ends_on_its_evidence_with_no_owner_looking(tmp_path):
     store = open_store(Workspace.open(tmp_path))
     test = made(store, prompts=20, planned=40)
     raters = [one.rater_id for one in links.create_raters(store, test, ["Ann", "Bob"])]
-    assert keep_watch(store, every_seconds=0.05).is_alive()
+    watching = keep_watch(store, every_seconds=0.05)
     assert tests.revealed(store, test) is None
     for voted in range(36):  # fewer than planned
         rater = raters[voted % 2]
@@ -202,6 +202,7 @@ def test_a_test_ends_on_its_evidence_with_no_owner_looking(tmp_path):
     deadline = time.monotonic() + 20
     while tests.revealed(store, test) is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    watching.set()
     assert tests.revealed(store, test) == "evidence"
 
 
