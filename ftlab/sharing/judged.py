@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.evaluation.figures import percent
+from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_plan import money
+from ftlab.files import read_json
+from ftlab.run_directory import RunDirectory
 
 STALE = "The answers have changed since. Judge them again."
+
+
+def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
+    """What judges said of the answers as they are now, the last two: pairs of label and text for a report."""
+    kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
+    return [
+        (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")
+        for one in [one for one in kept if is_current(run, one)][-2:]
+    ]
 
 
 def lines_of(judgement: dict[str, Any], *, current: bool = True) -> list[str]:

@@ -13,6 +13,7 @@ from ftlab.files import read_jsonl, write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
+from ftlab.sharing.judged import judgements_of
 from ftlab.sharing.measures import of_documents, sides_of, unbroken
 from ftlab.sharing.report_examples import choose_examples
 from ftlab.sharing.report_facts import measured, tuned_on
@@ -48,7 +49,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = also_checked(comparison)
+    checked = [*also_checked(comparison), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {

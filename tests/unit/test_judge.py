@@ -18,7 +18,7 @@ from ftlab.evaluation.judge_plan import build_settings, plan
 from ftlab.evaluation.judge_prompt import build_messages, read_choice
 from ftlab.files import read_jsonl, write_jsonl, write_text
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.judged import STALE, lines_of
+from ftlab.sharing.judged import STALE, judgements_of, lines_of
 from ftlab.workspace import Workspace
 from tests.judge_server import JudgeServer, judge_server, reply, says, shown
 
@@ -97,6 +97,17 @@ def test_win_rate_interval_and_sign_test_are_those_of_the_textbook(workspace):
     assert found["p"] == pytest.approx(2 * (45 + 10 + 1) / 1024)
     assert found["better"] is None and "no clear preference" in found["text"]
     assert found["position"]["share"] == 1.0
+
+
+def test_the_report_says_what_a_judge_said_of_the_answers_as_they_are_now(workspace):
+    run = a_judged_run(workspace, [("bad", "good")] * 8)
+    assert judgements_of(run) == []
+    with judge_server(prefers_good) as server:
+        found = judge_by_endpoint(run, settings_for(server))
+    ((label, text),) = judgements_of(run)
+    assert label == "Judged by the-judge" and found["text"] in text
+    write_jsonl(run.predictions_file, [row | {"adapted": "another"} for row in run.predictions()])
+    assert judgements_of(run) == []
 
 
 def test_a_judge_that_prefers_a_place_gives_ties_and_is_told_on(workspace):
