@@ -18,6 +18,7 @@ from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
 from ftlab.files import write_text
 from ftlab.sharing.arena_picture import pictures
+from ftlab.sharing.page import render_page
 
 _LONGEST = 600
 BADGES = {
@@ -90,20 +91,8 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # "p < .001" must not be torn apart at the end of a line.
-    environment.filters["unbroken"] = lambda text: text.replace("p < ", "p\u00a0<\u00a0").replace(
-        "p = ", "p\u00a0=\u00a0"
-    )
-    return environment.get_template("arena_report.html.jinja").render(
+    return render_page(
+        "arena_report.html.jinja",
         found=found,
         badge=("better", "One is better than all others")
         if found["winner"] and found["pairs"]

@@ -14,7 +14,8 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
-from ftlab.sharing.measures import of_documents, sides_of, unbroken
+from ftlab.sharing.measures import of_documents, sides_of
+from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples
 from ftlab.sharing.report_facts import measured, tuned_on
 from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
@@ -80,20 +81,10 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
 
 
 def _page(found: dict[str, Any]) -> str:
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = unbroken
     shown = {row["name"] for row in found["table"]}
-    chart = Markup(gain_loss_svg(found["comparison"], only=shown))
-    return environment.get_template("report.html.jinja").render(**found, chart=chart)
+    return render_page("report.html.jinja", **found, chart=Markup(gain_loss_svg(found["comparison"], only=shown)))
 
 
 def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:
