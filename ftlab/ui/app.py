@@ -11,7 +11,6 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import hashlib
 import threading
 from typing import Any
 
@@ -41,6 +40,7 @@ from ftlab.ui import (
 )
 from ftlab.ui.background import import_later
 from ftlab.ui.events import on
+from ftlab.ui.fresh import digest
 from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, theme
@@ -195,8 +195,8 @@ def _wire_to_disk(
             "live": {component: value for component, value in shown.items() if component not in states},
             "ids": {strip.job: job.key if job else None, **{state: shown[state] for state in states}},
         }
-        now = {name: _digest(list(group.values())) for name, group in groups.items()}
-        now["runs"] = _digest(disk.fingerprint(workspace))
+        now = {name: digest(list(group.values())) for name, group in groups.items()}
+        now["runs"] = digest(disk.fingerprint(workspace))
         if now["runs"] != known.get("runs"):
             results = [run.id for run in disk.runs_with_result(workspace)]
             every = [run.id for run in workspace.runs()]
@@ -331,7 +331,3 @@ def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     shell = shell.get_ipython() if shell is not None else None
     return shell is not None and hasattr(shell, "kernel")
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()

@@ -1,0 +1,26 @@
+"""What a page shows already, so that an event sends only what is new.
+
+A text box that is sent anything says that it changed, and a browser works through whatever it is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """A short name for what `value` shows."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def digests(updates: Mapping[Any, Any]) -> dict[str, str]:
+    """What a page shows once it has been sent `updates` {component: update}: to be kept in a gr.State."""
+    return {str(component._id): digest(value) for component, value in updates.items()}
+
+
+def only_new(updates: Mapping[Any, Any], known: Mapping[str, str]) -> dict[Any, Any]:
+    """Those of `updates` that a page does not show already, as `digests` said."""
+    now = digests(updates)
+    return {one: value for one, value in updates.items() if known.get(str(one._id)) != now[str(one._id)]}
