@@ -1,7 +1,7 @@
 """Blind test: make a test, let answers be made, send links, wait without peeking, read the verdict, learn from it.
 
-The parts of the page, with their elem_ids, are in `blind_test_layout.py`; the form of a new test in `blind_test_form.py`,
-what happens in it in `blind_test_make.py`, what it means in `blind_test_plan.py`; the picture of a test in
+The parts of the page, with their elem_ids, are in `blind_test_layout.py`; the form of a new test in
+`blind_test_form.py`, what happens in it in `blind_test_make.py`, what it means in `blind_test_plan.py`; the picture in
 `blind_test_picture.py`.
 """
 
