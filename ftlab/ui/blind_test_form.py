@@ -258,7 +258,8 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
     who += [*runs, ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
     uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
-    choices = {f"who_{n}": who for n in range(1, MOST_CONTESTANTS + 1)}
+    more = [*who, ("Nobody: take this contestant away", "")]
+    choices = {f"who_{n}": who if n <= 2 else more for n in range(1, MOST_CONTESTANTS + 1)}
     data = [one for one in source_choices(workspace) if one not in uploads]
     choices |= {"held_out": [*runs, *data], "file": uploads}
     for name, component in form.fields.items():

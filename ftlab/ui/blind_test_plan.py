@@ -104,7 +104,8 @@ def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
     fresh, left_out = prompt_sources.fresh(every, specs, workspace)
     number = (values["number"] or "").strip()
     wanted = whole("How many prompts", number) if number else None
-    return Asked(prompt_sources.sample(fresh, wanted, by_topic=bool(values["topic"]), seed=SEED), len(every), left_out)
+    by_topic = any(prompt.topic for prompt in fresh)  # named in the form, or a column of that name
+    return Asked(prompt_sources.sample(fresh, wanted, by_topic=by_topic, seed=SEED), len(every), left_out)
 
 
 def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
