@@ -12,7 +12,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.files import write_text
-from ftlab.method_table import METHODS, fields_of
+from ftlab.method_table import fields_of
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.loading import loading_code
 from ftlab.sharing.markdown import bullets, escaped, table
@@ -37,17 +37,20 @@ def write_card(
     folder: Path,
     finding: dict[str, Any],
     licence: str | None,
+    *,
+    repository: str | None = None,
+    data: str | None = None,
 ) -> None:
-    """Write README.md: metadata and prose."""
+    """Write README.md: metadata and prose. `repository` and `data` are where model and data lie on the Hub."""
     known = licence or _licence_of_base(config)
-    head = metadata(run, config, shape, known)
-    text = (
-        f"---\n{head.to_yaml(line_break=chr(10)).strip()}\n---\n\n{prose(run, config, shape, folder, finding, known)}"
-    )
-    write_text(folder / "README.md", text)
+    head = metadata(run, config, shape, known, data=data)
+    text = prose(run, config, shape, folder, finding, known, repository=repository)
+    write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
 
 
-def metadata(run: RunDirectory, config: RunConfig, shape: Shape, licence: str | None) -> Any:
+def metadata(
+    run: RunDirectory, config: RunConfig, shape: Shape, licence: str | None, *, data: str | None = None
+) -> Any:
     """The head of the card, as huggingface_hub's ModelCardData."""
     from huggingface_hub import ModelCardData
 
@@ -58,7 +61,7 @@ def metadata(run: RunDirectory, config: RunConfig, shape: Shape, licence: str | 
     results = _results(run, config, comparison) if comparison else []
     return ModelCardData(
         base_model=config.model.base if on_hub else None,
-        datasets=[config.data.source] if _data_on_hub(run) else None,
+        datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
         language=_language(run),
         library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
         license=licence or "unknown",
@@ -71,14 +74,21 @@ def metadata(run: RunDirectory, config: RunConfig, shape: Shape, licence: str | 
 
 
 def prose(
-    run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, finding: dict[str, Any], licence: str | None
+    run: RunDirectory,
+    config: RunConfig,
+    shape: Shape,
+    folder: Path,
+    finding: dict[str, Any],
+    licence: str | None,
+    *,
+    repository: str | None = None,
 ) -> str:
     """The card below its head."""
     found = contents(run) if run.comparison() is not None else None
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
     parts.append(escaped(found["verdict"]) if found else "This model has not been evaluated.")
-    parts += ["## How to load it", loading_code(shape, config), *_loading_notes(shape, config)]
+    parts += ["## How to load it", loading_code(shape, config, repository), *_loading_notes(shape, config)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
@@ -177,9 +187,9 @@ def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
     notes = []
     if config.stage not in (STAGE, "reward"):
         notes.append(
-            "The chat template is the one that it was trained with, and `generation_config.json` ends answers where the "
-            "evaluation did and takes the likeliest token each time. Other settings give other answers than those that "
-            "were evaluated."
+            "The chat template is the one that it was trained with; `generation_config.json` ends answers where the "
+            "evaluation did, and takes the likeliest token each time. Other settings give other answers than those "
+            "that were evaluated."
         )
     if config.data.system_prompt:
         notes.append("It was trained with a system prompt; it stands in `ftlab/config.yaml` (data.system_prompt).")
@@ -187,8 +197,8 @@ def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
         notes.append("The base is on no Hub, so it lies beside the adapter in `base/`.")
     if shape.quantisation:
         notes.append(
-            "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base it "
-            "answers a little differently."
+            "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base "
+            "it answers a little differently."
         )
     return notes
 
@@ -254,7 +264,3 @@ def _licence_of_base(config: RunConfig) -> str | None:
         return None
     said = ModelCard.load(card, ignore_metadata_errors=True).data.license
     return said if isinstance(said, str) else None
-
-
-def title_of(config: RunConfig) -> str:
-    return METHODS[config.method.name].title

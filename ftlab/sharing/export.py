@@ -21,11 +21,11 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
 from ftlab.files import read_json
-from ftlab.method_table import METHODS
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
 from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
 from ftlab.sharing.shape import BASE_FOLDER, Kind, Shape
+from ftlab.workspace import Workspace
 
 RECORD = Path("ftlab") / "export.json"
 
@@ -185,6 +185,32 @@ def read_shape(folder: Path) -> Shape:
     return Shape(**record["shape"])
 
 
+def fresh_export(
+    run: RunDirectory,
+    kind: Kind,
+    *,
+    dtype: str | None = None,
+    licence: str | None = None,
+    tell: Progress = lambda *_: None,
+) -> Exported:
+    """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
+    config = load_config(run.config_file).resolved()
+    shape = plan(run, config, kind, dtype)
+    folder = run.export_folder(shape.kind)
+    record = read_json(folder / RECORD)
+    if record is None or record["shape"] != vars(shape) or record["created"] < _changed(run) or licence:
+        return export_run(run, folder, kind=kind, dtype=dtype, licence=licence, tell=tell)
+    return Exported(run.id, shape.kind, folder, shape.dtype, files_in(folder), record["verification"], record["notes"])
+
+
+def _changed(run: RunDirectory) -> float:
+    """When weights, evaluation or votes changed last, in unix seconds."""
+    result = run.adapter if run.adapter.exists() else run.model
+    database = Workspace(run.path.parent.parent).arena_database
+    files = [*result.glob("*"), run.comparison_file, run.preferences_file, run.before_after_file, database]
+    return max(file.stat().st_mtime for file in files if file.exists())
+
+
 def pack(folder: Path, target: Path) -> Path:
     """A zip of the export in `folder`; made again when it is old."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -221,13 +247,5 @@ def _finished(
 
 def files_in(folder: Path) -> dict[str, int]:
     """The files of an export with their sizes in bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-def describe(shape: Shape, config: RunConfig) -> str:
-    """What an export is, in a few words."""
-    if shape.is_adapter:
-        return f"{METHODS[config.method.name].title} adapter"
-    return f"whole model in {shape.dtype}"
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}

@@ -126,6 +126,8 @@ def write_records(
         "ftlab": __version__,
         "shape": vars(shape),
         "verification": finding,
+        "notes": notes,
+        "licence": licence,
         "sha256": {file.name: _sha256(file) for file in sorted(folder.glob("*.safetensors"))},
     }
     write_json(records / "export.json", record)

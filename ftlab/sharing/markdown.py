@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 # What Markdown or HTML would read as more than text; with "@" an address would become a link by itself.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&@])")
 _LINKS = re.compile(r"(?i)(://|\bwww\.)")
-_BEGINNINGS = re.compile(r"^([-+=]|\d+(?=[.)]))")
+_BEGINNINGS = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
 
 
 def escaped(text: object) -> str:

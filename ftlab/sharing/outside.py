@@ -1,4 +1,4 @@
-"""`python -P outside.py JOB FOLDER`: load an exported model without ftlab, as its README says, and write down what it says.
+"""`python -P outside.py JOB FOLDER`: load an exported model as its README says, and write down what it answers.
 
 JOB is a JSON file written by `verify`; FOLDER gets found.json and logits.safetensors. Any import of ftlab fails, unless
 the job says that the adapter needs it. So this file imports nothing of ftlab either.

@@ -8,7 +8,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError
-from ftlab.evaluation.collect import Progress as Tell
+from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.reference import Reference, load_reference, logits_along
@@ -72,7 +72,7 @@ class Questions:
         return sum(one.recorded == said["answer"] for one, said in zip(self.prompts, found, strict=True))
 
 
-def prepare(run: RunDirectory, shape: Shape, tell: Tell) -> tuple[Reference, Questions]:
+def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
     """The questions to an export of `run`, and what the run's own model says to them.
 
     The model is loaded once and let go of before this returns. Raises FtlabError without held-out rows.

@@ -102,8 +102,6 @@ def take_apart(tokenizer: Any) -> Turns | None:
     ):
         messages = [{"role": role, "content": f"{role} {place}."} for place, role in enumerate(shape)]
         expected = render(messages, ask=True)
-        if _without_begin(turns, tokenizer).begin + expected.removeprefix(_bos(tokenizer)) == "":
-            return None
         if turns.render(messages, ask=True) != expected:
             return None
     return _without_begin(turns, tokenizer)
@@ -188,10 +186,8 @@ def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int |
     base = f"./{BASE_FOLDER}" if shape.base == BASE_FOLDER else str(shape.base)
     parts = []
     if shape.is_adapter:
-        served = (
-            f"vllm serve {base}{_revision(shape)} --tokenizer . --enable-lora --max-lora-rank {_vllm_rank(rank or 16)}"
-        )
-        served += " --lora-modules tuned=. --generation-config ."
+        served = f"vllm serve {base}{_revision(shape)} --tokenizer . --generation-config . --enable-lora \\\n"
+        served += f"    --max-lora-rank {_vllm_rank(rank or 16)} --lora-modules tuned=."
         parts += [code(f"# vLLM; ask for the model `tuned`\n{served}", "bash")]
         parts += [
             "`transformers serve`, llama.cpp and Ollama take whole models: export it once more with `--merge`.",
@@ -207,7 +203,7 @@ def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int |
     if is_starter:
         return "\n\n".join([*parts, _STARTER])
     parts += [
-        "For llama.cpp, LM Studio and others, convert it to GGUF. The converter is part of llama.cpp, not of a package:",
+        "For llama.cpp, LM Studio and others, convert it to GGUF. The converter comes with llama.cpp, in no package:",
         code(f"{_CONVERT}\nllama-server -m {GGUF_FILE} --jinja", "bash"),
     ]
     if (folder / "Modelfile").exists():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.collect import Progress as Tell
+from ftlab.evaluation.collect import Progress
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.questions import Questions, prepare
 from ftlab.sharing.reference import Reference, gap_between
@@ -43,7 +43,7 @@ class Outside:
     logits: list[Any]
 
 
-def verify(run: RunDirectory, folder: Path, shape: Shape, *, tell: Tell = lambda *_: None) -> dict[str, Any]:
+def verify(run: RunDirectory, folder: Path, shape: Shape, *, tell: Progress = lambda *_: None) -> dict[str, Any]:
     """Load what lies in `folder` without ftlab and compare it with `run`.
 
     Returns what was compared, as it is written into the export's record. Raises FtlabError that names the prompt and
@@ -72,7 +72,7 @@ def verify(run: RunDirectory, folder: Path, shape: Shape, *, tell: Tell = lambda
     }
 
 
-def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Tell) -> Outside:
+def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress) -> Outside:
     """What the artefact says in a process of its own, with nothing of ftlab on its path."""
     from safetensors.torch import load_file
 
