@@ -163,7 +163,7 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
             f"its logits at prompt {worst + 1} of {len(differences)} (row {where.row} of the "
             f"{questions.split} split: {shorten(where.shown, 80)!r}) are up to {differences[worst]:.3g} away "
             "from those of the run's own model",
-            f"{allowed:.2g} are allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
+            f"{allowed:.2g} is allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
         )
     return differences[worst], allowed
 
