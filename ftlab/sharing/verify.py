@@ -151,7 +151,7 @@ def _check_prompts(outside: Outside, questions: Questions) -> None:
 def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
     """The largest difference and what is allowed. Raises FtlabError above that."""
     scale = max(float(one.abs().max()) for one in reference.logits)
-    allowed = tolerance(shape) * scale
+    allowed = tolerance(shape.dtype, shape.load_dtype, shape.own_dtype) * scale
     differences = [
         float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
     ]
@@ -168,9 +168,9 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
     return differences[worst], allowed
 
 
-def tolerance(shape: Shape) -> float:
-    """How far logits may be apart, as a part of the largest: by the coarser of the formats that are compared."""
-    return max(TOLERANCES[name] * _STEPS[name] for name in {shape.dtype, shape.load_dtype, shape.evaluated_dtype})
+def tolerance(*formats: str) -> float:
+    """How far logits may be apart, as a part of the largest: by the coarsest of the `formats` that are compared."""
+    return max(TOLERANCES[name] * _STEPS[name] for name in formats)
 
 
 def _check_answers(
@@ -185,7 +185,9 @@ def _check_answers(
         return len(pairs), 0
     scale = max(float(one.abs().max()) for one in reference.logits)
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
-    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > 2 * tolerance(shape) * scale]
+    # Each of the two tokens may have moved that far.
+    tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.own_dtype, shape.evaluated_dtype) * scale
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
     if wrong:
         told = [
             f"prompt {place + 1} (row {questions.prompts[place].row}): it says "

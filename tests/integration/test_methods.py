@@ -129,6 +129,7 @@ def train(workspace: Workspace, rows: Path, method: dict[str, Any], checkpoint: 
     writer = StatusWriter(run.status_file)
     try:
         train_sft(run, config, writer)
+        writer.update(state="completed", phase="")
     finally:
         writer.close()
     return Finished(run, config, writer.status)
