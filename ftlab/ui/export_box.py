@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
-from ftlab.ui import disk
+from ftlab.ui import background, disk
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.workspace import Workspace
@@ -130,6 +130,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
         from ftlab.sharing.export import pack
 
+        background.ensure("torch")
         chosen = disk.chosen_run(workspace, run_id)
         for said in _made(chosen, kind, dtype, workspace):
             yield {panel.state: notice(f"{said} …")}
@@ -144,6 +145,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         chosen = disk.chosen_run(workspace, run_id)
         kind, dtype, *where = asked
         _named(where[0])
+        background.ensure("torch")
         for said in _made(chosen, kind, dtype, workspace):
             yield {panel.preview: notice(f"{said} …")}
         upload = _push(chosen, kind, dtype, where, dry_run=True)

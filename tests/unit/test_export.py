@@ -184,9 +184,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(runs: Path, 
     assert not (tmp_path / "out").exists() and (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
 
-def test_an_export_is_made_anew_when_the_evaluation_is_newer(
-    evaluated: RunDirectory, merged: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_is_made_anew_when_the_evaluation_is_newer(evaluated: RunDirectory, merged: Exported) -> None:
     kept = evaluated.export_folder("merged")
     shutil.copytree(merged.folder, kept)
     assert exporting.kept_export(evaluated, "merged") == replace(merged, folder=kept)
@@ -304,3 +302,24 @@ def test_the_template_for_ollama_says_what_the_chat_template_says() -> None:
     # One that adds a system prompt of its own where there is none cannot be said so.
     tokenizer.chat_template = "{% if messages[0]['role'] != 'system' %}You are kind.{% endif %}" + CHATML
     assert serving.take_apart(tokenizer) is None
+
+
+def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from ftlab.data.rendering import encode_prompt
+    from ftlab.models.load import load_tokenizer
+    from ftlab.sharing.export_files import copy_tokenizer
+
+    tokenizer = load_tokenizer("starter")
+    quiet = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    tokenizer.chat_template = f"{CHATML}{{% if add_generation_prompt %}}{quiet}{{% endif %}}"  # as Qwen3's
+    tokenizer.save_pretrained(tmp_path / "run")
+    (tmp_path / "export").mkdir()
+    copy_tokenizer(tmp_path / "run", tmp_path / "export")
+    handed = AutoTokenizer.from_pretrained(tmp_path / "export")
+    asked = [{"role": "user", "content": "Why?"}]
+    trained = encode_prompt([*asked, {"role": "assistant", "content": ""}], tokenizer)
+    assert handed.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == trained
+    thinking = handed.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, enable_thinking=True)
+    assert "think" in tokenizer.decode(trained) and "think" not in thinking
