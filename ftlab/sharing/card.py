@@ -165,7 +165,7 @@ def _blind_votes(run: RunDirectory) -> list[str]:
         if found is None or found["revealed"] is None:
             continue
         votes = found["votes"]
-        counted = f"{votes['cast']} votes of {votes['raters']} raters on {votes['prompts']} prompts"
+        counted = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
         early = " The tally was opened early." if found["revealed"] == "early" else ""
         said.append(f"This model is “{escaped(mine[0])}”. {escaped(found['text'])} ({counted}.){early}")
     return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(said)] if said else []
