@@ -26,6 +26,8 @@ from ftlab.sharing.verify import lines
 from ftlab.workspace import Workspace
 
 _FEW_ROWS = 100
+_SCORES = "A reward model: it says how good an answer is, and writes none."
+_UNKNOWN = "This model has not been evaluated."
 # How the Hub and others call the measures that have a common name.
 _METRICS = {"macro_f1": "f1", "rouge_l": "rougeL", "token_f1": "f1"}
 
@@ -87,7 +89,7 @@ def prose(
     found = contents(run) if run.comparison() is not None else None
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
-    parts.append(escaped(found["verdict"]) if found else "This model has not been evaluated.")
+    parts.append(escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN)
     parts += ["## How to load it", loading_code(shape, config, repository), *_loading_notes(shape, config)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
@@ -177,7 +179,11 @@ def _limits(
     said = []
     if config.is_starter:
         said.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
-    if found is None:
+    if shape.scores:
+        said.append(
+            "Its scores are a model's opinion and not people's; only differences between answers mean something."
+        )
+    elif found is None:
         said.append("It was not compared with its base: nothing here says that it is better.")
     else:
         rows = found["comparison"].get("rows") or found["comparison"]["adapted"].get("rows") or 0

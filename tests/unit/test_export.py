@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ftlab.api import Run
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import evaluate_run
@@ -24,6 +25,7 @@ from ftlab.sharing import export as exporting
 from ftlab.sharing import serving
 from ftlab.sharing.export import Exported, export_run, pack, read_shape
 from ftlab.sharing.verify import verify
+from ftlab.workspace import Workspace
 from tests.fake_hub import ROOT, TOKEN, FakeHub
 from tests.small_runs import make_base, make_run, save_result
 
@@ -154,7 +156,7 @@ def test_an_answer_that_is_not_the_recorded_one_leaves_the_export_under_another_
     run.predictions_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     target = tmp_path / "handed" / "over"
     with pytest.raises(FtlabError, match=r"1 of 6 answers.*prompt 3 \(row \d+\).*What nobody said") as told:
-        export_run(run, target)
+        Run(run, Workspace(run.path.parent.parent)).export(target)
     assert not target.exists() and (tmp_path / "handed" / "over-differs" / "adapter_config.json").exists()
     assert "over-differs" in str(told.value)
     settings = json.loads((tmp_path / "handed" / "over-differs" / "adapter_config.json").read_text())
@@ -329,7 +331,6 @@ def test_the_card_tells_a_blind_vote_once_it_may_be_seen(evaluated: RunDirectory
     from ftlab.arena import links, tests, trials
     from ftlab.arena.store import open_store
     from ftlab.sharing.card import _blind_votes
-    from ftlab.workspace import Workspace
 
     assert _blind_votes(evaluated) == []
     store = open_store(Workspace(evaluated.path.parent.parent))
