@@ -88,9 +88,9 @@ def build(workspace: Workspace) -> BlindTestTab:
         text("verdict")
         with gr.Row(visible=False, elem_classes="ft-buttons") as results:
             report = gr.Button("Download the report", elem_id="blind_report")
-            report_file = gr.DownloadButton("Save report.html", elem_id="blind_report_file", visible="hidden")
+            report_file = gr.DownloadButton("Save report.html", elem_id="blind_report_file", elem_classes="ft-gone")
             export = gr.Button("Download the votes as data", elem_id="blind_export")
-            export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", visible="hidden")
+            export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
             learn = gr.Button("Learn from these votes", variant="primary", elem_id="blind_learn")
         with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
             gr.HTML(heading("Links for raters", "Who has a link can vote; nobody needs an account."))

@@ -59,7 +59,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
     rows: list[tuple[str, Any, str]] = [
         ("Votes", count(votes["cast"]), of),
-        ("Prompts", count(votes["prompts"]), f"{count(votes['raters'])} raters"),
+        ("Prompts", count(votes["prompts"]), "1 rater" if votes["raters"] == 1 else f"{count(votes['raters'])} raters"),
     ]
     rows += [(f"For {one['title']}", count(counts["wins"][one["id"]]), "votes") for one in found["contestants"]]
     rows += [(word.capitalize(), count(counts[name]), "votes") for name, word in _CHOICES.items() if counts[name]]
@@ -78,13 +78,13 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     return rows
 
 
-def _interval(interval: Sequence[float] | None) -> str:
-    return f"95 %: {percent(interval[0])} to {percent(interval[1])}" if interval else ""
+def _interval(interval: Sequence[float] | None, before: str = "95%: ") -> str:
+    return f"{before}{percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
 def _groups(rows: list[dict[str, Any]]) -> Markup:
     return table(
-        ["", "Won", "Lost", "Neither", "Win rate", "95 %", "p"],
+        ["", "Won", "Lost", "Neither", "Win rate", "95% interval", "p"],
         group_rows(rows),
         label="Win rates",
         numbers=(1, 2, 3, 4, 5, 6),
@@ -98,7 +98,7 @@ def _pairs(found: Mapping[str, Any]) -> Markup:
         [
             f"{titles[pair['second']]} against {titles[pair['first']]}",
             percent(pair["win_rate"]),
-            _interval(pair["interval"]),
+            _interval(pair["interval"], ""),
             count(pair["decided"]),
             p_text(pair["p"]),
         ]
@@ -106,4 +106,4 @@ def _pairs(found: Mapping[str, Any]) -> Markup:
     ]
     if not rows:
         return Markup("")
-    return table(["Pair", "Win rate", "95 %", "Votes", "p"], rows, label="Pairs", numbers=(1, 2, 3, 4))
+    return table(["Pair", "Win rate", "95% interval", "Votes", "p"], rows, label="Pairs", numbers=(1, 2, 3, 4))

@@ -78,7 +78,7 @@ def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[st
     )
     votes = f"{settings['votes_per_prompt']} per prompt"
     if 0 < settings["overlap"] < 1 and settings["votes_per_prompt"] > 1:
-        votes += f" on {100 * settings['overlap']:.0f} % of them"
+        votes += f" on {100 * settings['overlap']:.0f}% of them"
     asked = "written by the raters" if settings["live"] else "the same for all"
     numbers = facts(
         [

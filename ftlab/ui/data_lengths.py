@@ -42,7 +42,7 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
     )
     packing = tokens["packing"]
     advice = [
-        f"max_length {count(tokens['suggested_max_length'])} would hold 99.5 % of the rows; it is {count(limit)} now.",
+        f"max_length {count(tokens['suggested_max_length'])} would hold 99.5% of the rows; it is {count(limit)} now.",
         ("Packing is worth it: " if packing["suggested"] else "Packing is not needed: ") + packing["why"] + ".",
         *tokens["notes"],
     ]
@@ -84,9 +84,9 @@ def histogram(title: str, part: Mapping[str, Any], limit: int | None = None) -> 
         label = Markup('<span class="ft-limit-name" style="right:0">max_length {} lies further right</span>').format(
             count(limit)
         )
-    spoken = f"{title}: half up to {part['p50']} tokens, 95 % up to {part['p95']}, the longest {part['max']}"
+    spoken = f"{title}: half up to {part['p50']} tokens, 95% up to {part['p95']}, the longest {part['max']}"
     return Markup(
-        '<figure class="ft-plot"><figcaption><strong>{}</strong> <span class="ft-help">half up to {}, 95 % up to {}, '
+        '<figure class="ft-plot"><figcaption><strong>{}</strong> <span class="ft-help">half up to {}, 95% up to {}, '
         'longest {} tokens</span></figcaption><div class="ft-plot-box ft-plot-bars">{}'
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{}">{}{}</svg></div>'
         '<div class="ft-plot-x" aria-hidden="true"><span>0</span><span>tokens</span><span>{}</span></div></figure>'

@@ -74,8 +74,8 @@ def build() -> EvaluateTab:
     with gr.Row():
         report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", visible=False)
         markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
-        report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", visible="hidden")
-        markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", visible="hidden")
+        report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", elem_classes="ft-gone")
+        markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
     slices = evaluate_slices.build()
     rows = evaluate_rows.build()
     judge = judge_box.build()

@@ -83,7 +83,7 @@ def build() -> Panel:
         download = gr.Button(
             "Export and download", variant="primary", elem_id="runs_download", elem_classes="ft-act", min_width=200
         )
-        file = gr.DownloadButton("Save", elem_id="runs_download_file", visible="hidden")
+        file = gr.DownloadButton("Save", elem_id="runs_download_file", elem_classes="ft-gone")
         message = message_box("runs_export_message")
         state = gr.HTML(elem_id="runs_export_state", elem_classes="ft-maybe")
         with gr.Accordion("Send it to the Hugging Face Hub", open=False, elem_id="runs_hub_box"):

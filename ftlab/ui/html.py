@@ -114,7 +114,7 @@ def count(value: float | int | None) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return NOTHING if value is None else f"{100 * value:.{digits}f} %"
+    return NOTHING if value is None else f"{100 * value:.{digits}f}%"
 
 
 def short(value: float | None) -> str:

@@ -124,7 +124,7 @@ def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[
         return [("reward", short(rewards[-1]))]
     shown = [("loss", short(losses[-1]))] if losses else []
     right = [row["accuracy"] for row in decided(metrics) if isinstance(row.get("accuracy"), int | float)]
-    return [*shown, ("chosen wins", f"{100 * right[-1]:.0f} %")] if right else shown
+    return [*shown, ("chosen wins", f"{100 * right[-1]:.0f}%")] if right else shown
 
 
 def _bar(share: float | None) -> Markup:

@@ -49,7 +49,7 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
 
 
 _HOW = {
-    "accuracy": "In how many pairs the model prefers the chosen answer. 50 % is a coin toss. It should rise; "
+    "accuracy": "In how many pairs the model prefers the chosen answer. 50% is a coin toss. It should rise; "
     "validation is the line that counts, since the model never learns from those pairs.",
     "margin": "By how much the chosen answer is ahead of the rejected one. It should rise and then level off. A "
     "margin that only grows and grows is no better: the pairs are being learned by heart.",
@@ -135,13 +135,13 @@ def closing_facts(status: RunStatus) -> list[tuple[str, Any, str]]:
 def result(found: dict[str, Any]) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
-    kind, verdict = "warn", "The interval holds 50 %, so it may be chance."
+    kind, verdict = "warn", "The interval holds 50%, so it may be chance."
     if low > 0.5:
         kind, verdict = "good", "That is more than chance."
     elif high < 0.5:
         kind, verdict = "bad", "That is less than a coin toss: are chosen and rejected swapped?"
     said = (
-        f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95 % interval "
+        f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
         f"{percent(low)} to {percent(high)}). {verdict}"
     )
     shown = [

@@ -168,7 +168,7 @@ def result(found: dict[str, Any]) -> Markup:
         kind, verdict = "bad", "It got worse."
     said = (
         f"The mean reward on {count(found['rows'])} held-out prompts went from {short(start['reward'])} to "
-        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}). {verdict}"
+        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}). {verdict}"
     )
     shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
     titles = {

@@ -62,7 +62,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     one.tab("preferences")
     live = page.locator("#pref_live")
     expect(live).to_contain_text("Preference accuracy", timeout=LONG)
-    expect(live).to_contain_text("50 % is a coin toss")
+    expect(live).to_contain_text("50% is a coin toss")
     expect(live.locator("svg").first).to_be_visible(timeout=LONG)
     expect(live).to_contain_text(re.compile(r"The chosen answer wins in [\d.]+ % of 8 held-out pairs"), timeout=LONG)
     expect(page.locator("#pref_to_chat")).to_be_visible(timeout=LONG)

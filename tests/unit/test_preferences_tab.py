@@ -194,7 +194,7 @@ def test_the_result_on_held_out_pairs_is_a_sentence_with_its_interval(workspace)
     found = {"accuracy": 0.875, "interval": [0.739, 0.945], "rows": 40, "margin": 1.5, "reward_chosen": 0.5}
     found |= {"reward_rejected": -1.0, "measure": "score of the reward model", "notes": []}
     shown = preference_view.result(found)
-    assert "wins in 87.5 % of 40 held-out pairs (95 % interval 73.9 % to 94.5 %)" in shown
+    assert "wins in 87.5% of 40 held-out pairs (95% interval 73.9% to 94.5%)" in shown
     assert "more than chance" in shown
     assert "may be chance" in preference_view.result(found | {"interval": [0.45, 0.9]})
 
@@ -247,7 +247,7 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
 
     with gr.Blocks():
         tab = evaluate.build()
-    assert "82.5 % of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, workspace)[tab.result]
+    assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, workspace)[tab.result]
 
 
 def test_each_tab_shows_its_own_runs(workspace):
