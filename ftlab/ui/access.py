@@ -3,8 +3,8 @@
 FTLAB_OWNER      names on the Hub, separated by commas; they log in with the Hub (`hf_oauth: true`)
 FTLAB_PASSWORD   a secret of 12 characters or more; wrong ones are limited in number
 
-Neither is set: nobody is the owner, so nobody can train. `OwnerDoor` stands before all that is the owner's, pages, files,
-uploads and every event alike: what it does not let pass reaches no handler.
+Neither is set: nobody is the owner, so nobody can train. `OwnerDoor` stands before all that is the owner's: pages,
+files, uploads and every event alike. What it does not let pass reaches no handler.
 """
 
 from __future__ import annotations

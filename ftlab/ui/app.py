@@ -13,6 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import hashlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -53,14 +54,18 @@ POLL_SECONDS = 1.0
 MOST_UPLOADED = "2gb"
 
 
-def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr.Blocks:
-    """The app over `workspace`. `served` is set once the first page has been filled."""
+def build_app(
+    workspace: Workspace, served: threading.Event | None = None, above: Callable[[], Any] | None = None
+) -> gr.Blocks:
+    """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         with gr.Row(elem_classes="ft-top"):
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
             )
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
+        if above is not None:
+            above()
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -267,6 +272,25 @@ def _wire_to_disk(
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
 
 
+def page_settings(workspace: Workspace) -> dict[str, Any]:
+    """What launch() and mount_gradio_app() need to show the app."""
+    # Whoever opens the app can upload a file and name its path: such a file must never be run.
+    os.environ[ONLY_FOLDER] = str(workspace.metrics_folder)
+    return {
+        "show_error": False,
+        "theme": theme(),
+        "css_paths": [STYLE_FILE, blind_test.STYLE_FILE],
+        "head": HEAD,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "max_file_size": MOST_UPLOADED,
+    }
+
+
 def launch(
     workspace: str | os.PathLike[str] | None = None,
     *,
@@ -282,8 +306,11 @@ def launch(
     be written to.
     """
     place = Workspace.open(workspace)
-    # Whoever opens the app can upload a file and name its path: such a file must never be run.
-    os.environ[ONLY_FOLDER] = str(place.metrics_folder)
+    if os.environ.get("SPACE_ID"):
+        # Everybody can open a Space: there, this app is behind the owner's door.
+        from ftlab.ui import space
+
+        return space.serve_lab(place, host=host, port=port)
     served = threading.Event()
     app = build_app(place, served)
     try:
@@ -295,17 +322,7 @@ def launch(
             inbrowser=open_browser,
             prevent_thread_lock=True,
             quiet=True,
-            show_error=False,
-            theme=theme(),
-            css_paths=[STYLE_FILE, blind_test.STYLE_FILE],
-            head=HEAD,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            max_file_size=MOST_UPLOADED,
+            **page_settings(place),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
         )

@@ -134,7 +134,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             )
             with contextlib.closing(answers):
                 for answer in answers:
-                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": _note(answer)}
+                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": note(answer)}
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
@@ -244,7 +244,8 @@ def _turn(turn: Turn, *, busy: bool) -> Markup:
     ).format(turn["user"], panes, note)
 
 
-def _note(answer: Any) -> str:
+def note(answer: Any) -> str:
+    """What is to be said below two answers: what was left out or cut."""
     notes = list(answer.notes)
     if answer.cut:
         names = " and ".join(SIDES[side].lower() for side in answer.cut)

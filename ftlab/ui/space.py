@@ -1,0 +1,232 @@
+"""ftlab in a Hugging Face Space, which everybody may open: each has a door of their own.
+
+/        visitors: chat with one run and read its report (FTLAB_SHOW_RUN names it; without it nothing is shown)
+/vote    raters, with their links
+/owner   where the owner logs in
+/lab     the whole app, for the owner only
+
+`serve_vote` serves the raters' page alone, without torch; `serve_demo` the visitors' page alone, ready for ZeroGPU.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio is imported: offline means offline.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from markupsafe import Markup
+
+from ftlab.arena import backup
+from ftlab.arena.store import open_store
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import access, owner_page
+from ftlab.ui.events import on
+from ftlab.ui.html import notice
+from ftlab.workspace import Workspace
+
+SHOW_VARIABLE = "FTLAB_SHOW_RUN"
+_MINUTES = 1.0  # between two pushes of votes: a Space may end at any time
+_SECONDS = 20.0  # between two looks at what is not on the Hub yet
+
+
+def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> Any:
+    """Serve the app to its owner, and to everybody else what they may see. Returns when the server is stopped.
+
+    Raises InputError when the port is taken.
+    """
+    from ftlab.ui import app, visitors
+    from ftlab.ui.background import import_later
+
+    kept, ended = _keep_everything(workspace)
+    who = access.from_environment()
+    served = threading.Event()
+    server = _server(who)
+    lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
+    _mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
+    _mount_vote(server, workspace, "/vote")
+    page = visitors.build_page(
+        functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)
+    )
+    _mount(server, page, "/", visitors.page_settings())
+    import_later(served)
+    for line in who.wanting:
+        print(f"ftlab: {line}", flush=True)
+    try:
+        _run(server, host, port)
+    finally:
+        ended()
+    return lab
+
+
+def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> None:
+    """Serve the raters' page and nothing else. Raises InputError when votes could not be kept, or the port is taken."""
+    scheduler = backup.start(open_store(workspace), every_minutes=_MINUTES)
+    if scheduler is None and not os.environ.get("FTLAB_DATABASE_URL"):
+        print(
+            f"ftlab: votes are lost when this Space restarts. Set {backup.SPACE_VARIABLE} (a private data set, "
+            "owner/name) and the secret HF_TOKEN, or the secret FTLAB_DATABASE_URL.",
+            flush=True,
+        )
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _mount_vote(server, workspace, "/")
+    _run(server, host, port)
+
+
+def serve_demo(folder: Path) -> None:
+    """Serve the visitors' page about the run in `folder`, or about what FTLAB_DEMO_REPO names on the Hub.
+
+    The models are loaded first, and Gradio's own launch() is used: ZeroGPU needs both.
+    """
+    from ftlab.sharing.showcase import run_to_show
+    from ftlab.ui import visitors
+
+    run = None
+    try:
+        run = run_to_show(folder)
+        visitors.preload(run)
+    except FtlabError as error:
+        print(f"ftlab: nothing can be shown. {error}", flush=True)
+    page = visitors.build_page(lambda: run)
+    page.launch(server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), share=False, **visitors.page_settings())
+
+
+def address() -> str | None:
+    """Where this Space is reached: https://user-name.hf.space. None elsewhere."""
+    host = os.environ.get("SPACE_HOST", "").split(",")[0].strip()
+    return f"https://{host}" if host else None
+
+
+def _server(who: access.Access) -> FastAPI:
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.router.routes.extend(owner_page.routes(who))
+    if who.with_hub:
+        from gradio.oauth import attach_oauth
+
+        attach_oauth(server)
+    return server
+
+
+def _mount(server: FastAPI, page: gr.Blocks, path: str, settings: dict[str, Any]) -> None:
+    gr.mount_gradio_app(server, page, path, **settings)
+
+
+def _mount_vote(server: FastAPI, workspace: Workspace, path: str) -> None:
+    from ftlab.arena.live import ask_models
+    from ftlab.ui.rater import build_rater_app, page_settings
+
+    _mount(server, build_rater_app(workspace, ask_models), path, page_settings())
+
+
+def _run(server: FastAPI, host: str | None, port: int | None) -> None:
+    import uvicorn
+
+    host = host or os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    port = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    print(f"ftlab is at {address() or f'http://{host}:{port}'}", flush=True)
+    try:
+        uvicorn.run(
+            server, host=host, port=port, log_level="warning", proxy_headers=True, forwarded_allow_ips="*",
+            timeout_graceful_shutdown=5,
+        )  # fmt: skip
+    except SystemExit as error:  # uvicorn's way to say that it could not listen
+        raise InputError(f"The app cannot be served at {host}:{port}", try_="another port") from error
+
+
+def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]], Callable[[], None]]:
+    """Bring back what the Hub holds, and go on keeping it there. Returns what is to be said of it (its kind and the
+    words), and what ends it."""
+    from ftlab.sharing import space_store
+
+    repository = os.environ.get(backup.SPACE_VARIABLE, "").strip()
+    if not repository:
+        words = (
+            "Runs, data and votes are lost when this Space restarts. To keep them, set the variable "
+            f"{backup.SPACE_VARIABLE} to the name of a private data set (owner/name) and the secret HF_TOKEN."
+        )
+        return lambda: ("warn", words), lambda: None
+    try:
+        found = space_store.restore(workspace, repository)
+        backup.start(open_store(workspace), every_minutes=_MINUTES)
+    except FtlabError as error:
+        words = f"Nothing that you do here is kept, and nothing was brought back. {error} Then restart this Space."
+        print(f"ftlab: {words}", flush=True)
+        return lambda: ("bad", words), lambda: None
+    print(f"ftlab: {len(found.names)} runs and versions of data came back from {repository}.", flush=True)
+    if found.broken:
+        print(f"ftlab: not whole in {repository}, and left there: {', '.join(found.broken)}", flush=True)
+    end = space_store.start(workspace, repository)
+    return functools.partial(_kept, workspace, repository, found.broken), end
+
+
+def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str, str]:
+    """What is on the Hub and what is not, in words."""
+    from ftlab.sharing import space_store
+
+    missing = [name.removeprefix("runs/") for name in space_store.waiting(workspace)]
+    unsaved = backup.unsaved(open_store(workspace))
+    if unsaved:
+        missing.append(f"{unsaved} vote{'s' if unsaved > 1 else ''}")
+    last = space_store.status(workspace) or {}
+    lines = []
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        lines.append(f"Not on the Hub yet, and lost if this Space ends now: {named}.")
+    else:
+        lines.append(f"All runs, versions of data and votes are kept in {repository}.")
+    if last.get("error"):
+        lines.append(f"The last try failed: {last['error']}")
+    if broken:
+        lines.append(f"Left in {repository}, because files are missing: {', '.join(broken)}.")
+    return ("bad" if last.get("error") or broken else "warn" if missing else "info"), " ".join(lines)
+
+
+def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
+    """The line of the lab that says what is not kept yet."""
+
+    def words() -> str:
+        with contextlib.suppress(FtlabError):
+            kind, text = kept()
+            return notice(text, kind=kind)
+        return notice("What is kept on the Hub cannot be said just now.", kind="warn")
+
+    line = gr.HTML(words, elem_id="space_kept")
+    on(gr.Timer(_SECONDS).tick, lambda: {line: words()}, [], [line], queue=False)
+    gr.HTML(
+        Markup('<p class="ft-foot"><a href="/">The page for everybody</a> · <a href="/owner">Log out</a></p>'),
+        elem_id="space_links",
+    )
+
+
+def _foot(who: access.Access) -> Markup:
+    link = owner_page.space_line(who)
+    return Markup('<p class="ft-foot"><a href="{}" target="_blank" rel="noopener">{}</a></p>').format(
+        link["href"], link["text"]
+    )
+
+
+def _shown_run(workspace: Workspace) -> Any:
+    """The run that the owner shows to everybody; None when there is none, or it has no result yet."""
+    name = os.environ.get(SHOW_VARIABLE, "").strip()
+    if not name:
+        return None
+    with contextlib.suppress(FtlabError):
+        run = workspace.run(name)
+        return run if run.has_result else None
+    return None
+
+
+def _threads(workspace: Workspace) -> int | None:
+    from ftlab.chat.duet import threads_beside_a_run
+    from ftlab.ui import disk
+
+    return threads_beside_a_run() if disk.current_job(workspace) else None
