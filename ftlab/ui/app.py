@@ -308,9 +308,9 @@ def launch(
     place = Workspace.open(workspace)
     if os.environ.get("SPACE_ID"):
         # Everybody can open a Space: there, this app is behind the owner's door.
-        from ftlab.ui import space
+        from ftlab.ui import space_lab
 
-        return space.serve_lab(place, host=host, port=port)
+        return space_lab.serve_lab(place, host=host, port=port)
     served = threading.Event()
     app = build_app(place, served)
     try:

@@ -22,16 +22,16 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.starter import starter_size
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.showcase import report_of, showcase
 from ftlab.ui.allowance import Allowance, address_of
 from ftlab.ui.background import ensure
-from ftlab.ui.chat import Turn, conversation, history
-from ftlab.ui.chat import note as note_of
+from ftlab.ui.conversation import Turn, conversation, history
+from ftlab.ui.conversation import note as note_of
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import duration, empty, join, notice
 from ftlab.ui.rater_door import VISITORS, door
-from ftlab.ui.run_view import starter_size
 from ftlab.ui.theme import HEAD, STYLE_FILE, SWITCH_THEME, theme
 
 TITLE = "Before and after"

@@ -1,11 +1,9 @@
-"""ftlab in a Hugging Face Space, which everybody may open: each has a door of their own.
+"""The whole of ftlab in a Hugging Face Space, which everybody may open: each has a door of their own.
 
 /        visitors: chat with one run and read its report (FTLAB_SHOW_RUN names it; without it nothing is shown)
 /vote    raters, with their links
 /owner   where the owner logs in
 /lab     the whole app, for the owner only
-
-`serve_vote` serves the raters' page alone, without torch; `serve_demo` the visitors' page alone, ready for ZeroGPU.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -27,15 +24,16 @@ from fastapi import FastAPI
 from markupsafe import Markup
 
 from ftlab.arena import backup
+from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
-from ftlab.errors import FtlabError, InputError
-from ftlab.ui import access, owner_page
+from ftlab.errors import FtlabError
+from ftlab.ui import access, owner_page, rater
 from ftlab.ui.events import on
 from ftlab.ui.html import notice
+from ftlab.ui.space_server import PUSH_MINUTES, listen, mount, new_server
 from ftlab.workspace import Workspace
 
 SHOW_VARIABLE = "FTLAB_SHOW_RUN"
-_MINUTES = 1.0  # between two pushes of votes: a Space may end at any time
 _SECONDS = 20.0  # between two looks at what is not on the Hub yet
 
 
@@ -52,94 +50,30 @@ def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None
     served = threading.Event()
     server = _server(who)
     lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
-    _mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
-    _mount_vote(server, workspace, "/vote")
+    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
+    mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
     page = visitors.build_page(
         functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)
     )
-    _mount(server, page, "/", visitors.page_settings())
+    mount(server, page, "/", visitors.page_settings())
     import_later(served)
     for line in who.wanting:
         print(f"ftlab: {line}", flush=True)
     try:
-        _run(server, host, port)
+        listen(server, host, port)
     finally:
         ended()
     return lab
 
 
-def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve the raters' page and nothing else. Raises InputError when votes could not be kept, or the port is taken."""
-    scheduler = backup.start(open_store(workspace), every_minutes=_MINUTES)
-    if scheduler is None and not os.environ.get("FTLAB_DATABASE_URL"):
-        print(
-            f"ftlab: votes are lost when this Space restarts. Set {backup.SPACE_VARIABLE} (a private data set, "
-            "owner/name) and the secret HF_TOKEN, or the secret FTLAB_DATABASE_URL.",
-            flush=True,
-        )
-    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _mount_vote(server, workspace, "/")
-    _run(server, host, port)
-
-
-def serve_demo(folder: Path) -> None:
-    """Serve the visitors' page about the run in `folder`, or about what FTLAB_DEMO_REPO names on the Hub.
-
-    The models are loaded first, and Gradio's own launch() is used: ZeroGPU needs both.
-    """
-    from ftlab.sharing.showcase import run_to_show
-    from ftlab.ui import visitors
-
-    run = None
-    try:
-        run = run_to_show(folder)
-        visitors.preload(run)
-    except FtlabError as error:
-        print(f"ftlab: nothing can be shown. {error}", flush=True)
-    page = visitors.build_page(lambda: run)
-    page.launch(server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), share=False, **visitors.page_settings())
-
-
-def address() -> str | None:
-    """Where this Space is reached: https://user-name.hf.space. None elsewhere."""
-    host = os.environ.get("SPACE_HOST", "").split(",")[0].strip()
-    return f"https://{host}" if host else None
-
-
 def _server(who: access.Access) -> FastAPI:
-    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server = new_server()
     server.router.routes.extend(owner_page.routes(who))
     if who.with_hub:
         from gradio.oauth import attach_oauth
 
         attach_oauth(server)
     return server
-
-
-def _mount(server: FastAPI, page: gr.Blocks, path: str, settings: dict[str, Any]) -> None:
-    gr.mount_gradio_app(server, page, path, **settings)
-
-
-def _mount_vote(server: FastAPI, workspace: Workspace, path: str) -> None:
-    from ftlab.arena.live import ask_models
-    from ftlab.ui.rater import build_rater_app, page_settings
-
-    _mount(server, build_rater_app(workspace, ask_models), path, page_settings())
-
-
-def _run(server: FastAPI, host: str | None, port: int | None) -> None:
-    import uvicorn
-
-    host = host or os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
-    port = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    print(f"ftlab is at {address() or f'http://{host}:{port}'}", flush=True)
-    try:
-        uvicorn.run(
-            server, host=host, port=port, log_level="warning", proxy_headers=True, forwarded_allow_ips="*",
-            timeout_graceful_shutdown=5,
-        )  # fmt: skip
-    except SystemExit as error:  # uvicorn's way to say that it could not listen
-        raise InputError(f"The app cannot be served at {host}:{port}", try_="another port") from error
 
 
 def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]], Callable[[], None]]:
@@ -156,7 +90,7 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
         return lambda: ("warn", words), lambda: None
     try:
         found = space_store.restore(workspace, repository)
-        backup.start(open_store(workspace), every_minutes=_MINUTES)
+        backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
     except FtlabError as error:
         words = f"Nothing that you do here is kept, and nothing was brought back. {error} Then restart this Space."
         print(f"ftlab: {words}", flush=True)
