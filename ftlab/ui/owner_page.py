@@ -33,7 +33,7 @@ def routes(access: Access) -> list[Route]:
         client = request.client.host if request.client else None
         outcome = access.guess(parse_qs(body).get("password", [""])[0], address_of(request.headers, client))
         if outcome is True:
-            answer = RedirectResponse("/lab", 303)
+            answer = RedirectResponse("/lab/", 303)
             answer.headers["set-cookie"] = _cookie(request, access.ticket(), 12 * 3600)
             return answer
         if outcome is False:
@@ -46,7 +46,14 @@ def routes(access: Access) -> list[Route]:
         answer.headers["set-cookie"] = _cookie(request, "", 0)
         return answer
 
+    def onward(request: Request) -> Response:
+        """What is served below a folder is not found without the slash behind its name."""
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"{request.url.path}/{query}", 307)
+
     return [
+        Route("/lab", onward, methods=["GET"]),
+        Route("/vote", onward, methods=["GET"]),
         Route("/owner", show, methods=["GET"]),
         Route("/owner/login", login, methods=["POST"]),
         Route("/owner/logout", logout, methods=["POST"]),
@@ -101,5 +108,5 @@ def _cookie(request: Request, value: str, seconds: int) -> str:
 def space_line(access: Access) -> dict[str, Any]:
     """What the page for everybody says to the owner: {"href", "text"}."""
     if access.possible:
-        return {"href": "/lab", "text": "For the owner: open the lab"}
+        return {"href": "/lab/", "text": "For the owner: open the lab"}
     return {"href": "/owner", "text": "For the owner: how to set this Space up"}

@@ -23,4 +23,5 @@ def serve_demo(folder: Path) -> None:
         run = None
         print(f"ftlab: nothing can be shown. {error}", flush=True)
     page = visitors.build_page(lambda: run)
+    page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
     page.launch(server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), share=False, **visitors.page_settings())

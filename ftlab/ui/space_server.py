@@ -30,6 +30,7 @@ def new_server() -> FastAPI:
 
 def mount(server: FastAPI, page: gr.Blocks, path: str, settings: dict[str, Any]) -> None:
     """Serve `page` at `path`. What is mounted first answers first."""
+    page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
     gr.mount_gradio_app(server, page, path, **settings)
 
 

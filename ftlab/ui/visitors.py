@@ -73,10 +73,12 @@ def build_page(
         head = gr.HTML(elem_id="show_head")
         with gr.Tabs(overflow_behavior="wrap"):
             with gr.Tab("Chat", elem_id="tab_show_chat"):
-                prompts = [
-                    gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
-                    for n in range(_PROMPTS)
-                ]
+                with gr.Column(visible=False, elem_id="show_prompts") as offered:
+                    gr.HTML('<span class="ft-help">For example:</span>')
+                    prompts = [
+                        gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
+                        for n in range(_PROMPTS)
+                    ]
                 log = gr.HTML(conversation([]), elem_id="show_log", autoscroll=False)
                 message = message_box("show_message")
                 with gr.Row(elem_classes="ft-controls"):
@@ -107,9 +109,8 @@ def build_page(
             shown = showcase(run)
             asked = [gr.update(value=prompt, visible=True) for prompt in shown.prompts[:_PROMPTS]]
             asked += [gr.update(visible=False)] * (_PROMPTS - len(asked))
-            return {head: _headline(shown), report: _report(run), send: gr.update(interactive=True)} | dict(
-                zip(prompts, asked, strict=True)
-            )
+            filled = {head: _headline(shown), report: _report(run), send: gr.update(interactive=True)}
+            return filled | {offered: gr.update(visible=bool(shown.prompts)), **dict(zip(prompts, asked, strict=True))}
 
         def say(given: str, said: list[Turn], request: gr.Request) -> Iterator[dict[Any, Any]]:
             run = find()
@@ -121,7 +122,7 @@ def build_page(
             if wait:
                 raise FtlabError("Many messages came in a short time", try_=f"again in {duration(wait)}")
             turn: Turn = {"user": given.strip(), "base": "", "adapted": "", "note": "loading the models …"}
-            yield {log: conversation([*said, turn], busy=True), text: ""}
+            yield {log: conversation([*said, turn], busy=True), text: "", offered: gr.update(visible=False)}
             try:
                 ensure("transformers")
                 stream = answer(str(run.path), turn["user"], history(said), limits.answer, threads())
@@ -135,16 +136,16 @@ def build_page(
             yield {log: conversation([*said, turn]), turns: [*said, turn]}
 
         def restart() -> dict[Any, Any]:
-            return {turns: [], log: conversation([])}
+            return {turns: [], log: conversation([]), offered: gr.update(visible=True)}
 
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
-        on(page.load, opened, [], [head, report, send, *prompts])
+        on(page.load, opened, [], [head, report, send, offered, *prompts])
         for prompt in prompts:
             prompt.click(None, [prompt], [text], js="words => words", api_visibility="private")
         for trigger in (send.click, text.submit):
             # One answer at a time on the device, whoever asks.
-            on(trigger, say, [text, turns], [log, text, turns], box=message, concurrency_id="device")
-        on(clear.click, restart, [], [turns, log], box=message)
+            on(trigger, say, [text, turns], [log, text, turns, offered], box=message, concurrency_id="device")
+        on(clear.click, restart, [], [turns, log, offered], box=message)
     # A full queue refuses at once, and calls beside the queue are not answered.
     return page.queue(max_size=limits.waiting, api_open=False)
 
