@@ -78,19 +78,33 @@ def run_to_show(packed: Path) -> RunDirectory:
         fetched = Path(snapshot_download(repository, ignore_patterns=["*.bin", "*.pt", "*.py", "checkpoints/*"]))
     if (fetched / "config.yaml").exists():
         return RunDirectory(fetched)
+    return _from_export(fetched, repository)
+
+
+def _from_export(fetched: Path, repository: str) -> RunDirectory:
+    """A run directory around what `python -m ftlab export` wrote (see sharing.export)."""
     records = fetched / "ftlab"
     if not (records / "config.yaml").exists():
-        raise FtlabError(f"{repository} holds no run of ftlab", try_="push it with: python -m ftlab export RUN --push")
+        raise FtlabError(
+            f"{repository} holds no run of ftlab", try_="push it with: python -m ftlab export RUN --push NAME"
+        )
     run = RunDirectory(Path(tempfile.mkdtemp(prefix="ftlab-run-")))
-    (run.adapter if (fetched / "adapter_config.json").exists() else run.model).symlink_to(fetched)
-    run.evaluation.mkdir()
-    for name, target in (
-        ("config.yaml", run.path),
-        ("comparison.json", run.evaluation),
-        ("report.html", run.evaluation),
+    config = load_config(records / "config.yaml")
+    if (fetched / "adapter_config.json").exists():
+        run.adapter.symlink_to(fetched)
+    else:
+        run.model.symlink_to(fetched)
+        config.method.name = "full"  # merged: the base is loaded beside it
+    if (fetched / "base").is_dir():
+        config.model.base = STARTER if config.is_starter else str(fetched / "base")
+    write_text(run.config_file, config.to_yaml())
+    for source, target in (
+        (records / "comparison.json", run.comparison_file),
+        (fetched / "report.html", run.report_file),
     ):
-        if (records / name).exists():
-            shutil.copyfile(records / name, target / name)
+        if source.exists():
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
     return run
 
 

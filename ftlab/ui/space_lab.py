@@ -21,7 +21,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ftlab.arena import backup
 from ftlab.arena.live import ask_models
@@ -29,7 +29,7 @@ from ftlab.arena.store import open_store
 from ftlab.errors import FtlabError
 from ftlab.ui import access, owner_page, rater
 from ftlab.ui.events import on
-from ftlab.ui.html import notice
+from ftlab.ui.html import join, notice
 from ftlab.ui.space_server import PUSH_MINUTES, listen, mount, new_server
 from ftlab.workspace import Workspace
 
@@ -42,20 +42,11 @@ def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None
 
     Raises InputError when the port is taken.
     """
-    from ftlab.ui import app, visitors
     from ftlab.ui.background import import_later
 
     kept, ended = _keep_everything(workspace)
-    who = access.from_environment()
-    served = threading.Event()
-    server = _server(who)
-    lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
-    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
-    mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
-    page = visitors.build_page(
-        functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)
-    )
-    mount(server, page, "/", visitors.page_settings())
+    who, served = access.from_environment(), threading.Event()
+    server, lab = build_server(workspace, who, kept, served)
     import_later(served)
     for line in who.wanting:
         print(f"ftlab: {line}", flush=True)
@@ -64,6 +55,26 @@ def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None
     finally:
         ended()
     return lab
+
+
+def build_server(
+    workspace: Workspace,
+    who: access.Access,
+    kept: Callable[[], tuple[str, str]],
+    served: threading.Event | None = None,
+) -> tuple[FastAPI, gr.Blocks]:
+    """The server with all its pages, and the owner's app among them. `kept()` is what the app says of the Hub."""
+    from ftlab.ui import app, visitors
+
+    server = _server(who)
+    lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
+    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
+    mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
+    page = visitors.build_page(
+        functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)
+    )
+    mount(server, page, "/", visitors.page_settings())
+    return server, lab
 
 
 def _server(who: access.Access) -> FastAPI:
@@ -125,20 +136,17 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
 
 
 def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
-    """The line of the lab that says what is not kept yet."""
+    """The line of the lab that says what is not kept yet, with the ways out."""
+    links = Markup('<div class="ft-help"><a href="/">The page for everybody</a> · <a href="/owner">Log out</a></div>')
 
     def words() -> str:
+        kind, text = "warn", "What is kept on the Hub cannot be said just now."
         with contextlib.suppress(FtlabError):
             kind, text = kept()
-            return notice(text, kind=kind)
-        return notice("What is kept on the Hub cannot be said just now.", kind="warn")
+        return notice(join([escape(text), links]), kind=kind)
 
     line = gr.HTML(words, elem_id="space_kept")
     on(gr.Timer(_SECONDS).tick, lambda: {line: words()}, [], [line], queue=False)
-    gr.HTML(
-        Markup('<p class="ft-foot"><a href="/">The page for everybody</a> · <a href="/owner">Log out</a></p>'),
-        elem_id="space_links",
-    )
 
 
 def _foot(who: access.Access) -> Markup:
