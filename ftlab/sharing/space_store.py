@@ -158,11 +158,10 @@ def _take(workspace: Workspace, fetched: Path) -> Restored:
         if any(here.get(path) != size for path, size in sizes.items()):
             broken.append(name)
             continue
-        for path in set(here) - set(sizes):
+        for path in set(here) - set(sizes):  # the list itself, and what is not on it
             (listed.parent / path).unlink()
         (workspace.root / name).parent.mkdir(parents=True, exist_ok=True)
         listed.parent.rename(workspace.root / name)
-        (workspace.root / name / LIST).unlink()
         names.append(name)
         pushed[name] = _files(workspace.root / name)
     _keep(workspace, pushed)
@@ -210,13 +209,15 @@ def _push(workspace: Workspace, repository: str) -> None:
 def _run(run: RunDirectory) -> Thing:
     current = supervisor.status(run)
     kept = last_checkpoint(run) if current.state != "completed" else None
+    unneeded = (f"{run.exports.name}/", f"{run.checkpoints.name}/")  # exports are made again when they are asked for
+    resumed_from = f"{run.checkpoints.name}/{kept.path.name}/" if kept else None
     files = {
         path: stamp
         for path, stamp in _files(run.path).items()
-        if not path.startswith("checkpoints/") or (kept and path.startswith(f"checkpoints/{kept.path.name}/"))
+        if not path.startswith(unneeded) or (resumed_from and path.startswith(resumed_from))
     }
-    for unneeded in (run.packed_file, run.stop_file, run.queue_file):
-        files.pop(unneeded.name, None)
+    for sign in (run.stop_file, run.queue_file):
+        files.pop(sign.name, None)
     return Thing(f"runs/{run.id}", run.path, files, settled=not current.is_active)
 
 
