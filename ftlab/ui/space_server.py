@@ -7,6 +7,8 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import signal
+import threading
 from typing import Any
 
 import gradio as gr
@@ -40,6 +42,9 @@ def listen(server: FastAPI, host: str | None = None, port: int | None = None) ->
 
     host = host or os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
     port = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    # uvicorn passes the signal on when it is done, which would end the process before the last push.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"ftlab is at {address() or f'http://{host}:{port}'}", flush=True)
     try:
         # A page keeps a connection open for as long as it is looked at: the end does not wait for those.
