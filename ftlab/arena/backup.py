@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,16 @@ def _start(store: Store, repository: str, every_minutes: float, folder: str) -> 
     from huggingface_hub import CommitScheduler
 
     class Scheduler(CommitScheduler):
-        """Writes the tables down before each push, and the outcome after it."""
+        """Takes in what was sent, writes the tables down before each push, and the outcome after it."""
+
+        seen: str | None = None  # the commit whose tests are all here
 
         def push_to_hub(self) -> Any:
             before = read_json(store.workspace.arena_backup / "status.json") or {}
             status = {"repository": repository, "at": now(), "error": None, "saved_at": before.get("saved_at")}
             try:
+                if folder:
+                    self.seen = _take_in(store, self.api, repository, self.seen)
                 dump(store, self.folder_path)
                 pushed = super().push_to_hub()
                 status["saved_at"] = status["at"]
@@ -88,6 +93,26 @@ def _start(store: Store, repository: str, every_minutes: float, folder: str) -> 
             every=every_minutes,
             private=True,
         )
+
+
+def finish(scheduler: Any) -> None:
+    """A last push, and no more: what CommitScheduler does at the end of the process comes too late for its threads."""
+    if scheduler is None:
+        return
+    wait([scheduler.trigger()])  # what goes wrong is in the log and in `status`
+    scheduler.stop()
+
+
+def _take_in(store: Store, api: Any, repository: str, seen: str | None) -> str:
+    """Take in the tests that `exchange.send` has brought to the data set since the commit `seen`; gives the newest."""
+    from ftlab.arena.exchange import adopt, fetched
+
+    newest = str(api.dataset_info(repository).sha)
+    if newest != seen:
+        there, newest = fetched(api, repository)
+        for test_id in adopt(store, there):
+            log.info("The blind test %s was sent here by way of %s", test_id, repository)
+    return newest
 
 
 def status(store: Store) -> dict[str, Any] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ftlab.ui.access import COOKIE, OWN_FRAMES, SHORTEST_PASSWORD, Access, hub_name
@@ -20,8 +21,8 @@ _HEADERS = {OWN_FRAMES[0].decode(): OWN_FRAMES[1].decode() + "; default-src 'non
 _HEADERS |= {"cache-control": "no-store", "referrer-policy": "same-origin"}
 
 
-def routes(access: Access) -> list[Route]:
-    """The page, and what its two forms are sent to."""
+def routes(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
+    """The page, what its two forms are sent to, and for programs of the owner what is `kept` on the Hub."""
 
     def show(request: Request) -> Response:
         return _page(access, request)
@@ -46,6 +47,12 @@ def routes(access: Access) -> list[Route]:
         answer.headers["set-cookie"] = _cookie(request, "", 0)
         return answer
 
+    def status(request: Request) -> Response:
+        if not access.is_owner(request.scope):
+            return JSONResponse({"detail": "Only the owner of this Space may do this."}, 401)
+        kind, words = kept()
+        return JSONResponse({"kind": kind, "text": words}, headers={"cache-control": "no-store"})
+
     def onward(request: Request) -> Response:
         """What is served below a folder is not found without the slash behind its name."""
         query = f"?{request.url.query}" if request.url.query else ""
@@ -55,6 +62,7 @@ def routes(access: Access) -> list[Route]:
         Route("/lab", onward, methods=["GET"]),
         Route("/vote", onward, methods=["GET"]),
         Route("/owner", show, methods=["GET"]),
+        Route("/owner/status", status, methods=["GET"]),
         Route("/owner/login", login, methods=["POST"]),
         Route("/owner/logout", logout, methods=["POST"]),
     ]

@@ -66,7 +66,7 @@ def build_server(
     """The server with all its pages, and the owner's app among them. `kept()` is what the app says of the Hub."""
     from ftlab.ui import app, visitors
 
-    server = _server(who)
+    server = _server(who, kept)
     lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
     mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
     mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
@@ -77,9 +77,9 @@ def build_server(
     return server, lab
 
 
-def _server(who: access.Access) -> FastAPI:
+def _server(who: access.Access, kept: Callable[[], tuple[str, str]]) -> FastAPI:
     server = new_server()
-    server.router.routes.extend(owner_page.routes(who))
+    server.router.routes.extend(owner_page.routes(who, kept))
     if who.with_hub:
         from gradio.oauth import attach_oauth
 
@@ -101,7 +101,7 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
         return lambda: ("warn", words), lambda: None
     try:
         found = space_store.restore(workspace, repository)
-        backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
+        votes = backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
     except FtlabError as error:
         words = f"Nothing that you do here is kept, and nothing was brought back. {error} Then restart this Space."
         print(f"ftlab: {words}", flush=True)
@@ -109,7 +109,12 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
     print(f"ftlab: {len(found.names)} runs and versions of data came back from {repository}.", flush=True)
     if found.broken:
         print(f"ftlab: not whole in {repository}, and left there: {', '.join(found.broken)}", flush=True)
-    end = space_store.start(workspace, repository)
+    end_runs = space_store.start(workspace, repository)
+
+    def end() -> None:
+        backup.finish(votes)
+        end_runs()
+
     return functools.partial(_kept, workspace, repository, found.broken), end
 
 

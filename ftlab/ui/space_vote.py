@@ -26,4 +26,7 @@ def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | Non
         )
     server = new_server()
     mount(server, build_rater_app(workspace, ask_endpoints), "/", page_settings())
-    listen(server, host, port)
+    try:
+        listen(server, host, port)
+    finally:
+        backup.finish(kept)

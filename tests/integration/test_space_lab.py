@@ -62,6 +62,9 @@ def test_no_handler_of_the_lab_is_reached_by_a_visitor(lab, visitor):
     # The same door lets the owner's browser through.
     with lab.owner() as owner:
         assert owner.get("/lab/config").status_code == 200
+        assert owner.get("/owner/status").json() == {"kind": "info", "text": "All is kept."}
+    assert visitor.get("/owner/status").status_code == 401
+    with lab.owner() as owner:
         join = {"data": [], "fn_index": 0, "session_hash": "s"}
         assert owner.post("/lab/gradio_api/queue/join", json=join).status_code != 401
 
