@@ -43,6 +43,7 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
         return _page(access, request, said, 429, {"retry-after": str(int(outcome) + 1)})
 
     def logout(request: Request) -> Response:
+        (request.scope.get("session") or {}).pop("oauth_info", None)
         answer = RedirectResponse("/owner", 303)
         answer.headers["set-cookie"] = _cookie(request, "", 0)
         return answer
@@ -113,8 +114,8 @@ def _cookie(request: Request, value: str, seconds: int) -> str:
     return f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly{where}"
 
 
-def space_line(access: Access) -> dict[str, Any]:
-    """What the page for everybody says to the owner: {"href", "text"}."""
+def way_in(access: Access) -> dict[str, Any]:
+    """The link to the owner on the page for everybody: {"href", "text"}."""
     if access.possible:
         return {"href": "/lab/", "text": "For the owner: open the lab"}
     return {"href": "/owner", "text": "For the owner: how to set this Space up"}

@@ -24,4 +24,10 @@ def serve_demo(folder: Path) -> None:
         print(f"ftlab: nothing can be shown. {error}", flush=True)
     page = visitors.build_page(lambda: run)
     page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
-    page.launch(server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), share=False, **visitors.page_settings())
+    page.launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
+        share=False,
+        # Gradio's own check gives the page 3 seconds and gives up for good.
+        _frontend=False,
+        **visitors.page_settings(),
+    )

@@ -155,7 +155,7 @@ def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
 
 
 def _foot(who: access.Access) -> Markup:
-    link = owner_page.space_line(who)
+    link = owner_page.way_in(who)
     return Markup('<p class="ft-foot"><a href="{}" target="_blank" rel="noopener">{}</a></p>').format(
         link["href"], link["text"]
     )

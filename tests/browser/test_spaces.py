@@ -216,6 +216,10 @@ def test_only_the_owner_gets_into_the_lab_and_everybody_may_see_what_is_shown(st
             visit.page.locator("#train_start").wait_for()
             visit.page.get_by_text("are kept in me/store").wait_for()
             assert visit.fits()
+            visit.page.get_by_role("link", name="Log out").click()
+            visit.page.get_by_role("button", name="Log out").click()
+            visit.page.get_by_role("link", name="Log in with Hugging Face").wait_for()
+            assert visit.page.request.get(f"{lab.url}/lab/config").status == 401
         assert visit.hosts <= {urlparse(lab.url).netloc, urlparse(login.url).netloc} and visit.errors == []
         visit.close()
     lab.end()

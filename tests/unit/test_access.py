@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.ui import access
+from ftlab.ui import access, raters_page
 from ftlab.ui.allowance import Allowance, address_of
 
 HUB = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "x"}
@@ -105,3 +105,11 @@ def test_an_allowance_comes_back_with_time():
 def test_behind_a_proxy_the_address_is_the_one_it_names():
     assert address_of({"x-forwarded-for": "203.0.113.7, 10.0.0.1"}, "10.0.0.2") == "203.0.113.7"
     assert address_of({}, "10.0.0.2") == "10.0.0.2" and len(address_of({"x-forwarded-for": "x" * 999}, None)) == 64
+
+
+def test_in_a_space_the_links_of_raters_lead_to_its_own_page(monkeypatch, workspace):
+    monkeypatch.setenv("SPACE_ID", "me/lab")
+    monkeypatch.setenv("SPACE_HOST", "me-lab.hf.space,lab.example.org")
+    assert raters_page.serve(workspace).url == "https://me-lab.hf.space/vote"
+    monkeypatch.delenv("SPACE_ID")
+    assert raters_page.kept(workspace)["reach"] == "elsewhere", "as it was chosen"
