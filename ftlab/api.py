@@ -108,6 +108,13 @@ class Run:
     ) -> dict[str, Any]:
         return evaluate(self, max_rows=max_rows, reward_model=reward_model, data=data, **settings)
 
+    def export(self, to: str | os.PathLike[str], *, merge: bool = False, dtype: str | None = None) -> Path:
+        """Write the adapter (with `merge` the whole model, in `dtype`) to the folder `to`, and verify it in a process
+        without ftlab. Returns the folder. Raises FtlabError when it says something else than this run."""
+        from ftlab.sharing.export import export_run
+
+        return export_run(self._run, Path(to), kind="merged" if merge else "adapter", dtype=dtype).folder
+
     def chat(self, message: str, **settings: Any) -> Answers:
         return chat(self, message, **settings)
 

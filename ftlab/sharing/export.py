@@ -143,7 +143,8 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
             dtype=dtype,
             # Short formats are a hundred times slower on a CPU; what rounding does to the weights is seen all the same.
             load_dtype=dtype if device == "cuda" else "float32",
-            evaluated_dtype=own,
+            own_dtype=own,
+            evaluated_dtype=evaluated,
             device=device,
             merged_from_quantised=quantised,
         )
@@ -153,6 +154,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
         kind="adapter",
         dtype=own,
         load_dtype=own,
+        own_dtype=own,
         evaluated_dtype=evaluated,
         device=device,
         base=base_path(config.model.base) if on_hub else BASE_FOLDER,
@@ -194,12 +196,20 @@ def fresh_export(
     tell: Progress = lambda *_: None,
 ) -> Exported:
     """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
-    config = load_config(run.config_file).resolved()
-    shape = plan(run, config, kind, dtype)
-    folder = run.export_folder(shape.kind)
+    found = None if licence else kept_export(run, kind, dtype)
+    return found or export_run(run, run.export_folder(kind), kind=kind, dtype=dtype, licence=licence, tell=tell)
+
+
+def kept_export(run: RunDirectory, kind: Kind, dtype: str | None = None) -> Exported | None:
+    """The export that is kept in the run; None where there is none of this shape, or weights or evaluation are newer.
+
+    Raises as `plan` does.
+    """
+    shape = plan(run, load_config(run.config_file).resolved(), kind, dtype)
+    folder = run.export_folder(kind)
     record = read_json(folder / RECORD)
-    if record is None or record["shape"] != vars(shape) or record["created"] < _changed(run) or licence:
-        return export_run(run, folder, kind=kind, dtype=dtype, licence=licence, tell=tell)
+    if record is None or record["shape"] != vars(shape) or record["created"] < _changed(run):
+        return None
     return Exported(run.id, shape.kind, folder, shape.dtype, files_in(folder), record["verification"], record["notes"])
 
 
