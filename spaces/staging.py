@@ -240,6 +240,8 @@ def readme(flavour: str) -> str:
         "license": "apache-2.0",
         "pinned": "false",
     }
+    if is_.login:
+        head["hf_oauth_scopes"] = "[manage-repos]"  # the owner pushes runs from the app
     top = "\n".join(f"{name}: {value}" for name, value in head.items())
     settings = "\n".join(
         f"| `{name}` | {'secret' if secret else 'variable'} | {what} |" for name, secret, what in is_.settings

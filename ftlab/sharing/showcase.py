@@ -3,7 +3,7 @@
     pack_showcase(run, folder)     # folder is then a run directory that chats and reports, and can train nothing
     showcase(RunDirectory(folder))
 
-FTLAB_DEMO_REPO=owner/name names a model repository on the Hub that holds such a folder, or what was exported of a run.
+FTLAB_DEMO_REPO=owner/name names a model repository on the Hub that holds such a folder, or what `push` sent of a run.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ def _from_export(fetched: Path, repository: str) -> RunDirectory:
     """A run directory around what `python -m ftlab export` wrote (see sharing.export)."""
     records = fetched / "ftlab"
     if not (records / "config.yaml").exists():
-        raise FtlabError(
-            f"{repository} holds no run of ftlab", try_="push it with: python -m ftlab export RUN --push NAME"
-        )
+        raise FtlabError(f"{repository} holds no run of ftlab", try_="python -m ftlab push RUN OWNER/NAME --report")
     run = RunDirectory(Path(tempfile.mkdtemp(prefix="ftlab-run-")))
     config = load_config(records / "config.yaml")
     if (fetched / "adapter_config.json").exists():
