@@ -112,11 +112,8 @@ def _build_hub() -> tuple[Any, ...]:
             scale=1,
             min_width=220,
         )
-    with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        report = gr.Checkbox(
-            False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report", min_width=290
-        )
-        private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private", min_width=290)
+    report = gr.Checkbox(False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report")
+    private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private")
     with gr.Row():
         look = gr.Button("Show what would be uploaded", elem_id="runs_hub_look", scale=0, min_width=310)
         send = gr.Button("Upload", variant="primary", visible=False, elem_id="runs_hub_send", scale=0, min_width=140)

@@ -323,3 +323,34 @@ def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: 
     assert handed.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == trained
     thinking = handed.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, enable_thinking=True)
     assert "think" in tokenizer.decode(trained) and "think" not in thinking
+
+
+def test_the_card_tells_a_blind_vote_once_it_may_be_seen(evaluated: RunDirectory) -> None:
+    from ftlab.arena import links, tests, trials
+    from ftlab.arena.store import open_store
+    from ftlab.sharing.card import _blind_votes
+    from ftlab.workspace import Workspace
+
+    assert _blind_votes(evaluated) == []
+    store = open_store(Workspace(evaluated.path.parent.parent))
+    asked = [tests.PromptSpec([{"role": "user", "content": f"Question {n}"}]) for n in range(3)]
+    among = [
+        tests.ContestantSpec("Base", {"kind": "base", "base": "starter"}),
+        tests.ContestantSpec("<b>Tuned</b>", {"kind": "run", "run": evaluated.id}),
+    ]
+    how = tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
+    test_id = tests.create_test(store, "A test", among, asked, how, 3)
+    tests.start_generating(store, test_id)
+    for prompt in tests.list_prompts(store, test_id):
+        for contestant in tests.list_contestants(store, test_id):
+            tests.save_answer(store, prompt.id, contestant.id, f"{prompt.number} by {contestant.position}")
+    tests.mark_ready(store, test_id)
+    tests.open_test(store, test_id)
+    (rater,) = links.create_raters(store, test_id, ["Ana"])
+    for _ in range(3):
+        assert _blind_votes(evaluated) == []
+        trial = trials.next_trial(store, rater.rater_id)
+        assert trial is not None
+        trials.vote(store, rater.rater_id, trial.id, "left")
+    _, _, said = _blind_votes(evaluated)
+    assert said.startswith("- This model is “\\<b\\>Tuned\\</b\\>”.") and "votes: 3, raters: 1, prompts: 3" in said
