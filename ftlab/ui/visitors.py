@@ -71,32 +71,33 @@ def build_page(
             gr.HTML(f"<h1>{TITLE}</h1><p>One message, two answers: the base model's, and the adapted model's.</p>")
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110)
         head = gr.HTML(elem_id="show_head")
-        with gr.Tabs(overflow_behavior="wrap"):
-            with gr.Tab("Chat", elem_id="tab_show_chat"):
-                with gr.Column(visible=False, elem_id="show_prompts") as offered:
-                    gr.HTML('<span class="ft-help">For example:</span>')
-                    prompts = [
-                        gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
-                        for n in range(_PROMPTS)
-                    ]
-                log = gr.HTML(conversation([]), elem_id="show_log", autoscroll=False)
-                message = message_box("show_message")
-                with gr.Row(elem_classes="ft-controls"):
-                    text = gr.Textbox(
-                        label="Message",
-                        placeholder="Write to both models. Enter sends.",
-                        lines=1,
-                        max_lines=6,
-                        max_length=limits.message,
-                        elem_id="show_text",
-                        scale=4,
-                        min_width=260,
-                    )
-                    with gr.Column(scale=1, min_width=150):
-                        send = gr.Button("Send", variant="primary", elem_id="show_send")
-                        clear = gr.Button("Start anew", elem_id="show_clear", size="sm")
-            with gr.Tab("Report", elem_id="tab_show_report"):
-                report = gr.HTML(elem_id="show_report")
+        with gr.Column() as about:
+            with gr.Tabs(overflow_behavior="wrap"):
+                with gr.Tab("Chat", elem_id="tab_show_chat"):
+                    with gr.Column(visible=False, elem_id="show_prompts") as offered:
+                        gr.HTML('<span class="ft-help">For example:</span>')
+                        prompts = [
+                            gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
+                            for n in range(_PROMPTS)
+                        ]
+                    log = gr.HTML(conversation([]), elem_id="show_log", autoscroll=False)
+                    message = message_box("show_message")
+                    with gr.Row(elem_classes="ft-controls"):
+                        text = gr.Textbox(
+                            label="Message",
+                            placeholder="Write to both models. Enter sends.",
+                            lines=1,
+                            max_lines=6,
+                            max_length=limits.message,
+                            elem_id="show_text",
+                            scale=4,
+                            min_width=260,
+                        )
+                        with gr.Column(scale=1, min_width=150):
+                            send = gr.Button("Send", variant="primary", elem_id="show_send")
+                            clear = gr.Button("Start anew", elem_id="show_clear", size="sm")
+                with gr.Tab("Report", elem_id="tab_show_report"):
+                    report = gr.HTML(elem_id="show_report")
         if foot:
             gr.HTML(foot)
         turns = gr.State([])
@@ -105,11 +106,11 @@ def build_page(
             run = find()
             if run is None:
                 hint = "The owner of this Space has not chosen a run to show."
-                return {head: empty("Nothing is shown here yet.", hint), send: gr.update(interactive=False)}
+                return {head: empty("Nothing is shown here yet.", hint), about: gr.update(visible=False)}
             shown = showcase(run)
             asked = [gr.update(value=prompt, visible=True) for prompt in shown.prompts[:_PROMPTS]]
             asked += [gr.update(visible=False)] * (_PROMPTS - len(asked))
-            filled = {head: _headline(shown), report: _report(run), send: gr.update(interactive=True)}
+            filled = {head: _headline(shown), report: _report(run)}
             return filled | {offered: gr.update(visible=bool(shown.prompts)), **dict(zip(prompts, asked, strict=True))}
 
         def say(given: str, said: list[Turn], request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -139,7 +140,7 @@ def build_page(
             return {turns: [], log: conversation([]), offered: gr.update(visible=True)}
 
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
-        on(page.load, opened, [], [head, report, send, offered, *prompts])
+        on(page.load, opened, [], [head, about, report, offered, *prompts])
         for prompt in prompts:
             prompt.click(None, [prompt], [text], js="words => words", api_visibility="private")
         for trigger in (send.click, text.submit):
