@@ -71,33 +71,32 @@ def build_page(
             gr.HTML(f"<h1>{TITLE}</h1><p>One message, two answers: the base model's, and the adapted model's.</p>")
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110)
         head = gr.HTML(elem_id="show_head")
-        with gr.Column() as about:
-            with gr.Tabs(overflow_behavior="wrap"):
-                with gr.Tab("Chat", elem_id="tab_show_chat"):
-                    with gr.Column(visible=False, elem_id="show_prompts") as offered:
-                        gr.HTML('<span class="ft-help">For example:</span>')
-                        prompts = [
-                            gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
-                            for n in range(_PROMPTS)
-                        ]
-                    log = gr.HTML(conversation([]), elem_id="show_log", autoscroll=False)
-                    message = message_box("show_message")
-                    with gr.Row(elem_classes="ft-controls"):
-                        text = gr.Textbox(
-                            label="Message",
-                            placeholder="Write to both models. Enter sends.",
-                            lines=1,
-                            max_lines=6,
-                            max_length=limits.message,
-                            elem_id="show_text",
-                            scale=4,
-                            min_width=260,
-                        )
-                        with gr.Column(scale=1, min_width=150):
-                            send = gr.Button("Send", variant="primary", elem_id="show_send")
-                            clear = gr.Button("Start anew", elem_id="show_clear", size="sm")
-                with gr.Tab("Report", elem_id="tab_show_report"):
-                    report = gr.HTML(elem_id="show_report")
+        with gr.Column() as about, gr.Tabs(overflow_behavior="wrap"):
+            with gr.Tab("Chat", elem_id="tab_show_chat"):
+                with gr.Column(visible=False, elem_id="show_prompts") as offered:
+                    gr.HTML('<span class="ft-help">For example:</span>')
+                    prompts = [
+                        gr.Button(visible=False, size="sm", elem_id=f"show_prompt_{n}", elem_classes="ft-act")
+                        for n in range(_PROMPTS)
+                    ]
+                log = gr.HTML(conversation([]), elem_id="show_log", autoscroll=False)
+                message = message_box("show_message")
+                with gr.Row(elem_classes="ft-controls"):
+                    text = gr.Textbox(
+                        label="Message",
+                        placeholder="Write to both models. Enter sends.",
+                        lines=1,
+                        max_lines=6,
+                        max_length=limits.message,
+                        elem_id="show_text",
+                        scale=4,
+                        min_width=260,
+                    )
+                    with gr.Column(scale=1, min_width=150):
+                        send = gr.Button("Send", variant="primary", elem_id="show_send")
+                        clear = gr.Button("Start anew", elem_id="show_clear", size="sm")
+            with gr.Tab("Report", elem_id="tab_show_report"):
+                report = gr.HTML(elem_id="show_report")
         if foot:
             gr.HTML(foot)
         turns = gr.State([])
