@@ -28,6 +28,9 @@ from ftlab.cli import (
     judge as cli_judge,
 )
 from ftlab.cli import (
+    notebook as cli_notebook,
+)
+from ftlab.cli import (
     preflight as cli_preflight,
 )
 from ftlab.cli import (
@@ -264,6 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_preflight.register(commands, add)
     cli_evaluate.register(commands, add)
     cli_report.register(commands, add)
+    cli_notebook.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")

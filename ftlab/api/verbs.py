@@ -1,158 +1,23 @@
-"""The verbs of a notebook: inspect, check, preflight, train, evaluate, chat, launch. All call what the tabs call."""
+"""One verb for each step of the pipeline: inspect, check, fix, preflight, train, evaluate, chat, launch."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ftlab.api.run import Run
+from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
-    import pandas
-
-    from ftlab.chat.duet import Answers
     from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
+    from ftlab.data.versions import Version
     from ftlab.training.preflight.finding import Preflight
-    from ftlab.training.status import RunStatus
-
-_REFRESH_SECONDS = 1.0
-
-
-class Run:
-    """A handle on one run. Its process goes on when the notebook is closed; find it again with `Run.find(id)`."""
-
-    def __init__(self, directory: RunDirectory, workspace: Workspace):
-        self._run, self._workspace = directory, workspace
-
-    @classmethod
-    def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
-        """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
-        opened = Workspace.open(workspace)
-        return cls(opened.run(run_id), opened)
-
-    @property
-    def id(self) -> str:
-        return self._run.id
-
-    @property
-    def directory(self) -> Path:
-        return self._run.path
-
-    @property
-    def config(self) -> RunConfig:
-        return load_config(self._run.config_file)
-
-    @property
-    def status(self) -> RunStatus:
-        from ftlab.training import supervisor
-
-        return supervisor.status(self._run)
-
-    @property
-    def metrics(self) -> pandas.DataFrame:
-        """One row per logged event: step, epoch, loss, eval_loss, learning_rate, tokens_per_second ..."""
-        import pandas
-
-        return pandas.DataFrame(self._run.metrics())
-
-    @property
-    def verification(self) -> dict[str, Any] | None:
-        return self._run.verification()
-
-    def wait(self, *, show: bool = True) -> Run:
-        """Block until the run has ended, with its live curve in Jupyter; returns the run.
-
-        Interrupting the cell leaves the run training; `stop` ends it. Raises FtlabError when the run failed.
-        """
-        display = _live_display() if show else None
-        while True:
-            current = self.status
-            if display is not None:
-                display.update(self)
-            if not current.is_active:
-                break
-            time.sleep(_REFRESH_SECONDS)
-        if current.state == "failed":
-            raise_failure(current)
-        return self
-
-    def stop(self) -> str:
-        """Ask the run to save and stop; a second call kills it. Returns what happens, in words."""
-        from ftlab.training import supervisor
-
-        return supervisor.stop(self._run)
-
-    def resume(self) -> Run:
-        """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
-        from ftlab.chat.duet import release_for
-        from ftlab.training import supervisor
-
-        supervisor.resume(self._run, self._workspace)
-        release_for(load_config(self._run.config_file).launcher.device)
-        return self
-
-    def evaluate(
-        self,
-        *,
-        max_rows: int | None = None,
-        reward_model: Run | str | None = None,
-        data: str | None = None,
-        **settings: Any,
-    ) -> dict[str, Any]:
-        return evaluate(self, max_rows=max_rows, reward_model=reward_model, data=data, **settings)
-
-    def chat(self, message: str, **settings: Any) -> Answers:
-        return chat(self, message, **settings)
-
-    def comparison(self) -> pandas.DataFrame:
-        """Base against adapted, one row per measure. Raises FtlabError before there was an evaluation."""
-        import pandas
-
-        from ftlab.sharing.report import comparison_table
-
-        comparison = self._run.comparison()
-        if comparison is None:
-            raise FtlabError(f"The run {self.id} has not been evaluated", try_="run.evaluate()")
-        table = pandas.DataFrame(comparison_table(comparison))
-        return table[["measure", "base", "adapted", "change"]].set_index("measure")
-
-    def remedies(self) -> dict[str, RunConfig]:
-        """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
-        from ftlab.config import with_settings
-        from ftlab.evaluation.remedies import remedies
-
-        comparison, config = self._run.comparison(), load_config(self._run.config_file)
-        found = remedies(comparison, config) if comparison else []
-        return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
-
-    def predictions(self) -> pandas.DataFrame:
-        """The held-out rows with reference and both answers."""
-        import pandas
-
-        return pandas.DataFrame(self._run.predictions())
-
-    def report(self) -> Path:
-        """Write the one-page report; returns the path of the HTML file."""
-        from ftlab.sharing.report import write_report
-
-        return write_report(self._run)
-
-    def __repr__(self) -> str:
-        current = self.status
-        steps = f", step {current.step} of {current.total_steps}" if current.total_steps else ""
-        return f"Run({self.id}: {current.state}{steps})"
-
-    def _repr_html_(self) -> str:
-        from ftlab.ui.notebook import run_html
-
-        return run_html(self._run)
 
 
 def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
@@ -160,8 +25,10 @@ def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **s
 
     `settings` are those of the section `data` of a run. Raises InputError saying what cannot be used and why.
     """
+    from ftlab.data.inspection import Inspection
     from ftlab.data.inspection import inspect as inspect_data
 
+    show_richly(Inspection, "inspection_html")
     data = build_config({"data": {"source": str(source), **settings}}).data
     return inspect_data(data, Workspace.open(workspace))
 
@@ -180,8 +47,10 @@ def check(
     Tokens are counted as `base` does (None: not at all) against `max_length`. `prompts` of the real world are compared
     with those of training. `settings` are those of the section `data` of a run. Raises InputError as `inspect` does.
     """
+    from ftlab.data.checks import Report
     from ftlab.data.checks import check as check_data
 
+    show_richly(Report, "report_html")
     data = build_config({"data": {"source": str(source), **settings}}).data
     tokenizer = None
     if base is not None:
@@ -198,6 +67,51 @@ def check(
     )
 
 
+def as_read(
+    source: str,
+    row: int = 0,
+    *,
+    split: str | None = None,
+    base: str = STARTER,
+    max_length: int | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Page:
+    """Row `row` (from 0) of a data source, and the tokens that `base` reads of it with the trained ones marked."""
+    from ftlab.ui.notebook import row_html
+
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    html = row_html(data, Workspace.open(workspace), row, split, base, max_length)
+    return Page(html, f"row {row} of {source} as {base} reads it")
+
+
+def fix(
+    source: str,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    remedies: Mapping[str, str] | None = None,
+    base: str | None = STARTER,
+    why: str = "",
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Version:
+    """A new version of a data source in which the findings of `check` are mended; the source itself stays as it is.
+
+    `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). The version is
+    trained on as `data={"source": version.source}`. Raises InputError as `check` does, or when a remedy does not fit.
+    """
+    from ftlab.data.mending import is_mended, mend_findings
+    from ftlab.data.versions import create
+
+    opened = Workspace.open(workspace)
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    first = create(data, opened)
+    report = check(first.source, base=base, workspace=workspace, **settings)
+    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+    return mend_findings(first, findings, report.roles, remedies, why=why) if findings else first
+
+
 def preflight(
     config: RunConfig | str | os.PathLike[str] | None = None,
     *,
@@ -209,8 +123,10 @@ def preflight(
 
     The run is given as to `train`, and refused with the same InputError.
     """
+    from ftlab.training.preflight.finding import Preflight
     from ftlab.training.preflight.measure import run_preflight
 
+    show_richly(Preflight, "preflight_html")
     return run_preflight(_configured(config, settings), Workspace.open(workspace), price_per_hour=price_per_hour)
 
 
@@ -256,7 +172,7 @@ def evaluate(
     data: str | None = None,
     workspace: str | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Comparison | dict[str, Any]:
     """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
 
     Several runs are compared with the base of the first, on its rows; `data` (a sample, a file, a Hub id) takes the
@@ -281,7 +197,10 @@ def evaluate(
         suite=data,
         settings=settings,
     )
-    return results.pop("comparison", {}) | results
+    if "comparison" not in results:
+        return dict(results)
+    whole = results.pop("comparison") | results
+    return Comparison(whole, None if data or others else first)
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
@@ -290,7 +209,7 @@ def chat(run: Run | str, message: str, *, workspace: str | None = None, **settin
 
     found = run if isinstance(run, Run) else Run.find(run, workspace)
     *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
-    return last
+    return Answers(message, last.base, last.adapted, last.cut, last.notes)
 
 
 def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Any:
@@ -298,25 +217,3 @@ def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> 
     from ftlab.ui.app import launch as launch_app
 
     return launch_app(workspace, **settings)
-
-
-def raise_failure(status: RunStatus) -> None:
-    """Raise what made a run fail as one readable error."""
-    error = status.error or {"what": "The run failed.", "why": None, "try": None}
-    kind = InputError if error.get("kind") == "input" else FtlabError
-    failure = FtlabError(error["what"], why=error.get("why"), try_=error.get("try"))
-    failure.exit_code = kind.exit_code
-    raise failure
-
-
-def _live_display() -> Any | None:
-    """A display that can be updated, inside Jupyter; None elsewhere."""
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        return None
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
-        return None
-    return display(display_id=True)
