@@ -13,9 +13,7 @@ from ftlab.sharing import reproduce
 from ftlab.workspace import Workspace
 
 
-def same_versions(
-    recorded: Mapping[str, str | None], *, strict: bool = True
-) -> dict[str, tuple[str | None, str | None]]:
+def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) -> reproduce.Differing:
     """The packages whose version here is not the one `recorded`. Raises FtlabError naming them, unless not `strict`."""
     return reproduce.same_versions(recorded, strict=strict)
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.api.shown import Comparison, in_jupyter
+from ftlab.api.shown import BeforeAfter, Comparison, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
@@ -148,15 +148,25 @@ class Run:
 
         return write_notebook(self._run, self._workspace, Path(path) if path else None)
 
-    @property
-    def evaluation(self) -> dict[str, Any]:
-        """What else was measured of the run, by name: preferences, rewards, before_after."""
-        found = {
-            "preferences": self._run.preferences(),
-            "rewards": self._run.rewards(),
-            "before_after": self._run.before_after(),
-        }
-        return {name: values for name, values in found.items() if values is not None}
+    def preferences(self) -> dict[str, Any]:
+        """How often the chosen answer wins on held-out pairs. Raises FtlabError where that was not measured."""
+        return self._measured("preferences", self._run.preferences())
+
+    def rewards(self) -> dict[str, Any]:
+        """The mean reward of answers to held-out prompts, before and after. Raises FtlabError as `preferences`."""
+        return self._measured("rewards", self._run.rewards())
+
+    def before_after(self) -> BeforeAfter:
+        """Answers of base, start and run to the same held-out prompts. Raises FtlabError as `preferences`."""
+        return BeforeAfter(
+            self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
+        )
+
+    def _measured(self, what: str, found: dict[str, Any] | None) -> dict[str, Any]:
+        if found is None:
+            stage = self.config.stage
+            raise FtlabError(f"The run {self.id} (stage {stage}) has no {what}", try_="run.evaluate()")
+        return found
 
     def __repr__(self) -> str:
         current = self.status

@@ -137,12 +137,13 @@ def rater_links(workspace: Folder = None) -> dict[str, dict[str, str]]:
     from ftlab.ui.rater import rater_address
 
     opened = Workspace.open(workspace)
-    tests = (
-        [one for one in list_tests(open_store(opened)) if one.state == "open"] if raters_page.has_tests(opened) else []
-    )
+    if not raters_page.has_tests(opened):
+        return {}
+    store = open_store(opened)
+    tests = [one for one in list_tests(store) if one.state == "open"]
     if not tests:
         return {}
-    url, store = raters_page.serve(opened).url, open_store(opened)
+    url = raters_page.serve(opened).url
     return {
         test.title: {one.pseudonym: rater_address(url, one.token) for one in links.links(store, test.id)}
         for test in tests

@@ -78,6 +78,19 @@ class BlindVerdict(dict[str, Any]):
         return self["text"]
 
 
+class BeforeAfter(dict[str, Any]):
+    """How base, start and run answer the same held-out prompts: figures, with the answers as `rows`."""
+
+    def __init__(self, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
+        super().__init__(found)
+        self.rows = rows
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import before_after_html
+
+        return before_after_html(self, self.rows)
+
+
 @dataclasses.dataclass(frozen=True)
 class Compared:
     """Several runs beside each other: `table` as figures, `panels` as they are drawn, `sentences` on each run."""

@@ -15,6 +15,9 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
+# {package: (version recorded, version here)}
+Differing = dict[str, tuple[str | None, str | None]]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -54,9 +57,7 @@ class Figures:
         ).format(rows)
 
 
-def same_versions(
-    recorded: Mapping[str, str | None], *, strict: bool = True
-) -> dict[str, tuple[str | None, str | None]]:
+def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) -> Differing:
     """The packages whose version here is not the one recorded: {name: (recorded, here)}.
 
     Raises FtlabError naming all of them with the line that installs the recorded ones, unless `strict` is off.
@@ -76,7 +77,7 @@ def same_versions(
 
 
 def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspace: Workspace) -> None:
-    """Raise InputError when the sources of `config` are not, byte by byte, those `recorded` in the manifest of a run."""
+    """Raise InputError when the sources of `config` are not, byte by byte, those `recorded` in a manifest."""
     from ftlab.data.load import load_rows
 
     files = list(load_rows(config.data, workspace).files)

@@ -114,7 +114,8 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
             'fill="none"/>'
         ).format(low, high, y, y - 4)
     return body + Markup(
-        '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/><text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'
+        '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/>'
+        '<text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'
     ).format(x, y, colour, _WIDTH, y + 4, value_text(panel.measure, dot.value))
 
 

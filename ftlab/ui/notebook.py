@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.ui import data_findings, data_lengths, evaluate_result, run_view
 from ftlab.ui.html import badge, count, details, facts, heading, join, notice, table
 from ftlab.workspace import Workspace
@@ -165,6 +167,23 @@ def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) ->
     return framed(
         Markup('<div class="ft-said ft-text">{}</div><div class="ft-panes">{}</div>{}').format(
             message, panes, Markup('<ul class="ft-notes">{}</ul>').format(said) if notes else ""
+        )
+    )
+
+
+def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
+    head, *figures = figure_rows(found)
+    names = [name for name in CONTESTANTS if name in found["contestants"]]
+    answers = [[row["messages"][-1]["content"], *(row[name] for name in names)] for row in rows[:_EXAMPLES]]
+    titles = [CONTESTANTS[name].capitalize() for name in names]
+    said = join(Markup("<li>{}</li>").format(line) for line in [*win_lines(found), *MEANINGS])
+    return framed(
+        Markup('<section class="ft-card">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
+            heading("Before and after", f"Greedy answers to the same {found['rows']} held-out prompts."),
+            table(head, figures, label="Figures", numbers=range(1, len(head))),
+            table(["Prompt", *titles], answers, label="Answers", css="ft-answers"),
+            said,
         )
     )
 
