@@ -6,11 +6,16 @@ around them, reproduce.py what repeats a run exactly, shown.py how results look 
 
 from __future__ import annotations
 
+import warnings
+
 from ftlab.api.reproduce import compare_metrics, same_data, same_versions
 from ftlab.api.run import Run, raise_failure
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.shown import BlindVerdict, Compared, Comparison
-from ftlab.api.verbs import as_read, chat, check, evaluate, fix, inspect, launch, preflight, train
+from ftlab.api.verbs import as_read, chat, check, evaluate, fix, inspect, launch, preflight, show, train
+
+# Without ipywidgets, tqdm complains in red in the middle of a lesson; its bars are as good in plain text.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __all__ = [
     "BlindVerdict",
@@ -33,6 +38,7 @@ __all__ = [
     "resume_interrupted",
     "same_data",
     "same_versions",
+    "show",
     "train",
     "trained",
     "workspace_folder",

@@ -133,11 +133,11 @@ class Run:
 
         return pandas.DataFrame(self._run.predictions())
 
-    def report(self) -> Path:
-        """Write the one-page report; returns the path of the HTML file."""
+    def report(self, *, price_per_hour: float | None = None) -> Path:
+        """Write the one-page report, with the cost where the price of the machine is known; returns its path."""
         from ftlab.sharing.report import write_report
 
-        return write_report(self._run)
+        return write_report(self._run, price_per_hour=price_per_hour)
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a notebook that repeats this run exactly and compares the figures; returns its path.

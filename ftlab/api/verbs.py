@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.api.run import Run
@@ -210,6 +211,17 @@ def chat(run: Run | str, message: str, *, workspace: str | None = None, **settin
     found = run if isinstance(run, Run) else Run.find(run, workspace)
     *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
     return Answers(message, last.base, last.adapted, last.cut, last.notes)
+
+
+def show(page: str | os.PathLike[str], height: int = 700) -> Page:
+    """A page of HTML that ftlab wrote, such as `Run.report()`, in a frame of its own."""
+    from ftlab.ui.notebook import page_html
+
+    path = Path(page)
+    try:
+        return Page(page_html(path.read_text(encoding="utf-8"), height), path.name)
+    except OSError as error:
+        raise InputError(f"The page cannot be read: {error.strerror}", given=path) from None
 
 
 def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Any:

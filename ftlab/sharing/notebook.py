@@ -27,11 +27,11 @@ if importlib.util.find_spec("ftlab") is None or importlib.util.find_spec("trl") 
     clone = next((place for place in places if (place / "ftlab" / "config.py").exists()), places[-1])
     if not clone.exists():
         !git clone -q {repository} {clone}
-    assert (clone / "ftlab").is_dir(), "ftlab is not here: fill in `repository` above, or upload it to /content/ftlab"
+    assert (clone / "ftlab").is_dir(), "fill in `repository` above, or upload ftlab to /content/ftlab"
     if importlib.util.find_spec("trl") is None:
-        kept = [name for name in ("torch", "torchvision", "torchaudio") if importlib.util.find_spec(name)]
-        pins = "".join(f"{name}=={importlib.metadata.version(name)}\\n" for name in kept)
-        Path("/tmp/keep.txt").write_text(pins)  # what Colab brings stays as it is
+        kept = filter(importlib.util.find_spec, ("torch", "torchvision", "torchaudio"))
+        pins = [f"{name}=={importlib.metadata.version(name)}" for name in kept]
+        Path("/tmp/keep.txt").write_text("\\n".join(pins))  # what Colab brings stays as it is
         %pip install -q -e {clone} -c /tmp/keep.txt
     sys.path.insert(0, str(clone))"""
 ON_GPU_TOLERANCE = 0.05

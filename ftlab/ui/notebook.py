@@ -31,9 +31,14 @@ _THEME = """
 """
 # Nobody listens to buttons here, and Jupyter has its own idea of tables.
 _MORE = """
- button { display: none; } table { margin: 0; } tbody tr:nth-child(odd) { background: transparent; }
- .ft-table th, .ft-table td { text-align: left; white-space: normal; }
- .ft-table .ft-num { text-align: right; }
+ button { display: none; }
+ table { margin: 0 !important; table-layout: auto !important; width: 100%; }
+ tbody tr { background: transparent !important; }
+ .ft-table th, .ft-table td { text-align: left !important; white-space: normal; max-width: none; }
+ .ft-table .ft-num { text-align: right !important; white-space: nowrap; }
+ td .ft-details { border: 0; padding: 0; } td .ft-details summary { font-weight: 400; }
+ dt { float: none !important; display: block !important; width: auto !important; } dd { margin-left: 0 !important; }
+ .ft-cells dd { margin-bottom: .5rem; }
  svg { overflow: visible; }
 """
 _DARK = ":is(html[theme=dark], body[data-jp-theme-light=false], body.vscode-dark) &"
@@ -113,14 +118,13 @@ def report_html(report: Report) -> str:
     rows = [
         [
             badge(one["severity"], {"error": "bad", "warning": "warn"}.get(one["severity"], "info")),
-            one["title"],
+            details(one["title"], join([Markup("<p>{}</p>").format(one["why"]), _shown(one["shown"])])),
             data_findings.where(one),
-            details("why it matters", join([Markup("<p>{}</p>").format(one["why"]), _shown(one["shown"])])),
             "decide yourself" if one["remedy"] == "none" else one["remedy"],
         ]
         for one in found["findings"]
     ]
-    listed = table(["", "Finding", "Rows", "", "Remedy"], rows, label="Findings") if rows else ""
+    listed = table(["", "Finding", "Rows", "Remedy"], rows, label="Findings") if rows else ""
     return framed(
         join(
             [
@@ -186,6 +190,14 @@ def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) 
             said,
         )
     )
+
+
+def page_html(page: str, height: int) -> str:
+    """A whole page in a frame in which no script runs."""
+    return Markup(
+        '<iframe srcdoc="{}" sandbox="" width="100%" height="{}" style="border:1px solid #8885;border-radius:8px;'
+        'background:#fff"></iframe>'
+    ).format(page, height)
 
 
 def _shown(texts: Sequence[str]) -> Markup:
