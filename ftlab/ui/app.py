@@ -35,6 +35,7 @@ from ftlab.ui import (
     evaluate_remedies,
     job_strip,
     preferences,
+    programs,
     raters_page,
     runs,
     train,
@@ -56,6 +57,7 @@ MOST_UPLOADED = "2gb"
 def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr.Blocks:
     """The app over `workspace`. `served` is set once the first page has been filled."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        programs.offer(workspace)  # first, so that no private handler takes one of their names
         with gr.Row(elem_classes="ft-top"):
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
@@ -275,12 +277,16 @@ def launch(
     share: bool = False,
     open_browser: bool = False,
     block: bool | None = None,
+    mcp: bool = False,
 ) -> gr.Blocks:
     """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
 
-    `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken or the workspace cannot
-    be written to.
+    `port` None takes the first free one from 7860 on. `mcp` offers the endpoints for programs to agents too, as tools
+    of the Model Context Protocol. Raises InputError when `port` is taken, the workspace cannot be written to, or what
+    MCP needs is not installed.
     """
+    if mcp:
+        programs.check_mcp()
     place = Workspace.open(workspace)
     # Whoever opens the app can upload a file and name its path: such a file must never be run.
     os.environ[ONLY_FOLDER] = str(place.metrics_folder)
@@ -304,7 +310,7 @@ def launch(
             enable_monitoring=False,
             ssr_mode=False,
             pwa=False,
-            mcp_server=False,
+            mcp_server=mcp,
             max_file_size=MOST_UPLOADED,
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
@@ -318,6 +324,8 @@ def launch(
     raters_page.serve_again(place, served)
     print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
     print(f"workspace: {place.root}", flush=True)
+    if mcp:
+        print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
     if block or (block is None and not _in_notebook()):
         print("Stop with ctrl-C; runs that are at work go on.", flush=True)
         app.block_thread()
