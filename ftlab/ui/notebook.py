@@ -179,7 +179,7 @@ def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) 
     """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
     head, *figures = figure_rows(found)
     names = [name for name in CONTESTANTS if name in found["contestants"]]
-    answers = [[row["messages"][-1]["content"], *(row[name] for name in names)] for row in rows[:_EXAMPLES]]
+    answers = [[row["prompt"][-1]["content"], *(row[name]["answer"] for name in names)] for row in rows[:_EXAMPLES]]
     titles = [CONTESTANTS[name].capitalize() for name in names]
     said = join(Markup("<li>{}</li>").format(line) for line in [*win_lines(found), *MEANINGS])
     return framed(
