@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -149,6 +149,20 @@ def in_jupyter() -> Any | None:
         return None
     shell = get_ipython()
     return shell if shell is not None and hasattr(shell, "kernel") else None
+
+
+def say_errors_plainly() -> None:
+    """In Jupyter, show an expected failure as its one message: a person can mend it, and no traceback helps them."""
+    shell = in_jupyter()
+    if shell is None:
+        return
+
+    def show(self: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None) -> list[str]:
+        told = [f"{kind.__name__}: {error}"]
+        self._showtraceback(kind, error, told)
+        return told
+
+    shell.set_custom_exc((FtlabError,), show)
 
 
 def show_richly(kind: type, name: str) -> None:
