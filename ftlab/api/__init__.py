@@ -6,17 +6,13 @@ around them, reproduce.py what repeats a run exactly, shown.py how results look 
 
 from __future__ import annotations
 
-import warnings
-
 from ftlab.api.reproduce import compare_metrics, same_data, same_versions
 from ftlab.api.run import Run, raise_failure
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
-from ftlab.api.shown import BlindVerdict, Compared, Comparison, say_errors_plainly
+from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
 from ftlab.api.verbs import as_read, chat, check, evaluate, fix, inspect, launch, preflight, show, train
 
-# Without ipywidgets, tqdm complains in red in the middle of a lesson; its bars are as good in plain text.
-warnings.filterwarnings("ignore", message="IProgress not found")
-say_errors_plainly()
+suit_jupyter()
 
 __all__ = [
     "BlindVerdict",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,11 +154,20 @@ def in_jupyter() -> Any | None:
     return shell if shell is not None and hasattr(shell, "kernel") else None
 
 
-def say_errors_plainly() -> None:
-    """In Jupyter, show an expected failure as its one message: a person can mend it, and no traceback helps them."""
+def suit_jupyter() -> None:
+    """In Jupyter, show an expected failure as its one message, and keep the libraries' remarks out of the lesson.
+
+    A person can mend what an FtlabError says; a traceback would not help them.
+    """
     shell = in_jupyter()
     if shell is None:
         return
+    # In red, in the middle of a page: that tqdm would like ipywidgets, that a faster 4-bit kernel could be downloaded,
+    # bars for weights that load in a moment. Runs download and train in processes of their own, with logs of their own.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
     def show(self: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None) -> list[str]:
         told = [f"{kind.__name__}: {error}"]

@@ -37,7 +37,7 @@ _MORE = """
  .ft-table th, .ft-table td { text-align: left !important; white-space: normal; max-width: none; }
  .ft-table .ft-num { text-align: right !important; white-space: nowrap; }
  td .ft-details { border: 0; padding: 0; } td .ft-details summary { font-weight: 400; }
- dt { float: none !important; display: block !important; width: auto !important; } dd { margin-left: 0 !important; }
+ dt, dd { float: none !important; display: block !important; width: auto !important; margin-left: 0 !important; }
  .ft-cells dd { margin-bottom: .5rem; }
  svg { overflow: visible; }
 """
