@@ -1,15 +1,20 @@
-"""Ask the Hugging Face Hub whether something is there: once, quickly, with a clear answer when it does not answer."""
+"""The Hugging Face Hub: is something there, asked once and quickly, and one clear message for whatever it refuses."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from ftlab.errors import InputError, shorten
+from ftlab.errors import FtlabError, InputError, shorten
 
 # The Hub's own clients try six times, 23 to 47 seconds in all, before they say that there is no network (measured).
 PATIENCE_SECONDS = 8.0
+# The advice to somebody who sends something while there is no network.
+OFFLINE_TRY = "check the network; a dry run (--dry-run) shows what would go without it"
 
 
 class Unreachable(InputError):
@@ -48,37 +53,130 @@ def newest_commit(kind: Literal["model", "dataset"], name: str, revision: str | 
     error = answer.get("error")
     if error is None:
         raise unreachable(what, name, TimeoutError(f"no answer within {PATIENCE_SECONDS:.0f} seconds"))
+    if (explained := explain(error, what, name, revision=revision)) is not None:
+        raise explained
+    raise error
 
+
+@contextlib.contextmanager
+def told(what: str, name: str, *, doing: str | None = None, offline_try: str | None = None) -> Iterator[None]:
+    """Within it, what the Hub refuses becomes one clear message; see `explain`."""
+    try:
+        yield
+    except FtlabError:
+        raise
+    except Exception as error:
+        if (explained := explain(error, what, name, doing=doing, offline_try=offline_try)) is not None:
+            raise explained from None
+        raise
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise InputError unless `name` can be the id of a repository on the Hub, with its owner."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        if "/" not in name:
+            raise HFValidationError("the owner is missing")
+    except HFValidationError as error:
+        raise InputError(
+            f"This is not the id of a {what}: {shorten(error, 120)}", given=name, allowed="owner/name"
+        ) from None
+
+
+def refuse_public(api: Any, name: str, kind: Literal["model", "dataset"], *, try_: str | None = None) -> None:
+    """Raise InputError when `name` is on the Hub already and everybody can read it; `api` is an HfApi."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    what = "model" if kind == "model" else "data set"
+    with contextlib.suppress(RepositoryNotFoundError):
+        if api.repo_info(name, repo_type=kind).private is False:
+            raise InputError(
+                f"The {what} {name} is on the Hub already and everybody can read it",
+                given=f"a private {what} was asked for",
+                try_=try_ or "choose another name, or make it public (--public) when everybody may read it",
+            )
+
+
+def explain(
+    error: BaseException,
+    what: str,
+    name: str,
+    *,
+    doing: str | None = None,
+    revision: str | None = None,
+    offline_try: str | None = None,
+) -> FtlabError | None:
+    """The message for what a client of the Hub raised on the `what` (data set, model, Space) `name`; None where the
+    error is not the Hub's.
+
+    `doing` says what was tried there when it was more than reading: "write to me/data". `offline_try` is the advice
+    when the Hub cannot be reached.
+    """
     from huggingface_hub import errors
 
+    # What sends several files at once wraps what went wrong with one of them.
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, errors.GatedRepoError):
-        raise InputError(
+        return InputError(
             f"The {what} {name} is open only to people who were given access",
             given=name,
             try_="ask for access on its page on the Hub, then log in with: hf auth login",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        raise InputError(f"The {what} {name} has no such revision", given=revision)
+        return InputError(f"The {what} {name} has no such revision", given=revision)
+    if isinstance(error, errors.HFValidationError):
+        return InputError(f"This is not the id of a {what} on the Hub", given=name, allowed="owner/name")
+    if doing and (isinstance(error, errors.LocalTokenNotFoundError) or _status(error) in (401, 403)):
+        return InputError(
+            f"The Hub does not let you {doing}",
+            given=name,
+            try_="log in with a token that may write there: hf auth login, or HF_TOKEN",
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        raise InputError(
-            f"There is no {what} {name} on the Hugging Face Hub, and nothing of that name here",
+        return InputError(
+            f"There is no {what} {name} on the Hugging Face Hub" + ("" if doing else ", and nothing of that name here"),
             given=name,
             try_="check the spelling (owner/name); if it is private, log in with: hf auth login",
         )
-    if isinstance(error, errors.HFValidationError):
-        raise InputError(f"This is not the id of a {what} on the Hub", given=name, allowed="owner/name")
-    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
-        raise unreachable(what, name, error)
-    raise error
+    if isinstance(error, errors.HfHubHTTPError) and (_status(error) or 500) < 500:
+        return FtlabError(f"The Hub refused the {what} {name}", why=shorten(error))
+    if _is_network(error):
+        return unreachable(what, name, error, writing=doing is not None, try_=offline_try)
+    return None
 
 
-def unreachable(what: str, name: str, error: Exception) -> Unreachable:
-    """The one message for a Hub that does not answer."""
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_network(error: BaseException) -> bool:
+    """An error of a connection, and not one of the disk, which names a file or says that it is full."""
+    if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
+        return True
+    return isinstance(error, OSError) and error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+
+
+def unreachable(
+    what: str, name: str, error: BaseException, *, writing: bool = False, try_: str | None = None
+) -> Unreachable:
+    """The one message for a Hub that does not answer. `writing`: something should go to `name`, so it is there."""
     if is_offline():
+        reason = "HF_HUB_OFFLINE is set" + ("" if writing else f" and {name} was not downloaded before")
+        on_this_machine = "" if writing else f", or use a {what} that is on this machine"
         return Unreachable(
-            f"The Hugging Face Hub cannot be reached: HF_HUB_OFFLINE is set and {name} was not downloaded before",
+            f"The Hugging Face Hub cannot be reached: {reason}",
             given=name,
-            try_=f"unset HF_HUB_OFFLINE where there is a network, or use a {what} that is on this machine",
+            try_=f"unset HF_HUB_OFFLINE where there is a network{on_this_machine}",
+        )
+    if writing:
+        return Unreachable(
+            f"The Hugging Face Hub cannot be reached ({shorten(error, 120)})",
+            given=name,
+            try_=try_ or "check the network and try again",
         )
     return Unreachable(
         f"The Hugging Face Hub cannot be reached ({shorten(error, 120)})",

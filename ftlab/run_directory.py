@@ -117,9 +117,16 @@ class RunDirectory:
         return self.path / "model"
 
     @property
-    def packed_file(self) -> Path:
-        """The result as one file to hand over."""
-        return self.path / f"{self.id}.zip"
+    def exports(self) -> Path:
+        """What was handed over from the app or to the Hub. Safe to delete."""
+        return self.path / "exports"
+
+    def export_folder(self, kind: str) -> Path:
+        """The result as a folder that loads without ftlab; `kind` is adapter or merged."""
+        return self.exports / kind
+
+    def export_zip(self, kind: str) -> Path:
+        return self.exports / f"{self.id}-{kind}.zip"
 
     @property
     def verification_file(self) -> Path:

@@ -8,12 +8,10 @@ What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from sqlalchemy import select
 
 from ftlab.arena.links import SECRET_VARIABLE
 from ftlab.arena.store import Store, blind_tests, metadata, now
-from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.errors import InputError, shorten
 from ftlab.files import read_json, read_jsonl, write_json, write_text
-from ftlab.hub import unreachable
+from ftlab.hub import told
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
 EVERY_MINUTES = 5.0
@@ -71,7 +69,7 @@ def _start(store: Store, repository: str, every_minutes: float) -> Any:
             finally:
                 write_json(store.workspace.arena_backup / "status.json", status)
 
-    with _told(repository):
+    with told("data set", repository, doing=f"keep blind tests in {repository}"):
         return Scheduler(
             repo_id=repository,
             repo_type="dataset",
@@ -131,7 +129,7 @@ def restore(store: Store, repository: str) -> int:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with _told(repository):
+    with told("data set", repository, doing=f"keep blind tests in {repository}"):
         try:
             found = HfApi().dataset_info(repository)
         except RepositoryNotFoundError:
@@ -147,27 +145,3 @@ def restore(store: Store, repository: str) -> int:
                 return 0
         folder = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=["*.jsonl"])
     return load(store, Path(folder))
-
-
-@contextlib.contextmanager
-def _told(repository: str) -> Iterator[None]:
-    """What the Hub refuses becomes one clear message."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        yield
-    except HfHubHTTPError as error:
-        code = error.response.status_code if error.response is not None else None
-        if code in (401, 403):
-            raise InputError(
-                f"The Hub does not let you keep blind tests in {repository}",
-                given=repository,
-                try_="log in with a token that may write: hf auth login, or HF_TOKEN",
-            ) from None
-        raise FtlabError(f"The Hub refused the data set {repository}", why=shorten(error, 200)) from None
-    except InputError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
-            raise unreachable("data set", repository, error) from None
-        raise

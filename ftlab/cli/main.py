@@ -25,6 +25,9 @@ from ftlab.cli import (
     evaluate as cli_evaluate,
 )
 from ftlab.cli import (
+    export as cli_export,
+)
+from ftlab.cli import (
     judge as cli_judge,
 )
 from ftlab.cli import (
@@ -269,6 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_evaluate.register(commands, add)
     cli_report.register(commands, add)
     cli_notebook.register(commands, add)
+    cli_export.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)
     one = add(commands, "chat", chat, "base and adapted model answer side by side")

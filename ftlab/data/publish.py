@@ -15,7 +15,8 @@ from ftlab.data.export import write_parquet
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
 from ftlab.data.versions import Version, find, history
-from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.errors import InputError, shorten
+from ftlab.hub import OFFLINE_TRY, check_name, refuse_public, told
 from ftlab.workspace import Workspace
 
 
@@ -42,23 +43,14 @@ def push(
     private: bool = True,
     dry_run: bool = False,
     licence: str | None = None,
+    token: str | None = None,
 ) -> Pushed:
     """Make or update the data set `repository` (owner/name) on the Hub, one Parquet file per split and a card.
 
-    The token is the one of `hf auth login` or HF_TOKEN. With `dry_run` nothing is sent and no network is used.
+    Without a `token` it is the one of `hf auth login` or HF_TOKEN. With `dry_run` nothing is sent and no network used.
     Raises InputError for a wrong name or missing rights, FtlabError when the Hub cannot be reached.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repository)
-        if "/" not in repository:
-            raise HFValidationError("the owner is missing")
-    except HFValidationError as error:
-        raise InputError(
-            f"This is not the id of a data set: {shorten(error, 120)}", given=repository, allowed="owner/name"
-        ) from None
+    check_name(repository, "data set")
     loaded = load_rows(data, workspace)
     card = card_of(loaded, data, repository, workspace, licence)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,22 +61,17 @@ def push(
             write_parquet(path, rows, loaded.columns)
         (root / "README.md").write_text(card, encoding="utf-8")
         files = {str(path.relative_to(root)): path.stat().st_size for path in sorted(root.rglob("*")) if path.is_file()}
-        address = None if dry_run else _upload(root, repository, private)
+        address = None if dry_run else _upload(root, repository, private, token)
     return Pushed(repository, private, files, card, address, dry_run)
 
 
-def _upload(folder: Path, repository: str, private: bool) -> str:
+def _upload(folder: Path, repository: str, private: bool, token: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    api = HfApi()
-    try:
-        if private and _is_public(api, repository, RepositoryNotFoundError):
-            raise InputError(
-                f"The data set {repository} is on the Hub already and everybody can read it",
-                given="a private data set was asked for",
-                try_="choose another name, or make it public (--public) when everybody may read these rows",
-            )
+    api = HfApi(token=token)
+    with told("data set", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
+        if private:
+            refuse_public(api, repository, "dataset")
         url = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
@@ -93,38 +80,6 @@ def _upload(folder: Path, repository: str, private: bool) -> str:
             commit_message="Data set saved with ftlab",
         )
         return str(url)
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        if status in (401, 403):
-            raise InputError(
-                f"The Hub does not let you write to {repository}",
-                given=repository,
-                try_="log in with a token that may write: hf auth login, or HF_TOKEN",
-            ) from None
-        raise FtlabError(f"The Hub refused the data set {repository}", why=shorten(error, 200)) from None
-    except OSError as error:
-        raise _unreachable(error) from None
-    except InputError:
-        raise
-    except Exception as error:
-        if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
-            raise _unreachable(error) from None
-        raise
-
-
-def _is_public(api: Any, repository: str, not_found: type[Exception]) -> bool:
-    try:
-        return api.dataset_info(repository).private is False
-    except not_found:
-        return False
-
-
-def _unreachable(error: Exception) -> FtlabError:
-    return FtlabError(
-        "The Hugging Face Hub cannot be reached",
-        why=shorten(error, 120),
-        try_="check the network; a dry run (--dry-run) shows what would go without it",
-    )
 
 
 def card_of(

@@ -1,37 +1,259 @@
-"""Hand the result of a run over: what was trained, in one file, without what was needed on the way."""
+"""Hand the result of a run over: a folder that loads without ftlab, says what it is, and was checked to be it.
+
+<folder>/                 adapter_config.json and adapter_model.safetensors, or config.json and model.safetensors
+  tokenizer*, chat_template.jinja, generation_config.json
+  README.md               the model card: how to load it, how it was trained and evaluated, what was verified
+  Modelfile               for Ollama, where it can read the model
+  base/                   of an adapter whose base is on no Hub
+  ftlab/                  config.yaml, comparison.json, environment.json, export.json
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ftlab.errors import FtlabError
+from ftlab.config import RunConfig, load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.collect import Progress
+from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing import export_files
+from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
+from ftlab.sharing.shape import BASE_FOLDER, Kind, Shape
+from ftlab.workspace import Workspace
 
-# How the result came about travels with it.
-_RECORDS = ("config_file", "manifest_file", "environment_file", "verification_file", "comparison_file")
+RECORD = Path("ftlab") / "export.json"
 
 
-def pack_result(run: RunDirectory) -> Path:
-    """A zip of the run's adapter (or full model) and its records, without checkpoints; made again when it is old.
+@dataclass(frozen=True)
+class Exported:
+    """`files` are the sizes in bytes by path; `verification` is what `verify.verify` returned."""
 
-    The unpacked folder loads with plain peft or transformers; bottleneck adapters say in their README how they load.
-    Raises FtlabError when the run has no result.
+    run: str
+    kind: Kind
+    folder: Path
+    dtype: str
+    files: dict[str, int]
+    verification: dict[str, Any]
+    notes: list[str]
+
+    @property
+    def size(self) -> int:
+        return sum(self.files.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        return vars(self) | {"folder": str(self.folder), "bytes": self.size}
+
+
+def export_run(
+    run: RunDirectory,
+    target: Path,
+    *,
+    kind: Kind = "adapter",
+    dtype: str | None = None,
+    licence: str | None = None,
+    tell: Progress = lambda *_: None,
+) -> Exported:
+    """Write the result of `run` to the folder `target`, verified; an earlier export there is replaced.
+
+    `dtype` is for whole models; without it they are written in the format in which the run was evaluated. Raises
+    InputError for what cannot be exported, and FtlabError when the export says something else than the run's own model:
+    it is then left in a folder beside `target` whose name ends in `-differs`.
     """
+    from ftlab.sharing.verify import verify
+
+    config = load_config(run.config_file).resolved()
+    shape = plan(run, config, kind, dtype)
+    target = target.expanduser().absolute()
+    _check_target(target)
+    part = target.with_name(f".{target.name}.unfinished")
+    differs = target.with_name(f"{target.name}-differs")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        write_files(run, config, shape, part, tell)
+        try:
+            finding = verify(run, part, shape, tell=tell)
+        except FtlabError as error:
+            shutil.rmtree(differs, ignore_errors=True)
+            os.replace(part, differs)
+            raise FtlabError(error.what, why=error.why, try_=error.try_ or f"look at it in {differs}") from None
+        tell("writing the model card", 0, 0)
+        notes = export_files.write_records(run, config, shape, part, finding, licence)
+        return _finished(run, shape, part, target, finding, notes)
+    except OSError as error:
+        raise FtlabError(
+            f"The export cannot be written: {error.strerror or error}",
+            why=str(target),
+            try_="choose a folder you may write to, with enough free space",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) -> Shape:
+    """What an export will be. Raises InputError and FtlabError for what cannot be exported."""
+    from ftlab.training import supervisor
+
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model to hand over", try_="train it to an end first")
-    result = run.adapter if (run.adapter / "adapter_config.json").exists() else run.model
-    files = [(path, path.relative_to(result)) for path in sorted(result.rglob("*")) if path.is_file()]
-    records = [getattr(run, name) for name in _RECORDS]
-    files += [(path, Path("ftlab") / path.name) for path in records if path.exists()]
-    target = run.packed_file
-    if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path, _ in files):
+    if supervisor.status(run).is_active:
+        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    if dtype is not None and dtype not in FORMATS:
+        raise InputError("There is no such number format", given=dtype, allowed=", ".join(FORMATS))
+    whole = config.method.name == "full"
+    if whole:
+        kind = "merged"
+    if kind == "merged":
+        check_mergeable(config)
+        if config.stage == "reward":
+            raise InputError(
+                f"The run {run.id} is a reward model, whose scores hang on a part of its own",
+                given="a merged model was asked for",
+                try_="export the adapter instead (without --merge)" if not whole else "another run",
+            )
+    elif dtype is not None:
+        raise InputError(
+            "A number format can be chosen for whole models only",
+            given=f"dtype {dtype} for an adapter",
+            try_="leave it out: an adapter takes the format of the base it is put on; or merge it (--merge)",
+        )
+    return _shape(run, config, kind, dtype)
+
+
+def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) -> Shape:
+    from ftlab.evaluation.sides import base_identity
+    from ftlab.models.bottleneck import is_saved_bottleneck
+    from ftlab.models.load import base_path, is_hub_id, pick_device, pick_dtype
+
+    device = pick_device(config.launcher.device)
+    settings = (run.comparison() or {}).get("settings") or {}
+    own = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
+    evaluated = str(settings.get("dtype") or own)
+    quantised = config.method.name == "qlora"
+    if kind == "merged":
+        dtype = dtype or (own if quantised else evaluated)
+        return Shape(
+            kind="merged",
+            dtype=dtype,
+            # Short formats are a hundred times slower on a CPU; what rounding does to the weights is seen all the same.
+            load_dtype=dtype if device == "cuda" else "float32",
+            evaluated_dtype=own,
+            device=device,
+            merged_from_quantised=quantised,
+        )
+    on_hub = is_hub_id(config.model.base)
+    commit = base_identity(config.model)[2] if on_hub else None
+    return Shape(
+        kind="adapter",
+        dtype=own,
+        load_dtype=own,
+        evaluated_dtype=evaluated,
+        device=device,
+        base=base_path(config.model.base) if on_hub else BASE_FOLDER,
+        base_on_hub=on_hub,
+        revision=config.model.revision or (commit if isinstance(commit, str) else None),
+        quantisation=export_files.quantisation_settings(config, own),
+        needs_ftlab=is_saved_bottleneck(run.adapter),
+        scores=config.stage == "reward",
+    )
+
+
+def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, tell: Progress) -> None:
+    """Weights, tokenizer, chat template and generation settings: all that decides what the export says."""
+    result = run.adapter if run.adapter.exists() else run.model
+    if shape.is_adapter:
+        tell("copying the adapter", 0, 0)
+        export_files.copy_adapter(run, config, shape, folder)
+    else:
+        write_merged(run, config, shape.dtype, folder, tell)
+    export_files.copy_tokenizer(result, folder)
+    if not shape.scores:
+        export_files.write_generation_config(run, config, folder)
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of the export in `folder`. Raises InputError when there is none."""
+    record = read_json(folder / RECORD)
+    if record is None:
+        raise InputError("This folder holds no export of ftlab", given=folder, allowed=f"a folder with {RECORD}")
+    return Shape(**record["shape"])
+
+
+def fresh_export(
+    run: RunDirectory,
+    kind: Kind,
+    *,
+    dtype: str | None = None,
+    licence: str | None = None,
+    tell: Progress = lambda *_: None,
+) -> Exported:
+    """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
+    found = None if licence else kept_export(run, kind, dtype)
+    return found or export_run(run, run.export_folder(kind), kind=kind, dtype=dtype, licence=licence, tell=tell)
+
+
+def kept_export(run: RunDirectory, kind: Kind, dtype: str | None = None) -> Exported | None:
+    """The export that is kept in the run; None where there is none of this shape, or weights or evaluation are newer.
+
+    Raises as `plan` does.
+    """
+    shape = plan(run, load_config(run.config_file).resolved(), kind, dtype)
+    folder = run.export_folder(kind)
+    record = read_json(folder / RECORD)
+    if record is None or record["shape"] != vars(shape) or record["created"] < _changed(run):
+        return None
+    return Exported(run.id, shape.kind, folder, shape.dtype, files_in(folder), record["verification"], record["notes"])
+
+
+def _changed(run: RunDirectory) -> float:
+    """When weights, evaluation or votes changed last, in unix seconds."""
+    result = run.adapter if run.adapter.exists() else run.model
+    database = Workspace(run.path.parent.parent).arena_database
+    files = [*result.glob("*"), run.comparison_file, run.preferences_file, run.before_after_file, database]
+    return max(file.stat().st_mtime for file in files if file.exists())
+
+
+def pack(folder: Path, target: Path) -> Path:
+    """A zip of the export in `folder`; made again when it is old."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in files):
         return target
     unfinished = target.with_suffix(".unfinished")
     # Trained weights hardly shrink: packing them costs minutes on a large model and saves a few percent.
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-        for path, name in files:
-            archive.write(path, Path(f"{run.id}-{result.name}") / name)
+        for path in files:
+            archive.write(path, Path(target.stem) / path.relative_to(folder))
     os.replace(unfinished, target)
     return target
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise InputError("An export is a folder, and this is a file", given=target)
+    if target.exists() and any(target.iterdir()) and not (target / RECORD).exists():
+        raise InputError(
+            "The folder to export to holds something else",
+            given=target,
+            allowed="a new or empty folder, or an earlier export, which is replaced",
+        )
+
+
+def _finished(
+    run: RunDirectory, shape: Shape, part: Path, target: Path, finding: dict[str, Any], notes: list[str]
+) -> Exported:
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(part, target)
+    shutil.rmtree(target.with_name(f"{target.name}-differs"), ignore_errors=True)
+    return Exported(run.id, shape.kind, target, shape.dtype, files_in(target), finding, notes)
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """The files of an export with their sizes in bytes."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}

@@ -1,9 +1,8 @@
-"""Runs: all runs with state and scores; open one, compare two, start again, download, delete.
+"""Runs: all runs with state and scores; open one, compare two, start again, hand over, delete.
 
 elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other`
-(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_download` (packs the
-adapter), `runs_download_file` (downloads it), `runs_delete`, `runs_confirm` (the question), `runs_delete_yes`,
-`runs_delete_no`, `runs_message`, `runs_detail`.
+(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_delete`,
+`runs_confirm` (the question), `runs_delete_yes`, `runs_delete_no`, `runs_message`, `runs_detail`; and `export_box`'s.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import InputError
 from ftlab.evaluation.figures import number, percent
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
-from ftlab.ui import background, disk, forms, lineage, run_view, sweep
+from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
-from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.events import message_box, on
 from ftlab.ui.html import (
     NOTHING,
     PICK_JS,
@@ -48,8 +47,7 @@ class RunsTab:
     resume: gr.Button
     earlier: gr.Button
     later: gr.Button
-    download: gr.Button
-    download_file: gr.DownloadButton
+    export: export_box.Panel
     delete: gr.Button
     confirm: gr.Column
     question: gr.HTML
@@ -80,15 +78,14 @@ def build(workspace: Workspace) -> RunsTab:
         resume = gr.Button("Go on training", elem_id="runs_resume", size="sm", min_width=140, visible=False)
         earlier = gr.Button("Earlier in the queue", elem_id="runs_earlier", size="sm", min_width=140, visible=False)
         later = gr.Button("Later in the queue", elem_id="runs_later", size="sm", min_width=140, visible=False)
-        download = gr.Button("Download the adapter", elem_id="runs_download", size="sm", min_width=160)
         delete = gr.Button("Delete", elem_id="runs_delete", variant="stop", size="sm", min_width=100)
-        download_file = gr.DownloadButton("Save", elem_id="runs_download_file", visible="hidden")
     with gr.Column(visible=False, elem_id="runs_confirm", elem_classes="ft-box ft-warn") as confirm:
         question = gr.HTML()
         with gr.Row():
             yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="runs_delete_yes")
             no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
     message = message_box("runs_message")
+    export = export_box.build()
     lineage_ = gr.HTML("", elem_id="runs_lineage", js_on_load=PICK_JS)
     detail = gr.HTML(elem_id="runs_detail")
     compared_runs = sweep.build_results(workspace)
@@ -101,8 +98,7 @@ def build(workspace: Workspace) -> RunsTab:
         resume=resume,
         earlier=earlier,
         later=later,
-        download=download,
-        download_file=download_file,
+        export=export,
         delete=delete,
         confirm=confirm,
         question=question,
@@ -168,15 +164,6 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     def keep() -> dict[Any, Any]:
         return {tab.confirm: gr.update(visible=False)}
 
-    def download(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.sharing.export import pack_result
-
-        run = workspace.run(_chosen(run_id))
-        if not run.has_result:
-            raise FtlabError(f"The run {run.id} has no trained model to download", try_="train it to an end first")
-        packed = pack_result(run)
-        return {tab.download_file: offer_file(packed, packed.name)}
-
     chosen = [tab.run, tab.other]
     for picked in (tab.table, tab.lineage):
         on(picked.pick, pick, [], [tab.run], box=tab.message, queue=False)
@@ -188,8 +175,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
     for button, handler in ((tab.resume, resume), (tab.earlier, earlier), (tab.later, later)):
         on(button.click, handler, [tab.run], [], box=tab.message)
-    pressed = on(tab.download.click, download, [tab.run], [tab.download_file], box=tab.message, progress="minimal")
-    pressed.then(None, js=press("#runs_download_file", "#runs_message"))
+    export_box.wire(tab.export, tab.run, workspace)
 
 
 def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspace) -> dict[Any, Any]:

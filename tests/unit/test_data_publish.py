@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,8 @@ from ftlab.data import curation, versions
 from ftlab.data.publish import push
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
+from tests.fake_hub import ROOT, TOKEN, FakeHub
 
-ROOT = Path(__file__).resolve().parents[2]
 ASK = """
 import json, sys
 from ftlab.config import DataConfig
@@ -36,69 +32,11 @@ for repository, private in json.loads(sys.argv[2]):
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The few answers of the Hub that saving a data set needs; what was asked is kept in `server.asked`."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path.split("?")[0]
-        self.server.asked.append((self.command, path, body, self.headers.get("Authorization")))  # type: ignore[attr-defined]
-        base = f"http://127.0.0.1:{self.server.server_address[1]}"
-        if "other" in path or b'"other"' in body:
-            self.send(403, {"error": "no rights"})
-        elif path == "/api/repos/create":
-            self.send(200, {"url": f"{base}/datasets/me/data", "name": "me/data", "id": "1"})
-        elif "/preupload/" in path:
-            files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
-            ]
-            self.send(200, {"files": files})
-        elif "/commit/" in path:
-            url = f"{base}/datasets/me/data/commit/{'a' * 40}"
-            self.send(200, {"success": True, "commitOid": "a" * 40, "commitUrl": url, "hookOutput": ""})
-        elif path == "/api/validate-yaml":
-            self.send(200, {"errors": [], "warnings": []})
-        elif path.endswith("/me/data") and self.server.visibility == "none":  # type: ignore[attr-defined]
-            self.send(404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
-        else:
-            public = self.server.visibility == "public"  # type: ignore[attr-defined]
-            self.send(
-                200,
-                {
-                    "private": not public,
-                    "_id": "1",
-                    "id": "me/data",
-                    "sha": "a" * 40,
-                    "siblings": [],
-                    "tags": [],
-                    "name": "me",
-                },
-            )
-
-    do_GET = do_HEAD = do_POST = answer
-
-    def send(self, code: int, body: Any, headers: dict[str, str] | None = None) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(text)
-
-
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked, server.visibility = [], "none"  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+def hub() -> Iterator[FakeHub]:
+    hub = FakeHub()
+    yield hub
+    hub.close()
 
 
 @pytest.fixture
@@ -108,53 +46,43 @@ def source(tmp_path: Path) -> str:
     return str(path)
 
 
-def ask(source: str, home: Path, cases: list[Any], **environment: str) -> list[Any]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+def ask(source: str, cases: list[Any], environment: dict[str, str]) -> list[Any]:
     done = subprocess.run(
         [sys.executable, "-c", ASK, source, json.dumps(cases)],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=ROOT,
-        env=inherited
-        | {"PYTHONPATH": os.pathsep.join([str(ROOT), inherited.get("PYTHONPATH", "")]), "HF_HOME": str(home)}
-        | {"NO_PROXY": "127.0.0.1", "HF_TOKEN": "hf_test"}
-        | environment,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", '"'))]
 
 
-def test_what_is_sent_is_what_the_dry_run_showed(hub: ThreadingHTTPServer, source: str, tmp_path: Path) -> None:
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
-    sent, refused = ask(source, tmp_path / "home", [["me/data", True], ["other/data", True]], HF_ENDPOINT=endpoint)
+def test_what_is_sent_is_what_the_dry_run_showed(hub: FakeHub, source: str, tmp_path: Path) -> None:
+    cases = [["me/data", True], ["other/data", True]]
+    sent, refused = ask(source, cases, hub.environment(tmp_path / "home"))
     shown = push(DataConfig(source=source), "me/data", dry_run=True)
     assert sent["files"] == shown.files and sent["card"] == shown.card and sent["address"].endswith("/datasets/me/data")
     assert "does not let you write to other/data" in refused
-    asked = hub.asked  # type: ignore[attr-defined]
-    created = json.loads(next(body for _, path, body, _ in asked if path == "/api/repos/create"))
-    assert created["type"] == "dataset" and created["visibility"] == "private"
-    commit = next(body for _, path, body, _ in asked if "/commit/" in path)
-    files = {
-        line["value"]["path"]: base64.b64decode(line["value"]["content"])
-        for line in map(json.loads, commit.decode().splitlines())
-        if line["key"] == "file"
-    }
-    assert {name: len(data) for name, data in files.items()} == shown.files
-    assert files["README.md"].decode() == shown.card and files["data/train.parquet"][:4] == b"PAR1"
-    assert {key for *_, key in asked if key} == {"Bearer hf_test"}
+    arrived = hub.repo("me/data", "dataset")
+    assert arrived.private and len(arrived.commits) == 1
+    assert {name: len(data) for name, data in arrived.files.items()} == shown.files
+    assert arrived.files["README.md"].decode() == shown.card and arrived.files["data/train.parquet"][:4] == b"PAR1"
+    assert {one.authorization for one in hub.asked if one.authorization} == {f"Bearer {TOKEN}"}
 
 
-def test_private_rows_do_not_go_into_a_public_data_set(hub: ThreadingHTTPServer, source: str, tmp_path: Path) -> None:
-    hub.visibility = "public"  # type: ignore[attr-defined]
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
-    refused, sent = ask(source, tmp_path / "home", [["me/data", True], ["me/data", False]], HF_ENDPOINT=endpoint)
+def test_private_rows_do_not_go_into_a_public_data_set(hub: FakeHub, source: str, tmp_path: Path) -> None:
+    there = hub.add("me/data", "dataset", private=False)
+    cases = [["me/data", True], ["me/data", False]]
+    refused, sent = ask(source, cases, hub.environment(tmp_path / "home"))
     assert "everybody can read it" in refused and sent["private"] is False
-    assert sum("/commit/" in path for _, path, *_ in hub.asked) == 1  # type: ignore[attr-defined]
+    assert len(there.commits) == 1
 
 
-def test_a_hub_that_does_not_answer_is_told(source: str, tmp_path: Path) -> None:
-    (told,) = ask(source, tmp_path / "home", [["me/data", True]], HF_ENDPOINT="http://127.0.0.1:9")
+def test_a_hub_that_does_not_answer_is_told(hub: FakeHub, source: str, tmp_path: Path) -> None:
+    environment = hub.environment(tmp_path / "home") | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    (told,) = ask(source, [["me/data", True]], environment)
     assert told.startswith("The Hugging Face Hub cannot be reached") and "--dry-run" in told
 
 

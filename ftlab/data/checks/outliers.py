@@ -41,7 +41,7 @@ def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
         ("answer", examples.answers, same.answer_words),
     ):
         strange = _strange(words)
-        usual = _main_language(texts)
+        usual = main_language(texts)
         if usual is None:
             continue
         main[part] = usual
@@ -108,7 +108,8 @@ def _strange(words: Words) -> list[int]:
     return np.flatnonzero((np.concatenate(shares) < _COMMON) & (words.sizes > 2)).tolist()
 
 
-def _main_language(texts: list[str]) -> str | None:
+def main_language(texts: list[str]) -> str | None:
+    """ISO 639-1 code of the language that most of `texts` are in; None when too few tell, or no language prevails."""
     step = max(1, len(texts) // _ASKED)
     known = Counter(language for text in texts[::step][:_ASKED] if (language := _language(text)))
     if not known or sum(known.values()) < 10:

@@ -1,0 +1,266 @@
+"""The model card of an export: metadata that the Hub reads, and prose for whoever gets the model.
+
+Texts of data, models and people are escaped; rows of the data are not quoted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
+from ftlab.files import write_text
+from ftlab.method_table import fields_of
+from ftlab.run_directory import RunDirectory
+from ftlab.sharing.loading import loading_code
+from ftlab.sharing.markdown import bullets, escaped, table
+from ftlab.sharing.measures import measures_of
+from ftlab.sharing.report import contents
+from ftlab.sharing.report_facts import source_name, tuned_on
+from ftlab.sharing.report_markdown import comparison_rows
+from ftlab.sharing.serving import serving_section
+from ftlab.sharing.shape import Shape
+from ftlab.sharing.verify import lines
+from ftlab.workspace import Workspace
+
+_FEW_ROWS = 100
+# How the Hub and others call the measures that have a common name.
+_METRICS = {"macro_f1": "f1", "rouge_l": "rougeL", "token_f1": "f1"}
+
+
+def write_card(
+    run: RunDirectory,
+    config: RunConfig,
+    shape: Shape,
+    folder: Path,
+    finding: dict[str, Any],
+    licence: str | None,
+    *,
+    repository: str | None = None,
+    data: str | None = None,
+) -> None:
+    """Write README.md: metadata and prose. `repository` and `data` are where model and data lie on the Hub."""
+    known = licence or _licence_of_base(config)
+    head = metadata(run, config, shape, known, data=data)
+    text = prose(run, config, shape, folder, finding, known, repository=repository)
+    write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
+
+
+def metadata(
+    run: RunDirectory, config: RunConfig, shape: Shape, licence: str | None, *, data: str | None = None
+) -> Any:
+    """The head of the card, as huggingface_hub's ModelCardData."""
+    from huggingface_hub import ModelCardData
+
+    from ftlab.models.load import is_hub_id
+
+    comparison = run.comparison()
+    on_hub = is_hub_id(config.model.base)
+    results = _results(run, config, comparison) if comparison else []
+    return ModelCardData(
+        base_model=config.model.base if on_hub else None,
+        datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
+        language=_language(run),
+        library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
+        license=licence or "unknown",
+        pipeline_tag="text-ranking" if shape.scores else "text-generation",
+        tags=_tags(config, shape, on_hub),
+        metrics=sorted({one.metric_type for one in results}) or None,
+        model_name=config.name or run.id,
+        eval_results=results or None,
+    )
+
+
+def prose(
+    run: RunDirectory,
+    config: RunConfig,
+    shape: Shape,
+    folder: Path,
+    finding: dict[str, Any],
+    licence: str | None,
+    *,
+    repository: str | None = None,
+) -> str:
+    """The card below its head."""
+    found = contents(run) if run.comparison() is not None else None
+    name = escaped(config.name or run.id)
+    parts = [f"# {name}"]
+    parts.append(escaped(found["verdict"]) if found else "This model has not been evaluated.")
+    parts += ["## How to load it", loading_code(shape, config, repository), *_loading_notes(shape, config)]
+    rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
+    served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
+    parts += ["## How to serve it", served] if served else []
+    parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
+    facts = found["facts"] if found else tuned_on(run, config, {})
+    parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in facts)]
+    parts += _evaluated(run, found)
+    parts += _blind_votes(run)
+    parts += ["## Limits", bullets(_limits(run, config, shape, found, licence))]
+    parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _evaluated(run: RunDirectory, found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return _preferred(run)
+    parts = ["## How it was evaluated", f"**{found['badge'][1]}.** {escaped(found['gained'])}", comparison_rows(found)]
+    parts += [bullets(escaped(note) for note in found["notes"])]
+    parts += [bullets(escaped(line) for line in found["worse"])]
+    parts += ["### What was forgotten", escaped(found["forgetting"])]
+    if found["checked"]:
+        parts += ["### What else was checked"]
+        parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]
+    if found["before_after"]:
+        after = found["before_after"]
+        parts += ["### Before and after", table(after["head"], after["rows"]), escaped(after["how"])]
+        parts += [bullets(escaped(line) for line in after["lines"])]
+    parts += _preferred(run, level="###")
+    parts += ["### How it was measured", bullets(escaped(line) for line in found["measured"])]
+    return parts
+
+
+def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
+    """How often the chosen answer wins on held-out preferences."""
+    preferences = run.preferences()
+    if not preferences or "accuracy" not in preferences:
+        return []
+    interval = preferences.get("interval") or preferences.get("accuracy_interval")
+    text = f"On held-out preferences the chosen answer wins in {preferences['accuracy']:.1%}"
+    if interval:
+        text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
+    return [f"{level} Preferences", escaped(f"{text}.")]
+
+
+def _blind_votes(run: RunDirectory) -> list[str]:
+    """The verdicts of blind tests in which the run took part, where they may be seen."""
+    from ftlab.arena.store import DATABASE_VARIABLE, open_store
+    from ftlab.arena.tally import evaluate
+    from ftlab.arena.tests import list_contestants, list_tests
+
+    workspace = Workspace(run.path.parent.parent)
+    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
+        return []
+    store = open_store(workspace)
+    said = []
+    for test in list_tests(store):
+        mine = [one.title for one in list_contestants(store, test.id) if one.spec.get("run") == run.id]
+        found = evaluate(store, test.id) if mine else None
+        if found is None or found["revealed"] is None:
+            continue
+        votes = found["votes"]
+        counted = f"{votes['cast']} votes of {votes['raters']} raters on {votes['prompts']} prompts"
+        early = " The tally was opened early." if found["revealed"] == "early" else ""
+        said.append(f"This model is “{escaped(mine[0])}”. {escaped(found['text'])} ({counted}.){early}")
+    return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(said)] if said else []
+
+
+def _limits(
+    run: RunDirectory, config: RunConfig, shape: Shape, found: dict[str, Any] | None, licence: str | None
+) -> list[str]:
+    said = []
+    if config.is_starter:
+        said.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
+    if found is None:
+        said.append("It was not compared with its base: nothing here says that it is better.")
+    else:
+        rows = found["comparison"].get("rows") or found["comparison"]["adapted"].get("rows") or 0
+        where = found["comparison"]["split"]
+        told = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
+        said.append(f"{told}." if rows >= _FEW_ROWS else f"{told}. That is few: mind the intervals.")
+    if found and found["comparison"]["verdict"].get("forgot"):
+        said.append("It has forgotten some of what its base knew; see above.")
+    if shape.merged_from_quantised:
+        said.append(
+            "It was trained and evaluated on a quantised base and merged into the whole one, so the figures are those "
+            "of a close relative: the adapter stands on slightly other weights here."
+        )
+    said += [
+        "It says what its data say, with their errors and gaps. Personal data and rights in the data were not checked.",
+        f"The licence of the base {'(' + escaped(licence) + ') ' if licence else ''}holds for this model as well.",
+    ]
+    return said
+
+
+def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
+    notes = []
+    if config.stage not in (STAGE, "reward"):
+        notes.append(
+            "The chat template is the one that it was trained with; `generation_config.json` ends answers where the "
+            "evaluation did, and takes the likeliest token each time. Other settings give other answers than those "
+            "that were evaluated."
+        )
+    if config.data.system_prompt:
+        notes.append("It was trained with a system prompt; it stands in `ftlab/config.yaml` (data.system_prompt).")
+    if shape.base == "base" and shape.is_adapter:
+        notes.append("The base is on no Hub, so it lies beside the adapter in `base/`.")
+    if shape.quantisation:
+        notes.append(
+            "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base "
+            "it answers a little differently."
+        )
+    return notes
+
+
+def _tags(config: RunConfig, shape: Shape, on_hub: bool) -> list[str]:
+    tags = ["ftlab", config.method.name.replace("_", "-"), config.stage]
+    if shape.is_adapter and on_hub:
+        tags.append(f"base_model:adapter:{config.model.base}")
+    return tags
+
+
+def _results(run: RunDirectory, config: RunConfig, comparison: dict[str, Any]) -> list[Any]:
+    """The figures of the task as the Hub's model-index takes them."""
+    from huggingface_hub import EvalResult
+
+    on_hub = _data_on_hub(run)
+    data = source_name(config.data.source)
+    found = []
+    for measure in measures_of(comparison):
+        value = measure["values"].get("adapted")
+        if value is None or measure["group"] == "style" or measure.get("better") is None:
+            continue
+        interval = (measure.get("intervals") or {}).get("adapted")
+        found.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=config.data.source if on_hub else "private",
+                dataset_name="general questions" if measure["group"] == "general" else data,
+                dataset_split=comparison["split"] if measure["group"] != "general" else None,
+                metric_type=_METRICS.get(measure["name"], measure["name"]),
+                metric_name=measure["title"],
+                metric_value=round(float(value), 4),
+                metric_args={"interval_95": [round(float(end), 4) for end in interval]} if interval else None,
+            )
+        )
+    return found
+
+
+def _data_on_hub(run: RunDirectory) -> bool:
+    return any(source.get("kind") == "hub" for source in run.manifest().get("sources", []))
+
+
+def _language(run: RunDirectory) -> str | None:
+    from ftlab.data.checks.outliers import main_language
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "train")
+    return main_language([message["content"] for row in rows[:200] for message in row["messages"]])
+
+
+def _licence_of_base(config: RunConfig) -> str | None:
+    """What the base's own card says, where it lies on this machine."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    from ftlab.models.load import base_path, is_hub_id
+
+    path = base_path(config.model.base)
+    if is_hub_id(config.model.base):
+        card = try_to_load_from_cache(path, "README.md", revision=config.model.revision)
+    else:
+        card = str(Path(path) / "README.md")
+    if not isinstance(card, str) or not Path(card).is_file():
+        return None
+    said = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    return said if isinstance(said, str) else None

@@ -1,0 +1,101 @@
+"""The lines that load an export without ftlab, as its README shows them; `outside.py` does the same."""
+
+from __future__ import annotations
+
+import json
+
+from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
+from ftlab.sharing.markdown import code
+from ftlab.sharing.shape import Shape
+
+_HERE = 'folder = Path(".")  # this folder'
+
+
+def loading_code(shape: Shape, config: RunConfig, repository: str | None = None) -> str:
+    """Python that loads the model (from `repository` on the Hub) and asks it something, as a block of Markdown."""
+    where = f"folder = Path(snapshot_download({_text(repository)}))" if repository else _HERE
+    if shape.scores:
+        return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *_score()]), "python")
+    asking = _continue(config) if config.stage == STAGE else _ask(config)
+    return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
+
+
+def _imports(shape: Shape, repository: str | None) -> list[str]:
+    names = ["AutoModelForSequenceClassification" if shape.scores else "AutoModelForCausalLM", "AutoTokenizer"]
+    names += ["BitsAndBytesConfig"] if shape.quantisation else []
+    names += [] if shape.scores else ["GenerationConfig"]
+    lines = ["from pathlib import Path", ""]
+    lines += ["import torch"] if shape.scores else []
+    lines += ["from huggingface_hub import snapshot_download"] if repository else []
+    if shape.is_adapter and not shape.needs_ftlab:
+        lines.append("from peft import PeftModel")
+    lines.append(f"from transformers import {', '.join(names)}")
+    if shape.needs_ftlab:
+        lines.append("from ftlab.models.bottleneck import load_bottlenecks  # PEFT has no such adapters")
+    return lines
+
+
+def _model(shape: Shape) -> list[str]:
+    kind = "AutoModelForSequenceClassification" if shape.scores else "AutoModelForCausalLM"
+    # An adapter was evaluated in this format, whatever its base is stored in.
+    more = f', dtype="{shape.dtype if shape.is_adapter else "auto"}"'
+    more += ", quantization_config=quantised" if shape.quantisation else ""
+    more += ", num_labels=1" if shape.scores else ""
+    lines = []
+    if shape.quantisation:
+        said = ", ".join(f"{name}={_text(value)}" for name, value in shape.quantisation.items())
+        lines.append(f"quantised = BitsAndBytesConfig({said})")
+    if not shape.is_adapter:
+        lines.append(f"model = {kind}.from_pretrained(folder{more})")
+    else:
+        if shape.base_on_hub:
+            revision = f", revision={_text(shape.revision)}" if shape.revision else ""
+            lines.append(f"model = {kind}.from_pretrained({_text(shape.base)}{revision}{more})")
+        else:
+            lines.append(f"model = {kind}.from_pretrained(folder / {_text(shape.base)}{more})")
+        lines.append(
+            "load_bottlenecks(model, folder)"
+            if shape.needs_ftlab
+            else "model = PeftModel.from_pretrained(model, folder)"
+        )
+    return [*lines, "tokenizer = AutoTokenizer.from_pretrained(folder)", ""]
+
+
+def _text(value: object) -> str:
+    """`value` as Python writes it, with the quotes of the lines around it."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _ask(config: RunConfig) -> list[str]:
+    system = '{"role": "system", "content": "..."}, ' if config.data.system_prompt else ""
+    return [
+        f'messages = [{system}{{"role": "user", "content": "Your question"}}]',
+        "asked = tokenizer.apply_chat_template(",
+        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+        ").to(model.device)",
+        *_generate(config),
+    ]
+
+
+def _continue(config: RunConfig) -> list[str]:
+    return ['asked = tokenizer("How a text begins", return_tensors="pt").to(model.device)', *_generate(config)]
+
+
+def _generate(config: RunConfig) -> list[str]:
+    most = config.evaluation.max_new_tokens
+    return [
+        "settings = GenerationConfig.from_pretrained(folder)  # where an answer ends",
+        f"made = model.generate(**asked, generation_config=settings, max_new_tokens={most})",
+        'print(tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))',
+    ]
+
+
+def _score() -> list[str]:
+    return [
+        "model.config.pad_token_id = tokenizer.pad_token_id",
+        'messages = [{"role": "user", "content": "..."}, {"role": "assistant", "content": "The answer to judge"}]',
+        'asked = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True).to(model.device)',
+        "with torch.inference_mode():",
+        "    print(model(**asked).logits[0, 0].item())  # what counts is which of two answers to a prompt gets more",
+    ]

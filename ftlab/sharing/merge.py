@@ -1,0 +1,84 @@
+"""A whole model out of a base and an adapter, or a whole model in another number format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.collect import Progress
+from ftlab.method_table import METHODS
+from ftlab.run_directory import RunDirectory
+
+FORMATS = ("float32", "float16", "bfloat16")
+MERGEABLE = ("lora", "dora", "qlora", "ia3")
+_BYTES_A_WEIGHT = 4.3  # float32, and room for one matrix more
+
+
+def check_mergeable(config: RunConfig) -> None:
+    """Raise InputError where the method leaves nothing that could become part of the base's weights."""
+    name = config.method.name
+    if name in MERGEABLE or name == "full":
+        return
+    why = {
+        "prefix_tuning": "it learned keys and values that stand before every text, not a change of weights",
+        "prompt_tuning": "it learned tokens that stand before every text, not a change of weights",
+        "bottleneck": "it put layers with a bend between those of the base, which no single matrix can hold",
+    }[name]
+    raise InputError(
+        f"{METHODS[name].title.capitalize()} cannot be merged into the base: {why}",
+        given=f"method.name: {name}",
+        allowed=", ".join(METHODS[one].title for one in (*MERGEABLE, "full")),
+        try_="export the adapter instead (without --merge), which its README tells how to load; for one model in one "
+        "folder, train with method.name=lora",
+    )
+
+
+def write_merged(run: RunDirectory, config: RunConfig, dtype: str, folder: Path, tell: Progress) -> None:
+    """Write config and weights of the whole model to `folder`, as safetensors in `dtype`.
+
+    Sums are made in float32, on the base at full precision: a quantised base would bring its rounding with it. Raises
+    FtlabError when the memory does not suffice.
+    """
+    import torch
+
+    from ftlab.config import ModelConfig
+    from ftlab.evaluation.batches import free_memory
+    from ftlab.models.load import load_base
+
+    whole = config.method.name == "full"
+    source = ModelConfig(base=str(run.model), dtype="float32") if whole else config.model.model_copy(deep=True)
+    source.dtype = "float32"
+    _check_memory(source)
+    tell("loading the base at full precision", 0, 0)
+    model: Any = load_base(source, device="cpu")
+    if not whole:
+        from peft import PeftModel
+
+        tell("merging the adapter into the base", 0, 0)
+        model = PeftModel.from_pretrained(model, str(run.adapter)).merge_and_unload(safe_merge=True)
+    model.to(getattr(torch, dtype))
+    tell("writing the weights", 0, 0)
+    model.save_pretrained(folder)
+    del model
+    free_memory()
+
+
+def _check_memory(source: Any) -> None:
+    import psutil
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from ftlab.models.load import load_config_of
+
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(load_config_of(source))
+    needed = sum(parameter.numel() for parameter in shape.parameters()) * _BYTES_A_WEIGHT
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise FtlabError(
+            "There is not enough memory to merge this model",
+            why=f"It takes {needed / 1e9:.1f} GB, 4 bytes a weight, and {free / 1e9:.1f} GB are free.",
+            try_="end other programs, merge on a larger machine, or export the adapter instead (without --merge)",
+        )

@@ -1,0 +1,124 @@
+"""`python -P outside.py JOB FOLDER`: load an exported model as its README says, and write down what it answers.
+
+JOB is a JSON file written by `verify`; FOLDER gets found.json and logits.safetensors. Any import of ftlab fails, unless
+the job says that the adapter needs it. So this file imports nothing of ftlab either.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class WithoutFtlab(importlib.abc.MetaPathFinder):
+    """Makes every import of ftlab fail."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "ftlab" or name.startswith("ftlab."):
+            raise ImportError("the exported model must load without ftlab")
+
+
+def load(job: dict[str, Any]) -> tuple[Any, Any]:
+    """Model and tokenizer, in evaluation mode, by the lines of the README."""
+    import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        BitsAndBytesConfig,
+    )
+
+    folder = Path(job["folder"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings: dict[str, Any] = {"dtype": getattr(torch, job["dtype"])}
+    if job["quantisation"]:
+        settings["quantization_config"] = BitsAndBytesConfig(**job["quantisation"])
+        settings["device_map"] = {"": job["device"]}
+    kind = AutoModelForCausalLM
+    if job["scores"]:
+        kind, settings["num_labels"] = AutoModelForSequenceClassification, 1
+    where = str(folder) if job["base"] is None else job["base"] if job["base_on_hub"] else str(folder / job["base"])
+    model = kind.from_pretrained(where, revision=job["revision"], use_safetensors=True, **settings)
+    if job["scores"]:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    if job["base"] is not None and job["needs_ftlab"]:
+        from ftlab.models.bottleneck import load_bottlenecks
+
+        load_bottlenecks(model, folder)
+    elif job["base"] is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder))
+    if not job["quantisation"]:
+        model.to(job["device"])
+    return model.eval(), tokenizer
+
+
+def answer(model: Any, tokenizer: Any, generation: Any, prompt: dict[str, Any], ids: list[int]) -> list[int]:
+    """The tokens that `model` writes after `ids`."""
+    import torch
+
+    asked = torch.tensor([ids], device=model.device)
+    made = model.generate(
+        input_ids=asked,
+        attention_mask=torch.ones_like(asked),
+        max_new_tokens=prompt["max_new_tokens"],
+        generation_config=generation,
+    )[0].tolist()
+    # Learned tokens before the text may leave the prompt out of what comes back.
+    return made[len(ids) :] if made[: len(ids)] == ids else made
+
+
+def logits(model: Any, ids: list[int], count: int, *, scores: bool) -> Any:
+    """Logits at the last `count` places of `ids`, shape (count, vocabulary), or the score, shape (1, 1)."""
+    import torch
+
+    found = model(input_ids=torch.tensor([ids], device=model.device)).logits
+    return (found if scores else found[0, -count:]).float().cpu().contiguous()
+
+
+def main(job_file: str, out: str) -> None:
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    if not job["needs_ftlab"]:
+        sys.meta_path.insert(0, WithoutFtlab())
+    import torch
+    from safetensors.torch import save_file
+    from transformers import GenerationConfig
+
+    model, tokenizer = load(job)
+    generation, stops = None, None
+    if not job["scores"]:
+        generation = GenerationConfig.from_pretrained(job["folder"])
+        stops = generation.eos_token_id
+        stops = [stops] if isinstance(stops, int) else list(stops or [])
+        # The number of tokens is the job's; how and where an answer ends is the artefact's.
+        generation.pad_token_id = generation.pad_token_id if generation.pad_token_id is not None else 0
+    found, tensors = [], {}
+    for number, prompt in enumerate(job["prompts"]):
+        ids = prompt["ids"]
+        if prompt["messages"] is not None:
+            ids = tokenizer.apply_chat_template(
+                prompt["messages"], add_generation_prompt=not job["scores"], tokenize=True, return_dict=True
+            )["input_ids"]
+        one: dict[str, Any] = {"ids": ids, "text": tokenizer.decode(ids)}
+        with torch.inference_mode():
+            if not job["scores"]:
+                made = answer(model, tokenizer, generation, prompt, prompt["ids"])
+                end = next((place for place, token in enumerate(made) if token in (stops or [])), None)
+                made = made if end is None else made[: end + 1]
+                one |= {"made": made, "answer": tokenizer.decode(made, skip_special_tokens=True)}
+            whole = prompt["ids"] + prompt["continued"]
+            count = 1 if job["scores"] else len(prompt["continued"]) + 1
+            tensors[str(number)] = logits(model, whole, count, scores=job["scores"])
+        found.append(one)
+        print(f"asked {number + 1}", flush=True)
+    save_file(tensors, str(Path(out) / "logits.safetensors"))
+    text = json.dumps({"prompts": found, "stops": stops}, ensure_ascii=False)
+    (Path(out) / "found.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

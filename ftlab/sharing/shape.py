@@ -1,0 +1,49 @@
+"""What an export is: its kind, its number formats, and how it is loaded without ftlab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["adapter", "merged"]
+BASE_FOLDER = "base"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`dtype` is what the weights are in, `load_dtype` what they are loaded in to be verified, `evaluated_dtype` what
+    the evaluation (else the run) used. `base` is the folder within the export or the Hub id of what an adapter stands
+    on, None for a whole model. `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it.
+    """
+
+    kind: Kind
+    dtype: str
+    load_dtype: str
+    evaluated_dtype: str
+    device: str
+    base: str | None = None
+    base_on_hub: bool = False
+    revision: str | None = None
+    quantisation: dict[str, Any] | None = None
+    merged_from_quantised: bool = False
+    needs_ftlab: bool = False
+    scores: bool = False
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.kind == "adapter"
+
+    def job(self, folder: Path) -> dict[str, Any]:
+        """What `outside.py` needs to load it from `folder`."""
+        return {
+            "folder": str(folder),
+            "dtype": self.load_dtype,
+            "device": self.device,
+            "base": self.base,
+            "base_on_hub": self.base_on_hub,
+            "revision": self.revision if self.base_on_hub else None,
+            "quantisation": self.quantisation,
+            "needs_ftlab": self.needs_ftlab,
+            "scores": self.scores,
+        }

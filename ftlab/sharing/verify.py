@@ -1,0 +1,221 @@
+"""Does an exported model say what the run's own model says? Asked in a fresh process that has no ftlab.
+
+Three things are compared on up to 20 held-out prompts: what the chat template makes of them, the logits along an
+answer (against the run's own model, loaded by ftlab), and the greedy answers (against those that the evaluation
+recorded). How far logits may be apart depends on the number format; see `TOLERANCES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.errors import FtlabError, shorten
+from ftlab.evaluation.collect import Progress
+from ftlab.run_directory import RunDirectory
+from ftlab.sharing.questions import Questions, prepare
+from ftlab.sharing.reference import Reference, gap_between
+from ftlab.sharing.shape import Shape
+from ftlab.wording import listed
+
+# How far logits may be apart, as a part of the largest one, in steps of the number format (torch.finfo.eps). Measured
+# on the starter: merging in float32 moves them by 9 steps, because sums are done in another order (a single weight that
+# is 0.001 off moves them by 750); rounding all weights to 16 bits by 1.7 steps of those. Errors add up like a random
+# walk, so a base of 40 layers moves 2.6 times as far as the starter's 6.
+TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
+_STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the fresh process found: per prompt its tokens and answer, the stop tokens, and logits by prompt."""
+
+    prompts: list[dict[str, Any]]
+    stops: list[int] | None
+    logits: list[Any]
+
+
+def verify(run: RunDirectory, folder: Path, shape: Shape, *, tell: Progress = lambda *_: None) -> dict[str, Any]:
+    """Load what lies in `folder` without ftlab and compare it with `run`.
+
+    Returns what was compared, as it is written into the export's record. Raises FtlabError that names the prompt and
+    the difference when the artefact says something else.
+    """
+    reference, questions = prepare(run, shape, tell)
+    outside = ask_outside(folder, shape, questions, tell)
+    _check_stops(outside, questions)
+    _check_prompts(outside, questions)
+    largest, allowed = _check_logits(outside, questions, reference, shape)
+    same, tied = _check_answers(outside, questions, reference, run, shape)
+    return {
+        "prompts": len(questions.prompts),
+        "split": questions.split,
+        "compared_with": questions.compared_with,
+        "same_answers": same,
+        "near_ties": tied,
+        "same_as_evaluated": questions.same_as_recorded(outside.prompts),
+        "largest_logit_difference": largest,
+        "allowed_logit_difference": allowed,
+        "dtype": shape.dtype,
+        "loaded_in": shape.load_dtype,
+        "device": shape.device,
+        "without_ftlab": not shape.needs_ftlab,
+        "notes": questions.notes,
+    }
+
+
+def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress) -> Outside:
+    """What the artefact says in a process of its own, with nothing of ftlab on its path."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as place:
+        job = shape.job(folder) | {"prompts": questions.job()}
+        (Path(place) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-P", str(Path(__file__).with_name("outside.py")), f"{place}/job.json", place]
+        with (Path(place) / "errors.txt").open("w+b") as errors:
+            process = subprocess.Popen(
+                command,
+                cwd=place,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(shape),
+                text=True,
+            )
+            try:
+                tell("loading the export without ftlab", 0, 0)
+                for line in process.stdout or ():
+                    if line.startswith("asked "):
+                        tell("asking the export", int(line.split()[1]), len(questions.prompts))
+                code = process.wait()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+            if code != 0:
+                errors.seek(0)
+                last = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-1:] or ["no message"]
+                raise FtlabError(
+                    "The exported model does not load in a fresh process without ftlab", why=shorten(last[0], 300)
+                )
+        found = json.loads((Path(place) / "found.json").read_text(encoding="utf-8"))
+        tensors = load_file(f"{place}/logits.safetensors")
+    return Outside(found["prompts"], found["stops"], [tensors[str(i)] for i in range(len(found["prompts"]))])
+
+
+def _environment(shape: Shape) -> dict[str, str]:
+    """Without the folders that ftlab may be found in; everything that is needed is on this machine already."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if shape.needs_ftlab:
+        inherited["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    return inherited | {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+
+
+def _check_stops(outside: Outside, questions: Questions) -> None:
+    if outside.stops is None:
+        return
+    missing = sorted(set(questions.stops) - set(outside.stops))
+    more = sorted(set(outside.stops) - set(questions.stops))
+    if missing or more:
+        names = [questions.name_of(token) for token in missing or more]
+        raise _differs(
+            "generation_config.json names other stop tokens than the evaluation stopped at",
+            f"it {'lacks' if missing else 'has'} {listed(names)}{'' if missing else ' besides'}",
+        )
+
+
+def _check_prompts(outside: Outside, questions: Questions) -> None:
+    for number, (found, asked) in enumerate(zip(outside.prompts, questions.prompts, strict=True), start=1):
+        if asked.messages is not None and found["ids"] != asked.ids:
+            raise _differs(
+                f"the chat template makes another text of prompt {number} of {len(questions.prompts)} "
+                f"(row {asked.row} of the {questions.split} split)",
+                f"it makes {shorten(found['text'], 160)!r}, where the model was trained on "
+                f"{shorten(questions.text_of(asked.ids), 160)!r}",
+            )
+
+
+def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
+    """The largest difference and what is allowed. Raises FtlabError above that."""
+    scale = max(float(one.abs().max()) for one in reference.logits)
+    allowed = tolerance(shape) * scale
+    differences = [
+        float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
+    ]
+    worst = max(range(len(differences)), key=differences.__getitem__)
+    # "not <=", because a difference that is not a number is one, too.
+    if not differences[worst] <= allowed:
+        where = questions.prompts[worst]
+        raise _differs(
+            f"its logits at prompt {worst + 1} of {len(differences)} (row {where.row} of the "
+            f"{questions.split} split: {shorten(where.shown, 80)!r}) are up to {differences[worst]:.3g} away "
+            "from those of the run's own model",
+            f"{allowed:.2g} are allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
+        )
+    return differences[worst], allowed
+
+
+def tolerance(shape: Shape) -> float:
+    """How far logits may be apart, as a part of the largest: by the coarser of the formats that are compared."""
+    return max(TOLERANCES[name] * _STEPS[name] for name in {shape.dtype, shape.load_dtype, shape.evaluated_dtype})
+
+
+def _check_answers(
+    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
+) -> tuple[int, int]:
+    """How many answers are the same, and how many parted where two tokens were as good as equal."""
+    if outside.stops is None:
+        return 0, 0
+    pairs = list(zip(outside.prompts, questions.prompts, strict=True))
+    differing = [place for place, (found, asked) in enumerate(pairs) if found["answer"] != asked.expected]
+    if not differing:
+        return len(pairs), 0
+    scale = max(float(one.abs().max()) for one in reference.logits)
+    gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > 2 * tolerance(shape) * scale]
+    if wrong:
+        told = [
+            f"prompt {place + 1} (row {questions.prompts[place].row}): it says "
+            f"{shorten(outside.prompts[place]['answer'], 80)!r}, {questions.who} said "
+            f"{shorten(questions.prompts[place].expected or '', 80)!r}"
+            for place in wrong[:_MOST_SHOWN]
+        ]
+        raise _differs(f"{len(wrong)} of {len(pairs)} answers are others", "; ".join(told))
+    return len(pairs) - len(differing), len(differing)
+
+
+def _differs(what: str, how: str) -> FtlabError:
+    return FtlabError(f"The export does not say what the run's model says: {what}", why=how)
+
+
+def said(finding: dict[str, Any]) -> str:
+    """What was verified, in one or two sentences for people."""
+    count = finding["prompts"]
+    where = "in a fresh process without ftlab" if finding["without_ftlab"] else "in a fresh process, with ftlab"
+    largest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
+    largest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
+    if not finding["compared_with"]:
+        return f"Loaded {where}: on {count} held-out texts it scores as the run's own model. {largest}"
+    same = f"{finding['same_answers']} of {count} held-out prompts get the answer {finding['compared_with']}"
+    ties = finding["near_ties"]
+    if ties:
+        same += f"; {ties} {'parts' if ties == 1 else 'part'} from it where two tokens were as good as equally likely"
+    return f"Loaded {where}: {same}. {largest}"
+
+
+def lines(finding: dict[str, Any]) -> Sequence[str]:
+    """`said` and the notes."""
+    return [said(finding), *finding["notes"]]

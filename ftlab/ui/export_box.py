@@ -1,0 +1,313 @@
+"""Hand the chosen run over, on the Runs tab: as a download, or to the Hugging Face Hub, shown before it is sent.
+
+elem_ids: `runs_export_box` (folded), `runs_export_kind`, `runs_export_dtype`, `runs_download` (exports, verifies and
+packs), `runs_download_file` (downloads the zip), `runs_export_state`, `runs_export_message`, `runs_hub_box` (folded),
+`runs_hub_name`, `runs_hub_data`, `runs_hub_report`, `runs_hub_private`, `runs_hub_look`, `runs_hub_send`,
+`runs_hub_message`, `runs_hub_preview`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.run_directory import RunDirectory
+from ftlab.ui import disk
+from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.html import count, details, join, notice, preformatted, table
+from ftlab.workspace import Workspace
+
+_POLL_SECONDS = 0.5
+_KINDS = [("Adapter, for its base", "adapter"), ("One whole model", "merged")]
+_FORMATS = [("as evaluated", ""), "float32", "bfloat16", "float16"]
+_ABOUT = (
+    "A folder that loads without ftlab: weights as safetensors, tokenizer, chat template, stop tokens, and a model "
+    "card. Before it is yours, a fresh process without ftlab loads it and must answer held-out prompts as this run did."
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Accordion
+    kind: gr.Radio
+    dtype: gr.Dropdown
+    download: gr.Button
+    file: gr.DownloadButton
+    message: gr.HTML
+    state: gr.HTML
+    name: gr.Textbox
+    data: gr.Textbox
+    report: gr.Checkbox
+    private: gr.Checkbox
+    look: gr.Button
+    send: gr.Button
+    hub_message: gr.HTML
+    preview: gr.HTML
+    seen: gr.State  # what the list on show is of: what is uploaded is what was shown
+
+    @property
+    def asked(self) -> list[Any]:
+        """The fields that decide what is uploaded, after the run."""
+        return [self.kind, self.dtype, self.name, self.data, self.report, self.private]
+
+
+def build() -> Panel:
+    with gr.Accordion("Hand the model over", open=False, elem_id="runs_export_box") as box:
+        gr.HTML(Markup('<p class="ft-help">{}</p>').format(_ABOUT))
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            kind = gr.Radio(
+                _KINDS,
+                value="adapter",
+                label="What",
+                info="An adapter is small and needs its base; a whole model goes into vLLM, llama.cpp and Ollama.",
+                elem_id="runs_export_kind",
+                scale=3,
+                min_width=280,
+            )
+            dtype = gr.Dropdown(
+                _FORMATS,
+                value="",
+                label="Number format",
+                info="Of a whole model. Short formats halve its size and round its weights.",
+                elem_id="runs_export_dtype",
+                scale=2,
+                min_width=200,
+            )
+        download = gr.Button(
+            "Export and download", variant="primary", elem_id="runs_download", elem_classes="ft-act", min_width=200
+        )
+        file = gr.DownloadButton("Save", elem_id="runs_download_file", visible="hidden")
+        message = message_box("runs_export_message")
+        state = gr.HTML(elem_id="runs_export_state", elem_classes="ft-maybe")
+        with gr.Accordion("Send it to the Hugging Face Hub", open=False, elem_id="runs_hub_box"):
+            hub = _build_hub()
+    return Panel(box, kind, dtype, download, file, message, state, *hub)
+
+
+def _build_hub() -> tuple[Any, ...]:
+    gr.HTML(Markup('<p class="ft-help">{}</p>').format(_about_token()))
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        name = gr.Textbox(
+            label="Model", placeholder="owner/name", max_lines=1, elem_id="runs_hub_name", scale=1, min_width=220
+        )
+        data = gr.Textbox(
+            label="Data set (optional)",
+            info="Also uploads the data of this run.",
+            placeholder="owner/name-data",
+            max_lines=1,
+            elem_id="runs_hub_data",
+            scale=1,
+            min_width=220,
+        )
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        report = gr.Checkbox(False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report")
+        private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private")
+    with gr.Row():
+        look = gr.Button("Show what would be uploaded", elem_id="runs_hub_look", scale=0, min_width=240)
+        send = gr.Button("Upload", variant="primary", visible=False, elem_id="runs_hub_send", scale=0, min_width=140)
+    message = message_box("runs_hub_message")
+    return name, data, report, private, look, send, message, gr.HTML(elem_id="runs_hub_preview"), gr.State(None)
+
+
+def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
+    """Wire the handlers. `run` is the component that says which run is looked at."""
+
+    def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
+        from ftlab.sharing.export import pack
+
+        chosen = disk.chosen_run(workspace, run_id)
+        for said in _made(chosen, kind, dtype, workspace):
+            yield {panel.state: notice(said)}
+        yield {panel.state: notice("packing the files")}
+        packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
+        yield {panel.file: offer_file(packed, packed.name), panel.state: _verified(chosen, kind)}
+
+    def choose(run_id: str | None, kind: str) -> dict[Any, Any]:
+        return show(panel, run_id, kind, workspace) | _unseen(panel)
+
+    def look(run_id: str | None, *asked: Any) -> Iterator[dict[Any, Any]]:
+        chosen = disk.chosen_run(workspace, run_id)
+        kind, dtype, *where = asked
+        _named(where[0])
+        for said in _made(chosen, kind, dtype, workspace):
+            yield {panel.preview: notice(said)}
+        upload = _push(chosen, kind, dtype, where, dry_run=True)
+        yield {
+            panel.preview: _shown(upload),
+            panel.seen: [run_id, *asked],
+            panel.send: gr.update(visible=True),
+            panel.state: _verified(chosen, kind),
+        }
+
+    def send(
+        seen: list[Any] | None,
+        run_id: str | None,
+        kind: str,
+        dtype: str,
+        name: str,
+        data: str,
+        report: bool,
+        private: bool,
+        token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
+    ) -> dict[Any, Any]:
+        asked = (kind, dtype, name, data, report, private)
+        if seen != [run_id, *asked]:
+            raise InputError(
+                "What would be uploaded is no longer what you have seen",
+                try_="press Show what would be uploaded once more",
+            )
+        where = [name, data, report, private]
+        upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=_token(token))
+        notes = join(Markup("<div>{}</div>").format(note) for note in upload.notes)
+        done = Markup('<div class="ft-box ft-good" role="status">Uploaded: {}{}</div>').format(upload.address, notes)
+        return {panel.hub_message: done, panel.send: gr.update(visible=False), panel.seen: None}
+
+    made = on(
+        panel.download.click,
+        download,
+        [run, panel.kind, panel.dtype],
+        [panel.file, panel.state],
+        box=panel.message,
+        progress="minimal",
+    )
+    made.then(None, js=press("#runs_download_file", "#runs_export_message"))
+    hidden = [panel.send, panel.seen, panel.preview]
+    shown = [panel.state, panel.dtype]
+    on(run.change, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
+    on(panel.kind.input, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
+    for field in panel.asked[1:]:
+        on(field.input, lambda: _unseen(panel), [], hidden, box=panel.hub_message, queue=False)
+    on(panel.look.click, look, [run, *panel.asked], [*hidden, panel.state], box=panel.hub_message, progress="minimal")
+    on(
+        panel.send.click,
+        send,
+        [panel.seen, run, *panel.asked],
+        [panel.send, panel.seen],
+        box=panel.hub_message,
+        progress="minimal",
+    )
+
+
+def show(panel: Panel, run_id: str | None, kind: str, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show what there is of an export of `run_id`."""
+    dtype = gr.update(interactive=kind == "merged", **({} if kind == "merged" else {"value": ""}))
+    if not run_id:
+        return {panel.state: "", panel.dtype: dtype}
+    return {panel.state: _verified(workspace.run(run_id), kind), panel.dtype: dtype}
+
+
+def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Iterator[str]:
+    """Export `run` unless that is done already; yields what is done. The process goes on when the page is closed."""
+    from ftlab.sharing import export_job
+    from ftlab.sharing.export import kept_export
+
+    if kept_export(run, kind, dtype or None) is not None:
+        return
+    export_job.start(run, workspace, kind, dtype or None)
+    last = "starting"
+    yield last
+    while (found := export_job.progress(run, kind)).state == "working":
+        if found.text and found.text != last:
+            last = found.text
+            yield last
+        time.sleep(_POLL_SECONDS)
+    export_job.raise_failure(found)
+
+
+def _verified(run: RunDirectory, kind: str) -> Markup:
+    """What is known of the export that is there: what was checked, and where it lies."""
+    from ftlab.sharing import export_job
+    from ftlab.sharing.verify import lines
+
+    found = export_job.progress(run, kind)
+    if found.state == "working":
+        return notice(f"{found.text or 'starting'} … Press Export and download to follow it.")
+    if found.record is None:
+        return Markup("")
+    told = [*lines(found.record["verification"]), *found.record["notes"]]
+    said = join(Markup("<div>{}</div>").format(line) for line in told)
+    where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))
+    return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(said, where)
+
+
+def _push(
+    run: RunDirectory, kind: str, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
+) -> Any:
+    from ftlab.sharing.export import kept_export
+    from ftlab.sharing.push import push
+
+    name, data, report, private = where
+    made = kept_export(run, kind, dtype or None)
+    if made is None:
+        raise FtlabError("The run has changed since the export", try_="press Show what would be uploaded once more")
+    return push(
+        run,
+        made,
+        _named(name),
+        data=(data or "").strip() or None,
+        report=bool(report),
+        private=bool(private),
+        dry_run=dry_run,
+        token=token,
+    )
+
+
+def _shown(upload: Any) -> Markup:
+    """What would be uploaded: where to, every file with its size, and the cards."""
+    who = "Only you can read it." if upload.private else "Everybody can read it."
+    kind = "info" if upload.private else "warn"
+    parts = [notice(f"This would go to the model {upload.repository}. {who}", kind=kind)]
+    parts.append(_files(upload.files, "Files of the model"))
+    if upload.data:
+        parts.append(notice(f"And this to the data set {upload.data.repository}. {who}", kind=kind))
+        parts.append(_files(upload.data.files, "Files of the data set"))
+    parts.append(details("The model card (README.md)", preformatted(upload.card, label="Model card")))
+    parts += [notice(note, kind="warn") for note in upload.notes]
+    return join(parts)
+
+
+def _files(files: dict[str, int], label: str) -> Markup:
+    rows = [[name, count(size)] for name, size in files.items()]
+    return table(["File", "Bytes"], [*rows, ["in all", count(sum(files.values()))]], label=label, numbers=(1,))
+
+
+def _named(name: str | None) -> str:
+    if not (name or "").strip():
+        raise InputError("The model has no name on the Hub yet", allowed="owner/name")
+    return str(name).strip()
+
+
+def _unseen(panel: Panel) -> dict[Any, Any]:
+    return {panel.send: gr.update(visible=False), panel.seen: None, panel.preview: ""}
+
+
+def _in_a_space() -> bool:
+    return bool(os.environ.get("SPACE_ID"))
+
+
+def _token(token: gr.OAuthToken | None) -> str | None:
+    """The token to upload with: in a Space that of whoever is logged in, and never the Space's own."""
+    if token is not None:
+        return token.token
+    if _in_a_space():
+        raise InputError(
+            "You are not logged in, and the token of this Space is not used for uploads",
+            try_="log in with your account on the Hub; the Space needs the scope manage-repos (hf_oauth_scopes)",
+        )
+    return None
+
+
+def _about_token() -> str:
+    if _in_a_space():
+        return "It is uploaded with the account on the Hub that you are logged in with. Nothing goes before you saw it."
+    return (
+        "ftlab never asks for your token: log in once in a terminal with hf auth login, or set HF_TOKEN before the app "
+        "is started. Nothing is sent before you have seen what goes."
+    )
