@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas
 
     from ftlab.api.shown import Answers
+    from ftlab.sharing.export import Exported
+    from ftlab.sharing.push import Upload
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
@@ -138,6 +140,36 @@ class Run:
         from ftlab.sharing.report import write_report
 
         return write_report(self._run, price_per_hour=price_per_hour)
+
+    def export(
+        self,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        merge: bool = False,
+        dtype: str | None = None,
+        licence: str | None = None,
+    ) -> Exported:
+        """Write the adapter (with `merge` one whole model) as a folder that loads without ftlab, verified there.
+
+        Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
+        """
+        from ftlab.sharing.export import export_run, fresh_export
+
+        kind = "merged" if merge else "adapter"
+        if to is None:
+            return fresh_export(self._run, kind, dtype=dtype, licence=licence)
+        return export_run(self._run, Path(to), kind=kind, dtype=dtype, licence=licence)
+
+    def push(
+        self, repository: str, *, merge: bool = False, dtype: str | None = None, dry_run: bool = True, **settings: Any
+    ) -> Upload:
+        """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
+
+        `settings` are those of `ftlab.sharing.push.push`: data, report, private. The token is that of `hf auth login`.
+        """
+        from ftlab.sharing.push import push
+
+        return push(self._run, self.export(merge=merge, dtype=dtype), repository, dry_run=dry_run, **settings)
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a notebook that repeats this run exactly and compares the figures; returns its path.
