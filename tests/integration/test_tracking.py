@@ -8,6 +8,7 @@ import pytest
 
 from ftlab.config import build_config, load_config
 from ftlab.errors import InputError
+from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor, tracking
 
 pytestmark = pytest.mark.train
@@ -32,13 +33,16 @@ def test_a_run_writes_the_log_of_tensorboard_into_its_own_folder(train_here, row
     assert logged == pytest.approx(own, rel=1e-6)
 
 
-def test_a_run_reports_to_nobody_unless_it_says_so(train_here, voice):
+def test_a_run_reports_to_nobody_unless_it_says_so(tmp_path):
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
     from ftlab.training.arguments import trainer_arguments
 
-    assert build_config({}).tracking.report_to == []
-    arguments = trainer_arguments(voice.run, voice.config, "cpu", rows=20, validation=False)
-    assert arguments.report_to == []
-    assert not voice.run.tracking.exists()
+    run, config = RunDirectory(tmp_path / "run"), build_config({}).resolved()
+    arguments = trainer_arguments(run, config, "cpu", rows=20, validation=False)
+    assert config.tracking.report_to == [] and get_reporting_integration_callbacks(arguments.report_to) == []
+    tracking.begin_tracking(run, config)
+    assert not run.tracking.exists()
 
 
 @pytest.mark.parametrize(
@@ -53,11 +57,11 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_s
     assert workspace.runs() == []
 
 
-def test_a_folder_of_ones_own_is_taken_and_a_setting_of_the_environment_left_alone(voice, tmp_path, monkeypatch):
+def test_a_folder_of_ones_own_is_taken_and_a_setting_of_the_environment_left_alone(tmp_path, monkeypatch):
     config = build_config({"tracking": {"report_to": "trackio, tensorboard", "folder": os.fspath(tmp_path / "logs")}})
     monkeypatch.setenv("TRACKIO_DIR", "/elsewhere")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
-    tracking.begin_tracking(voice.run, config)
+    tracking.begin_tracking(RunDirectory(tmp_path / "run"), config)
     assert os.environ["TRACKIO_DIR"] == "/elsewhere"
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == os.fspath(tmp_path / "logs")
