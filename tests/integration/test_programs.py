@@ -85,7 +85,7 @@ def test_the_example_in_the_readme_does_what_it_says(client: Client, address: st
     [
         ("/inspect", {"source": "suport_triage"}, "Try: 'support_triage'"),
         ("/inspect", {"source": "support_triage", "settings": {"seeds": 1}}, "did you mean"),
-        ("/train", {"config": {"optimisation": {"epochs": -1}}}, "Epochs (optimisation.epochs) cannot take this value. Given: -1"),
+        ("/train", {"config": {"optimisation": {"epochs": -1}}}, "Given: -1. Allowed: a number above 0.0"),
         ("/status", {"run": "nobody"}, "There is no run called 'nobody'"),
         ("/chat", {"message": "Hello", "run": "nobody"}, "There is no run called"),
         ("/arena_results", {"test": "none"}, "There is no such blind test"),
