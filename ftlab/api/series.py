@@ -78,7 +78,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     """
     import pandas
 
-    from ftlab.evaluation.figures import value_text
+    from ftlab.evaluation.figures import percent, value_text
     from ftlab.method_table import summary
     from ftlab.sharing.runs_picture import panels
 
@@ -101,7 +101,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
             | {panel.measure["name"]: dot.value for panel, dot in zip(drawn, dots, strict=True)}
             | {"seconds": status.seconds, "id": one.id}
         )
-        weights = f"{status.trained_parameters:,} ({100 * share:.2g}%)" if status.trained_parameters else "–"
+        weights = f"{status.trained_parameters:,} ({percent(round(share, 3))})" if status.trained_parameters else "–"
         values = [value_text(panel.measure, dot.value) for panel, dot in zip(drawn, dots, strict=True)]
         cells.append([title, weights, *values, duration(status.seconds) if status.seconds else "–"])
     head = ["Run", "Trained weights", *(panel.measure["title"] for panel in drawn), "Took"]

@@ -38,12 +38,16 @@ class Panel:
 
     @property
     def end(self) -> float:
-        """Where the axis ends: all of a share or of 0 to 100, else a little more than the largest value."""
+        """Where the axis ends: all of a share or of 0 to 100, else a little more than the largest value of a run.
+
+        A base is often a hundred times as surprised as any of them, and would leave nothing to see.
+        """
         if self.measure["kind"] == "share":
             return 1.0
         if self.measure.get("unit") == "points":
             return 100.0
-        return 1.05 * max(max(dot.value, *(dot.interval or ())) for dot in self.dots) or 1.0
+        runs = [dot for dot in self.dots if not dot.is_base]
+        return 1.25 * max(max(dot.value, *(dot.interval or ())) for dot in runs) or 1.0
 
 
 def panels(comparisons: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> list[Panel]:
@@ -116,7 +120,9 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
     return body + Markup(
         '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/>'
         '<text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'
-    ).format(x, y, colour, _WIDTH, y + 4, value_text(panel.measure, dot.value))
+    ).format(
+        x, y, colour, _WIDTH, y + 4, value_text(panel.measure, dot.value) + (" →" if dot.value > panel.end else "")
+    )
 
 
 def _x(value: float, end: float) -> float:

@@ -186,7 +186,7 @@ def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) 
         Markup('<section class="ft-card">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
             heading("Before and after", f"Greedy answers to the same {found['rows']} held-out prompts."),
             table(head, figures, label="Figures", numbers=range(1, len(head))),
-            table(["Prompt", *titles], answers, label="Answers", css="ft-answers"),
+            table(["Prompt", *titles], answers, label="Answers"),
             said,
         )
     )
