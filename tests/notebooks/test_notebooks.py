@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError
 from ftlab.api import Run
 from ftlab.config import RunConfig
 from ftlab.sharing.notebook import INSTALL
-from tests.conftest import ROOT, Quickstart, end_runs, offline_environment
+from tests.conftest import ROOT, Quickstart, end_runs, offline_environment, run_cli
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What makes each quick here; the rest of its parameters stay, and so do its asserts. The runs of `quickstart` are taken
@@ -129,7 +129,9 @@ def test_the_notebook_of_a_run_repeats_it_to_the_last_digit(workspace, tmp_path:
     import ftlab
 
     first = ftlab.train(config, workspace=workspace.root).wait(show=False)
-    notebook = first.to_notebook(tmp_path / "repeat.ipynb")
+    notebook = tmp_path / "repeat.ipynb"
+    written = run_cli("notebook", first.id, "--workspace", os.fspath(workspace.root), "--to", os.fspath(notebook))
+    assert written.stdout.strip() == os.fspath(notebook), written.stderr
     nbformat.validate(nbformat.read(notebook, as_version=4))
     done = execute(notebook, tmp_path / "network.txt", monkeypatch)
     again = Run.find("last", workspace.root)

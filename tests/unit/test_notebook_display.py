@@ -88,6 +88,18 @@ def test_runs_that_were_asked_different_rows_are_not_compared(workspace):
         ftlab.compare([first.id, second.id], workspace=workspace.root)
 
 
+def test_a_run_like_the_wanted_one_is_taken_over_and_others_are_not(workspace, capsys):
+    run = evaluated_run(workspace)
+    like = build_config({"name": "another name", "optimisation": {"max_steps": 7}})
+    assert ftlab.trained(like, workspace=workspace.root).id == run.id
+    assert run.id in capsys.readouterr().out, "it says which run it took"
+    assert ftlab.trained(like, run.id[:20], workspace=workspace.root).id == run.id
+    for other, said in (("data", "nothing.jsonl"), ("model", "There is no such model folder")):
+        settings = {"data": {"source": "./nothing.jsonl"}} if other == "data" else {"model": {"base": "./none"}}
+        with pytest.raises(InputError, match=said):  # it would have been trained
+            ftlab.trained(build_config(settings), workspace=workspace.root)
+
+
 def test_an_interrupted_run_is_taken_up_again_and_a_stopped_one_is_not(workspace, rows_file):
     config = build_config({"data": {"source": os.fspath(rows_file)}, "launcher": {"device": "cpu"}})
     with locked(workspace.device_lock):  # they wait for the device and load nothing
