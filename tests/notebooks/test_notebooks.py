@@ -138,6 +138,9 @@ def test_the_notebook_of_a_run_repeats_it_to_the_last_digit(workspace, tmp_path:
     assert again.id != first.id
     assert again.comparison().value("perplexity") == first.comparison().value("perplexity")
     assert list(again.metrics["loss"].dropna()) == list(first.metrics["loss"].dropna())
+    waited = next(cell for cell in done.cells if "run.wait()" in cell.source)
+    pictures = [one["data"]["text/html"] for one in waited.outputs if "text/html" in one.get("data", {})]
+    assert len(pictures) == 1 and "completed" in pictures[0], "one curve, drawn anew in its place, and not once more"
     assert "differs" not in str(done.cells[-1].outputs[-1]["data"]["text/html"])
 
     rows.write_text(rows.read_text() + '{"prompt": "Stop.", "completion": "Yes."}\n')

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import sys
 import time
+import types
 
 import pytest
 from markupsafe import escape
@@ -98,6 +100,22 @@ def test_a_run_like_the_wanted_one_is_taken_over_and_others_are_not(workspace, c
         settings = {"data": {"source": "./nothing.jsonl"}} if other == "data" else {"model": {"base": "./none"}}
         with pytest.raises(InputError, match=said):  # it would have been trained
             ftlab.trained(build_config(settings), workspace=workspace.root)
+
+
+def test_runs_live_on_drive_in_colab_and_here_elsewhere(tmp_path, monkeypatch):
+    from ftlab.api import series
+
+    assert ftlab.workspace_folder(tmp_path / "here") == tmp_path / "here"
+    mounted = []
+    colab = types.ModuleType("google.colab")  # there is none to be had outside of Colab
+    colab.drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setattr(series, "_DRIVE", os.fspath(tmp_path / "drive"))
+    assert ftlab.workspace_folder("workspace") == tmp_path / "drive" / "MyDrive" / "ftlab" / "workspace"
+    assert mounted == [os.fspath(tmp_path / "drive")]
+    assert ftlab.workspace_folder(tmp_path / "lost", drive=False) == tmp_path / "lost"
+    assert len(mounted) == 1
 
 
 def test_an_interrupted_run_is_taken_up_again_and_a_stopped_one_is_not(workspace, rows_file):
