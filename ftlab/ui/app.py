@@ -299,6 +299,7 @@ def launch(
             # None lets Gradio share by itself on Colab, where nothing else can be reached.
             share=True if share else None,
             inbrowser=open_browser,
+            height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
