@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.files import write_text
 from ftlab.method_table import fields_of
@@ -94,12 +94,27 @@ def prose(
     parts += ["## How to serve it", served] if served else []
     parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
     facts = found["facts"] if found else tuned_on(run, config, {})
-    parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in facts)]
+    trained = [("Stages", _stages(run, config)), *facts]
+    parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
     parts += _evaluated(run, found)
     parts += _blind_votes(run)
     parts += ["## Limits", bullets(_limits(run, config, shape, found, licence))]
     parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stages(run: RunDirectory, config: RunConfig) -> str:
+    """What was learnt one after the other, where it was more than one answer data set; the last is this run."""
+    said = [f"{config.stage} on {source_name(config.data.source)}"]
+    known = {one.id: one for one in Workspace(run.path.parent.parent).runs()}
+    start, seen = config.model.start, {run.id}
+    while start and start not in seen:
+        seen.add(start)
+        earlier = load_config(known[start].config_file) if start in known else None
+        told = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "what it was started from"
+        said.insert(0, f"{told} ({source_name(start)})")
+        start = earlier.model.start if earlier else None
+    return "" if said == [f"sft on {source_name(config.data.source)}"] else ", then ".join(said)
 
 
 def _evaluated(run: RunDirectory, found: dict[str, Any] | None) -> list[str]:
@@ -150,7 +165,7 @@ def _blind_votes(run: RunDirectory) -> list[str]:
         if found is None or found["revealed"] is None:
             continue
         votes = found["votes"]
-        counted = f"{votes['cast']} votes of {votes['raters']} raters on {votes['prompts']} prompts"
+        counted = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
         early = " The tally was opened early." if found["revealed"] == "early" else ""
         said.append(f"This model is “{escaped(mine[0])}”. {escaped(found['text'])} ({counted}.){early}")
     return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(said)] if said else []

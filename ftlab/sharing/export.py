@@ -143,7 +143,8 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
             dtype=dtype,
             # Short formats are a hundred times slower on a CPU; what rounding does to the weights is seen all the same.
             load_dtype=dtype if device == "cuda" else "float32",
-            evaluated_dtype=own,
+            own_dtype=own,
+            evaluated_dtype=evaluated,
             device=device,
             merged_from_quantised=quantised,
         )
@@ -153,6 +154,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
         kind="adapter",
         dtype=own,
         load_dtype=own,
+        own_dtype=own,
         evaluated_dtype=evaluated,
         device=device,
         base=base_path(config.model.base) if on_hub else BASE_FOLDER,

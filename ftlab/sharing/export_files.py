@@ -156,9 +156,8 @@ def _names_only(value: Any) -> Any:
         return {key: _names_only(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_names_only(one) for one in value]
-    if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) and "\n" not in value:
-        return source_name(value)
-    return value
+    # Of a Hub id nothing is taken away: source_name knows files by their endings.
+    return source_name(value) if isinstance(value, str) and "/" in value and "\n" not in value else value
 
 
 def _sha256(file: Path) -> str:

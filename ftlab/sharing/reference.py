@@ -32,7 +32,7 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
         return load_reward_model(run)
     if not shape.merged_from_quantised:
         return load_run(run, device=shape.device)
-    base = load_base(_in_format(config, shape.evaluated_dtype).model, device=shape.device)
+    base = load_base(_in_format(config, shape.own_dtype).model, device=shape.device)
     return attach_adapter(base, run.adapter), AutoTokenizer.from_pretrained(str(run.adapter))
 
 

@@ -28,7 +28,7 @@ OLLAMA_READS = (
 GGUF_FILE = "model.gguf"
 _CONVERT = f"""git clone https://github.com/ggml-org/llama.cpp
 pip install -r llama.cpp/requirements.txt
-python llama.cpp/convert_hf_to_gguf.py . --outtype f16 --outfile {GGUF_FILE}"""
+python llama.cpp/convert_hf_to_gguf.py . --outtype auto --outfile {GGUF_FILE}"""
 _STARTER = (
     "The starter's tokenizer is one of its own, which llama.cpp and Ollama do not know: they cannot run this model. "
     "With a real base of the Hub the export has the commands for both."

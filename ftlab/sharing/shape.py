@@ -12,14 +12,16 @@ BASE_FOLDER = "base"
 
 @dataclass(frozen=True)
 class Shape:
-    """`dtype` is what the weights are in, `load_dtype` what they are loaded in to be verified, `evaluated_dtype` what
-    the evaluation (else the run) used. `base` is the folder within the export or the Hub id of what an adapter stands
-    on, None for a whole model. `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it.
+    """`dtype` is what the weights are in, `load_dtype` what they are loaded in to be verified; `own_dtype` is that of
+    the run's own model here, and `evaluated_dtype` that of the evaluation, which may have been on another machine.
+    `base` is the folder within the export or the Hub id of what an adapter stands on, None for a whole model.
+    `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it.
     """
 
     kind: Kind
     dtype: str
     load_dtype: str
+    own_dtype: str
     evaluated_dtype: str
     device: str
     base: str | None = None

@@ -151,7 +151,7 @@ def _check_prompts(outside: Outside, questions: Questions) -> None:
 def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
     """The largest difference and what is allowed. Raises FtlabError above that."""
     scale = max(float(one.abs().max()) for one in reference.logits)
-    allowed = tolerance(shape) * scale
+    allowed = tolerance(shape.dtype, shape.load_dtype, shape.own_dtype) * scale
     differences = [
         float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
     ]
@@ -163,14 +163,14 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
             f"its logits at prompt {worst + 1} of {len(differences)} (row {where.row} of the "
             f"{questions.split} split: {shorten(where.shown, 80)!r}) are up to {differences[worst]:.3g} away "
             "from those of the run's own model",
-            f"{allowed:.2g} are allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
+            f"{allowed:.2g} is allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
         )
     return differences[worst], allowed
 
 
-def tolerance(shape: Shape) -> float:
-    """How far logits may be apart, as a part of the largest: by the coarser of the formats that are compared."""
-    return max(TOLERANCES[name] * _STEPS[name] for name in {shape.dtype, shape.load_dtype, shape.evaluated_dtype})
+def tolerance(*formats: str) -> float:
+    """How far logits may be apart, as a part of the largest: by the coarsest of the `formats` that are compared."""
+    return max(TOLERANCES[name] * _STEPS[name] for name in formats)
 
 
 def _check_answers(
@@ -185,7 +185,9 @@ def _check_answers(
         return len(pairs), 0
     scale = max(float(one.abs().max()) for one in reference.logits)
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
-    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > 2 * tolerance(shape) * scale]
+    # Each of the two tokens may have moved that far.
+    tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.own_dtype, shape.evaluated_dtype) * scale
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
     if wrong:
         told = [
             f"prompt {place + 1} (row {questions.prompts[place].row}): it says "

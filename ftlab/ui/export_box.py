@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
-from ftlab.ui import disk
+from ftlab.ui import background, disk
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.workspace import Workspace
@@ -95,7 +95,13 @@ def _build_hub() -> tuple[Any, ...]:
     gr.HTML(Markup('<p class="ft-help">{}</p>').format(_about_token()))
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         name = gr.Textbox(
-            label="Model", placeholder="owner/name", max_lines=1, elem_id="runs_hub_name", scale=1, min_width=220
+            label="Model",
+            info="Made when it is not there.",
+            placeholder="owner/name",
+            max_lines=1,
+            elem_id="runs_hub_name",
+            scale=1,
+            min_width=220,
         )
         data = gr.Textbox(
             label="Data set (optional)",
@@ -107,10 +113,12 @@ def _build_hub() -> tuple[Any, ...]:
             min_width=220,
         )
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        report = gr.Checkbox(False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report")
-        private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private")
+        report = gr.Checkbox(
+            False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report", min_width=290
+        )
+        private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private", min_width=290)
     with gr.Row():
-        look = gr.Button("Show what would be uploaded", elem_id="runs_hub_look", scale=0, min_width=240)
+        look = gr.Button("Show what would be uploaded", elem_id="runs_hub_look", scale=0, min_width=310)
         send = gr.Button("Upload", variant="primary", visible=False, elem_id="runs_hub_send", scale=0, min_width=140)
     message = message_box("runs_hub_message")
     return name, data, report, private, look, send, message, gr.HTML(elem_id="runs_hub_preview"), gr.State(None)
@@ -122,10 +130,11 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
         from ftlab.sharing.export import pack
 
+        background.ensure("torch")
         chosen = disk.chosen_run(workspace, run_id)
         for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.state: notice(said)}
-        yield {panel.state: notice("packing the files")}
+            yield {panel.state: notice(f"{said} …")}
+        yield {panel.state: notice("packing the files …")}
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
         yield {panel.file: offer_file(packed, packed.name), panel.state: _verified(chosen, kind)}
 
@@ -136,8 +145,9 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         chosen = disk.chosen_run(workspace, run_id)
         kind, dtype, *where = asked
         _named(where[0])
+        background.ensure("torch")
         for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.preview: notice(said)}
+            yield {panel.preview: notice(f"{said} …")}
         upload = _push(chosen, kind, dtype, where, dry_run=True)
         yield {
             panel.preview: _shown(upload),

@@ -150,15 +150,17 @@ def test_both_models_answer_one_message(finished, quickstart, visit):
     assert not one.errors
 
 
-def test_a_person_downloads_the_adapter_and_is_asked_before_deleting(finished, quickstart, visit):
+def test_a_person_downloads_the_verified_adapter_and_is_asked_before_deleting(finished, quickstart, visit):
     one = visit(finished.url)
     one.tab("runs")
     page = one.page
     expect(page.locator("#runs_table")).to_contain_text(quickstart.run.id)
     expect(page.locator("#runs_detail")).to_contain_text("learning_rate")
+    page.locator("#runs_export_box > button").click()
     with page.expect_download(timeout=LONG) as download:
         page.locator("#runs_download").click()
-    assert download.value.suggested_filename.endswith(".zip")
+    assert download.value.suggested_filename.endswith("-adapter.zip")
+    expect(page.locator("#runs_export_state")).to_contain_text("20 of 20 held-out prompts")
     page.locator("#runs_delete").click()
     expect(page.locator("#runs_confirm")).to_be_visible()
     page.locator("#runs_delete_no").click()

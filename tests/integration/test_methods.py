@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ftlab.files import write_text
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import pack_result
+from ftlab.sharing.export import export_run
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter
 from ftlab.workspace import Workspace
@@ -130,6 +129,7 @@ def train(workspace: Workspace, rows: Path, method: dict[str, Any], checkpoint: 
     writer = StatusWriter(run.status_file)
     try:
         train_sft(run, config, writer)
+        writer.update(state="completed", phase="")
     finally:
         writer.close()
     return Finished(run, config, writer.status)
@@ -260,14 +260,26 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(all_runs,
         assert torch.allclose(tensor, other[name], atol=1e-5), name
 
 
-def test_the_packed_result_holds_adapter_tokenizer_and_the_way_to_load_it(all_runs):
-    packed = pack_result(all_runs["houlsby"].run)
-    with zipfile.ZipFile(packed) as archive:
-        names = {Path(name).name for name in archive.namelist()}
-        readme = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("adapter/README.md"))
-    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "config.yaml"} <= names
-    assert "load_bottlenecks" in readme
-    assert not any(name.endswith((".bin", ".pt", ".pth")) for name in names)
+SHORT = (("qlora nf4", "merged"), ("full", "merged"))
+LONG = (
+    ("houlsby", "adapter"),
+    *(("dora", "merged"), ("ia3", "merged"), ("pissa", "merged"), ("olora on two targets", "merged")),
+    *(("qlora nf4", "adapter"), ("qlora int8", "merged"), ("prefix tuning", "adapter"), ("prompt tuning", "adapter")),
+)
+
+
+@pytest.mark.parametrize(("method", "kind"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)])
+def test_what_is_handed_over_says_what_the_run_says(all_runs, tmp_path, method, kind):
+    made = export_run(all_runs[method].run, tmp_path / "model", kind=kind)
+    found = made.verification
+    assert found["same_answers"] == found["prompts"] > 0 and found["near_ties"] == 0
+    assert found["largest_logit_difference"] <= found["allowed_logit_difference"] < 0.01
+    # Only bottleneck adapters, which PEFT has not, need ftlab to be loaded, and their README says how.
+    assert found["without_ftlab"] == (method != "houlsby")
+    assert ("load_bottlenecks" in (made.folder / "README.md").read_text()) == (method == "houlsby")
+    weights = "model.safetensors" if kind == "merged" else "adapter_model.safetensors"
+    assert {weights, "tokenizer.json", "README.md", "ftlab/config.yaml"} <= set(made.files)
+    assert not any(name.endswith((".bin", ".pt", ".pth")) for name in made.files)
 
 
 def test_the_base_on_disk_is_untouched(all_runs):

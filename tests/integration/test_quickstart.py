@@ -8,14 +8,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import zipfile
 
 import pytest
 
 from ftlab.chat.duet import load_duet
 from ftlab.data.rendering import encode_prompt
 from ftlab.files import read_json
-from ftlab.sharing.export import pack_result
 from tests.conftest import last_json, offline_environment, run_cli
 
 pytestmark = pytest.mark.train
@@ -159,11 +157,31 @@ def test_both_sides_see_the_same_prompt_as_in_training(quickstart):
     assert prompt == encode_prompt([*messages, {"role": "assistant", "content": "x"}], duet.tokenizer)
 
 
-def test_the_download_holds_the_adapter_and_nothing_secret(quickstart):
-    names = zipfile.ZipFile(pack_result(quickstart.run)).namelist()
-    assert any(name.endswith("adapter_model.safetensors") for name in names)
-    assert any(name.endswith("tokenizer.json") for name in names)
-    assert not any("checkpoint" in name or name.endswith((".bin", ".pt", ".pkl")) for name in names)
+def test_the_adapter_loads_without_ftlab_and_answers_as_it_was_evaluated(quickstart, tmp_path):
+    place = ("--workspace", str(quickstart.workspace.root))
+    done = run_cli("export", "last", "--to", str(tmp_path / "tickets"), "--json", *place)
+    assert done.returncode == 0, done.stderr
+    made = last_json(done.stdout)
+    assert made["verification"]["same_as_evaluated"] == made["verification"]["prompts"] == 20
+    assert made["verification"]["without_ftlab"]
+    assert {"adapter_model.safetensors", "base/model.safetensors", "tokenizer.json", "README.md"} <= set(made["files"])
+    assert not any("checkpoint" in name or name.endswith((".bin", ".pt", ".pkl")) for name in made["files"])
+    # The lines of its README, as somebody elsewhere runs them, give the first recorded answer.
+    code = (tmp_path / "tickets" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    row = quickstart.run.predictions()[0]
+    code = code.replace('"Your question"', repr(row["prompt"]))
+    fresh = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys; sys.modules['ftlab'] = None\nimport os; os.chdir({made['folder']!r})\n{code}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert fresh.stdout.strip() == row["adapted"], fresh.stderr[-2000:]
 
 
 def test_the_command_line_evaluates_lists_shows_and_chats(quickstart):
