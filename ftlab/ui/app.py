@@ -36,6 +36,7 @@ from ftlab.ui import (
     evaluate_remedies,
     job_strip,
     preferences,
+    programs,
     raters_page,
     runs,
     train,
@@ -59,6 +60,7 @@ def build_app(
 ) -> gr.Blocks:
     """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        programs.offer(workspace)  # first, so that no private handler takes one of their names
         with gr.Row(elem_classes="ft-top"):
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
@@ -299,12 +301,16 @@ def launch(
     share: bool = False,
     open_browser: bool = False,
     block: bool | None = None,
+    mcp: bool = False,
 ) -> gr.Blocks:
     """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
 
-    `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken or the workspace cannot
-    be written to.
+    `port` None takes the first free one from 7860 on. `mcp` offers the endpoints for programs to agents too, as tools
+    of the Model Context Protocol. Raises InputError when `port` is taken, the workspace cannot be written to, or what
+    MCP needs is not installed.
     """
+    if mcp:
+        programs.check_mcp()
     place = Workspace.open(workspace)
     if os.environ.get("SPACE_ID"):
         # Everybody can open a Space: there, this app is behind the owner's door.
@@ -320,9 +326,10 @@ def launch(
             # None lets Gradio share by itself on Colab, where nothing else can be reached.
             share=True if share else None,
             inbrowser=open_browser,
+            height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
-            **page_settings(place),
+            **(page_settings(place) | {"mcp_server": mcp}),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
         )
@@ -335,6 +342,8 @@ def launch(
     raters_page.serve_again(place, served)
     print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
     print(f"workspace: {place.root}", flush=True)
+    if mcp:
+        print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
     if block or (block is None and not _in_notebook()):
         print("Stop with ctrl-C; runs that are at work go on.", flush=True)
         app.block_thread()
