@@ -12,6 +12,7 @@ pytest.importorskip("gradio")
 
 import gradio.routes
 import httpx
+from gradio_client import Client
 
 from ftlab.ui import access
 from ftlab.workspace import Workspace
@@ -143,6 +144,8 @@ def test_the_password_opens_the_lab_and_too_many_wrong_ones_close_the_way(lab):
         page = client.post("/owner/login", data={"password": PASSWORD})
         assert page.url.path == "/lab/" and "train_start" in page.text
         assert "Log out" in client.get("/owner").text
+        program = Client(f"{lab.url}/lab/", headers={"cookie": f"{access.COOKIE}={client.cookies[access.COOKIE]}"})
+        assert program.predict("support_triage", api_name="/inspect")["rows"] == 800
         assert "Password" in client.post("/owner/logout").text and client.get("/lab/config").status_code == 401
     with lab.visitor(headers={"x-forwarded-for": "203.0.113.9"}) as client:
         codes = [client.post("/owner/login", data={"password": "wrong"}).status_code for _ in range(8)]
