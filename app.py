@@ -21,11 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    parser.add_argument("--mcp", action="store_true", help="offer the endpoints for programs to agents too (MCP)")
     given = parser.parse_args(arguments)
     try:
         from ftlab.ui.app import launch
 
-        launch(given.workspace, host=given.host, port=given.port, share=given.share)
+        launch(given.workspace, host=given.host, port=given.port, share=given.share, mcp=given.mcp)
     except FtlabError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return error.exit_code

@@ -14,11 +14,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftlab.api import Run, chat, check, evaluate, inspect, launch, preflight, train
+    from ftlab.api import (
+        Run,
+        as_read,
+        blind_verdict,
+        chat,
+        check,
+        compare,
+        compare_metrics,
+        evaluate,
+        fix,
+        inspect,
+        launch,
+        preflight,
+        rater_links,
+        resume_interrupted,
+        same_data,
+        same_versions,
+        show,
+        train,
+        trained,
+        workspace_folder,
+    )
     from ftlab.config import RunConfig
 
 __version__ = "0.1.0"
-__all__ = ["Run", "RunConfig", "chat", "check", "evaluate", "inspect", "launch", "preflight", "train"]
+__all__ = [
+    "Run",
+    "RunConfig",
+    "as_read",
+    "blind_verdict",
+    "chat",
+    "check",
+    "compare",
+    "compare_metrics",
+    "evaluate",
+    "fix",
+    "inspect",
+    "launch",
+    "preflight",
+    "rater_links",
+    "resume_interrupted",
+    "same_data",
+    "same_versions",
+    "show",
+    "train",
+    "trained",
+    "workspace_folder",
+]
 
 
 def __getattr__(name: str) -> Any:

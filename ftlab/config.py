@@ -22,6 +22,7 @@ from ftlab.config_sections import (
     ModelConfig,
     OptimisationConfig,
     Section,
+    TrackingConfig,
     field,
 )
 from ftlab.errors import InputError
@@ -39,6 +40,7 @@ __all__ = [
     "ReinforcementConfig",
     "Reward",
     "RunConfig",
+    "TrackingConfig",
     "build_config",
     "load_config",
     "read_value",
@@ -66,6 +68,7 @@ class RunConfig(Section):
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig, title="Preferences")
     reinforcement: ReinforcementConfig = Field(default_factory=ReinforcementConfig, title="Reinforcement")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, title="Tracking")
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
     trainer: dict[str, Any] = field(
         {},

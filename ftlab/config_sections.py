@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 STARTER = "starter"
 
@@ -285,6 +285,35 @@ class OptimisationConfig(Section):
         le=100,
     )
     seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
+
+
+class TrackingConfig(Section):
+    """Trackers that a run reports to beside its own files. Nothing is sent unless one is named here."""
+
+    report_to: list[str] = field(
+        [],
+        "Report to",
+        "Experiment trackers that also get the curves: trackio and tensorboard stay on this machine; others, such as "
+        "wandb or mlflow, may send them to a server. Empty reports to none.",
+        advanced=True,
+    )
+    folder: str | None = field(
+        None,
+        "Tracking folder",
+        "Where trackers that write to this machine leave their logs, e.g. one folder for all runs. Empty: tracking/ "
+        "in the run's own folder.",
+        advanced=True,
+        min_length=1,
+    )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list):
+            return value
+        names = [name.strip() if isinstance(name, str) else name for name in names]
+        return [name for name in names if name not in ("", "none")]
 
 
 class LauncherConfig(Section):

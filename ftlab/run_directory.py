@@ -241,6 +241,16 @@ class RunDirectory:
         return self.evaluation / "report.md"
 
     @property
+    def tracking(self) -> Path:
+        """What experiment trackers wrote, where some were asked for."""
+        return self.path / "tracking"
+
+    @property
+    def notebook_file(self) -> Path:
+        """A notebook that repeats the run."""
+        return self.path / "repeat.ipynb"
+
+    @property
     def has_result(self) -> bool:
         return (self.adapter / "adapter_config.json").exists() or (self.model / "config.json").exists()
 

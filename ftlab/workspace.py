@@ -130,6 +130,11 @@ class Workspace:
         return self.root / "arena-backup"
 
     @property
+    def space_store(self) -> Path:
+        """What of this workspace lies on the Hub already, and what came of the last push. Safe to delete."""
+        return self.root / "space-store"
+
+    @property
     def device_lock(self) -> Path:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"

@@ -1,7 +1,8 @@
 """Votes outlive a host that forgets: on a schedule, all blind tests go to a private data set on the Hugging Face Hub.
 
-FTLAB_BACKUP=owner/name     the data set; made when missing, refused when everybody can read it
-start(store)                what the data set holds comes back into an empty database, then every change goes there
+FTLAB_BACKUP=owner/name       the data set; made when missing, refused when everybody can read it
+FTLAB_SPACE_STORE=owner/name  the same, in the folder arena/ of the data set in which a Space keeps all it has
+start(store)                  what the data set holds comes back into an empty database, then every change goes there
 
 What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so that links outlive a restart.
 """
@@ -12,18 +13,21 @@ import functools
 import json
 import logging
 import os
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ftlab.arena.links import SECRET_VARIABLE
-from ftlab.arena.store import Store, blind_tests, metadata, now
+from ftlab.arena.store import Store, blind_tests, metadata, now, votes
 from ftlab.errors import InputError, shorten
 from ftlab.files import read_json, read_jsonl, write_json, write_text
 from ftlab.hub import told
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
+SPACE_VARIABLE = "FTLAB_SPACE_STORE"
+SPACE_FOLDER = "arena"
 EVERY_MINUTES = 5.0
 _CARD = """---
 viewer: false
@@ -39,29 +43,40 @@ log = logging.getLogger(__name__)
 
 
 def start(store: Store, repository: str | None = None, every_minutes: float = EVERY_MINUTES) -> Any:
-    """Bring back what `repository` (else FTLAB_BACKUP) holds, when there is no test here, and keep it up to date.
+    """Bring back what `repository` (else FTLAB_BACKUP, else FTLAB_SPACE_STORE) holds, when there is no test here, and
+    keep it up to date.
 
     Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
     named; started once for each process. Raises InputError or FtlabError when the data set cannot be used, so that
     nobody believes in a backup that is none.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
-    return _start(store, repository, every_minutes) if repository else None
+    folder = ""
+    if not repository:
+        repository, folder = os.environ.get(SPACE_VARIABLE), SPACE_FOLDER
+    return _start(store, repository, every_minutes, folder) if repository else None
 
 
 @functools.cache
-def _start(store: Store, repository: str, every_minutes: float) -> Any:
-    restore(store, repository)
+def _start(store: Store, repository: str, every_minutes: float, folder: str) -> Any:
+    restore(store, repository, folder)
     from huggingface_hub import CommitScheduler
 
     class Scheduler(CommitScheduler):
-        """Writes the tables down before each push, and the outcome after it."""
+        """Takes in what was sent, writes the tables down before each push, and the outcome after it."""
+
+        seen: str | None = None  # the commit whose tests are all here
 
         def push_to_hub(self) -> Any:
-            status = {"repository": repository, "at": now(), "error": None}
+            before = read_json(store.workspace.arena_backup / "status.json") or {}
+            status = {"repository": repository, "at": now(), "error": None, "saved_at": before.get("saved_at")}
             try:
+                if folder:
+                    self.seen = _take_in(store, self.api, repository, self.seen)
                 dump(store, self.folder_path)
-                return super().push_to_hub()
+                pushed = super().push_to_hub()
+                status["saved_at"] = status["at"]
+                return pushed
             except Exception as error:
                 status["error"] = shorten(error, 300)
                 log.error("The blind tests could not be backed up to %s: %s", repository, status["error"])
@@ -74,9 +89,30 @@ def _start(store: Store, repository: str, every_minutes: float) -> Any:
             repo_id=repository,
             repo_type="dataset",
             folder_path=store.workspace.arena_backup / "tables",
+            path_in_repo=folder or None,
             every=every_minutes,
             private=True,
         )
+
+
+def finish(scheduler: Any) -> None:
+    """A last push, and no more: what CommitScheduler does at the end of the process comes too late for its threads."""
+    if scheduler is None:
+        return
+    wait([scheduler.trigger()])  # what goes wrong is in the log and in `status`
+    scheduler.stop()
+
+
+def _take_in(store: Store, api: Any, repository: str, seen: str | None) -> str:
+    """Take in the tests that `exchange.send` has brought to the data set since the commit `seen`; gives the newest."""
+    from ftlab.arena.exchange import adopt, fetched
+
+    newest = str(api.dataset_info(repository).sha)
+    if newest != seen:
+        there, newest = fetched(api, repository)
+        for test_id in adopt(store, there):
+            log.info("The blind test %s was sent here by way of %s", test_id, repository)
+    return newest
 
 
 def status(store: Store) -> dict[str, Any] | None:
@@ -88,6 +124,14 @@ def status(store: Store) -> dict[str, Any] | None:
     if not os.environ.get(SECRET_VARIABLE):
         note = f"The links of the raters end when the disk is lost. Set {SECRET_VARIABLE} to keep them."
     return last | {"note": note}
+
+
+def unsaved(store: Store) -> int:
+    """How many votes were given since the last push that went well."""
+    last = read_json(store.workspace.arena_backup / "status.json") or {}
+    with store.reading() as connection:
+        given = select(func.count()).select_from(votes).where(votes.c.created > (last.get("saved_at") or 0.0))
+        return int(connection.execute(given).scalar_one())
 
 
 def dump(store: Store, folder: Path) -> None:
@@ -123,7 +167,7 @@ def load(store: Store, folder: Path) -> int:
         return len(read_jsonl(folder / "blind_tests.jsonl"))
 
 
-def restore(store: Store, repository: str) -> int:
+def restore(store: Store, repository: str, folder: str = "") -> int:
     """Bring back what a data set on the Hub holds; returns the number of tests, 0 when there are some here already or
     the data set does not exist yet. Raises InputError when everybody can read it, or it cannot be reached."""
     from huggingface_hub import HfApi, snapshot_download
@@ -143,5 +187,6 @@ def restore(store: Store, repository: str) -> int:
         with store.reading() as connection:
             if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
                 return 0
-        folder = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=["*.jsonl"])
-    return load(store, Path(folder))
+        tables = [f"{folder}/*.jsonl" if folder else "*.jsonl"]
+        fetched = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=tables)
+    return load(store, Path(fetched) / folder)

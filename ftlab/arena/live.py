@@ -32,6 +32,16 @@ class _TooLong(InputError):
     """What a rater may be told of a question that cannot be answered."""
 
 
+def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
+    """As `ask_models` on a server without models: only contestants behind an address can answer there."""
+    with store.reading() as connection:
+        test, _ = find_rater(connection, rater_id)
+    if any(one.spec["kind"] != "endpoint" for one in list_contestants(store, test.id)):
+        log.warning("The test %s asks models, and this server has none: only addresses can be asked here", test.id)
+        raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host")
+    return ask_models(store, rater_id, prompt)
+
+
 def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     """Let the two contestants whose turn it is answer `prompt`; returns what `trials.record_live` does.
 

@@ -1,4 +1,4 @@
-"""`python -m ftlab arena create | generate | serve | verdict | export | list | loop`: blind tests."""
+"""`python -m ftlab arena create | generate | serve | send | fetch | verdict | export | list | loop`: blind tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli.arena_given import find, read_contestant, read_prompts, titled
+from ftlab.cli.arena_given import find, open_given, print_flags, read_contestant, read_prompts, split_words, titled
+from ftlab.cli.arena_serving import fetch, send, serve
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
@@ -17,7 +18,6 @@ from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
 _POLL_SECONDS = 0.5
-_LOOK_SECONDS = 15.0
 _TEST = "title or id of the test, the beginning of its id, or `last`"
 
 
@@ -60,6 +60,14 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int)
     one.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    one = add(group, "send", send, "open a test and send it to a server elsewhere, by way of a data set on the Hub")
+    one.add_argument("test", nargs="?", default="last", help=_TEST)
+    one.add_argument("--to", required=True, metavar="OWNER/NAME", help="private data set; FTLAB_SPACE_STORE there")
+    one.add_argument("--raters", default="", metavar="NAME,NAME", help="a link for each new name, or a number of links")
+    one.add_argument("--open-link", action="store_true", help="one link that everybody may use who gives a name")
+    one.add_argument("--url", default="https://OWNER-NAME.hf.space", help="the address of that server, for the links")
+    one = add(group, "fetch", fetch, "bring tests that were sent back, with their votes")
+    one.add_argument("--from", required=True, dest="source", metavar="OWNER/NAME")
     one = add(group, "verdict", verdict, "what the votes say, once they may be seen")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
     one.add_argument("--early", action="store_true", help="look before the planned number; every report will say so")
@@ -85,12 +93,12 @@ def create(given: argparse.Namespace) -> int:
     from ftlab.arena.answers import check_generation
     from ftlab.arena.power import plan_in_words
 
-    workspace, store = _open(given)
+    workspace, store = open_given(given)
     among = titled([read_contestant(text, workspace) for text in given.contestant])
     how = tests.TestSettings(
         check_generation({"max_new_tokens": given.max_new_tokens}),
-        options=_words(given.options),
-        rubric=_words(given.rubric),
+        options=split_words(given.options),
+        rubric=split_words(given.rubric),
         instructions=given.instructions,
         votes_per_prompt=given.votes_per_prompt,
         overlap=given.overlap,
@@ -125,7 +133,7 @@ def create(given: argparse.Namespace) -> int:
 def generate(given: argparse.Namespace) -> int:
     from ftlab.arena import answering, tests
 
-    workspace, store = _open(given)
+    workspace, store = open_given(given)
     test = find(store, given.test)
     if test.settings["live"]:
         raise InputError("In a live test the answers are made while raters write", try_="python -m ftlab arena serve")
@@ -146,7 +154,7 @@ def generate(given: argparse.Namespace) -> int:
     show.close(f"{found['answers']} of {found['answers_wanted']} answers are there")
     if status is not None and status.state == "failed" and status.error:
         raise FtlabError(status.error["what"], why=status.error.get("why"), try_=status.error.get("try"))
-    flags = _print_flags(store, test.id, quiet=given.json)
+    flags = print_flags(store, test.id, quiet=given.json)
     if given.json:
         print_json(
             {"test": test.id, "state": found["state"], "answers": found["answers"], "flags": flags}
@@ -155,57 +163,12 @@ def generate(given: argparse.Namespace) -> int:
     return 0 if found["state"] != "generating" else 130
 
 
-def serve(given: argparse.Namespace) -> int:
-    from ftlab.arena import links, tests
-    from ftlab.arena.live import ask_models
-    from ftlab.arena.tally import watch
-    from ftlab.ui.rater import launch_rater_app, rater_address
-
-    workspace, store = _open(given)
-    test = find(store, given.test)
-    if test.state != "open":
-        _print_flags(store, test.id)
-        tests.open_test(store, test.id)
-    names = [""] * int(given.raters) if given.raters.isdecimal() else list(_words(given.raters))
-    links.create_raters(store, test.id, names)
-    # Made before the page is served, so that a mistake in them is told at once.
-    opened = links.open_link(store, test.id) if given.open_link else None
-    _, url = launch_rater_app(
-        workspace.root, host=given.host, port=given.port, share=given.share, ask_models=ask_models
-    )
-    found = {one.pseudonym: rater_address(url, one.token) for one in links.links(store, test.id)}
-    if opened:
-        found["everybody"] = rater_address(url, opened)
-    if not found:
-        say("Nobody can vote yet: add --raters Ana,Ben or --open-link")
-    if given.json:
-        print_json({"test": test.id, "url": url, "links": found})
-    else:
-        for name, link in found.items():
-            print(f"{name:<20} {link}", flush=True)
-    say("Ctrl-C ends the page; votes are kept, and the same links work the next time on the same address.")
-    show = Progress()
-    before = -1
-    try:
-        while True:
-            now = tests.progress(store, test.id)
-            if now["votes"] != before:
-                before = now["votes"]
-                # It tells nobody in which direction: only that enough is known.
-                ended = "" if now["revealed"] or not watch(store, test.id) else "  the evidence suffices"
-                show.line(f"{now['votes']} of {now['planned']} votes{ended}", "votes")
-            time.sleep(_LOOK_SECONDS)
-    except KeyboardInterrupt:
-        show.close("The page is closed.")
-    return 0
-
-
 def verdict(given: argparse.Namespace) -> int:
     from ftlab.arena import tests
     from ftlab.arena.tally import evaluate, watch
     from ftlab.sharing.arena_report import check_lines, write_arena_report
 
-    _, store = _open(given)
+    _, store = open_given(given)
     test = find(store, given.test)
     if given.close:
         tests.close_test(store, test.id)
@@ -240,7 +203,7 @@ def verdict(given: argparse.Namespace) -> int:
 def export(given: argparse.Namespace) -> int:
     from ftlab.arena import preferences
 
-    _, store = _open(given)
+    _, store = open_given(given)
     test = find(store, given.test)
     folder, found = preferences.export(store, test.id, given.out)
     if given.json:
@@ -256,7 +219,7 @@ def export(given: argparse.Namespace) -> int:
 def list_tests(given: argparse.Namespace) -> int:
     from ftlab.arena import tests
 
-    _, store = _open(given)
+    _, store = open_given(given)
     rows = []
     for test in tests.list_tests(store):
         now = tests.progress(store, test.id)
@@ -301,26 +264,3 @@ def _train(settings: dict[str, Any], workspace: Workspace) -> RunDirectory:
     if run.status.state != "completed":
         raise FtlabError(f"The run {run.id} is {run.status.state}", try_=f"python -m ftlab runs show {run.id}")
     return workspace.run(run.id)
-
-
-def _open(given: argparse.Namespace) -> tuple[Workspace, Any]:
-    from ftlab.arena.store import open_store
-
-    workspace = Workspace.open(given.workspace)
-    return workspace, open_store(workspace)
-
-
-def _print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[dict[str, Any]]:
-    from ftlab.arena import tests
-
-    flags = tests.flags(store, test_id)
-    for flag in [] if quiet else flags[:20]:
-        where = f"prompt {flag['prompt']}, {flag['contestant']}: " if flag["prompt"] else ""
-        say(f"look at    {where}{flag['what']}" + (f" ({flag['excerpt']})" if flag["excerpt"] else ""))
-    if not quiet and len(flags) > 20:
-        say(f"look at    {len(flags) - 20} more: raters might know a side by such answers")
-    return flags
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,12 +1,14 @@
-"""What somebody names on the command line of `arena`: a test, contestants, prompts."""
+"""What somebody names on the command line of `arena`: a workspace, a test, contestants, prompts."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftlab.cli.output import say
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
 
@@ -103,3 +105,29 @@ def read_prompts(
     if path.is_file():
         return prompt_sources.from_file(path, topic=topic)
     return prompt_sources.held_out(source, workspace, topic=topic)
+
+
+def open_given(given: argparse.Namespace) -> tuple[Workspace, Any]:
+    """The workspace and its blind tests."""
+    from ftlab.arena.store import open_store
+
+    workspace = Workspace.open(given.workspace)
+    return workspace, open_store(workspace)
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[dict[str, Any]]:
+    """Print what raters might know a side by; returns all of it."""
+    from ftlab.arena import tests
+
+    flags = tests.flags(store, test_id)
+    for flag in [] if quiet else flags[:20]:
+        where = f"prompt {flag['prompt']}, {flag['contestant']}: " if flag["prompt"] else ""
+        say(f"look at    {where}{flag['what']}" + (f" ({flag['excerpt']})" if flag["excerpt"] else ""))
+    if not quiet and len(flags) > 20:
+        say(f"look at    {len(flags) - 20} more: raters might know a side by such answers")
+    return flags

@@ -31,6 +31,9 @@ from ftlab.cli import (
     judge as cli_judge,
 )
 from ftlab.cli import (
+    notebook as cli_notebook,
+)
+from ftlab.cli import (
     preflight as cli_preflight,
 )
 from ftlab.cli import (
@@ -172,7 +175,7 @@ def chat(given: argparse.Namespace) -> int:
 def app(given: argparse.Namespace) -> int:
     from ftlab.ui.app import launch
 
-    launch(given.workspace, host=given.host, port=given.port, share=given.share)
+    launch(given.workspace, host=given.host, port=given.port, share=given.share, mcp=given.mcp)
     return 0
 
 
@@ -260,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int)
     one.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    one.add_argument("--mcp", action="store_true", help="offer the endpoints for programs to agents too (MCP)")
     one = add(commands, "train", train, "train what a YAML file describes")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
@@ -267,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_preflight.register(commands, add)
     cli_evaluate.register(commands, add)
     cli_report.register(commands, add)
+    cli_notebook.register(commands, add)
     cli_export.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)

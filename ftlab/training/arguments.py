@@ -9,6 +9,7 @@ from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError, nearest
 from ftlab.run_directory import RunDirectory
 from ftlab.training.preflight.plan import planned_steps
+from ftlab.training.tracking import PROJECT
 
 # What ftlab decides itself; `trainer:` may set anything else.
 _OURS = {
@@ -18,7 +19,7 @@ _OURS = {
     "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
     "padding_free", "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
     "per_device_eval_batch_size", "remove_unused_columns", "model_init_kwargs", "eval_on_start", "save_total_limit",
-    "save_only_model",
+    "save_only_model", "report_to", "run_name", "project",
 }  # fmt: skip
 _OURS_OF_PREFERENCES = {
     "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs", "simpo_gamma",
@@ -88,7 +89,9 @@ def stage_arguments(
         "logging_first_step": True,
         # A NaN must be seen and explained, not averaged away.
         "logging_nan_inf_filter": False,
-        "report_to": "none",
+        "report_to": config.tracking.report_to or "none",
+        "run_name": run.id,
+        "project": PROJECT,
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
         # Every trained weight takes part in every step; looking for those that do not costs time.
@@ -136,5 +139,5 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
             raise InputError(
                 f"trainer.{name} is set by ftlab's own settings",
                 given=f"trainer.{name}: {trainer[name]!r}",
-                try_="use the sections model, optimisation, preference, reinforcement and launcher for it",
+                try_="use the sections model, optimisation, preference, reinforcement, tracking and launcher for it",
             )

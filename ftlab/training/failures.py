@@ -95,6 +95,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else f"signal {-returncode}"
         killed = returncode == -getattr(signal, "SIGKILL", 9)
         return {
+            "kind": "gone",
             "what": f"The training process was killed from outside ({name}){where}.",
             "why": "The system does that when memory runs out; a person or a scheduler can do it too."
             if killed
@@ -103,6 +104,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
         }
     last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
     return {
+        "kind": "gone",
         "what": f"The training process is gone{where} and left no reason.",
         "why": "It was killed (often because memory ran out), or the machine was restarted."
         + (f" Its log ends with: {shorten(last, 160)}" if last else ""),

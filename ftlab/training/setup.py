@@ -14,6 +14,7 @@ from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
 from ftlab.training.environment import record_environment
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
+from ftlab.training.tracking import begin_tracking
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
@@ -31,6 +32,7 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     if config.launcher.threads:
         torch.set_num_threads(config.launcher.threads)
     set_seed(config.optimisation.seed)
+    begin_tracking(run, config)
     if together.is_main():
         checkpoint = last_checkpoint(run)
         record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)

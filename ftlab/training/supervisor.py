@@ -72,6 +72,10 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
 
         check_trainer_settings(config.trainer, config.stage)
     check_launcher(config)
+    if config.tracking.report_to:
+        from ftlab.training.tracking import check_tracking
+
+        check_tracking(config)
     if config.stage in REWARD_STAGES:
         check_reinforcement(config)
         pin_rewards(config, workspace)

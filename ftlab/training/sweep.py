@@ -19,7 +19,7 @@ from ftlab.workspace import Workspace
 
 MOST_RUNS = 24
 # What makes runs comparable stays the same in all of them.
-_FIXED = ("name", "stage", "data", "evaluation", "launcher")
+_FIXED = ("name", "stage", "data", "evaluation", "tracking", "launcher")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -34,6 +35,7 @@ from ftlab.ui import (
     evaluate_remedies,
     job_strip,
     preferences,
+    programs,
     raters_page,
     runs,
     train,
@@ -53,14 +55,19 @@ POLL_SECONDS = 1.0
 MOST_UPLOADED = "2gb"
 
 
-def build_app(workspace: Workspace, served: threading.Event | None = None) -> gr.Blocks:
-    """The app over `workspace`. `served` is set once the first page has been filled."""
+def build_app(
+    workspace: Workspace, served: threading.Event | None = None, above: Callable[[], Any] | None = None
+) -> gr.Blocks:
+    """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        programs.offer(workspace)  # first, so that no private handler takes one of their names
         with gr.Row(elem_classes="ft-top"):
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
             )
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
+        if above is not None:
+            above()
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -267,6 +274,25 @@ def _wire_to_disk(
         on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
 
 
+def page_settings(workspace: Workspace) -> dict[str, Any]:
+    """What launch() and mount_gradio_app() need to show the app."""
+    # Whoever opens the app can upload a file and name its path: such a file must never be run.
+    os.environ[ONLY_FOLDER] = str(workspace.metrics_folder)
+    return {
+        "show_error": False,
+        "theme": theme(),
+        "css_paths": [STYLE_FILE, blind_test.STYLE_FILE],
+        "head": HEAD,
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "max_file_size": MOST_UPLOADED,
+    }
+
+
 def launch(
     workspace: str | os.PathLike[str] | None = None,
     *,
@@ -275,15 +301,22 @@ def launch(
     share: bool = False,
     open_browser: bool = False,
     block: bool | None = None,
+    mcp: bool = False,
 ) -> gr.Blocks:
     """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
 
-    `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken or the workspace cannot
-    be written to.
+    `port` None takes the first free one from 7860 on. `mcp` offers the endpoints for programs to agents too, as tools
+    of the Model Context Protocol. Raises InputError when `port` is taken, the workspace cannot be written to, or what
+    MCP needs is not installed.
     """
+    if mcp:
+        programs.check_mcp()
     place = Workspace.open(workspace)
-    # Whoever opens the app can upload a file and name its path: such a file must never be run.
-    os.environ[ONLY_FOLDER] = str(place.metrics_folder)
+    if os.environ.get("SPACE_ID"):
+        # Everybody can open a Space: there, this app is behind the owner's door.
+        from ftlab.ui import space_lab
+
+        return space_lab.serve_lab(place, host=host, port=port)
     served = threading.Event()
     app = build_app(place, served)
     try:
@@ -293,19 +326,10 @@ def launch(
             # None lets Gradio share by itself on Colab, where nothing else can be reached.
             share=True if share else None,
             inbrowser=open_browser,
+            height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
-            show_error=False,
-            theme=theme(),
-            css_paths=[STYLE_FILE, blind_test.STYLE_FILE],
-            head=HEAD,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            max_file_size=MOST_UPLOADED,
+            **(page_settings(place) | {"mcp_server": mcp}),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
         )
@@ -318,6 +342,8 @@ def launch(
     raters_page.serve_again(place, served)
     print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
     print(f"workspace: {place.root}", flush=True)
+    if mcp:
+        print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
     if block or (block is None and not _in_notebook()):
         print("Stop with ctrl-C; runs that are at work go on.", flush=True)
         app.block_thread()

@@ -18,15 +18,13 @@ from markupsafe import Markup
 from ftlab.errors import InputError
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
+from ftlab.ui.conversation import Turn, conversation, history, note
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import empty, join
+from ftlab.ui.html import empty
 from ftlab.workspace import Workspace
 
-SIDES = {"base": "Base", "adapted": "Adapted"}
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
-
-Turn = dict[str, Any]  # {"user": str, "base": str, "adapted": str, "note": str}
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             )
             with contextlib.closing(answers):
                 for answer in answers:
-                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": _note(answer)}
+                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": note(answer)}
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
@@ -199,54 +197,3 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
 def nobody_yet() -> Markup:
     hint = "Train a run on the Train tab, then talk to it here beside its base."
     return empty("There is nobody to talk to yet.", hint)
-
-
-def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
-    """Each side's own conversation: what it was asked and what it answered itself."""
-    return {
-        side: [
-            message
-            for turn in turns
-            for message in ({"role": "user", "content": turn["user"]}, {"role": "assistant", "content": turn[side]})
-        ]
-        for side in SIDES
-    }
-
-
-def conversation(turns: list[Turn], *, busy: bool = False) -> Markup:
-    """The conversation; answers are text, never markup."""
-    if not turns:
-        return empty("Both models are listening.", "Write a message below: the answers appear side by side.")
-    return Markup('<div class="ft-chat" role="log" aria-label="Conversation" aria-busy="{}">{}</div>').format(
-        "true" if busy else "false",
-        join(_turn(turn, busy=busy and turn is turns[-1]) for turn in turns),
-    )
-
-
-def _turn(turn: Turn, *, busy: bool) -> Markup:
-    same = not busy and turn["base"] == turn["adapted"]
-    panes = join(
-        Markup(
-            '<div class="ft-pane ft-pane-{0}" data-side="{0}"><div class="ft-pane-name">{1}</div>'
-            '<div class="ft-text">{2}{3}</div></div>'
-        ).format(
-            side,
-            name,
-            turn[side] or ("" if busy else "(nothing)"),
-            Markup('<span class="ft-caret" aria-hidden="true"></span>') if busy else "",
-        )
-        for side, name in SIDES.items()
-    )
-    note = turn["note"] or ("Both gave the same answer." if same else "")
-    return Markup(
-        '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
-        '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p></article>'
-    ).format(turn["user"], panes, note)
-
-
-def _note(answer: Any) -> str:
-    notes = list(answer.notes)
-    if answer.cut:
-        names = " and ".join(SIDES[side].lower() for side in answer.cut)
-        notes.append(f"Cut at the longest answer allowed ({names}); raise it in the settings below.")
-    return " ".join(notes)

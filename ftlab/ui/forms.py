@@ -22,6 +22,7 @@ from ftlab.errors import InputError
 
 _YAML_EXAMPLES = {
     "data.columns": "prompt: question\ncompletion: answer",
+    "tracking.report_to": "- trackio",
     "trainer": "neftune_noise_alpha: 5",
     "reinforcement.rewards": "- {kind: regex, pattern: '^(Hi|Hello) ', weight: 0.5}",
 }

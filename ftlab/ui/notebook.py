@@ -1,22 +1,204 @@
-"""A run as Jupyter shows it: the same picture as in the Train tab, with the app's style and without the app."""
+"""What ftlab finds, as Jupyter shows it: the same pictures as in the tabs, with the app's style and without the app."""
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ftlab.config import DataConfig
+from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.run_directory import RunDirectory
-from ftlab.ui import run_view
+from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
+from ftlab.ui import data_findings, data_lengths, evaluate_result, run_view
+from ftlab.ui.html import badge, count, details, facts, heading, join, notice, table
+from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftlab.data.checks import Report
+    from ftlab.data.inspection import Inspection
+    from ftlab.training.preflight.finding import Preflight
 
 # What the app's theme provides, in neutral values that are readable on a light and on a dark notebook.
-_THEME = (
-    "--border-color-primary:#88888855;--body-text-color-subdued:#808080;--block-background-fill:transparent;"
-    "--background-fill-secondary:#88888822;--font-mono:monospace"
-)
+_THEME = """
+ --border-color-primary: #88888855; --body-text-color-subdued: #808080; --block-background-fill: transparent;
+ --background-fill-secondary: #88888818; --button-secondary-background-fill: transparent; --font-mono: monospace;
+ font-family: system-ui, sans-serif; font-size: 14px; line-height: 1.45; max-width: 960px; margin: .3rem 0;
+"""
+# Nobody listens to buttons here, and Jupyter has its own idea of tables.
+_MORE = """
+ button { display: none; }
+ table { margin: 0 !important; table-layout: auto !important; width: 100%; }
+ tbody tr { background: transparent !important; }
+ .ft-table th, .ft-table td { text-align: left !important; white-space: normal; max-width: none; }
+ .ft-table .ft-num { text-align: right !important; white-space: nowrap; }
+ td .ft-details { border: 0; padding: 0; } td .ft-details summary { font-weight: 400; }
+ dt, dd { float: none !important; display: block !important; width: auto !important; margin-left: 0 !important; }
+ .ft-cells dd { margin-bottom: .5rem; }
+ svg { overflow: visible; }
+"""
+_DARK = ":is(html[theme=dark], body[data-jp-theme-light=false], body.vscode-dark) &"
+_SHEETS = ("style.css", "blind_test.css")
+_EXAMPLES = 3
+
+
+def framed(body: str) -> str:
+    """`body` as self-contained HTML; its style touches nothing else of the notebook."""
+    return Markup('<style>{}</style><div class="ft-nb">{}</div>').format(Markup(_style()), body)
+
+
+@functools.cache
+def _style() -> str:
+    """The rules of the app's sheets, nested so that they hold within .ft-nb alone."""
+    css = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _SHEETS)
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
+    css = css.replace(":root {", "& {").replace(".dark {", f"{_DARK} {{")
+    # Keyframes and rules of the page as a whole have no place within another rule.
+    css = re.sub(r"@keyframes[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", css)
+    return re.sub(r"\s*\n\s*", "\n", f".ft-nb {{{_THEME}{css}{_MORE}}}")
 
 
 def run_html(run: RunDirectory) -> str:
-    """Numbers, curves, warnings and outcome of `run` as self-contained HTML."""
-    style = Markup(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))
-    return Markup('<style>{}</style><div style="{}">{}</div>').format(style, _THEME, run_view.live(run))
+    """Numbers, curves, warnings and outcome of `run`."""
+    return framed(run_view.live(run))
+
+
+def comparison_html(comparison: Mapping[str, Any], run: RunDirectory | None = None) -> str:
+    """Verdict, table and pictures of a comparison; with its `run` also what to do next."""
+    if run is not None:
+        return framed(evaluate_result.result(run, comparison))
+    said = join(
+        notice(verdict["text"], kind="info") for verdict in comparison.get("verdicts", {}).values() if verdict["text"]
+    )
+    body = join([said, evaluate_result.scores(comparison), evaluate_result.gains(comparison)])
+    return framed(Markup('<section class="ft-card">{}</section>').format(body))
+
+
+def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:
+    """Several runs: a picture, a table of them, and a sentence on each."""
+    listed = join(Markup("<li>{}</li>").format(line) for line in lines)
+    numbers = range(1, len(headings))
+    body = join([picture, table(headings, rows, label="Runs", numbers=numbers)])
+    said = Markup('<ul class="ft-notes">{}</ul>').format(listed) if lines else ""
+    return framed(Markup('<section class="ft-card">{}{}</section>').format(body, said))
+
+
+def inspection_html(found: Inspection) -> str:
+    """What a data source holds, how it was recognised, and its first rows."""
+    splits = ", ".join(f"{count(rows)} {split}" for split, rows in found.splits.items())
+    numbers = facts(
+        [
+            ("Rows", count(found.rows), splits or "cannot be trained on yet"),
+            ("Format", found.format or None, f"{found.confidence:.0%} sure: {found.why}"),
+            ("Prompt", f"{found.mean_prompt_characters:,.0f}", "characters on average"),
+            ("Answer", f"{found.mean_answer_characters:,.0f}", "characters on average"),
+        ]
+    )
+    left_out = [f"Left out: {reason} ({count(rows)} rows)" for reason, rows in found.dropped.items()]
+    notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
+    rows = [[row[column] for column in found.columns] for row in found.page(0, _EXAMPLES)]
+    return framed(
+        Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
+            heading(found.name),
+            notice(found.problem, kind="bad") if found.problem else "",
+            numbers,
+            Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+            table(found.columns, rows, label="First rows", css="ft-rows"),
+        )
+    )
+
+
+def report_html(report: Report) -> str:
+    """What the checks found in a data set: lengths, findings with their remedies, whether it is enough."""
+    found = report.as_dict()
+    rows = [
+        [
+            badge(one["severity"], {"error": "bad", "warning": "warn"}.get(one["severity"], "info")),
+            details(one["title"], join([Markup("<p>{}</p>").format(one["why"]), _shown(one["shown"])])),
+            data_findings.where(one),
+            "decide yourself" if one["remedy"] == "none" else one["remedy"],
+        ]
+        for one in found["findings"]
+    ]
+    listed = table(["", "Finding", "Rows", "Remedy"], rows, label="Findings") if rows else ""
+    return framed(
+        join(
+            [
+                Markup('<section class="ft-card">{}{}{}</section>').format(
+                    heading(report.name), data_findings.totals(found), listed
+                ),
+                data_lengths.lengths(found["tokens"]),
+                data_lengths.enough(found["advice"]),
+            ]
+        )
+    )
+
+
+def preflight_html(found: Preflight) -> str:
+    """Whether a run fits, how long it takes, and what to know before it starts."""
+    from ftlab.ui.preflight_view import card
+
+    return framed(card(found, "before anything was started"))
+
+
+def verdict_html(found: Mapping[str, Any]) -> str:
+    """The verdict of a blind test with its pictures."""
+    from ftlab.ui.blind_test_verdict import verdict
+
+    return framed(verdict(found))
+
+
+def row_html(data: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, length: int | None) -> str:
+    """A row of the source, and the tokens that the model reads with the trained ones marked."""
+    from ftlab.ui.row_view import row_card
+
+    return framed(row_card(data, workspace, row, split, base, length))
+
+
+def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) -> str:
+    """One message and both answers, side by side."""
+    panes = join(
+        Markup(
+            '<div class="ft-pane ft-pane-{}"><div class="ft-pane-name">{}</div><div class="ft-text">{}</div></div>'
+        ).format(side, title, text)
+        for side, title, text in (("base", "Base", base), ("adapted", "Adapted", adapted))
+    )
+    said = join(Markup("<li>{}</li>").format(note) for note in notes)
+    return framed(
+        Markup('<div class="ft-said ft-text">{}</div><div class="ft-panes">{}</div>{}').format(
+            message, panes, Markup('<ul class="ft-notes">{}</ul>').format(said) if notes else ""
+        )
+    )
+
+
+def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
+    head, *figures = figure_rows(found)
+    names = [name for name in CONTESTANTS if name in found["contestants"]]
+    answers = [[row["prompt"][-1]["content"], *(row[name]["answer"] for name in names)] for row in rows[:_EXAMPLES]]
+    titles = [CONTESTANTS[name].capitalize() for name in names]
+    said = join(Markup("<li>{}</li>").format(line) for line in [*win_lines(found), *MEANINGS])
+    return framed(
+        Markup('<section class="ft-card">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
+            heading("Before and after", f"Greedy answers to the same {found['rows']} held-out prompts."),
+            table(head, figures, label="Figures", numbers=range(1, len(head))),
+            table(["Prompt", *titles], answers, label="Answers"),
+            said,
+        )
+    )
+
+
+def page_html(page: str, height: int) -> str:
+    """A whole page in a frame in which no script runs."""
+    return Markup(
+        '<iframe srcdoc="{}" sandbox="" width="100%" height="{}" style="border:1px solid #8885;border-radius:8px;'
+        'background:#fff"></iframe>'
+    ).format(page, height)
+
+
+def _shown(texts: Sequence[str]) -> Markup:
+    return Markup("<ul>{}</ul>").format(join(Markup("<li>{}</li>").format(text) for text in texts)) if texts else ""

@@ -69,6 +69,7 @@ _FOLDED = {
     "method": "Method",
     "optimisation": "Optimisation",
     "evaluation": "Evaluation",
+    "tracking": "Tracking",
     "launcher": "Device",
 }
 

@@ -1,12 +1,13 @@
-"""What the raters' server answers at all, and what it says beside each answer.
+"""What a page for strangers answers at all, and what it says beside each answer: raters, and visitors of a Space.
 
-Gradio serves more than its page needs: uploads, files, a proxy, monitoring, calls by number. A rater's browser uses
-none of them, so here they do not exist.
+Gradio serves more than its page needs: uploads, files, a proxy, monitoring, calls by number. The browser of a rater or
+of a visitor uses none of them, so here they do not exist.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -14,7 +15,6 @@ from starlette.middleware import Middleware
 _PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifest.json"}
 _PAGES |= {"/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"}
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
-_CALLS = {"/gradio_api/component_server"}
 # The page draws itself from its own server only, and behind a share link (Colab) from where Gradio keeps its scripts
 # for those. Gradio makes functions of the scripts in its configuration, hence 'unsafe-eval'.
 _SHARED = "https://gradio.s3-us-west-2.amazonaws.com"
@@ -31,31 +31,46 @@ _HEADERS = (
 _LONGEST_MESSAGE = 64_000  # bytes of a vote with its comment; more is nobody's vote
 
 
-class Door:
-    """ASGI middleware: lets pass what a rater's page needs, and nothing else."""
+@dataclass(frozen=True)
+class Way:
+    """What a page needs beside its files: paths it posts to, and paths (or their beginnings) it follows."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    posts: frozenset[str]
+    follows: tuple[str, ...] = ()
+
+
+RATERS = Way(frozenset({"/gradio_api/component_server"}))
+# A chat is an event of Gradio's queue.
+VISITORS = Way(
+    frozenset({"/gradio_api/queue/join", "/gradio_api/cancel"}), ("/gradio_api/queue/data", "/gradio_api/heartbeat/")
+)
+
+
+class Door:
+    """ASGI middleware: lets pass what the page needs, and nothing else."""
+
+    def __init__(self, app: Any, way: Way = RATERS) -> None:
+        self.app, self.way = app, way
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if scope["type"] != "http" or not _let_in(scope):
+        if scope["type"] != "http" or not _let_in(scope, self.way):
             await _refuse(scope, send)
             return
 
         async def say(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS, *_unkept(scope)]
+                message["headers"] = [*message["headers"], *_HEADERS, *_unkept(scope, self.way)]
             await send(message)
 
         await self.app(scope, receive, say)
 
 
-def door() -> dict[str, Any]:
+def door(way: Way = RATERS) -> dict[str, Any]:
     """`app_kwargs` of Gradio's launch() and mount_gradio_app()."""
-    return {"middleware": [Middleware(Door)]}
+    return {"middleware": [Middleware(Door, way=way)]}
 
 
 def _path(scope: MutableMapping[str, Any]) -> str:
@@ -63,19 +78,19 @@ def _path(scope: MutableMapping[str, Any]) -> str:
     return scope["path"].removeprefix(scope.get("root_path") or "") or "/"
 
 
-def _let_in(scope: MutableMapping[str, Any]) -> bool:
+def _let_in(scope: MutableMapping[str, Any], way: Way) -> bool:
     path, method = _path(scope), scope["method"]
     if method in ("GET", "HEAD"):
-        return (path.rstrip("/") or "/") in _PAGES or path.startswith(_FOLDERS)
-    if method != "POST" or path.rstrip("/") not in _CALLS:
+        return (path.rstrip("/") or "/") in _PAGES or path.startswith((*_FOLDERS, *way.follows))
+    if method != "POST" or path.rstrip("/") not in way.posts:
         return False
     length = dict(scope["headers"]).get(b"content-length", b"")
     return length.isdigit() and int(length) <= _LONGEST_MESSAGE
 
 
-def _unkept(scope: MutableMapping[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
+def _unkept(scope: MutableMapping[str, Any], way: Way) -> tuple[tuple[bytes, bytes], ...]:
     """Screens and votes are in no cache of a shared phone."""
-    return ((b"cache-control", b"no-store"),) if _path(scope).rstrip("/") in _CALLS else ()
+    return ((b"cache-control", b"no-store"),) if _path(scope).rstrip("/") in way.posts else ()
 
 
 async def _refuse(scope: MutableMapping[str, Any], send: Any) -> None:

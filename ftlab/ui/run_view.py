@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError
 from ftlab.method_table import summary
+from ftlab.models.starter import starter_size
 from ftlab.run_directory import RunDirectory
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
@@ -191,26 +190,6 @@ def toy_banner(base: str | None) -> Markup:
         "how the method works, not how good it gets. For real work take another base on the Train tab: one of the "
         "list such as Qwen/Qwen3-0.6B, a local folder, or any Hub id.</div>"
     ).format(starter_size())
-
-
-@functools.cache
-def starter_size() -> str:
-    """The number of weights in the starter, read from the header of its file."""
-    from ftlab.models.starter import starter_path
-
-    try:
-        with (starter_path() / "model.safetensors").open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    except (OSError, ValueError):
-        return "a few million"
-    weights = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for length in tensor["shape"]:
-                size *= length
-            weights += size
-    return f"{weights / 1e6:.1f} million"
 
 
 def _next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:

@@ -213,7 +213,7 @@ def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> d
 def _draw_rest(form: forms.Form) -> None:
     """Every setting that is not drawn yet and does not belong to the Data tab, by section."""
     known = forms.fields()
-    for section, title in (_FOLDED | {"launcher": "Device"}).items():
+    for section, title in (_FOLDED | {"tracking": "Tracking", "launcher": "Device"}).items():
         rest = [path for path in known if path.startswith(f"{section}.") and path not in form.components]
         gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
         with gr.Row():

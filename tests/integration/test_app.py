@@ -106,13 +106,6 @@ def test_the_first_page_is_built_without_the_heavy_libraries(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_no_endpoint_is_offered_to_programs(served):
-    from gradio_client import Client
-
-    api = Client(served.url, verbose=False).view_api(return_format="dict", print_info=False)
-    assert api == {"named_endpoints": {}, "unnamed_endpoints": {}}
-
-
 def test_the_page_loads_nothing_from_another_host(served):
     page = served.get("")
     loaded = re.findall(r"""(?:src|href)=["'](https?://[^"']+)""", page)

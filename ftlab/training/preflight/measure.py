@@ -103,6 +103,10 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
 
         check_trainer_settings(config.trainer, config.stage)
     check_launcher(config)
+    if config.tracking.report_to:
+        from ftlab.training.tracking import check_tracking
+
+        check_tracking(config)
     return config
 
 

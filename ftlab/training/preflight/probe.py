@@ -159,6 +159,7 @@ def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspa
     from ftlab.training.sft import prepare_training
 
     config = config.model_copy(deep=True)
+    config.tracking.report_to = []  # a measurement is no run
     if config.stage in REWARD_STAGES:
         config.evaluation.after_training = False  # the held-out prompts are not answered for a few steps
         return prepare_reinforcement(run, config, writer, workspace).training

@@ -1,0 +1,42 @@
+"""The verbs of a notebook. All call what the tabs and the command line call.
+
+run.py is the handle on a run, verbs.py one step of the pipeline each, series.py what a series of notebooks needs
+around them, reproduce.py what repeats a run exactly, shown.py how results look in Jupyter.
+"""
+
+from __future__ import annotations
+
+from ftlab.api.reproduce import compare_metrics, same_data, same_versions
+from ftlab.api.run import Run, raise_failure
+from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
+from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
+from ftlab.api.verbs import as_read, chat, check, evaluate, fix, inspect, launch, preflight, show, train
+
+suit_jupyter()
+
+__all__ = [
+    "BlindVerdict",
+    "Compared",
+    "Comparison",
+    "Run",
+    "as_read",
+    "blind_verdict",
+    "chat",
+    "check",
+    "compare",
+    "compare_metrics",
+    "evaluate",
+    "fix",
+    "inspect",
+    "launch",
+    "preflight",
+    "raise_failure",
+    "rater_links",
+    "resume_interrupted",
+    "same_data",
+    "same_versions",
+    "show",
+    "train",
+    "trained",
+    "workspace_folder",
+]

@@ -1,0 +1,243 @@
+"""A handle on one run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab.api.shown import BeforeAfter, Comparison, in_jupyter
+from ftlab.config import RunConfig, load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ftlab.api.shown import Answers
+    from ftlab.sharing.export import Exported
+    from ftlab.sharing.push import Upload
+    from ftlab.training.status import RunStatus
+
+_REFRESH_SECONDS = 1.0
+
+
+class Run:
+    """A handle on one run. Its process goes on when the notebook is closed; find it again with `Run.find(id)`."""
+
+    def __init__(self, directory: RunDirectory, workspace: Workspace):
+        self._run, self._workspace = directory, workspace
+        self._shown_in: int | None = None  # the cell of a notebook in which `wait` has shown it
+
+    @classmethod
+    def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
+        """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
+        opened = Workspace.open(workspace)
+        return cls(opened.run(run_id), opened)
+
+    @property
+    def id(self) -> str:
+        return self._run.id
+
+    @property
+    def directory(self) -> Path:
+        return self._run.path
+
+    @property
+    def config(self) -> RunConfig:
+        return load_config(self._run.config_file)
+
+    @property
+    def status(self) -> RunStatus:
+        from ftlab.training import supervisor
+
+        return supervisor.status(self._run)
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """One row per logged event: step, epoch, loss, eval_loss, learning_rate, tokens_per_second ..."""
+        import pandas
+
+        return pandas.DataFrame(self._run.metrics())
+
+    @property
+    def verification(self) -> dict[str, Any] | None:
+        return self._run.verification()
+
+    def wait(self, *, show: bool = True) -> Run:
+        """Block until the run has ended, with its live curve in Jupyter; returns the run.
+
+        Interrupting the cell leaves the run training; `stop` ends it. Raises FtlabError when the run failed.
+        """
+        display = _LiveDisplay() if show and in_jupyter() is not None else None
+        while True:
+            current = self.status
+            if display is not None:
+                display.show(self._html())
+            if not current.is_active:
+                break
+            time.sleep(_REFRESH_SECONDS)
+        if display is not None:
+            # A cell that ends with `run.wait()` would show the same picture a second time.
+            self._shown_in = _cell_number()
+        if current.state == "failed":
+            raise_failure(current)
+        return self
+
+    def stop(self) -> str:
+        """Ask the run to save and stop; a second call kills it. Returns what happens, in words."""
+        from ftlab.training import supervisor
+
+        return supervisor.stop(self._run)
+
+    def resume(self) -> Run:
+        """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
+        from ftlab.chat.duet import release_for
+        from ftlab.training import supervisor
+
+        supervisor.resume(self._run, self._workspace)
+        release_for(load_config(self._run.config_file).launcher.device)
+        return self
+
+    def evaluate(self, **settings: Any) -> Comparison | dict[str, Any]:
+        """As `ftlab.evaluate` with this run."""
+        from ftlab.api.verbs import evaluate
+
+        return evaluate(self, **settings)
+
+    def chat(self, message: str, **settings: Any) -> Answers:
+        """Both models' answers to one message; `settings` are those of `ftlab.chat.duet.Duet.stream`."""
+        from ftlab.api.verbs import chat
+
+        return chat(self, message, **settings)
+
+    def comparison(self) -> Comparison:
+        """Base against adapted, as it was measured. Raises FtlabError before there was an evaluation."""
+        comparison = self._run.comparison()
+        if comparison is None:
+            raise FtlabError(f"The run {self.id} has not been evaluated", try_="run.evaluate()")
+        return Comparison(comparison, self._run)
+
+    def remedies(self) -> dict[str, RunConfig]:
+        """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
+        from ftlab.config import with_settings
+        from ftlab.evaluation.remedies import remedies
+
+        comparison, config = self._run.comparison(), load_config(self._run.config_file)
+        found = remedies(comparison, config) if comparison else []
+        return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
+
+    def predictions(self) -> pandas.DataFrame:
+        """The held-out rows with reference and both answers."""
+        import pandas
+
+        return pandas.DataFrame(self._run.predictions())
+
+    def report(self, *, price_per_hour: float | None = None) -> Path:
+        """Write the one-page report, with the cost where the price of the machine is known; returns its path."""
+        from ftlab.sharing.report import write_report
+
+        return write_report(self._run, price_per_hour=price_per_hour)
+
+    def export(
+        self,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        merge: bool = False,
+        dtype: str | None = None,
+        licence: str | None = None,
+    ) -> Exported:
+        """Write the adapter (with `merge` one whole model) as a folder that loads without ftlab, verified there.
+
+        Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
+        """
+        from ftlab.sharing.export import export_run, fresh_export
+
+        kind = "merged" if merge else "adapter"
+        if to is None:
+            return fresh_export(self._run, kind, dtype=dtype, licence=licence)
+        return export_run(self._run, Path(to), kind=kind, dtype=dtype, licence=licence)
+
+    def push(
+        self, repository: str, *, merge: bool = False, dtype: str | None = None, dry_run: bool = True, **settings: Any
+    ) -> Upload:
+        """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
+
+        `settings` are those of `ftlab.sharing.push.push`: data, report, private. The token is that of `hf auth login`.
+        """
+        from ftlab.sharing.push import push
+
+        return push(self._run, self.export(merge=merge, dtype=dtype), repository, dry_run=dry_run, **settings)
+
+    def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write a notebook that repeats this run exactly and compares the figures; returns its path.
+
+        Raises FtlabError before the run has ended.
+        """
+        from ftlab.sharing.notebook import write_notebook
+
+        return write_notebook(self._run, self._workspace, Path(path) if path else None)
+
+    def preferences(self) -> dict[str, Any]:
+        """How often the chosen answer wins on held-out pairs. Raises FtlabError where that was not measured."""
+        return self._measured("preferences", self._run.preferences())
+
+    def rewards(self) -> dict[str, Any]:
+        """The mean reward of answers to held-out prompts, before and after. Raises FtlabError as `preferences`."""
+        return self._measured("rewards", self._run.rewards())
+
+    def before_after(self) -> BeforeAfter:
+        """Answers of base, start and run to the same held-out prompts. Raises FtlabError as `preferences`."""
+        return BeforeAfter(
+            self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
+        )
+
+    def _measured(self, what: str, found: dict[str, Any] | None) -> dict[str, Any]:
+        if found is None:
+            stage = self.config.stage
+            raise FtlabError(f"The run {self.id} (stage {stage}) has no {what}", try_="run.evaluate()")
+        return found
+
+    def __repr__(self) -> str:
+        current = self.status
+        steps = f", step {current.step} of {current.total_steps}" if current.total_steps else ""
+        return f"Run({self.id}: {current.state}{steps})"
+
+    def _repr_html_(self) -> str | None:
+        return None if self._shown_in is not None and self._shown_in == _cell_number() else self._html()
+
+    def _html(self) -> str:
+        from ftlab.ui.notebook import run_html
+
+        return run_html(self._run)
+
+
+def raise_failure(status: RunStatus) -> None:
+    """Raise what made a run fail as one readable error."""
+    error = status.error or {"what": "The run failed.", "why": None, "try": None}
+    kind = InputError if error.get("kind") == "input" else FtlabError
+    failure = FtlabError(error["what"], why=error.get("why"), try_=error.get("try"))
+    failure.exit_code = kind.exit_code
+    raise failure
+
+
+class _LiveDisplay:
+    """One place of a notebook that is drawn anew when what it shows has changed."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html, self._last = HTML, ""
+        self._handle = display(HTML(""), display_id=True)
+
+    def show(self, html: str) -> None:
+        if html != self._last:
+            self._last = html
+            self._handle.update(self._html(html))
+
+
+def _cell_number() -> int | None:
+    shell = in_jupyter()
+    return None if shell is None else shell.execution_count

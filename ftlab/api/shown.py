@@ -1,0 +1,191 @@
+"""Results as Jupyter shows them: each keeps its figures and knows how to be looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ftlab.errors import FtlabError, InputError
+from ftlab.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ftlab.sharing.runs_picture import Panel
+
+
+class Comparison(dict[str, Any]):
+    """What is in comparison.json, shown in Jupyter with its verdict, table and picture."""
+
+    def __init__(self, found: Mapping[str, Any], run: RunDirectory | None = None):
+        super().__init__(found)
+        self._run = run
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row for each measure: base, adapted and the change, as they are shown."""
+        import pandas
+
+        from ftlab.sharing.table import comparison_table
+
+        rows = pandas.DataFrame(comparison_table(self))
+        return rows[["measure", "base", "adapted", "change", "p"]].set_index("measure")
+
+    @property
+    def verdict(self) -> str:
+        return self["verdict"]["text"]
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the adapted model is better than its base; None where the rows cannot tell."""
+        return self["verdict"]["better"]
+
+    def value(self, measure: str, side: str = "adapted") -> float:
+        """What `side` reached in `measure` (its name, such as exact_match). Raises InputError naming what there is."""
+        known = {one["name"]: one["values"] for one in self["measures"]}
+        if measure not in known or known[measure].get(side) is None:
+            sides = sorted({side for values in known.values() for side in values})
+            raise InputError(
+                "The comparison has no such value",
+                given=f"{measure} of {side}",
+                allowed=f"{', '.join(known)}; of {', '.join(sides)}",
+            )
+        return known[measure][side]
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import comparison_html
+
+        return comparison_html(self, self._run)
+
+    def __repr__(self) -> str:
+        return "\n".join(verdict["text"] for verdict in self.get("verdicts", {}).values()) or dict.__repr__(self)
+
+
+class BlindVerdict(dict[str, Any]):
+    """The verdict of a blind test, shown in Jupyter with its pictures."""
+
+    @property
+    def text(self) -> str:
+        return self["text"]
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import verdict_html
+
+        return verdict_html(self)
+
+    def __repr__(self) -> str:
+        return self["text"]
+
+
+class BeforeAfter(dict[str, Any]):
+    """How base, start and run answer the same held-out prompts: figures, with the answers as `rows`."""
+
+    def __init__(self, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
+        super().__init__(found)
+        self.rows = rows
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import before_after_html
+
+        return before_after_html(self, self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Several runs beside each other: `table` as figures, `panels` as they are drawn, `sentences` on each run."""
+
+    table: pandas.DataFrame
+    panels: Sequence[Panel]
+    sentences: Sequence[str]
+    _cells: Sequence[Sequence[str]] = dataclasses.field(repr=False)
+
+    def _repr_html_(self) -> str:
+        from ftlab.sharing.runs_picture import runs_svg
+        from ftlab.ui.notebook import compared_html
+
+        head, *rows = self._cells
+        return compared_html(runs_svg(self.panels), head, rows, self.sentences)
+
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Answers:
+    """Both answers to one `message`. `cut` names the sides that ran into the longest answer allowed."""
+
+    message: str
+    base: str
+    adapted: str
+    cut: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import answers_html
+
+        return answers_html(self.message, self.base, self.adapted, self.notes)
+
+    def __repr__(self) -> str:
+        return f"base:    {self.base}\nadapted: {self.adapted}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Something to look at, as HTML."""
+
+    html: str = dataclasses.field(repr=False)
+    title: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def in_jupyter() -> Any | None:
+    """The shell of the notebook this runs in; None elsewhere."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    return shell if shell is not None and hasattr(shell, "kernel") else None
+
+
+def suit_jupyter() -> None:
+    """In Jupyter, show an expected failure as its one message, and keep the libraries' remarks out of the lesson.
+
+    A person can mend what an FtlabError says; a traceback would not help them.
+    """
+    shell = in_jupyter()
+    if shell is None:
+        return
+    # In red, in the middle of a page: that tqdm would like ipywidgets, that a faster 4-bit kernel could be downloaded,
+    # bars for weights that load in a moment. Runs download and train in processes of their own, with logs of their own.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    def show(self: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None) -> list[str]:
+        told = [f"{kind.__name__}: {error}"]
+        self._showtraceback(kind, error, told)
+        return told
+
+    shell.set_custom_exc((FtlabError,), show)
+
+
+def show_richly(kind: type, name: str) -> None:
+    """Let Jupyter show objects of `kind`, which know nothing of pages, as `name` of ftlab.ui.notebook draws them."""
+    shell = in_jupyter()
+    if shell is None:
+        return
+
+    def draw(found: Any) -> str:
+        from ftlab.ui import notebook
+
+        return getattr(notebook, name)(found)
+
+    shell.display_formatter.formatters["text/html"].for_type(kind, draw)

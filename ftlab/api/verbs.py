@@ -1,0 +1,231 @@
+"""One verb for each step of the pipeline: inspect, check, fix, preflight, train, evaluate, chat, launch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlab.api.run import Run
+from ftlab.api.shown import Answers, Comparison, Page, show_richly
+from ftlab.config import STARTER, RunConfig, build_config, load_config
+from ftlab.errors import InputError
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftlab.data.checks import Report
+    from ftlab.data.inspection import Inspection
+    from ftlab.data.versions import Version
+    from ftlab.training.preflight.finding import Preflight
+
+
+def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
+    """Look at a sample, a file or a Hub data set: rows, columns, detected format, split sizes.
+
+    `settings` are those of the section `data` of a run. Raises InputError saying what cannot be used and why.
+    """
+    from ftlab.data.inspection import Inspection
+    from ftlab.data.inspection import inspect as inspect_data
+
+    show_richly(Inspection, "inspection_html")
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    return inspect_data(data, Workspace.open(workspace))
+
+
+def check(
+    source: str,
+    *,
+    base: str | None = STARTER,
+    max_length: int | None = None,
+    prompts: Sequence[str] | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Report:
+    """What is wrong with a data set: duplicates, leaks, personal data, damage, lengths, and what to do about it.
+
+    Tokens are counted as `base` does (None: not at all) against `max_length`. `prompts` of the real world are compared
+    with those of training. `settings` are those of the section `data` of a run. Raises InputError as `inspect` does.
+    """
+    from ftlab.data.checks import Report
+    from ftlab.data.checks import check as check_data
+
+    show_richly(Report, "report_html")
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    tokenizer = None
+    if base is not None:
+        from ftlab.models.load import load_tokenizer
+
+        tokenizer = load_tokenizer(base)
+    return check_data(
+        data,
+        tokenizer=tokenizer,
+        base=base or "",
+        max_length=max_length,
+        prompts=prompts,
+        workspace=Workspace.open(workspace),
+    )
+
+
+def as_read(
+    source: str,
+    row: int = 0,
+    *,
+    split: str | None = None,
+    base: str = STARTER,
+    max_length: int | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Page:
+    """Row `row` (from 0) of a data source, and the tokens that `base` reads of it with the trained ones marked."""
+    from ftlab.ui.notebook import row_html
+
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    html = row_html(data, Workspace.open(workspace), row, split, base, max_length)
+    return Page(html, f"row {row} of {source} as {base} reads it")
+
+
+def fix(
+    source: str,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    remedies: Mapping[str, str] | None = None,
+    base: str | None = STARTER,
+    why: str = "",
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Version:
+    """A new version of a data source in which the findings of `check` are mended; the source itself stays as it is.
+
+    `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). The version is
+    trained on as `data={"source": version.source}`. Raises InputError as `check` does, or when a remedy does not fit.
+    """
+    from ftlab.data.mending import is_mended, mend_findings
+    from ftlab.data.versions import create
+
+    opened = Workspace.open(workspace)
+    data = build_config({"data": {"source": str(source), **settings}}).data
+    first = create(data, opened)
+    report = check(first.source, base=base, workspace=workspace, **settings)
+    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+    return mend_findings(first, findings, report.roles, remedies, why=why) if findings else first
+
+
+def preflight(
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    price_per_hour: float | None = None,
+    **settings: Any,
+) -> Preflight:
+    """Measure a run before it starts: peak memory, time, cost, and warnings in words.
+
+    The run is given as to `train`, and refused with the same InputError.
+    """
+    from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.preflight.measure import run_preflight
+
+    show_richly(Preflight, "preflight_html")
+    return run_preflight(_configured(config, settings), Workspace.open(workspace), price_per_hour=price_per_hour)
+
+
+def train(
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Start a run and return at once; `Run.wait` blocks until it has ended.
+
+    `config` is a RunConfig or the path of a YAML file; without it `settings` are the sections of a run, e.g.
+    `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
+    setting or the data cannot be used.
+    """
+    from ftlab.chat.duet import release_for
+    from ftlab.training import supervisor
+
+    config = _configured(config, settings)
+    opened = Workspace.open(workspace)
+    run = supervisor.submit(config, opened)
+    release_for(config.launcher.device)  # a chat before this run may hold the memory that it needs
+    return Run(run, opened)
+
+
+def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dict[str, Any]) -> RunConfig:
+    if config is not None and settings:
+        raise InputError(
+            "Give a configuration or single settings, not both",
+            given=f"config and {', '.join(settings)}",
+            try_="change the configuration itself",
+        )
+    if config is None:
+        return build_config(settings)
+    return config if isinstance(config, RunConfig) else load_config(os.fspath(config))
+
+
+def evaluate(
+    run: Run | str | Sequence[Run | str],
+    *,
+    max_rows: int | None = None,
+    reward_model: Run | str | None = None,
+    data: str | None = None,
+    workspace: str | None = None,
+    **settings: Any,
+) -> Comparison | dict[str, Any]:
+    """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
+
+    Several runs are compared with the base of the first, on its rows; `data` (a sample, a file, a Hub id) takes the
+    place of these. `settings` are those of the section evaluation, e.g. prompted=True, measures="exact_match, bleu".
+    Of runs that learn from preferences or rewards, `preferences` and `before_after` (answers of base, start and run)
+    stand beside it; a `reward_model` then judges those answers, and nothing else is done. What a model has said before
+    is not asked again.
+    """
+    from ftlab.evaluation.whole import evaluate_whole
+
+    runs = [run] if isinstance(run, Run | str) else list(run)
+    if not runs:
+        raise InputError("There is no run to evaluate", given="an empty list")
+    found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
+    judge = Run.find(reward_model, found[0]._workspace.root) if isinstance(reward_model, str) else reward_model
+    first, *others = [RunDirectory(one.directory) for one in found]
+    results = evaluate_whole(
+        first,
+        max_rows=max_rows,
+        reward_model=RunDirectory(judge.directory) if judge is not None else None,
+        others=others,
+        suite=data,
+        settings=settings,
+    )
+    if "comparison" not in results:
+        return dict(results)
+    whole = results.pop("comparison") | results
+    return Comparison(whole, None if data or others else first)
+
+
+def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
+    """Both models' answers to one message. `settings` are those of `ftlab.chat.duet.Duet.stream`."""
+    from ftlab.chat.duet import load_duet
+
+    found = run if isinstance(run, Run) else Run.find(run, workspace)
+    *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
+    return Answers(message, last.base, last.adapted, last.cut, last.notes)
+
+
+def show(page: str | os.PathLike[str], height: int = 700) -> Page:
+    """A page of HTML that ftlab wrote, such as `Run.report()`, in a frame of its own."""
+    from ftlab.ui.notebook import page_html
+
+    path = Path(page)
+    try:
+        return Page(page_html(path.read_text(encoding="utf-8"), height), path.name)
+    except OSError as error:
+        raise InputError(f"The page cannot be read: {error.strerror}", given=path) from None
+
+
+def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Any:
+    """Open the app; `settings` are those of `ftlab.ui.app.launch` (host, port, share)."""
+    from ftlab.ui.app import launch as launch_app
+
+    return launch_app(workspace, **settings)

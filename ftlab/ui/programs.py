@@ -1,0 +1,193 @@
+"""What programs may call: a few endpoints, declared on purpose. Everything else that the page calls stays private.
+
+They return plain JSON and never wait for a run: `train` and `evaluate` start one, `status` says how far it is. An
+expected failure reaches the caller as one clear message.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ftlab.config import build_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.run_directory import RunDirectory
+from ftlab.ui import background, disk
+from ftlab.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+_FACTS = ("name", "kind", "rows", "columns", "format", "why", "confidence", "splits", "dropped", "examples", "notes")
+_STATUS = ("state", "phase", "step", "total_steps", "eta_seconds", "error", "warnings")
+
+
+def offer(workspace: Workspace) -> None:
+    """Declare the endpoints over `workspace`, within the Blocks that are being built."""
+
+    def inspect(source: str, settings: dict | None = None) -> dict:
+        """Look at a data source before training on it: rows, columns, the recognised format and why, the splits.
+
+        Args:
+            source: a sample, a file on the machine of the app, a Hub data set id, or version:<id>
+            settings: those of the section data of a run, e.g. {"columns": {"prompt": "question"}}
+        """
+        from ftlab.data.inspection import inspect as inspect_data
+
+        found = inspect_data(build_config({"data": {"source": source, **(settings or {})}}).data, workspace).as_dict()
+        return {name: found[name] for name in _FACTS}
+
+    def train(config: dict | None = None) -> dict:
+        """Start a run and return its id at once; status says how far it is.
+
+        Args:
+            config: the settings of a run by section, as in its YAML file, e.g. {"data": {"source": "support_triage"}}
+        """
+        from ftlab.training import supervisor
+
+        wanted = build_config(config or {})
+        run = supervisor.submit(wanted, workspace)
+        background.release_chat(wanted.launcher.device)
+        return {"run": run.id, "state": supervisor.status(run).state}
+
+    def status(run: str = "last") -> dict:
+        """How far a run is and what came of it: state, step, metrics, error; once evaluated, verdict and measures.
+
+        Args:
+            run: the id of the run, the beginning of it, or last
+        """
+        found = workspace.run(run)
+        return _status_of(found)
+
+    def stop(run: str) -> dict:
+        """Ask a run (or its evaluation) to save and stop; asked a second time, it is killed.
+
+        Args:
+            run: the id of the run, or the beginning of it
+        """
+        from ftlab.training import supervisor
+
+        found = workspace.run(run)
+        evaluating = supervisor.evaluation_status(found)
+        if evaluating is not None and evaluating.is_active and not supervisor.status(found).is_active:
+            return {"run": found.id, "said": supervisor.stop_evaluation(found)}
+        return {"run": found.id, "said": supervisor.stop(found)}
+
+    def evaluate(run: str = "last", max_rows: int | None = None, settings: dict | None = None) -> dict:
+        """Compare a run with its base on the held-out rows; returns at once, and status has the result in the end.
+
+        Args:
+            run: the id of the run, the beginning of it, or last
+            max_rows: rows at most
+            settings: those of the section evaluation of a run, e.g. {"prompted": true}
+        """
+        from ftlab.training import supervisor
+
+        found = workspace.run(run)
+        supervisor.submit_evaluation(found, workspace, max_rows=max_rows, settings=settings)
+        return {"run": found.id, "state": "queued"}
+
+    def chat(
+        message: str, run: str = "last", system: str | None = None, temperature: float = 0.0, max_new_tokens: int = 128
+    ) -> dict:
+        """The answers of a run's base and of its adapted model to one message.
+
+        Args:
+            message: what is asked
+            run: the id of the run, the beginning of it, or last
+            system: a system prompt; none takes the one of the run
+            temperature: 0 takes the likeliest token each time, up to 2 is more varied
+            max_new_tokens: the longest answer
+        """
+        background.ensure("transformers")
+        from ftlab.chat.duet import load_duet, threads_beside_a_run
+
+        found = workspace.run(run)
+        if not found.has_result:
+            raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
+        threads = threads_beside_a_run() if disk.current_job(workspace) else None
+        settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "threads": threads}
+        *_, last = load_duet(found).stream(message, system=system, **settings)
+        return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut)}
+
+    def arena_results(test: str | None = None) -> dict:
+        """What the votes of a blind test say, once they may be seen; until then only how many there are.
+
+        Args:
+            test: the id of the test; none takes the newest
+        """
+        return _verdict_of(test, workspace)
+
+    for function in (inspect, train, status, stop, evaluate, arena_results):
+        gr.api(_told(function), api_name=function.__name__)
+    # One at a time on a device, as the answers of the Chat tab.
+    gr.api(_told(chat), api_name="chat", concurrency_id="device", concurrency_limit=1)
+
+
+def check_mcp() -> None:
+    """Raise InputError when the package that speaks the Model Context Protocol is not installed."""
+    if importlib.util.find_spec("mcp") is None:
+        raise InputError("The package mcp is not installed", given="--mcp", try_="pip install 'ftlab[mcp]'")
+
+
+def _status_of(run: RunDirectory) -> dict[str, Any]:
+    current, evaluating = disk.status(run), disk.evaluation_status(run)
+    latest: dict[str, float] = {}
+    for row in disk.metrics(run):
+        latest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
+    found = {"run": run.id} | {name: getattr(current, name) for name in _STATUS}
+    found |= {"metrics": latest, "evaluation": evaluating.state if evaluating else None, "verdict": None}
+    comparison = disk.comparison(run)
+    if comparison:
+        found["verdict"] = comparison["verdict"]["text"]
+        found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}
+    return found
+
+
+def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
+    from ftlab.arena.store import open_store
+    from ftlab.arena.tally import evaluate, shown
+    from ftlab.arena.tests import list_tests, progress
+    from ftlab.ui.raters_page import has_tests
+
+    every = list_tests(open_store(workspace)) if has_tests(workspace) else []
+    test = next((one for one in every if test_id in (None, one.id)), None)
+    if test is None:
+        raise InputError(
+            "There is no such blind test" if test_id else "There is no blind test yet",
+            given=test_id,
+            allowed=", ".join(one.id for one in every[:5]) or None,
+            try_="make one on the Blind test tab, or with: python -m ftlab arena create",
+        )
+    store = open_store(workspace)
+    now = progress(store, test.id)
+    found = {"test": test.id, "title": test.title, "state": test.state}
+    found |= {"votes": {"cast": now["votes"], "planned": now["planned"]}, "revealed": shown(store, test.id)}
+    if found["revealed"] is None:
+        return found
+    verdict = evaluate(store, test.id)
+    told = {name: verdict[name] for name in ("verdict", "text", "win_rate", "interval", "counts", "contestants")}
+    return found | told
+
+
+def _told(function: Callable[..., dict]) -> Callable[..., dict]:
+    """`function` whose expected failures reach the caller as they are, and others as one sentence without details."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> dict:
+        try:
+            return function(*args, **kwargs)
+        except FtlabError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except Exception:
+            log.exception("An endpoint for programs failed: %s", function.__name__)
+            raise gr.Error(
+                "Something went wrong inside ftlab; the details are in the terminal where the app runs",
+                print_exception=False,
+            ) from None
+
+    return call

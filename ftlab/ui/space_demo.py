@@ -1,0 +1,33 @@
+"""The visitors' page alone, in a Space: one run, its chat and its report. Ready for ZeroGPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ftlab.errors import FtlabError
+from ftlab.sharing.showcase import run_to_show
+from ftlab.ui import visitors
+
+
+def serve_demo(folder: Path) -> None:
+    """Serve the page about the run in `folder`, or about the one that FTLAB_DEMO_REPO names on the Hub.
+
+    The models are loaded first, and Gradio's own launch() is used: ZeroGPU needs both.
+    """
+    run = None
+    try:
+        run = run_to_show(folder)
+        visitors.preload(run)
+    except FtlabError as error:
+        run = None
+        print(f"ftlab: nothing can be shown. {error}", flush=True)
+    page = visitors.build_page(lambda: run)
+    page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
+    page.launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
+        share=False,
+        # Gradio's own check gives the page 3 seconds and gives up for good.
+        _frontend=False,
+        **visitors.page_settings(),
+    )
