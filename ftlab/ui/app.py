@@ -45,7 +45,7 @@ from ftlab.ui.events import on
 from ftlab.ui.fresh import digest
 from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
-from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, theme
+from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 from ftlab.workspace import Workspace
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
@@ -279,16 +279,9 @@ def page_settings(workspace: Workspace) -> dict[str, Any]:
     # Whoever opens the app can upload a file and name its path: such a file must never be run.
     os.environ[ONLY_FOLDER] = str(workspace.metrics_folder)
     return {
-        "show_error": False,
-        "theme": theme(),
+        **plain_page(),
         "css_paths": [STYLE_FILE, blind_test.STYLE_FILE],
         "head": HEAD,
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "pwa": False,
-        "mcp_server": False,
         "max_file_size": MOST_UPLOADED,
     }
 

@@ -21,7 +21,7 @@ from ftlab.arena.store import open_store
 from ftlab.errors import InputError
 from ftlab.ui.rater_door import door
 from ftlab.ui.rater_talk import AskModels, answer
-from ftlab.ui.theme import HEAD, theme
+from ftlab.ui.theme import HEAD, plain_page
 from ftlab.workspace import Workspace
 
 TITLE = "Compare answers"
@@ -59,16 +59,9 @@ def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -
 def page_settings() -> dict[str, Any]:
     """What launch() and mount_gradio_app() need to show the raters' page, and to serve nothing besides."""
     return {
-        "theme": theme(),
+        **plain_page(),
         "css_paths": [_FOLDER / "rater.css"],
         "head": HEAD + '<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">',
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "pwa": False,
-        "mcp_server": False,
-        "show_error": False,
         "max_file_size": "1kb",
         "app_kwargs": door(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -43,6 +44,20 @@ KEEP_TAB = """
   window.history.replaceState(null, '', url);
 }, 50)
 """
+
+
+def plain_page() -> dict[str, Any]:
+    """What every page of ftlab is launched with: its looks, and nothing of Gradio's that tells or keeps anything."""
+    return {
+        "theme": theme(),
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "show_error": False,
+    }
 
 
 def theme() -> gr.themes.Base:

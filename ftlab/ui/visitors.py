@@ -32,7 +32,7 @@ from ftlab.ui.conversation import note as note_of
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import duration, empty, join, notice
 from ftlab.ui.rater_door import VISITORS, door
-from ftlab.ui.theme import HEAD, STYLE_FILE, SWITCH_THEME, theme
+from ftlab.ui.theme import HEAD, STYLE_FILE, SWITCH_THEME, plain_page
 
 TITLE = "Before and after"
 _PROMPTS = 3
@@ -153,16 +153,9 @@ def build_page(
 def page_settings() -> dict[str, Any]:
     """What launch() and mount_gradio_app() need to show the page, and to serve nothing besides."""
     return {
-        "theme": theme(),
+        **plain_page(),
         "css_paths": [STYLE_FILE],
         "head": HEAD,
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "pwa": False,
-        "mcp_server": False,
-        "show_error": False,
         "max_file_size": "1kb",
         "app_kwargs": door(VISITORS),
     }
