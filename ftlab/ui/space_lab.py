@@ -23,7 +23,7 @@ import gradio as gr
 from fastapi import FastAPI
 from markupsafe import Markup, escape
 
-from ftlab.arena import backup
+from ftlab.arena import backup, tally
 from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
 from ftlab.errors import FtlabError
@@ -48,6 +48,7 @@ def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None
     who, served = access.from_environment(), threading.Event()
     server, lab = build_server(workspace, who, kept, served)
     import_later(served)
+    tally.keep_watch(open_store(workspace))
     for line in who.wanting:
         print(f"ftlab: {line}", flush=True)
     try:
