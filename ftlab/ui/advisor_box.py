@@ -16,7 +16,7 @@ from ftlab.evaluation.advisor import STANDS, Advice, Recommendation, advise
 from ftlab.evaluation.advisor_form import QUESTIONS, Question, build_needs
 from ftlab.sharing.evidence import evidence_of
 from ftlab.ui import disk
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, empty, join, notice
 from ftlab.workspace import Workspace
 
@@ -51,16 +51,15 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     def answer(run_id: str | None, *values: Any) -> dict[Any, Any]:
         return show(panel, run_id, workspace, *values)
 
-    for trigger in (*(field.change for field in panel.form), run.change):
-        on(
-            trigger,
-            answer,
-            [run, *panel.form],
-            panel.shown,
-            box=panel.message,
-            queue=False,
-            trigger_mode="always_last",
-        )
+    on(
+        any_of(*(field.change for field in panel.form), run.change),
+        answer,
+        [run, *panel.form],
+        panel.shown,
+        box=panel.message,
+        queue=False,
+        trigger_mode="always_last",
+    )
 
 
 def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -> dict[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ftlab.ui import blind_test_plan as plan
 from ftlab.ui.blind_test_layout import BlindTestTab, show_all
 from ftlab.ui.blind_test_picture import choices
 from ftlab.ui.data_sources import keep_upload
-from ftlab.ui.events import on
+from ftlab.ui.events import any_of, on
 from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
 from ftlab.workspace import Workspace
@@ -70,7 +69,7 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     told = [*form.shown, form.found, form.power]
     # A text box tells of a paste by `change` only.
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
-    any_change = functools.partial(gr.on, inputs)
+    any_change = any_of(*inputs)
     on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
     known = gr.State({})  # what the form was sent
     on(any_change, changed, [known, *form.inputs], [*told, known], box=form.message, trigger_mode="always_last")

@@ -27,7 +27,7 @@ from ftlab.ui import data_findings
 from ftlab.ui.data_checks_view import Panel, at_work, never, open_row, pictured, usual_findings
 from ftlab.ui.data_rows import inspected
 from ftlab.ui.data_sources import DataContext, config_of
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import PICK_JS, count, error_box, notice
 from ftlab.workspace import Workspace
 
@@ -205,8 +205,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return {panel.sheet: gr.update(visible=False), panel.picked: None}
 
     quiet: dict[str, Any] = {"queue": False, "clears": False, "trigger_mode": "always_last"}
-    for trigger in (panel.looked.change, context.base.change, context.max_length.change):
-        on(trigger, refresh, chosen, panel.result, box=panel.message, **quiet)
+    seen = any_of(panel.looked.change, context.base.change, context.max_length.change)
+    on(seen, refresh, chosen, panel.result, box=panel.message, **quiet)
     on(panel.timer.tick, follow, [panel.job, *chosen], panel.result, box=panel.message, queue=False, clears=False)
     on(panel.start.click, check, chosen, panel.result, box=panel.message)
     on(panel.stop.click, stop, [panel.job, *chosen], panel.result, box=panel.message, queue=False)

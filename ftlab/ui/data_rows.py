@@ -18,7 +18,7 @@ import yaml
 from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import PICK_JS
 from ftlab.ui.row_view import page_count, page_table, row_card
 from ftlab.workspace import Workspace
@@ -187,13 +187,12 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
     on(panel.previous.click, backwards, paging, **turned)
     on(panel.next.click, forwards, paging, **turned)
     on(panel.page.submit, turn, paging, **turned)
-    for trigger in (panel.search.submit, panel.find.click, panel.split.input):
-        on(trigger, first, paging, progress="minimal", show_progress_on=panel.rows, **turned)
+    searched = any_of(panel.search.submit, panel.find.click, panel.split.input)
+    turning: dict[str, Any] = {"progress": "minimal", "show_progress_on": panel.rows, "trigger_mode": "always_last"}
+    on(searched, first, paging, **turning, **turned)
     on(panel.rows.pick, pick, [], [panel.row], box=panel.message)
-    for changed in (panel.row.change, panel.split.input, context.base.change, context.max_length.change):
-        on(changed, render, reads, **shows)
-    for text in _texts(panel):
-        on(text.change, render, reads, **shows)
+    chosen = (panel.row.change, panel.split.input, context.base.change, context.max_length.change)
+    on(any_of(*chosen, *(text.change for text in _texts(panel))), render, reads, **shows)
     for dropdown in panel.parts.values():
         on(dropdown.input, say, list(panel.parts.values()), [columns], box=panel.message)
     on(panel.detect.click, forget, [], [columns], box=panel.message)

@@ -30,7 +30,7 @@ from ftlab.ui import (
     judge_box,
     run_view,
 )
-from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.html import PICK_JS, empty, join, notice
 from ftlab.workspace import Workspace
 
@@ -133,17 +133,16 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         show_progress_on=tab.message,
     )
     # Several runs chosen one after the other: what counts is the last choice.
-    for trigger in (tab.run.change, tab.form.others.input, tab.form.view.input):
-        on(
-            trigger,
-            choose,
-            tab.form.chosen,
-            tab.shown,
-            box=tab.message,
-            clears=False,
-            queue=False,
-            trigger_mode="always_last",
-        )
+    on(
+        any_of(tab.run.change, tab.form.others.input, tab.form.view.input),
+        choose,
+        tab.form.chosen,
+        tab.shown,
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
     evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.message)
     judge_box.wire(tab.judge, tab.run, strip, workspace)

@@ -16,7 +16,7 @@ import gradio as gr
 from ftlab.evaluation.row_changes import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.sharing.measures import measures_of, sides_of
 from ftlab.ui.answers import MARKS, PAGE_ROWS, Look, answer_table, document_table
-from ftlab.ui.events import on
+from ftlab.ui.events import any_of, on
 from ftlab.ui.html import heading
 
 Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]  # a comparison and its rows
@@ -98,8 +98,8 @@ def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None]
     inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
     # Not .change of the lists: showing another run sets them, and brings its first page along.
     finding = (panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
-    for trigger in (*finding, panel.right.input):
-        on(trigger, find, inputs, turned, box=message, queue=False, trigger_mode="always_last")
+    settings: dict[str, Any] = {"box": message, "queue": False, "trigger_mode": "always_last"}
+    on(any_of(*finding, panel.right.input), find, inputs, turned, **settings)
     moves = ((panel.previous.click, backwards), (panel.next.click, forwards), (panel.page.submit, stay))
     for trigger, handler in (*moves, (panel.marks.input, stay)):
         on(trigger, handler, inputs, turned, box=message, queue=False)

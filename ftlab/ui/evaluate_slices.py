@@ -16,7 +16,7 @@ from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.slices import Slice, columns_of, slices
 from ftlab.sharing.measures import interval_text, sides_of, signed
 from ftlab.ui.evaluate_rows import Shown, measures_by_row
-from ftlab.ui.events import on
+from ftlab.ui.events import any_of, on
 from ftlab.ui.html import count, empty, heading, join
 
 _MOST_SIDES = 4
@@ -54,8 +54,9 @@ def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None]
         found = shown(*runs)
         return {panel.table: slice_table(*found, column, measure)} if found else {}
 
-    for trigger in (panel.column.input, panel.measure.input):
-        on(trigger, cut, [*chosen, panel.column, panel.measure], [panel.table], box=message, queue=False)
+    picked = any_of(panel.column.input, panel.measure.input)
+    inputs = [*chosen, panel.column, panel.measure]
+    on(picked, cut, inputs, [panel.table], box=message, queue=False, trigger_mode="always_last")
 
 
 def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:

@@ -57,6 +57,14 @@ def on(
     )
 
 
+def any_of(*triggers: Any) -> Callable[..., Any]:
+    """One trigger out of several, so that what they start comes one after the other, the last choice last.
+
+    Wired one by one, two quick choices are two events at once, and the slower reply would win.
+    """
+    return functools.partial(gr.on, list(triggers))
+
+
 def offer_file(path: Path, name: str) -> dict[str, Any]:
     """An update that lets a download button serve a copy of `path` called `name`.
 

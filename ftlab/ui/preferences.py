@@ -35,7 +35,7 @@ from ftlab.ui import (
 from ftlab.ui import data as data_tab
 from ftlab.ui.data_sources import source_choices
 from ftlab.ui.disk import Job
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import empty, notice
 from ftlab.ui.stages import (
     FROM_REWARDS,
@@ -227,16 +227,15 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
     for component in chosen:
         on(component.change, suit, [*chosen, data.shown], changed, box=tab.message, clears=False, queue=False)
-    for trigger in (data.shown.change, fields["stage"].change, fields["model.start"].change):
-        on(
-            trigger,
-            look,
-            [*chosen[:3], data.shown],
-            [tab.data, tab.sample],
-            box=tab.message,
-            clears=False,
-            trigger_mode="always_last",
-        )
+    on(
+        any_of(data.shown.change, fields["stage"].change, fields["model.start"].change),
+        look,
+        [*chosen[:3], data.shown],
+        [tab.data, tab.sample],
+        box=tab.message,
+        clears=False,
+        trigger_mode="always_last",
+    )
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
 
 
