@@ -10,7 +10,6 @@ elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_paste` (fold
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +24,7 @@ from ftlab.data.versions import PREFIX
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
 from ftlab.ui.data_sources import FILE_TYPES, DataContext, keep_upload, source_choices
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import count, error_box, facts, heading, join, notice, percent
 from ftlab.workspace import Workspace
 
@@ -162,7 +161,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
             show_progress_on=tab.summary,
             trigger_mode="always_last",
         )
-        for trigger in (listed.then, functools.partial(gr.on, again))
+        for trigger in (listed.then, any_of(*again))
     ]
     for looked in looks:
         for name, (_, module) in PANELS.items():
