@@ -189,6 +189,7 @@ def test_a_rater_votes_in_a_vote_space_without_torch_and_the_vote_is_on_the_hub_
     hub.close()
 
 
+@pytest.mark.long
 def test_only_the_owner_gets_into_the_lab_and_everybody_may_see_what_is_shown(start, chromium, tmp_path):
     login, hub = FakeLogin(), FakeHub()
     kept = {name: value for name, value in hub.environment(tmp_path / "home").items() if name.startswith("HF_")}

@@ -149,6 +149,7 @@ def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_fil
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.long
 def test_two_machines_meet_by_the_accelerate_configuration(rows_file, workspace, alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -250,6 +250,7 @@ def test_sft_goes_on_from_an_adapter(voice, train_here):
     assert done.run.verification()["changes_logits"]
 
 
+@pytest.mark.long
 def test_a_stopped_dpo_run_goes_on_as_if_nothing_had_happened(voice, voice_workspace, train_here):
     settings = few_steps("dpo", voice, method={}, optimisation={"max_steps": 6, "batch_size": 8})
     settings["optimisation"]["evaluations_per_epoch"] = 2

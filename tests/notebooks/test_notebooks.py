@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "08_share": {},
 }
 # They train two and three times, and let models answer hundreds of prompts.
-LONG = ("04_blind_test", "06_rlhf")
+LONG = ("04_blind_test", "05_preferences", "06_rlhf")
 RUN = [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG), id=path.stem) for path in NOTEBOOKS]
 
 
