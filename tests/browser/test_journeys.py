@@ -123,10 +123,10 @@ def test_a_person_evaluates_again_and_sees_it_progress(finished, quickstart, vis
     one = visit(finished.url)
     one.tab("evaluate")
     expect(one.page.locator("#evaluate_result")).to_contain_text("Exact match")
-    one.page.locator("#evaluate_rows input, #evaluate_rows textarea").first.fill("15")
+    one.page.locator("#evaluate_rows input, #evaluate_rows textarea").first.fill("25")
     one.page.locator("#evaluate_start").click()
     expect(one.page.locator("#job_strip")).to_contain_text(re.compile("evaluat|loading|answers|queue|wait", re.I))
-    expect(one.page.locator("#evaluate_result")).to_contain_text("15 rows", timeout=LONG)
+    expect(one.page.locator("#evaluate_result")).to_contain_text("25 rows", timeout=LONG)
     assert quickstart.run.comparison()["created"] != before
     assert not one.errors
 
