@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ftlab.errors import FtlabError
 from ftlab.sharing.showcase import run_to_show
 from ftlab.ui import visitors
+from ftlab.ui.space_server import default_host
 
 
 def serve_demo(folder: Path) -> None:
@@ -25,7 +25,7 @@ def serve_demo(folder: Path) -> None:
     page = visitors.build_page(lambda: run)
     page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
     page.launch(
-        server_name=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
+        server_name=default_host(),
         share=False,
         # Gradio's own check gives the page 3 seconds and gives up for good.
         _frontend=False,

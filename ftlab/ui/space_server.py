@@ -25,6 +25,11 @@ def address() -> str | None:
     return f"https://{host}" if host else None
 
 
+def default_host() -> str:
+    """What a Space listens on where nobody said otherwise; its folder tried on a laptop lets nobody else in."""
+    return os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1")
+
+
 def new_server() -> FastAPI:
     """A server that answers nothing yet."""
     return FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -40,7 +45,7 @@ def listen(server: FastAPI, host: str | None = None, port: int | None = None) ->
     """Serve until the process is asked to end. Raises InputError when the port is taken."""
     import uvicorn
 
-    host = host or os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    host = host or default_host()
     port = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     # uvicorn passes the signal on when it is done, which would end the process before the last push.
     if threading.current_thread() is threading.main_thread():

@@ -100,17 +100,23 @@ def finished(quickstart: Any) -> Iterator[App]:
     end_runs(Workspace.open(app.workspace))
 
 
+def watch(page: Any) -> tuple[set[str], list[str]]:
+    """The hosts that `page` asks and the errors that it raises, as they come; with the patience of a loaded machine."""
+    page.set_default_timeout(60_000)
+    hosts: set[str] = set()
+    errors: list[str] = []
+    page.on("request", lambda request: hosts.add(urlparse(request.url).netloc))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return hosts, errors
+
+
 class Visit:
     """A page with what a person would not see: the hosts it asked and the errors it raised."""
 
     def __init__(self, browser: Any, url: str, viewport: dict[str, int]):
         self.context = browser.new_context(viewport=viewport, accept_downloads=True)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.hosts: set[str] = set()
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).netloc))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.hosts, self.errors = watch(self.page)
         self.page.goto(url)
         self.page.locator("#tab_data-button").wait_for()
 

@@ -21,7 +21,7 @@ import pytest
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 from tests.blind import open_blind_test
-from tests.browser.conftest import PHONE, WIDE
+from tests.browser.conftest import PHONE, WIDE, watch
 from tests.conftest import NO_NETWORK, ROOT
 from tests.fake_hub import FakeHub
 from tests.fake_login import FakeLogin
@@ -127,11 +127,7 @@ class Page:
 
     def __init__(self, chromium: Any, url: str, viewport: dict[str, int] = WIDE):
         self.page = chromium.new_context(viewport=viewport).new_page()
-        self.page.set_default_timeout(60_000)
-        self.hosts: set[str] = set()
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).netloc))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.hosts, self.errors = watch(self.page)
         self.page.goto(url)
 
     def close(self) -> None:

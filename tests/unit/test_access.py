@@ -11,6 +11,7 @@ pytest.importorskip("gradio")
 
 from ftlab.ui import access, raters_page
 from ftlab.ui.allowance import Allowance, address_of
+from ftlab.ui.space_server import default_host
 
 HUB = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "x"}
 
@@ -113,3 +114,13 @@ def test_in_a_space_the_links_of_raters_lead_to_its_own_page(monkeypatch, worksp
     assert raters_page.serve(workspace).url == "https://me-lab.hf.space/vote"
     monkeypatch.delenv("SPACE_ID")
     assert raters_page.kept(workspace)["reach"] == "elsewhere", "as it was chosen"
+
+
+def test_a_folder_of_a_space_that_is_tried_elsewhere_lets_nobody_else_in(monkeypatch):
+    for name in ("SPACE_ID", "GRADIO_SERVER_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert default_host() == "127.0.0.1"
+    monkeypatch.setenv("SPACE_ID", "me/votes")
+    assert default_host() == "0.0.0.0"
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "10.0.0.7")
+    assert default_host() == "10.0.0.7"
