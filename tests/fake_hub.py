@@ -46,6 +46,7 @@ class Repo:
     kind: str
     name: str
     private: bool = True
+    gated: bool = False  # the owner has not let you in yet
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[list[str]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)  # the request that made it: sdk, hardware, secrets ...
@@ -80,7 +81,7 @@ class FakeHub:
     def add(
         self, name: str, kind: str = "model", *, private: bool = True, files: dict[str, bytes] | None = None
     ) -> Repo:
-        self.repos[kind, name] = Repo(kind, name, private, dict(files or {}))
+        self.repos[kind, name] = Repo(kind, name, private, files=dict(files or {}))
         return self.repos[kind, name]
 
     def repo(self, name: str, kind: str = "model") -> Repo:
@@ -140,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return None
             if (kind, name) not in hub.repos:
                 return self.send(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            if hub.repos[kind, name].gated:
+                return self.send(403, {}, {"X-Error-Code": "GatedRepo"})
             return self.about(hub.repos[kind, name], verb, body)
         return self.send(404, {"error": f"the fake Hub does not know {path}"})
 
@@ -175,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, kind: str, name: str, path: str) -> None:
         repo = self.hub.repos.get((kind, name))
+        if repo is not None and repo.gated:
+            return self.send(403, {}, {"X-Error-Code": "GatedRepo", "X-Repo-Commit": repo.sha})
         if repo is None or path not in repo.files:
             code = "RepoNotFound" if repo is None else "EntryNotFound"
             return self.send(404, {}, {"X-Error-Code": code, "X-Repo-Commit": repo.sha if repo else ""})
@@ -183,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.send(200, data, headers)
 
     def about(self, repo: Repo, verb: str | None, body: bytes) -> None:
-        asked = json.loads(body) if body and verb != "commit" else {}
+        asked = json.loads(body) if verb in ("preupload", "secrets", "variables") else {}
         if verb == "preupload":
             mode = {True: "lfs", False: "regular"}
             files = [
@@ -197,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, {"files": files})
         elif verb == "commit":
             self.commit(repo, [json.loads(line) for line in body.decode().splitlines()])
-        elif verb == "tree":
+        elif verb in ("tree", "paths-info"):
             listed = [
                 {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
                 for path, data in repo.files.items()

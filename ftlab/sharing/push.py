@@ -74,12 +74,14 @@ def push(
         )
         if dry_run:
             return upload
+        # First, because it may be refused: no data go to the Hub for a model that cannot.
+        address = _make(repository, private, token)
         sent = None
         if data:
             tell("uploading the data", 0, 0)
             sent = _push_data(run, data, workspace, private, token, dry_run=False)
         tell("uploading the model", 0, 0)
-        address, more = _upload(folder, repository, private, token)
+        more = _upload(folder, repository, private, token)
     return Upload(repository, private, upload.files, upload.card, sent, notes + more, address)
 
 
@@ -135,14 +137,23 @@ def _push_data(
     return publish.push(config.data, name, workspace, private=private, dry_run=dry_run, token=token)
 
 
-def _upload(folder: Path, repository: str, private: bool, token: str | None) -> tuple[str, list[str]]:
+def _make(repository: str, private: bool, token: str | None) -> str:
+    """The address of the model on the Hub, made when it is not there."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     with told("model", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
         if private:
             refuse_public(api, repository, "model")
-        url = api.create_repo(repository, private=private, exist_ok=True)
+        return str(api.create_repo(repository, private=private, exist_ok=True))
+
+
+def _upload(folder: Path, repository: str, private: bool, token: str | None) -> list[str]:
+    """Send what lies in `folder`; what to know about it."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with told("model", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
         there = api.list_repo_files(repository)
         ours = RECORD.as_posix() in there
         notes = [] if ours or set(there) <= {".gitattributes"} else ["Files that were there before stay beside it."]
@@ -154,4 +165,4 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
         )
         if not private and api.model_info(repository).private:
             notes.append(f"{repository} was private before and stays so; its page on the Hub has a switch for that.")
-        return str(url), notes
+        return notes

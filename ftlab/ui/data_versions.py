@@ -23,6 +23,7 @@ from ftlab.ui import version_views
 from ftlab.ui.data_sources import DataContext, config_of, source_choices, version_title
 from ftlab.ui.events import on, press
 from ftlab.ui.html import join, notice
+from ftlab.ui.hub_account import upload_token
 from ftlab.ui.person import remember, remembered
 from ftlab.ui.version_share import download, hub_card, send_to_hub
 from ftlab.ui.versions_layout import Panel, build
@@ -94,12 +95,20 @@ def wire(panel: Panel, context: DataContext) -> None:
         said = hub_card(config_of(shown), *chosen, workspace=workspace)
         return {panel.card: said, panel.previewed: [shown, *chosen], panel.send: gr.update(visible=True)}
 
-    def send(previewed: list[Any] | None, *now: Any) -> dict[Any, Any]:
-        if previewed != list(now):
+    def send(
+        previewed: list[Any] | None,
+        shown: str | None,
+        repository: str,
+        private: bool,
+        licence: str,
+        token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
+    ) -> dict[Any, Any]:
+        chosen = [repository, private, licence]
+        if previewed != [shown, *chosen]:
             raise InputError(
                 "What would be sent is no longer what you have seen", try_="press Show what would be sent once more"
             )
-        address = send_to_hub(config_of(now[0]), *now[1:], workspace=workspace)
+        address = send_to_hub(config_of(shown), *chosen, workspace=workspace, token=upload_token(token))
         return {
             panel.send_message: notice(f"Sent: {address}", kind="good"),
             panel.send: gr.update(visible=False),

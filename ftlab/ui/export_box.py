@@ -8,7 +8,6 @@ packs), `runs_download_file` (downloads the zip), `runs_export_state`, `runs_exp
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
+from ftlab.ui.hub_account import about_token, upload_token
 from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 0.5
@@ -92,7 +92,7 @@ def build() -> Panel:
 
 
 def _build_hub() -> tuple[Any, ...]:
-    gr.HTML(Markup('<p class="ft-help">{}</p>').format(_about_token()))
+    gr.HTML(Markup('<p class="ft-help">{}</p>').format(about_token()))
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         name = gr.Textbox(
             label="Model",
@@ -171,7 +171,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
                 try_="press Show what would be uploaded once more",
             )
         where = [name, data, report, private]
-        upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=_token(token))
+        upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=upload_token(token))
         notes = join(Markup("<div>{}</div>").format(note) for note in upload.notes)
         done = Markup('<div class="ft-box ft-good" role="status">Uploaded: {}{}</div>').format(upload.address, notes)
         return {panel.hub_message: done, panel.send: gr.update(visible=False), panel.seen: None}
@@ -293,28 +293,3 @@ def _named(name: str | None) -> str:
 
 def _unseen(panel: Panel) -> dict[Any, Any]:
     return {panel.send: gr.update(visible=False), panel.seen: None, panel.preview: ""}
-
-
-def _in_a_space() -> bool:
-    return bool(os.environ.get("SPACE_ID"))
-
-
-def _token(token: gr.OAuthToken | None) -> str | None:
-    """The token to upload with: in a Space that of whoever is logged in, and never the Space's own."""
-    if token is not None:
-        return token.token
-    if _in_a_space():
-        raise InputError(
-            "You are not logged in, and the token of this Space is not used for uploads",
-            try_="log in with your account on the Hub; the Space needs the scope manage-repos (hf_oauth_scopes)",
-        )
-    return None
-
-
-def _about_token() -> str:
-    if _in_a_space():
-        return "It is uploaded with the account on the Hub that you are logged in with. Nothing goes before you saw it."
-    return (
-        "ftlab never asks for your token: log in once in a terminal with hf auth login, or set HF_TOKEN before the app "
-        "is started. Nothing is sent before you have seen what goes."
-    )

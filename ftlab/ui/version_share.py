@@ -15,6 +15,7 @@ from ftlab.data.versions import PREFIX
 from ftlab.errors import InputError
 from ftlab.ui.events import offer_file
 from ftlab.ui.html import count, details, join, notice, preformatted, table
+from ftlab.ui.hub_account import in_a_space
 from ftlab.workspace import Workspace
 
 
@@ -64,15 +65,18 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
     missing = Markup(
         '<div class="ft-box ft-warn">No token was found: run <code>hf auth login</code> in a terminal first.</div>'
     )
-    token = "" if get_token() else missing
+    token = "" if in_a_space() or get_token() else missing
     return join([where, token, files, details("The card (README.md)", preformatted(done.card, label="Card"))])
 
 
-def send_to_hub(data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace) -> str:
+def send_to_hub(
+    data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace, token: str | None
+) -> str:
     """Send it; the address of the data set."""
     from ftlab.data.publish import push
 
-    done = push(data, _named(repository), workspace, private=private, licence=(licence or "").strip() or None)
+    licence = (licence or "").strip()
+    done = push(data, _named(repository), workspace, private=private, licence=licence or None, token=token)
     return str(done.address)
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 from ftlab.ui import forms
 from ftlab.ui.events import message_box
 from ftlab.ui.html import notice
+from ftlab.ui.hub_account import about_token
 from ftlab.ui.version_views import HISTORY_JS
 
 SPLIT_FIELDS = ("validation_fraction", "test_fraction", "seed", "group_by", "stratify_by", "near_duplicates")
@@ -159,11 +160,7 @@ def _build_export() -> dict[str, Any]:
 
 def _build_hub() -> dict[str, Any]:
     parts: dict[str, Any] = {"previewed": gr.State(None)}
-    gr.HTML(
-        '<div class="ft-box ft-info">ftlab never asks for your token: log in once in a terminal with '
-        "<code>hf auth login</code>, or set <code>HF_TOKEN</code> before the app is started. Nothing is sent before "
-        "you have seen what goes.</div>"
-    )
+    gr.HTML(notice(about_token()))
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["repository"] = gr.Textbox(
             label="Repository", placeholder="owner/name", max_lines=1, elem_id="data_versions_repository", min_width=220

@@ -1,23 +1,20 @@
-"""Data sets of the Hub, loaded by the real library from a small stand-in for the Hub on this machine."""
+"""Data sets of the Hub, loaded by the real library from a stand-in for the Hub on this machine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMIT = "a" * 40
+from tests.fake_hub import ROOT, FakeHub
+
 FILES = {
     f"{split}.jsonl": "".join(json.dumps({"question": f"{split} {n}", "answer": str(n)}) + "\n" for n in range(count))
     for split, count in (("train", 30), ("test", 12))
@@ -35,54 +32,13 @@ for settings in json.loads(sys.argv[1]):
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The few answers of the Hub that loading a data set needs."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path.split("?")[0]
-        files = [{"type": "file", "path": name, "size": len(text), "oid": digest(text)} for name, text in FILES.items()]
-        if "/gated/" in path:
-            self.send(403, "", {"X-Error-Code": "GatedRepo"})
-        elif "/unknown/" in path:
-            self.send(401, "", {"X-Error-Code": "RepoNotFound"})
-        elif "/resolve/" in path:
-            name = path.rsplit("/", 1)[1]
-            if name in FILES:
-                self.send(200, FILES[name], {"ETag": f'"{digest(FILES[name])}"', "X-Repo-Commit": COMMIT})
-            else:
-                self.send(404, "", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-        elif "/tree/" in path or "/paths-info/" in path:
-            self.send(200, json.dumps(files))
-        else:
-            siblings = [{"rfilename": name} for name in FILES]
-            self.send(200, json.dumps({"_id": "1", "id": "me/data", "sha": COMMIT, "siblings": siblings, "tags": []}))
-
-    do_GET = do_HEAD = do_POST = answer
-
-    def send(self, code: int, body: str, headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for key, value in (headers or {"Content-Type": "application/json"}).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body.encode())
-
-
-def digest(text: str) -> str:
-    return hashlib.sha1(text.encode()).hexdigest()
-
-
 @pytest.fixture(scope="module")
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+def hub() -> Iterator[FakeHub]:
+    hub = FakeHub()
+    hub.add("me/data", "dataset", files={name: text.encode() for name, text in FILES.items()})
+    hub.add("gated/data", "dataset").gated = True
+    yield hub
+    hub.close()
 
 
 def ask(cases: list[dict[str, Any]], home: Path, **environment: str) -> list[Any]:
@@ -100,7 +56,7 @@ def ask(cases: list[dict[str, Any]], home: Path, **environment: str) -> list[Any
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy(hub: str, tmp_path: Path) -> None:
+def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy(hub: FakeHub, tmp_path: Path) -> None:
     cases = [
         {"source": "me/data"},
         {"source": "me/data", "split": "train[:12]"},
@@ -108,10 +64,11 @@ def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy
         {"source": "gated/data"},
         {"source": "unknown/data"},
     ]
-    whole, part, no_subset, gated, unknown = ask(cases, tmp_path, HF_ENDPOINT=hub)
+    commit = hub.repo("me/data", "dataset").sha
+    whole, part, no_subset, gated, unknown = ask(cases, tmp_path, HF_ENDPOINT=hub.url)
     assert whole["splits"] == {"train": 27, "validation": 3, "test": 12} and whole["format"] == "question_answer"
     assert whole["sources"] == [
-        {"name": "me/data", "kind": "hub", "path": None, "sha256": None, "rows": 42, "revision": COMMIT}
+        {"name": "me/data", "kind": "hub", "path": None, "sha256": None, "rows": 42, "revision": commit}
     ]
     assert part["splits"] == {"train": 10, "validation": 1, "test": 1}
     assert "'other' not found" in no_subset and "Available: ['default']" in no_subset

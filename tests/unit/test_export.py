@@ -225,7 +225,7 @@ def test_what_arrives_on_the_hub_is_what_was_shown_and_private(
     earlier = {"ftlab/export.json": b"{}", "adapter_config.json": b"{}", "picture.png": b"mine"}
     hub.add("me/again", files=earlier)
     whole = {"data": "me/tickets-data", "report": True}
-    cases = [["me/tickets", whole | {"dry_run": True}], ["me/tickets", whole], ["other/tickets", {}]]
+    cases = [["me/tickets", whole | {"dry_run": True}], ["me/tickets", whole], ["other/tickets", {"data": "me/more"}]]
     cases += [["me/open", {}], ["me/again", {}]]
     shown, sent, refused, public, _ = push(hub, evaluated, merged, tmp_path / "home", cases)
     model, data = hub.repo("me/tickets"), hub.repo("me/tickets-data", "dataset")
@@ -237,6 +237,7 @@ def test_what_arrives_on_the_hub_is_what_was_shown_and_private(
     assert card == shown["card"] and 'snapshot_download("me/tickets")' in card
     assert yaml.safe_load(card.split("---")[1])["datasets"] == ["me/tickets-data"]
     assert "does not let you write to other/tickets" in refused and "everybody can read it" in public
+    assert ("dataset", "me/more") not in hub.repos, "no data were sent for a model that was refused"
     assert hub.repo("me/open").files == {"README.md": b"mine"}
     again = hub.repo("me/again").files
     assert "adapter_config.json" not in again and again["picture.png"] == b"mine" and "config.json" in again

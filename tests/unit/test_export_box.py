@@ -1,35 +1,65 @@
-"""The box that hands a run over: whose token is used, and that nothing is uploaded which was not shown."""
+"""What the app uploads: with whose token, and nothing that was not shown."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
 from gradio.utils import oauth_token_requirement
 
+from ftlab.config import DataConfig
 from ftlab.errors import InputError
-from ftlab.ui import export_box
+from ftlab.ui import data_versions, export_box
+from ftlab.ui.data_sources import DataContext
+from ftlab.ui.hub_account import upload_token
 from ftlab.workspace import Workspace
 
 
 def test_in_a_space_the_visitors_token_is_used_and_never_the_spaces_own(monkeypatch: pytest.MonkeyPatch) -> None:
     visitor = gr.OAuthToken(token="hf_visitor", scope="manage-repos", expires_at=4_000_000_000)
-    assert export_box._token(None) is None  # on one's own machine: that of hf auth login
+    assert upload_token(None) is None  # on one's own machine: that of hf auth login
     monkeypatch.setenv("SPACE_ID", "me/space")
     monkeypatch.setenv("HF_TOKEN", "hf_space")
-    assert export_box._token(visitor) == "hf_visitor"
+    assert upload_token(visitor) == "hf_visitor"
     with pytest.raises(InputError, match="not logged in"):
-        export_box._token(None)
+        upload_token(None)
 
 
-def test_the_upload_gets_the_token_of_whoever_is_logged_in_and_nothing_that_was_not_shown(workspace: Workspace) -> None:
+def send_of(app: gr.Blocks) -> Callable[..., Any]:
+    """The handler that uploads; its token comes from whoever is logged in."""
+    (send,) = (fn.fn for fn in app.fns.values() if fn.fn and fn.fn.__name__ == "send")
+    assert oauth_token_requirement(send) == "optional"
+    return send
+
+
+def test_a_model_is_uploaded_with_the_token_of_whoever_is_logged_in_and_as_it_was_shown(workspace: Workspace) -> None:
     with gr.Blocks() as app:
         run = gr.Dropdown([])
         panel = export_box.build()
         export_box.wire(panel, run, workspace)
-    (send,) = (fn.fn for fn in app.fns.values() if fn.fn and fn.fn.__name__ == "send")
-    assert oauth_token_requirement(send) == "optional"
+    send = send_of(app)
     said = send(None, "run", "adapter", "", "me/model", "", False, True)
     assert "no longer what you have seen" in said[panel.hub_message]
     shown = ["run", "adapter", "", "me/model", "", False, True]
     said = send(shown, "run", "adapter", "", "me/model", "", False, False)  # private when it was shown
     assert "no longer what you have seen" in said[panel.hub_message]
+
+
+def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_were_shown(
+    workspace: Workspace, rows_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gr.Blocks() as app:
+        panel = data_versions.build()
+        fields = gr.State(), gr.Dropdown([]), gr.Dropdown([]), gr.Textbox()
+        data_versions.wire(panel, DataContext(workspace, *fields))
+    send = send_of(app)
+    data = DataConfig(source=str(rows_file)).model_dump_json()
+    said = send([data, "me/data", True, ""], data, "me/data", False, "")
+    assert "no longer what you have seen" in said[panel.send_message]
+    monkeypatch.setenv("SPACE_ID", "me/space")
+    monkeypatch.setenv("HF_TOKEN", "hf_space")
+    said = send([data, "me/data", True, ""], data, "me/data", True, "")
+    assert "the token of this Space is not used" in said[panel.send_message]
