@@ -201,7 +201,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             )
         )
     if evidence and evidence.forgot:
-        reasons.append(Reason(f"Your run forgot. {evidence.forgetting} Mix in general examples."))
+        reasons.append(Reason(f"Your run forgot. {evidence.forgetting} Mix in general examples, or more of them."))
     elif stand == "now":
         reasons.append(Reason("LoRA forgets less of what the base knew than full training.", sources.FORGETS_LESS))
     return Recommendation("tuning", stand, tuple(reasons))
@@ -282,5 +282,5 @@ def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence 
     if stands["tuning"] == "later" and needs.examples < FEWEST_EXAMPLES:
         steps.append(f"Collect at least {FEWEST_EXAMPLES} examples, better some hundred, judged by people who know.")
     if evidence and evidence.forgot:
-        steps.append("Train again with general examples mixed in (data.replay).")
+        steps.append("Train again with general examples mixed in, or more of them (data.replay, data.replay_fraction).")
     return tuple(steps)

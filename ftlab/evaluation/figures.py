@@ -38,6 +38,30 @@ def value_text(measure: Mapping[str, Any], value: float | None) -> str:
     return tenths(value) if measure.get("unit") in ("points", "tokens", "words") else number(value)
 
 
+def change_text(measure: Mapping[str, Any], side: str, first: str) -> str:
+    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2; nothing where one has no value."""
+    before, after = (measure["values"].get(name) for name in (first, side))
+    if before is None or after is None:
+        return ""
+    if measure["kind"] == "share":
+        points = 100 * (after - before)
+        amount = f"{abs(points):.1f}".removesuffix(".0")
+        return signed(f"{amount} point{'' if amount == '1' else 's'}", points)
+    if measure["kind"] == "loss" and before:
+        change = 100 * (after / before - 1)
+        # A loss that is not gone altogether did not fall by 100%.
+        digits = 2 if -100 < change < -99.95 else 1
+        return signed(f"{abs(change):,.{digits}f}".removesuffix(".0") + "%", change)
+    return signed(value_text(measure, abs(after - before)), after - before)
+
+
+def signed(text: str, value: float) -> str:
+    """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"+{text}" if value > 0 else f"−{text}"
+
+
 def in_sentence(title: str) -> str:
     """A title within a sentence: exact match, but BLEU and ROUGE-L as they are."""
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.evaluation.figures import in_sentence, value_text
+from ftlab.evaluation.figures import change_text, in_sentence, value_text
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.verdict import has_forgotten, improved
 from ftlab.wording import listed
@@ -37,24 +37,11 @@ def gain_loss(
     }
 
 
-def change_text(measure: Mapping[str, Any], value: float) -> str:
-    """A difference with its sign: +84 points, −0.24."""
-    if measure["kind"] == "share":
-        amount = f"{abs(100 * value):.1f}".removesuffix(".0") + (
-            " point" if round(abs(100 * value), 1) == 1 else " points"
-        )
-    else:
-        amount = value_text(measure, abs(value))
-    if not any(digit in amount for digit in "123456789"):
-        return amount
-    return f"+{amount}" if value > 0 else f"−{amount}"
-
-
 def _entry(measure: Mapping[str, Any], side: str) -> dict[str, str]:
     first = next(iter(measure["values"]))
     difference = measure["differences"][side]
     figures = " against ".join(value_text(measure, measure["values"][at]) for at in (side, first))
-    change = change_text(measure, difference["value"])
+    change = change_text(measure, side, first)
     text = f"{measure['title']} {change}: {figures} ({p_text(difference['p'])})"
     return {"name": measure["name"], "title": measure["title"], "change": change, "text": text}
 

@@ -80,8 +80,8 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
     if has_forgotten(base, adapted):
         lost = 100 * (base["general_accuracy"] - adapted["general_accuracy"])
         notes.append(
-            f"General accuracy fell by {lost:.3g} points. Mix in general examples (data.replay), lower the learning "
-            "rate, or train fewer epochs."
+            f"General accuracy fell by {lost:.3g} points. Mix in general examples (data.replay), or more of them "
+            "(data.replay_fraction), lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:

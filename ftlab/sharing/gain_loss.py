@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import escape
 
+from ftlab.evaluation.figures import change_text, signed
 from ftlab.sharing.measures import (
     Comparison,
     Measure,
-    change_text,
     improved,
     measures_of,
     p_of,
     sides_of,
-    signed,
 )
 
 # Middle tones: each is told from white and from near black. Text takes the colour of the page.

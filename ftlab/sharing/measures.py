@@ -78,22 +78,6 @@ def unit_text(measure: Measure) -> str:
     return ", ".join(filter(None, [measure.get("unit"), wish]))
 
 
-def change_text(measure: Measure, side: str, first: str) -> str:
-    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2."""
-    before, after = (measure["values"].get(name) for name in (first, side))
-    if before is None or after is None:
-        return ""
-    if measure["kind"] == "share":
-        points = 100 * (after - before)
-        return signed(f"{abs(points):.1f}".removesuffix(".0") + " points", points)
-    if measure["kind"] == "loss" and before:
-        change = 100 * (after / before - 1)
-        # A loss that is not gone altogether did not fall by 100%.
-        digits = 2 if -100 < change < -99.95 else 1
-        return signed(f"{abs(change):,.{digits}f}".removesuffix(".0") + "%", change)
-    return signed(value_text(measure, abs(after - before)), after - before)
-
-
 def improved(measure: Measure, side: str, first: str) -> bool | None:
     """Whether `side` is better than `first` by more than chance explains; None when the data cannot tell."""
     before, after = (measure["values"].get(name) for name in (first, side))
@@ -117,13 +101,6 @@ def p_of(measure: Measure, side: str) -> str:
 def unbroken(text: str) -> str:
     """`text` in which no "p < .001" is torn apart at the end of a line."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
-
-
-def signed(text: str, value: float) -> str:
-    """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
-    if not any(digit in text for digit in "123456789"):
-        return text
-    return f"+{text}" if value > 0 else f"−{text}"
 
 
 def _from_scores(comparison: Comparison) -> list[Measure]:

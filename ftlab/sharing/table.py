@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftlab.evaluation.figures import value_text
+from ftlab.evaluation.figures import change_text, signed, value_text
 from ftlab.sharing.measures import (
     Comparison,
     Measure,
-    change_text,
     improved,
     interval_text,
     measures_of,
     of_documents,
     p_of,
     sides_of,
-    signed,
     unit_text,
 )
 

@@ -113,6 +113,7 @@ def wire(panel: Panel, context: DataContext) -> None:
             panel.send_message: notice(f"Sent: {address}", kind="good"),
             panel.send: gr.update(visible=False),
             panel.previewed: None,
+            panel.card: "",
         }
 
     def ask(doomed: str | None) -> dict[Any, Any]:
@@ -206,7 +207,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         panel.send.click,
         send,
         [panel.previewed, *goes],
-        [panel.send, panel.previewed],
+        [panel.send, panel.previewed, panel.card],
         box=panel.send_message,
         progress="minimal",
     )

@@ -174,7 +174,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=upload_token(token))
         notes = join(Markup("<div>{}</div>").format(note) for note in upload.notes)
         done = Markup('<div class="ft-box ft-good" role="status">Uploaded: {}{}</div>').format(upload.address, notes)
-        return {panel.hub_message: done, panel.send: gr.update(visible=False), panel.seen: None}
+        return {panel.hub_message: done, **_unseen(panel)}
 
     made = on(
         panel.download.click,
@@ -196,7 +196,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         panel.send.click,
         send,
         [panel.seen, run, *panel.asked],
-        [panel.send, panel.seen],
+        hidden,
         box=panel.hub_message,
         progress="minimal",
     )

@@ -31,9 +31,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "07_forgetting": {"steps": 45},
     "08_share": {},
 }
-# They train two and three times, and let models answer hundreds of prompts.
-LONG = ("04_blind_test", "05_preferences", "06_rlhf")
-RUN = [pytest.param(path, marks=[pytest.mark.long] * (path.stem in LONG), id=path.stem) for path in NOTEBOOKS]
 
 
 def cells_of(path: Path) -> list[Any]:
@@ -97,7 +94,7 @@ def test_a_change_of_the_base_stands_in_the_parameters_alone():
 
 @pytest.mark.train
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("path", RUN)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, quickstart: Quickstart, tmp_path: Path, monkeypatch):
     """In the workspace of the session, whose run of the main job those take over that need one."""
     workspace = quickstart.workspace

@@ -178,7 +178,7 @@ def test_gains_and_losses_are_told_with_their_figures_and_chance_is_neither():
     assert [entry["name"] for entry in found["lost"]] == ["repetition", "general_accuracy"]
     assert found["gained"][0]["text"] == "Exact match +84 points: 86% against 2% (p < .001)"
     assert found["text"] == (
-        "Better in exact match (+84 points) and perplexity (−3.00); "
+        "Better in exact match (+84 points) and perplexity (−60%); "
         "worse in repetition (+10 points) and general accuracy (−59 points)."
     )
     assert found["forgetting"] == pytest.approx(0.59)
