@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def percent(share: float) -> str:
-    """A share of 0 to 1 with a decimal where it has one: 86%, 97.5%; never 0% or 100% for what is not quite that."""
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 0 to 1 with `digits` where it has them: 86%, 97.5%; never 0% or 100% for what is not quite that."""
     value = 100 * share
-    text = f"{value:.1f}".removesuffix(".0")
+    text = f"{value:.{digits}f}"
+    text = text.rstrip("0").removesuffix(".") if "." in text else text
+    least = 10.0**-digits
     if (text == "0" and value > 0) or (text == "100" and value < 100):
-        return "<0.1%" if text == "0" else ">99.9%"
+        return f"<{least:g}%" if text == "0" else f">{100 - least:g}%"
     return f"{text}%"
 
 

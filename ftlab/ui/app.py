@@ -198,7 +198,7 @@ def _wire_to_disk(
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
         states = (the.shown, prefers.shown)
         groups = {
-            "strip": {strip.box: job_strip.show_now(job), strip.stop: job_strip.stop_button(job)},
+            "strip": {strip.box: job_strip.show_now(job, workspace), strip.stop: job_strip.stop_button(job)},
             "live": {component: value for component, value in shown.items() if component not in states},
             "ids": {strip.job: job.key if job else None, **{state: shown[state] for state in states}},
         }

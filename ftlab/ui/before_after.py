@@ -100,7 +100,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         background.release_chat(config.launcher.device if config else "auto")
         return {
             panel.message: notice("Started. The win rate appears above in a moment.", kind="good"),
-            **job_strip.at_work(strip, disk.current_job(workspace)),
+            **job_strip.at_work(strip, workspace),
         }
 
     def choose(run_id: str | None) -> dict[Any, Any]:

@@ -102,7 +102,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         background.release_chat(config.launcher.device if config else "auto")
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
-            **job_strip.at_work(strip, disk.current_job(workspace)),
+            **job_strip.at_work(strip, workspace),
         }
 
     def choose(run_id: str | None, others: Sequence[str] | None, view: str | None) -> dict[Any, Any]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
-from ftlab.ui.events import message_box, offer_file, on, press
+from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.ui.hub_account import about_token, upload_token
 from ftlab.workspace import Workspace
@@ -189,8 +189,9 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     shown = [panel.state, panel.dtype]
     on(run.change, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
     on(panel.kind.input, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
-    for field in panel.asked[1:]:
-        on(field.input, lambda: _unseen(panel), [], hidden, box=panel.hub_message, queue=False)
+    typed = any_of(*(field.input for field in panel.asked[1:]))
+    settings: dict[str, Any] = {"queue": False, "trigger_mode": "always_last"}
+    on(typed, lambda: _unseen(panel), [], hidden, box=panel.hub_message, **settings)
     on(panel.look.click, look, [run, *panel.asked], [*hidden, panel.state], box=panel.hub_message, progress="minimal")
     on(
         panel.send.click,

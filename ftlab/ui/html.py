@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ftlab import wording
 from ftlab.errors import FtlabError
+from ftlab.evaluation import figures
 from ftlab.wording import sentence
 
 NOTHING = "–"
@@ -114,7 +115,7 @@ def count(value: float | int | None) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return NOTHING if value is None else f"{100 * value:.{digits}f}%"
+    return NOTHING if value is None else figures.percent(value, digits)
 
 
 def short(value: float | None) -> str:

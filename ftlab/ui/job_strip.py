@@ -5,12 +5,14 @@ elem_ids: `job_strip` (text and progress bar), `job_stop` (button), `job_message
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.arena import answering
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk
 from ftlab.ui.disk import Job
@@ -45,12 +47,13 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
     said = f"Started {run.id}. It goes on when this page is closed."
     if job is not None and job.run != run:
         said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
-    return notice(said, kind="good"), at_work(strip, job)
+    return notice(said, kind="good"), at_work(strip, workspace)
 
 
-def at_work(strip: Strip, job: Job | None) -> dict[Any, Any]:
+def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is at work now, for a handler that has just started something."""
-    return {strip.box: show_now(job), strip.stop: stop_button(job), strip.job: job.key if job else None}
+    job = disk.current_job(workspace)
+    return {strip.box: show_now(job, workspace), strip.stop: stop_button(job), strip.job: job.key if job else None}
 
 
 def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Workspace) -> None:
@@ -60,7 +63,7 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
         said = disk.stop(job, workspace) if job else "Nothing is running."
         now = disk.current_job(workspace)
         shown = stop_button(now)
-        return {message: notice(said), button: shown, strip.stop: shown, strip.box: show_now(now)}
+        return {message: notice(said), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)
@@ -74,17 +77,26 @@ def stop_button(job: Job | None) -> dict[str, Any]:
     return gr.update(visible=True, value="Kill it now" if stopping else "Stop")
 
 
-def show_now(job: Job | None) -> Markup:
-    return show(job, disk.metrics(job.run) if job else [])
+def show_now(job: Job | None, workspace: Workspace) -> Markup:
+    return show(job, disk.metrics(job.run) if job else [], answering.at_work(workspace))
 
 
-def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
-    """One line about the job with its progress bar, or a hint when there is none."""
-    if job is None:
+def show(
+    job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
+) -> Markup:
+    """One line about the job with its progress bar, or a hint when there is none; `answers` are those of blind tests
+    that are being made."""
+    beside = join(_answers(*one) for one in answers)
+    if job is None and not answers:
         return Markup(
             '<div class="ft-strip ft-idle" role="status"><span class="ft-dot"></span><span>No job is running.</span>'
             '<span class="ft-help">Choose data, then press Start on the Train tab.</span></div>'
         )
+    line = _line(job, metrics) if job else Markup("")
+    return Markup('<div class="ft-strip ft-active" role="status" aria-live="off">{}{}</div>').format(line, beside)
+
+
+def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     status = job.status
     share = min(1.0, status.step / status.total_steps) if status.total_steps else None
     unit = "step" if status.phase.startswith("training") or status.phase == "saving a checkpoint" else "row"
@@ -105,16 +117,20 @@ def show(job: Job | None, metrics: list[dict[str, Any]]) -> Markup:
     text = join(
         Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
     )
-    return Markup(
-        '<div class="ft-strip ft-active" role="status" aria-live="off"><div class="ft-strip-line">'
-        '{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}</div>'
-    ).format(
+    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}').format(
         badge({"queued": "queued", "stopping": "stopping"}.get(status.state, job.kind), "info"),
         job.run.id,
         status.phase or status.state,
         text,
         _bar(share),
     )
+
+
+def _answers(test_id: str, status: answering.Status) -> Markup:
+    return Markup(
+        '<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>'
+        '<span class="ft-help">see the Blind test tab</span></div>'
+    ).format(badge("stopping" if status.state == "stopping" else "answers", "info"), test_id, status.phase)
 
 
 def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:

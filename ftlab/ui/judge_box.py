@@ -23,7 +23,7 @@ from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sid
 from ftlab.evaluation.judge_prompt import CRITERIA
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, job_strip, judge_view
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import error_box, notice
 from ftlab.workspace import Workspace
 
@@ -147,7 +147,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         return {
             **_unplanned(panel),
             **_progress(panel, run_),
-            **job_strip.at_work(strip, disk.current_job(workspace)),
+            **job_strip.at_work(strip, workspace),
         }
 
     def follow(run_id: str | None) -> dict[Any, Any]:
@@ -169,8 +169,8 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
     on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
     # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
-    for field in panel.form:
-        on(field.input, forget, [], cost, box=panel.message, trigger_mode="always_last")
+    typed = any_of(*(field.input for field in panel.form))
+    on(typed, forget, [], cost, box=panel.message, trigger_mode="always_last")
     on(run.change, forget, [], cost, box=panel.message, clears=False, trigger_mode="always_last")
 
 

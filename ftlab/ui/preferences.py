@@ -225,8 +225,16 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
     changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
-    for component in chosen:
-        on(component.change, suit, [*chosen, data.shown], changed, box=tab.message, clears=False, queue=False)
+    on(
+        any_of(*(component.change for component in chosen)),
+        suit,
+        [*chosen, data.shown],
+        changed,
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
     on(
         any_of(data.shown.change, fields["stage"].change, fields["model.start"].change),
         look,

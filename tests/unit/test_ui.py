@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import psutil
 import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.arena import answering
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
@@ -222,6 +224,20 @@ def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace
         assert words in text
     assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
     assert "No job is running" in job_strip.show(None, [])
+
+
+def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_their_process_lives(workspace):
+    me = psutil.Process()
+    at_work = {"state": "running", "phase": "answers of Base", "pid": me.pid, "pid_started": me.create_time()}
+    for test_id, values in (("alive", at_work), ("gone", at_work | {"pid_started": 1.0}), ("over", {"state": "done"})):
+        folder = workspace.answers_folder(test_id)
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(json.dumps(values))
+    text = job_strip.show_now(None, workspace)
+    assert "answers of Base" in text and "alive" in text and "No job" not in text
+    assert "gone" not in text and "over" not in text
+    failed = answering.status(workspace, "gone")
+    assert failed.state == "failed" and "the answers that are there are kept" in failed.error["try"]
 
 
 def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
