@@ -78,12 +78,15 @@ def check_name(name: str, what: str) -> None:
 
     try:
         validate_repo_id(name)
-        if "/" not in name:
-            raise HFValidationError("the owner is missing")
-    except HFValidationError as error:
+        fits = "/" in name
+    except HFValidationError:
+        fits = False
+    if not fits:
         raise InputError(
-            f"This is not the id of a {what}: {shorten(error, 120)}", given=name, allowed="owner/name"
-        ) from None
+            f"This is not the id of a {what} on the Hub",
+            given=name,
+            allowed="owner/name, both of letters, digits, -, _ and ., at most 96 characters in all",
+        )
 
 
 def refuse_public(api: Any, name: str, kind: Literal["model", "dataset"], *, try_: str | None = None) -> None:
