@@ -106,19 +106,24 @@ class Workspace:
         """Held while the tables of the blind tests are made."""
         return self.root / "arena.lock"
 
+    @property
+    def arena_folder(self) -> Path:
+        """What processes and pages leave of the blind tests beside the database."""
+        return self.root / "arena"
+
     def answers_folder(self, test_id: str) -> Path:
         """How far the answers of a blind test are, and the log of the process that makes them."""
-        return self.root / "arena" / test_id
+        return self.arena_folder / test_id
 
     @property
     def new_test_file(self) -> Path:
         """What was filled in for a blind test that is not made yet."""
-        return self.root / "arena" / "new_test.json"
+        return self.arena_folder / "new_test.json"
 
     @property
     def raters_page_file(self) -> Path:
         """Where the raters' page was served last: links keep working after a restart."""
-        return self.root / "arena" / "raters_page.json"
+        return self.arena_folder / "raters_page.json"
 
     def votes_folder(self, test_id: str) -> Path:
         """The votes of a blind test as training data, with their provenance."""

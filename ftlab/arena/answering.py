@@ -104,7 +104,7 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
     """The blind tests whose answers are being made, by id."""
-    tests = [file.parent.name for file in sorted(workspace.answers_folder("x").parent.glob("*/status.json"))]
+    tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
     found = [(test_id, status(workspace, test_id)) for test_id in tests]
     return [(test_id, current) for test_id, current in found if current is not None and current.is_active]
 
