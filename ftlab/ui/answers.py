@@ -37,7 +37,7 @@ class Look:
 
 def answer_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
     """One page of answers: prompt, reference, both sides. On a phone the cells stand below each other."""
-    line = Markup('<p class="ft-help">{} answers, page {} of {}. Better or worse goes by: {}.</p>').format(
+    line = Markup('<p class="ft-help">Answers: {}, page {} of {}. Better or worse goes by: {}.</p>').format(
         count(len(rows)), look.page, look.last, _spoken(look)
     )
     if not rows:

@@ -224,6 +224,7 @@ def _wire_to_disk(
         evaluated: str | None,
         beside: list[str] | None,
         view: str | None,
+        on_show: str | None,
         partner: str | None,
         talked: str | None,
         opened: str | None,
@@ -246,7 +247,7 @@ def _wire_to_disk(
             listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
             **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.list_runs(seen, results, evaluated, beside, view, workspace),
+            **evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace),
             **({} if talking else chat.about(talk, talked, workspace)),
             **runs.show(listed, opened, other, workspace),
         }
@@ -254,7 +255,7 @@ def _wire_to_disk(
     on(app.load, opened, [], [tabs], queue=False)
     looked_at = [
         prefers.begin,
-        *seen.form.chosen,
+        *seen.looked_at,
         talk.partner,
         talk.run,
         listed.run,

@@ -19,7 +19,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import HEADINGS, MEANINGS, figure_rows, lines_of
 from ftlab.ui import background, disk, job_strip
 from ftlab.ui.answers import PAGE_ROWS, text_cell
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
 from ftlab.workspace import Workspace
 
@@ -103,11 +103,8 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
             **job_strip.at_work(strip, workspace),
         }
 
-    def choose(run_id: str | None) -> dict[Any, Any]:
-        return show(panel, run_id, workspace)
-
     def find(run_id: str | None, search: str | None) -> dict[Any, Any]:
-        return _page(panel, run_id, workspace, search, 1)
+        return show(panel, run_id, workspace, search)
 
     def turn(run_id: str | None, search: str | None, page: float | None, by: int = 0) -> dict[Any, Any]:
         return _page(panel, run_id, workspace, search, int(page or 1) + by)
@@ -127,13 +124,12 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         progress="minimal",
         show_progress_on=panel.message,
     )
-    on(panel.run.input, choose, [panel.run], [panel.result, panel.answers, panel.page], box=panel.message, queue=False)
     turned = [panel.answers, panel.page]
     on(
-        panel.search.change,
+        any_of(panel.run.input, panel.search.change),
         find,
         [panel.run, panel.search],
-        turned,
+        [panel.result, *turned],
         box=panel.message,
         queue=False,
         trigger_mode="always_last",
@@ -223,7 +219,7 @@ def select(rows: list[dict[str, Any]], search: str | None) -> list[dict[str, Any
 
 def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
     """One page of prompts with everybody's answer. On a phone the cells stand below each other."""
-    line = Markup('<p class="ft-help">{} prompts, page {} of {}.</p>').format(count(len(rows)), page, last)
+    line = Markup('<p class="ft-help">Prompts: {}, page {} of {}.</p>').format(count(len(rows)), page, last)
     if not rows:
         return line + empty("No answer matches.", "Change the search.")
     offset = (page - 1) * PAGE_ROWS

@@ -3,7 +3,8 @@
 The form is in `evaluate_form.py`, the result in `evaluate_result.py`, rows and slices in modules of their own.
 elem_ids here: `evaluate_message`, `evaluate_result` (verdict, table, pictures), `evaluate_remedies` (what to try next,
 at one press), `evaluate_report` and `evaluate_markdown` (prepare the report), `evaluate_report_file`,
-`evaluate_markdown_file` (download it).
+`evaluate_markdown_file` (download it), `evaluate_on_show` (never seen: names what is on show, so that slices and rows
+are drawn again when it changes, by the events that also draw them for whoever filters and turns pages).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ftlab.ui import (
     run_view,
 )
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
+from ftlab.ui.fresh import digest
 from ftlab.ui.html import PICK_JS, empty, join, notice
 from ftlab.workspace import Workspace
 
@@ -45,6 +47,7 @@ class EvaluateTab:
     markdown: gr.Button
     report_file: gr.DownloadButton
     markdown_file: gr.DownloadButton
+    on_show: gr.Textbox
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
     judge: judge_box.Panel
@@ -57,8 +60,13 @@ class EvaluateTab:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        head = [self.result, self.remedies, self.report, self.markdown]
+        head = [self.result, self.remedies, self.report, self.markdown, self.on_show]
         return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
+
+    @property
+    def looked_at(self) -> list[Any]:
+        """What `show` needs to know of the page, in the order of its arguments."""
+        return [*self.form.chosen, self.on_show]
 
     @property
     def listed(self) -> list[Any]:
@@ -76,13 +84,15 @@ def build() -> EvaluateTab:
         markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
         report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", elem_classes="ft-gone")
         markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
+        on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
     slices = evaluate_slices.build()
     rows = evaluate_rows.build()
     judge = judge_box.build()
     advisor = advisor_box.build()
     return EvaluateTab(
-        form, message, result, remedies, report, markdown, report_file, markdown_file, slices, rows, judge, advisor
-    )
+        form, message, result, remedies, report, markdown, report_file, markdown_file, on_show, slices, rows, judge,
+        advisor,
+    )  # fmt: skip
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
@@ -105,8 +115,10 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             **job_strip.at_work(strip, workspace),
         }
 
-    def choose(run_id: str | None, others: Sequence[str] | None, view: str | None) -> dict[Any, Any]:
-        return show(tab, run_id, others, view, workspace)
+    def choose(
+        run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
+    ) -> dict[Any, Any]:
+        return show(tab, run_id, others, view, on_show, workspace)
 
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.sharing.report import write_report
@@ -136,15 +148,15 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     on(
         any_of(tab.run.change, tab.form.others.input, tab.form.view.input),
         choose,
-        tab.form.chosen,
+        tab.looked_at,
         tab.shown,
         box=tab.message,
         clears=False,
         queue=False,
         trigger_mode="always_last",
     )
-    evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.message)
-    evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.message)
+    evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
+    evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
     judge_box.wire(tab.judge, tab.run, strip, workspace)
     advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (
@@ -161,18 +173,29 @@ def list_runs(
     chosen: str | None,
     others: Sequence[str] | None,
     view: str | None,
+    on_show: str | None,
     workspace: Workspace,
 ) -> dict[Any, Any]:
     """New choices of runs, and the result of the chosen ones."""
     kept = [run for run in others or [] if run in runs and run != chosen]
-    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **show(tab, chosen, kept, view, workspace)}
+    shown = show(tab, chosen, kept, view, on_show, workspace)
+    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **shown}
 
 
 def show(
-    tab: EvaluateTab, run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace
+    tab: EvaluateTab,
+    run_id: str | None,
+    others: Sequence[str] | None,
+    view: str | None,
+    on_show: str | None,
+    workspace: Workspace,
 ) -> dict[Any, Any]:
-    """Updates that show the result of the chosen runs, or say what to do first."""
+    """Updates that show the result of the chosen runs, or say what to do first.
+
+    `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
+    """
     hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
+    hidden[tab.on_show] = ""
     hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     if not run_id:
         return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
@@ -187,6 +210,11 @@ def show(
         return {**hidden, tab.result: evaluate_shown.apart(run, others)}
     comparison, rows = found
     own = comparison is disk.comparison(run)
+    named = digest([run_id, view, comparison, len(rows)])
+    if named == on_show:
+        panels = {tab.slices.box: gr.skip(), tab.rows.box: gr.skip()}
+    else:
+        panels = evaluate_slices.show(tab.slices, comparison, rows) | evaluate_rows.show(tab.rows, comparison, rows)
     shown = evaluate_result.result(run, comparison)
     return {
         **hidden,
@@ -194,8 +222,8 @@ def show(
         tab.remedies: evaluate_remedies.offered(run) if own else "",
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
-        **evaluate_slices.show(tab.slices, comparison, rows),
-        **evaluate_rows.show(tab.rows, comparison, rows),
+        tab.on_show: named,
+        **panels,
     }
 
 

@@ -45,7 +45,7 @@ class Panel:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        return [self.box, self.by, self.left, self.right, self.answers, self.page]
+        return [self.box, self.by, self.left, self.right]
 
 
 def build() -> Panel:
@@ -72,8 +72,11 @@ def build() -> Panel:
     return Panel(box, search, filter_, order, by, left, right, marks, answers, previous, next_, page)
 
 
-def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], message: gr.HTML) -> None:
-    """`chosen` are the components that say what is compared, `shown` gives its comparison and rows."""
+def wire(
+    panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], changed: Any, message: gr.HTML
+) -> None:
+    """`chosen` are the components that say what is compared, `shown` gives its comparison and rows, `changed` is the
+    event that another comparison is on show."""
     runs = len(chosen)
 
     def turn(*values: Any, by: int | None = None) -> dict[Any, Any]:
@@ -96,17 +99,18 @@ def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None]
         return turn(*values, by=+1)
 
     inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
-    # Not .change of the lists: showing another run sets them, and brings its first page along.
-    finding = (panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
-    settings: dict[str, Any] = {"box": message, "queue": False, "trigger_mode": "always_last"}
+    # One event draws the rows, whoever asks: were they drawn by the choice of a run too, its reply could come after a
+    # filter that was set meanwhile. Not .change of the lists: showing another run sets them.
+    finding = (changed, panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
+    settings: dict[str, Any] = {"box": message, "clears": False, "queue": False, "trigger_mode": "always_last"}
     on(any_of(*finding, panel.right.input), find, inputs, turned, **settings)
     moves = ((panel.previous.click, backwards), (panel.next.click, forwards), (panel.page.submit, stay))
     for trigger, handler in (*moves, (panel.marks.input, stay)):
-        on(trigger, handler, inputs, turned, box=message, queue=False)
+        on(trigger, handler, inputs, turned, box=message, clears=False, queue=False)
 
 
 def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:
-    """Updates that show the first page of a comparison that has just been chosen."""
+    """Updates for a comparison that has just been chosen; `wire`'s event draws its rows, as they are filtered."""
     sides = sides_of(comparison)
     titles = [(side["title"], side["name"]) for side in sides]
     left, right = sides[0]["name"], _newest(sides)
@@ -117,7 +121,6 @@ def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]
         panel.by: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=by),
         panel.left: gr.update(choices=titles, value=left, visible=len(sides) > 2),
         panel.right: gr.update(choices=titles, value=right, visible=len(sides) > 2),
-        **page_of(panel, comparison, rows, "", "All", "data", by, left, right, "reference"),
     }
 
 

@@ -31,7 +31,7 @@ class Panel:
 
     @property
     def shown(self) -> list[Any]:
-        return [self.box, self.column, self.measure, self.table]
+        return [self.box, self.column, self.measure]
 
 
 def build() -> Panel:
@@ -48,19 +48,23 @@ def build() -> Panel:
     return Panel(box, column, measure, table)
 
 
-def wire(panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], message: gr.HTML) -> None:
+def wire(
+    panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], changed: Any, message: gr.HTML
+) -> None:
+    """As `evaluate_rows.wire`."""
+
     def cut(*values: Any) -> dict[Any, Any]:
         *runs, column, measure = values
         found = shown(*runs)
         return {panel.table: slice_table(*found, column, measure)} if found else {}
 
-    picked = any_of(panel.column.input, panel.measure.input)
+    picked = any_of(changed, panel.column.input, panel.measure.input)
     inputs = [*chosen, panel.column, panel.measure]
-    on(picked, cut, inputs, [panel.table], box=message, queue=False, trigger_mode="always_last")
+    on(picked, cut, inputs, [panel.table], box=message, clears=False, queue=False, trigger_mode="always_last")
 
 
 def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:
-    """Updates that show the slices by the first column; hidden where the rows have no column that parts them."""
+    """Updates for slices by the first column, drawn by `wire`'s event; hidden where no column parts the rows."""
     columns, measures = columns_of(rows), _measures(comparison, rows)
     if not columns or not measures:
         return {panel.box: gr.update(visible=False)}
@@ -70,7 +74,6 @@ def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]
         panel.box: gr.update(visible=True),
         panel.column: gr.update(choices=columns, value=columns[0]),
         panel.measure: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=measure),
-        panel.table: slice_table(comparison, rows, columns[0], measure),
     }
 
 

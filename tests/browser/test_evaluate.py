@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
-from ftlab.files import write_jsonl
+from ftlab.files import read_json, write_json, write_jsonl
 from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE
 from tests.comparisons import a_row, evaluated_run
@@ -28,14 +30,14 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
     # The newest is on show; another one and back.
     choose(page, "run", old.id)
-    expect(answers).to_contain_text("20 answers")
+    expect(answers).to_contain_text("Answers: 20,")
     choose(page, "run", new.id)
     expect(result).to_contain_text("The adapted model is better: exact match 80% against 10%")
     expect(result.locator(".ft-gain svg")).to_have_count(2)
     expect(page.locator("#evaluate_slices")).to_contain_text("phone")
 
     page.locator("#evaluate_filter label", has_text="Got worse").click()
-    expect(answers).to_contain_text("1 answers, page 1 of 1")
+    expect(answers).to_contain_text("Answers: 1, page 1 of 1")
     expect(answers).to_contain_text("question 3")
     expect(answers.locator("ins").first).to_have_text("blue")
     page.locator("#evaluate_filter label", has_text="All").click()
@@ -60,6 +62,47 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     expect(rate).to_have_value("0.002")
     expect(page.locator("#train_message")).to_contain_text("Press Start when you are content.")
     assert len(workspace.runs()) == 2
+    assert not one.errors
+
+
+def test_a_filter_stays_when_a_reply_is_late_and_when_another_run_gets_its_scores(app, visit):
+    workspace = Workspace.open(app.workspace)
+    old, new = evaluated_run(workspace, "earlier"), evaluated_run(workspace, "later")
+    write_jsonl(old.predictions_file, [a_row(row, False, row < 12) for row in range(20)])
+    one = visit(app.url)
+    page = one.page
+    one.tab("evaluate")
+    answers, worse = page.locator("#evaluate_answers"), page.locator("#evaluate_filter label", has_text="Got worse")
+    choose(page, "run", old.id)
+    expect(answers).to_contain_text("Answers: 20,")
+    expect(answers).not_to_contain_text("got worse")
+
+    late = []
+
+    def hold_choice(route):
+        asked = json.loads(route.request.post_data)["data"]
+        choice = asked[:1] == [new.id] and not {"All", "Got worse"}.intersection(map(str, asked))
+        late.append(route) if choice and not late else route.continue_()
+
+    page.route("**/run/predict*", hold_choice)
+    choose(page, "run", new.id)
+    worse.click()
+    expect(answers).to_contain_text("Answers: 1, page 1 of 1")
+    (route,) = late
+    route.continue_()
+    page.wait_for_timeout(1500)
+    expect(answers).to_contain_text("Answers: 1, page 1 of 1")
+    expect(answers).to_contain_text("question 3")
+
+    # Scores of another run: the page looks again at all runs, and takes nothing from whoever reads.
+    choose(page, "order", "Highest loss first")
+    write_json(old.comparison_file, read_json(old.comparison_file) | {"note": "measured again"})
+    page.wait_for_timeout(2500)
+    expect(answers).to_contain_text("Answers: 1, page 1 of 1")
+    expect(page.locator("#evaluate_order input").first).to_have_value("Highest loss first")
+    # And a choice of another run is filtered as it says.
+    choose(page, "run", old.id)
+    expect(answers).to_contain_text("Answers: 0,")
     assert not one.errors
 
 

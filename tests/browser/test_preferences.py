@@ -67,7 +67,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     expect(live).to_contain_text(re.compile(r"The chosen answer wins in [\d.]+% of 8 held-out pairs"), timeout=LONG)
     expect(page.locator("#pref_to_chat")).to_be_visible(timeout=LONG)
     expect(page.locator("#after_result")).to_contain_text(re.compile("the base.*this run", re.DOTALL), timeout=LONG)
-    expect(page.locator("#after_answers")).to_contain_text("8 prompts, page 1 of 1")
+    expect(page.locator("#after_answers")).to_contain_text("Prompts: 8, page 1 of 1")
     expect(page.locator("#after_judge")).to_be_disabled()
     page.locator("#pref_to_evaluate").click()
     expect(page.locator("#evaluate_result")).to_contain_text("8 held-out pairs", timeout=LONG)

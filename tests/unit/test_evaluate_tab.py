@@ -207,11 +207,11 @@ def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace
     error = {"what": "There is no such file", "why": None, "try": "check the path"}
     failed = RunStatus(state="failed", created=CREATED + 10, error=error)
     write_status(run.evaluation_status_file, failed)
-    shown = evaluate.show(tab, run.id, [], "", workspace)[tab.result]
+    shown = evaluate.show(tab, run.id, [], "", None, workspace)[tab.result]
     assert shown.index("There is no such file") < shown.index("The adapted model is better")
     # One that came out well since then stands for itself.
     write_json(run.comparison_file, run.comparison() | {"created": CREATED + 20})
-    assert "no such file" not in evaluate.show(tab, run.id, [], "", workspace)[tab.result]
+    assert "no such file" not in evaluate.show(tab, run.id, [], "", None, workspace)[tab.result]
 
 
 def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):

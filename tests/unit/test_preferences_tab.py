@@ -247,7 +247,7 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
 
     with gr.Blocks():
         tab = evaluate.build()
-    assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, workspace)[tab.result]
+    assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, None, workspace)[tab.result]
 
 
 def test_each_tab_shows_its_own_runs(workspace):
