@@ -42,14 +42,13 @@ def run_batches(
 ) -> int | None:
     """Call `work` with each batch and `advance` with the rows done; when memory runs out, go on with half the rows.
 
-    Returns the number of rows that fitted when batches had to be halved, else None. Raises Stopped, and FtlabError
-    when not even one row fits.
+    Each of `batches` is drawn when its turn has come. Returns the number of rows that fitted when batches had to be
+    halved, else None. Raises Stopped, and FtlabError when not even one row fits.
     """
-    waiting, limit = deque(batches), None
-    while waiting:
+    source, waiting, limit = iter(batches), deque[list[int]](), None
+    while (batch := waiting.popleft() if waiting else next(source, None)) is not None:
         if should_stop and should_stop():
             raise Stopped
-        batch = waiting.popleft()
         if limit and len(batch) > limit:
             waiting.appendleft(batch[limit:])
             batch = batch[:limit]

@@ -1,17 +1,38 @@
-"""Greedy decoding of a batch that lets go of the answers that have ended.
+"""Greedy decoding of a batch that lets go of the answers that have ended and takes in rows that wait.
 
 transformers carries a batch on whole until its longest answer ends: where one answer in thirty-two is long, nearly all
-work is done on rows that are over. Passed to `generate` as `custom_generate`, its own way of changing the decoding.
+work is done on rows that are over. Its continuous batching does not, and takes four times as long as this on a CPU.
+Passed to `generate` as `custom_generate`, its own way of changing the decoding.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-# Letting go copies the cache of the rows that stay: worth it once an eighth of them is over.
+# Letting go copies the cache of the rows that stay: worth it once an eighth of them is over. Where rows wait, taking in
+# costs a pass over their prompts as well: that is done for a quarter of the batch at once.
 _ENDED_SHARE = 1 / 8
+_TAKEN_IN_SHARE = 1 / 4
 # What belongs to single rows besides the cache. Whatever else a model keeps for a batch, its rows all stay.
 _PER_ROW = ("attention_mask", "position_ids", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rows of a batch, by names of the caller's, and those that wait. Each makes at most `limit` tokens.
+
+    `note` gets the names of the rows at work and the token that each of them made; it says which of them are over. Rows
+    that are over may be carried along, and it is told of them, too. `more` gives up to so many rows that wait, or None:
+    names, token ids and attention mask (rows x tokens), padded on the left. It is asked only where rows can be added.
+    """
+
+    rows: Sequence[Any]
+    limit: int
+    note: Callable[[Sequence[Any], list[int]], list[bool]]
+    more: Callable[[int], tuple[list[Any], Any, Any] | None]
 
 
 def greedy(
@@ -20,55 +41,175 @@ def greedy(
     logits_processor: Any,
     stopping_criteria: Any,
     generation_config: Any,
+    *,
+    work: Work,
     **model_kwargs: Any,
 ) -> Any:
-    """The most likely continuation of each of `input_ids` (rows x tokens): rows x (tokens given and new).
+    """Write the most likely continuation of each of `input_ids` (rows x tokens) until `work` says that all are over.
 
-    Ended rows are filled with the padding token. Every criterion ends the rows for which it is true.
+    Criteria of `generate` itself are not asked. Returns `input_ids`: what was made, `work` was told.
     Source of the steps: transformers 5.23, GenerationMixin._sample.
     """
-    import torch
-
-    padding = generation_config._pad_token_tensor.to(input_ids.device)
-    made = [input_ids]
-    rows = torch.arange(len(input_ids), device=input_ids.device)  # those at work, as rows of the batch given
-    ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    blank, at_once = _blank(model_kwargs), len(work.rows)
+    asked = input_ids
+    rows = list(work.rows)
+    state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs)
+    over = work.note(rows, state.tokens)
     while True:
-        model_kwargs = model._update_model_kwargs_for_generation(outputs, model_kwargs, is_encoder_decoder=False)
-        # float() copies in half precision, and indexing keeps the whole prompt's logits alive: only the last are kept.
-        scores = logits_processor(input_ids, outputs.logits[:, -1].to(copy=True, dtype=torch.float32))
-        del outputs
-        tokens = torch.where(ended, padding, scores.argmax(dim=-1))
-        made.append(padding.expand(len(made[0])).scatter(0, rows, tokens)[:, None])
-        input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
-        ended = ended | stopping_criteria(input_ids, None)
-        over = int(ended.sum())
-        if over == len(ended):
-            return torch.cat(made, dim=-1)
-        if over >= _ENDED_SHARE * len(ended) and (smaller := _rows_of(model_kwargs, ~ended)):
-            model_kwargs, input_ids, rows, ended = smaller, input_ids[~ended], rows[~ended], ended[~ended]
+        ended = sum(over)
+        free = at_once - len(rows) + ended
+        takes_in = blank is not None and free >= _TAKEN_IN_SHARE * at_once and _can_join(state.kwargs)
+        coming = work.more(free) if takes_in else None
+        if coming is None and ended == len(rows):
+            return asked
+        # A row that is over is not carried past its limit: there the places of the model may end.
+        at_limit = any(made >= work.limit for made, ends in zip(state.made, over, strict=True) if ends)
+        if ended == len(rows):
+            rows, over = [], []
+        elif ended and (coming or at_limit or ended >= _ENDED_SHARE * len(rows)) and (smaller := state.without(over)):
+            state, rows = smaller, [row for row, ends in zip(rows, over, strict=True) if not ends]
+            over = [False] * len(rows)
+        if coming:
+            names, ids, mask = coming
+            new = _begun(model, ids, logits_processor, generation_config, _blank_for(model, blank, ids, mask))
+            over = [*over, *work.note(names, new.tokens)]
+            state, rows = (state.joined(new) if rows else new), [*rows, *names]
+            continue  # a first token may be the last
         inputs = model.prepare_inputs_for_generation(
-            input_ids, next_sequence_length=1 if model_kwargs["use_cache"] else None, **model_kwargs
+            state.input_ids, next_sequence_length=1 if state.kwargs["use_cache"] else None, **state.kwargs
         )
         outputs = model(**inputs, return_dict=True)
+        state = _next(model, outputs, state.input_ids, logits_processor, state.kwargs, state.made)
+        over = work.note(rows, state.tokens)
+
+
+@dataclass
+class _State:
+    """Rows with the token that each made last, which is not in the cache yet; `kwargs` as generate keeps them.
+
+    `made` counts the tokens of each row.
+    """
+
+    input_ids: Any
+    kwargs: dict[str, Any]
+    made: list[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.input_ids[:, -1].tolist()
+
+    def without(self, over: list[bool]) -> _State | None:
+        """The rows that are not `over`; None where it is not known how a model keeps its rows apart."""
+        import torch
+
+        stay = torch.tensor(over, device=self.input_ids.device).logical_not()
+        if (kwargs := _rows_of(self.kwargs, stay)) is None:
+            return None
+        made = [count for count, ends in zip(self.made, over, strict=True) if not ends]
+        return _State(self.input_ids[stay], kwargs, made).cut()
+
+    def joined(self, other: _State) -> _State:
+        """The rows of both; what is shorter is filled on the left."""
+        import torch
+        from torch.nn.functional import pad
+
+        both, masks = (self, other), (_mask(self), _mask(other))
+        width = max(mask.shape[1] for mask in masks)
+        missing = [width - mask.shape[1] for mask in masks]
+
+        def filled(tensors: Any, *inner: int) -> Any:
+            return torch.cat([pad(one, (*inner, short, 0)) for one, short in zip(tensors, missing, strict=True)])
+
+        for mine, theirs in zip(*(one.kwargs["past_key_values"].layers for one in both), strict=True):
+            mine.keys = filled((mine.keys, theirs.keys), 0, 0)
+            mine.values = filled((mine.values, theirs.values), 0, 0)
+        places = filled([one.kwargs["position_ids"] for one in both])
+        kwargs = self.kwargs | {"attention_mask": filled(masks), "position_ids": places}
+        return _State(filled([one.input_ids for one in both]), kwargs, [*self.made, *other.made]).cut()
+
+    def cut(self) -> _State:
+        """Without the places on the left at which no row has anything."""
+        mask = self.kwargs.get("attention_mask")
+        if mask is None or not _can_join(self.kwargs) or not (empty := int(mask.any(dim=0).int().argmax())):
+            return self
+        for layer in self.kwargs["past_key_values"].layers:
+            layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
+        per_place = {name: self.kwargs[name][:, empty:] for name in ("attention_mask", "position_ids")}
+        return _State(self.input_ids[:, empty:], self.kwargs | per_place, self.made)
+
+
+def _begun(model: Any, input_ids: Any, logits_processor: Any, config: Any, kwargs: dict[str, Any]) -> _State:
+    """Rows that have made their first token."""
+    outputs = model._prefill(input_ids, config, kwargs)
+    return _next(model, outputs, input_ids, logits_processor, kwargs, [0] * len(input_ids))
+
+
+def _next(
+    model: Any, outputs: Any, input_ids: Any, logits_processor: Any, kwargs: dict[str, Any], made: list[int]
+) -> _State:
+    import torch
+
+    kwargs = model._update_model_kwargs_for_generation(outputs, kwargs, is_encoder_decoder=False)
+    # float() copies in half precision, and indexing keeps the whole prompt's logits alive: only the last are kept.
+    scores = logits_processor(input_ids, outputs.logits[:, -1].to(copy=True, dtype=torch.float32))
+    input_ids = torch.cat([input_ids, scores.argmax(dim=-1)[:, None]], dim=-1)
+    return _State(input_ids, kwargs, [count + 1 for count in made])
+
+
+def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """What other rows can begin with, taken before the cache is filled; None where that is not known."""
+    import torch
+
+    own = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
+    tensors = [name for name, value in own.items() if isinstance(value, torch.Tensor)]
+    if tensors or "position_ids" not in kwargs or not _is_plain(kwargs.get("past_key_values")):
+        return None
+    return own | {"past_key_values": copy.deepcopy(kwargs["past_key_values"])}
+
+
+def _blank_for(model: Any, blank: dict[str, Any], ids: Any, mask: Any) -> dict[str, Any]:
+    """`blank` for the rows `ids`."""
+    places = model._prepare_position_ids_for_generation(ids, {"attention_mask": mask})
+    cache = copy.deepcopy(blank["past_key_values"])
+    return blank | {"past_key_values": cache, "attention_mask": mask, "position_ids": places}
+
+
+def _can_join(kwargs: dict[str, Any]) -> bool:
+    """Whether the cache holds one place for each place of the text, and nothing besides."""
+    cache, places = kwargs.get("past_key_values"), kwargs.get("position_ids")
+    if not _is_plain(cache) or places is None or places.dim() != 2:
+        return False
+    rows, _, held, _ = cache.layers[0].keys.shape
+    return (rows, held) == (len(places), places.shape[1] - 1)
+
+
+def _is_plain(cache: Any, sliding: bool = False) -> bool:
+    """Whether `cache` keeps keys and values of each place, (rows, heads, places, width) in each layer."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    known = (DynamicLayer, DynamicSlidingWindowLayer) if sliding else (DynamicLayer,)
+    return type(cache) is DynamicCache and all(type(layer) in known for layer in cache.layers)
+
+
+def _mask(state: _State) -> Any:
+    """generate leaves the mask out where nothing is padded."""
+    import torch
+
+    mask = state.kwargs.get("attention_mask")
+    return torch.ones_like(state.kwargs["position_ids"]) if mask is None else mask
 
 
 def _rows_of(model_kwargs: dict[str, Any], stay: Any) -> dict[str, Any] | None:
     """`model_kwargs` for the rows that `stay`; None where it is not known how a model keeps its rows apart."""
     import torch
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     cache = model_kwargs.get("past_key_values")
-    plain = type(cache) is DynamicCache and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
-    )
     tensors = {name: value for name, value in model_kwargs.items() if isinstance(value, torch.Tensor)}
     known = all(
         name in _PER_ROW and value.dim() == 2 and len(value) in (1, len(stay)) for name, value in tensors.items()
     )
-    if not (plain and known):
+    if not (_is_plain(cache, sliding=True) and known):
         return None
     cache.batch_select_indices(stay.nonzero()[:, 0])
     return model_kwargs | {name: value[stay] for name, value in tensors.items() if len(value) == len(stay)}

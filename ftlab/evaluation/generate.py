@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.evaluation.batches import Stopped, by_length, pad, run_batches
-from ftlab.evaluation.decoding import greedy
+from ftlab.evaluation.batches import Stopped, pad, run_batches
+from ftlab.evaluation.decoding import Work, greedy
 
 
 @dataclass(frozen=True)
@@ -42,56 +43,84 @@ def generate_answers(
 ) -> Answers:
     """The most likely answer to each of `prompts` (token ids), token by token, of at most `max_new_tokens`.
 
-    Prompts are sorted by length and padded on the left; a batch lets go of answers as they end. An answer ends
-    with the first of `stop_ids`, or where prompt and answer fill `context` tokens. Raises Stopped, also in the middle
-    of a batch.
+    Prompts are sorted by length and padded on the left. A batch lets go of answers as they end and takes in prompts
+    that wait. An answer ends with the first of `stop_ids`, or where prompt and answer fill `context` tokens. Raises
+    Stopped, also in the middle of a batch.
     """
     import torch
-    from transformers import StoppingCriteriaList
 
     found: list[Answer | None] = [None] * len(prompts)
     room = [min(max_new_tokens, context - len(ids)) if context else max_new_tokens for ids in prompts]
     for index, tokens in enumerate(room):
         if tokens < 1:
             found[index] = Answer("", 0, True)
+    queue: deque[int] = deque()  # rows of one room whose turn has not come yet, the longest first
+    stops = set(stop_ids)
 
-    def ended_by_person(input_ids: Any, scores: Any, **_: Any) -> Any:
-        return torch.full((len(input_ids),), bool(should_stop and should_stop()), device=input_ids.device)
+    def batches() -> Iterator[list[int]]:
+        # Rows near the end of the context have less room; a batch shares one limit, so they form batches of their own.
+        for tokens in sorted(set(room), reverse=True):
+            members = [i for i in range(len(prompts)) if room[i] == tokens and found[i] is None]
+            queue.extend(sorted(members, key=lambda i: -len(prompts[i])))
+            while queue:
+                yield _take(queue, batch_rows)
+
+    def padded(rows: list[int]) -> tuple[Any, Any]:
+        ids = pad([list(prompts[i]) for i in rows], tokenizer.pad_token_id, left=True)
+        mask = pad([[1] * len(prompts[i]) for i in rows], 0, left=True)
+        return torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:
-        ids = torch.tensor(
-            pad([list(prompts[i]) for i in batch], tokenizer.pad_token_id, left=True), device=model.device
-        )
-        mask = torch.tensor(pad([[1] * len(prompts[i]) for i in batch], 0, left=True), device=model.device)
-        limit = room[batch[0]]
-        with _plain_generation(model):
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=limit,
-                do_sample=False,
-                eos_token_id=list(stop_ids),
-                pad_token_id=tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([ended_by_person]),
-                custom_generate=greedy,
-            )
-        if should_stop and should_stop():
-            raise Stopped
-        for i, made in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-            found[i] = _answer(made, tokenizer, set(stop_ids))
+        rows = [i for i in batch if found[i] is None]  # after memory ran out, some have their answer
+        if not rows:
+            return
+        limit = room[rows[0]]
+        made: dict[int, list[int]] = {i: [] for i in rows}
 
-    # Rows near the end of the context have less room; a batch shares one limit, so they form batches of their own.
-    batches = []
-    for tokens in sorted(set(room), reverse=True):
-        members = [i for i in range(len(prompts)) if room[i] == tokens and found[i] is None]
-        batches += [
-            [members[k] for k in batch] for batch in by_length([len(prompts[i]) for i in members], rows=batch_rows)
-        ]
+        def note(names: Sequence[int], tokens: list[int]) -> list[bool]:
+            if should_stop and should_stop():
+                raise Stopped
+            before = sum(found[i] is not None for i in made)
+            for i, token in zip(names, tokens, strict=True):
+                if found[i] is None:
+                    made[i].append(token)
+                    if token in stops or len(made[i]) == limit:
+                        found[i] = _answer(made[i], tokenizer, stops)
+            if advance and (ended := sum(found[i] is not None for i in made) - before):
+                advance(ended)
+            return [found[i] is not None for i in names]
+
+        def more(count: int) -> tuple[list[int], Any, Any] | None:
+            names = _take(queue, count)
+            made.update((i, []) for i in names)
+            return (names, *padded(names)) if names else None
+
+        ids, mask = padded(rows)
+        try:
+            with _plain_generation(model):
+                model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=limit,
+                    do_sample=False,
+                    eos_token_id=list(stop_ids),
+                    pad_token_id=tokenizer.pad_token_id,
+                    custom_generate=greedy,
+                    work=Work(rows, limit, note, more),
+                )
+        except BaseException:
+            queue.extendleft(reversed([i for i in made if i not in rows and found[i] is None]))
+            raise
+
     if advance and (skipped := sum(answer is not None for answer in found)):
         advance(skipped)
-    halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
+    halved_to = run_batches(batches(), work, should_stop=should_stop)
     return Answers([answer for answer in found if answer is not None], halved_to)
+
+
+def _take(queue: deque[int], count: int) -> list[int]:
+    return [queue.popleft() for _ in range(min(count, len(queue)))]
 
 
 def _answer(made: list[int], tokenizer: Any, stops: set[int]) -> Answer:

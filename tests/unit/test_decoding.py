@@ -1,4 +1,4 @@
-"""Answers in batches that shrink: the same answers as one by one, for less work."""
+"""Answers in batches that rows leave and join: the same answers as one by one, for less work."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def build(kind: str):
     from transformers import (
         FalconH1Config,
         FalconH1ForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
         LlamaConfig,
         LlamaForCausalLM,
         MistralConfig,
@@ -29,6 +31,10 @@ def build(kind: str):
         return LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
     if kind == "sliding window":
         return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=8)).eval()
+    if kind == "learned positions":
+        places = SMALL["max_position_embeddings"]
+        config = GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=places, initializer_range=0.6)
+        return GPT2LMHeadModel(config).eval()
     mamba = {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}
     return FalconH1ForCausalLM(FalconH1Config(**SMALL, **mamba)).eval()
 
@@ -65,3 +71,78 @@ def test_what_has_ended_is_let_go_and_the_others_go_on_as_if_alone(kind):
     else:
         assert rows == sorted(rows, reverse=True)
         assert needed <= sum(rows) <= needed * 8 / 7 + 24
+
+
+def drawn(model, count: int, longest: int, limit: int, context: int | None = None):
+    """Prompts of all lengths, and what the model answers to each alone."""
+    draw = random.Random(3)
+    prompts = [[draw.randint(2, 60) for _ in range(draw.randint(2, longest))] for _ in range(count)]
+    rooms = [min(limit, context - len(prompt)) if context else limit for prompt in prompts]
+    return prompts, [plain_answer(model, prompt, STOPS, room) for prompt, room in zip(prompts, rooms, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["llama", "learned positions", "sliding window", "state space"])
+def test_rows_that_wait_join_those_at_work_and_answer_as_if_alone(kind):
+    model = build(kind)
+    prompts, expected = drawn(model, 60, 24, LIMIT)
+    finished, rows = [], []
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, args: rows.append(tuple(args[0].shape)))
+    result = generate_answers(
+        model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8, advance=finished.append
+    )
+    hook.remove()
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+    assert [a.tokens for a in result.answers] == [len(ids) for ids in expected]
+    assert sum(finished) == 60 and max(count for count, _ in rows) == 8
+    steps = [count for count, places in rows if places == 1]
+    needed = sum(len(ids) - 1 for ids in expected)
+    if kind in ("llama", "learned positions"):
+        assert sum(places > 1 for _, places in rows) > 60 / 8, "rows joined a batch at work"
+        assert len(steps) < 1.5 * needed / 8, "few places of the batch stay empty"
+    else:
+        assert sum(places > 1 for _, places in rows) == 8, "batch by batch"
+
+
+def test_no_row_is_carried_past_the_last_place_of_the_model():
+    """Places are a table here: one too many is an error. A row ends early, alone, while those around it came later."""
+    model, context, limit = build("learned positions"), SMALL["max_position_embeddings"], 30
+    draw = random.Random(5)
+    many = [[draw.randint(2, 60) for _ in range(context - limit)] for _ in range(700)]
+    found = generate_answers(model, Letters(), many, max_new_tokens=limit, stop_ids=STOPS, batch_rows=100)
+    lengths = [answer.tokens for answer in found.answers]
+    quick = [prompt for prompt, tokens in zip(many, lengths, strict=True) if tokens == 3][:15]
+    carried = [prompt for prompt, tokens in zip(many, lengths, strict=True) if 8 <= tokens <= 20][:1]
+    lasting = [prompt for prompt, tokens in zip(many, lengths, strict=True) if tokens == limit][:15]
+    assert (len(quick), len(carried), len(lasting)) == (15, 1, 15)
+    prompts = [*carried, *quick, *lasting]
+    expected = [plain_answer(model, prompt, STOPS, limit) for prompt in prompts]
+    widths = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["past_key_values"].get_seq_length()), with_kwargs=True
+    )
+    result = generate_answers(
+        model, Letters(), prompts, max_new_tokens=limit, stop_ids=STOPS, batch_rows=16, context=context
+    )
+    hook.remove()
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+    assert max(widths) < context, "what no row has any more is cut"
+
+
+def test_rows_taken_in_when_memory_runs_out_are_answered_all_the_same(monkeypatch):
+    model = build("llama")
+    prompts, expected = drawn(model, 30, 24, LIMIT)
+    forward, passes = type(model).forward, []
+
+    def small_device(self, input_ids, **kwargs):
+        passes.append(len(input_ids))
+        if len(passes) > 20 and len(input_ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, input_ids, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", small_device)
+    finished = []
+    result = generate_answers(
+        model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8, advance=finished.append
+    )
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+    assert sum(finished) == 30 and result.halved_to is not None
