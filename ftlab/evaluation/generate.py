@@ -77,18 +77,24 @@ def generate_answers(
             return
         limit = room[rows[0]]
         made: dict[int, list[int]] = {i: [] for i in rows}
+        untold: list[int] = []
+
+        def tell() -> None:
+            if advance and untold:
+                advance(len(untold))
+            untold.clear()
 
         def note(names: Sequence[int], tokens: list[int]) -> list[bool]:
             if should_stop and should_stop():
                 raise Stopped
-            before = sum(found[i] is not None for i in made)
             for i, token in zip(names, tokens, strict=True):
                 if found[i] is None:
                     made[i].append(token)
                     if token in stops or len(made[i]) == limit:
                         found[i] = _answer(made[i], tokenizer, stops)
-            if advance and (ended := sum(found[i] is not None for i in made) - before):
-                advance(ended)
+                        untold.append(i)
+            if len(untold) >= len(rows) / 4:  # each telling may write a file
+                tell()
             return [found[i] is not None for i in names]
 
         def more(count: int) -> tuple[list[int], Any, Any] | None:
@@ -112,6 +118,8 @@ def generate_answers(
         except BaseException:
             queue.extendleft(reversed([i for i in made if i not in rows and found[i] is None]))
             raise
+        finally:
+            tell()
 
     if advance and (skipped := sum(answer is not None for answer in found)):
         advance(skipped)
