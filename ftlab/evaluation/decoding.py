@@ -162,9 +162,12 @@ def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
 
     own = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
     tensors = [name for name, value in own.items() if isinstance(value, torch.Tensor)]
-    if tensors or "position_ids" not in kwargs or not _is_plain(kwargs.get("past_key_values")):
+    cache = kwargs.get("past_key_values")
+    if tensors or "position_ids" not in kwargs or not _is_plain(cache):
         return None
-    return own | {"past_key_values": copy.deepcopy(kwargs["past_key_values"])}
+    if cache.get_seq_length():  # virtual tokens stand there already, once for each row of this batch
+        return None
+    return own | {"past_key_values": copy.deepcopy(cache)}
 
 
 def _blank_for(model: Any, blank: dict[str, Any], ids: Any, mask: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ftlab.evaluation.generate import generate_answers
+from ftlab.models.prompted import Prompted
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
 
 STOPS = [STOP, 7, 23, 40, 51]
@@ -101,6 +102,22 @@ def test_rows_that_wait_join_those_at_work_and_answer_as_if_alone(kind):
         assert len(steps) < 1.5 * needed / 8, "few places of the batch stay empty"
     else:
         assert sum(places > 1 for _, places in rows) == 8, "batch by batch"
+
+
+@pytest.mark.parametrize("name", ["prefix tuning", "prompt tuning"])
+def test_behind_virtual_tokens_a_batch_stays_what_it_was_and_answers_as_one_by_one(name):
+    from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
+
+    kind = PrefixTuningConfig if name == "prefix tuning" else PromptTuningConfig
+    tuned = get_peft_model(build("llama"), kind(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with torch.no_grad():
+        for parameter in tuned.prompt_encoder.parameters():
+            parameter.normal_()
+    model = Prompted(tuned).eval()
+    prompts, expected = drawn(model, 30, 24, LIMIT)
+    assert expected != drawn(model.base, 30, 24, LIMIT)[1], "the virtual tokens change what is answered"
+    result = generate_answers(model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8)
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
 
 
 def test_no_row_is_carried_past_the_last_place_of_the_model():
