@@ -16,6 +16,9 @@ from typing import Any
 # costs a pass over their prompts as well: that is done for a quarter of the batch at once.
 _ENDED_SHARE = 1 / 8
 _TAKEN_IN_SHARE = 1 / 4
+# Prompts are read in groups of like length: padding costs as much as text.
+_PADDED = 1 / 4
+_FEW_PLACES = 128
 # What belongs to single rows besides the cache. Whatever else a model keeps for a batch, its rows all stay.
 _PER_ROW = ("attention_mask", "position_ids", "token_type_ids")
 
@@ -25,13 +28,15 @@ class Work:
     """The rows of a batch, by names of the caller's, and those that wait. Each makes at most `limit` tokens.
 
     `note` gets the names of the rows at work and the token that each of them made; it says which of them are over. Rows
-    that are over may be carried along, and it is told of them, too. `more` gives up to so many rows that wait, or None:
-    names, token ids and attention mask (rows x tokens), padded on the left. It is asked only where rows can be added.
+    that are over may be carried along, and it is told of them, too. `waits` says whether rows wait. `more` gives up to
+    so many of them, the longest first, or None: names, token ids and mask (rows x tokens, padded on the left).
+    It is asked only where rows can be added.
     """
 
     rows: Sequence[Any]
     limit: int
     note: Callable[[Sequence[Any], list[int]], list[bool]]
+    waits: Callable[[], bool]
     more: Callable[[int], tuple[list[Any], Any, Any] | None]
 
 
@@ -50,10 +55,29 @@ def greedy(
     Criteria of `generate` itself are not asked. Returns `input_ids`: what was made, `work` was told.
     Source of the steps: transformers 5.23, GenerationMixin._sample.
     """
+    from ftlab.evaluation.roomy_cache import give_room
+
+    if _is_plain(cache := model_kwargs.get("past_key_values")):
+        give_room(cache)
     blank, at_once = _blank(model_kwargs), len(work.rows)
-    asked = input_ids
+
+    def begun(ids: Any, mask: Any) -> _State:
+        """Rows that have made their first token, in their order."""
+        state: _State | None = None
+        for group in by_length(mask):
+            width = max(1, int(mask[group].sum(dim=1).max()))
+            part, seen = ids[group][:, -width:], mask[group][:, -width:]
+            new = _begun(model, part, logits_processor, generation_config, _blank_for(model, blank, part, seen))
+            state = state.joined(new) if state else new
+        assert state is not None
+        return state
+
+    asked, mask = input_ids, model_kwargs.get("attention_mask")
     rows = list(work.rows)
-    state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs)
+    if blank is None or mask is None:
+        state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs)
+    else:
+        state = begun(input_ids, mask)
     over = work.note(rows, state.tokens)
     while True:
         ended = sum(over)
@@ -62,16 +86,18 @@ def greedy(
         coming = work.more(free) if takes_in else None
         if coming is None and ended == len(rows):
             return asked
+        # Where rows come in soon, those that are over go with the same copy.
+        share = _TAKEN_IN_SHARE if blank is not None and work.waits() else _ENDED_SHARE
         # A row that is over is not carried past its limit: there the places of the model may end.
         at_limit = any(made >= work.limit for made, ends in zip(state.made, over, strict=True) if ends)
         if ended == len(rows):
             rows, over = [], []
-        elif ended and (coming or at_limit or ended >= _ENDED_SHARE * len(rows)) and (smaller := state.without(over)):
+        elif ended and (coming or at_limit or ended >= share * len(rows)) and (smaller := state.without(over)):
             state, rows = smaller, [row for row, ends in zip(rows, over, strict=True) if not ends]
             over = [False] * len(rows)
         if coming:
-            names, ids, mask = coming
-            new = _begun(model, ids, logits_processor, generation_config, _blank_for(model, blank, ids, mask))
+            names, *prompts = coming
+            new = begun(*prompts)
             over = [*over, *work.note(names, new.tokens)]
             state, rows = (state.joined(new) if rows else new), [*rows, *names]
             continue  # a first token may be the last
@@ -81,6 +107,22 @@ def greedy(
         outputs = model(**inputs, return_dict=True)
         state = _next(model, outputs, state.input_ids, logits_processor, state.kwargs, state.made)
         over = work.note(rows, state.tokens)
+
+
+def by_length(mask: Any) -> list[slice]:
+    """The rows of `mask` (rows x tokens, padded on the left, the longest first) parted where their length falls.
+
+    At most _PADDED of the places of a part are padding, or they are too few to be worth a pass of their own.
+    """
+    lengths = mask.sum(dim=1).tolist()
+    parts, first, filled = [], 0, 0
+    for row, length in enumerate(lengths):
+        places = lengths[first] * (row + 1 - first)
+        if places - filled - length > max(_PADDED * places, _FEW_PLACES):
+            parts.append(slice(first, row))
+            first, filled = row, 0
+        filled += length
+    return [*parts, slice(first, len(lengths))]
 
 
 @dataclass
@@ -118,11 +160,11 @@ class _State:
         missing = [width - mask.shape[1] for mask in masks]
 
         def filled(tensors: Any, *inner: int) -> Any:
-            return torch.cat([pad(one, (*inner, short, 0)) for one, short in zip(tensors, missing, strict=True)])
+            wide = [pad(one, (*inner, short, 0)) if short else one for one, short in zip(tensors, missing, strict=True)]
+            return torch.cat(wide)
 
         for mine, theirs in zip(*(one.kwargs["past_key_values"].layers for one in both), strict=True):
-            mine.keys = filled((mine.keys, theirs.keys), 0, 0)
-            mine.values = filled((mine.values, theirs.values), 0, 0)
+            mine.replace(filled((mine.keys, theirs.keys), 0, 0), filled((mine.values, theirs.values), 0, 0))
         places = filled([one.kwargs["position_ids"] for one in both])
         kwargs = self.kwargs | {"attention_mask": filled(masks), "position_ids": places}
         return _State(filled([one.input_ids for one in both]), kwargs, [*self.made, *other.made]).cut()
@@ -191,7 +233,9 @@ def _is_plain(cache: Any, sliding: bool = False) -> bool:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    known = (DynamicLayer, DynamicSlidingWindowLayer) if sliding else (DynamicLayer,)
+    from ftlab.evaluation.roomy_cache import RoomyLayer
+
+    known = (DynamicLayer, RoomyLayer, *((DynamicSlidingWindowLayer,) if sliding else ()))
     return type(cache) is DynamicCache and all(type(layer) in known for layer in cache.layers)
 
 

@@ -113,7 +113,7 @@ def generate_answers(
                     eos_token_id=list(stop_ids),
                     pad_token_id=tokenizer.pad_token_id,
                     custom_generate=greedy,
-                    work=Work(rows, limit, note, more),
+                    work=Work(rows, limit, note, lambda: bool(queue), more),
                 )
         except BaseException:
             queue.extendleft(reversed([i for i in made if i not in rows and found[i] is None]))

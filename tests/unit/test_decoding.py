@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from ftlab.evaluation.decoding import by_length
 from ftlab.evaluation.generate import generate_answers
 from ftlab.models.prompted import Prompted
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
@@ -41,13 +42,11 @@ def build(kind: str):
 
 
 def passed(model, call):
-    """What `call` returns, and how many rows went through the model in each of its steps."""
-    rows = []
-    hook = model.model.layers[0].register_forward_pre_hook(
-        lambda _, args, kwargs: rows.append(len((args or tuple(kwargs.values()))[0])), with_kwargs=True
-    )
+    """What `call` returns, and how many rows and places went through the model at a time."""
+    passes = []
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, args: passes.append(tuple(args[0].shape)))
     try:
-        return call(), rows
+        return call(), passes
     finally:
         hook.remove()
 
@@ -59,19 +58,20 @@ def test_what_has_ended_is_let_go_and_the_others_go_on_as_if_alone(kind):
     expected = [plain_answer(model, prompt, STOPS, LIMIT) for prompt in prompts]
     assert len({len(ids) for ids in expected}) > 3
 
-    result, rows = passed(
+    result, passes = passed(
         model,
         lambda: generate_answers(model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=24),
     )
 
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
     assert [a.tokens for a in result.answers] == [len(ids) for ids in expected]
-    needed = sum(len(ids) for ids in expected)
+    needed = sum(len(ids) - 1 for ids in expected)
+    steps = [rows for rows, places in passes if places == 1]
     if kind == "state space":  # its rows cannot be told apart from outside: all stay to the end
-        assert set(rows) == {24}
+        assert set(steps) == {24}
     else:
-        assert rows == sorted(rows, reverse=True)
-        assert needed <= sum(rows) <= needed * 8 / 7 + 24
+        assert steps == sorted(steps, reverse=True)
+        assert needed <= sum(steps) <= needed * 8 / 7 + 24
 
 
 def drawn(model, count: int, longest: int, limit: int, context: int | None = None):
@@ -86,12 +86,13 @@ def drawn(model, count: int, longest: int, limit: int, context: int | None = Non
 def test_rows_that_wait_join_those_at_work_and_answer_as_if_alone(kind):
     model = build(kind)
     prompts, expected = drawn(model, 60, 24, LIMIT)
-    finished, rows = [], []
-    hook = model.get_input_embeddings().register_forward_pre_hook(lambda _, args: rows.append(tuple(args[0].shape)))
-    result = generate_answers(
-        model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8, advance=finished.append
+    finished = []
+    result, rows = passed(
+        model,
+        lambda: generate_answers(
+            model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8, advance=finished.append
+        ),
     )
-    hook.remove()
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
     assert [a.tokens for a in result.answers] == [len(ids) for ids in expected]
     assert sum(finished) == 60 and max(count for count, _ in rows) == 8
@@ -118,6 +119,30 @@ def test_behind_virtual_tokens_a_batch_stays_what_it_was_and_answers_as_one_by_o
     assert expected != drawn(model.base, 30, 24, LIMIT)[1], "the virtual tokens change what is answered"
     result = generate_answers(model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=8)
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+
+
+def test_prompts_are_read_in_groups_of_like_length():
+    model, draw = build("llama"), random.Random(6)
+    lengths = [60, 58, 55, *[10] * 13]
+    prompts = [[draw.randint(2, 60) for _ in range(length)] for length in draw.sample(lengths, len(lengths))]
+    expected = [plain_answer(model, prompt, STOPS, 4) for prompt in prompts]
+    result, passes = passed(
+        model, lambda: generate_answers(model, Letters(), prompts, max_new_tokens=4, stop_ids=STOPS, batch_rows=16)
+    )
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+    assert [shape for shape in passes if shape[1] > 1] == [(5, 60), (11, 10)], "410 places, not 960"
+
+
+def test_a_group_has_little_padding_unless_it_is_small():
+    def grouped(lengths):
+        mask = torch.tensor([[0] * (max(lengths) - length) + [1] * length for length in lengths])
+        return [lengths[part] for part in by_length(mask)]
+
+    assert grouped([5]) == [[5]]
+    assert grouped([9, 3, 1]) == [[9, 3, 1]], "too few places for a pass of their own"
+    assert grouped([400, 390, 310, 300]) == [[400, 390, 310, 300]]
+    assert grouped([400, 390, 40, 30]) == [[400, 390], [40, 30]]
+    assert grouped([400, 390, 200, 199, 198, 20]) == [[400, 390, 200], [199, 198], [20]]
 
 
 def test_no_row_is_carried_past_the_last_place_of_the_model():
