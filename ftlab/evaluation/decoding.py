@@ -64,7 +64,7 @@ def greedy(
     def begun(ids: Any, mask: Any) -> _State:
         """Rows that have made their first token, in their order."""
         state: _State | None = None
-        for group in by_length(mask):
+        for group in of_like_length(mask):
             width = max(1, int(mask[group].sum(dim=1).max()))
             part, seen = ids[group][:, -width:], mask[group][:, -width:]
             new = _begun(model, part, logits_processor, generation_config, _blank_for(model, blank, part, seen))
@@ -109,7 +109,7 @@ def greedy(
         over = work.note(rows, state.tokens)
 
 
-def by_length(mask: Any) -> list[slice]:
+def of_like_length(mask: Any) -> list[slice]:
     """The rows of `mask` (rows x tokens, padded on the left, the longest first) parted where their length falls.
 
     At most _PADDED of the places of a part are padding, or they are too few to be worth a pass of their own.

@@ -99,8 +99,8 @@ def wire(
         return turn(*values, by=+1)
 
     inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
-    # One event draws the rows, whoever asks: were they drawn by the choice of a run too, its reply could come after a
-    # filter that was set meanwhile. Not .change of the lists: showing another run sets them.
+    # One event for a filter and for another run on show: were rows drawn by the choice of a run itself, its reply could
+    # come after a filter that was set meanwhile. Not .change of the lists: showing another run sets them.
     finding = (changed, panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
     settings: dict[str, Any] = {"box": message, "clears": False, "queue": False, "trigger_mode": "always_last"}
     on(any_of(*finding, panel.right.input), find, inputs, turned, **settings)

@@ -20,13 +20,19 @@ def choose(page, name, option):
     page.get_by_role("option", name=option).first.click()
 
 
-def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(app, visit):
+def two_runs(app, visit):
+    """The tab with two runs that answered the same rows: the older got 12 of 20 right, the newer 16, and one worse."""
     workspace = Workspace.open(app.workspace)
     old, new = evaluated_run(workspace, "aged"), evaluated_run(workspace, "fresh")
     write_jsonl(old.predictions_file, [a_row(row, False, row < 12) for row in range(20)])
     one = visit(app.url)
-    page = one.page
     one.tab("evaluate")
+    return workspace, old, new, one
+
+
+def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(app, visit):
+    workspace, old, new, one = two_runs(app, visit)
+    page = one.page
     result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
     # The newest is on show; another one and back.
     choose(page, "run", old.id)
@@ -66,12 +72,8 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
 
 
 def test_a_filter_stays_when_a_reply_is_late_and_when_another_run_gets_its_scores(app, visit):
-    workspace = Workspace.open(app.workspace)
-    old, new = evaluated_run(workspace, "earlier"), evaluated_run(workspace, "later")
-    write_jsonl(old.predictions_file, [a_row(row, False, row < 12) for row in range(20)])
-    one = visit(app.url)
+    _, old, new, one = two_runs(app, visit)
     page = one.page
-    one.tab("evaluate")
     answers, worse = page.locator("#evaluate_answers"), page.locator("#evaluate_filter label", has_text="Got worse")
     choose(page, "run", old.id)
     expect(answers).to_contain_text("Answers: 20,")
