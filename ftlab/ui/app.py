@@ -41,7 +41,7 @@ from ftlab.ui import (
     train,
 )
 from ftlab.ui.background import import_later
-from ftlab.ui.events import on
+from ftlab.ui.events import any_of, on
 from ftlab.ui.fresh import digest
 from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
@@ -271,8 +271,8 @@ def _wire_to_disk(
         *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
         *(listed.resume, listed.earlier, listed.later),
     ]
-    for trigger in (app.load, gr.Timer(POLL_SECONDS).tick):
-        on(trigger, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
+    ticks = any_of(app.load, gr.Timer(POLL_SECONDS).tick)
+    on(ticks, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
 
 
 def page_settings(workspace: Workspace) -> dict[str, Any]:

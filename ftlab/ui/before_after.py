@@ -125,21 +125,21 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         show_progress_on=panel.message,
     )
     turned = [panel.answers, panel.page]
+    shows: dict[str, Any] = {"box": panel.message, "lane": "before and after"}
     on(
         any_of(panel.run.input, panel.search.change),
         find,
         [panel.run, panel.search],
         [panel.result, *turned],
-        box=panel.message,
-        queue=False,
         trigger_mode="always_last",
+        **shows,
     )
     for trigger, handler in (
         (panel.previous.click, backwards),
         (panel.next.click, forwards),
         (panel.page.submit, turn),
     ):
-        on(trigger, handler, panel.looked_at, turned, box=panel.message, queue=False)
+        on(trigger, handler, panel.looked_at, turned, **shows)
 
 
 def list_runs(

@@ -18,7 +18,7 @@ from ftlab.errors import InputError
 from ftlab.ui import background, blind_test_votes, raters_page
 from ftlab.ui import blind_test_form as forms
 from ftlab.ui.blind_test_layout import BlindTestTab, build, show, show_all
-from ftlab.ui.blind_test_make import suited, wire_form
+from ftlab.ui.blind_test_make import LANE, suited, wire_form
 from ftlab.ui.blind_test_picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.events import offer_file, on, press
 from ftlab.ui.fresh import digests, only_new
@@ -162,29 +162,31 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     every = [*tab.shown, tab.memory]
     at_opening = [tab.chosen, tab.reach, tab.address, *tab.form.shown, *every]
     told = [*tab.form.shown, tab.form.found, tab.form.power]
-    loaded = on(opened, load, [tab.chosen], at_opening, box=tab.message, js=_REMEMBERED)
-    on(loaded.then, look, [tab.chosen], told, box=tab.form.message)
+    shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
+    form: dict[str, Any] = {"outputs": told, "box": tab.form.message, "lane": LANE}
+    loaded = on(opened, load, [tab.chosen], at_opening, js=_REMEMBERED, **shows)
+    on(loaded.then, look, [tab.chosen], **form)
     # At once, not after the look: a reload comes back to what was chosen.
     tab.chosen.change(None, [tab.chosen], js=_REMEMBER, api_visibility="private")
-    chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], box=tab.message)
-    on(chose.then, look, [tab.chosen], told, box=tab.form.message)
+    chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], trigger_mode="always_last", **shows)
+    on(chose.then, look, [tab.chosen], **form)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
     on(clock.tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
     pressed = {"generate": generate, "stop": stop}
     for name, handler in pressed.items():
-        on(tab.buttons[name].click, handler, [tab.chosen], every, box=tab.message)
+        on(tab.buttons[name].click, handler, [tab.chosen], every, **shows)
     page = [tab.chosen, tab.reach, tab.address]
-    on(tab.buttons["open"].click, open_, page, [*every, tab.chosen], box=tab.message, progress="minimal")
+    on(tab.buttons["open"].click, open_, page, [*every, tab.chosen], progress="minimal", **shows)
     on(tab.reach.input, reached, [tab.reach], [tab.address], queue=False)
-    on(tab.serve.click, serve, page, every, box=tab.message, progress="minimal", show_progress_on=tab.message)
-    on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], box=tab.message)
-    on(tab.open_link.click, open_link, [tab.chosen], every, box=tab.message)
-    on(tab.texts["links"].pick, end_link, [tab.chosen], every, box=tab.message)
+    on(tab.serve.click, serve, page, every, progress="minimal", show_progress_on=tab.message, **shows)
+    on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], **shows)
+    on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
+    on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
     for what in ("early", "close", "delete"):
-        on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], box=tab.message)
-    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, tab.confirm, tab.asked], box=tab.message)
+        on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
+    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, tab.confirm, tab.asked], **shows)
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
     done = on(tab.report.click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))

@@ -19,6 +19,8 @@ from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
 from ftlab.workspace import Workspace
 
+LANE = "blind test"
+
 
 def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     form = tab.form
@@ -72,18 +74,18 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     any_change = any_of(*inputs)
     on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
     known = gr.State({})  # what the form was sent
-    on(any_change, changed, [known, *form.inputs], [*told, known], box=form.message, trigger_mode="always_last")
-    on(form.more.click, more, form.inputs, told, box=form.message)
-    on(form.upload.upload, upload, [form.upload, *form.inputs], told, box=form.message)
+    shows: dict[str, Any] = {"box": form.message, "lane": LANE}
+    on(any_change, changed, [known, *form.inputs], [*told, known], trigger_mode="always_last", **shows)
+    on(form.more.click, more, form.inputs, told, **shows)
+    on(form.upload.upload, upload, [form.upload, *form.inputs], told, **shows)
     on(
         form.make.click,
         make,
         form.inputs,
         [tab.chosen, tab.message, *told, *tab.shown, tab.memory],
-        box=form.message,
         progress="minimal",
         show_progress_on=form.message,
-        concurrency_limit=1,
+        **shows,
     )
 
 

@@ -10,6 +10,7 @@ elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_paste` (fold
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -163,9 +164,8 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         )
         for trigger in (listed.then, any_of(*again))
     ]
-    for looked in looks:
-        for name, (_, module) in PANELS.items():
-            _follow(looked, module, tab.panels[name], tab.shown, workspace)
+    for name, (_, module) in PANELS.items():
+        _follow(looks, module, tab.panels[name], tab.shown, workspace)
     # At once, not after the look: a reload right after a save comes back to what was saved.
     source.change(None, [source], js=_REMEMBER, api_visibility="private")
     data_rows.wire(tab.rows, context, looks)
@@ -175,13 +175,14 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         module.wire(tab.panels[name], context)
 
 
-def _follow(looked: Any, module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
+def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
     """After each look the panel shows the data that were found."""
 
     def show(now: str | None) -> dict[Any, Any]:
         return module.show(panel, now, workspace)
 
-    on(looked.then, show, [shown], module.views(panel), trigger_mode="always_last")
+    for looked in looks:
+        on(looked.then, show, [shown], module.views(panel), trigger_mode="always_last")
 
 
 def summary(found: Any, config: DataConfig) -> Markup:

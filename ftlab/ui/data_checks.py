@@ -204,14 +204,15 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     def close() -> dict[Any, Any]:
         return {panel.sheet: gr.update(visible=False), panel.picked: None}
 
-    quiet: dict[str, Any] = {"queue": False, "clears": False, "trigger_mode": "always_last"}
+    shows: dict[str, Any] = {"outputs": panel.result, "box": panel.message, "lane": "data checks"}
     seen = any_of(panel.looked.change, context.base.change, context.max_length.change)
-    on(seen, refresh, chosen, panel.result, box=panel.message, **quiet)
-    on(panel.timer.tick, follow, [panel.job, *chosen], panel.result, box=panel.message, queue=False, clears=False)
-    on(panel.start.click, check, chosen, panel.result, box=panel.message)
-    on(panel.stop.click, stop, [panel.job, *chosen], panel.result, box=panel.message, queue=False)
+    on(seen, refresh, chosen, clears=False, trigger_mode="always_last", **shows)
+    on(panel.timer.tick, follow, [panel.job, *chosen], clears=False, **shows)
+    on(panel.start.click, check, chosen, **shows)
+    on(panel.stop.click, stop, [panel.job, *chosen], **shows)
     on(panel.elsewhere.pick, elsewhere, [], [context.source], box=panel.message, queue=False)
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
+    slow["lane"] = "data checks"
     remedied = [*panel.result, panel.message, context.source]
     opened = [panel.row, panel.answer, panel.give, panel.picked]
     known = [panel.job, context.shown]
@@ -219,7 +220,15 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     pressed.then(None, js=_PRESSED)
     on(panel.mend_all.click, mend_all, known, remedied, **slow)
     on(panel.give.click, give, [*known, panel.answer, panel.picked], remedied, **slow)
-    shut = on(panel.close.click, close, [], [panel.sheet, panel.picked], box=panel.message, clears=False, queue=False)
+    shut = on(
+        panel.close.click,
+        close,
+        [],
+        [panel.sheet, panel.picked],
+        box=panel.message,
+        clears=False,
+        lane="data checks",
+    )
     shut.then(None, js=_FOCUS_ROW)
     on(panel.use_length.click, use_length, [panel.job], [context.max_length], box=panel.message, queue=False)
 

@@ -175,42 +175,43 @@ def wire(panel: Panel, context: DataContext) -> None:
     def close() -> dict[Any, Any]:
         return {panel.confirm: gr.update(visible=False), panel.choice: gr.update(visible=False)}
 
-    box, screen_ = panel.message, panel.screen
+    screen_ = panel.screen
+    shows: dict[str, Any] = {"box": panel.message, "lane": "data curate"}
     on(
         panel.looked.change,
         follow,
         [*page, panel.kept],
         [panel.who, panel.kept, panel.filter, panel.search, *screen_],
-        box=box,
         clears=False,
         js=remembered(6, 1),
+        **shows,
     )
     for trigger in (panel.who.blur, panel.who.submit):
         trigger(None, [panel.who], js=remember("#data_curate_again"), api_visibility="private")
-    on(panel.again.click, named, page, screen_, box=box, clears=False, queue=False)
+    on(panel.again.click, named, page, screen_, clears=False, **shows)
     # The list sends "input" only for what a person chooses, not for what a save keeps.
     for trigger in (panel.filter.input, panel.search.submit):
-        on(trigger, narrow, page, screen_, box=box, clears=False, queue=False)
-    on(panel.search.change, typing, page, screen_, box=box, clears=False, queue=False, trigger_mode="always_last")
+        on(trigger, narrow, page, screen_, clears=False, **shows)
+    on(panel.search.change, typing, page, screen_, clears=False, trigger_mode="always_last", **shows)
     for trigger, by in ((panel.previous.click, -1), (panel.next.click, 1)):
-        on(trigger, move(by), page, screen_, box=box, queue=False)
+        on(trigger, move(by), page, screen_, **shows)
     for trigger in (panel.go.click, panel.number.submit):
-        on(trigger, go, [panel.number, *page], [panel.number, *screen_], box=box, queue=False)
+        on(trigger, go, [panel.number, *page], [panel.number, *screen_], **shows)
     for trigger, mark in ((panel.good.click, "good"), (panel.bad.click, "bad"), (panel.none.click, "none")):
-        on(trigger, marking(mark), [*page, panel.onwards], screen_, box=box, queue=False)
+        on(trigger, marking(mark), [*page, panel.onwards], screen_, **shows)
     for trigger in (panel.exclude.click, panel.reason.submit):
-        on(trigger, exclude, [panel.reason, *page, panel.onwards], [panel.reason, *screen_], box=box, queue=False)
-    on(panel.back.click, bring_back, page, screen_, box=box, queue=False)
+        on(trigger, exclude, [panel.reason, *page, panel.onwards], [panel.reason, *screen_], **shows)
+    on(panel.back.click, bring_back, page, screen_, **shows)
     for trigger in (panel.annotate.click, panel.note.submit):
-        on(trigger, annotate, [panel.note, *page], [panel.note, *screen_], box=box, queue=False)
-    on(panel.edit.click, edit, page, [panel.card, panel.tools, panel.verdict, panel.unsaved], box=box, queue=False)
-    on(panel.card.keep, keep, page, screen_, box=box, queue=False)
+        on(trigger, annotate, [panel.note, *page], [panel.note, *screen_], **shows)
+    on(panel.edit.click, edit, page, [panel.card, panel.tools, panel.verdict, panel.unsaved], **shows)
+    on(panel.card.keep, keep, page, screen_, **shows)
     for component in (panel.card, panel.status):
-        on(component.act, act, page, [context.source, *screen_], box=box, queue=False)
-    on(panel.discard.click, ask, page, [panel.confirm, panel.question], box=box, queue=False)
-    on(panel.yes.click, discard, page, screen_, box=box, queue=False)
+        on(component.act, act, page, [context.source, *screen_], **shows)
+    on(panel.discard.click, ask, page, [panel.confirm, panel.question], **shows)
+    on(panel.yes.click, discard, page, screen_, **shows)
     for trigger in (panel.no.click, panel.wait.click):
-        on(trigger, close, [], [panel.confirm, panel.choice], box=box, queue=False)
+        on(trigger, close, [], [panel.confirm, panel.choice], **shows)
     outcome = [panel.kept, panel.why, panel.confirm, panel.choice, panel.choices, context.source]
     for trigger, handler in (
         (panel.save.click, save),
@@ -222,11 +223,10 @@ def wire(panel: Panel, context: DataContext) -> None:
             handler,
             [panel.why, *page],
             outcome,
-            box=box,
+            box=panel.message,
             progress="minimal",
             show_progress_on=panel.message,
-            concurrency_id="versions",
-            concurrency_limit=1,
+            lane="versions",
         )
 
 

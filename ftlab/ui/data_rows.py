@@ -180,10 +180,10 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
     followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
     place = [context.shown, panel.place, panel.page, panel.row]
     for looked in looks:
-        event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message)
+        event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message, lane="data rows")
         on(event.then, render, reads, **shows)
     paging = [context.shown, panel.page, panel.row, panel.search, panel.split]
-    turned = {"outputs": [panel.page, panel.rows], "box": panel.message}
+    turned: dict[str, Any] = {"outputs": [panel.page, panel.rows], "box": panel.message, "lane": "data rows"}
     on(panel.previous.click, backwards, paging, **turned)
     on(panel.next.click, forwards, paging, **turned)
     on(panel.page.submit, turn, paging, **turned)

@@ -156,33 +156,35 @@ def wire(panel: Panel, context: DataContext) -> None:
         return {panel.confirm: gr.update(visible=False)}
 
     filled = [*_filled(panel), panel.who, panel.kept, *boxes]
+    shows: dict[str, Any] = {"box": panel.message, "lane": "versions"}
     on(
         panel.looked.change,
         follow,
         [context.shown, panel.who, panel.kept],
         filled,
-        box=panel.message,
         clears=False,
         js=remembered(3, 1),
+        **shows,
     )
     panel.who.blur(None, [panel.who], js=remember(), api_visibility="private")
-    on(panel.set.input, choose, [panel.set, context.shown], _filled(panel), box=panel.message, queue=False)
+    on(panel.set.input, choose, [panel.set, context.shown], _filled(panel), **shows)
     on(panel.history.pick, pick, [], [panel.kept, context.source], box=panel.message, queue=False)
     signed = [context.shown, panel.who, panel.why]
-    heavy: dict[str, Any] = {"progress": "minimal", "concurrency_id": "versions", "concurrency_limit": 1}
+    heavy: dict[str, Any] = {"progress": "minimal", "lane": "versions"}
     on(panel.first.click, first, signed, [panel.kept, panel.why, context.source], box=panel.message, **heavy)
     pair = [panel.before, panel.after, panel.page]
     compared = [panel.diff, panel.page, panel.pager]
+    differs: dict[str, Any] = {"box": panel.diff_message, "lane": "versions"}
     on(
         panel.compare.click,
         lambda before, after: compare(before, after, 1),
         pair[:2],
         compared,
-        box=panel.diff_message,
         progress="minimal",
+        **differs,
     )
     for trigger, by in ((panel.previous.click, -1), (panel.next.click, 1)):
-        on(trigger, turn(by), pair, compared, box=panel.diff_message, queue=False)
+        on(trigger, turn(by), pair, compared, **differs)
     made = [panel.kept, panel.why, context.source]
     on(panel.split.click, split, [*signed, *panel.form.inputs], made, box=panel.split_message, **heavy)
     pressed = on(

@@ -102,11 +102,11 @@ def wire(
     # One event for a filter and for another run on show: were rows drawn by the choice of a run itself, its reply could
     # come after a filter that was set meanwhile. Not .change of the lists: showing another run sets them.
     finding = (changed, panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
-    settings: dict[str, Any] = {"box": message, "clears": False, "queue": False, "trigger_mode": "always_last"}
-    on(any_of(*finding, panel.right.input), find, inputs, turned, **settings)
+    shows: dict[str, Any] = {"box": message, "clears": False, "lane": "rows of an evaluation"}
+    on(any_of(*finding, panel.right.input), find, inputs, turned, trigger_mode="always_last", **shows)
     moves = ((panel.previous.click, backwards), (panel.next.click, forwards), (panel.page.submit, stay))
     for trigger, handler in (*moves, (panel.marks.input, stay)):
-        on(trigger, handler, inputs, turned, box=message, clears=False, queue=False)
+        on(trigger, handler, inputs, turned, **shows)
 
 
 def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:

@@ -35,15 +35,22 @@ def on(
     box: gr.HTML | None = None,
     progress: str = "hidden",
     clears: bool = True,
+    lane: str | None = None,
     **settings: Any,
 ) -> Any:
     """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
 
     An expected error goes into `box`, anything else becomes one plain sentence there and a traceback in the log.
     `clears` takes away what an earlier press left in `box`; off for handlers that follow another one by themselves.
+    Events of one `lane` are answered one at a time, in the order in which they came: so what two handlers draw shows
+    the later one. Without a lane, a handler waits only for itself, whichever of its triggers called it.
     No endpoint is offered to programs: those are declared on purpose with `gr.api`.
     """
     settings.setdefault("api_visibility", "private")
+    if lane is not None:
+        settings |= {"concurrency_id": lane, "concurrency_limit": 1}
+    # Each trigger has a function of its own below, which Gradio would let overtake each other.
+    settings.setdefault("concurrency_id", f"{handler.__qualname__} {id(handler)}")
     if progress == "hidden":
         # A page tells every output that ever had progress about every event, and looks for each in the whole page.
         settings.setdefault("show_progress_on", [])

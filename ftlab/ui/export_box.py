@@ -187,10 +187,16 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     made.then(None, js=press("#runs_download_file", "#runs_export_message"))
     hidden = [panel.send, panel.seen, panel.preview]
     shown = [panel.state, panel.dtype]
-    on(run.change, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
-    on(panel.kind.input, choose, [run, panel.kind], [*shown, *hidden], box=panel.message, queue=False)
-    typed = any_of(*(field.input for field in panel.asked[1:]))
     settings: dict[str, Any] = {"queue": False, "trigger_mode": "always_last"}
+    on(
+        any_of(run.change, panel.kind.input),
+        choose,
+        [run, panel.kind],
+        [*shown, *hidden],
+        box=panel.message,
+        **settings,
+    )
+    typed = any_of(*(field.input for field in panel.asked[1:]))
     on(typed, lambda: _unseen(panel), [], hidden, box=panel.hub_message, **settings)
     on(panel.look.click, look, [run, *panel.asked], [*hidden, panel.state], box=panel.hub_message, progress="minimal")
     on(

@@ -163,15 +163,16 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         return _unplanned(panel)
 
     cost = [panel.plan, panel.send, panel.planned]
-    on(panel.look.click, look, [run, *panel.form], cost, box=panel.message, progress="minimal")
+    shows: dict[str, Any] = {"box": panel.message, "lane": "cost of a judge"}
+    on(panel.look.click, look, [run, *panel.form], cost, progress="minimal", **shows)
     started = [*cost, *panel.progress, strip.box, strip.stop, strip.job]
-    on(panel.send.click, send, [panel.planned], started, box=panel.message, progress="minimal")
+    on(panel.send.click, send, [panel.planned], started, progress="minimal", **shows)
     on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
     on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
     # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
     typed = any_of(*(field.input for field in panel.form))
-    on(typed, forget, [], cost, box=panel.message, trigger_mode="always_last")
-    on(run.change, forget, [], cost, box=panel.message, clears=False, trigger_mode="always_last")
+    on(typed, forget, [], cost, trigger_mode="always_last", **shows)
+    on(run.change, forget, [], cost, clears=False, trigger_mode="always_last", **shows)
 
 
 def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:

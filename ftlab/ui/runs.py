@@ -19,7 +19,7 @@ from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import (
     NOTHING,
     PICK_JS,
@@ -167,9 +167,16 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     chosen = [tab.run, tab.other]
     for picked in (tab.table, tab.lineage):
         on(picked.pick, pick, [], [tab.run], box=tab.message, queue=False)
-    for component in chosen:
-        shown = [tab.detail, tab.table, tab.lineage, tab.confirm, tab.resume, tab.earlier, tab.later]
-        on(component.change, choose, chosen, shown, box=tab.message, clears=False, queue=False)
+    on(
+        any_of(*(component.change for component in chosen)),
+        choose,
+        chosen,
+        [tab.detail, tab.table, tab.lineage, tab.confirm, tab.resume, tab.earlier, tab.later],
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
     on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)

@@ -20,7 +20,7 @@ from ftlab.evaluation.figures import number, percent
 from ftlab.training import sweep as sweeps
 from ftlab.ui import background, disk, run_view
 from ftlab.ui.charts import Series, metric_points, plot
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import NOTHING, duration, empty, heading, join, notice, table
 from ftlab.workspace import Workspace
 
@@ -117,8 +117,8 @@ def wire_results(tab: SweepResults, workspace: Workspace, opened: Any) -> None:
         shown = result(sweep_id, workspace) if sweep_id else nothing_yet()
         return {tab.sweep: gr.update(choices=choices, value=sweep_id), tab.result: shown}
 
-    for trigger in (opened, tab.look.click, tab.sweep.input):
-        on(trigger, look, [tab.sweep], [tab.sweep, tab.result], box=tab.message)
+    looks = any_of(opened, tab.look.click, tab.sweep.input)
+    on(looks, look, [tab.sweep], [tab.sweep, tab.result], box=tab.message, trigger_mode="always_last")
 
 
 def nothing_yet() -> Markup:

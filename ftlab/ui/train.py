@@ -21,7 +21,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
-from ftlab.ui.events import message_box, on
+from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import count, empty, join, notice
 from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
 from ftlab.workspace import Workspace
@@ -144,9 +144,9 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         concurrency_limit=1,
     )
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
-    for component in (base, method):
-        changed = [rate, tab.banner, *of_methods.values()]
-        on(component.change, usual, [base, method], changed, box=tab.message, queue=False)
+    changed = [rate, tab.banner, *of_methods.values()]
+    settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
+    on(any_of(base.change, method.change), usual, [base, method], changed, box=tab.message, **settings)
     # Only what a person picks: a run that is loaded into the form brings its own.
     on(base.input, suit_replay, [base], [replay], box=tab.message, queue=False)
     on(data.shown.change, describe_data, [data.shown], [tab.data, tab.form.components["stage"]], queue=False)

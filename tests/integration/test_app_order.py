@@ -1,0 +1,106 @@
+"""Replies come in the order of the presses, where two events draw the same thing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+
+import pytest
+
+pytest.importorskip("gradio")
+
+import gradio as gr
+
+from ftlab.ui.app import build_app
+from ftlab.ui.events import on
+from ftlab.workspace import Workspace
+
+
+def replies(app, events: list[int]) -> list[str]:
+    """What a page is sent for `events` (fn_index) that it fires one right after the other."""
+    app.launch(prevent_thread_lock=True, quiet=True, _frontend=False)
+    try:
+        for event in events:
+            request = urllib.request.Request(
+                f"{app.local_url}gradio_api/queue/join",
+                data=json.dumps({"data": [], "fn_index": event, "session_hash": "one"}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request, timeout=30).close()
+        shown = []
+        address = f"{app.local_url}gradio_api/queue/data?session_hash=one"
+        with urllib.request.urlopen(address, timeout=30) as lines:
+            for line in lines:
+                message = json.loads(line.decode().removeprefix("data: ")) if line.startswith(b"data: ") else {}
+                if message.get("msg") == "process_completed":
+                    shown.append(message["output"]["data"][0])
+                if len(shown) == len(events):
+                    break
+        return shown
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize(
+    ("same_handler", "lane", "expected"),
+    [
+        (True, None, ["first", "second"]),
+        (False, "shown", ["first", "second"]),
+        # Otherwise a press would wait for work that has nothing to do with it.
+        (False, None, ["second", "first"]),
+    ],
+    ids=["one handler", "one lane", "nothing in common"],
+)
+def test_a_slow_reply_never_comes_after_that_of_a_later_press(same_handler, lane, expected):
+    begun, overtaken = threading.Event(), threading.Event()
+
+    def draw():
+        if begun.is_set():
+            overtaken.set()
+            return {shown: "second"}
+        begun.set()
+        overtaken.wait(1)
+        return {shown: "first"}
+
+    def draw_too():
+        return draw()
+
+    with gr.Blocks() as app:
+        shown = gr.HTML()
+        one, other = gr.Button(), gr.Button()
+        on(one.click, draw, [], [shown], lane=lane)
+        on(other.click, draw if same_handler else draw_too, [], [shown], lane=lane)
+    assert replies(app, [0, 1]) == expected
+
+
+DRAWN = (
+    "data_summary",
+    "data_table",
+    "data_rendered",
+    "data_checks_findings",
+    "data_curate_row",
+    "data_versions_history",
+    "data_versions_diff",
+    "after_answers",
+    "evaluate_answers",
+    "judge_plan",
+    "sweeps_result",
+    "blind_title_1",
+    "blind_verdict",
+)
+
+
+def is_tick(fn) -> bool:
+    return any(event == "tick" for _, event in fn.targets)
+
+
+def test_what_several_events_draw_is_drawn_in_one_lane(tmp_path):
+    app = build_app(Workspace.open(tmp_path))
+    lanes = {name: set() for name in DRAWN}
+    for fn in app.fns.values():
+        for component in fn.outputs:
+            # What comes each second needs no order: a late reply is drawn anew.
+            if getattr(component, "elem_id", None) in lanes and not is_tick(fn):
+                lanes[component.elem_id].add(fn.concurrency_id if fn.queue else "beside the queue")
+    assert {name: len(found) for name, found in lanes.items()} == dict.fromkeys(DRAWN, 1), lanes
