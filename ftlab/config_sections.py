@@ -125,6 +125,18 @@ class DataConfig(Section):
         ge=0.01,
         le=2,
     )
+    replay_text: str | None = field(
+        None,
+        "Replay text",
+        "Plain documents mixed in as well, e.g. general_documents: they keep what the model knows outside a chat.",
+    )
+    replay_text_fraction: float = field(
+        0.2,
+        "Replay text share",
+        "Documents of replay text for each row of training data.",
+        ge=0.01,
+        le=2,
+    )
     seed: int = field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0)
 
 

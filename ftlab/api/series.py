@@ -187,7 +187,7 @@ def _is_like(run: RunDirectory, wanted: RunConfig) -> bool:
 
 
 def _what(config: RunConfig) -> dict[str, Any]:
-    data = config.data.model_dump(exclude={"replay_fraction"})
+    data = config.data.model_dump(exclude={"replay_fraction", "replay_text_fraction"})
     return {"stage": config.stage, "model": config.model.base, "start": config.model.start, "data": data} | {
         "method": config.method.name
     }

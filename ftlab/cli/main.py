@@ -99,8 +99,9 @@ def quickstart(given: argparse.Namespace) -> int:
 
 
 def quickstart_config() -> RunConfig:
-    """The main job: support tickets to JSON, with general examples mixed in so that little is forgotten."""
-    return build_config({"name": "quickstart", "data": {"source": "support_triage", "replay": "general_replay"}})
+    """The main job: support tickets to JSON, with general examples mixed in so that nothing is forgotten."""
+    mixed_in = {"replay": "general_replay", "replay_text": "general_documents"}
+    return build_config({"name": "quickstart", "data": {"source": "support_triage", **mixed_in}})
 
 
 def train(given: argparse.Namespace) -> int:

@@ -192,7 +192,8 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
-    return tuple(place for name in (data.source, data.replay) if name for place in files_of(name, workspace))
+    named = filter(None, (data.source, data.replay, data.replay_text))
+    return tuple(place for name in named for place in files_of(name, workspace))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:

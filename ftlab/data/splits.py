@@ -15,7 +15,7 @@ from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongC
 from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
 from ftlab.data.grouping import check_columns
-from ftlab.data.labelled import instruction
+from ftlab.data.labelled import PLAIN_TEXTS, instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
@@ -49,11 +49,13 @@ def prepare(
     `stage` is what they are for; without one, data of sft and of pretraining will do. Raises InputError for data that
     cannot be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
-    if stage in PREFERENCE_STAGES and data.replay:
+    named = {f"data.{name}": source for name in ("replay", "replay_text") if (source := getattr(data, name))}
+    if stage in PREFERENCE_STAGES and named:
         raise InputError(
             f"Replay data cannot be mixed into the stage {stage}: they hold no rejected answers",
-            given=f"data.replay: {data.replay}",
-            try_="leave data.replay empty; a higher preference.beta keeps the model nearer to where it started",
+            given=", ".join(f"{path}: {source}" for path, source in named.items()),
+            try_=f"leave {' and '.join(named)} empty; "
+            "a higher preference.beta keeps the model nearer to where it started",
         )
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
@@ -86,7 +88,7 @@ def prepare(
     }
     notes += describe_overlaps(fingerprints)
     files = list(loaded.files)
-    replay = _mix_in_replay(
+    replayed = _mix_in_replay(
         data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
     )
     manifest = {
@@ -99,7 +101,7 @@ def prepare(
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
         "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
-        "replay": replay,
+        **replayed,
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
     }
@@ -270,32 +272,51 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 def _mix_in_replay(
     data: DataConfig, train: list[Example], held_out: set[str], files: list[Any], workspace: Workspace | None
-) -> dict[str, Any] | None:
-    """Add replay rows to `train` in place; returns what the manifest says about it."""
-    if not data.replay:
-        return None
-    settings = DataConfig(source=data.replay, system_prompt=data.system_prompt, seed=data.seed)
-    loaded = load_rows(settings, workspace)
-    detected = detect_format(loaded, settings)
-    dropped: Counter[str] = Counter()
-    rows = loaded.splits[loaded.main]
-    read_row = reader("sft", detected, data.system_prompt)
-    every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
-    free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in held_out]
-    if not free:
-        raise InputError("The replay data has no usable row", given=data.replay, try_="choose general_replay or none")
-    wanted = max(1, round(data.replay_fraction * len(train)))
-    generator = random.Random(data.seed)
-    used = generator.sample(free, min(wanted, len(free)))
-    train += used
-    generator.shuffle(train)
-    files += loaded.files
-    return {
-        "source": loaded.name,
-        "fraction": data.replay_fraction,
-        "wanted": wanted,
-        "rows": len(used),
-        "available": len(free),
-        "held_out_prompts_skipped": len(every) - len(free),
-        "dropped": dict(dropped),
-    }
+) -> dict[str, dict[str, Any] | None]:
+    """Add replay rows to `train` in place; returns what the manifest says about those of either kind."""
+    generator, own = random.Random(data.seed), len(train)
+    told: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
+    for name in told:
+        if not (source := getattr(data, name)):
+            continue
+        settings = DataConfig(source=source, system_prompt=data.system_prompt, seed=data.seed)
+        loaded = load_rows(settings, workspace)
+        detected = _as_text(loaded, settings) if name == "replay_text" else detect_format(loaded, settings)
+        dropped: Counter[str] = Counter()
+        rows = loaded.splits[loaded.main]
+        read_row = reader("sft", detected, data.system_prompt)
+        every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
+        free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in held_out]
+        if not free:
+            known = "general_documents" if name == "replay_text" else "general_replay"
+            raise InputError("The replay data has no usable row", given=source, try_=f"choose {known} or none")
+        fraction = getattr(data, f"{name}_fraction")
+        wanted = max(1, round(fraction * own))
+        used = generator.sample(free, min(wanted, len(free)))
+        train += used
+        files += loaded.files
+        told[name] = {
+            "source": loaded.name,
+            "fraction": fraction,
+            "wanted": wanted,
+            "rows": len(used),
+            "available": len(free),
+            "held_out_prompts_skipped": len(every) - len(free),
+            "dropped": dict(dropped),
+        }
+    if any(told.values()):
+        generator.shuffle(train)
+    return told
+
+
+def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
+    """How the documents of `loaded` are read, whatever else stands beside them."""
+    columns = [column for column in loaded.columns if column.lower() in PLAIN_TEXTS]
+    if columns:
+        return detect_format(loaded, settings.model_copy(update={"columns": {"text": columns[0]}}))
+    raise InputError(
+        f"{loaded.name} holds no plain text to mix in (data.replay_text)",
+        given=f"columns {', '.join(loaded.columns)}",
+        allowed=f"a column {', '.join(PLAIN_TEXTS)}, or a file of plain text (.txt)",
+        try_="name conversations as data.replay instead",
+    )

@@ -14,6 +14,7 @@ from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.method_table import fields_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
+GENERAL_DOCUMENTS = "general_documents"  # the same, as plain text
 _WITH_REFERENCE = ("dpo", "kto")  # their beta holds a model to where it started; that of orpo and cpo does not
 _MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
 
@@ -68,9 +69,10 @@ def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
-    found = []
+    found: list[Remedy | None] = []
     rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
     if config.data.replay is not None:
+        found.append(_documents(config))
         # Measured on the starter (README): beside replay it kept 95% of the questions right instead of 87.5%.
         found.append(rate)
     if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
@@ -117,10 +119,11 @@ def _replay(config: RunConfig) -> Remedy | None:
         )
     why = "The model is reminded of what it knew while it learns the task. It protects most, and training takes longer."
     if config.is_starter and config.stage == "sft":
+        mixed_in = {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share}
         return Remedy(
-            f"Mix in general examples: {_percent(share)} of the rows",
+            f"Mix in general examples, {_percent(share)} of the rows, and documents, and halve the learning rate",
             why,
-            {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share},
+            {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
         )
     kind = "texts" if config.stage == "pretraining" else "conversations"
     return Remedy(
@@ -129,6 +132,27 @@ def _replay(config: RunConfig) -> Remedy | None:
         {"data.replay_fraction": share},
         needs="data.replay",
     )
+
+
+def _documents(config: RunConfig) -> Remedy | None:
+    """Plain text beside conversations that are mixed in already; with half the rate, as it was measured."""
+    if config.data.replay_text is not None or config.stage != "sft":
+        return None
+    share, changes = config.data.replay_text_fraction, _with_documents(config)
+    title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
+    why = (
+        "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
+        "On the starter both together, with smaller steps, held all of it."
+    )
+    if config.is_starter:
+        return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
+    more = " Name plain text of your own, or a data set of the Hub, as replay text."
+    return Remedy(title, why + more, changes, needs="data.replay_text")
+
+
+def _with_documents(config: RunConfig) -> dict[str, Any]:
+    rate = float(f"{config.optimisation.learning_rate / 2:.3g}")
+    return {"data.replay_text_fraction": config.data.replay_text_fraction, "optimisation.learning_rate": rate}
 
 
 def _held_back(path: str, beta: float, most: float) -> Remedy | None:

@@ -37,6 +37,11 @@ _KNOWN = {
         "General replay",
         "General examples to mix into training, so that the starter model forgets less.",
     ),
+    "general_documents": (
+        "replay",
+        "General documents",
+        "Plain passages to mix into training, so that the starter model forgets less of what it reads outside a chat.",
+    ),
     "general_text": (
         "text",
         "General text",

@@ -77,7 +77,8 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    return text + (f", with {source_name(config.data.replay)} mixed in" if config.data.replay else "")
+    mixed_in = [source_name(name) for name in (config.data.replay, config.data.replay_text) if name]
+    return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
 
 
 def source_name(source: str) -> str:

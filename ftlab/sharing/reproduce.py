@@ -81,8 +81,8 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
     from ftlab.data.load import load_rows
 
     files = list(load_rows(config.data, workspace).files)
-    if config.data.replay:
-        files += load_rows(DataConfig(source=config.data.replay), workspace).files
+    for replayed in filter(None, (config.data.replay, config.data.replay_text)):
+        files += load_rows(DataConfig(source=replayed), workspace).files
     here = [_stamp(file.as_dict()) for file in files]
     wanted = [_stamp(source) for source in recorded]
     missing = [one for one in wanted if one not in here]

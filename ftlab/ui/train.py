@@ -40,9 +40,11 @@ _MAIN = [
     ["optimisation.epochs", "optimisation.learning_rate"],
     ["method.rank", "method.placement", "method.reduction_factor", "method.virtual_tokens"],
     ["optimisation.batch_size", "optimisation.max_length"],
-    ["data.replay", "data.replay_fraction", "name"],
-    ["evaluation.after_training"],
+    ["data.replay", "data.replay_fraction", "data.replay_text", "data.replay_text_fraction"],
+    ["evaluation.after_training", "name"],
 ]
+# The sample that serves for the starter.
+_REPLAYED = {"data.replay": "general_replay", "data.replay_text": "general_documents"}
 _FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
 
 
@@ -100,7 +102,8 @@ def build() -> TrainTab:
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
-    rate, replay = tab.form.components["optimisation.learning_rate"], tab.form.components["data.replay"]
+    rate, documents = tab.form.components["optimisation.learning_rate"], tab.form.components["data.replay_text"]
+    replayed = {tab.form.components[path]: path for path in _REPLAYED}
 
     # What the chosen method does not read is not shown.
     of_methods = {path: one for path, one in tab.form.components.items() if _is_setting_of_methods(path)}
@@ -114,13 +117,14 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
-    def usual(base: str | None, method: str | None) -> dict[Any, Any]:
-        config = build_config({"model": {"base": base or STARTER}, "method": {"name": method or "lora"}})
+    def usual(base: str | None, method: str | None, documents: str | None) -> dict[Any, Any]:
+        chosen = {"model": {"base": base or STARTER}, "method": {"name": method or "lora"}}
+        config = build_config(chosen | {"data": {"replay_text": documents or None}})
         read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
         return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base), **read}
 
     def suit_replay(base: str | None) -> dict[Any, Any]:
-        return {replay: _usual_replay(base)}
+        return {component: _usual_replay(path, base) for component, path in replayed.items()}
 
     def describe_data(shown: str | None) -> dict[Any, Any]:
         suits = stage_of(shown, workspace)
@@ -146,9 +150,10 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     changed = [rate, tab.banner, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
-    on(any_of(base.change, method.change), usual, [base, method], changed, box=tab.message, **settings)
+    asked = [base, method, documents]
+    on(any_of(*(one.change for one in asked)), usual, asked, changed, box=tab.message, **settings)
     # Only what a person picks: a run that is loaded into the form brings its own.
-    on(base.input, suit_replay, [base], [replay], box=tab.message, queue=False)
+    on(base.input, suit_replay, [base], list(replayed), box=tab.message, queue=False)
     on(data.shown.change, describe_data, [data.shown], [tab.data, tab.form.components["stage"]], queue=False)
 
 
@@ -233,19 +238,20 @@ def _is_read(path: str, method: str) -> bool:
 def _special(path: str) -> dict[str, Any]:
     if _is_setting_of_methods(path):
         return {"visible": _is_read(path, RunConfig().method.name)}
-    if path == "data.replay":
-        replay = [(title, name) for name, title in disk.sample_titles().items() if name == "general_replay"]
-        return {"choices": [("none", ""), *replay], "value": _usual_replay(STARTER)}
+    if path in _REPLAYED:
+        replay = [(title, name) for name, title in disk.sample_titles().items() if name == _REPLAYED[path]]
+        return {"choices": [("none", ""), *replay], "value": _usual_replay(path, STARTER)}
     if path == "optimisation.learning_rate":
-        return {"placeholder": _usual_text(usual_learning_rate(build_config({})))}
+        config = build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
+        return {"placeholder": _usual_text(usual_learning_rate(config))}
     if path == "optimisation.epochs":
         return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}"}
     return {}
 
 
-def _usual_replay(base: str | None) -> str:
-    """General examples against forgetting: there are some for what the starter knows, and none for other bases."""
-    return "general_replay" if base == STARTER else ""
+def _usual_replay(path: str, base: str | None) -> str:
+    """What is mixed in against forgetting: there is some for what the starter knows, and none for other bases."""
+    return _REPLAYED[path] if base == STARTER else ""
 
 
 def _usual_text(rate: float) -> str:

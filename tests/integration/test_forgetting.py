@@ -31,7 +31,7 @@ def without_replay(train_here: Callable[[dict[str, Any]], Trained]) -> dict[str,
             "evaluation": {"after_training": False, "before_training": False, "max_rows": 12, "memorisation": False},
         }
     )
-    return evaluate_run(trained.run) | {"config": trained.config}
+    return evaluate_run(trained.run) | {"config": trained.config, "run": trained.run}
 
 
 def value(comparison: dict[str, Any], name: str, side: str) -> float:
@@ -50,11 +50,14 @@ def test_without_replay_the_starter_forgets_what_it_knew(without_replay):
 
 
 def test_with_replay_it_holds_what_it_knew_while_it_learns_the_task(without_replay, quickstart: Quickstart):
-    """In seven times as many steps."""
+    """In seven times as many steps: conversations and documents that are mixed in, and half the learning rate."""
     comparison = quickstart.run.comparison()
     assert value(comparison, "exact_match", "adapted") > 0.65
-    assert value(comparison, "general_accuracy", "adapted") > 0.72
-    assert comparison["forgetting"]["score"] < 0.25 < 0.5 < without_replay["forgetting"]["score"]
+    assert comparison["forgetting"]["score"] < 0.1 < 0.5 < without_replay["forgetting"]["score"]
+    # Measured: 97% of the questions, 0.59 bits per byte; rounding on another machine moves it by some points.
+    assert value(comparison, "general_accuracy", "adapted") > 0.9
+    base, adapted = (value(comparison, "general_bits_per_byte", side) for side in ("base", "adapted"))
+    assert adapted < 1.05 * base
 
 
 def test_the_first_remedy_is_the_run_that_holds(without_replay, quickstart: Quickstart):
@@ -62,10 +65,9 @@ def test_the_first_remedy_is_the_run_that_holds(without_replay, quickstart: Quic
     first = remedies(without_replay, config)[0]
     tried, held = with_settings(config, first.changes), load_config(quickstart.run.config_file)
     assert first.needs is None
-    assert (tried.data.replay, tried.data.replay_fraction) == (held.data.replay, held.data.replay_fraction)
-    lower, more, *_ = Run(quickstart.run, quickstart.workspace).remedies().values()
-    assert lower.optimisation.learning_rate == 0.002
-    assert more.data.replay_fraction == 2 * held.data.replay_fraction
+    assert tried.data == held.data
+    assert tried.optimisation.learning_rate == held.optimisation.learning_rate == 0.002
+    assert next(iter(Run(without_replay["run"], quickstart.workspace).remedies().values())) == tried
 
 
 def test_the_main_job_learns_its_task_and_not_its_rows(quickstart: Quickstart):

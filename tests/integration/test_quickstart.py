@@ -32,7 +32,7 @@ def test_the_adapted_model_beats_its_base_on_rows_it_never_saw(quickstart):
 def test_little_is_forgotten(quickstart):
     base, adapted = quickstart.result["base"], quickstart.result["adapted"]
     assert base["general_accuracy"] > 0.9
-    assert adapted["general_accuracy"] > base["general_accuracy"] - 0.25
+    assert adapted["general_accuracy"] > base["general_accuracy"] - 0.075
 
 
 def test_the_last_line_is_one_object_and_the_progress_is_elsewhere(quickstart):

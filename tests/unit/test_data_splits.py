@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.data.documents import is_document
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
@@ -116,6 +117,37 @@ def test_less_replay_than_asked_is_told(tmp_path: Path) -> None:
     data = DataConfig(source=write(tmp_path / "a.jsonl", rows(50)), replay=replay, replay_fraction=1)
     told = prepare(data).manifest["replay"]
     assert (told["wanted"], told["rows"], told["available"]) == (40, 10, 10)
+
+
+def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) -> None:
+    replay = write(tmp_path / "r.jsonl", [{"prompt": f"g {n}", "completion": "g"} for n in range(50)])
+    texts = write(tmp_path / "t.jsonl", [{"text": f"It was day {n}.", "label": n % 2} for n in range(60)])
+    data = {"source": write(tmp_path / "a.jsonl", rows(100)), "replay": replay, "replay_fraction": 0.5}
+    prepared = prepare(DataConfig(**data, replay_text=texts, replay_text_fraction=0.25))
+    train = prepared.splits["train"]
+    documents = [row["messages"][0]["content"] for row in train if is_document(row["messages"])]
+    # A share of the data's own rows each, whatever else is mixed in; a label beside a text does not count.
+    assert (len(train), len(documents)) == (80 + 40 + 20, 20)
+    assert set(documents) <= {f"It was day {n}." for n in range(60)}
+    assert not any(is_document(row["messages"]) for split in ("validation", "test") for row in prepared.splits[split])
+    told = prepared.manifest["replay_text"]
+    assert (told["source"], told["wanted"], told["rows"], told["available"]) == ("t.jsonl", 20, 20, 60)
+    assert [entry["name"] for entry in prepared.manifest["sources"]] == ["a.jsonl", "r.jsonl", "t.jsonl"]
+    # What is replayed as conversations is what it was without them.
+    before = prepare(DataConfig(**data))
+    assert before.manifest["replay_text"] is None
+    asked = {row["row"] for row in train if row["source"] == "replay" and not is_document(row["messages"])}
+    assert asked == {row["row"] for row in before.splits["train"] if row["source"] == "replay"}
+
+
+def test_conversations_are_no_replay_text_and_preferences_take_none(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", rows(50))
+    with pytest.raises(InputError, match=r"holds no plain text.*data\.replay_text") as caught:
+        prepare(DataConfig(source=source, replay_text="general_replay"))
+    assert "name conversations as data.replay" in caught.value.message()
+    with pytest.raises(InputError, match="cannot be mixed into the stage dpo") as caught:
+        prepare(DataConfig(source="brand_voice_preferences", replay_text="general_documents"), stage="dpo")
+    assert "data.replay_text: general_documents" in caught.value.message()
 
 
 def test_the_system_prompt_does_not_change_the_split_or_the_fingerprints(tmp_path: Path) -> None:

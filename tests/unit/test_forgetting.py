@@ -142,13 +142,27 @@ def test_every_remedy_is_a_run_that_can_be_started(stage, method):
 
 def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     first = against_forgetting(build_config().resolved())[0]
-    assert first.changes == {"data.replay": "general_replay", "data.replay_fraction": 0.35}
+    documents = {
+        "data.replay_text": "general_documents",
+        "data.replay_text_fraction": 0.2,
+        "optimisation.learning_rate": 0.002,
+    }
+    assert first.changes == {"data.replay": "general_replay", "data.replay_fraction": 0.35, **documents}
     assert first.needs is None
     replayed = build_config({"data": {"replay": "general_replay", "replay_fraction": 0.35}})
-    lower, more, *_ = against_forgetting(replayed.resolved())
+    too, lower, more, *_ = against_forgetting(replayed.resolved())
+    assert (too.changes, too.needs) == (documents, None)
     assert (lower.changes, more.changes) == ({"optimisation.learning_rate": 0.002}, {"data.replay_fraction": 0.7})
+    both = with_settings(replayed, documents)
+    assert [one.changes for one in against_forgetting(both.resolved())][:2] == [
+        {"optimisation.learning_rate": 0.001},
+        {"data.replay_fraction": 0.7},
+    ]
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
     assert other.needs == "data.replay" and "data.replay" not in other.changes
+    real = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "general.jsonl"}})
+    text = against_forgetting(real.resolved())[0]
+    assert text.needs == "data.replay_text" and text.changes["optimisation.learning_rate"] == 1e-4
 
 
 def test_a_remedy_can_be_typed(tmp_path):
@@ -160,7 +174,7 @@ def test_a_remedy_can_be_typed(tmp_path):
     assert given[:4] == ["python", "-m", "ftlab", "train"]
     tried = load_config(given[4], [value for value in given[5:] if value != "--set"])
     assert tried.data.replay == "general_replay"
-    assert tried == with_settings(config, {"data.replay": "general_replay", "data.replay_fraction": 0.35})
+    assert tried == with_settings(config, against_forgetting(config.resolved())[0].changes)
 
 
 def test_remedies_are_offered_only_where_something_is_wrong():

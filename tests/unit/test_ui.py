@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("gradio")
 
 from ftlab.arena import answering
+from ftlab.cli.main import quickstart_config
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
@@ -93,14 +94,14 @@ def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
     assert train.stage_of(None, workspace) is None
 
 
-def test_the_untouched_form_is_the_default_run_with_replay_against_forgetting(workspace):
+def test_the_untouched_form_is_the_main_job(workspace):
     import gradio as gr
 
     with gr.Blocks():
         both = [data.build(workspace).form, train.build().form]
     shown = [form.collect([component.value for component in form.inputs]) for form in both]
-    expected = RunConfig()
-    expected.data.replay = "general_replay"
+    expected = quickstart_config()
+    expected.name = RunConfig().name
     assert build_config(forms.merge(shown)) == expected
 
 

@@ -1,0 +1,104 @@
+"""Writes the sample general_documents: plain documents of what the starter has read, to mix in against forgetting.
+
+    python -m ftlab.models.starter.general_documents          rewrites ftlab/samples/general_documents
+
+They are the passages of the starter's own text without the questions around them: scenes, small reports and advice.
+None is a story or a mail of the kinds that general_text measures with, so what that shows is not what was replayed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ftlab.models.starter.corpus import family_examples
+from ftlab.models.starter.families import FAMILIES
+
+SEED = 2024
+DOCUMENTS = {"scenes": 200, "titles": 120, "advice": 20}
+# How the starter is asked to go on with a scene, or for the title of a passage.
+_ASKED = re.compile(
+    r"^(Continue: |Go on: |Write the next sentences\. |What comes after this\? |Give this story a title: |"
+    r"Write a title: |What is a good title for this story\? |Sum up in a title: )|( Give it a short title\.)$"
+)
+_READ: dict[str, Callable[[str, str], str]] = {
+    "scenes": lambda asked, answer: f"{_ASKED.sub('', asked)} {answer}",
+    "titles": lambda asked, answer: _ASKED.sub("", asked),
+    "advice": lambda asked, answer: answer,
+}
+CARD = """\
+---
+license: apache-2.0
+language:
+- en
+pretty_name: General documents
+size_categories:
+- n<1K
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train.jsonl
+---
+
+# General documents
+
+Short passages of plain English to mix into training as `data.replay_text`, so that the starter forgets less of what it
+reads outside a chat.
+
+| split | documents | bytes |
+|---|---|---|
+| train | {documents} | {size:,} |
+
+## Columns
+
+- `text`: a document, without a question before it.
+
+## How it was made
+
+`python -m ftlab.models.starter.general_documents` (seed {seed}) draws {scenes} scenes from shops, offices and journeys,
+{titles} passages of two or three sentences and {advice} pieces of advice from the generator of the starter's own text,
+from the part that it was trained on, and takes the questions away. None is a story or a mail, the kinds of which
+general_text consists.
+
+All text was written for this project; the names are invented. License: Apache-2.0.
+"""
+
+
+def make_documents(seed: int = SEED) -> list[str]:
+    """The documents, without the questions in which the starter has read them."""
+    found: list[str] = []
+    for family in FAMILIES:
+        wanted = DOCUMENTS.get(family.name, 0)
+        if wanted:
+            drawn = family_examples(family, "train", 4 * wanted, seed)
+            found += list(dict.fromkeys(_passage(family.name, one["messages"]) for one in drawn))[:wanted]
+    random.Random(f"documents/{seed}").shuffle(found)
+    return found
+
+
+def _passage(family: str, messages: Sequence[Mapping[str, str]]) -> str:
+    asked, answer = (message["content"] for message in messages[-2:])
+    return _READ[family](asked, answer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes general_documents.")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
+    folder = parser.parse_args().out / "general_documents"
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = make_documents()
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)
+    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+    size = sum(len(text.encode()) for text in documents)
+    card = CARD.format(documents=len(documents), size=size, seed=SEED, **DOCUMENTS)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    print(f"{len(documents)} documents, {size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
