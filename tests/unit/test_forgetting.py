@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from itertools import islice
 
@@ -18,6 +19,7 @@ from ftlab.evaluation.remedies import against_forgetting, against_memorising, co
 from ftlab.method_table import METHODS
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
+from ftlab.models.starter.general_documents import make_documents
 from ftlab.models.starter.general_text import make_texts
 from ftlab.samples import sample_path
 
@@ -29,8 +31,8 @@ def tokenizer():
     return load_tokenizer("starter")
 
 
-def read_texts(name: str) -> list[str]:
-    lines = (sample_path(name) / "test.jsonl").read_text(encoding="utf-8").splitlines()
+def read_texts(name: str, split: str = "test") -> list[str]:
+    lines = (sample_path(name) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["text"] for line in lines]
 
 
@@ -82,6 +84,18 @@ def test_the_shipped_text_is_what_the_script_writes_and_the_starter_never_read_i
         if turn["role"] == "assistant"
     }
     assert not trained & set(texts)
+
+
+def test_the_documents_that_are_mixed_in_are_none_of_those_that_measure():
+    documents = read_texts("general_documents", "train")
+    assert documents == make_documents()
+    assert len(documents) == len(set(documents)) == 340
+    # Without the questions in which the starter has read them.
+    assert not [one for one in documents if re.search("Continue:|Go on:|next sentences|comes after this| title", one)]
+    measured = " ".join(read_texts("general_text"))
+    sentences = {sentence for one in documents for sentence in re.split(r"(?<=[.!?]) ", one)}
+    assert len(sentences) > 500
+    assert not [one for one in sentences if one in measured]
 
 
 def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(tokenizer):

@@ -3,8 +3,8 @@
     python -m ftlab.models.starter.general_text          rewrites ftlab/samples/general_text
 
 They are drawn from the held-out part of the starter's own text: each combination of contents was kept out of its
-training, though the sentences that are filled with them were not. general_replay holds neither stories nor mails, so
-the text shows what happens to an ability that nobody trains.
+training, though the sentences that are filled with them were not. Neither general_replay nor general_documents holds
+stories or mails, so the text shows what happens to an ability that nobody trains.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ byte it needs for them before and after.
 
 `python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} mails from the held-out
 part of the generator of the starter's own text. Each combination of names and things was kept out of the starter's
-training; the sentences that hold them were not. general_replay holds no stories and no mails.
+training; the sentences that hold them were not. Neither general_replay nor general_documents holds stories or mails.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """
