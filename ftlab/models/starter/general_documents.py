@@ -8,17 +8,14 @@ None is a story or a mail of the kinds that general_text measures with, so what 
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
+from ftlab.models.starter.general_text import SEED, write_documents
 
-SEED = 2024
 DOCUMENTS = {"scenes": 200, "titles": 120, "advice": 20}
 # How the starter is asked to go on with a scene, or for the title of a passage.
 _ASKED = re.compile(
@@ -86,19 +83,5 @@ def _passage(family: str, messages: Sequence[Mapping[str, str]]) -> str:
     return _READ[family](asked, answer)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes general_documents.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
-    folder = parser.parse_args().out / "general_documents"
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = make_documents()
-    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)
-    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
-    size = sum(len(text.encode()) for text in documents)
-    card = CARD.format(documents=len(documents), size=size, seed=SEED, **DOCUMENTS)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    print(f"{len(documents)} documents, {size:,} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    write_documents("general_documents", "train", make_documents(), CARD, DOCUMENTS)

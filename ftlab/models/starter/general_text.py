@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ftlab.models.starter.corpus import family_examples
@@ -67,19 +68,19 @@ def make_texts(seed: int = SEED) -> list[str]:
     return texts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes general_text.")
+def write_documents(name: str, split: str, texts: Sequence[str], card: str, counts: Mapping[str, int]) -> None:
+    """Write the sample `name`, or one like it in the folder that --out names: a file with `texts` and its `card`."""
+    parser = argparse.ArgumentParser(description=f"Writes {name}.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
-    folder = parser.parse_args().out / "general_text"
+    folder = parser.parse_args().out / name
     folder.mkdir(parents=True, exist_ok=True)
-    texts = make_texts()
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-    (folder / "test.jsonl").write_text(lines, encoding="utf-8")
+    (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
     size = sum(len(text.encode()) for text in texts)
-    card = CARD.format(documents=len(texts), size=size, seed=SEED, **TEXTS)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    told = card.format(documents=len(texts), size=size, seed=SEED, **counts)
+    (folder / "README.md").write_text(told, encoding="utf-8")
     print(f"{len(texts)} documents, {size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    write_documents("general_text", "test", make_texts(), CARD, TEXTS)
