@@ -220,7 +220,7 @@ def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
 
     config = load_config(run.config_file)
     offered = evaluate_remedies.remedies_of(run)
-    place = next(n for n, one in enumerate(offered) if "optimisation.learning_rate" in one.changes)
+    place = next(n for n, one in enumerate(offered) if one.changes.keys() == {"optimisation.learning_rate"})
     changed, remedy = evaluate_remedies.changed(f"{run.id}:{place}", workspace)
     # The usual rate of LoRA on the starter is 0.004.
     assert (config.optimisation.learning_rate, changed.optimisation.learning_rate) == (0.004, 0.002)
