@@ -139,6 +139,11 @@ class DataConfig(Section):
     )
     seed: int = field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0)
 
+    @property
+    def replayed(self) -> list[str]:
+        """The sources that are mixed into the training split."""
+        return [source for source in (self.replay, self.replay_text) if source]
+
 
 class MethodConfig(Section):
     """Each method reads some of the settings (method_table.fields_of); others are ignored, with a note if changed."""

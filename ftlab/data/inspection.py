@@ -192,8 +192,7 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
-    named = filter(None, (data.source, data.replay, data.replay_text))
-    return tuple(place for name in named for place in files_of(name, workspace))
+    return tuple(place for name in (data.source, *data.replayed) if name for place in files_of(name, workspace))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:

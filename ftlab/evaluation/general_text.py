@@ -28,7 +28,7 @@ def load_general_text(config: RunConfig, tokenizer: Any, *, context: int | None)
         return None, None
     try:
         texts, note = _read(source, config.data.system_prompt)
-        if source in (config.data.replay, config.data.replay_text):
+        if source in config.data.replayed:
             replayed = f"The general text {source} is replayed: it was trained, so it shows no forgetting."
             note = f"{replayed} {note}" if note else replayed
         length = min(context or LONGEST_WINDOW, LONGEST_WINDOW)

@@ -151,8 +151,8 @@ def _documents(config: RunConfig) -> Remedy | None:
 
 
 def _with_documents(config: RunConfig) -> dict[str, Any]:
-    rate = float(f"{config.optimisation.learning_rate / 2:.3g}")
-    return {"data.replay_text_fraction": config.data.replay_text_fraction, "optimisation.learning_rate": rate}
+    share, rate = config.data.replay_text_fraction, _half_rate(config)
+    return {"data.replay_text_fraction": share, "optimisation.learning_rate": rate}
 
 
 def _held_back(path: str, beta: float, most: float) -> Remedy | None:
@@ -167,9 +167,12 @@ def _held_back(path: str, beta: float, most: float) -> Remedy | None:
 
 
 def _lower_rate(config: RunConfig, why: str) -> Remedy:
-    rate = config.optimisation.learning_rate
-    lower = float(f"{rate / 2:.3g}")
+    rate, lower = config.optimisation.learning_rate, _half_rate(config)
     return Remedy(f"Halve the learning rate: {lower:g} instead of {rate:g}", why, {"optimisation.learning_rate": lower})
+
+
+def _half_rate(config: RunConfig) -> float:
+    return float(f"{config.optimisation.learning_rate / 2:.3g}")
 
 
 def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:

@@ -77,7 +77,7 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    mixed_in = [source_name(name) for name in (config.data.replay, config.data.replay_text) if name]
+    mixed_in = [source_name(name) for name in config.data.replayed]
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
 
 

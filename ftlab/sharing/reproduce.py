@@ -81,7 +81,7 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
     from ftlab.data.load import load_rows
 
     files = list(load_rows(config.data, workspace).files)
-    for replayed in filter(None, (config.data.replay, config.data.replay_text)):
+    for replayed in config.data.replayed:
         files += load_rows(DataConfig(source=replayed), workspace).files
     here = [_stamp(file.as_dict()) for file in files]
     wanted = [_stamp(source) for source in recorded]

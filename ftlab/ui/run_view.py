@@ -173,7 +173,7 @@ def describe(config: RunConfig | None) -> tuple[str, str, str]:
     """(data, method, base) of a run in a few words."""
     if config is None:
         return NOTHING, NOTHING, NOTHING
-    replay = "".join(f" + {name}" for name in (config.data.replay, config.data.replay_text) if name)
+    replay = "".join(f" + {name}" for name in config.data.replayed)
     return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", summary(config.method), config.model.base
 
 

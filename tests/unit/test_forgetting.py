@@ -26,6 +26,13 @@ from ftlab.samples import sample_path
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
 
 
+DOCUMENTS_AT_HALF_THE_RATE = {
+    "data.replay_text": "general_documents",
+    "data.replay_text_fraction": 0.2,
+    "optimisation.learning_rate": 0.002,
+}
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return load_tokenizer("starter")
@@ -156,11 +163,7 @@ def test_every_remedy_is_a_run_that_can_be_started(stage, method):
 
 def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     first = against_forgetting(build_config().resolved())[0]
-    documents = {
-        "data.replay_text": "general_documents",
-        "data.replay_text_fraction": 0.2,
-        "optimisation.learning_rate": 0.002,
-    }
+    documents = DOCUMENTS_AT_HALF_THE_RATE
     assert first.changes == {"data.replay": "general_replay", "data.replay_fraction": 0.35, **documents}
     assert first.needs is None
     replayed = build_config({"data": {"replay": "general_replay", "replay_fraction": 0.35}})
@@ -188,7 +191,8 @@ def test_a_remedy_can_be_typed(tmp_path):
     assert given[:4] == ["python", "-m", "ftlab", "train"]
     tried = load_config(given[4], [value for value in given[5:] if value != "--set"])
     assert tried.data.replay == "general_replay"
-    assert tried == with_settings(config, against_forgetting(config.resolved())[0].changes)
+    replay = {"data.replay": "general_replay", "data.replay_fraction": 0.35}
+    assert tried == with_settings(config, replay | DOCUMENTS_AT_HALF_THE_RATE)
 
 
 def test_remedies_are_offered_only_where_something_is_wrong():
