@@ -19,6 +19,7 @@ from urllib.parse import urlparse
 import pytest
 
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.report_examples import choose_examples
 from ftlab.workspace import Workspace
 from tests.blind import open_blind_test
 from tests.browser.conftest import PHONE, WIDE, watch
@@ -137,9 +138,9 @@ class Page:
         return self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def answers_of(quickstart: Any) -> dict[str, str]:
-    """What the adapted model said in the evaluation, by prompt."""
-    return {row["prompt"]: row["adapted"] for row in RunDirectory(quickstart.run.path).predictions()}
+def first_example(quickstart: Any) -> dict[str, Any]:
+    """The evaluated row that the page offers first, as the report does."""
+    return choose_examples(RunDirectory(quickstart.run.path).predictions())[0][0]
 
 
 def chat(page: Any) -> str:
@@ -157,13 +158,13 @@ def test_a_visitor_of_the_demo_chats_and_reads_the_report_and_finds_no_data(star
     assert "adapter/adapter_model.safetensors" in files and "evaluation/report.html" in files
     assert not [path for path in files if "predictions" in path or "data" in path or "checkpoint" in path]
     assert str(ROOT) not in (demo.folder / "run/adapter/adapter_config.json").read_text()
-    evaluated = answers_of(quickstart)
+    first = first_example(quickstart)
     for viewport in (WIDE, PHONE):
         visit = Page(chromium, demo.url, viewport)
         page = visit.page
         page.locator("#show_head").get_by_text(run.comparison()["verdict"]["text"][:40]).wait_for()
-        shown = page.locator("#show_prompt_0").inner_text()
-        assert chat(page) == evaluated[shown], "the same words as in the evaluation"
+        assert page.locator("#show_prompt_0").inner_text() == first["prompt"]
+        assert chat(page) == first["adapted"], "the same words as in the evaluation"
         page.locator("#tab_show_report-button").click()
         page.frame_locator("iframe.ft-report").get_by_text("What was tuned on what").wait_for()
         assert visit.fits() and visit.hosts == {urlparse(demo.url).netloc} and visit.errors == []
@@ -246,5 +247,4 @@ def test_a_fresh_environment_with_the_requirements_alone_serves_the_page(
     visit = Page(chromium, space.url)
     visit.page.get_by_text(words[flavour]).first.wait_for()
     if flavour == "demo":
-        shown = visit.page.locator("#show_prompt_0").inner_text()
-        assert chat(visit.page) == answers_of(quickstart)[shown]
+        assert chat(visit.page) == first_example(quickstart)["adapted"]
