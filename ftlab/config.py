@@ -26,7 +26,7 @@ from ftlab.config_sections import (
     field,
 )
 from ftlab.errors import InputError
-from ftlab.method_table import METHODS
+from ftlab.method_table import METHODS, BaseShape, real_rate
 
 __all__ = [
     "STARTER",
@@ -81,13 +81,21 @@ class RunConfig(Section):
     def is_starter(self) -> bool:
         return self.model.base == STARTER
 
-    def resolved(self) -> RunConfig:
-        """A copy in which every setting that was left empty has its value."""
+    def resolved(self, shape: BaseShape | None = None) -> RunConfig:
+        """A copy in which every setting that was left empty has its value. `shape` is that of the base; without it the
+        usual learning rate is that of a base about which nothing is known."""
         config = self.model_copy(deep=True)
         settings = config.optimisation
         if settings.learning_rate is None:
-            settings.learning_rate = usual_learning_rate(config)
+            settings.learning_rate = usual_learning_rate(config, shape)
         usual = PREFERENCE_USUAL.get(self.stage)
+        if settings.batch_size is None:
+            # Small batches make more steps of a few hundred rows, and LoRA learns worse from large ones (Schulman et
+            # al. 2025). The starter's figures are those of 16.
+            settings.batch_size = 16 if self.is_starter else usual.batch if usual else 8
+            if settings.gradient_accumulation is None and usual and not self.is_starter:
+                settings.gradient_accumulation = usual.accumulation
+        settings.gradient_accumulation = settings.gradient_accumulation or 1
         if settings.epochs is None and usual:
             settings.epochs = usual.starter_epochs if self.is_starter else usual.epochs
         if settings.epochs is None:
@@ -109,17 +117,17 @@ class RunConfig(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def usual_learning_rate(config: RunConfig) -> float:
-    """The rate that usually works for stage and method, and for the starter a higher one: see method_table and
-    config_preferences."""
+def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> float:
+    """The rate that usually works for stage, method and base (of `shape`), and for the starter a higher one: see
+    method_table and config_preferences."""
     usual = PREFERENCE_USUAL.get(config.stage)
     if usual and config.method.name == "full":
         return usual.starter_full if config.is_starter else usual.full
     if usual:
         return usual.starter_adapter if config.is_starter else usual.adapter
-    facts = METHODS[config.method.name]
     if not config.is_starter:
-        return facts.learning_rate
+        return real_rate(config.method.name, shape)
+    facts = METHODS[config.method.name]
     # Measured with LoRA (README): with documents mixed in, half the rate learns the task, and nothing is forgotten.
     held = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
     return facts.starter_rate / 2 if held else facts.starter_rate

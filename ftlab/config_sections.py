@@ -39,7 +39,7 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         "auto",
         "Number format",
-        "auto: bfloat16 or float16 by what the GPU can do, and float32 on a CPU, where the short formats are slow.",
+        "auto: bfloat16 where the GPU has it, else float16; on a CPU bfloat16 where it is faster than float32 (timed).",
         advanced=True,
     )
 
@@ -257,13 +257,19 @@ class OptimisationConfig(Section):
     max_steps: int | None = field(
         None, "Steps at most", "Stops after so many steps, whatever the epochs.", unit="steps", advanced=True, ge=1
     )
-    batch_size: int = field(
-        16, "Batch size", "Examples per step. Lower it when memory runs out.", unit="examples", ge=1, le=4096
+    batch_size: int | None = field(
+        None,
+        "Batch size",
+        "Examples per step. Lower it when memory runs out. Empty takes what suits the base.",
+        unit="examples",
+        ge=1,
+        le=4096,
     )
-    gradient_accumulation: int = field(
-        1,
+    gradient_accumulation: int | None = field(
+        None,
         "Gradient accumulation",
-        "Steps added up before the weights change: a larger batch for no more memory.",
+        "Batches added up before the weights change: a larger step for no more memory. Empty takes what suits batch and "
+        "stage.",
         unit="steps",
         advanced=True,
         ge=1,

@@ -16,34 +16,81 @@ _VIRTUAL = ("virtual_tokens", "initial_text")
 
 
 @dataclass(frozen=True)
+class BaseShape:
+    """What the usual settings depend on: the `family` (model_type) of a base and its `width` in channels."""
+
+    family: str
+    width: int
+
+
+@dataclass(frozen=True)
 class Facts:
-    """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, `starter_rate` for
-    the tiny starter (found by runs on support_triage)."""
+    """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, None where the rule
+    for low-rank and full tuning gives it (`rule_rate`); `lowest` and `highest` bound what was found to work on them,
+    `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage)."""
 
     title: str
     fields: tuple[str, ...]
-    learning_rate: float
+    learning_rate: float | None
     starter_rate: float
+    lowest: float
+    highest: float
+    source: str
 
 
-# Sources of the rates for real bases:
-# lora        ten times the rate of full tuning (Schulman et al., LoRA Without Regret, 2025)
-# dora        as LoRA, 2e-4 for LLaMA-7B (Liu et al. 2024, arXiv 2402.09353)
-# qlora       2e-4 for 7B and 13B (Dettmers et al. 2023, arXiv 2305.14314)
-# ia3         3e-3 (Liu et al. 2022, arXiv 2205.05638)
-# bottleneck  3e-4, within the 3e-5 to 3e-3 of Houlsby et al. 2019; also Hu et al. 2023, arXiv 2304.01933
-# prefix      5e-3 for prefixes without a projection (Liu et al. 2022, P-Tuning v2, arXiv 2110.07602)
-# prompt      3e-2 with AdamW as in PEFT's guide; Lester et al. 2021 (arXiv 2104.08691) take 0.3 with Adafactor
+_RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
 METHODS: dict[str, Facts] = {
-    "lora": Facts("LoRA", _LOW_RANK, 2e-4, 4e-3),
-    "dora": Facts("DoRA", _LOW_RANK, 2e-4, 4e-3),
-    "qlora": Facts("QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), 2e-4, 4e-3),
-    "ia3": Facts("IA3", (), 3e-3, 0.1),
-    "bottleneck": Facts("bottleneck adapters", ("placement", "reduction_factor", "activation"), 3e-4, 1e-2),
-    "prefix_tuning": Facts("prefix tuning", _VIRTUAL, 5e-3, 0.1),
-    "prompt_tuning": Facts("prompt tuning", _VIRTUAL, 3e-2, 0.1),
-    "full": Facts("full fine-tuning", (), 2e-5, 1e-3),
+    "lora": Facts("LoRA", _LOW_RANK, None, 4e-3, 5e-5, 3e-3, _RULE),
+    "dora": Facts("DoRA", _LOW_RANK, None, 4e-3, 5e-5, 3e-3, f"as LoRA: {_RULE}"),
+    "qlora": Facts(
+        "QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), None, 4e-3, 5e-5, 3e-3, f"as LoRA: {_RULE}"
+    ),
+    "ia3": Facts("IA3", (), 3e-3, 0.1, 5e-4, 3e-2, "3e-3 in Liu et al. 2022, arXiv 2205.05638"),
+    "bottleneck": Facts(
+        "bottleneck adapters",
+        ("placement", "reduction_factor", "activation"),
+        3e-4,
+        1e-2,
+        3e-5,
+        3e-3,
+        "3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
+    ),
+    "prefix_tuning": Facts(
+        "prefix tuning",
+        _VIRTUAL,
+        5e-3,
+        0.1,
+        5e-5,
+        3e-2,
+        "5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in Liu et al. 2022, arXiv 2110.07602",
+    ),
+    "prompt_tuning": Facts(
+        "prompt tuning",
+        _VIRTUAL,
+        3e-2,
+        0.1,
+        1e-3,
+        3e-1,
+        "3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021",
+    ),
+    "full": Facts("full fine-tuning", (), None, 1e-3, 5e-6, 3e-4, f"a tenth of LoRA's: {_RULE}"),
 }
+# Full tuning at 2,000 channels; LoRA takes ten times as much, whatever its rank. How steeply the rate falls with the
+# width is known of two families (tinker-cookbook, get_lr, 2025); others take the lower of both.
+_FULL_RATE, _REFERENCE_WIDTH, _LORA_FACTOR = 5e-5, 2000, 10
+_SLOPES = {"llama": 0.781, "qwen": 0.0775}
+_UNKNOWN = BaseShape("", _REFERENCE_WIDTH)
+
+
+def real_rate(method: str, shape: BaseShape | None) -> float:
+    """The usual learning rate of supervised tuning with `method` on a real base of `shape` (None: not known yet)."""
+    found = METHODS[method].learning_rate
+    if found is not None:
+        return found
+    shape = shape or _UNKNOWN
+    known = [slope for name, slope in _SLOPES.items() if shape.family.startswith(name)]
+    rates = [_FULL_RATE * (_REFERENCE_WIDTH / shape.width) ** slope for slope in known or _SLOPES.values()]
+    return float(f"{min(rates) * (1 if method == 'full' else _LORA_FACTOR):.2g}")
 
 
 def fields_of(method: str) -> tuple[str, ...]:

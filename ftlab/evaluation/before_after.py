@@ -218,9 +218,10 @@ def _answer(
 def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
     """What decides the answers of each contestant: its weights and the number format. In the order of CONTESTANTS."""
     from ftlab.models.identity import weights_sha256
-    from ftlab.models.load import pick_device
+    from ftlab.models.load import pick_device, pick_dtype
 
-    place = [pick_device(config.launcher.device), config.model.dtype, config.method.name == "qlora"]
+    device = pick_device(config.launcher.device)
+    place = [device, str(pick_dtype(config.model, device)), config.method.name == "qlora"]
     parts: dict[str, Any] = {name: base_identity(model) for name, model in _bases(run, config).items()}
     below = base_identity(config.model)
     if run.start.exists():

@@ -65,7 +65,7 @@ def identity(side: Side) -> list[Any]:
     config = side.config
     device = pick_device(config.launcher.device)
     whole = side.adapted and not side.run.adapter.exists()
-    place = [device, str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")]
+    place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
     quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
     if whole:

@@ -2,7 +2,8 @@
 
 PEFT computes `base(x) + B(A(x)) * scaling` as five operations, each of which reads and writes activations as large as
 the layer's. Here the low-rank part is added by the products themselves (`addmm`), forward and backward; that is what
-Unsloth does on GPUs. Used while training on a CPU in float32, where it was measured (tests/benchmarks/train.py).
+Unsloth does on GPUs. Used while training on a CPU, where it was measured (tests/benchmarks/train.py): in float32, and
+in bfloat16 under autocast, where the products are computed in the base's format and the adapter stays in float32.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class _LowRank(torch.autograd.Function):
 def use(model: Any) -> int:
     """Join the products of the LoRA layers of the PeftModel `model` that allow it, until `leave`; returns how many.
 
-    A layer allows it when it is a plain float32 linear layer on a CPU with one plain LoRA and no dropout.
+    A layer allows it when it is a plain linear layer in float32 or bfloat16 on a CPU with one plain LoRA in float32 and
+    no dropout.
     """
     layers = [module for module in model.modules() if _fits(module)]
     for layer in layers:
@@ -76,7 +78,8 @@ def _fits(module: Any) -> bool:
         and isinstance(module.lora_dropout[name], torch.nn.Identity)
         and module.lora_B[name].bias is None
         and not weight.requires_grad
-        and {weight.dtype, module.lora_A[name].weight.dtype} == {torch.float32}
+        and weight.dtype in (torch.float32, torch.bfloat16)
+        and module.lora_A[name].weight.dtype == torch.float32
         and weight.device.type == "cpu"
     )
 
@@ -88,9 +91,12 @@ def _joined(layer: Any) -> Any:
         if layer.disable_adapters or layer.merged or settings or not torch.is_grad_enabled():
             return as_before(x, *arguments, **settings)
         base = layer.base_layer
-        flat = x.reshape(-1, x.shape[-1])
-        weights = layer.lora_A[name].weight, layer.lora_B[name].weight
-        result = _LowRank.apply(flat, base.weight, base.bias, *weights, layer.scaling[name])
+        kind = base.weight.dtype
+        flat = x.reshape(-1, x.shape[-1]).to(kind)
+        weights = layer.lora_A[name].weight.to(kind), layer.lora_B[name].weight.to(kind)
+        # Autocast would look for casts at each of the products; there are none left.
+        with torch.autocast("cpu", enabled=False):
+            result = _LowRank.apply(flat, base.weight, base.bias, *weights, layer.scaling[name])
         return result.view(*x.shape[:-1], result.shape[-1])
 
     forward.joins_low_rank = True

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
-from ftlab.method_table import virtual_tokens
+from ftlab.method_table import BaseShape, virtual_tokens
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
 
@@ -123,15 +124,45 @@ def pick_device(wanted: str = "auto") -> str:
     return wanted
 
 
-def pick_dtype(wanted: str, device: str) -> torch.dtype:
-    """The number format for `device`: on a CPU float32, because the short formats are 70 to 150 times slower there."""
+def pick_dtype(model: ModelConfig, device: str) -> torch.dtype:
+    """The number format of the base `model` on `device`: what is asked for, else the fastest one that is safe there.
+
+    On a GPU bfloat16, or float16 where the card has no bfloat16; on a CPU whichever of float32 and bfloat16 multiplies
+    matrices of this base faster (see precision).
+    """
     import torch
 
-    if wanted != "auto":
-        return getattr(torch, wanted)
+    from ftlab.models.precision import cpu_dtype
+
+    if model.dtype != "auto":
+        return getattr(torch, model.dtype)
     if device == "cpu":
-        return torch.float32
+        shape = shape_of(model)
+        return cpu_dtype(shape.width if shape else None)
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
+    """Family and width of a base, from its config.json; None where that is not on this machine.
+
+    `fetch` asks the Hub for the config.json of a Hub id. Raises InputError for what is no base, and, with `fetch`, where
+    the Hub cannot be reached.
+    """
+    path = base_path(model.base)
+    file: str | Path | None = Path(path) / "config.json"
+    if is_hub_id(model.base):
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        if fetch:
+            with _explained(model.base):
+                file = hf_hub_download(path, "config.json", revision=model.revision)
+        else:
+            cached = try_to_load_from_cache(path, "config.json", revision=model.revision)
+            file = cached if isinstance(cached, str) else None
+    found = read_json(Path(file), {}) if file else {}
+    text = found.get("text_config") or found
+    width = next((text[name] for name in ("hidden_size", "n_embd", "d_model") if text.get(name)), None)
+    return BaseShape(str(found.get("model_type", "")), int(width)) if width else None
 
 
 def load_base(
@@ -148,7 +179,7 @@ def load_base(
     from ftlab.models.quantised import quantisation_of
 
     device = pick_device(device)
-    dtype = pick_dtype(model.dtype, device)
+    dtype = pick_dtype(model, device)
     settings: dict[str, Any] = {}
     quantisation = quantisation_of(method, dtype) if method else None
     if quantisation is not None:

@@ -133,7 +133,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
 
     device = pick_device(config.launcher.device)
     settings = (run.comparison() or {}).get("settings") or {}
-    own = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
+    own = str(pick_dtype(config.model, device)).removeprefix("torch.")
     evaluated = str(settings.get("dtype") or own)
     quantised = config.method.name == "qlora"
     if kind == "merged":

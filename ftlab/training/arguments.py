@@ -64,7 +64,7 @@ def stage_arguments(
     check_trainer_settings(config.trainer, config.stage)
     steps = planned_steps(settings, rows, validation=validation, processes=config.launcher.processes)
     between = steps.between_evaluations
-    dtype = str(pick_dtype(config.model.dtype, device)).removeprefix("torch.")
+    dtype = str(pick_dtype(config.model, device)).removeprefix("torch.")
     values: dict[str, Any] = {
         "output_dir": str(run.checkpoints),
         "num_train_epochs": settings.epochs,
@@ -83,7 +83,7 @@ def stage_arguments(
         "train_sampling_strategy": "random",
         "seed": settings.seed,
         "use_cpu": device == "cpu",
-        "bf16": dtype == "bfloat16" and device != "cpu",
+        "bf16": dtype == "bfloat16",
         "fp16": dtype == "float16" and device != "cpu",
         "logging_steps": steps.between_logs,
         "logging_first_step": True,

@@ -75,7 +75,7 @@ def load_model(
         base = base.model_copy(update={"dtype": "float32"})
     if together.is_sharded() and config.method.name != "qlora":
         # FSDP and DeepSpeed move to each GPU the part that belongs there: the whole may not fit on any.
-        base = base.model_copy(update={"dtype": str(pick_dtype(base.dtype, device)).removeprefix("torch.")})
+        base = base.model_copy(update={"dtype": str(pick_dtype(base, device)).removeprefix("torch.")})
         device = "cpu"
     model = load_base(base, device=device, method=config.method, scores=scores)
     start = run.start

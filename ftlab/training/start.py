@@ -73,6 +73,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
         like.model.base = earlier.model.base
         usual, settings = like.resolved().optimisation, config.optimisation
         settings.learning_rate, settings.epochs = usual.learning_rate, usual.epochs
+        settings.batch_size = settings.batch_size or usual.batch_size
     return config, Start(None, parent.id)
 
 

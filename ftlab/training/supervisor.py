@@ -20,6 +20,7 @@ from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, write_json, write_text
+from ftlab.hub import is_offline
 from ftlab.processes import is_alive, kill
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_death
@@ -53,15 +54,15 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.evaluation.measuring import check_settings
-    from ftlab.models.load import check_base
+    from ftlab.models.load import check_base, shape_of
     from ftlab.models.methods import check_method
     from ftlab.training.launching.check import check_launcher
     from ftlab.training.reinforcement.checks import check_references, check_reinforcement, check_rewards, pin_rewards
     from ftlab.training.start import freeze_start, resolve_start
 
     config, start = resolve_start(config, workspace)
-    config = config.resolved()
     check_base(config.model)
+    config = config.resolved(shape_of(config.model, fetch=not is_offline()))
     check_method(config)
     if config.stage in PREFERENCE_STAGES:
         from ftlab.training.preferences.train import check_preferences_config

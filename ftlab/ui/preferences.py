@@ -62,7 +62,7 @@ _MAIN = [
     ["evaluation.after_training"],
 ]
 # An empty value of these takes what is usual for the stage and the start: the field says what that is.
-_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "preference.beta")
+_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
 _FOLDED = {
     "preference": "Preferences",
     "model": "Base model",
@@ -344,6 +344,7 @@ def _resolved(
     stage: str, begin: str | None, base: str | None, method: str, loss: str | None, workspace: Workspace
 ) -> RunConfig:
     """The run as far as it is chosen, with what is usual for it; without its start when that does not suit."""
+    from ftlab.models.load import shape_of
     from ftlab.training.start import resolve_start
 
     model = {"start": begin} if begin else {"base": base or STARTER}
@@ -351,7 +352,8 @@ def _resolved(
     if start_kind(begin, workspace) == "base":
         asked["method"] = {"name": method}
     try:
-        return resolve_start(build_config(asked), workspace)[0].resolved()
+        config = resolve_start(build_config(asked), workspace)[0]
+        return config.resolved(shape_of(config.model))
     except FtlabError:
         return build_config({"stage": stage}).resolved()
 

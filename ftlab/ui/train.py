@@ -14,8 +14,9 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import STARTER, DataConfig, RunConfig, build_config, usual_learning_rate
+from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.data.documents import STAGE
+from ftlab.errors import FtlabError
 from ftlab.method_table import fields_of
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
@@ -45,6 +46,8 @@ _MAIN = [
 ]
 # The sample that serves for the starter.
 _REPLAYED = {"data.replay": "general_replay", "data.replay_text": "general_documents"}
+# Left empty, they take what suits base and method.
+_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
 _FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
 
 
@@ -102,7 +105,8 @@ def build() -> TrainTab:
 
 def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
-    rate, documents = tab.form.components["optimisation.learning_rate"], tab.form.components["data.replay_text"]
+    documents = tab.form.components["data.replay_text"]
+    usual_of = {path: tab.form.components[path] for path in _USUAL}
     replayed = {tab.form.components[path]: path for path in _REPLAYED}
 
     # What the chosen method does not read is not shown.
@@ -118,10 +122,17 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
 
     def usual(base: str | None, method: str | None, documents: str | None) -> dict[Any, Any]:
+        from ftlab.models.load import shape_of
+
         chosen = {"model": {"base": base or STARTER}, "method": {"name": method or "lora"}}
         config = build_config(chosen | {"data": {"replay_text": documents or None}})
         read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
-        return {rate: _usual_rate(usual_learning_rate(config)), tab.banner: run_view.toy_banner(base), **read}
+        try:
+            config = config.resolved(shape_of(config.model))
+        except FtlabError:  # a name that is still being typed
+            config = config.resolved()
+        shown = {one: gr.update(placeholder=_usual(config, path)) for path, one in usual_of.items()}
+        return {**shown, tab.banner: run_view.toy_banner(base), **read}
 
     def suit_replay(base: str | None) -> dict[Any, Any]:
         return {component: _usual_replay(path, base) for component, path in replayed.items()}
@@ -148,7 +159,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         concurrency_limit=1,
     )
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
-    changed = [rate, tab.banner, *of_methods.values()]
+    changed = [*usual_of.values(), tab.banner, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
     asked = [base, method, documents]
     on(any_of(*(one.change for one in asked)), usual, asked, changed, box=tab.message, **settings)
@@ -241,11 +252,9 @@ def _special(path: str) -> dict[str, Any]:
     if path in _REPLAYED:
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == _REPLAYED[path]]
         return {"choices": [("none", ""), *replay], "value": _usual_replay(path, STARTER)}
-    if path == "optimisation.learning_rate":
+    if path in _USUAL:
         config = build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
-        return {"placeholder": _usual_text(usual_learning_rate(config))}
-    if path == "optimisation.epochs":
-        return {"placeholder": f"usual: {build_config({}).resolved().optimisation.epochs:g}"}
+        return {"placeholder": _usual(config.resolved(), path)}
     return {}
 
 
@@ -254,9 +263,5 @@ def _usual_replay(path: str, base: str | None) -> str:
     return _REPLAYED[path] if base == STARTER else ""
 
 
-def _usual_text(rate: float) -> str:
-    return f"usual: {rate:g}"
-
-
-def _usual_rate(rate: float) -> dict[str, Any]:
-    return gr.update(placeholder=_usual_text(rate))
+def _usual(config: RunConfig, path: str) -> str:
+    return f"usual: {getattr(config.optimisation, path.removeprefix('optimisation.')):g}"

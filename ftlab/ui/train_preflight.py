@@ -170,7 +170,7 @@ def _measured(
 
 
 def _described(config: RunConfig) -> str:
-    settings = config.optimisation
+    settings = config.resolved().optimisation
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     source = config.data.source.rsplit("/", 1)[-1]
     return (

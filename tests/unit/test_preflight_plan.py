@@ -4,7 +4,8 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.preflight.advice import RATES, usual_rates, warnings
+from ftlab.method_table import METHODS
+from ftlab.training.preflight.advice import usual_rates, warnings
 from ftlab.training.preflight.memory import Remedy, divisors, ladder, larger_batch, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
 
@@ -68,7 +69,7 @@ def test_the_starter_has_rates_of_its_own():
 
 def test_every_method_has_a_range_around_its_usual_rate_and_a_source():
     for name in type(config().method).model_fields["name"].annotation.__args__:
-        low, high, source = RATES[name]
+        low, high, source = METHODS[name].lowest, METHODS[name].highest, METHODS[name].source
         settings = config(method={"name": name})
         assert low <= settings.optimisation.learning_rate <= high
         assert any(year in source for year in ("19", "20", "21", "22", "23", "24", "25"))
@@ -85,7 +86,9 @@ def test_every_method_has_a_range_around_its_usual_rate_and_a_source():
         ({"template": "missing"}, {}, ["template_missing"]),
         ({"template": "plain"}, {}, ["template_unmarked"]),
         ({"stop_trained": False}, {}, ["stop_untrained"]),
-        ({"dtype": "bfloat16"}, {}, ["short_format_on_cpu"]),
+        ({"dtype": "bfloat16", "bfloat16_gain": 0.01}, {}, ["short_format_on_cpu"]),
+        ({"dtype": "bfloat16", "bfloat16_gain": 2.1}, {}, []),
+        ({"dtype": "float16"}, {}, ["short_format_on_cpu"]),
         ({"device": "cuda", "dtype": "float16", "card_has_bf16": True}, {}, ["fp16_on_bf16_card"]),
         ({"device": "cuda", "dtype": "float16", "card_has_bf16": False}, {}, []),
         ({"device": "cuda", "dtype": "bfloat16", "card_has_bf16": False}, {}, ["bf16_not_there"]),

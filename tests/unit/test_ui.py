@@ -112,7 +112,7 @@ def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere
         form = train.build().form
     config = build_config(form.collect(["" for _ in form.inputs]))
     assert config.evaluation.probes is None and config.data.replay is None and config.optimisation.epochs is None
-    assert config.optimisation.batch_size == 16 and config.model.base == "starter"
+    assert config.resolved().optimisation.batch_size == 16 and config.model.base == "starter"
 
 
 def test_a_run_started_again_has_the_settings_of_the_first(workspace):

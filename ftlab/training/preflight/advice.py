@@ -11,6 +11,7 @@ from typing import Literal
 
 from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config_preferences import PREFERENCE_USUAL
+from ftlab.method_table import METHODS
 from ftlab.training.preflight.plan import Plan, planned_steps
 
 MOST_PASSES = 4
@@ -19,18 +20,6 @@ _FEWEST_STEPS = 20
 _ROOM_IN_LENGTH = 4
 _MOSTLY_PADDING = 0.6
 
-# The rates that were found to work, by method: (lowest, highest, where that is written). Outside of them a run may
-# still be right, and somebody should know that it is unusual.
-RATES: dict[str, tuple[float, float, str]] = {
-    "full": (5e-6, 1e-4, "1e-5 to 2e-5 in Alpaca and Vicuna, 2e-5 to 5e-5 in Devlin et al. 2019"),
-    "lora": (5e-5, 1e-3, "about ten times the rate of full tuning: Schulman et al., LoRA Without Regret, 2025"),
-    "dora": (5e-5, 1e-3, "as LoRA: Liu et al. 2024, arXiv 2402.09353"),
-    "qlora": (5e-5, 1e-3, "1e-4 to 2e-4 in Dettmers et al. 2023, arXiv 2305.14314"),
-    "ia3": (5e-4, 3e-2, "3e-3 in Liu et al. 2022, arXiv 2205.05638"),
-    "bottleneck": (3e-5, 3e-3, "3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751"),
-    "prefix_tuning": (5e-5, 3e-2, "5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in arXiv 2110.07602"),
-    "prompt_tuning": (1e-3, 3e-1, "3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021"),
-}
 # Around what was measured on the starter, which needs far higher rates than a real base.
 _STARTER_SPREAD = 5
 
@@ -71,16 +60,17 @@ def usual_rates(config: RunConfig) -> tuple[float, float, str]:
     if config.stage in PREFERENCE_USUAL:
         usual = usual_learning_rate(config)
         return usual / 10, usual * 10, PREFERENCE_USUAL[config.stage].source
-    return RATES[config.method.name]
+    facts = METHODS[config.method.name]
+    return facts.lowest, facts.highest, facts.source
 
 
 def _about_rate(plan: Plan) -> list[Advice]:
-    rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config)
+    rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config, plan.shape)
     low, high, source = usual_rates(plan.config)
     # A rate at the edge is as written: 5 * 4e-3 is not 0.02 in binary.
     if low * 0.999 <= rate <= high * 1.001:
         return []
-    usual = usual_learning_rate(plan.config)
+    usual = usual_learning_rate(plan.config, plan.shape)
     name = plan.config.method.name
     if rate > high:
         return [
@@ -245,13 +235,15 @@ def _about_template(plan: Plan) -> list[Advice]:
 
 def _about_numbers(plan: Plan) -> list[Advice]:
     if plan.device == "cpu":
-        if plan.dtype in ("bfloat16", "float16"):
+        if plan.dtype == "float16" or (plan.dtype == "bfloat16" and plan.bfloat16_gain and plan.bfloat16_gain < 1):
+            gain = f"{1 / plan.bfloat16_gain:.2g} times slower" if plan.bfloat16_gain else "much slower"
+            slow = f"Measured here: {gain} than float32." if plan.dtype == "bfloat16" else "CPUs compute it slowly."
             return [
                 Advice(
                     "short_format_on_cpu",
                     "warn",
                     f"{plan.dtype} is used on a CPU.",
-                    "There the short formats are 70 to 150 times slower than float32 (measured).",
+                    slow,
                     "Set the number format to auto.",
                 )
             ]

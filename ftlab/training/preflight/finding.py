@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.models.estimate import Need
+from ftlab.models.load import shape_of
 from ftlab.training.launching.launcher import uses_accelerate
 from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
@@ -157,6 +158,8 @@ def finding(
         device=known.get("device", "cpu"),
         dtype=known.get("dtype", "float32"),
         card_has_bf16=known.get("card_has_bf16"),
+        bfloat16_gain=known.get("bfloat16_gain"),
+        shape=shape_of(config.model),
     )
     said = warnings(plan)
     if disk and left is not None and disk > left:

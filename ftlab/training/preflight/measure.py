@@ -78,15 +78,14 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
 
 def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
-    from ftlab.models.load import base_path
+    from ftlab.models.load import shape_of
     from ftlab.models.methods import check_method
     from ftlab.training.launching.check import check_launcher
 
     config, start = resolve_start(config, workspace)
-    config = config.resolved()
+    config = config.resolved(shape_of(config.model))
     if start is not None and start.adapter is not None:
         config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
-    base_path(config.model.base)
     check_method(config)
     if config.stage in REWARD_STAGES:
         from ftlab.training.reinforcement.checks import check_reinforcement, check_rewards, pin_rewards
@@ -229,14 +228,14 @@ def _estimated(
 ) -> Generator[str, None, Preflight]:
     """What can be said without the weights: sizes from the base's configuration, steps from the data."""
     from ftlab.models.estimate import estimate
-    from ftlab.models.load import pick_device, pick_dtype
+    from ftlab.models.load import pick_device, pick_dtype, shape_of
     from ftlab.training.preflight.memory import available_memory
 
     yield "reading the data"
     prepared = _prepared(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
-    guess = estimate(config, pick_dtype(config.model.dtype, device))
+    guess = estimate(config, pick_dtype(config.model, device))
     free, _ = available_memory(device)
     rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
     processes = config.launcher.processes
@@ -253,7 +252,8 @@ def _estimated(
         validation_rows=held_out,
         test_rows=len(prepared.splits.get("test", [])),
         device=device,
-        dtype=str(pick_dtype(config.model.dtype, device)).removeprefix("torch."),
+        dtype=str(pick_dtype(config.model, device)).removeprefix("torch."),
+        shape=shape_of(config.model),
     )
     return Preflight(
         kind="estimate",

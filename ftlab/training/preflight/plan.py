@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ftlab.config import OptimisationConfig, RunConfig
+from ftlab.method_table import BaseShape
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Plan:
     """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
 
     `template`: marked (says itself which tokens are the answer), plain (does not), missing. `context` is what the base
-    can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `dtype` is the format of
-    the arithmetic.
+    can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `bfloat16_gain`: how many
+    times as fast as float32 a CPU computes in it. `dtype` is the format of the arithmetic, `shape` that of the base.
     """
 
     config: RunConfig
@@ -44,6 +45,8 @@ class Plan:
     device: str = "cpu"
     dtype: str = "float32"
     card_has_bf16: bool | None = None
+    bfloat16_gain: float | None = None
+    shape: BaseShape | None = None
 
 
 def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool, processes: int = 1) -> Steps:

@@ -104,6 +104,7 @@ def measure(
     import torch
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
+    from ftlab.models.precision import bfloat16_gain
 
     began = writer.status.started or time.time()
     device = pick_device(config.launcher.device)
@@ -111,7 +112,8 @@ def measure(
     notes.add(
         device=device,
         device_name=torch.cuda.get_device_name() if device == "cuda" else "CPU",
-        dtype=str(pick_dtype(config.model.dtype, device)).removeprefix("torch."),
+        dtype=str(pick_dtype(config.model, device)).removeprefix("torch."),
+        bfloat16_gain=bfloat16_gain() if device == "cpu" else None,
         card_has_bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
         available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
