@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _ROWS = 32  # that the repacked layout takes together
 
+
 def quantisation_of(method: MethodConfig, compute_dtype: torch.dtype) -> Any:
     """The BitsAndBytesConfig of `method`, or None where it leaves the base as it is.
 
@@ -35,9 +36,9 @@ def set_repacking(model: Any, on: bool) -> None:
     """Whether the 4-bit layers of `model` may be repacked for inference; before the first text goes through it.
 
     On CPUs with AVX512-BF16, bitsandbytes (checked with 0.50.2) repacks a Linear4bit for good at its first evaluation
-    pass. The kernel for that layout is quicker (2.1 times in batches of 8, SmolLM2-135M on one core), rounds to bfloat16
-    and has no backward: no gradient passes a repacked layer, and torch only warns. So a model that is loaded never
-    repacks until whoever only asks it allows it.
+    pass. The kernel for that layout is quicker (SmolLM2-135M on one core: 2.1 times in batches of 8), rounds to
+    bfloat16 and has no backward: no gradient passes a repacked layer, and torch only warns. So a model that is loaded
+    never repacks until whoever only asks it allows it.
     """
     try:
         from bitsandbytes.functional import has_avx512bf16

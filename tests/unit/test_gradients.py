@@ -1,4 +1,4 @@
-"""Gradients are those of the loss: evaluating changes none, and where a library says that one is wrong, training ends."""
+"""Evaluating changes no gradient, and where a library says that one is wrong, training ends."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def without_gradient():
     """An operation of a library that brings no backward."""
     library = torch.library.Library("ftlab_tests", "DEF")
     library.define("doubled(Tensor x) -> Tensor")
-    library.impl("doubled", lambda x: (2 * x.detach()), "CPU")
+    library.impl("doubled", lambda x: 2 * x.detach(), "CPU")
     yield torch.ops.ftlab_tests.doubled
     library._destroy()
 
