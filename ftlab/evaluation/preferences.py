@@ -107,19 +107,23 @@ def _by_probability(
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
     notes = []
-    # As in training: what is too long is cut at its end.
+    # As in training: pairs that are too long are left out, or cut where training had to cut.
+    cutting = bool(run.manifest().get("tokens", {}).get("train", {}).get("cut"))
     limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
     sides, cut = [], 0
     for prompt, chosen, rejected in pairs:
         both = encode_completions(prompt, [chosen, rejected], tokenizer)
+        too_long = any(len(one.whole.input_ids) > limit for one in both)
+        if too_long and not cutting:
+            continue
         whole = [one.whole.cut(limit) for one in both]
         if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
             sides.append(whole)
-            cut += any(len(one.whole.input_ids) > limit for one in both)
+            cut += too_long
     if len(sides) < len(pairs):
         notes.append(
-            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs do not differ within {limit} tokens, or their "
-            "prompt fills them, and were left out."
+            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs are longer than {limit} tokens, or do not "
+            "differ within them, and were left out."
         )
     if cut:
         notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")

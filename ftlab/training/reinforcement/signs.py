@@ -14,6 +14,7 @@ _MORE_REPEATED = 0.15
 _NO_DIFFERENCE = 0.9
 _HIGH_KL = 1.0  # nats a token: the start would have chosen such a token in a third of the cases
 _KL_GROWTH = 3.0
+_MOSTLY_CUT = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,27 @@ def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False
     logged = [row for row in rows if row.get("reward") is not None]
     if len(logged) < _FEWEST:
         return []
-    return [*_nothing_to_learn(logged), *_hacking(logged, length_counts), *_running_away(logged)]
+    return [
+        *_mostly_cut(logged),
+        *_nothing_to_learn(logged),
+        *_hacking(logged, length_counts),
+        *_running_away(logged),
+    ]
+
+
+def _mostly_cut(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
+    late = values_of(rows, "cut_share")[-_FEWEST:]
+    if not late or _mean(late) <= _MOSTLY_CUT:
+        return []
+    return [
+        Sign(
+            "cut",
+            f"{_mean(late):.0%} of the sampled answers did not end within the longest answer "
+            "(reinforcement.max_new_tokens). What is rewarded is the beginning of an answer, and the model never learns "
+            "to stop. Stop the run and allow longer answers, tune the model on short ones first, or reward short "
+            "answers (kind length).",
+        )
+    ]
 
 
 def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sign]:
