@@ -141,4 +141,64 @@ def test_a_batch_without_a_label_still_has_a_gradient_of_zero():
     batch["labels"][:] = -100
     loss = model(**batch, fused_lm_head=True).log_probs.sum()
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "stage, settings",
+    [
+        ("orpo", {}),
+        ("cpo", {"loss_type": "sigmoid"}),
+        ("cpo", {"loss_type": "simpo", "cpo_alpha": 0.0}),
+        ("cpo", {"loss_type": "ipo"}),
+    ],
+)
+def test_orpo_and_cpo_have_the_losses_and_gradients_of_trl_without_its_logits(stage, settings, tmp_path):
+    from datasets import Dataset
+    from trl.experimental.cpo import CPOTrainer
+    from trl.experimental.orpo import ORPOTrainer
+
+    from ftlab.models.load import load_tokenizer
+    from ftlab.training.arguments import config_class
+    from ftlab.training.preferences.experimental import ContrastTuner, OddsTuner, for_trainer
+
+    model, _ = model_and_batch(1)
+    rows = [
+        {
+            "prompt_ids": list(range(5, 9 + n)),
+            "chosen_ids": [20, 21, 22 + n, 3],
+            "rejected_ids": [30 + n, 3],
+            "chosen_trained": [True, False, True, True],
+            "rejected_trained": [True, True],
+        }
+        for n in range(4)
+    ]
+    arguments = config_class(stage)(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", remove_unused_columns=False, max_length=64, **settings
+    )
+    kind, theirs = (OddsTuner, ORPOTrainer) if stage == "orpo" else (ContrastTuner, CPOTrainer)
+    use_small_tiles()
+    trainer = kind(
+        model=model,
+        args=arguments,
+        train_dataset=for_trainer(Dataset.from_list(rows)),
+        processing_class=load_tokenizer("starter"),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def step():
+        model.zero_grad()
+        loss, figures = trainer.get_batch_loss_metrics(model, batch)
+        loss.backward()
+        return loss, figures, [one.grad.clone() for one in model.parameters()]
+
+    model.eval()
+    loss, figures, gradients = step()
+    trainer.concatenated_forward = lambda *given: theirs.concatenated_forward(trainer, *given)
+    their_loss, their_figures, their_gradients = step()
+    torch.testing.assert_close(loss, their_loss)
+    for name, value in their_figures.items():
+        if "logits" not in name and not (name == "nll_loss" and settings.get("cpo_alpha") == 0):
+            assert figures[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    for one, other in zip(gradients, their_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
