@@ -10,7 +10,8 @@ from ftlab.config_sections import Section, field
 
 
 class Usual(NamedTuple):
-    """What usually works for a stage: the learning rate of full training and of adapters, and passes over the data."""
+    """What usually works for a stage: the learning rate of full training and of adapters, passes over the data, and on
+    real bases rows at once (`batch`) and how many of these make a step (`accumulation`)."""
 
     full: float
     adapter: float
@@ -19,6 +20,8 @@ class Usual(NamedTuple):
     starter_adapter: float
     starter_epochs: float
     source: str = "found by trial"
+    batch: int = 1
+    accumulation: int = 8
 
 
 # The first of each is the usual one. Those of dpo are all that TRL 1.16 names.

@@ -69,12 +69,16 @@ def progress_line(run: RunDirectory, status: Any) -> str:
     return "  ".join(parts)
 
 
+def _between(interval: list[float] | None) -> str:
+    return f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
+
+
 def print_preferences(found: dict[str, Any]) -> None:
     """How often the chosen answer wins, in a few lines."""
     low, high = found["interval"]
     print(
         f"\nThe chosen answer wins in {found['accuracy']:.1%} of {found['rows']} held-out pairs "
-        f"({low:.0%} to {high:.0%}), margin {found['margin']:.3g}"
+        f"({low:.0%} to {high:.0%}), margin {found['margin']:.3g}{_between(found.get('margin_interval'))}"
     )
     print(f"measured by {found['measure']}")
     plain = found.get("by_log_probability")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.data.conversion import Message
-from ftlab.data.preferences import EMPTY_SIDE, NO_JUDGEMENT, PREFERENCE_STAGES, balanced_weights
+from ftlab.data.preferences import EMPTY_SIDE, NO_JUDGEMENT, PREFERENCE_STAGES, balanced_weights, cuts_long_answers
 from ftlab.errors import InputError
 
 _SURE = 0.05  # of the 95% Wilson interval
@@ -277,16 +277,17 @@ def cut_findings(
             )
         )
     if cut:
-        left_out = stage == "reward"
+        left_out = not cuts_long_answers(stage, total - full - cut, total)
         found.append(
             PreferenceFinding(
                 "answer_cut",
                 "warn",
                 f"{cut:,} of {total:,} rows have an answer that ends after {limit:,} tokens and "
                 + ("are left out." if left_out else "is cut there."),
-                "A cut answer cannot be scored."
+                "An answer without its end teaches no end."
                 if left_out
-                else "The end of these answers, and how they stop, is not learnt.",
+                else "Without them not even half of the rows would be left. The end of these answers, and how they "
+                "stop, is not learnt.",
                 "Raise the longest example (optimisation.max_length), or shorten these answers.",
                 cut,
                 total,

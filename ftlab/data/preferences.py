@@ -149,3 +149,13 @@ def balanced_weights(good: int, bad: int) -> tuple[float, float]:
             try_="add answers of the other kind" + ("; good answers alone are for stage: sft" if good else ""),
         )
     return (round(bad / good, 4), 1.0) if good < bad else (1.0, round(good / bad, 4))
+
+
+def cuts_long_answers(stage: str, whole: int, rows: int) -> bool:
+    """Whether answers that are too long are cut, where `whole` of `rows` rows fit with all their answers.
+
+    As examples are, rows with a longer answer are left out, unless that would leave half of them or fewer. An answer
+    without its end has no stop token: where the chosen answers are the longer ones, pairs of a cut answer and a whole
+    one teach not to stop. A reward model never learns from a cut answer.
+    """
+    return stage != "reward" and whole <= rows / 2

@@ -14,7 +14,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.evaluation.significance import wilson_interval
+from ftlab.evaluation.significance import mean_difference, wilson_interval
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 
@@ -23,6 +23,7 @@ __all__ = ["evaluate_preferences"]
 Progress = Callable[[str, int, int], None]
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
 _WITH_REFERENCE = ("dpo", "kto")
+_FEW_STEPS = 20  # as preflight counts them
 _MOST_PAIRS = 20  # of one prompt, where single answers are paired
 
 
@@ -36,11 +37,11 @@ def evaluate_preferences(
     """Score the held-out preferences of `run`, write evaluation/preferences.json, and return it.
 
     `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval; `margin`:
-    the mean difference. The reward is the score of a reward model; for dpo and kto beta times the gain in log
-    probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the mean log probability per
-    token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log probabilities per token, of what it
-    started from and of the trained model. Raises Stopped, InputError without held-out rows, and FtlabError when the
-    run has no result.
+    the mean difference, with its 95% bootstrap interval. The reward is the score of a reward model; for dpo and kto
+    beta times the gain in log probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the
+    mean log probability per token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log
+    probabilities per token, of what it started from and of the trained model. Raises Stopped, InputError without
+    held-out rows, and FtlabError when the run has no result.
     """
     began = time.monotonic()
     config = load_config(run.config_file).resolved()
@@ -107,19 +108,23 @@ def _by_probability(
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
     notes = []
-    # As in training: what is too long is cut at its end.
+    # As in training: pairs that are too long are left out, or cut where training had to cut.
+    cutting = bool(run.manifest().get("tokens", {}).get("train", {}).get("cut"))
     limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
     sides, cut = [], 0
     for prompt, chosen, rejected in pairs:
         both = encode_completions(prompt, [chosen, rejected], tokenizer)
+        too_long = any(len(one.whole.input_ids) > limit for one in both)
+        if too_long and not cutting:
+            continue
         whole = [one.whole.cut(limit) for one in both]
         if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
             sides.append(whole)
-            cut += any(len(one.whole.input_ids) > limit for one in both)
+            cut += too_long
     if len(sides) < len(pairs):
         notes.append(
-            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs do not differ within {limit} tokens, or their "
-            "prompt fills them, and were left out."
+            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs are longer than {limit} tokens, or do not "
+            "differ within them, and were left out."
         )
     if cut:
         notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")
@@ -171,7 +176,25 @@ def _by_probability(
         found[f"logp_{side}"] = {
             when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
         }
-    return found | {"notes": notes}
+    return found | {"notes": notes + _about_effect(run, config, found)}
+
+
+def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -> list[str]:
+    """What to make of a margin over the start that may be chance."""
+    if config.stage not in _WITH_REFERENCE or found["margin_interval"][0] > 0:
+        return []
+    steps = max((int(row["step"]) for row in run.metrics()), default=0)
+    settings = config.optimisation
+    rows = steps * settings.batch_size * settings.gradient_accumulation
+    few = (
+        f"{steps} steps are too few to expect more: take more rows, more epochs or a smaller batch."
+        if steps < _FEW_STEPS
+        else "A learning rate three times as high may show one, or the pairs do not agree with each other."
+    )
+    return [
+        f"No effect can be told yet: the margin may be chance after {steps} steps on {rows} rows at a rate of "
+        f"{settings.learning_rate:g}. {few}"
+    ]
 
 
 def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float], str]:
@@ -186,11 +209,13 @@ def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float],
 
 def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str) -> dict[str, Any]:
     rows = len(chosen)
+    margin, interval = mean_difference(rejected, chosen)
     return {
         "rows": rows,
         "measure": measure,
         **_accuracy(chosen, rejected),
-        "margin": sum(a - b for a, b in zip(chosen, rejected, strict=True)) / rows,
+        "margin": margin,
+        "margin_interval": interval,
         "reward_chosen": sum(chosen) / rows,
         "reward_rejected": sum(rejected) / rows,
     }

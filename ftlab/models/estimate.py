@@ -24,6 +24,8 @@ _QLORA_BYTES = 0.52
 _LIBRARIES = 1 << 30  # torch, CUDA context, kernels: about a gigabyte (seen: 0.8 to 1.1)
 _UNIT = 34  # bytes a token, layer and channel kept in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
 _LORA_SHARE = 0.01
+_PAIRED = ("dpo", "orpo", "cpo", "reward")  # a row is two texts
+_WITH_LOGITS = ("sft", "pretraining")
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,10 @@ def _need(
     if method == "qlora":
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
     adapter = 0 if method == "full" else 4 * trained
-    tokens = settings.batch_size * settings.max_length
+    tokens = settings.batch_size * settings.max_length * (2 if config.stage in _PAIRED else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
-    head = 3 * 4 * vocabulary  # logits, their softmax and their gradient, in float32
+    # Logits, their softmax and their gradient, in float32; preferences and rewards never hold them (log_probs.py).
+    head = 3 * 4 * vocabulary if config.stage in _WITH_LOGITS else 0
     if settings.gradient_checkpointing:
         per_token *= 2 / _UNIT + 1 / layers
     return Need(

@@ -171,12 +171,12 @@ def load_base(
     """The base in evaluation mode on `device`, as `method` needs it: in 4 or 8 bits for QLoRA. With `scores` it gives
     one number per text instead of the next token (a new head, at random where the base brings none).
 
-    Raises InputError when it cannot be loaded.
+    It can be trained: 4-bit layers stay as they are (see `set_repacking`). Raises InputError when it cannot be loaded.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from ftlab.models.quantised import quantisation_of
+    from ftlab.models.quantised import quantisation_of, set_repacking
 
     device = pick_device(device)
     dtype = pick_dtype(model, device)
@@ -195,6 +195,8 @@ def load_base(
         )
     if quantisation is None:
         loaded.to(torch.device(device))
+    else:
+        set_repacking(loaded, False)
     return loaded.eval()
 
 
@@ -225,8 +227,13 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
 
 
 def load_trained_base(config: RunConfig, *, device: str = "auto") -> PreTrainedModel:
-    """The base as the run's adapter saw it in training: in 4 or 8 bits for QLoRA."""
-    return load_base(config.model, device=device, method=config.method)
+    """The base as the run's adapter saw it in training, to be asked and not trained: in 4 or 8 bits for QLoRA."""
+    from ftlab.models.quantised import set_repacking
+
+    base = load_base(config.model, device=device, method=config.method)
+    if config.method.name == "qlora":
+        set_repacking(base, True)
+    return base
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftlab.errors import FtlabError
 from ftlab.files import append_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.training.gradients import LogWatch
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 
@@ -54,6 +55,7 @@ class ReportProgress(TrainerCallback):
         self._at_last_log = (0.0, tokens_before)
         self._tokens_per_second: float | None = None
         self._last_update = 0.0
+        self._log = LogWatch(run.log_file)
         self.stop_asked = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -93,6 +95,7 @@ class ReportProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
+        self._log.check()
         logs = logs or {}
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}

@@ -34,10 +34,12 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.models.peft_methods import keep_start
+    from ftlab.training.log_probs import use_small_tiles
     from ftlab.training.speed import speed_up
     from ftlab.training.trainer import FineTuner
 
     device, checkpoint = begin(run, config, writer)
+    use_small_tiles()
     writer.update(phase="preparing the examples")
     tokenizer = chat_tokenizer(config, writer)
     splits = tokenised_splits(run, config, tokenizer, writer)

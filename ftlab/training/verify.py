@@ -63,10 +63,12 @@ def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) ->
 
 def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
     from ftlab.models.load import attach_adapter, load_run, load_trained_base
+    from ftlab.models.quantised import set_repacking
     from ftlab.models.reward import load_reward_model
 
     scores = config.stage == "reward"
     reloaded, _ = load_reward_model(run) if scores else load_run(run)
+    set_repacking(reloaded, False)  # the same arithmetic as in training
     saved = _logits(reloaded, inputs)
     del reloaded
     if scores:
@@ -74,6 +76,7 @@ def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_me
         base = [saved[-1], *saved[:-1]]
     else:
         model = load_trained_base(config, device=config.launcher.device)
+        set_repacking(model, False)
         start = run.start
         base = _logits(attach_adapter(model, start) if start.exists() else model, inputs)
     change = max(float((a - b).abs().max()) for a, b in zip(saved, base, strict=True))

@@ -21,6 +21,7 @@ from ftlab.files import locked, read_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
+from ftlab.training.gradients import no_wrong_gradients
 from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
@@ -120,7 +121,8 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
         case _:
             from ftlab.training.sft import train_sft as train_stage
 
-    return train_stage(run, config, writer)
+    with no_wrong_gradients():
+        return train_stage(run, config, writer)
 
 
 def evaluate(

@@ -132,6 +132,10 @@ def closing_facts(status: RunStatus) -> list[tuple[str, Any, str]]:
     return shown
 
 
+def _between(interval: list[float] | None) -> str:
+    return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
+
+
 def result(found: dict[str, Any]) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
@@ -146,7 +150,11 @@ def result(found: dict[str, Any]) -> Markup:
     )
     shown = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
-        ("Margin", short(found["margin"]), "chosen minus rejected, on average"),
+        (
+            "Margin",
+            short(found["margin"]),
+            f"{_between(found.get('margin_interval'))}chosen minus rejected, on average",
+        ),
         ("Chosen", short(found["reward_chosen"]), "mean reward"),
         ("Rejected", short(found["reward_rejected"]), "mean reward"),
     ]

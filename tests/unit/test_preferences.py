@@ -288,3 +288,43 @@ def test_an_adapter_that_does_not_say_its_rank_is_no_start(adapter, workspace):
     (adapter / "adapter_config.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match="how large"):
         resolve_start(build_config({"model": {"start": str(adapter)}}), workspace)
+
+
+def tokenised(tmp_path, stage, answers, limit, name="run"):
+    """The kept training rows of pairs whose chosen answers have so many words, and what the run was told."""
+    from ftlab.files import write_text
+    from ftlab.run_directory import RunDirectory
+    from ftlab.training.preferences.examples import tokenised_preferences
+    from ftlab.training.status import StatusWriter
+
+    file = tmp_path / f"{name}.jsonl"
+    made = [{"prompt": f"Say it {n}.", "chosen": "yes " * count, "rejected": "No."} for n, count in enumerate(answers)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    optimisation = {"max_length": limit}
+    values = {"stage": stage, "data": {"source": str(file), "test_fraction": 0}, "optimisation": optimisation}
+    config = build_config(values | {"data": values["data"] | {"validation_fraction": 0}}).resolved()
+    run = RunDirectory(tmp_path / name)
+    freeze(prepare(config.data, stage=stage), run)
+    write_text(run.config_file, config.to_yaml())
+    writer = StatusWriter(run.status_file)
+    try:
+        splits = tokenised_preferences(run, config, load_tokenizer("starter"), writer)
+        return splits["train"], writer.status.warnings, run.manifest()["tokens"]["train"]
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("stage", ["dpo", "reward"])
+def test_pairs_with_an_answer_that_is_too_long_are_left_out_as_examples_are(tmp_path, stage):
+    kept, said, counted = tokenised(tmp_path, stage, [3] * 20 + [400] * 8, 128)
+    assert len(kept) == 20 and counted["too_long"] == 8 and "cut" not in counted
+    assert any("8 of 28 train rows are longer than 128 tokens and were left out" in line for line in said)
+
+
+def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
+    kept, said, counted = tokenised(tmp_path, "dpo", [3] * 12 + [400] * 16, 128)
+    assert len(kept) == 28 and counted["cut"] == 16 and "too_long" not in counted
+    assert max(len(p) + len(c) for p, c in zip(kept["prompt_ids"], kept["chosen_ids"], strict=True)) == 128
+    assert any("not even half of the rows fit whole" in line for line in said)
+    kept, _, counted = tokenised(tmp_path, "reward", [3] * 12 + [400] * 16, 128, name="reward")
+    assert len(kept) == 12 and counted["too_long"] == 16, "a reward model never sees a cut answer"

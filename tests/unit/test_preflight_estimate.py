@@ -114,3 +114,16 @@ def test_an_estimate_is_called_one_and_brings_the_warnings_that_need_no_model(ca
     assert found.steps == 450  # 600 rows in batches of 4, three times
     assert found.cost is None
     assert workspace.runs() == []
+
+
+def test_a_pair_is_two_texts_and_its_logits_are_never_held(cached_config):
+    values = {"model": {"base": cached_config}, "optimisation": {"batch_size": 4, "max_length": 1024}}
+    needs = {
+        stage: estimate(build_config(values | {"stage": stage}).resolved(), torch.bfloat16).need
+        for stage in ("sft", "dpo", "kto")
+    }
+    # 34 bytes a token, layer and channel (Korthikanti et al. 2022); logits, softmax and gradient in float32 for sft.
+    kept = 4 * 1024 * 34 * 2048 * 16
+    assert needs["sft"].activations == kept + 4 * 1024 * 3 * 4 * 128256
+    assert (needs["dpo"].activations, needs["kto"].activations) == (2 * kept, kept)
+    assert needs["dpo"].head_share == 0

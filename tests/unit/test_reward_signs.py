@@ -50,6 +50,15 @@ def test_a_reward_that_rises_with_repetition_is_warned_of():
     assert codes(curve(**HEALTHY | {"repetition": (0.0, 0.6)})) == ["repeats"]
 
 
+def test_answers_that_are_mostly_cut_are_warned_of_after_a_few_steps():
+    assert codes(curve(**HEALTHY | {"cut_share": (0.3, 0.3)})) == []
+    rows = curve(**HEALTHY | {"cut_share": (0.9, 0.9)})
+    assert codes(rows) == ["cut"]
+    assert codes(rows[:2]) == []
+    (sign,) = read_signs(rows[:3])
+    assert "90% of the sampled answers were cut" in sign.text and "max_new_tokens" in sign.text
+
+
 def test_a_model_that_leaves_its_start_is_warned_of():
     assert codes(curve(**HEALTHY | {"kl": (0, 4)})) == ["kl"]
 

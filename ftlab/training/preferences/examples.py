@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.data.preferences import balanced_weights
+from ftlab.data.preferences import balanced_weights, cuts_long_answers
 from ftlab.data.rendering import Completion, encode_completions
 from ftlab.errors import InputError
 from ftlab.files import write_json
@@ -21,10 +21,11 @@ _FEWEST_ROWS = 10
 # Why an example is left out or changed, by the name that the manifest counts it under.
 _SAID = {
     "prompt_too_long": "have a prompt that fills {limit} tokens, so no answer is left, and were left out",
-    "too_long": "are longer than {limit} tokens and were left out: a cut answer cannot be scored",
+    "too_long": "are longer than {limit} tokens and were left out: an answer without its end teaches no end",
     "identical": "have equal chosen and rejected answers (within {limit} tokens), which teach nothing, and were left "
     "out",
-    "cut": "are longer than {limit} tokens; the ends of their answers were cut off",
+    "cut": "are longer than {limit} tokens; the ends of their answers were cut off, because not even half of the rows "
+    "fit whole. A higher optimisation.max_length keeps more of them (three quarters: {most})",
 }
 
 
@@ -51,21 +52,25 @@ def tokenised_preferences(
         )
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
+    cut = False  # decided on the training rows, for both splits
     for split in ("train", "validation"):
         rows = read_split(run, split)
         if not rows:
             continue
         counts: Counter[str] = Counter()
         remarks: Counter[str] = Counter()
-        examples, longest = [], 0
+        every, lengths = [], []
         for row in rows:
             sides = [row["completion"]] if "completion" in row else [row["chosen"], row["rejected"]]
             encoded = encode_completions(row["prompt"], sides, tokenizer)
             remarks.update(note for one in encoded for note in set(one.notes))
-            longest = max(longest, *(len(one.whole.input_ids) for one in encoded))
-            example = _example(config.stage, encoded, row.get("label"), limit, counts)
-            if example is not None:
-                examples.append(example)
+            lengths.append(max(len(one.whole.input_ids) for one in encoded))
+            every.append((encoded, row.get("label")))
+        longest, most = max(lengths), sorted(lengths)[3 * len(lengths) // 4]
+        if split == "train":
+            cut = cuts_long_answers(config.stage, sum(length <= limit for length in lengths), len(rows))
+        made = [_example(config.stage, encoded, label, limit, counts, cut=cut) for encoded, label in every]
+        examples = [one for one in made if one is not None]
         counted = {name: counts[name] for name in _SAID if counts[name]}
         tokens = sum(len(ids) for one in examples for name, ids in one.items() if name.endswith("_ids"))
         trained = sum(sum(on) for one in examples for name, on in one.items() if name.endswith("_trained"))
@@ -74,7 +79,7 @@ def tokenised_preferences(
         for remark, count in remarks.items():
             writer.warn(f"In {count} answers of the {len(rows)} {split} rows: {remark}")
         for name, count in counted.items():
-            writer.warn(f"{count} of {len(rows)} {split} rows {_SAID[name].format(limit=limit)}.")
+            writer.warn(f"{count} of {len(rows)} {split} rows {_SAID[name].format(limit=limit, most=most)}.")
         if split == "train" and len(examples) < _FEWEST_ROWS:
             reasons = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counted.items())
             raise InputError(
@@ -90,14 +95,14 @@ def tokenised_preferences(
 
 
 def _example(
-    stage: str, encoded: list[Completion], label: bool | None, limit: int, counts: Counter[str]
+    stage: str, encoded: list[Completion], label: bool | None, limit: int, counts: Counter[str], *, cut: bool
 ) -> dict[str, Any] | None:
     """One row for the trainer, or None; why, or what was cut, is added to `counts`."""
     if len(encoded[0].prompt_ids) >= limit:
         counts["prompt_too_long"] += 1
         return None
     too_long = any(len(one.whole.input_ids) > limit for one in encoded)
-    if stage == "reward" and too_long:
+    if too_long and not cut:
         counts["too_long"] += 1
         return None
     room = limit - len(encoded[0].prompt_ids)

@@ -87,10 +87,12 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.models import fused_lora
+    from ftlab.training.log_probs import use_small_tiles
     from ftlab.training.preferences.trainers import forget_reference
 
     check_preferences_config(config)
     device, checkpoint = begin(run, config, writer)
+    use_small_tiles()
     writer.update(phase="preparing the examples")
     tokenizer = chat_tokenizer(config, writer)
     for remark in _remarks(config):

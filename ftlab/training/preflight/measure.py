@@ -65,7 +65,10 @@ def preflight(
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
     found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
-    return replace(found, warnings=[*_about_preferences(config, prepared, outcome), *found.warnings])
+    about = _about_preferences(config, prepared, outcome)
+    told = {one.code for one in about}  # answer_cut names the same rows as rows_cut
+    others = [one for one in found.warnings if not (one.code == "rows_cut" and "answer_cut" in told)]
+    return replace(found, warnings=[*about, *others])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:

@@ -123,7 +123,7 @@ def measure(
     answers = config.stage in REWARD_STAGES
     notes.add(
         **(about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE and not answers else {}),
-        **about_weights(trainer.model),
+        **about_weights(trainer.model, config.stage),
         context=context_length(config.model),
         computing=training.computing,
         lengths=prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.data.documents import STAGE
 from ftlab.training.preflight.plan import planned_steps
 
 LOOKED_AT = 200  # batches of an epoch whose padding is counted
@@ -74,7 +75,7 @@ def about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
     }
 
 
-def about_weights(model: Any) -> dict[str, Any]:
+def about_weights(model: Any, stage: str) -> dict[str, Any]:
     """Numbers of weights and bytes, and what the vocabulary takes of the activations."""
     import torch
 
@@ -91,7 +92,8 @@ def about_weights(model: Any) -> dict[str, Any]:
         "linear_bytes": sum(one.numel() * one.element_size() for one in frozen),
         "linear_weights": sum(one.numel() for one in frozen),
         "layers": layers,
-        "head_share": head_share(hidden, layers, text.vocab_size),
+        # Preferences and rewards never hold the logits of a batch (log_probs.py).
+        "head_share": head_share(hidden, layers, text.vocab_size) if stage in ("sft", STAGE) else 0.0,
     }
 
 

@@ -14,6 +14,8 @@ _MORE_REPEATED = 0.15
 _NO_DIFFERENCE = 0.9
 _HIGH_KL = 1.0  # nats a token: the start would have chosen such a token in a third of the cases
 _KL_GROWTH = 3.0
+_MOSTLY_CUT = 0.5
+_PLAIN = 3
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,30 @@ class Sign:
 
 
 def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False) -> list[Sign]:
-    """What the rows of metrics.jsonl so far give reason to warn of; none from fewer than 8 logged steps.
+    """What the rows of metrics.jsonl so far give reason to warn of; from fewer than 8 logged steps only what is plain.
 
     `length_counts`: the length of an answer is rewarded on purpose, so that longer answers are no sign.
     """
     logged = [row for row in rows if row.get("reward") is not None]
+    cut = _mostly_cut(logged)
     if len(logged) < _FEWEST:
+        return cut
+    return [*cut, *_nothing_to_learn(logged), *_hacking(logged, length_counts), *_running_away(logged)]
+
+
+def _mostly_cut(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
+    late = values_of(rows, "cut_share")[-_FEWEST:]
+    # A step samples some ten answers, so three of them are enough.
+    if len(late) < _PLAIN or _mean(late) <= _MOSTLY_CUT:
         return []
-    return [*_nothing_to_learn(logged), *_hacking(logged, length_counts), *_running_away(logged)]
+    return [
+        Sign(
+            "cut",
+            f"{_mean(late):.0%} of the sampled answers were cut: they did not end within the longest answer "
+            "(reinforcement.max_new_tokens). Beginnings of answers are rewarded, and how to stop is not learnt. Stop "
+            "the run and allow longer answers, or tune the model on short answers first.",
+        )
+    ]
 
 
 def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sign]:

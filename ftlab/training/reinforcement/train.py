@@ -44,10 +44,12 @@ def prepare_reinforcement(
     and FtlabError for what a person can mend.
     """
     from ftlab.models.peft_methods import keep_start
+    from ftlab.training.log_probs import use_small_tiles
     from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
 
     check_reinforcement(config)
     device, checkpoint = begin(run, config, writer)
+    use_small_tiles()
     _go_back(run, checkpoint.step if checkpoint else -1)
     writer.update(phase="preparing the prompts")
     tokenizer = chat_tokenizer(config, writer)
