@@ -32,6 +32,15 @@ def _gpt2(sizes: dict[str, Any]) -> Any:
     return GPT2Config(**kept, n_embd=32, n_layer=2, n_head=4, n_positions=_MOST)
 
 
+def _mamba(sizes: dict[str, Any]) -> Any:
+    from transformers import MambaConfig
+
+    kept = {
+        name: value for name, value in sizes.items() if name not in ("intermediate_size", "max_position_embeddings")
+    }
+    return MambaConfig(**kept, state_size=8, conv_kernel=4, expand=2, time_step_rank=4)
+
+
 def _of(name: str, **quirks: Any) -> Callable[[dict[str, Any]], Any]:
     def config(sizes: dict[str, Any]) -> Any:
         import transformers
@@ -74,7 +83,7 @@ FAMILIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Qwen3-MoE": _of(
         "Qwen3Moe", **_GROUPED, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32
     ),
-    "Mamba": _of("Mamba", state_size=8, conv_kernel=4, expand=2, time_step_rank=4),
+    "Mamba": _mamba,  # no attention, no longest text
 }
 # As their bases are published: without a chat template.
 WITHOUT_TEMPLATE = ("GPT-2", "GPT-NeoX", "Falcon", "Falcon alibi", "Mamba")

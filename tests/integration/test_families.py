@@ -21,6 +21,7 @@ from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.files import write_text
+from ftlab.models.estimate import estimate
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
 from ftlab.run_directory import RunDirectory
@@ -127,6 +128,8 @@ def test_sizes_are_known_before_anything_is_loaded(trained: Trained) -> None:
     known = size_of(trained.config.method, trained.config.model)
     assert known.weights_bytes == next(trained.run.adapter.glob("*.safetensors")).stat().st_size
     assert (known.trained, known.total) == (trained.status.trained_parameters, trained.status.total_parameters)
+    need = estimate(trained.config, torch.float32)
+    assert need.total_parameters == known.total and need.peak_bytes > 4 * known.total
 
 
 def test_training_changes_the_answers_and_saves_what_it_trained(trained: Trained) -> None:
