@@ -1,4 +1,4 @@
-"""Tiny random bases of the families that people use, each with the quirks of its family, and the starter's tokenizer."""
+"""Tiny random bases of the families that people use, with the quirks of each, and the starter's tokenizer."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ def _gpt2(sizes: dict[str, Any]) -> Any:
 def _mamba(sizes: dict[str, Any]) -> Any:
     from transformers import MambaConfig
 
-    kept = {
-        name: value for name, value in sizes.items() if name not in ("intermediate_size", "max_position_embeddings")
-    }
+    other = ("intermediate_size", "max_position_embeddings", "num_attention_heads")
+    kept = {name: value for name, value in sizes.items() if name not in other}
     return MambaConfig(**kept, state_size=8, conv_kernel=4, expand=2, time_step_rank=4)
 
 

@@ -44,9 +44,9 @@ def generate_answers(
 ) -> Answers:
     """The most likely answer to each of `prompts` (token ids), token by token, of at most `max_new_tokens`.
 
-    Prompts are sorted by length and padded on the left, unless the model reads padding as text. A batch lets go of answers as they end and takes in prompts
-    that wait. An answer ends with the first of `stop_ids`, or where prompt and answer fill `context` tokens. Raises
-    Stopped, also in the middle of a batch.
+    Prompts are sorted by length and padded on the left; where the model reads padding as text, a batch holds prompts
+    of one length. A batch lets go of answers as they end and takes in prompts that wait. An answer ends with the first
+    of `stop_ids`, or where prompt and answer fill `context` tokens. Raises Stopped, also in the middle of a batch.
     """
     import torch
 
@@ -61,7 +61,6 @@ def generate_answers(
 
     def batches() -> Iterator[list[int]]:
         # Rows near the end of the context have less room; a batch shares one limit, so they form batches of their own.
-        # Where padding changes the answers, a batch holds prompts of one length.
         kinds = [(tokens, len(ids) if unpadded else 0) for tokens, ids in zip(room, prompts, strict=True)]
         for kind in sorted(set(kinds), reverse=True):
             members = [i for i in range(len(prompts)) if kinds[i] == kind and found[i] is None]

@@ -55,7 +55,7 @@ def test_of_a_hybrid_only_the_mixers_output_is_left_out_and_not_attention_of_the
 
 
 def test_naming_such_a_layer_is_refused_with_those_that_would_do():
-    with pytest.raises(InputError, match="would change nothing.*x_proj.*in_proj"):
+    with pytest.raises(InputError, match=r"would change nothing.*x_proj.*in_proj"):
         apply_method(build("Mamba"), MethodConfig(name="lora", targets="in_proj, x_proj"))
 
 
@@ -101,7 +101,7 @@ def test_experts_that_get_no_adapter_are_said():
 
 @pytest.mark.parametrize("method", [{"name": "dora"}, {"name": "lora", "dropout": 0.1}])
 def test_what_experts_cannot_be_trained_with_is_refused_with_what_would_do(method):
-    with pytest.raises(InputError, match="experts.*q_proj"):
+    with pytest.raises(InputError, match=r"experts.*q_proj"):
         apply_method(build("Mixtral"), MethodConfig(**method))
 
 
