@@ -15,6 +15,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
+from ftlab.models.families import carried_on, next_logits
 from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
 from ftlab.run_directory import RunDirectory
 
@@ -45,7 +46,7 @@ class _Stream:
     adapter_off: bool
     prompt: list[int]
     tokens: list[int] = field(default_factory=list)
-    cache: Any = None
+    cache: dict[str, Any] = field(default_factory=dict)
     ended: bool = False
 
 
@@ -202,16 +203,12 @@ def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, ge
     import torch
 
     device = _device_of(stream.model)
-    fresh = stream.prompt if stream.cache is None else stream.tokens[-1:]
+    fresh = stream.tokens[-1:] if stream.cache else stream.prompt + stream.tokens
     off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
     with torch.inference_mode(), off:
-        output = stream.model(
-            input_ids=torch.tensor([fresh], device=device),
-            past_key_values=stream.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    stream.cache = output.past_key_values
+        ids = torch.tensor([fresh], device=device)
+        output = next_logits(stream.model, ids, use_cache=True, **stream.cache)
+    stream.cache = carried_on(output)
     token = _pick(output.logits[0, -1].float().cpu(), temperature, top_p, generator)
     if token in stops:
         stream.ended = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from ftlab.evaluation.batches import Stopped, pad, run_batches
 from ftlab.evaluation.decoding import Work, greedy
+from ftlab.models.families import padding_changes_answers
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def generate_answers(
 ) -> Answers:
     """The most likely answer to each of `prompts` (token ids), token by token, of at most `max_new_tokens`.
 
-    Prompts are sorted by length and padded on the left. A batch lets go of answers as they end and takes in prompts
-    that wait. An answer ends with the first of `stop_ids`, or where prompt and answer fill `context` tokens. Raises
-    Stopped, also in the middle of a batch.
+    Prompts are sorted by length and padded on the left; where the model reads padding as text, a batch holds prompts
+    of one length. A batch lets go of answers as they end and takes in prompts that wait. An answer ends with the first
+    of `stop_ids`, or where prompt and answer fill `context` tokens. Raises Stopped, also in the middle of a batch.
     """
     import torch
 
@@ -56,11 +57,13 @@ def generate_answers(
             found[index] = Answer("", 0, True)
     queue: deque[int] = deque()  # rows of one room whose turn has not come yet, the longest first
     stops = set(stop_ids)
+    unpadded = bool(prompts) and padding_changes_answers(model, max(prompts, key=len), tokenizer.pad_token_id)
 
     def batches() -> Iterator[list[int]]:
         # Rows near the end of the context have less room; a batch shares one limit, so they form batches of their own.
-        for tokens in sorted(set(room), reverse=True):
-            members = [i for i in range(len(prompts)) if room[i] == tokens and found[i] is None]
+        kinds = [(tokens, len(ids) if unpadded else 0) for tokens, ids in zip(room, prompts, strict=True)]
+        for kind in sorted(set(kinds), reverse=True):
+            members = [i for i in range(len(prompts)) if kinds[i] == kind and found[i] is None]
             queue.extend(sorted(members, key=lambda i: -len(prompts[i])))
             while queue:
                 yield _take(queue, batch_rows)

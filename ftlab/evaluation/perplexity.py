@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.data.rendering import Encoded
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches
+from ftlab.models.families import takes_logits_to_keep
 
 # Logits are (tokens, vocabulary) floats: 2**27 of them are half a gigabyte, which fits beside a model anywhere.
 _LOGITS_AT_ONCE = 2**27
@@ -77,7 +78,7 @@ def score_losses(
     # The first token of a text has nothing before it that could predict it.
     counts = [sum(row.trained[1:]) for row in encoded]
     nll = [0.0] * len(encoded)
-    device = model.device
+    device, keeps = model.device, takes_logits_to_keep(model)
     vocabulary = model.config.get_text_config().vocab_size
     batch_tokens = min(batch_tokens, max(256, _LOGITS_AT_ONCE // vocabulary))
 
@@ -92,7 +93,9 @@ def score_losses(
         if not keep.any():
             return
         # The model's own forward, so that its soft-capping or scaling of logits is kept: (labelled tokens, vocabulary).
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        places = {"logits_to_keep": keep} if keeps else {}
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **places).logits
+        logits = logits if keeps else logits[keep]
         labels = ids[:, 1:][trained[:, 1:]]
         rows = keep.nonzero()[:, 0]
         size = max(1, _SLICE // vocabulary)

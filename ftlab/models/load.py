@@ -189,6 +189,8 @@ def load_base(
         settings["num_labels"] = 1
         if quantisation is not None:
             quantisation.llm_int8_skip_modules = ["score"]  # it is trained
+    elif quantisation is not None:
+        quantisation.llm_int8_skip_modules = _kept_whole(model)
     with _explained(model.base):
         loaded = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
             base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
@@ -198,6 +200,24 @@ def load_base(
     else:
         set_repacking(loaded, False)
     return loaded.eval()
+
+
+def _kept_whole(model: ModelConfig) -> list[str] | None:
+    """The layers that must not be quantised besides the usual ones, with those; None: the usual ones alone.
+
+    A base that reads the weights of a layer without calling it (Mamba) needs the numbers themselves.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    from ftlab.models.families import unread_layers
+
+    config = load_config_of(model)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config)
+    unread = unread_layers(empty)
+    return sorted({*unread, *get_keys_to_not_convert(empty)}) if unread else None
 
 
 def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -14,6 +14,7 @@ _VIRTUAL = ("prefix_tuning", "prompt_tuning")
 _PACKED = ("packing", "padding_free")
 # AdamW keeps two float32 numbers for each weight that is trained.
 _OPTIMIZER_BYTES = 8
+_MANY_EXPERTS = 0.2  # of the weights; below that nobody would miss them
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,19 @@ def apply_method(
     if method.name in _VIRTUAL:
         peft_methods.start_from_text(model, method, tokenizer)
     return model
+
+
+def remarks_on(model: Any, method: MethodConfig) -> list[str]:
+    """What a person should know about what `method` trains of `model`, to which it was applied."""
+    from ftlab.models.families import experts_left_out
+
+    share = experts_left_out(model)
+    if method.name == "full" or share < _MANY_EXPERTS:
+        return []
+    return [
+        f"{METHODS[method.name].title} trains nothing in the experts of this base, which are {share:.0%} of its "
+        "weights: it trains the layers around them."
+    ]
 
 
 def count_trained(model: Any) -> Trained:

@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.config import MethodConfig
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS, fields_of
+from ftlab.models.families import keeps_state, unread_layers
 from ftlab.models.switch import switched
 
 # They take their start out of the base's weights, which are then no longer the base's.
@@ -34,6 +35,7 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: 
                 lora_alpha=method.alpha,
                 lora_dropout=method.dropout,
                 target_modules=lora_targets(method.targets),
+                exclude_modules=unread_layers(model) or None,
                 bias="none",
                 use_dora=method.name == "dora",
                 use_rslora=method.rank_stabilised,
@@ -66,9 +68,25 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
             allowed="bases that see the whole text: here the virtual tokens would fall out of sight after a while",
             try_="method.name=lora",
         )
+    if "virtual_tokens" in fields_of(method.name) and keeps_state(model):
+        raise InputError(
+            f"{METHODS[method.name].title.capitalize()} does not suit this base",
+            given=f"{model.config.model_type}, which sums the text up in a state",
+            allowed="bases that attend to every token: virtual tokens are keys and values, which this base has not",
+            try_="method.name=lora",
+        )
+    if "targets" in fields_of(method.name):
+        _check_targets(model, method, names)
     try:
         return get_peft_model(model, peft_config(model, method, empty=empty, task=task), low_cpu_mem_usage=empty)
     except ValueError as error:
+        if "ParamWrapper" in str(error):
+            raise InputError(
+                f"The experts of this base cannot be trained this way: {shorten(error, 160)}",
+                given=f"{model.config.model_type}, method.name: {method.name}, dropout {method.dropout}",
+                allowed="lora without dropout: experts are stacks of matrices, not linear layers",
+                try_=f"method.name=lora, or method.targets={','.join(names)}, which leaves the experts out",
+            ) from None
         if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
             raise InputError(
                 "LoRA targets (method.targets) name no layer of this base",
@@ -76,6 +94,20 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
                 allowed=f"all-linear, or some of: {', '.join(names)}",
             ) from None
         raise _unfit(model, method, error) from None
+
+
+def _check_targets(model: Any, method: MethodConfig, names: list[str]) -> None:
+    """Refuse targets that the base never calls: they would be trained to nothing, in silence."""
+    unread = {name.rsplit(".", 1)[-1] for name in unread_layers(model)} - set(names)
+    wanted = lora_targets(method.targets)
+    strange = [name for name in wanted if name.rsplit(".", 1)[-1] in unread] if isinstance(wanted, list) else []
+    if strange:
+        raise InputError(
+            "An adapter on these layers would change nothing",
+            given=f"method.targets: {', '.join(strange)}. {model.config.model_type} hands their weights to a kernel of "
+            "its own and never calls the layers",
+            allowed=f"all-linear, or some of: {', '.join(names)}",
+        )
 
 
 def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
@@ -173,10 +205,15 @@ def lora_targets(text: str) -> str | list[str]:
 
 
 def linear_names(model: Any) -> list[str]:
-    """The last parts of the names of the model's linear layers, without the head."""
+    """The last parts of the names of the model's linear layers that can be adapted, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
     kinds = (torch.nn.Linear, Conv1D)
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, kinds)}
+    unread = set(unread_layers(model))
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) and name not in unread
+    }
     return sorted(names - {"lm_head"})

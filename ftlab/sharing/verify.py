@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,21 @@ class Outside:
     logits: list[Any]
 
 
-def verify(run: RunDirectory, folder: Path, shape: Shape, *, tell: Progress = lambda *_: None) -> dict[str, Any]:
-    """Load what lies in `folder` without ftlab and compare it with `run`.
+def verify(
+    run: RunDirectory,
+    folder: Path,
+    shape: Shape,
+    *,
+    tell: Progress = lambda *_: None,
+    ask: Callable[[Path, Shape, Questions, Progress], Outside] | None = None,
+) -> dict[str, Any]:
+    """Load what lies in `folder` without ftlab and compare it with `run`. `ask` is `ask_outside` unless given.
 
     Returns what was compared, as it is written into the export's record. Raises FtlabError that names the prompt and
     the difference when the artefact says something else.
     """
     reference, questions = prepare(run, shape, tell)
-    outside = ask_outside(folder, shape, questions, tell)
+    outside = (ask or ask_outside)(folder, shape, questions, tell)
     _check_stops(outside, questions)
     _check_prompts(outside, questions)
     largest, allowed = _check_logits(outside, questions, reference, shape)

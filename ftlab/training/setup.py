@@ -66,7 +66,7 @@ def load_model(
     to start from does not fit the base.
     """
     from ftlab.models.load import load_base, pick_dtype
-    from ftlab.models.methods import apply_method, count_trained
+    from ftlab.models.methods import apply_method, count_trained, remarks_on
 
     writer.update(phase="loading the base model")
     base, checkpointing = config.model, config.optimisation.gradient_checkpointing
@@ -86,6 +86,8 @@ def load_model(
         model = apply_method(model, config.method, tokenizer=tokenizer, gradient_checkpointing=checkpointing, task=task)
         if start.exists():
             _take_over(model, start)
+    for remark in remarks_on(model, config.method):
+        writer.warn(remark)
     counted = count_trained(model)
     writer.update(trained_parameters=counted.trained, total_parameters=counted.total)
     return model

@@ -16,7 +16,9 @@ NAME = "ftlab_varlen"
 
 def fits(model: Any, method: str, longest: int) -> bool:
     """Whether examples of up to `longest` tokens can be trained without padding: plain causal attention in every layer,
-    through transformers' own interface, with no virtual tokens before the text."""
+    through transformers' own interface, with no virtual tokens before the text and no state that runs through it."""
+    from ftlab.models.families import keeps_state
+
     base = base_of(model)
     config = base.config
     window = getattr(config, "sliding_window", None)
@@ -25,6 +27,7 @@ def fits(model: Any, method: str, longest: int) -> bool:
         "virtual_tokens" not in fields_of(method)
         and config._attn_implementation == "sdpa"
         and base._supports_attention_backend
+        and not keeps_state(base)
         and kinds <= {"full_attention", "sliding_attention"}
         and (longest <= window if window is not None else "sliding_attention" not in kinds)
         and not getattr(config, "attn_logit_softcapping", None)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.files import write_json
+from ftlab.models.families import next_logits
 from ftlab.models.identity import weights_sha256
 from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
@@ -110,6 +111,6 @@ def _logits(model: Any, inputs: list[list[int]]) -> list[Any]:
     with torch.no_grad():
         for ids in inputs:
             tensor = torch.tensor([ids], device=device)
-            logits = model(input_ids=tensor) if scores else model(input_ids=tensor, logits_to_keep=1)
+            logits = model(input_ids=tensor) if scores else next_logits(model, tensor)
             found.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
     return found

@@ -1,0 +1,121 @@
+"""What families of bases do differently, found by what a model is made of, not by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+# `self.out_proj.weight` handed to a kernel; asking for its format or device reads nothing.
+_READS_WEIGHT = re.compile(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device|shape))")
+_PROBE_TOKENS, _PROBE_PADDING, _PROBE_STEPS = 8, 5, 2
+_EXACT, _ROUNDED = 1e-3, 0.05  # of the largest logit: far above rounding, far below what padding that is read does
+
+
+def unread_layers(model: Any) -> list[str]:
+    """Linear layers of which `model` reads the weights without calling them: an adapter there would change nothing.
+
+    Mixers of state-space models hand weights to fused kernels (Mamba: x_proj, dt_proj, out_proj; Mamba 2, Bamba and
+    Granite 4: out_proj). Found in the source of mixers, which are modules that hold a convolution.
+    """
+    import torch
+
+    names: list[str] = []
+    for name, module in model.named_modules():
+        children = dict(module.named_children())
+        if any(isinstance(child, torch.nn.Conv1d) for child in children.values()):
+            linear = {child for child, layer in children.items() if isinstance(layer, torch.nn.Linear)}
+            names += [f"{name}.{child}" for child in sorted(linear & _read_by(type(module)))]
+    return names
+
+
+def _read_by(kind: type) -> set[str]:
+    found: set[str] = set()
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if "forward" in name:
+            with contextlib.suppress(OSError, TypeError):  # no source
+                found.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
+    return found
+
+
+def experts_left_out(model: Any) -> float:
+    """The share of the weights that are experts of a mixture and are not trained: three-dimensional parameters, which
+    are no linear layers. 0 where adapters of theirs are trained."""
+    frozen = total = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        if ".experts." in name and parameter.requires_grad:
+            return 0.0
+        frozen += parameter.numel() if ".experts." in name else 0
+    return frozen / total if total else 0.0
+
+
+def keeps_state(model: Any) -> bool:
+    """Whether some layers sum the text up in a state (state-space, linear attention, convolution) and keep no keys and
+    values of each token."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import LinearAttentionLayer
+
+    from ftlab.models.load import generating_model
+
+    inner = generating_model(model)
+    # AttributeError: configurations that describe no attention at all.
+    with contextlib.suppress(AttributeError, KeyError, ValueError):
+        layers = DynamicCache(config=inner.config).layers
+        if any(isinstance(layer, LinearAttentionLayer) for layer in layers):
+            return True
+    return bool(getattr(inner, "_is_stateful", False))
+
+
+def padding_changes_answers(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:
+    """Whether `model` answers otherwise when its prompt is padded on the left: asked once, with a short prompt.
+
+    Attention leaves padding out by its mask; a state has to be kept clean of it by the family's own code.
+    """
+    import torch
+
+    if not keeps_state(model):
+        return False
+    ids = list(prompt[-_PROBE_TOKENS:])
+
+    def logits(padding: int) -> Any:
+        made = model.generate(
+            input_ids=torch.tensor([[pad_token_id] * padding + ids], device=model.device),
+            attention_mask=torch.tensor([[0] * padding + [1] * len(ids)], device=model.device),
+            max_new_tokens=_PROBE_STEPS,
+            min_new_tokens=_PROBE_STEPS,
+            do_sample=False,
+            pad_token_id=pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        return torch.stack(made.logits).float()
+
+    with torch.inference_mode():
+        alone, padded = logits(0), logits(_PROBE_PADDING)
+    allowed = _EXACT if model.dtype == torch.float32 else _ROUNDED
+    # "not <=", because a difference that is not a number is one, too.
+    return not float((alone - padded).abs().max()) <= allowed * float(alone.abs().max())
+
+
+def takes_logits_to_keep(model: Any) -> bool:
+    """Whether the forward of `model` makes logits of chosen places alone; a few families always make all."""
+    from ftlab.models.load import generating_model
+
+    return "logits_to_keep" in inspect.signature(type(generating_model(model)).forward).parameters
+
+
+def next_logits(model: Any, input_ids: Any, **settings: Any) -> Any:
+    """The output of `model` with the logits of the last place of `input_ids`, and of no more where that is possible."""
+    keep = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
+    return model(input_ids=input_ids, **keep, **settings)
+
+
+def carried_on(output: Any) -> dict[str, Any]:
+    """What a next call of the model takes so that it goes on where `output` ended: past_key_values, Mamba's
+    cache_params, or another family's state, by the name of the argument."""
+    from transformers.generation.utils import ALL_CACHE_NAMES
+
+    return next(({name: output[name]} for name in ALL_CACHE_NAMES if output.get(name) is not None), {})

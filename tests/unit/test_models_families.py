@@ -1,0 +1,117 @@
+"""What families do differently is found in the model: weights read past their layer, states, padding, experts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from ftlab.config import MethodConfig
+from ftlab.data.rendering import Encoded
+from ftlab.errors import InputError
+from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.perplexity import score_losses
+from ftlab.models.families import experts_left_out, keeps_state, padding_changes_answers, unread_layers
+from ftlab.models.methods import apply_method, remarks_on
+from ftlab.training import varlen
+from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
+
+_HYBRID = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 8, "mamba_expand": 2}
+KINDS = {
+    "Llama": {},
+    "Mamba": {"state_size": 8, "time_step_rank": 4},
+    "Mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 8},
+    "Bamba": {"attn_layer_indices": [1], "mamba_n_groups": 1, **_HYBRID},
+    "Lfm2": {"layer_types": ["conv", "full_attention"]},
+    "Rwkv": {"context_length": 128, "attention_hidden_size": 32},
+    "Mixtral": {"num_local_experts": 4, "num_key_value_heads": 2},
+    "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "num_key_value_heads": 2},
+}
+
+
+def build(kind: str):
+    import transformers
+
+    torch.manual_seed(4)
+    config = getattr(transformers, f"{kind}Config")(**(SMALL | KINDS[kind]))
+    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+
+
+@pytest.mark.parametrize(
+    "kind, unread", [("Llama", set()), ("Lfm2", set()), ("Mamba", {"x_proj", "dt_proj", "out_proj"})]
+)
+def test_layers_whose_weights_are_read_past_them_get_no_adapter(kind, unread):
+    model = build(kind)
+    assert {name.rsplit(".", 1)[-1] for name in unread_layers(model)} == unread
+    tuned = apply_method(model, MethodConfig(name="lora"))
+    tuned(input_ids=torch.arange(2, 12)[None], labels=torch.arange(2, 12)[None]).loss.backward()
+    silent = [name for name, weight in tuned.named_parameters() if "lora_B" in name and not weight.grad.any()]
+    assert not silent and any("lora_B" in name for name, _ in tuned.named_parameters())
+
+
+def test_of_a_hybrid_only_the_mixers_output_is_left_out_and_not_attention_of_the_same_name():
+    assert {name.rsplit(".", 2)[-2:][0] for name in unread_layers(build("Bamba"))} == {"mamba"}
+
+
+def test_naming_such_a_layer_is_refused_with_those_that_would_do():
+    with pytest.raises(InputError, match=r"would change nothing.*x_proj.*in_proj"):
+        apply_method(build("Mamba"), MethodConfig(name="lora", targets="in_proj, x_proj"))
+
+
+@pytest.mark.parametrize("name", ["prefix_tuning", "prompt_tuning"])
+@pytest.mark.parametrize("kind", ["Mamba", "Lfm2"])
+def test_virtual_tokens_are_refused_where_a_state_sums_the_text_up(kind, name):
+    with pytest.raises(InputError, match="state"):
+        apply_method(build(kind), MethodConfig(name=name), tokenizer=Letters())
+
+
+@pytest.mark.parametrize(
+    "kind, state", [("Llama", False), ("Mixtral", False), ("Mamba", True), ("Mamba2", True), ("Lfm2", True)]
+)
+def test_a_state_is_seen_and_never_trained_across_examples(kind, state):
+    model = build(kind)
+    assert keeps_state(model) == state
+    assert not (state and varlen.fits(model, "lora", 8))
+
+
+def test_a_model_that_reads_padding_answers_in_batches_of_one_length_as_it_does_alone():
+    """RWKV takes no mask. What it answers to a padded prompt is another answer."""
+    model, draw = build("Rwkv"), random.Random(2)
+    prompts = [[draw.randint(2, 60) for _ in range(draw.randint(3, 9))] for _ in range(12)]
+    assert padding_changes_answers(model, prompts[0], 0)
+    result = generate_answers(model, Letters(), prompts, max_new_tokens=6, stop_ids=[STOP], batch_rows=8)
+    expected = [plain_answer(model, prompt, [STOP], 6) for prompt in prompts]
+    assert [answer.text for answer in result.answers] == [Letters().decode(ids, True) for ids in expected]
+
+
+@pytest.mark.parametrize("kind", ["Mamba", "Mamba2", "Lfm2"])
+def test_a_state_that_is_kept_clean_of_padding_answers_in_full_batches(kind):
+    assert not padding_changes_answers(build(kind), list(range(2, 20)), 0)
+
+
+def test_experts_that_get_no_adapter_are_said():
+    trained = apply_method(build("Mixtral"), MethodConfig(name="lora"))
+    assert experts_left_out(trained) == 0 and not remarks_on(trained, MethodConfig(name="lora"))
+    left_out = apply_method(build("GptOss"), MethodConfig(name="lora"))
+    share = experts_left_out(left_out)
+    assert share > 0.2
+    assert f"{share:.0%}" in remarks_on(left_out, MethodConfig(name="lora"))[0]
+
+
+@pytest.mark.parametrize("method", [{"name": "dora"}, {"name": "lora", "dropout": 0.1}])
+def test_what_experts_cannot_be_trained_with_is_refused_with_what_would_do(method):
+    with pytest.raises(InputError, match=r"experts.*q_proj"):
+        apply_method(build("Mixtral"), MethodConfig(**method))
+
+
+def test_a_family_that_makes_logits_of_all_places_gets_the_same_losses():
+    class AllLogits(type(build("Llama"))):
+        def forward(self, input_ids, attention_mask=None, use_cache=None):
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+    model = build("Llama")
+    rows = [Encoded(list(range(2, 2 + n)), [False] * 3 + [True] * (n - 3)) for n in (6, 11, 9)]
+    expected = score_losses(model, rows, pad_token_id=0, batch_rows=2).nll
+    model.__class__ = AllLogits
+    assert score_losses(model, rows, pad_token_id=0, batch_rows=2).nll == pytest.approx(expected, rel=1e-6)
