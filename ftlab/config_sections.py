@@ -268,7 +268,7 @@ class OptimisationConfig(Section):
     gradient_accumulation: int | None = field(
         None,
         "Gradient accumulation",
-        "Batches added up before the weights change: a larger step for no more memory. Empty takes what suits batch and "
+        "Batches added up before the weights change: a larger step for no more memory. Empty takes what suits the "
         "stage.",
         unit="steps",
         advanced=True,
