@@ -106,7 +106,7 @@ def evaluate_together(
         "notes": [
             *material.notes,
             *_notes(asked, results, material),
-            *warnings(comparison["base"], comparison["adapted"]),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
