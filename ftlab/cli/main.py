@@ -58,6 +58,7 @@ from ftlab.cli.output import (
 from ftlab.config import RunConfig, build_config, load_config
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.errors import FtlabError, InputError
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -67,6 +68,7 @@ _POLL_SECONDS = 0.5
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 well, 1 failed, 2 wrong input, 130 interrupted."""
     given = _parser().parse_args(arguments)
+    quieten()
     try:
         return given.command(given)
     except FtlabError as error:

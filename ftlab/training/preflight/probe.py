@@ -26,11 +26,12 @@ from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.files import locked, read_json, write_json
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
-from ftlab.training.preflight.memory import available_memory, peak_memory
+from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
     about_template,
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
     given = parser.parse_args(arguments)
+    quieten()
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
@@ -125,7 +127,7 @@ def measure(
         context=context_length(config.model),
         computing=training.computing,
         lengths=prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),
-        loaded=_held_memory(device),
+        loaded=held_memory(device),
         **planned(trainer, config),
     )
     _quieten(trainer)
@@ -274,16 +276,6 @@ def _quieten(trainer: Any) -> None:
     arguments = trainer.args
     arguments.eval_on_start, arguments.load_best_model_at_end = False, False
     arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
-
-
-def _held_memory(device: str) -> int:
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.memory_reserved()
-    import psutil
-
-    return psutil.Process().memory_info().rss
 
 
 @contextlib.contextmanager
