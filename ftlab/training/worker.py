@@ -124,8 +124,16 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
 
     began = time.monotonic()
     outcome = train_stage(run, config, writer)
+    _free_memory()
     _note_memory(run, writer, f"trained in {time.monotonic() - began:.1f} s")
     return outcome
+
+
+def _free_memory() -> None:
+    """Between two phases: a trainer is a ring of objects that only the collector takes apart."""
+    from ftlab.evaluation.batches import free_memory
+
+    free_memory()
 
 
 def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:

@@ -47,8 +47,15 @@ def _numbers(found: Preflight) -> Markup:
     elif found.available_bytes is not None:
         shown.append(("Free memory", amount(found.available_bytes), "on the device that trains"))
     if found.total_seconds is not None:
-        after = f"of it {duration(found.evaluation_seconds)} for {count(found.evaluations)} validations"
-        shown.append(("Time", duration(found.total_seconds), after if found.evaluations else "for training"))
+        parts = [f"training {duration(found.training_seconds)}"]
+        parts += [f"{count(found.evaluations)} validations {duration(found.evaluation_seconds)}"] * bool(
+            found.evaluations
+        )
+        if found.before_seconds is not None and found.after_seconds is not None:
+            parts.append(
+                f"evaluation before {duration(found.before_seconds)} and after {duration(found.after_seconds)}"
+            )
+        shown.append(("Time", f"about {duration(found.total_seconds)}", ", ".join(parts)))
     if found.seconds_per_step is not None:
         shown.append(("Steps", count(found.steps), f"{found.seconds_per_step:.3g} s each"))
     elif found.steps is not None:

@@ -116,7 +116,11 @@ def test_rows_tokens_steps_and_cost_add_up(measured):
     assert (found.rows, found.validation_rows, found.steps) == (600, 100, 450)
     assert 0 < found.trained_tokens < found.tokens <= found.computed_tokens
     assert found.total_seconds == pytest.approx(
-        found.training_seconds + found.evaluation_seconds + found.startup_seconds
+        found.training_seconds
+        + found.evaluation_seconds
+        + found.startup_seconds
+        + found.before_seconds
+        + found.after_seconds
     )
     assert found.training_seconds == pytest.approx(450 * found.seconds_per_step)
     assert found.cost == pytest.approx(found.total_seconds * 0.001)  # 3.6 an hour is a thousandth a second

@@ -25,12 +25,14 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.errors import InputError
 from ftlab.files import locked, read_json, write_json
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
+from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds
 from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
@@ -106,6 +108,7 @@ def measure(
     import torch
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
+    from ftlab.training.speed import slow_down
 
     began = writer.status.started or time.time()
     device = pick_device(config.launcher.device)
@@ -118,6 +121,8 @@ def measure(
         available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
+    comparison, base = _ask_base(run, config, writer)
+    notes.add(peak=peak_memory(device))
     training = _prepare(run, config, writer, workspace)
     trainer = training.trainer
     answers = config.stage in REWARD_STAGES
@@ -135,7 +140,7 @@ def measure(
         notes.add(**count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
-    notes.add(startup_seconds=time.time() - began)
+    notes.add(startup_seconds=time.time() - began - base.get("measuring", 0.0))
     usual_steps = 0 if memory_only else _USUAL_STEPS
     (train_on_answers if answers else _train)(trainer, clock, notes, usual_steps=usual_steps)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
@@ -151,7 +156,28 @@ def measure(
             _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
             notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
-    notes.add(peak=peak_memory(device), done=True)
+    notes.add(peak=peak_memory(device))
+    if comparison is not None and not memory_only:
+        writer.update(phase="answers of the adapted model")
+        slow_down(trainer.model)
+        trainer.model.eval()
+        slower = comparison.slower_with(trainer.model, base["rates"])
+        notes.add(comparison_seconds=comparison_seconds(comparison, base, slower), rows_asked=base["asked"])
+    notes.add(done=True)
+
+
+def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Comparison | None, dict[str, Any]]:
+    """The comparison that the run will make, and what its base took of it. Before training, as in the run: what is left
+    of it in memory counts."""
+    try:
+        writer.update(phase="reading the held-out rows")
+        comparison = comparison_of(run, config)
+        if comparison is None:
+            return None, {}
+        writer.update(phase="some answers of the base")
+        return comparison, comparison.measure_base()
+    except InputError:
+        return None, {}  # without held-out rows the run makes no comparison either, and says so
 
 
 def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace) -> Any:
