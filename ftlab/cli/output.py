@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from ftlab.run_directory import RunDirectory
@@ -67,6 +68,14 @@ def progress_line(run: RunDirectory, status: Any) -> str:
     if not status.is_active and status.seconds is not None:
         parts.append(f"after {duration(status.seconds)}")
     return "  ".join(parts)
+
+
+def rate_lines(found: Any) -> Iterator[str]:
+    """A rate trial in words, a line for each rate."""
+    for one in found.tried:
+        loss = "no number" if one.loss is None else f"{one.loss:.4f}"
+        yield f"rate       {one.rate:<10g} validation loss {loss}{'  diverged' if one.diverged else ''}"
+    yield f"taken      {found.text}"
 
 
 def print_preferences(found: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ from ftlab.training.preflight.sizes import (
     row_lengths,
     tokens_of,
 )
+from ftlab.training.rate_trial import try_rates
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import Workspace
 
@@ -72,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
+    parser.add_argument("--rates", help="try these learning rates instead, separated by commas (rate_trial)")
     given = parser.parse_args(arguments)
     quieten()
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
@@ -82,7 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
-            measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
+            if given.rates:
+                training = _prepare(run, config, writer, workspace)
+                _quieten(training.trainer)
+                try_rates(training, config, [float(rate) for rate in given.rates.split(",")], writer, notes)
+            else:
+                measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:
