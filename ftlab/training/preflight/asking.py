@@ -96,11 +96,11 @@ class Comparison:
         asked = sum(min(self.rows_at_once, len(one.prompts)) for _, one in self._to_answer())
         return {"rates": rates, "loading": loading, "lengths": lengths, "asked": asked, "measuring": measuring}
 
-    def slower_with(self, model: Any, rates: Rates) -> float:
-        """How many times as long `model`, which is adapted, takes as the base with `rates`."""
+    def measure_adapted(self, model: Any) -> Rates:
+        """The rates of the adapted `model`, on the same batches: an adapter costs time in each layer."""
         from ftlab.evaluation.sides import tokenizer_of
 
-        return self._rates(model, tokenizer_of(self.sides[0])).scored / rates.scored
+        return self._rates(model, tokenizer_of(self.sides[0]))
 
     def of(self, side: str, lengths: dict[str, float]) -> Amount:
         """The tokens that `side` is asked, with answers of so many tokens."""
@@ -193,10 +193,10 @@ def comparison_of(run: RunDirectory, config: RunConfig) -> Comparison | None:
     return Comparison(run, config)
 
 
-def comparison_seconds(comparison: Comparison, base: dict[str, Any], slower: float) -> dict[str, float]:
+def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> dict[str, float]:
     """Seconds of the base's part (`before`, without loading it) and of the rest (`after`).
 
-    From what `measure_base` found, and from how many times as long the adapted model takes.
+    From what `measure_base` and `measure_adapted` found.
     """
     rates: Rates = base["rates"]
     references = comparison.lengths_of_references()
@@ -210,5 +210,5 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], slower: flo
         before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)
-    after += slower * (comparison.of("base", references) + of_adapted).seconds(rates)
+    after += (comparison.of("base", references) + of_adapted).seconds(adapted)
     return {"before": before, "after": after}

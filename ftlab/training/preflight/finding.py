@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.models.estimate import Need
 from ftlab.training.launching.launcher import uses_accelerate
 from ftlab.training.preflight.advice import Advice, warnings
@@ -176,6 +177,8 @@ def finding(
         )
     if comparing:
         notes.append(_about_times(known))
+        if config.stage in PREFERENCE_STAGES:
+            notes.append("Not in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
         notes.append("The evaluation after training is not in these times.")
     if "answers_grow_to" in known:

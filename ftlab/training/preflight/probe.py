@@ -168,8 +168,8 @@ def measure(
         writer.update(phase="answers of the adapted model")
         slow_down(trainer.model)
         trainer.model.eval()
-        slower = comparison.slower_with(trainer.model, base["rates"])
-        notes.add(comparison_seconds=comparison_seconds(comparison, base, slower), rows_asked=base["asked"])
+        adapted = comparison.measure_adapted(trainer.model)
+        notes.add(comparison_seconds=comparison_seconds(comparison, base, adapted), rows_asked=base["asked"])
     notes.add(done=True)
 
 
