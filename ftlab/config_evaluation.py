@@ -23,8 +23,13 @@ class EvaluationConfig(Section):
     max_rows: int = field(
         200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
     )
-    max_new_tokens: int = field(
-        128, "Longest answer", "Answers are cut after so many tokens.", unit="tokens", ge=1, le=8192
+    max_new_tokens: int | None = field(
+        None,
+        "Longest answer",
+        "Answers are cut after so many tokens. Empty: somewhat more than the longest reference answer has.",
+        unit="tokens",
+        ge=1,
+        le=8192,
     )
     batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
     measures: str = field(

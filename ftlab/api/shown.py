@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.errors import FtlabError, InputError
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -162,12 +161,9 @@ def suit_jupyter() -> None:
     shell = in_jupyter()
     if shell is None:
         return
-    # In red, in the middle of a page: that tqdm would like ipywidgets, that a faster 4-bit kernel could be downloaded,
-    # bars for weights that load in a moment. Runs download and train in processes of their own, with logs of their own.
+    # In red, in the middle of a page. Runs download and train in processes of their own, with logs of their own.
     warnings.filterwarnings("ignore", message="IProgress not found")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    quieten()
 
     def show(self: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None) -> list[str]:
         told = [f"{kind.__name__}: {error}"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ftlab.data.inspection import Inspection
     from ftlab.data.versions import Version
     from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.rate_trial import RateTrial
 
 
 def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
@@ -129,6 +130,21 @@ def preflight(
 
     show_richly(Preflight, "preflight_html")
     return run_preflight(_configured(config, settings), Workspace.open(workspace), price_per_hour=price_per_hour)
+
+
+def find_rate(
+    config: RunConfig | str | os.PathLike[str] | None = None,
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> RateTrial:
+    """Try three learning rates for a tenth of the steps: `taken` is the one to train with, `text` says why.
+
+    The run is given as to `train`, and refused with the same InputError.
+    """
+    from ftlab.training.rate_trial import run_find_rate
+
+    return run_find_rate(_configured(config, settings), Workspace.open(workspace))
 
 
 def train(

@@ -25,6 +25,7 @@ from typing import Any
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import locked, read_json, write_json, write_text
 from ftlab.processes import is_alive, kill
+from ftlab.quiet import quieten
 from ftlab.workspace import Workspace
 
 _NICENESS = 10
@@ -130,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
     given = parser.parse_args(arguments)
+    quieten()
     workspace = Workspace.open(given.workspace)
     folder = workspace.answers_folder(given.test)
     if hasattr(os, "nice"):

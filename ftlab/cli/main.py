@@ -53,11 +53,13 @@ from ftlab.cli.output import (
     print_preferences,
     print_rewards,
     progress_line,
+    rate_lines,
     say,
 )
-from ftlab.config import RunConfig, build_config, load_config
+from ftlab.config import RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.errors import FtlabError, InputError
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -67,6 +69,7 @@ _POLL_SECONDS = 0.5
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 well, 1 failed, 2 wrong input, 130 interrupted."""
     given = _parser().parse_args(arguments)
+    quieten()
     try:
         return given.command(given)
     except FtlabError as error:
@@ -107,6 +110,8 @@ def quickstart_config() -> RunConfig:
 def train(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
     config = load_config(given.config, given.set)
+    if given.find_rate:
+        config = _with_found_rate(config, workspace)
     run = _submit(config, workspace)
     if given.detach:
         say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")
@@ -178,6 +183,27 @@ def app(given: argparse.Namespace) -> int:
 
     launch(given.workspace, host=given.host, port=given.port, share=given.share, mcp=given.mcp)
     return 0
+
+
+def _with_found_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
+    """`config` with the best of three learning rates, after a trial whose figures are shown."""
+    from ftlab.steps import Steps
+    from ftlab.training.rate_trial import find_rate
+
+    show = Progress()
+    try:
+        # Ctrl-C ends the trial and its process.
+        with Steps(find_rate(config, workspace)) as steps:
+            for phase in steps:
+                show.line(phase, phase.split(":")[0])
+    finally:
+        show.close("")
+    found = steps.found
+    for line in rate_lines(found):
+        say(line)
+    if found.taken is None:
+        raise FtlabError(found.text, try_=f"--set optimisation.learning_rate={found.tried[0].rate / 10:g}")
+    return with_settings(config, {"optimisation.learning_rate": found.taken})
 
 
 def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
@@ -268,6 +294,11 @@ def _parser() -> argparse.ArgumentParser:
     one = add(commands, "train", train, "train what a YAML file describes")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    one.add_argument(
+        "--find-rate",
+        action="store_true",
+        help="try three learning rates for a tenth of the steps, then train with the best",
+    )
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
     cli_evaluate.register(commands, add)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from ftlab.run_directory import RunDirectory
@@ -71,6 +72,14 @@ def progress_line(run: RunDirectory, status: Any) -> str:
 
 def _between(interval: list[float] | None) -> str:
     return f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
+
+
+def rate_lines(found: Any) -> Iterator[str]:
+    """A rate trial in words, a line for each rate."""
+    for one in found.tried:
+        loss = "no number" if one.loss is None else f"{one.loss:.4f}"
+        yield f"rate       {one.rate:<10g} validation loss {loss}{'  diverged' if one.diverged else ''}"
+    yield f"taken      {found.text}"
 
 
 def print_preferences(found: dict[str, Any]) -> None:
@@ -143,13 +152,18 @@ def print_tasks(found: dict[str, Any]) -> None:
 def print_table(comparison: dict[str, Any]) -> None:
     from ftlab.sharing.report import comparison_table
 
-    rows = [["", "base", "adapted", "change"]]
-    rows += [[row["measure"], row["base"], row["adapted"], row["change"]] for row in comparison_table(comparison)]
-    widths = [max(len(str(row[column])) for row in rows) for column in range(4)]
+    prompted = any(side["name"] == "prompted" for side in comparison.get("sides", []))
+    rows = [["", "base", *(["base, prompted"] if prompted else []), "adapted", "change"]]
+    for row in comparison_table(comparison):
+        beside = [row["sides"]["prompted"]["value"]] if prompted else []
+        rows.append([row["measure"], row["base"], *beside, row["adapted"], row["change"]])
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{comparison['verdict']['text']}")
+    if against := comparison.get("verdicts", {}).get("adapted_vs_prompted"):
+        print(f"Against the prompted base: {against['text']}")
     if "bleu_signature" in comparison["adapted"]:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):

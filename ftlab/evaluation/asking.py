@@ -56,7 +56,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
         questions["documents"] = _of_pieces(pieces)
     else:
-        asked = [_prompted(side, row["messages"], tokenizer, context, material.max_new_tokens) for row in material.rows]
+        asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
         unshown = sum(len(side.prompting.examples) - shown for _, shown in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
@@ -64,14 +64,14 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             own = [sum(encode(row["messages"], tokenizer).trained) for row in material.rows]
             encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
         questions["losses"], rolled = _to_score(encoded, context)
-        prompts = [_shortened(messages, tokenizer, context, material.max_new_tokens) for messages, _ in asked]
-        questions["answers"] = ToAnswer(prompts, material.max_new_tokens, context)
+        prompts = [_shortened(messages, tokenizer, context, material.limit.tokens) for messages, _ in asked]
+        questions["answers"] = ToAnswer(prompts, material.limit.tokens, context)
         if material.labels and config.evaluation.likelihood:
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
             questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
     probe_tokens = 0
     if material.probes:
-        probe_tokens = probe_limit(material.probes, tokenizer, material.max_new_tokens)
+        probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)
         prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
         questions["probes"] = ToAnswer(prompts, probe_tokens, context)
     general, note = load_general_text(config, tokenizer, context=context)

@@ -14,11 +14,12 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
 from ftlab.evaluation.batches import free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
 from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.sides import base_identity
+from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
 from ftlab.files import write_json, write_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -57,7 +58,8 @@ def compare_answers(
     most = max_rows or config.evaluation.max_rows
     split, prompts, notes = _prompts(run, most)
     weights = _identities(run, config)
-    found = {name: _known(run, config, name, weights[name]) for name in weights}
+    limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
+    found = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
     missing = {name: [prompt for prompt in prompts if _key(prompt) not in found[name]] for name in weights}
     total, done = sum(map(len, missing.values())), 0
 
@@ -71,7 +73,7 @@ def compare_answers(
             done += rows
             tell(phase, done, total)
 
-        answers = _answer(config, model, tokenizer, missing[name], advance, should_stop)
+        answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
         found[name] |= {_key(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
 
     tell("loading the model", 0, total)
@@ -99,7 +101,7 @@ def compare_answers(
             name: figures([found[name][_key(prompt)] for prompt in prompts]) | {"weights": weights[name]}
             for name in weights
         },
-        "settings": _settings(config) | {"max_rows": most},
+        "settings": _settings(config, limit) | {"max_rows": most},
         "win_rates": win_rates,
         "notes": notes,
     }
@@ -196,6 +198,7 @@ def _answer(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Prompt],
+    most: int,
     advance: Callable[[int], None],
     should_stop: Callable[[], bool] | None,
 ) -> list[Answer]:
@@ -206,7 +209,7 @@ def _answer(
         model,
         tokenizer,
         [encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer) for prompt in prompts],
-        max_new_tokens=config.evaluation.max_new_tokens,
+        max_new_tokens=most,
         stop_ids=stop_token_ids(tokenizer, model.generation_config),
         batch_rows=config.evaluation.batch_size,
         context=text_length(config),
@@ -235,14 +238,20 @@ def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
     }
 
 
-def _known(run: RunDirectory, config: RunConfig, name: str, weights: str) -> dict[str, Answer]:
+def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit: int) -> dict[str, Answer]:
     """The answers of `name` that were written before, by prompt, as long as weights and settings are the same."""
     known: dict[str, Answer] = {}
+
+    def take(prompt: Sequence[Message], answer: Answer, settings: dict[str, Any]) -> None:
+        if still_holds(answer.tokens, answer.cut, settings["max_new_tokens"], limit):
+            known.setdefault(_key(prompt), answer)
+
     earlier = run.before_after() or {"settings": {}, "contestants": {}}
     if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
         for row in run.before_after_answers():
             if name in row:
-                known[_key(row["prompt"])] = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
+                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
+                take(row["prompt"], answer, earlier["settings"])
     # The comparison with the base asked the model under the adapter and this run.
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     comparison = run.comparison()
@@ -250,22 +259,22 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str) -> dic
         for row in run.predictions():
             if f"{side}_tokens" in row:
                 answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                known.setdefault(_key(row["messages"]), answer)
+                take(row["messages"], answer, comparison["settings"])
     return known
 
 
 def _same(settings: dict[str, Any], config: RunConfig) -> bool:
-    return all(settings.get(name) == value for name, value in _settings(config).items())
+    return all(settings.get(name) == value for name, value in _place(config).items())
 
 
-def _settings(config: RunConfig) -> dict[str, Any]:
+def _settings(config: RunConfig, limit: AnswerLimit) -> dict[str, Any]:
+    return _place(config) | {"max_new_tokens": limit.tokens, "longest_answer": str(limit)}
+
+
+def _place(config: RunConfig) -> dict[str, Any]:
     from ftlab.models.load import pick_device
 
-    return {
-        "decoding": "greedy",
-        "max_new_tokens": config.evaluation.max_new_tokens,
-        "device": pick_device(config.launcher.device),
-    }
+    return {"decoding": "greedy", "device": pick_device(config.launcher.device)}
 
 
 def _is_of(run: RunDirectory, comparison: dict[str, Any]) -> bool:

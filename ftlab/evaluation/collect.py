@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftlab.evaluation.asking import PHASES, Asked, ask
-from ftlab.evaluation.results import Question, Said, ToExamine, keep, key_of, recall
+from ftlab.evaluation.results import (
+    Question,
+    Said,
+    ToAnswer,
+    ToExamine,
+    ToScore,
+    answered_before,
+    keep,
+    key_of,
+    recall,
+    remember_limit,
+)
 from ftlab.evaluation.sides import Side, identity, tokenizer_of, visit
 
 Progress = Callable[[str, int, int], None]
@@ -41,7 +52,7 @@ def collect(
         for who in [identity(side)]
         for name, question in asked[side.name].questions.items()
     ]
-    known = {one.key: found for one in wanted if (found := recall(one.side.run, one.key)) is not None}
+    known = {one.key: found for one in wanted if (found := recall(one.side.run, one.key) or _before(one)) is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
     missing = {one.key: one for one in reversed(wanted) if one.key not in known}
     total = sum(one.question.steps for one in wanted)
@@ -62,12 +73,24 @@ def collect(
             if isinstance(one.question, ToExamine):
                 said = examined(side, model, tokenizer)
             else:
-                said = ask(
-                    model, tokenizer, one.question, batch_rows=batch_rows, advance=advance, should_stop=should_stop
-                )
+                said = asked_anew(one, model, tokenizer, advance)
             about = {"created": time.time(), "side": side.described(), "question": one.name, "model": one.who}
             keep(side.run, one.key, said, about)
+            if isinstance(one.question, ToAnswer):
+                remember_limit(side.run, one.who, one.question, one.key)
             known[one.key] = said
+
+    def asked_anew(one: _Wanted, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Said:
+        """What the model says, where it is not known from a comparison with another longest answer."""
+        more: dict[str, Any] = {"batch_rows": batch_rows, "advance": advance, "should_stop": should_stop}
+        if isinstance(one.question, ToScore):
+            return ask(model, tokenizer, one.question, **more)
+        before = answered_before(one.side.run, one.who, one.question)
+        open_ = [ids for ids, answer in zip(one.question.prompts, before, strict=True) if answer is None]
+        advance(len(before) - len(open_))
+        said = ask(model, tokenizer, replace(one.question, prompts=open_), **more)
+        new = iter(said.answers or [])
+        return replace(said, answers=[next(new) if answer is None else answer for answer in before])
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Said:
         from ftlab.evaluation.memorisation import measure_memorisation
@@ -91,3 +114,11 @@ def collect(
     for one in wanted:
         found[one.side.name][one.name] = known[one.key]
     return found
+
+
+def _before(one: _Wanted) -> Said | None:
+    """The answers to `one` where all of them are known from a comparison with another longest answer."""
+    if not isinstance(one.question, ToAnswer):
+        return None
+    answers = answered_before(one.side.run, one.who, one.question)
+    return Said(answers=answers) if all(answers) else None

@@ -106,7 +106,7 @@ def evaluate_together(
         "notes": [
             *material.notes,
             *_notes(asked, results, material),
-            *warnings(comparison["base"], comparison["adapted"]),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
@@ -126,15 +126,21 @@ def evaluate_before(
     tell = progress or (lambda phase, done, total: None)
     config = config_of(run)
     tell("reading the held-out rows", 0, 0)
-    material = gather([run], [config], None)
-    sides = [side for side in _sides([run], [config], material) if not side.adapted]
+    _, sides, asked = asked_before_training(run, config)
     collect(
         sides,
-        _questions(sides, material, config),
+        asked,
         batch_rows=config.evaluation.batch_size,
         tell=tell,
         should_stop=should_stop,
     )
+
+
+def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
+    """What the base of `run` (and the prompted one) is asked, and what of it: material, sides, questions by side."""
+    material = gather([run], [config], None)
+    sides = [side for side in _sides([run], [config], material) if not side.adapted]
+    return material, sides, _questions(sides, material, config)
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:

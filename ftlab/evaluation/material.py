@@ -10,6 +10,7 @@ from ftlab.config import DataConfig, RunConfig
 from ftlab.config_evaluation import names
 from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
+from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.probes import Probe, load_probes
 from ftlab.run_directory import RunDirectory
@@ -23,7 +24,7 @@ class Material:
     """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
     a classification (empty: it is none), and `notes` on all of that.
 
-    `context` is the longest text that every side can read, in tokens.
+    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
     """
 
     split: str
@@ -32,7 +33,7 @@ class Material:
     references: list[str]
     probes: list[Probe]
     labels: list[str]
-    max_new_tokens: int
+    limit: AnswerLimit
     max_length: int
     context: int | None
     notes: list[str]
@@ -67,11 +68,23 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         references=references,
         probes=probes,
         labels=labels,
-        max_new_tokens=config.evaluation.max_new_tokens,
+        limit=_limit(runs, configs, references if suite else []),
         max_length=config.optimisation.max_length,
         context=_smallest_context(configs),
         notes=notes,
     )
+
+
+def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], references: Sequence[str]) -> AnswerLimit:
+    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; of several
+    tokenizers that one counts which makes most tokens."""
+    from ftlab.evaluation.sides import base_side, tokenizer_of
+
+    tokenizers = {}
+    for run, config in zip(runs, configs, strict=True):
+        tokenizers.setdefault((config.model.base, config.model.revision), tokenizer_of(base_side(run, config)))
+    limits = [answer_limit(runs[0], configs[0], one, references=references) for one in tokenizers.values()]
+    return max(limits, key=lambda limit: limit.tokens)
 
 
 def _suite_rows(

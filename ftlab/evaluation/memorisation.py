@@ -66,12 +66,8 @@ def measure_memorisation(
     from ftlab.models.load import text_length
 
     context = text_length(config)
-    length = min(config.optimisation.max_length, context or config.optimisation.max_length)
-    samples = {
-        "train": _sample(train, tokenizer, length),
-        "held_out": _sample(held_out, tokenizer, length),
-    }
-    if not all(sample.encoded for sample in samples.values()):
+    samples = samples_of(run, config, tokenizer)
+    if samples is None:
         return None
     sides = 1 if config.method.name == "full" else 2
     steps = _Steps(tell, sum(sides * len(one.encoded) + len(one.halves) for one in samples.values()))
@@ -113,6 +109,16 @@ def measure_memorisation(
         "leaks": leaks,
         **conclude(found, continued, leaks),
     }
+
+
+def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str, Sample] | None:
+    """The rows of `run` that are looked at, train and held_out; None where there are none."""
+    from ftlab.models.load import text_length
+
+    train, _, held_out = _rows(run)
+    length = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
+    found = {"train": _sample(train, tokenizer, length), "held_out": _sample(held_out, tokenizer, length)}
+    return found if all(sample.encoded for sample in found.values()) else None
 
 
 class _Steps:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ftlab.errors import FtlabError
+from ftlab.evaluation.answer_limit import still_holds
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
 from ftlab.files import read_json, write_json
@@ -44,6 +45,12 @@ class ToAnswer:
     @property
     def steps(self) -> int:
         return len(self.prompts)
+
+    @property
+    def rooms(self) -> list[int]:
+        """The longest answer to each prompt, in tokens."""
+        most = self.max_new_tokens
+        return [max(0, min(most, self.context - len(ids))) if self.context else most for ids in self.prompts]
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,7 @@ def key_of(identity: list[Any], question: Question) -> str:
     elif isinstance(question, ToExamine):
         digest.update(json.dumps(question.facts).encode())
     else:
-        for prompt in question.prompts:
-            room = question.max_new_tokens
-            if question.context:
-                room = max(0, min(room, question.context - len(prompt)))
+        for prompt, room in zip(question.prompts, question.rooms, strict=True):
             digest.update(json.dumps(["greedy", room, list(prompt)]).encode())
     return digest.hexdigest()
 
@@ -99,6 +103,30 @@ def recall(run: RunDirectory, key: str) -> Said | None:
                 _write(run, key, found)
             return _read(found)
     return None
+
+
+def answered_before(run: RunDirectory, identity: list[Any], question: ToAnswer) -> list[Answer | None]:
+    """For each prompt the answer that was given under another limit (in `run` or in a run beside it) where this limit
+    would not change it, else None."""
+    name = _prompts_key(identity, question)
+    for owner in (run, *_beside(run)):
+        pointer = read_json(owner.result_file(name))
+        found = read_json(owner.result_file(pointer["key"])) if pointer else None
+        if found is None:
+            continue
+        then = replace(question, max_new_tokens=pointer["max_new_tokens"])
+        answers = [Answer(*one) for one in found["answers"]]
+        rooms = zip(then.rooms, question.rooms, strict=True)
+        return [
+            answer if still_holds(answer.tokens, answer.cut, *room) else None
+            for answer, room in zip(answers, rooms, strict=True)
+        ]
+    return [None] * len(question.prompts)
+
+
+def remember_limit(run: RunDirectory, identity: list[Any], question: ToAnswer, key: str) -> None:
+    """Note that `key` holds the answers to the prompts of `question`, for `answered_before`."""
+    _write(run, _prompts_key(identity, question), {"key": key, "max_new_tokens": question.max_new_tokens})
 
 
 def keep(run: RunDirectory, key: str, said: Said, about: dict[str, Any]) -> None:
@@ -126,6 +154,14 @@ def _read(values: dict[str, Any]) -> Said:
     losses = Losses(values["nll"], values["tokens"], values["halved_to"]) if "nll" in values else None
     answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
     return Said(losses, answers, values.get("found"), values["halved_to"])
+
+
+def _prompts_key(identity: list[Any], question: ToAnswer) -> str:
+    """As `key_of`, whatever the longest answer."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, identity, "greedy", question.context], sort_keys=True).encode())
+    for prompt in question.prompts:
+        digest.update(json.dumps(list(prompt)).encode())
+    return digest.hexdigest()
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:

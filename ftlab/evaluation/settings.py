@@ -31,7 +31,8 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     device, dtype, *_ = identity(sides[0])
     return {
         "decoding": "greedy",
-        "max_new_tokens": material.max_new_tokens,
+        "max_new_tokens": material.limit.tokens,
+        "longest_answer": str(material.limit),
         "batch_size": config.evaluation.batch_size,
         "rows": len(material.rows),
         "split": material.split,

@@ -74,8 +74,11 @@ def has_forgotten(base: dict[str, Any], adapted: dict[str, Any]) -> bool:
     return before is not None and after is not None and before - after > FORGETTING_LIMIT + 1e-9
 
 
-def warnings(base: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
-    """Notes on the result itself: what was forgotten, answers that were cut, too few rows."""
+def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str = "") -> list[str]:
+    """Notes on the result itself: what was forgotten, answers that were cut, too few rows.
+
+    `longest_answer`: where answers are cut, in words.
+    """
     notes = []
     if has_forgotten(base, adapted):
         lost = 100 * (base["general_accuracy"] - adapted["general_accuracy"])
@@ -86,8 +89,9 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any]) -> list[str]:
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
         notes.append(
-            f"{cut} of {adapted['rows']} answers of the adapted model reached the length limit and were cut. Raise "
-            "evaluation.max_new_tokens; if that does not help, the model has not learned to stop."
+            f"{cut} of {adapted['rows']} answers of the adapted model were cut at the longest answer"
+            f"{f' ({longest_answer})' if longest_answer else ''}. Where good answers may be longer, set "
+            "evaluation.max_new_tokens; otherwise the model has not learned to stop: train longer."
         )
     if adapted["rows"] < _FEW_ROWS:
         rows = "documents" if adapted["exact_match"] is None else "rows"
@@ -119,7 +123,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     else:
         steps.append("Train for more epochs, with a higher rank, or with more examples of the task.")
     if adapted["truncated_answers"] > 0.1 * adapted["rows"]:
-        steps.append("Raise the longest answer (evaluation.max_new_tokens): many answers were cut.")
+        steps.append(
+            "Many answers were cut. If good answers may be longer, raise the longest answer "
+            "(evaluation.max_new_tokens); otherwise train longer, so that the model learns to stop."
+        )
     if config.is_starter:
         steps.append("The starter is a toy: repeat the run on a real base before drawing conclusions.")
     return steps

@@ -145,8 +145,8 @@ def pick_dtype(model: ModelConfig, device: str) -> torch.dtype:
 def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
     """Family and width of a base, from its config.json; None where that is not on this machine.
 
-    `fetch` asks the Hub for the config.json of a Hub id. Raises InputError for what is no base, and, with `fetch`, where
-    the Hub cannot be reached.
+    `fetch` asks the Hub for the config.json of a Hub id. Raises InputError for what is no base, and,
+    with `fetch`, where the Hub cannot be reached.
     """
     path = base_path(model.base)
     file: str | Path | None = Path(path) / "config.json"

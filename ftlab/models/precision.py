@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# On narrow bases what surrounds the products takes most of the time: a step of the starter (192) is 1.3 times as fast in
-# bfloat16, one of SmolLM2 (576) 1.4 times on two cores and 1.9 times on one. Not worth the rounding in a toy.
+# On narrow bases what surrounds the products takes most of the time: a step of the starter (192) is 1.3 times as fast
+# in bfloat16, one of SmolLM2 (576) 1.4 times on two cores and 1.9 times on one. Not worth the rounding in a toy.
 SMALLEST_WIDTH = 512
 # A product has to gain so much before it is worth the rounding.
 _GAIN = 1.3

@@ -90,7 +90,7 @@ def prose(
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
     parts.append(escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN)
-    parts += ["## How to load it", loading_code(shape, config, repository), *_loading_notes(shape, config)]
+    parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []

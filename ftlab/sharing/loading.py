@@ -6,18 +6,21 @@ import json
 
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
+from ftlab.evaluation.answer_limit import limit_used
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.markdown import code
 from ftlab.sharing.shape import Shape
 
 _HERE = 'folder = Path(".")  # this folder'
 
 
-def loading_code(shape: Shape, config: RunConfig, repository: str | None = None) -> str:
-    """Python that loads the model (from `repository` on the Hub) and asks it something, as a block of Markdown."""
+def loading_code(shape: Shape, config: RunConfig, run: RunDirectory, repository: str | None = None) -> str:
+    """Python that loads the model of `run` (from `repository` on the Hub) and asks it something, in Markdown."""
     where = f"folder = Path(snapshot_download({_text(repository)}))" if repository else _HERE
     if shape.scores:
         return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *_score()]), "python")
-    asking = _continue(config) if config.stage == STAGE else _ask(config)
+    most = limit_used(run, config)
+    asking = _continue(most) if config.stage == STAGE else _ask(config, most)
     return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
 
 
@@ -67,23 +70,22 @@ def _text(value: object) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _ask(config: RunConfig) -> list[str]:
+def _ask(config: RunConfig, most: int) -> list[str]:
     system = '{"role": "system", "content": "..."}, ' if config.data.system_prompt else ""
     return [
         f'messages = [{system}{{"role": "user", "content": "Your question"}}]',
         "asked = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ").to(model.device)",
-        *_generate(config),
+        *_generate(most),
     ]
 
 
-def _continue(config: RunConfig) -> list[str]:
-    return ['asked = tokenizer("How a text begins", return_tensors="pt").to(model.device)', *_generate(config)]
+def _continue(most: int) -> list[str]:
+    return ['asked = tokenizer("How a text begins", return_tensors="pt").to(model.device)', *_generate(most)]
 
 
-def _generate(config: RunConfig) -> list[str]:
-    most = config.evaluation.max_new_tokens
+def _generate(most: int) -> list[str]:
     return [
         "settings = GenerationConfig.from_pretrained(folder)  # where an answer ends",
         f"made = model.generate(**asked, generation_config=settings, max_new_tokens={most})",

@@ -8,6 +8,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError
+from ftlab.evaluation.answer_limit import limit_used
 from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
 from ftlab.run_directory import RunDirectory
@@ -137,7 +138,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     elif not rows and not shape.scores:
         notes.append("The run has no evaluation yet: its answers were made now to compare with.")
     split = str((comparison or {}).get("split") or "test")
-    room = int(((comparison or {}).get("settings") or {}).get("max_new_tokens") or config.evaluation.max_new_tokens)
+    room = limit_used(run, config)
     if not rows:
         split, rows = next(
             ((name, found) for name in ("test", "validation", "train") if (found := read_split(run, name))), ("", [])

@@ -106,8 +106,8 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         ]
     else:
         sentences = [
-            f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of at most "
-            f"{settings['max_new_tokens']:,} tokens.",
+            f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of "
+            f"{settings.get('longest_answer') or _at_most(settings)}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
     if known.get("general_accuracy") is not None:
@@ -124,6 +124,10 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _at_most(settings: dict[str, Any]) -> str:
+    return f"at most {settings['max_new_tokens']:,} tokens"
 
 
 def _where(comparison: Comparison) -> str:

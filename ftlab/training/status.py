@@ -36,6 +36,7 @@ class RunStatus:
     warnings: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None
+    peak_bytes: int | None = None  # the most memory that the process has held: of the GPU, else RAM
 
     @property
     def is_active(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.files import locked, read_json
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=json.loads)
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    quieten()
     if not given.judge:  # which only waits for somebody else's computer
         be_nice()
     evaluates = given.evaluate or given.judge
@@ -121,8 +123,30 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
         case _:
             from ftlab.training.sft import train_sft as train_stage
 
+    began = time.monotonic()
     with no_wrong_gradients():
-        return train_stage(run, config, writer)
+        outcome = train_stage(run, config, writer)
+    _free_memory()
+    _note_memory(run, writer, f"trained in {time.monotonic() - began:.1f} s")
+    return outcome
+
+
+def _free_memory() -> None:
+    """Between two phases: a trainer is a ring of objects that only the collector takes apart."""
+    from ftlab.evaluation.batches import free_memory
+
+    free_memory()
+
+
+def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:
+    """Keep the most memory that this process has held until now, and say it in the log after `what` was done."""
+    from ftlab.models.load import pick_device
+    from ftlab.training.preflight.memory import held_memory, peak_memory
+
+    device = pick_device(load_config(run.config_file).launcher.device)
+    peak = peak_memory(device)
+    writer.update(peak_bytes=peak)
+    print(f"{what}; {held_memory(device) / 2**30:.2f} GB held, at most {peak / 2**30:.2f} GB", flush=True)
 
 
 def evaluate(
@@ -145,7 +169,7 @@ def evaluate(
     except Stopped:
         writer.warn("The evaluation was stopped. What was answered until then is kept and not asked again.")
         return "stopped"
-    print(f"evaluated in {time.monotonic() - began:.1f} s", flush=True)
+    _note_memory(run, writer, f"evaluated in {time.monotonic() - began:.1f} s")
     return "completed"
 
 
@@ -188,7 +212,7 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
             progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
             should_stop=run.stop_file.exists,
         )
-        print(f"asked the base in {time.monotonic() - began:.1f} s", flush=True)
+        _note_memory(run, writer, f"asked the base in {time.monotonic() - began:.1f} s")
     except batches.Stopped:
         raise Stopped from None
     except Exception as error:

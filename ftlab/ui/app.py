@@ -22,6 +22,7 @@ from ftlab.config import RunConfig
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
+from ftlab.quiet import quieten
 from ftlab.ui import (
     before_after,
     blind_test,
@@ -303,6 +304,7 @@ def launch(
     of the Model Context Protocol. Raises InputError when `port` is taken, the workspace cannot be written to, or what
     MCP needs is not installed.
     """
+    quieten()
     if mcp:
         programs.check_mcp()
     place = Workspace.open(workspace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import os
 import threading
 import time
@@ -50,8 +49,6 @@ def _import(served: threading.Event) -> None:
     with contextlib.suppress(AttributeError, OSError):
         # On Linux a thread has a priority of its own.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-    # It tells everybody without an optional package so, at each start.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for name in _LIBRARIES:
         # Whoever needs a library that is missing says so in words at that moment.
         with contextlib.suppress(ImportError):

@@ -1,4 +1,4 @@
-"""The finding of a preflight as a card: verdict, numbers, changes that would make it fit, warnings."""
+"""What a preflight found as a card: verdict, numbers, changes that would make it fit, warnings. And a rate trial."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ftlab.ui.html import count, details, duration, facts, join, notice, percent, pick_button
+from ftlab.ui.html import count, details, duration, facts, join, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
     from ftlab.training.preflight.advice import Advice
     from ftlab.training.preflight.finding import Preflight
     from ftlab.training.preflight.memory import Remedy
+    from ftlab.training.rate_trial import RateTrial
 
 
 def card(found: Preflight, checked: str) -> Markup:
@@ -34,6 +35,24 @@ def card(found: Preflight, checked: str) -> Markup:
     )
 
 
+def trial_card(found: RateTrial) -> Markup:
+    """The losses after a trial of three learning rates, and which rate is in the form now."""
+    rows = [
+        [
+            Markup("<b>{}</b>").format(f"{one.rate:g}") if one.rate == found.taken else f"{one.rate:g}",
+            "no number" if one.loss is None else f"{one.loss:.4f}",
+            "diverged" if one.diverged else "taken" if one.rate == found.taken else "",
+        ]
+        for one in found.tried
+    ]
+    return Markup('<section class="ft-card" data-rate="{}">{}{}<div class="ft-help">{}</div></section>').format(
+        "" if found.taken is None else f"{found.taken:g}",
+        notice(found.text, kind="good" if found.clear else "bad" if found.taken is None else "info"),
+        table(["Learning rate", "Validation loss", ""], rows, label="Rate trial"),
+        f"Before training {found.before:.4f}. A short trial favors high rates a little.",
+    )
+
+
 def _numbers(found: Preflight) -> Markup:
     from ftlab.training.preflight.text import amount
 
@@ -47,8 +66,15 @@ def _numbers(found: Preflight) -> Markup:
     elif found.available_bytes is not None:
         shown.append(("Free memory", amount(found.available_bytes), "on the device that trains"))
     if found.total_seconds is not None:
-        after = f"of it {duration(found.evaluation_seconds)} for {count(found.evaluations)} validations"
-        shown.append(("Time", duration(found.total_seconds), after if found.evaluations else "for training"))
+        parts = [f"training {duration(found.training_seconds)}"]
+        parts += [f"{count(found.evaluations)} validations {duration(found.evaluation_seconds)}"] * bool(
+            found.evaluations
+        )
+        if found.before_seconds is not None and found.after_seconds is not None:
+            parts.append(
+                f"evaluation before {duration(found.before_seconds)} and after {duration(found.after_seconds)}"
+            )
+        shown.append(("Time", f"about {duration(found.total_seconds)}", ", ".join(parts)))
     if found.seconds_per_step is not None:
         shown.append(("Steps", count(found.steps), f"{found.seconds_per_step:.3g} s each"))
     elif found.steps is not None:

@@ -1,11 +1,12 @@
 """Check before you start: the run of the form is measured for half a minute, and what it will take is shown.
 
-The measurement is a process of its own (training/preflight/measure.py) that ends with Stop and with the page.
+Beside it, on the Train tab: find a learning rate, a short trial of three that fills the field. Both are processes of
+their own (training/preflight/measure.py, training/rate_trial.py) that end with Stop and with the page.
 
 It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
 
-elem_ids: `preflight_check`, `preflight_stop`, `preflight_message`, `preflight_progress`, `preflight_result` (presses on
-a change put it into the form), `preflight_price`.
+elem_ids: `preflight_check`, `preflight_find_rate`, `preflight_stop`, `preflight_message`, `preflight_progress`,
+`preflight_result` (presses on a change put it into the form), `preflight_price`.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from ftlab.steps import Steps
 from ftlab.ui import background, forms
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import PICK_JS, count, duration, notice
-from ftlab.ui.preflight_view import card
+from ftlab.ui.preflight_view import card, trial_card
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.rate_trial import RateTrial
 
 
+_CHECK = "it takes about half a minute on a small model"
+_TRIAL = "three rates, a tenth of the steps each"
 # What Stop sets, by the page and the tab that checks.
 _stops: dict[str, threading.Event] = {}
 
@@ -40,6 +44,7 @@ _stops: dict[str, threading.Event] = {}
 @dataclass(frozen=True)
 class Panel:
     check: gr.Button
+    find: gr.Button
     stop: gr.Button
     message: gr.HTML
     progress: gr.HTML
@@ -51,8 +56,11 @@ class Panel:
 def build(prefix: str = "") -> Panel:
     with gr.Row():
         check = gr.Button("Check before you start", elem_id=f"{prefix}preflight_check", scale=2, min_width=200)
+        find = gr.Button(
+            "Find a learning rate", visible=not prefix, elem_id=f"{prefix}preflight_find_rate", scale=1, min_width=170
+        )
         stop = gr.Button(
-            "Stop the check", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", scale=1, min_width=130
+            "Stop", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", scale=1, min_width=130
         )
     message = message_box(f"{prefix}preflight_message")
     progress = gr.HTML("", elem_id=f"{prefix}preflight_progress", elem_classes="ft-preflight")
@@ -64,7 +72,7 @@ def build(prefix: str = "") -> Panel:
         visible=False,
         elem_id=f"{prefix}preflight_price",
     )
-    return Panel(check, stop, message, progress, result, price, gr.State(None))
+    return Panel(check, find, stop, message, progress, result, price, gr.State(None))
 
 
 def wire(
@@ -81,9 +89,10 @@ def wire(
         per_hour = _price(price)
         page = f"{request.session_hash} {panel.check.elem_id}"
         stop = _stops[page] = threading.Event()
-        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0)}
+        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, _CHECK)}
         try:
-            found = yield from _measured(panel, config, per_hour, workspace, stop)
+            work = _checking(config, per_hour, workspace)
+            found = yield from _followed(panel, config, work, _CHECK, stop)
         except Exception:
             yield _idle(panel)
             raise
@@ -99,6 +108,24 @@ def wire(
             panel.price: gr.update(visible=found.total_seconds is not None),
             panel.found: (found, checked),
         }
+
+    def find(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        config = configured(values)
+        page = f"{request.session_hash} {panel.check.elem_id}"
+        stop = _stops[page] = threading.Event()
+        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, _TRIAL)}
+        try:
+            found = yield from _followed(panel, config, _trying(config, workspace), _TRIAL, stop)
+        except Exception:
+            yield _idle(panel)
+            raise
+        finally:
+            _stops.pop(page, None)
+        if found is None:
+            yield {**_idle(panel), panel.message: notice("The trial was stopped.")}
+            return
+        filled = {} if found.taken is None else {rate: f"{found.taken:g}"}
+        yield {**_idle(panel), panel.result: trial_card(found), panel.price: gr.update(visible=False), **filled}
 
     def stop(request: gr.Request) -> dict[Any, Any]:
         asked = _stops.get(f"{request.session_hash} {panel.check.elem_id}")
@@ -125,12 +152,21 @@ def wire(
             panel.found: None,
         }
 
-    buttons = [panel.check, panel.stop, panel.progress]
+    buttons = [panel.check, panel.find, panel.stop, panel.progress]
     on(
         panel.check.click,
         check,
         [panel.price, *inputs],
         [*buttons, panel.result, panel.price, panel.found],
+        box=panel.message,
+        concurrency_limit=1,
+    )
+    rate = form.components["optimisation.learning_rate"]
+    on(
+        panel.find.click,
+        find,
+        [*inputs],
+        [*buttons, panel.result, panel.price, rate],
         box=panel.message,
         concurrency_limit=1,
     )
@@ -152,20 +188,31 @@ _CHANGEABLE = (
 )
 
 
-def _measured(
-    panel: Panel, config: RunConfig, per_hour: float | None, workspace: Workspace, stop: threading.Event
-) -> Generator[dict[Any, Any], None, Preflight | None]:
-    """Yields the progress and returns the finding, None when it was stopped; closing it ends the measurement."""
+def _checking(config: RunConfig, per_hour: float | None, workspace: Workspace) -> Generator[str, None, Preflight]:
     background.ensure("transformers")
     from ftlab.training.preflight.measure import preflight
 
+    return preflight(config, workspace, price_per_hour=per_hour)
+
+
+def _trying(config: RunConfig, workspace: Workspace) -> Generator[str, None, RateTrial]:
+    background.ensure("transformers")
+    from ftlab.training.rate_trial import find_rate
+
+    return find_rate(config, workspace)
+
+
+def _followed(
+    panel: Panel, config: RunConfig, work: Generator[str, None, Any], takes: str, stop: threading.Event
+) -> Generator[dict[Any, Any], None, Any]:
+    """Yields the progress of `work` and returns its finding, None when it was stopped; closing it ends the process."""
     background.release_chat(config.launcher.device)
     began = time.monotonic()
-    with Steps(preflight(config, workspace, price_per_hour=per_hour)) as steps:
+    with Steps(work) as steps:
         for phase in steps:
             if stop.is_set():
                 return None
-            yield {panel.progress: _at_work(phase, time.monotonic() - began)}
+            yield {panel.progress: _at_work(phase, time.monotonic() - began, takes)}
     return steps.found
 
 
@@ -180,19 +227,21 @@ def _described(config: RunConfig) -> str:
 
 
 def _busy(panel: Panel) -> dict[Any, Any]:
-    return {panel.check: gr.update(interactive=False), panel.stop: gr.update(visible=True), panel.result: ""}
+    off = gr.update(interactive=False)
+    return {panel.check: off, panel.find: off, panel.stop: gr.update(visible=True), panel.result: ""}
 
 
 def _idle(panel: Panel) -> dict[Any, Any]:
-    return {panel.check: gr.update(interactive=True), panel.stop: gr.update(visible=False), panel.progress: ""}
+    ready = gr.update(interactive=True)
+    return {panel.check: ready, panel.find: ready, panel.stop: gr.update(visible=False), panel.progress: ""}
 
 
-def _at_work(phase: str, seconds: float) -> Markup:
+def _at_work(phase: str, seconds: float, takes: str) -> Markup:
     return Markup(
         '<div class="ft-line-card"><div class="ft-strip-line" role="status" aria-live="polite"><span>{}</span></div>'
-        '<div class="ft-strip-line ft-help"><span>for {}; it takes about half a minute on a small model</span></div>'
+        '<div class="ft-strip-line ft-help"><span>for {}; {}</span></div>'
         '<div class="ft-bar ft-bar-busy" role="progressbar" aria-label="progress"><i></i></div></div>'
-    ).format(phase[:1].upper() + phase[1:], duration(seconds))
+    ).format(phase[:1].upper() + phase[1:], duration(seconds), takes)
 
 
 def _price(text: str | None) -> float | None:

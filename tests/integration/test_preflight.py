@@ -14,10 +14,12 @@ import psutil
 import pytest
 import torch
 
-from ftlab.config import build_config
+from ftlab.config import build_config, load_config
 from ftlab.models.starter import starter_path
 from ftlab.steps import Steps
 from ftlab.training.preflight.measure import preflight, run_preflight
+from ftlab.training.preflight.text import as_lines
+from ftlab.training.status import read_status
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
 
 ONE_THREAD = {"launcher": {"threads": 1, "device": "cpu"}, "evaluation": {"after_training": False}}
@@ -130,6 +132,18 @@ def test_rows_tokens_steps_and_cost_add_up(measured):
     # Saved in float32; a checkpoint holds AdamW's two moments of each weight as well.
     assert found.result_bytes == 4 * found.trained_parameters
     assert found.checkpoint_bytes == pytest.approx(3 * found.result_bytes, rel=0.01)
+
+
+def test_memory_and_time_are_those_of_the_run_that_follows(quickstart, workspace):
+    status = read_status(quickstart.run.status_file)
+    config = load_config(quickstart.run.config_file)
+    found = run_preflight(config, workspace)
+    assert found.peak_bytes == pytest.approx(status.peak_bytes, rel=0.15)
+    # Taken at two times on a machine that may have other work: of the same order, with everything counted.
+    assert status.seconds / 2 < found.total_seconds < status.seconds * 2
+    assert found.before_seconds > 0 and found.after_seconds > 0
+    told = "\n".join(as_lines(found))
+    assert "the base before training" in told and "the comparison after training" in told
 
 
 def test_progress_is_told_in_words_and_nothing_is_left_behind(measured):

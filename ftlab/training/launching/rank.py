@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching import together
@@ -32,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ftlab.training.launching.rank")
     parser.add_argument("run", type=Path)
     run = RunDirectory(parser.parse_args().run)
+    quieten()
     # A session of its own (torch starts each so): the priority of the worker's session does not reach it.
     be_nice()
     threading.Thread(target=end_with_starter, args=(0,), daemon=True).start()

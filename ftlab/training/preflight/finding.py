@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
+from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
 from ftlab.training.launching.launcher import uses_accelerate
@@ -28,7 +29,8 @@ class Preflight:
     is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
     memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
     `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
-    `total_seconds` both and the start; the comparison with the base after training is not in it. `computing` says in
+    `before_seconds` what the base is asked before training and `after_seconds` the comparison after it, both
+    extrapolated from some answers; `total_seconds` all of these that are known, and the start. `computing` says in
     words how the steps are computed.
     """
 
@@ -53,6 +55,8 @@ class Preflight:
     startup_seconds: float | None = None
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
+    before_seconds: float | None = None
+    after_seconds: float | None = None
     total_seconds: float | None = None
     price_per_hour: float | None = None
     cost: float | None = None
@@ -136,7 +140,9 @@ def finding(
     per_step, per_evaluation = known.get("step_seconds"), known.get("evaluation_seconds")
     training = steps * per_step if steps and per_step else None
     evaluating = evaluations * per_evaluation if evaluations and per_evaluation else 0.0 if steps else None
-    total = training + (evaluating or 0) + known.get("startup_seconds", 0) if training is not None else None
+    comparing = known.get("comparison_seconds") or {}
+    parts = [evaluating or 0, known.get("startup_seconds", 0), *comparing.values()]
+    total = training + sum(parts) if training is not None else None
     result = known.get("weights_bytes" if config.method.name == "full" else "trained_bytes")
     checkpoint = result + known["optimiser_bytes"] if result and "optimiser_bytes" in known else None
     validation = outcome.manifest.get("tokens", {}).get("validation", {})
@@ -172,8 +178,12 @@ def finding(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
             f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
         )
-    if not outcome.out_of_memory:
-        notes.append("The comparison with the base after training is not in these times.")
+    if comparing:
+        notes.append(_about_times(known))
+        if config.stage in PREFERENCE_STAGES:
+            notes.append("Not in these times: the held-out pairs, and the answers before and after.")
+    elif not outcome.out_of_memory and config.evaluation.after_training:
+        notes.append("The evaluation after training is not in these times.")
     if "answers_grow_to" in known:
         notes.append(
             f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the longest there can "
@@ -205,6 +215,8 @@ def finding(
         startup_seconds=known.get("startup_seconds"),
         training_seconds=training,
         evaluation_seconds=evaluating,
+        before_seconds=comparing.get("before"),
+        after_seconds=comparing.get("after"),
         total_seconds=total,
         computing=[known["dtype"], *known["computing"]] if "computing" in known else [],
         trained_parameters=outcome.status.trained_parameters,
@@ -217,6 +229,16 @@ def finding(
         warnings=said,
         notes=notes,
     ).priced(price_per_hour)
+
+
+def _about_times(known: dict[str, Any]) -> str:
+    """What the times were extrapolated from."""
+    steps, asked = known.get("steps_timed", 0), known.get("rows_asked", 0)
+    return (
+        f"The times are estimates, from {steps} training {'step' if steps == 1 else 'steps'} and, for the comparison, "
+        f"from {asked} answers of the base; the adapted model is taken to answer as briefly as the references. What an "
+        "earlier run has asked the same base is not asked again."
+    )
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ def preflight(
     from ftlab.models.estimate import is_here
     from ftlab.training.preflight.probe import FOLDER_PREFIX
 
-    config = _checked(config, workspace)
+    config = checked(config, workspace)
     if not is_here(config.model):
         return (yield from _estimated(config, workspace, price_per_hour))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
-        prepared = _prepared(config, workspace)
-        outcome = yield from _probe(config, prepared, Path(folder) / "0", workspace)
+        prepared = prepared_data(config, workspace)
+        outcome = yield from probe(config, prepared, Path(folder) / "0", workspace)
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
@@ -79,7 +79,7 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
     return steps.found
 
 
-def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
+def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.models.load import shape_of
     from ftlab.models.methods import check_method
@@ -112,7 +112,8 @@ def _checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     return config
 
 
-def _prepared(config: RunConfig, workspace: Workspace) -> Any:
+def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
+    """The data of `config`, split as the run will split them."""
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
@@ -139,10 +140,10 @@ def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> li
     return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
 
 
-def _probe(
-    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, memory_only: bool = False
+def probe(
+    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, more: Sequence[str] = ()
 ) -> Generator[str, None, Outcome]:
-    """Measure `config` in a process of its own, which ends when the generator is closed."""
+    """Measure `config` in a process of its own, which ends when the generator is closed; `more` are its arguments."""
     from ftlab.data.splits import freeze
     from ftlab.training.preflight.probe import MEASURED
 
@@ -155,7 +156,7 @@ def _probe(
     command = [sys.executable, "-m", "ftlab.training.preflight.probe", str(run.path), str(workspace.root)]
     with run.log_file.open("ab") as log:
         process = subprocess.Popen(
-            [*command, *(["--memory-only"] if memory_only else [])],
+            [*command, *more],
             # Held open as long as this process lives: its end tells the probe to end too.
             stdin=subprocess.PIPE,
             stdout=log,
@@ -218,7 +219,7 @@ def _try(
     """The memory that `remedy` takes; None for what this base or machine cannot do."""
     changed = with_settings(config, remedy.settings)
     try:
-        with Steps(_probe(changed, prepared, folder, workspace, memory_only=True)) as steps:
+        with Steps(probe(changed, prepared, folder, workspace, more=["--memory-only"])) as steps:
             for phase in steps:
                 yield f"memory was too short; trying {remedy.what}: {phase}"
     except FtlabError:
@@ -235,7 +236,7 @@ def _estimated(
     from ftlab.training.preflight.memory import available_memory
 
     yield "reading the data"
-    prepared = _prepared(config, workspace)
+    prepared = prepared_data(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
     guess = estimate(config, pick_dtype(config.model, device))

@@ -168,6 +168,17 @@ def available_memory(device: str) -> tuple[int, int]:
     return max(0, free), total
 
 
+def held_memory(device: str) -> int:
+    """Bytes that this process holds now: reserved on the GPU, or resident in RAM."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_reserved()
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
 def peak_memory(device: str) -> int:
     """The most bytes this process ever held: reserved on the GPU, or resident in RAM."""
     if device == "cuda":

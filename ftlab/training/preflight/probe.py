@@ -25,12 +25,15 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.errors import InputError
 from ftlab.files import locked, read_json, write_json
+from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
-from ftlab.training.preflight.memory import available_memory, peak_memory
+from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds
+from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
     about_template,
@@ -40,6 +43,7 @@ from ftlab.training.preflight.sizes import (
     row_lengths,
     tokens_of,
 )
+from ftlab.training.rate_trial import try_rates
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import Workspace
 
@@ -69,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
+    parser.add_argument("--rates", help="try these learning rates instead, separated by commas (rate_trial)")
     given = parser.parse_args(arguments)
+    quieten()
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
@@ -78,7 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
-            measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
+            if given.rates:
+                training = _prepare(run, config, writer, workspace)
+                _quieten(training.trainer)
+                try_rates(training, config, [float(rate) for rate in given.rates.split(",")], writer, notes)
+            else:
+                measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:
@@ -105,6 +116,7 @@ def measure(
 
     from ftlab.models.load import context_length, pick_device, pick_dtype
     from ftlab.models.precision import bfloat16_gain
+    from ftlab.training.speed import slow_down
 
     began = writer.status.started or time.time()
     device = pick_device(config.launcher.device)
@@ -118,6 +130,8 @@ def measure(
         available=free // (here(config.launcher) if device == "cpu" else 1),
         total=total,
     )
+    comparison, base = _ask_base(run, config, writer)
+    notes.add(peak=peak_memory(device))
     training = _prepare(run, config, writer, workspace)
     trainer = training.trainer
     answers = config.stage in REWARD_STAGES
@@ -127,7 +141,7 @@ def measure(
         context=context_length(config.model),
         computing=training.computing,
         lengths=prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),
-        loaded=_held_memory(device),
+        loaded=held_memory(device),
         **planned(trainer, config),
     )
     _quieten(trainer)
@@ -135,7 +149,7 @@ def measure(
         notes.add(**count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
-    notes.add(startup_seconds=time.time() - began)
+    notes.add(startup_seconds=time.time() - began - base.get("measuring", 0.0))
     usual_steps = 0 if memory_only else _USUAL_STEPS
     (train_on_answers if answers else _train)(trainer, clock, notes, usual_steps=usual_steps)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
@@ -151,7 +165,28 @@ def measure(
             _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
             notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
-    notes.add(peak=peak_memory(device), done=True)
+    notes.add(peak=peak_memory(device))
+    if comparison is not None and not memory_only:
+        writer.update(phase="answers of the adapted model")
+        slow_down(trainer.model)
+        trainer.model.eval()
+        adapted = comparison.measure_adapted(trainer.model)
+        notes.add(comparison_seconds=comparison_seconds(comparison, base, adapted), rows_asked=base["asked"])
+    notes.add(done=True)
+
+
+def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Comparison | None, dict[str, Any]]:
+    """The comparison that the run will make, and what its base took of it. Before training, as in the run: what is left
+    of it in memory counts."""
+    try:
+        writer.update(phase="reading the held-out rows")
+        comparison = comparison_of(run, config)
+        if comparison is None:
+            return None, {}
+        writer.update(phase="some answers of the base")
+        return comparison, comparison.measure_base()
+    except InputError:
+        return None, {}  # without held-out rows the run makes no comparison either, and says so
 
 
 def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace) -> Any:
@@ -276,16 +311,6 @@ def _quieten(trainer: Any) -> None:
     arguments = trainer.args
     arguments.eval_on_start, arguments.load_best_model_at_end = False, False
     arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
-
-
-def _held_memory(device: str) -> int:
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.memory_reserved()
-    import psutil
-
-    return psutil.Process().memory_info().rss
 
 
 @contextlib.contextmanager

@@ -32,12 +32,8 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     elif found.available_bytes is not None:
         yield "memory", f"{amount(found.available_bytes)} free"
     if found.total_seconds is not None and found.training_seconds is not None:
-        yield (
-            "time",
-            f"{duration(found.total_seconds)}: {found.steps:,} steps of {_seconds(found.seconds_per_step)}, "
-            f"{found.evaluations} validations {duration(found.evaluation_seconds or 0)}, "
-            f"start {duration(found.startup_seconds or 0)}",
-        )
+        yield "time", f"about {duration(found.total_seconds)} in all"
+        yield from _times(found)
     elif found.steps:
         yield "steps", f"{found.steps:,}"
     if found.cost is not None:
@@ -62,6 +58,19 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     if found.result_bytes is not None and found.checkpoint_bytes is not None:
         result, checkpoint = amount(found.result_bytes), amount(found.checkpoint_bytes)
         yield "disk", f"{result} the result, {checkpoint} a checkpoint"
+
+
+def _times(found: Preflight) -> Iterator[tuple[str, str]]:
+    """What the time is made of, in the order in which it passes."""
+    if found.before_seconds is not None:
+        yield "", f"{duration(found.before_seconds)} the base before training"
+    yield "", f"{duration(found.startup_seconds or 0)} loading and preparing"
+    steps = f"{found.steps:,} steps of {_seconds(found.seconds_per_step)}"
+    yield "", f"{duration(found.training_seconds or 0)} training: {steps}"
+    if found.evaluations:
+        yield "", f"{duration(found.evaluation_seconds or 0)} validation, {found.evaluations} times"
+    if found.after_seconds is not None:
+        yield "", f"{duration(found.after_seconds)} the comparison after training"
 
 
 def verdict(found: Preflight) -> str:

@@ -1,0 +1,214 @@
+"""What the comparison before and after training will take: timed on some of its own questions, counted on all of them.
+
+The base is asked first, as in the run, so that memory peaks as it does there. What the adapted model says is not known
+yet: its answers are taken to be as long as the references.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.evaluation.results import ToAnswer, ToScore
+from ftlab.run_directory import RunDirectory
+
+_ENOUGH_SECONDS = 6.0  # for the answers whose lengths are looked at
+_FIRST_TOKENS = 6
+_MOST_SCORED = 64, 4096  # rows and tokens of the largest batch that is scored
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds that a model takes for a token, in batches as large as those of the comparison: `scored` of a text whose
+    loss is taken, `read` of a prompt, `written` of an answer."""
+
+    scored: float
+    read: float
+    written: float
+
+
+@dataclass(frozen=True)
+class Amount:
+    """The tokens of a piece of work."""
+
+    scored: int = 0
+    read: int = 0
+    written: float = 0
+
+    def seconds(self, rates: Rates) -> float:
+        return self.scored * rates.scored + self.read * rates.read + self.written * rates.written
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.scored + other.scored, self.read + other.read, self.written + other.written)
+
+
+def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float]) -> Amount:
+    """The tokens of `questions` by name, with answers of so many tokens."""
+    whole = Amount()
+    for name, question in questions.items():
+        if isinstance(question, ToAnswer):
+            read = sum(map(len, question.prompts))
+            whole += Amount(read=read, written=lengths.get(name, 0) * len(question.prompts))
+        else:
+            whole += Amount(scored=sum(len(one.input_ids) for one in question.encoded))
+    return whole
+
+
+class Comparison:
+    """The questions of the comparison of a run that has not been trained."""
+
+    def __init__(self, run: RunDirectory, config: RunConfig):
+        from ftlab.evaluation.compare import asked_before_training
+
+        self.run, self.config = run, config
+        self.material, self.sides, self.asked = asked_before_training(run, config)
+        self.of_base = self.asked["base"].questions
+
+    @property
+    def rows_at_once(self) -> int:
+        return self.config.evaluation.batch_size
+
+    def measure_base(self) -> dict[str, Any]:
+        """Load the base, time it on its largest batches and on some answers, and let go of it.
+
+        Returns the `rates`, the seconds of `loading` and of `measuring`, the tokens of a mean answer by the name of the
+        question (`lengths`), and how many answers were `asked`.
+        """
+        from ftlab.evaluation.batches import free_memory
+        from ftlab.evaluation.sides import tokenizer_of
+        from ftlab.models.load import load_trained_base
+
+        began = time.monotonic()
+        model = load_trained_base(self.config, device=self.config.launcher.device)
+        loading = time.monotonic() - began
+        tokenizer = tokenizer_of(self.sides[0])
+        began = time.monotonic()
+        rates, lengths = self._rates(model, tokenizer), {}
+        for name, question in self._to_answer():
+            lengths[name] = self._mean_answer(model, tokenizer, question, rates)
+        measuring = time.monotonic() - began
+        del model
+        free_memory()
+        asked = sum(min(self.rows_at_once, len(one.prompts)) for _, one in self._to_answer())
+        return {"rates": rates, "loading": loading, "lengths": lengths, "asked": asked, "measuring": measuring}
+
+    def measure_adapted(self, model: Any) -> Rates:
+        """The rates of the adapted `model`, on the same batches: an adapter costs time in each layer."""
+        from ftlab.evaluation.sides import tokenizer_of
+
+        return self._rates(model, tokenizer_of(self.sides[0]))
+
+    def of(self, side: str, lengths: dict[str, float]) -> Amount:
+        """The tokens that `side` is asked, with answers of so many tokens."""
+        return amount_of(self.asked[side].questions, lengths)
+
+    def lengths_of_references(self) -> dict[str, float]:
+        """Tokens of a mean reference, with the stop token, by the name of the question."""
+        from ftlab.evaluation.sides import tokenizer_of
+
+        tokenizer = tokenizer_of(self.sides[0])
+        texts = {"answers": self.material.references, "probes": [probe.reference for probe in self.material.probes]}
+        return {
+            name: 1 + sum(map(len, tokenizer(found, add_special_tokens=False).input_ids)) / len(found)
+            for name, found in texts.items()
+            if found
+        }
+
+    def of_memorisation(self) -> tuple[Amount, Amount]:
+        """What looking for memorised rows takes of the base and of the adapted model."""
+        from ftlab.evaluation.memorisation import samples_of
+        from ftlab.evaluation.sides import tokenizer_of
+
+        samples = samples_of(self.run, self.config, tokenizer_of(self.sides[0])) or {}
+        scored = sum(len(one.input_ids) for sample in samples.values() for one in sample.encoded)
+        halves = [half for sample in samples.values() for half in sample.halves]
+        continued = Amount(read=sum(len(half.prompt) for half in halves), written=sum(half.tokens for half in halves))
+        base = Amount() if self.config.method.name == "full" else Amount(scored=scored)
+        return base, Amount(scored=scored) + continued
+
+    def _to_answer(self) -> list[tuple[str, Any]]:
+        return [(name, one) for name, one in self.of_base.items() if isinstance(one, ToAnswer)]
+
+    def _rates(self, model: Any, tokenizer: Any) -> Rates:
+        """On the longest rows and prompts, where memory peaks."""
+        from ftlab.evaluation.batches import by_length
+        from ftlab.evaluation.perplexity import score_losses
+
+        encoded = [
+            one for question in self.of_base.values() if isinstance(question, ToScore) for one in question.encoded
+        ]
+        rows, tokens = _MOST_SCORED
+        largest = by_length([len(one.input_ids) for one in encoded], rows=rows, tokens=tokens)[0]
+        batch = [encoded[index] for index in largest]
+        began = time.monotonic()
+        score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
+        scored = (time.monotonic() - began) / sum(len(one.input_ids) for one in batch)
+        prompts = sorted((ids for _, one in self._to_answer() for ids in one.prompts), key=len)[-self.rows_at_once :]
+        if not prompts:
+            return Rates(scored, 0.0, 0.0)
+        reading, _ = self._answered(model, tokenizer, prompts, 1)
+        whole, made = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
+        written = max(0.0, whole - reading) / max(1, sum(made) - len(prompts))
+        return Rates(scored, reading / sum(map(len, prompts)), written)
+
+    def _mean_answer(self, model: Any, tokenizer: Any, question: Any, rates: Rates) -> float:
+        """Tokens of a mean answer, from rows all over the question; answers that did not end count as the longest."""
+        most = question.max_new_tokens
+        step = max(1, len(question.prompts) // self.rows_at_once)
+        prompts = question.prompts[::step][: self.rows_at_once]
+        affordable = int(_ENOUGH_SECONDS / max(1e-6, rates.written * len(prompts)))
+        looked_at = max(_FIRST_TOKENS, min(most, affordable))
+        _, made = self._answered(model, tokenizer, prompts, looked_at)
+        return sum(most if tokens >= looked_at else tokens for tokens in made) / len(made)
+
+    def _answered(
+        self, model: Any, tokenizer: Any, prompts: Sequence[list[int]], tokens: int
+    ) -> tuple[float, list[int]]:
+        """Seconds for answers of at most `tokens` to `prompts`, and the tokens of each."""
+        from ftlab.data.rendering import stop_token_ids
+        from ftlab.evaluation.generate import generate_answers
+
+        began = time.monotonic()
+        made = generate_answers(
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens=tokens,
+            stop_ids=stop_token_ids(tokenizer, model.generation_config),
+            batch_rows=self.rows_at_once,
+            context=self.material.context,
+        )
+        return time.monotonic() - began, [max(1, answer.tokens) for answer in made.answers]
+
+
+def comparison_of(run: RunDirectory, config: RunConfig) -> Comparison | None:
+    """The comparison that `run` will make by itself; None where it makes none, or where learning from rewards has its
+    own way of asking."""
+    if not config.evaluation.after_training or config.stage in (*REWARD_STAGES, "reward"):
+        return None
+    return Comparison(run, config)
+
+
+def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> dict[str, float]:
+    """Seconds of the base's part (`before`, without loading it) and of the rest (`after`).
+
+    From what `measure_base` and `measure_adapted` found.
+    """
+    rates: Rates = base["rates"]
+    references = comparison.lengths_of_references()
+    asked = comparison.of("base", base["lengths"])
+    before = asked.seconds(rates)
+    if "prompted" in comparison.asked:
+        # General questions, texts and what else needs no examples are asked once.
+        shown = comparison.of("prompted", references)
+        of_both = comparison.of_base.keys() - {"losses", "answers", "labels"}
+        once = {name: comparison.of_base[name] for name in of_both}
+        before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
+    of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
+    after = base["loading"] + of_base.seconds(rates)
+    after += (comparison.of("base", references) + of_adapted).seconds(adapted)
+    return {"before": before, "after": after}
