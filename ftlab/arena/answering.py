@@ -24,6 +24,7 @@ from typing import Any
 
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import locked, read_json, write_json, write_text
+from ftlab.models.bases.get import telling
 from ftlab.processes import is_alive, kill
 from ftlab.workspace import Workspace
 
@@ -177,7 +178,8 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
         # One at a time uses the device, runs among them.
         with locked(workspace.device_lock, wait=False) as mine:
             if mine:
-                return generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
+                with telling(tell):
+                    return generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
         tell("waiting for a run that uses the device", 0, 0)
         time.sleep(_TURN_SECONDS)
     return False

@@ -12,6 +12,8 @@ from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_con
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.method_table import virtual_tokens
+from ftlab.models.bases.get import check_kept, ensure_base, is_kept_here, kept_folder
+from ftlab.models.bases.known import KNOWN
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
 
@@ -26,10 +28,13 @@ _LOCAL_SIGNS = ("/", "./", "../", "~", "\\")
 def base_path(base: str) -> str:
     """Where transformers finds `base`: the starter's folder, a local folder, or the Hub id itself.
 
+    Of a base that ftlab keeps (`smollm2`, a GGUF file) it is the folder where it is or will be; see `present_path`.
     Raises InputError when a folder is meant and holds no model, or when the text can be neither.
     """
     if base == STARTER:
         return str(starter_path())
+    if (kept := kept_folder(base)) is not None:
+        return str(kept)
     folder = Path(base).expanduser()
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
@@ -54,19 +59,27 @@ def base_path(base: str) -> str:
         raise InputError(
             "There is no such model folder",
             given=base,
-            allowed="starter, a folder with config.json and *.safetensors, or a Hub id such as Qwen/Qwen3-0.6B",
+            allowed=f"starter, {', '.join(KNOWN)}, a folder with config.json and *.safetensors, a GGUF file, or a Hub "
+            "id such as Qwen/Qwen3-0.6B",
         )
     return base
 
 
+def present_path(base: str) -> str:
+    """As `base_path`, after a base that ftlab keeps was fetched or dequantized where it is not here yet."""
+    ensure_base(base)
+    return base_path(base)
+
+
 def is_hub_id(base: str) -> bool:
     """Whether loading `base` may need the network."""
-    return base != STARTER and not Path(base).expanduser().exists()
+    return base != STARTER and not Path(base).expanduser().exists() and kept_folder(base) is None
 
 
 def check_base(model: ModelConfig) -> None:
     """Raise InputError, within seconds, when `model` names nothing that can be loaded. Downloads nothing."""
     path = base_path(model.base)
+    check_kept(model.base)
     if not is_hub_id(model.base):
         return
     from huggingface_hub import try_to_load_from_cache
@@ -81,7 +94,7 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     from transformers import AutoTokenizer
 
     with _explained(base):
-        tokenizer = AutoTokenizer.from_pretrained(base_path(base), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(present_path(base), revision=revision)
     if tokenizer.pad_token is None:
         # Padding is masked everywhere, so sharing a token is harmless; a new one would resize the embedding.
         tokenizer.pad_token = tokenizer.eos_token
@@ -109,7 +122,9 @@ def load_config_of(model: ModelConfig) -> Any:
     from transformers import AutoConfig
 
     with _explained(model.base):
-        return AutoConfig.from_pretrained(base_path(model.base), revision=model.revision)
+        if model.base in KNOWN and not is_kept_here(model.base):
+            return AutoConfig.from_pretrained(KNOWN[model.base].described)
+        return AutoConfig.from_pretrained(present_path(model.base), revision=model.revision)
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -160,7 +175,7 @@ def load_base(
             quantisation.llm_int8_skip_modules = ["score"]  # it is trained
     with _explained(model.base):
         loaded = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
-            base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
+            present_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
         )
     if quantisation is None:
         loaded.to(torch.device(device))

@@ -26,6 +26,7 @@ from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.files import locked, read_json, write_json
+from ftlab.models.bases.get import ensure_base, telling
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
@@ -78,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
+            with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
+                ensure_base(config.model.base)
             measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
