@@ -24,7 +24,6 @@ from typing import Any
 
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import locked, read_json, write_json, write_text
-from ftlab.models.bases.get import telling
 from ftlab.processes import is_alive, kill
 from ftlab.workspace import Workspace
 
@@ -164,6 +163,7 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
     """Whether all answers were made."""
     from ftlab.arena.answers import generate
     from ftlab.arena.store import open_store
+    from ftlab.models.bases.get import telling
 
     last = [""]
 

