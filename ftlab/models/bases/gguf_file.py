@@ -125,10 +125,12 @@ def read_facts(file: Path) -> GgufFacts:
 
 def readable_families() -> list[str]:
     """The values of general.architecture that transformers reads, as GGUF files spell them."""
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     spelled = {"qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss", "minimax_m2": "minimax-m2"}
-    return sorted(spelled.get(name, name) for name in GGUF_SUPPORTED_ARCHITECTURES if name not in _NOT_FAMILIES)
+    known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - set(_NOT_FAMILIES)
+    return sorted(spelled.get(name, name) for name in known)
 
 
 def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: Progress) -> None:
@@ -137,14 +139,17 @@ def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: 
     Raises InputError when transformers cannot make a model of it. No code of the file is run.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with _quiet(lambda done, total: progress(f"dequantizing {name}", done, total)):
+    with _alone(), _quiet(lambda done, total: progress(f"dequantizing {name}", done, total)):
         progress(f"reading the tokenizer of {name}", 0, 0)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
             model = AutoModelForCausalLM.from_pretrained(
-                str(file.parent), gguf_file=file.name, dtype=getattr(torch, facts.dtype)
+                str(file.parent),
+                gguf_file=file.name,
+                dtype=getattr(torch, facts.dtype),
+                quantization_config=GgufConfig(dequantize=True),
             )
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             raise InputError(
@@ -163,12 +168,7 @@ def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: 
 
 @contextlib.contextmanager
 def _quiet(step: Any) -> Iterator[None]:
-    """Within it transformers shows no bars and no remarks; what it dequantizes is counted by `step(done, total)`.
-
-    Its loop over the tensors is wrapped in a tqdm of its own module, the one place to count them or to keep it quiet
-    (checked with transformers 5.23).
-    """
-    from transformers import modeling_gguf_pytorch_utils as reading
+    """Within it transformers shows no bars and no remarks; what it dequantizes is counted by `step(done, total)`."""
     from transformers.utils import logging
 
     def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
@@ -179,17 +179,35 @@ def _quiet(step: Any) -> Iterator[None]:
                 step(done, total)
             yield tensor
 
-    bars, level, tqdm = logging.is_progress_bar_enabled(), logging.get_verbosity(), reading.tqdm
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    reading.tqdm = counted
     try:
-        yield
+        with _replaced("transformers.modeling_gguf_pytorch_utils", "tqdm", counted):
+            yield
     finally:
-        reading.tqdm = tqdm
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _alone() -> contextlib.AbstractContextManager[None]:
+    """Within it transformers takes no kernels (code) from the Hub for a model it reads from GGUF."""
+    return _replaced("transformers.integrations.gguf.kernels", "kernelize_ggml_layers", lambda model: None)
+
+
+@contextlib.contextmanager
+def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
+    """Within it `name` of a module of transformers is `value`: what it gives no setting for (checked with 5.23)."""
+    import importlib
+
+    found = importlib.import_module(module)
+    before = getattr(found, name)
+    setattr(found, name, value)
+    try:
+        yield
+    finally:
+        setattr(found, name, before)
 
 
 def _precision(kind: int | None, tensors: Any) -> str:

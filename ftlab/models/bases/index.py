@@ -29,7 +29,6 @@ from ftlab.models.bases.known import KnownBase
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
-_CHUNK = 1 << 18
 _TRIES = 5  # in a row without a new byte
 _PAUSE_SECONDS = 1.0
 _TELL_SECONDS = 0.25
@@ -257,7 +256,7 @@ def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: 
                 raise NotFound("its server sends another part of the file than was asked for")
             done = had if goes_on else 0
             with part.open("ab" if goes_on else "wb") as file:
-                for chunk in answer.iter_raw(_CHUNK):
+                for chunk in answer.iter_raw():
                     file.write(chunk)
                     done += len(chunk)
                     if done > total:
