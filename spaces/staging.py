@@ -86,6 +86,7 @@ FLAVOURS = {
                 "transformers",
                 "peft",
                 "accelerate",
+                "gguf",
                 "safetensors",
                 "tokenizers",
                 "bitsandbytes",

@@ -10,7 +10,20 @@ from ftlab.api.reproduce import compare_metrics, same_data, same_versions
 from ftlab.api.run import Run, raise_failure
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
-from ftlab.api.verbs import as_read, chat, check, evaluate, find_rate, fix, inspect, launch, preflight, show, train
+from ftlab.api.verbs import (
+    as_read,
+    chat,
+    check,
+    evaluate,
+    find_rate,
+    fix,
+    get_base,
+    inspect,
+    launch,
+    preflight,
+    show,
+    train,
+)
 
 suit_jupyter()
 
@@ -28,6 +41,7 @@ __all__ = [
     "evaluate",
     "find_rate",
     "fix",
+    "get_base",
     "inspect",
     "launch",
     "preflight",

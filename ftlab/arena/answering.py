@@ -165,6 +165,7 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
     """Whether all answers were made."""
     from ftlab.arena.answers import generate
     from ftlab.arena.store import open_store
+    from ftlab.models.bases.get import telling
 
     last = [""]
 
@@ -179,7 +180,8 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
         # One at a time uses the device, runs among them.
         with locked(workspace.device_lock, wait=False) as mine:
             if mine:
-                return generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
+                with telling(tell):
+                    return generate(open_store(workspace), test_id, progress=tell, should_stop=stop_file.exists)
         tell("waiting for a run that uses the device", 0, 0)
         time.sleep(_TURN_SECONDS)
     return False

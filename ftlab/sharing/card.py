@@ -13,12 +13,14 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.documents import STAGE
 from ftlab.files import write_text
 from ftlab.method_table import fields_of
+from ftlab.models.bases.get import record_of
+from ftlab.models.bases.known import KNOWN
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.loading import loading_code
 from ftlab.sharing.markdown import bullets, escaped, table
 from ftlab.sharing.measures import measures_of
 from ftlab.sharing.report import contents
-from ftlab.sharing.report_facts import source_name, tuned_on
+from ftlab.sharing.report_facts import origin_of, source_name, tuned_on
 from ftlab.sharing.report_markdown import comparison_rows
 from ftlab.sharing.serving import serving_section
 from ftlab.sharing.shape import Shape
@@ -62,7 +64,7 @@ def metadata(
     on_hub = is_hub_id(config.model.base)
     results = _results(run, config, comparison) if comparison else []
     return ModelCardData(
-        base_model=config.model.base if on_hub else None,
+        base_model=config.model.base if on_hub else _origin_on_hub(config),
         datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
         language=_language(run),
         library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
@@ -179,6 +181,11 @@ def _limits(
     said = []
     if config.is_starter:
         said.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
+    if origin := origin_of(config.model.base):
+        said.append(
+            f"The base is {escaped(origin)}. Its weights were rounded to that format before they came here, so they "
+            "differ a little from those their makers published."
+        )
     if shape.scores:
         said.append(
             "Its scores are a model's opinion and not people's; only differences between answers mean something."
@@ -215,7 +222,13 @@ def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
     if config.data.system_prompt:
         notes.append("It was trained with a system prompt; it stands in `ftlab/config.yaml` (data.system_prompt).")
     if shape.base == "base" and shape.is_adapter:
-        notes.append("The base is on no Hub, so it lies beside the adapter in `base/`.")
+        dequantized = origin_of(config.model.base)
+        kind = (
+            "These weights of the base are on no Hub, so they lie"
+            if dequantized
+            else "The base is on no Hub, so it lies"
+        )
+        notes.append(f"{kind} beside the adapter in `base/`.")
     if shape.quantisation:
         notes.append(
             "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base "
@@ -270,12 +283,21 @@ def _language(run: RunDirectory) -> str | None:
     return main_language([message["content"] for row in rows[:200] for message in row["messages"]])
 
 
+def _origin_on_hub(config: RunConfig) -> str | None:
+    known = KNOWN.get(config.model.base)
+    return known.origin if known else None
+
+
 def _licence_of_base(config: RunConfig) -> str | None:
     """What the base's own card says, where it lies on this machine."""
     from huggingface_hub import ModelCard, try_to_load_from_cache
 
     from ftlab.models.load import base_path, is_hub_id
 
+    if config.model.base in KNOWN:
+        return KNOWN[config.model.base].license
+    if (record := record_of(config.model.base)) is not None:
+        return record.license
     path = base_path(config.model.base)
     if is_hub_id(config.model.base):
         card = try_to_load_from_cache(path, "README.md", revision=config.model.revision)

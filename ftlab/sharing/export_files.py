@@ -28,7 +28,7 @@ _NO_THINKING = "{%- if enable_thinking is not defined %}{%- set enable_thinking 
 
 def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path) -> None:
     """The adapter, and its base where it is on no Hub: a path of this machine would lead nowhere elsewhere."""
-    from ftlab.models.load import base_path
+    from ftlab.models.load import present_path
 
     for name in _ADAPTER:
         shutil.copyfile(run.adapter / name, folder / name)
@@ -41,7 +41,7 @@ def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Pat
         base = folder / BASE_FOLDER
         base.mkdir()
         for pattern in _MODEL_FILES:
-            for file in Path(base_path(config.model.base)).glob(pattern):
+            for file in Path(present_path(config.model.base)).glob(pattern):
                 shutil.copyfile(file, base / file.name)
 
 
@@ -81,9 +81,9 @@ def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
     """The generation settings that the evaluated model had; its stop tokens count."""
     from transformers import AutoConfig, GenerationConfig
 
-    from ftlab.models.load import base_path
+    from ftlab.models.load import present_path
 
-    where = str(run.model) if run.model.exists() else base_path(config.model.base)
+    where = str(run.model) if run.model.exists() else present_path(config.model.base)
     revision = None if run.model.exists() else config.model.revision
     try:
         return GenerationConfig.from_pretrained(where, revision=revision)

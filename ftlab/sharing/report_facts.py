@@ -11,6 +11,8 @@ from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
 from ftlab.files import read_json
 from ftlab.method_table import METHODS, virtual_tokens
+from ftlab.models.bases.get import record_of, sha256_of_source
+from ftlab.models.bases.known import KNOWN
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
 from ftlab.wording import duration
@@ -26,7 +28,11 @@ def tuned_on(
     trained, total = status.get("trained_parameters"), status.get("total_parameters")
     if trained and total:
         adaptation += f", {trained:,} of {total:,} weights ({percent(trained / total)})"
-    base = source_name(config.model.base) + (" (the toy that ships with ftlab)" if config.is_starter else "")
+    base = source_name(config.model.base)
+    if config.is_starter:
+        base += " (the toy that ships with ftlab)"
+    elif origin := origin_of(config.model.base):
+        base += f" ({origin})"
     if config.stage == STAGE:
         adaptation += "; continued pretraining on plain text"
     facts = [("Base model", base), ("Data", _data(run, config)), ("Method", adaptation)]
@@ -81,13 +87,23 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
 
 
+def origin_of(base: str) -> str:
+    """Where the weights of a base that ftlab keeps come from; empty for other bases."""
+    if (known := KNOWN.get(base)) is not None:
+        return f"{known.title}, {known.license}, from {known.source}, dequantized from {known.precision}"
+    if (sha256 := sha256_of_source(base)) is None:
+        return ""
+    record = record_of(base)
+    return f"dequantized from {record.precision if record else 'GGUF'}, sha256 of the GGUF file {sha256[:16]}"
+
+
 def source_name(source: str) -> str:
     """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
     path = Path(source)
     is_file = (
         path.is_absolute()
         or source.startswith((".", "~"))
-        or path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".txt")
+        or path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".txt", ".gguf")
     )
     return path.name if is_file else source
 

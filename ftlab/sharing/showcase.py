@@ -18,6 +18,8 @@ from ftlab.config import STARTER, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, write_json, write_text
 from ftlab.hub import told
+from ftlab.models.bases.known import KNOWN
+from ftlab.models.load import is_hub_id
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report import choose_examples, contents, write_report
 
@@ -118,9 +120,9 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     if config.stage == "reward":
         raise InputError(f"The run {run.id} is a reward model: nobody can chat with it", try_="choose another run")
     base = config.model.base
-    if base != STARTER and Path(base).expanduser().exists():
+    if base != STARTER and base not in KNOWN and not is_hub_id(base):
         raise InputError(
-            "The base of this run is a folder on this machine, which a Space cannot read",
+            "The base of this run is on this machine, which a Space cannot read",
             given=base,
             allowed="the starter, or a base on the Hub",
             try_="push the base to the Hub, and train on it there",

@@ -18,6 +18,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.files import locked, read_json
+from ftlab.models.bases.get import ensure_base, telling
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
@@ -72,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         held = turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate)
         with contextlib.nullcontext() if given.judge else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
-            outcome = work()
+            with telling(_fetching(writer, stop_file)):
+                outcome = work()
         writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None)
         return 0
     except Stopped:
@@ -97,6 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base where the configuration asks for it. Returns the final state."""
     config = load_config(run.config_file)
+    ensure_base(config.model.base)  # here, as a base that cannot be had ends the run
     if uses_accelerate(config.launcher):
         outcome = train_together(run, config, writer)
     else:
@@ -225,6 +228,18 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
     def progress(phase: str, done: int, total: int) -> None:
         writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
+
+    return progress
+
+
+def _fetching(writer: StatusWriter, stop_file: Path) -> Callable[[str, int, int], None]:
+    """As `_progress`; a person who stops the run ends the download too."""
+    say = _progress(writer)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if stop_file.exists():
+            raise Stopped
+        say(phase, done, total)
 
     return progress
 

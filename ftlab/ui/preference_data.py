@@ -100,4 +100,6 @@ def _tokenizer(config: RunConfig, prepared: Any) -> Any:
 
 
 def _is_folder(config: RunConfig) -> bool:
-    return Path(config.model.base).expanduser().is_dir()
+    from ftlab.models.bases.get import is_kept_here
+
+    return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())

@@ -151,8 +151,14 @@ def _spans(runs: list[tuple[str, bool]], tokenizer: Any) -> Markup:
 @functools.lru_cache(maxsize=2)
 def tokenizer_of(base: str) -> Any:
     ensure("transformers")
+    from ftlab.models.bases.get import is_kept_here
     from ftlab.models.load import load_tokenizer
 
+    if not is_kept_here(base, otherwise=True):  # a page does not wait for a download that nobody asked for
+        raise FtlabError(
+            f"The base {base} is not on this machine yet, so its tokens cannot be shown",
+            try_=f"press Start on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
+        )
     return load_tokenizer(base)
 
 

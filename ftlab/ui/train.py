@@ -30,7 +30,7 @@ from ftlab.workspace import Workspace
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
-    ("SmolLM2 135M Instruct (CPU, or any GPU)", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ("SmolLM2 135M Instruct (CPU or any GPU; 93 MB from the package index)", "smollm2"),
     ("Qwen3 0.6B (GPU with 8 GB)", "Qwen/Qwen3-0.6B"),
     ("Qwen3 1.7B (GPU with 16 GB)", "Qwen/Qwen3-1.7B"),
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),

@@ -27,6 +27,7 @@ from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import InputError
 from ftlab.files import locked, read_json, write_json
+from ftlab.models.bases.get import ensure_base, telling
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
@@ -84,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         with _device(workspace, writer):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
+            with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
+                ensure_base(config.model.base)
             if given.rates:
                 training = _prepare(run, config, writer, workspace)
                 _quieten(training.trainer)

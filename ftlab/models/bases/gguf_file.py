@@ -1,0 +1,258 @@
+"""GGUF files: which one is meant, what it holds, and the same weights as safetensors that transformers trains."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.errors import InputError, shorten
+from ftlab.files import locked, read_json, write_json
+from ftlab.models.bases.kept import Progress, home
+
+# transformers' list mixes families with parts of a file and with models that do not continue text.
+_NOT_FAMILIES = ("general", "tokenizer", "t5", "umt5")
+# Above this many weights float32 takes more disk and memory than what 16 bits lose is worth.
+_MOST_IN_FLOAT32 = 1_500_000_000
+_TELL_SECONDS = 0.25
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+@dataclass(frozen=True)
+class GgufFacts:
+    """What the header of a GGUF file says. `dtype` is the format it is kept in once dequantized."""
+
+    architecture: str
+    precision: str
+    weights: int
+    license: str | None
+
+    @property
+    def dtype(self) -> str:
+        if self.weights <= _MOST_IN_FLOAT32:
+            return "float32"
+        return "float16" if self.precision == "F16" else "bfloat16"
+
+    @property
+    def bytes(self) -> int:
+        """The size of the dequantized base, with some room for its tokenizer."""
+        return self.weights * (4 if self.dtype == "float32" else 2) + 20_000_000
+
+
+def gguf_of(base: str) -> Path | None:
+    """The GGUF file that `base` means: the file itself, or the only one in a folder without safetensors.
+
+    A file that is gone is still named when it was converted before. None when `base` means no GGUF file. Raises
+    InputError when a folder holds several.
+    """
+    path = Path(base).expanduser().absolute()
+    if path.is_file():
+        return path if path.suffix.lower() == ".gguf" else None
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf" and file.is_file())
+        if not files or list(path.glob("*.safetensors")):
+            return None
+        if len(files) > 1:
+            raise InputError(
+                "This folder holds several GGUF files",
+                given=base,
+                allowed="one: " + ", ".join(file.name for file in files[:6]) + (" …" if len(files) > 6 else ""),
+                try_=f"name one of them: {files[0]}",
+            )
+        return files[0]
+    gone = [file for file in map(Path, _hashes()) if path in (file, file.parent)]
+    return gone[0] if len(gone) == 1 else None
+
+
+def sha256_of_gguf(file: Path) -> str:
+    """The sha256 of `file`, read once and remembered by path, size and time; of a file that is gone, the last one."""
+    known = _hashes().get(str(file))
+    if not file.exists() and known:
+        return known["sha256"]
+    stat = file.stat()
+    if known and [known["size"], known["mtime_ns"]] == [stat.st_size, stat.st_mtime_ns]:
+        return known["sha256"]
+    sha256 = sha256_of(file)
+    entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+    with locked(home() / ".locks" / "hashes.lock"):
+        write_json(_hashes_file(), _hashes() | {str(file): entry})
+    return sha256
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_facts(file: Path) -> GgufFacts:
+    """What the header of `file` says. Raises InputError for what cannot become a base: broken or cut off, one part of
+    several, a vocabulary only, or a family that transformers does not read."""
+    from gguf import GGUFReader
+
+    if _PART.search(file.stem):
+        raise _is_part(file)
+    try:
+        reader = GGUFReader(file)
+        text = {name: _text(reader, f"general.{name}") for name in ("architecture", "license")}
+        parts, kind = _number(reader, "split.count"), _number(reader, "general.file_type")
+        end = max((int(one.data_offset) + int(one.n_bytes) for one in reader.tensors), default=0)
+    except Exception as error:  # the reader trusts the file: a broken one raises whatever comes first
+        raise _is_broken(file) from error
+    if parts is not None and parts > 1:
+        raise _is_part(file)
+    if not reader.tensors:
+        raise InputError(
+            "This GGUF file holds no weights, only a vocabulary or settings", given=file, try_="name the model itself"
+        )
+    if end > file.stat().st_size:
+        raise _is_broken(file)
+    architecture = text["architecture"] or "unnamed"
+    if architecture not in (families := readable_families()):
+        raise InputError(
+            f"transformers cannot read the model family {architecture} from GGUF",
+            given=file,
+            allowed=", ".join(families),
+            try_="the same model as safetensors: its folder, or its id on the Hub",
+        )
+    weights = sum(int(one.n_elements) for one in reader.tensors)
+    return GgufFacts(architecture, _precision(kind, reader.tensors), weights, text["license"])
+
+
+def readable_families() -> list[str]:
+    """The values of general.architecture that transformers reads, as GGUF files spell them."""
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    spelled = {"qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss", "minimax_m2": "minimax-m2"}
+    known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - set(_NOT_FAMILIES)
+    return sorted(spelled.get(name, name) for name in known)
+
+
+def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: Progress) -> None:
+    """Write `file` into `folder` as config.json, safetensors, tokenizer and chat template.
+
+    Raises InputError when transformers cannot make a model of it. No code of the file is run.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with _alone(), _quiet(lambda done, total: progress(f"dequantizing {name}", done, total)):
+        progress(f"reading the tokenizer of {name}", 0, 0)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(file.parent),
+                gguf_file=file.name,
+                dtype=getattr(torch, facts.dtype),
+                quantization_config=GgufConfig(dequantize=True),
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            raise InputError(
+                f"transformers cannot make a model of this GGUF file: {shorten(error, 300)}",
+                given=file,
+                try_="the same model as safetensors: its folder, or its id on the Hub",
+            ) from error
+        progress(f"writing {name}", 0, 0)
+        # transformers takes it for a quantized model, which it would not save.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.hf_quantizer = None
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _quiet(step: Any) -> Iterator[None]:
+    """Within it transformers shows no bars and no remarks; what it dequantizes is counted by `step(done, total)`."""
+    from transformers.utils import logging
+
+    def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+        total, told = len(tensors), 0.0  # type: ignore[arg-type]
+        for done, tensor in enumerate(tensors):
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                step(done, total)
+            yield tensor
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with _replaced("transformers.modeling_gguf_pytorch_utils", "tqdm", counted):
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _alone() -> contextlib.AbstractContextManager[None]:
+    """Within it transformers takes no kernels (code) from the Hub for a model it reads from GGUF."""
+    return _replaced("transformers.integrations.gguf.kernels", "kernelize_ggml_layers", lambda model: None)
+
+
+@contextlib.contextmanager
+def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
+    """Within it `name` of a module of transformers is `value`: what it gives no setting for (checked with 5.23)."""
+    import importlib
+
+    found = importlib.import_module(module)
+    before = getattr(found, name)
+    setattr(found, name, value)
+    try:
+        yield
+    finally:
+        setattr(found, name, before)
+
+
+def _precision(kind: int | None, tensors: Any) -> str:
+    """The format most weights are in: as llama.cpp names the file (Q4_K_M), else that of most tensors (Q4_K)."""
+    from gguf import LlamaFileType
+
+    with contextlib.suppress(ValueError):
+        if kind is not None:
+            return LlamaFileType(kind).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    sizes: dict[str, int] = {}
+    for one in tensors:
+        sizes[one.tensor_type.name] = sizes.get(one.tensor_type.name, 0) + int(one.n_elements)
+    return max(sizes, key=lambda name: sizes[name])
+
+
+def _text(reader: Any, key: str) -> str | None:
+    field = reader.get_field(key)
+    return bytes(field.parts[field.data[0]]).decode("utf-8") if field else None
+
+
+def _number(reader: Any, key: str) -> int | None:
+    field = reader.get_field(key)
+    return int(field.parts[field.data[0]][0]) if field else None
+
+
+def _hashes_file() -> Path:
+    return home() / "gguf_hashes.json"
+
+
+def _hashes() -> dict[str, dict[str, Any]]:
+    return read_json(_hashes_file(), {})
+
+
+def _is_broken(file: Path) -> InputError:
+    return InputError(
+        "This is no whole GGUF file: it is broken, or its download or copy was cut off",
+        given=file,
+        try_="download or copy it again and compare its size with the source",
+    )
+
+
+def _is_part(file: Path) -> InputError:
+    return InputError(
+        "This GGUF file is one part of a split model",
+        given=file,
+        allowed="one whole file",
+        try_="join the parts first: llama-gguf-split --merge FIRST_PART whole.gguf",
+    )
