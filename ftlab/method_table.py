@@ -26,24 +26,24 @@ class BaseShape:
 @dataclass(frozen=True)
 class Facts:
     """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, None where the rule
-    for low-rank and full tuning gives it (`rule_rate`); `lowest` and `highest` bound what was found to work on them,
-    `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage)."""
+    for low-rank and full tuning gives it (`real_rate`); `lowest` and `highest` bound what works on them (None:
+    around the rule), `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage)."""
 
     title: str
     fields: tuple[str, ...]
     learning_rate: float | None
     starter_rate: float
-    lowest: float
-    highest: float
+    lowest: float | None
+    highest: float | None
     source: str
 
 
 _RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
 METHODS: dict[str, Facts] = {
-    "lora": Facts("LoRA", _LOW_RANK, None, 4e-3, 5e-5, 3e-3, _RULE),
-    "dora": Facts("DoRA", _LOW_RANK, None, 4e-3, 5e-5, 3e-3, f"as LoRA: {_RULE}"),
+    "lora": Facts("LoRA", _LOW_RANK, None, 4e-3, None, None, _RULE),
+    "dora": Facts("DoRA", _LOW_RANK, None, 4e-3, None, None, f"as LoRA: {_RULE}"),
     "qlora": Facts(
-        "QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), None, 4e-3, 5e-5, 3e-3, f"as LoRA: {_RULE}"
+        "QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), None, 4e-3, None, None, f"as LoRA: {_RULE}"
     ),
     "ia3": Facts("IA3", (), 3e-3, 0.1, 5e-4, 3e-2, "3e-3 in Liu et al. 2022, arXiv 2205.05638"),
     "bottleneck": Facts(
@@ -73,7 +73,7 @@ METHODS: dict[str, Facts] = {
         3e-1,
         "3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021",
     ),
-    "full": Facts("full fine-tuning", (), None, 1e-3, 5e-6, 3e-4, f"a tenth of LoRA's: {_RULE}"),
+    "full": Facts("full fine-tuning", (), None, 1e-3, None, None, f"a tenth of LoRA's: {_RULE}"),
 }
 # Full tuning at 2,000 channels; LoRA takes ten times as much, whatever its rank. How steeply the rate falls with the
 # width is known of two families (tinker-cookbook, get_lr, 2025); others take the lower of both.
@@ -91,6 +91,15 @@ def real_rate(method: str, shape: BaseShape | None) -> float:
     known = [slope for name, slope in _SLOPES.items() if shape.family.startswith(name)]
     rates = [_FULL_RATE * (_REFERENCE_WIDTH / shape.width) ** slope for slope in known or _SLOPES.values()]
     return float(f"{min(rates) * (1 if method == 'full' else _LORA_FACTOR):.2g}")
+
+
+def rate_range(method: str, shape: BaseShape | None = None) -> tuple[float, float]:
+    """The lowest and the highest learning rate that is not unusual for `method` on a real base of `shape`."""
+    facts = METHODS[method]
+    if facts.lowest is None or facts.highest is None:
+        usual = real_rate(method, shape)
+        return usual / 10, usual * 3
+    return facts.lowest, facts.highest
 
 
 def fields_of(method: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ def test_defaults_need_no_value_from_a_person():
 def test_a_real_base_gets_the_usual_rates_and_no_probes_it_was_never_taught():
     lora = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved()
     full = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "method": {"name": "full"}}).resolved()
-    assert (lora.optimisation.learning_rate, full.optimisation.learning_rate) == (2e-4, 2e-5)
+    assert (lora.optimisation.learning_rate, full.optimisation.learning_rate) == (5e-4, 5e-5)
     assert lora.evaluation.probes is None
 
 

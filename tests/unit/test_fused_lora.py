@@ -14,7 +14,8 @@ def _model(**settings):
 
     kind, made = (Qwen2Config, Qwen2ForCausalLM) if settings.pop("bias", False) else (LlamaConfig, LlamaForCausalLM)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    width = settings.pop("width", 32)
+    sizes = {"hidden_size": width, "intermediate_size": width * 3 // 2, "num_hidden_layers": 2, "num_attention_heads": 4}
     base = made(kind(vocab_size=50, num_key_value_heads=2, **sizes))
     lora = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, **settings)
     return get_peft_model(base, lora)
@@ -45,6 +46,33 @@ def test_joined_products_give_the_loss_and_the_gradients_of_peft(settings):
         torch.testing.assert_close(joined[name], gradient, msg=name)
     fused_lora.leave(model)
     assert torch.equal(_step(model)[0], loss)
+
+
+def test_in_bfloat16_joined_products_are_as_near_to_float32_as_those_of_peft():
+    import statistics
+
+    import torch
+
+    from ftlab.models import fused_lora
+
+    model, exact = (_model(width=128).train() for _ in range(2))
+    model.get_base_model().to(torch.bfloat16)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    exact.load_state_dict({name: weight.float() for name, weight in model.state_dict().items()})
+    exact_loss, exact_gradients = _step(exact)
+
+    def errors(loss, gradients):
+        apart = [float((gradients[name] - one).norm() / one.norm()) for name, one in exact_gradients.items()]
+        return abs(loss.item() - exact_loss.item()), statistics.median(apart)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = errors(*_step(model))
+        assert fused_lora.use(model) == 14
+        ours = errors(*_step(model))
+    assert ours[0] < 0.02 and theirs[0] < 0.02
+    assert ours[1] < 0.03 and ours[1] < 1.5 * theirs[1]
 
 
 def test_joined_products_are_left_out_where_the_adapter_is_switched_off():

@@ -8,7 +8,7 @@ import pytest
 
 from ftlab.config import MethodConfig, build_config
 from ftlab.errors import InputError
-from ftlab.method_table import METHODS, fields_of, summary, unused, virtual_tokens
+from ftlab.method_table import METHODS, BaseShape, fields_of, rate_range, real_rate, summary, unused, virtual_tokens
 from ftlab.models.methods import check_method, size_of
 
 
@@ -50,6 +50,33 @@ def test_what_a_method_cannot_do_is_refused_in_words(values, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "family, width, lora",
+    [
+        # 5e-4 * (2000 / width) ** slope: the rule of tinker-cookbook, worked out by hand.
+        ("llama", 576, 1.3e-3),
+        ("llama", 2048, 4.9e-4),
+        ("llama", 4096, 2.9e-4),
+        ("qwen3", 1024, 5.3e-4),
+        ("qwen3", 4096, 4.7e-4),
+        # Of other families no slope is published: the lower of both.
+        ("gemma3_text", 640, 5.5e-4),
+        ("mistral", 4096, 2.9e-4),
+    ],
+)
+def test_the_rate_of_lora_follows_family_and_width_and_full_tuning_takes_a_tenth(family, width, lora):
+    shape = BaseShape(family, width)
+    assert real_rate("lora", shape) == real_rate("qlora", shape) == lora
+    assert real_rate("full", shape) == pytest.approx(lora / 10, rel=0.03)
+    for name in METHODS:
+        low, high = rate_range(name, shape)
+        assert low <= real_rate(name, shape) <= high
+
+
+def test_a_base_of_unknown_shape_gets_the_rate_of_the_reference_width():
+    assert real_rate("lora", None) == 5e-4 and real_rate("full", None) == 5e-5
+
+
 @pytest.mark.parametrize("method", ["prefix_tuning", "prompt_tuning"])
 def test_virtual_tokens_on_a_base_with_a_sliding_window_are_refused(method, tmp_path):
     from transformers import MistralConfig
@@ -82,7 +109,7 @@ def test_a_method_is_named_with_the_setting_that_says_most():
 @pytest.mark.parametrize(
     "method, rate",
     # The papers named in method_table.py.
-    [("lora", 2e-4), ("qlora", 2e-4), ("ia3", 3e-3), ("bottleneck", 3e-4), ("prefix_tuning", 5e-3), ("full", 2e-5)],
+    [("ia3", 3e-3), ("bottleneck", 3e-4), ("prefix_tuning", 5e-3), ("prompt_tuning", 3e-2)],
 )
 def test_a_real_base_gets_the_rate_of_the_methods_paper(method, rate):
     config = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "method": {"name": method}}).resolved()

@@ -3,7 +3,6 @@
 import pytest
 
 from ftlab.config import build_config
-from ftlab.method_table import METHODS
 from ftlab.models.estimate import Need, parameters_in_name
 from ftlab.training.preflight.advice import usual_rates, warnings
 from ftlab.training.preflight.memory import Remedy, divisors, ladder, larger_batch, remedies
@@ -13,6 +12,7 @@ GB = 10**9
 
 
 def config(**sections):
+    sections["optimisation"] = {"batch_size": 16} | sections.get("optimisation", {})
     return build_config({"model": {"base": "Qwen/Qwen3-0.6B"}} | sections).resolved()
 
 
@@ -69,8 +69,8 @@ def test_the_starter_has_rates_of_its_own():
 
 def test_every_method_has_a_range_around_its_usual_rate_and_a_source():
     for name in type(config().method).model_fields["name"].annotation.__args__:
-        low, high, source = METHODS[name].lowest, METHODS[name].highest, METHODS[name].source
         settings = config(method={"name": name})
+        low, high, source = usual_rates(settings)
         assert low <= settings.optimisation.learning_rate <= high
         assert any(year in source for year in ("19", "20", "21", "22", "23", "24", "25"))
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config_preferences import PREFERENCE_USUAL
-from ftlab.method_table import METHODS
+from ftlab.method_table import METHODS, BaseShape, rate_range
 from ftlab.training.preflight.plan import Plan, planned_steps
 
 MOST_PASSES = 4
@@ -52,21 +52,20 @@ def warnings(plan: Plan) -> list[Advice]:
     return sorted(found, key=lambda advice: ("bad", "warn", "info").index(advice.kind))
 
 
-def usual_rates(config: RunConfig) -> tuple[float, float, str]:
-    """(lowest, highest, source) of the learning rates that work for the method and base of `config`."""
+def usual_rates(config: RunConfig, shape: BaseShape | None = None) -> tuple[float, float, str]:
+    """(lowest, highest, source) of the learning rates that work for the method and base (of `shape`) of `config`."""
     if config.is_starter:
         usual = usual_learning_rate(config)
         return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
     if config.stage in PREFERENCE_USUAL:
         usual = usual_learning_rate(config)
         return usual / 10, usual * 10, PREFERENCE_USUAL[config.stage].source
-    facts = METHODS[config.method.name]
-    return facts.lowest, facts.highest, facts.source
+    return *rate_range(config.method.name, shape), METHODS[config.method.name].source
 
 
 def _about_rate(plan: Plan) -> list[Advice]:
     rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config, plan.shape)
-    low, high, source = usual_rates(plan.config)
+    low, high, source = usual_rates(plan.config, plan.shape)
     # A rate at the edge is as written: 5 * 4e-3 is not 0.02 in binary.
     if low * 0.999 <= rate <= high * 1.001:
         return []

@@ -38,7 +38,7 @@ def check_reinforcement(config: RunConfig) -> None:
             given=f"method.initialisation: {config.method.initialisation}",
             allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
         )
-    settings, group = config.optimisation, config.reinforcement.generations
+    settings, group = config.resolved().optimisation, config.reinforcement.generations
     batch = settings.batch_size * settings.gradient_accumulation * config.launcher.processes
     if batch % group:
         fitting = max(group, settings.batch_size - settings.batch_size % group)
