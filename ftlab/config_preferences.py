@@ -51,7 +51,7 @@ PREFERENCE_USUAL: dict[str, Usual] = {
     "dpo": Usual(
         5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 in Tunstall et al. 2023, arXiv 2310.16944; ten times that for LoRA"
     ),
-    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 to 5e-6 in Ethayarajh et al. 2024, arXiv 2402.01306"),
+    "kto": Usual(5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "5e-7 to 5e-6 in Ethayarajh et al. 2024, arXiv 2402.01306", batch=2),
     "orpo": Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3, "8e-6 in Hong et al. 2024, arXiv 2403.07691; ten times that for LoRA"),
     "cpo": Usual(
         5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "3e-7 to 1e-6 in Meng et al. 2024, arXiv 2405.14734; ten times that for LoRA"
@@ -59,8 +59,8 @@ PREFERENCE_USUAL: dict[str, Usual] = {
     "reward": Usual(
         1e-5, 1e-4, 1, 2e-4, 2e-3, 2, "9e-6 in Ouyang et al. 2022, arXiv 2203.02155; ten times that for LoRA"
     ),
-    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
-    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED),
+    "rloo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED, batch=2),
+    "grpo": Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED, batch=2),
 }
 
 
