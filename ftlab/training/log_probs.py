@@ -19,10 +19,13 @@ _FEWEST_ROWS = 16
 def use_small_tiles() -> None:
     """Let TRL's trainers score tokens on the CPU with `LogProbs`; on other devices all stays as it is.
 
-    These are private names of TRL, checked with 1.16.0: `trl.trainer.utils` looks both up at every call.
+    These are private names of TRL, checked with 1.16.0: `trl.trainer.utils` looks both up at every call. A version
+    without them keeps its own tiles.
     """
     from trl.trainer import utils
 
+    if not {"_ChunkedLogProbFunction", "_use_triton"} <= vars(utils).keys():
+        return
     if utils._ChunkedLogProbFunction is LogProbs:
         return
     on_gpu = utils._use_triton
