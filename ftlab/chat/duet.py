@@ -15,7 +15,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
-from ftlab.models.families import carried_on, next_logits
+from ftlab.models.families import carried_on, next_logits, places
 from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
 from ftlab.run_directory import RunDirectory
 
@@ -203,11 +203,13 @@ def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, ge
     import torch
 
     device = _device_of(stream.model)
-    fresh = stream.tokens[-1:] if stream.cache else stream.prompt + stream.tokens
+    told = stream.prompt + stream.tokens
+    fresh = told[-1:] if stream.cache else told
     off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
     with torch.inference_mode(), off:
         ids = torch.tensor([fresh], device=device)
-        output = next_logits(stream.model, ids, use_cache=True, **stream.cache)
+        where = places(stream.model, len(told) - len(fresh), len(fresh))
+        output = next_logits(stream.model, ids, use_cache=True, **where, **stream.cache)
     stream.cache = carried_on(output)
     token = _pick(output.logits[0, -1].float().cpu(), temperature, top_p, generator)
     if token in stops:

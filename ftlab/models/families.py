@@ -107,6 +107,20 @@ def takes_logits_to_keep(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(type(generating_model(model)).forward).parameters
 
 
+def places(model: Any, start: int, count: int) -> dict[str, Any]:
+    """The positions of `count` tokens from `start`, for a family whose forward takes them: some (Bamba) begin at 0 with
+    every call that says nothing. Behind virtual tokens the model counts them itself."""
+    import torch
+
+    from ftlab.models.load import generating_model
+    from ftlab.models.prompted import Prompted
+
+    takes = "position_ids" in inspect.signature(type(generating_model(model)).forward).parameters
+    if not takes or isinstance(model, Prompted):
+        return {}
+    return {"position_ids": torch.arange(start, start + count, device=model.device)[None]}
+
+
 def next_logits(model: Any, input_ids: Any, **settings: Any) -> Any:
     """The output of `model` with the logits of the last place of `input_ids`, and of no more where that is possible."""
     keep = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}

@@ -230,7 +230,7 @@ def _kept_whole(model: ModelConfig) -> list[str] | None:
     from ftlab.models.families import unread_layers
 
     config = load_config_of(model)
-    with torch.device("meta"):
+    with _explained(model.base), torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     unread = unread_layers(empty)
     return sorted({*unread, *get_keys_to_not_convert(empty)}) if unread else None

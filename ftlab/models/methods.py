@@ -15,6 +15,7 @@ _PACKED = ("packing", "padding_free")
 # AdamW keeps two float32 numbers for each weight that is trained.
 _OPTIMIZER_BYTES = 8
 _MANY_EXPERTS = 0.2  # of the weights; below that nobody would miss them
+_MOST_QUANTISED = 0.5  # of the weights; below that QLoRA saves less than half of what it promises
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,19 @@ def remarks_on(model: Any, method: MethodConfig) -> list[str]:
     """What a person should know about what `method` trains of `model`, to which it was applied."""
     from ftlab.models.families import experts_left_out
 
+    remarks = []
     share = experts_left_out(model)
-    if method.name == "full" or share < _MANY_EXPERTS:
-        return []
-    return [
-        f"{METHODS[method.name].title} trains nothing in the experts of this base, which are {share:.0%} of its "
-        "weights: it trains the layers around them."
-    ]
+    if method.name != "full" and share >= _MANY_EXPERTS:
+        remarks.append(
+            f"{METHODS[method.name].title} trains nothing in the experts of this base, which are {share:.0%} of its "
+            "weights: it trains the layers around them."
+        )
+    if method.name == "qlora" and (share := _quantised_share(model)) < _MOST_QUANTISED:
+        remarks.append(
+            f"Only {share:.0%} of the weights of this base are stored in {method.quantisation}: embeddings, experts "
+            "and layers of a family's own kind stay as they are, so QLoRA saves little memory here."
+        )
+    return remarks
 
 
 def count_trained(model: Any) -> Trained:
@@ -142,6 +149,13 @@ def count_trained(model: Any) -> Trained:
         total += count
         trained += count if parameter.requires_grad else 0
     return Trained(trained, total)
+
+
+def _quantised_share(model: Any) -> float:
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    counts = [(one.numel() * (2 if type(one).__name__ == "Params4bit" else 1), type(one).__name__) for one in frozen]
+    quantised = sum(count for count, kind in counts if kind in ("Params4bit", "Int8Params"))
+    return quantised / max(1, sum(count for count, _ in counts))
 
 
 def size_of(method: MethodConfig, base: ModelConfig) -> MethodSize:

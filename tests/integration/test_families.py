@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from ftlab.chat.duet import load_duet, release
-from ftlab.config import ModelConfig, RunConfig, build_config
+from ftlab.config import MethodConfig, ModelConfig, RunConfig, build_config
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
@@ -38,6 +39,17 @@ pytestmark = pytest.mark.train
 TOKENS = 12
 # Of very different lengths, so that batches are padded.
 MESSAGES = ["Code of item 3?", "What is the code of item 12, please? I need it today, and of item 13 as well.", "Code?"]
+
+
+# As ftlab/docs/bases.md says. All other pairs of a method and a family find their place.
+REFUSED = {
+    "dora": {"Qwen3-MoE"},
+    "ia3": {"Phi-3", "LFM2", "Qwen3-MoE", "Mamba"},
+    "bottleneck": {"LFM2", "Mamba"},
+    "prefix_tuning": {"Gemma 3", "Mistral", "Phi-3", "LFM2", "Mamba"},
+    "prompt_tuning": {"Gemma 3", "Mistral", "Phi-3", "LFM2", "Mamba"},
+    "full": set(),
+}
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,18 @@ def plain_loss(model: Any, encoded: Any) -> float:
 
 def conversation(message: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": message}, {"role": "assistant", "content": ""}]
+
+
+@pytest.mark.parametrize("method", REFUSED)
+def test_a_method_that_does_not_suit_a_family_is_refused_before_anything_is_loaded(method: Any, tmp_path: Path) -> None:
+    refused = set()
+    for family in FAMILIES:
+        base = ModelConfig(base=str(make_family(family, tmp_path / family)))
+        try:
+            assert size_of(MethodConfig(name=method), base).trained > 0
+        except InputError:
+            refused.add(family)
+    assert refused == REFUSED[method]
 
 
 def test_sizes_are_known_before_anything_is_loaded(trained: Trained) -> None:

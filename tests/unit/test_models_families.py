@@ -7,12 +7,13 @@ import random
 import pytest
 import torch
 
-from ftlab.config import MethodConfig
+from ftlab.config import MethodConfig, ModelConfig
 from ftlab.data.rendering import Encoded
 from ftlab.errors import InputError
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.models.families import experts_left_out, keeps_state, padding_changes_answers, unread_layers
+from ftlab.models.load import load_base
 from ftlab.models.methods import apply_method, remarks_on
 from ftlab.training import varlen
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
@@ -24,7 +25,7 @@ KINDS = {
     "Mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 8},
     "Bamba": {"attn_layer_indices": [1], "mamba_n_groups": 1, **_HYBRID},
     "Lfm2": {"layer_types": ["conv", "full_attention"]},
-    "Rwkv": {"context_length": 128, "attention_hidden_size": 32},
+    "Falcon": {},
     "Mixtral": {"num_local_experts": 4, "num_key_value_heads": 2},
     "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "num_key_value_heads": 2},
 }
@@ -76,8 +77,12 @@ def test_a_state_is_seen_and_never_trained_across_examples(kind, state):
 
 
 def test_a_model_that_reads_padding_answers_in_batches_of_one_length_as_it_does_alone():
-    """RWKV takes no mask. What it answers to a padded prompt is another answer."""
-    model, draw = build("Rwkv"), random.Random(2)
+    class Unmasked(type(build("Mamba"))):
+        def forward(self, input_ids=None, attention_mask=None, **settings):
+            return super().forward(input_ids=input_ids, **settings)
+
+    model, draw = build("Mamba"), random.Random(2)
+    model.__class__ = Unmasked
     prompts = [[draw.randint(2, 60) for _ in range(draw.randint(3, 9))] for _ in range(12)]
     assert padding_changes_answers(model, prompts[0], 0)
     result = generate_answers(model, Letters(), prompts, max_new_tokens=6, stop_ids=[STOP], batch_rows=8)
@@ -115,3 +120,14 @@ def test_a_family_that_makes_logits_of_all_places_gets_the_same_losses():
     expected = score_losses(model, rows, pad_token_id=0, batch_rows=2).nll
     model.__class__ = AllLogits
     assert score_losses(model, rows, pad_token_id=0, batch_rows=2).nll == pytest.approx(expected, rel=1e-6)
+
+
+def test_where_little_is_quantised_it_is_said(tmp_path):
+    """Falcon's linear layers are a kind of their own, which bitsandbytes leaves alone."""
+    method = MethodConfig(name="qlora", quantisation="int8")
+    for kind, remarks in (("Falcon", 1), ("Llama", 0)):
+        model = build(kind)
+        model.save_pretrained(tmp_path / kind)
+        loaded = load_base(ModelConfig(base=str(tmp_path / kind)), device="cpu", method=method)
+        found = remarks_on(apply_method(loaded, method), method)
+        assert len(found) == remarks and all("0% of the weights" in one for one in found), kind
