@@ -33,8 +33,8 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
 
     When the trainer and its model are gone: with them, three copies of the weights were the most that a run took.
     Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
-    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter, the base is
-    the base with it; of a reward model the scores are compared.
+    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
+    the base is the base with it; of a reward model the scores are compared.
     """
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
