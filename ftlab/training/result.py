@@ -16,14 +16,13 @@ from ftlab.training.status import StatusWriter
 def save_result(
     run: RunDirectory, config: RunConfig, trainer: Any, tokenizer: Any, writer: StatusWriter, *, start: Path | None
 ) -> None:
-    """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, and verify it.
+    """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, for `verify_saved`.
 
     `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.peft_methods import save_adapter
-    from ftlab.training.launching.launcher import uses_accelerate
-    from ftlab.training.verify import keep_logits, verify_result, warn_of
+    from ftlab.training.verify import keep_logits
 
     model = trainer.model
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
@@ -44,9 +43,5 @@ def save_result(
         generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
 
-    writer.update(phase="verifying the result")
-    if uses_accelerate(config.launcher):
-        # By the worker, when the processes are gone and their memory is free.
-        keep_logits(run, model, tokenizer)
-    else:
-        warn_of(verify_result(run, config, model, tokenizer), config, writer)
+    # The worker verifies, when the trainer is gone and its memory is free.
+    keep_logits(run, model, tokenizer)

@@ -18,18 +18,6 @@ _KEPT = "logits.safetensors"
 _TOLERANCE = 1e-4
 
 
-def verify_result(run: RunDirectory, config: RunConfig, trained: Any, tokenizer: Any) -> dict[str, Any]:
-    """Load the saved result anew, compare its logits with the base's and with those of the model in memory.
-
-    Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
-    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
-    the base is the base with it; of a reward model the scores are compared.
-    """
-    inputs = _inputs(run, tokenizer)
-    trained.eval()
-    return _verify(run, config, inputs, _logits(trained, inputs))
-
-
 def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
     """Keep what the model in memory answers, for `verify_kept`. All processes call it: each may hold a part of it."""
     import torch
@@ -42,7 +30,13 @@ def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
 
 
 def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
-    """As `verify_result`, in a process that did not train, against what `keep_logits` kept."""
+    """Load the saved result anew, compare its logits with the base's and with those that `keep_logits` kept.
+
+    When the trainer and its model are gone: with them, three copies of the weights were the most that a run took.
+    Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
+    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
+    the base is the base with it; of a reward model the scores are compared.
+    """
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
@@ -50,6 +44,19 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
     kept = load_file(str(run.path / _KEPT))["logits"]
     (run.path / _KEPT).unlink()
     return _verify(run, config, _inputs(run, tokenizer), list(kept))
+
+
+def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
+    """Verify what training left behind; it is a warning where that is too large for one process."""
+    from ftlab.training.failures import is_out_of_memory
+
+    writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
+    try:
+        warn_of(verify_kept(run, config), config, writer)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
 
 
 def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) -> None:
@@ -63,6 +70,7 @@ def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) ->
 
 
 def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
+    from ftlab.evaluation.batches import free_memory
     from ftlab.models.load import attach_adapter, load_run, load_trained_base
     from ftlab.models.quantised import set_repacking
     from ftlab.models.reward import load_reward_model
@@ -72,6 +80,7 @@ def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_me
     set_repacking(reloaded, False)  # the same arithmetic as in training
     saved = _logits(reloaded, inputs)
     del reloaded
+    free_memory()
     if scores:
         # A base has no scores to compare with. A head that gives every text the same has learned nothing.
         base = [saved[-1], *saved[:-1]]

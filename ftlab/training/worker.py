@@ -27,6 +27,7 @@ from ftlab.training.gradients import no_wrong_gradients
 from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
 from ftlab.training.status import StatusWriter
+from ftlab.training.verify import verify_saved
 from ftlab.workspace import Workspace
 
 _TURN_SECONDS = 0.5
@@ -105,6 +106,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     else:
         _ask_base(run, config, writer)
         outcome = train_here(run, config, writer)
+        verify_saved(run, config, writer)
     if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
         try:
             evaluate(run, writer, run.stop_file)

@@ -26,6 +26,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.export import export_run
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter
+from ftlab.training.verify import verify_saved
 from ftlab.workspace import Workspace
 from tests.conftest import ROOT, offline_environment
 from tests.integration.fresh_process import fixed_text
@@ -127,6 +128,7 @@ def train(workspace: Workspace, rows: Path, method: dict[str, Any], checkpoint: 
     writer = StatusWriter(run.status_file)
     try:
         train_sft(run, config, writer)
+        verify_saved(run, config, writer)
         writer.update(state="completed", phase="")
     finally:
         writer.close()

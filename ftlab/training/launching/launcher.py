@@ -20,8 +20,9 @@ from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import FtlabError
 from ftlab.files import read_json, write_text
 from ftlab.run_directory import RunDirectory
-from ftlab.training.failures import explain_lost_rank, is_out_of_memory
+from ftlab.training.failures import explain_lost_rank
 from ftlab.training.status import RunStatus, StatusWriter, read_status
+from ftlab.training.verify import verify_saved
 
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
@@ -112,7 +113,7 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         _end(process, run)
     if process.returncode != 0:
         raise _reason(run, config, writer.status, process.returncode)
-    _verify(run, config, writer)
+    verify_saved(run, config, writer)
     return "stopped" if read_status(rank_file(run, 0)).state == "stopped" else "completed"
 
 
@@ -128,19 +129,6 @@ def _show(run: RunDirectory, writer: StatusWriter) -> None:
         writer.update(**now)
     for message in first.warnings:
         writer.warn(message)
-
-
-def _verify(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
-    """Verify what the processes left behind; it is a warning where that is too large for one."""
-    from ftlab.training.verify import verify_kept, warn_of
-
-    writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
-    try:
-        warn_of(verify_kept(run, config), config, writer)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
 
 
 def _status_of(path: Path) -> RunStatus | None:
