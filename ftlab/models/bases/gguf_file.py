@@ -239,7 +239,9 @@ def _hashes_file() -> Path:
 
 
 def _hashes() -> dict[str, dict[str, Any]]:
-    return read_json(_hashes_file(), {})
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(_hashes_file(), {})
+    return {}
 
 
 def _is_broken(file: Path) -> InputError:
