@@ -285,7 +285,7 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
         f"  talk to both models         python -m ftlab chat {run.id}{where}\n"
         f"  see it in the browser       python -m ftlab app{where}\n"
         f"  your own data               python -m ftlab train --set data.source=my.jsonl{where}\n"
-        "  a real base                 --set model.base=Qwen/Qwen3-0.6B (see the README for bases by GPU memory)"
+        "  a real base                 --set model.base=smollm2 (93 MB; see the README for bases by GPU memory)"
     )
 
 

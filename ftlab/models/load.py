@@ -56,7 +56,8 @@ def base_path(base: str) -> str:
                 try_="convert them with save_pretrained(..., safe_serialization=True) where you trust them",
             )
         return str(folder.absolute())
-    if base.startswith(_LOCAL_SIGNS) or folder.exists() or not _HUB_ID.match(base):
+    is_file = folder.exists() or base.lower().endswith(".gguf")
+    if base.startswith(_LOCAL_SIGNS) or is_file or not _HUB_ID.match(base):
         raise InputError(
             "There is no such model folder",
             given=base,

@@ -11,6 +11,8 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS
+from ftlab.models.bases.kept import home
+from ftlab.models.bases.known import KNOWN
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -126,6 +128,8 @@ def _from_adapter(
     base = earlier.model.base if earlier else str(saved.get("base_model_name_or_path") or "")
     if earlier is None and _is_starter(base):
         base = "starter"
+    elif earlier is None and Path(base).parent == home() and Path(base).name in KNOWN:
+        base = Path(base).name
     _check_base(config, base, name)
     config = config.model_copy(deep=True)
     config.model.base = base

@@ -188,7 +188,7 @@ def toy_banner(base: str | None) -> Markup:
     return Markup(
         '<div class="ft-banner" id="toy_banner"><strong>Toy model.</strong> The starter has {} parameters: it shows '
         "how the method works, not how good it gets. For real work take another base on the Train tab: one of the "
-        "list such as Qwen/Qwen3-0.6B, a local folder, or any Hub id.</div>"
+        "list such as smollm2 or Qwen/Qwen3-0.6B, a local folder, a GGUF file, or any Hub id.</div>"
     ).format(starter_size())
 
 

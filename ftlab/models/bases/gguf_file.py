@@ -79,7 +79,8 @@ def sha256_of_gguf(file: Path) -> str:
         return known["sha256"]
     sha256 = sha256_of(file)
     entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-    with locked(home() / ".locks" / "hashes.lock"):
+    # Where it cannot be kept, the file is read once more the next time.
+    with contextlib.suppress(OSError), locked(home() / ".locks" / "hashes.lock"):
         write_json(_hashes_file(), _hashes() | {str(file): entry})
     return sha256
 
@@ -238,7 +239,9 @@ def _hashes_file() -> Path:
 
 
 def _hashes() -> dict[str, dict[str, Any]]:
-    return read_json(_hashes_file(), {})
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(_hashes_file(), {})
+    return {}
 
 
 def _is_broken(file: Path) -> InputError:

@@ -109,6 +109,7 @@ def held(name: str, *, wait: bool = True, progress: Progress = lambda *_: None) 
 def finish(unfinished: Path, record: Kept) -> None:
     """Give a folder that is complete its name: from then on it is a base."""
     write_json(unfinished / RECORD, asdict(record))
+    shutil.rmtree(folder_of(record.name), ignore_errors=True)  # a folder without a record is no base
     os.replace(unfinished, folder_of(record.name))
 
 
