@@ -15,8 +15,8 @@ def _model(**settings):
     kind, made = (Qwen2Config, Qwen2ForCausalLM) if settings.pop("bias", False) else (LlamaConfig, LlamaForCausalLM)
     torch.manual_seed(0)
     width = settings.pop("width", 32)
-    sizes = {"hidden_size": width, "intermediate_size": width * 3 // 2, "num_hidden_layers": 2, "num_attention_heads": 4}
-    base = made(kind(vocab_size=50, num_key_value_heads=2, **sizes))
+    sizes = {"hidden_size": width, "intermediate_size": width * 3 // 2, "num_hidden_layers": 2}
+    base = made(kind(vocab_size=50, num_attention_heads=4, num_key_value_heads=2, **sizes))
     lora = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False, **settings)
     return get_peft_model(base, lora)
 
