@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -81,10 +83,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give memory of deleted tensors back to the device."""
+    """Give memory of deleted tensors back to the device, or to the system: a run's process keeps what it freed, so that
+    the next step finds it (supervisor.environment_for), and a model that is loaded then would come on top."""
     import torch
 
     gc.collect()
+    if sys.platform == "linux":
+        # glibc keeps much of what is freed: 130 of 300 MB the second time that a model was released (measured).
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

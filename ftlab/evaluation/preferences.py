@@ -187,12 +187,12 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
     settings = config.optimisation
     rows = steps * settings.batch_size * settings.gradient_accumulation
     few = (
-        f"{steps} steps are too few to expect more: take more rows, more epochs or a smaller batch."
+        "So few steps let expect no more: take more rows, more epochs or a smaller batch."
         if steps < _FEW_STEPS
         else "A learning rate three times as high may show one, or the pairs do not agree with each other."
     )
     return [
-        f"No effect can be told yet: the margin may be chance after {steps} steps on {rows} rows at a rate of "
+        f"No effect can be told yet: the margin may be chance after {steps} step(s) on {rows} rows at a rate of "
         f"{settings.learning_rate:g}. {few}"
     ]
 

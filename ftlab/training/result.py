@@ -21,6 +21,7 @@ def save_result(
     `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.batches import free_memory
     from ftlab.models.peft_methods import save_adapter
     from ftlab.training.launching.launcher import uses_accelerate
     from ftlab.training.verify import keep_logits, verify_result, warn_of
@@ -49,4 +50,5 @@ def save_result(
         # By the worker, when the processes are gone and their memory is free.
         keep_logits(run, model, tokenizer)
     else:
+        free_memory()  # of the last step's activations: verifying loads the model once more
         warn_of(verify_result(run, config, model, tokenizer), config, writer)
