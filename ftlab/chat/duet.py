@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -173,17 +170,10 @@ def release_for(device: str) -> bool:
 def _forget() -> None:
     if not _loaded:
         return
-    _loaded.clear()
-    gc.collect()
-    import torch
+    from ftlab.evaluation.batches import free_memory
 
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        # glibc keeps much of what is freed: 130 of 300 MB the second time that a model was released (measured).
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    _loaded.clear()
+    free_memory()
 
 
 def _load(run: RunDirectory) -> Duet:

@@ -186,14 +186,14 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
     steps = max((int(row["step"]) for row in run.metrics()), default=0)
     settings = config.optimisation
     rows = steps * settings.batch_size * settings.gradient_accumulation
-    few = (
-        f"{steps} steps are too few to expect more: take more rows, more epochs or a smaller batch."
+    advice = (
+        "That is too few steps to expect one: use more rows, more epochs or a smaller batch."
         if steps < _FEW_STEPS
-        else "A learning rate three times as high may show one, or the pairs do not agree with each other."
+        else "Try a learning rate three times as high, or check whether the pairs agree with each other."
     )
+    counted = f"{steps} step{'s' if steps != 1 else ''} on {rows} rows"
     return [
-        f"No effect can be told yet: the margin may be chance after {steps} steps on {rows} rows at a rate of "
-        f"{settings.learning_rate:g}. {few}"
+        f"No clear effect: the margin may be chance ({counted}, learning rate {settings.learning_rate:g}). {advice}"
     ]
 
 

@@ -328,3 +328,23 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
     assert any("not even half of the rows fit whole" in line for line in said)
     kept, _, counted = tokenised(tmp_path, "reward", [3] * 12 + [400] * 16, 128, name="reward")
     assert len(kept) == 12 and counted["too_long"] == 16, "a reward model never sees a cut answer"
+
+
+@pytest.mark.parametrize(
+    ("steps", "low", "said"),
+    [(9, -0.1, "9 steps on 72 rows, learning rate 5e-05). That is too few steps"), (40, -0.1, "three times as high")],
+)
+def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, low, said):
+    from ftlab.evaluation.preferences import _about_effect
+    from ftlab.files import append_jsonl
+    from ftlab.run_directory import RunDirectory
+
+    run = RunDirectory(tmp_path)
+    append_jsonl(run.metrics_file, {"step": steps, "loss": 0.69})
+    optimisation = {"learning_rate": 5e-5, "batch_size": 2, "gradient_accumulation": 4}
+    config = build_config({"stage": "dpo", "optimisation": optimisation})
+    (note,) = _about_effect(run, config, {"margin_interval": [low, 0.2]})
+    assert "may be chance" in note and said in note
+    assert _about_effect(run, config, {"margin_interval": [0.01, 0.2]}) == []
+    simpo = build_config({"stage": "cpo", "optimisation": optimisation})
+    assert _about_effect(run, simpo, {"margin_interval": [low, 0.2]}) == [], "its margin does not start at 0"
