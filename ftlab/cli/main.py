@@ -126,14 +126,17 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
         "name": "quickstart",
         "model": {"base": base},
         "data": {"source": "support_triage", "max_rows": rows},
-        "optimisation": {"epochs": 2, "evaluations_per_epoch": 1},
-        "evaluation": {"prompted": True, "examples": 5},
+        "optimisation": {"evaluations_per_epoch": 1},
+        "evaluation": {"prompted": True},
     }
     config = build_config(values)
     if (device := pick_device(config.launcher.device)) == "cpu":
-        config.evaluation.max_rows = 50
+        # Five minutes on two cores: what does not prove the gain has to go.
+        config.evaluation.max_rows, config.evaluation.memorisation = 50, False
         if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":
             config.data.max_rows = 240
+    # So many passes that fewer tickets still make some sixty steps.
+    config.optimisation.epochs = 1.5 if config.data.max_rows is None else 3
     return config
 
 
