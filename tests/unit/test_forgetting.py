@@ -179,7 +179,7 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     assert other.needs == "data.replay" and "data.replay" not in other.changes
     real = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "general.jsonl"}})
     text = against_forgetting(real.resolved())[0]
-    assert text.needs == "data.replay_text" and text.changes["optimisation.learning_rate"] == 1e-4
+    assert text.needs == "data.replay_text" and text.changes["optimisation.learning_rate"] == 2.5e-4
 
 
 def test_a_remedy_can_be_typed(tmp_path):
