@@ -14,6 +14,7 @@ from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.method_table import BaseShape, virtual_tokens
 from ftlab.models.bases.get import check_kept, ensure_base, is_kept_here, kept_folder
+from ftlab.models.bases.gguf_file import gguf_of, read_facts
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
@@ -159,29 +160,34 @@ def pick_dtype(model: ModelConfig, device: str) -> torch.dtype:
 
 
 def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
-    """Family and width of a base, from its config.json; None where that is not on this machine.
+    """Family and width of a base, from its config.json or the header of its GGUF file; None where neither is here.
 
-    `fetch` asks the Hub for the config.json of a Hub id. Raises InputError for what is no base, and,
-    with `fetch`, where the Hub cannot be reached.
+    With `fetch` the config.json of a Hub id is downloaded where it is not in the cache. Raises InputError for what is
+    no base, and, with `fetch`, where the Hub cannot be reached.
     """
-    path = base_path(model.base)
-    known = KNOWN.get(model.base)
-    file: str | Path | None = Path(path) / "config.json"
-    if known and not is_kept_here(model.base):
-        file = known.described / "config.json"
+    file: str | Path | None = Path(base_path(model.base)) / "config.json"
     if is_hub_id(model.base):
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-        if fetch:
-            with _explained(model.base):
-                file = hf_hub_download(path, "config.json", revision=model.revision)
-        else:
-            cached = try_to_load_from_cache(path, "config.json", revision=model.revision)
-            file = cached if isinstance(cached, str) else None
+        file = _config_of_hub(model, fetch)
+    elif not is_kept_here(model.base):
+        if model.base in KNOWN:
+            file = KNOWN[model.base].described / "config.json"
+        elif (gguf := gguf_of(model.base)) is not None:
+            facts = read_facts(gguf)
+            return BaseShape(facts.architecture, facts.width) if facts.width else None
     found = read_json(Path(file), {}) if file else {}
     text = found.get("text_config") or found
     width = next((text[name] for name in ("hidden_size", "n_embd", "d_model") if text.get(name)), None)
     return BaseShape(str(found.get("model_type", "")), int(width)) if width else None
+
+
+def _config_of_hub(model: ModelConfig, fetch: bool) -> str | None:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model.base, "config.json", revision=model.revision)
+    if isinstance(cached, str) or not fetch:
+        return cached if isinstance(cached, str) else None
+    with _explained(model.base):
+        return hf_hub_download(model.base, "config.json", revision=model.revision)
 
 
 def load_base(

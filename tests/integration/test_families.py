@@ -31,6 +31,7 @@ from ftlab.sharing.export import plan, write_files
 from ftlab.sharing.verify import verify
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter
+from ftlab.training.verify import verify_saved
 from ftlab.workspace import Workspace
 from tests.families import FAMILIES, make_family
 
@@ -103,6 +104,7 @@ def train(workspace: Workspace, family: str, base: Path) -> Trained:
     writer = StatusWriter(run.status_file)
     try:
         train_sft(run, config, writer)
+        verify_saved(run, config, writer)
         writer.update(state="completed", phase="")
     finally:
         writer.close()

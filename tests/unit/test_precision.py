@@ -71,3 +71,12 @@ def test_a_run_on_a_real_base_takes_the_rate_of_the_published_rule_for_its_width
     config = build_config({"model": {"base": wide.base}})
     # 5e-4 * (2000 / 576) ** 0.781, by hand: 1.32e-3
     assert config.resolved(shape_of(config.model)).optimisation.learning_rate == pytest.approx(1.3e-3)
+
+
+def test_the_shape_of_a_gguf_file_is_in_its_header_before_it_is_converted(tmp_path, monkeypatch):
+    from tests.tiny_gguf import tiny_model, write_gguf
+
+    monkeypatch.setenv("FTLAB_BASES", str(tmp_path / "bases"))
+    file = write_gguf(tmp_path / "tiny.gguf", tiny_model())
+    found = shape_of(ModelConfig(base=str(file)))
+    assert (found.family, found.width) == ("llama", 64)

@@ -31,6 +31,7 @@ class GgufFacts:
     precision: str
     weights: int
     license: str | None
+    width: int | None  # channels
 
     @property
     def dtype(self) -> str:
@@ -121,7 +122,8 @@ def read_facts(file: Path) -> GgufFacts:
             try_="the same model as safetensors: its folder, or its id on the Hub",
         )
     weights = sum(int(one.n_elements) for one in reader.tensors)
-    return GgufFacts(architecture, _precision(kind, reader.tensors), weights, text["license"])
+    width = _number(reader, f"{architecture}.embedding_length")
+    return GgufFacts(architecture, _precision(kind, reader.tensors), weights, text["license"], width)
 
 
 def readable_families() -> list[str]:
