@@ -308,8 +308,8 @@ def generating_model(model: Any) -> Any:
 
 
 def _whole(head: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The last places of a batch are a slice, and of a slice torch multiplies each row with a copy of a frozen weight of
-    its own: 1.8 GB for 32 prompts of SmolLM2 (torch 2.13, `should_fold` of matmul)."""
+    """The last places of a batch are a slice, and of a slice torch multiplies each row with a copy of a frozen weight
+    of its own: 1.8 GB for 32 prompts of SmolLM2 (torch 2.13, `should_fold` of matmul)."""
     return (given[0].contiguous(), *given[1:])
 
 
