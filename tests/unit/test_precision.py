@@ -88,19 +88,20 @@ def test_a_frozen_head_is_not_copied_for_each_row_of_a_batch(tmp_path):
     import sys
 
     program = f"""
-import resource, torch
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from ftlab.config import ModelConfig
 from ftlab.models.load import load_base
+from ftlab.training.preflight.memory import peak_memory
 sizes = dict(vocab_size=30000, hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=8)
 LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained({str(tmp_path)!r})
 model = load_base(ModelConfig(base={str(tmp_path)!r}, dtype="bfloat16"), device="cpu").requires_grad_(False)
 ids = torch.randint(10, 900, (32, 4))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory('cpu')
 with torch.inference_mode():
     last, whole = model(input_ids=ids, logits_to_keep=1).logits, model(input_ids=ids).logits[:, -1:]
 assert torch.allclose(last, whole, atol=1e-2)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_memory('cpu') - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

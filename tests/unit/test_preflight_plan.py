@@ -230,3 +230,13 @@ def test_a_batch_is_only_divided_so_that_a_step_keeps_its_rows():
 )
 def test_the_size_in_the_name_of_a_base_is_read(name, weights):
     assert parameters_in_name(name) == weights
+
+
+def test_the_peak_of_a_process_is_its_own_however_much_the_one_that_started_it_holds():
+    import subprocess
+    import sys
+
+    held = bytearray(400_000_000)
+    program = "from ftlab.training.preflight.memory import peak_memory; print(peak_memory('cpu'))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
+    assert len(held) > int(told) > 5_000_000
