@@ -17,7 +17,7 @@ from tests.conftest import last_json, run_cli
 pytestmark = [pytest.mark.real, pytest.mark.train]
 
 # A fifth of the quickstart: enough to learn the form of the answers.
-ROWS = "160"
+ROWS = "120"
 
 
 @pytest.fixture(scope="module")
