@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -84,22 +85,35 @@ def wire(
 ) -> None:
     """`configured` makes the run of the Train tab's `form` out of the values of `inputs`."""
 
-    def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
-        config = configured(values)
-        per_hour = _price(price)
+    def measure(
+        request: gr.Request,
+        config: RunConfig,
+        begin: Callable[[], Generator[str, None, Any]],
+        takes: str,
+        stopped: str,
+    ) -> Generator[dict[Any, Any], None, Any]:
+        """Yields what the page shows from before `begin`, which may wait for libraries, until its work has ended;
+        returns what was found, None where it was stopped."""
         page = f"{request.session_hash} {panel.check.elem_id}"
         stop = _stops[page] = threading.Event()
-        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, _CHECK)}
+        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, takes)}
         try:
-            work = _checking(config, per_hour, workspace)
-            found = yield from _followed(panel, config, work, _CHECK, stop)
+            found = yield from _followed(panel, config, begin(), takes, stop)
         except Exception:
             yield _idle(panel)
             raise
         finally:
             _stops.pop(page, None)
         if found is None:
-            yield {**_idle(panel), panel.message: notice("The check was stopped.")}
+            yield {**_idle(panel), panel.message: notice(stopped)}
+        return found
+
+    def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+        config = configured(values)
+        per_hour = _price(price)
+        begin = partial(_checking, config, per_hour, workspace)
+        found = yield from measure(request, config, begin, _CHECK, "The check was stopped.")
+        if found is None:
             return
         checked = _described(config)
         yield {
@@ -111,18 +125,9 @@ def wire(
 
     def find(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
-        page = f"{request.session_hash} {panel.check.elem_id}"
-        stop = _stops[page] = threading.Event()
-        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, _TRIAL)}
-        try:
-            found = yield from _followed(panel, config, _trying(config, workspace), _TRIAL, stop)
-        except Exception:
-            yield _idle(panel)
-            raise
-        finally:
-            _stops.pop(page, None)
+        begin = partial(_trying, config, workspace)
+        found = yield from measure(request, config, begin, _TRIAL, "The trial was stopped.")
         if found is None:
-            yield {**_idle(panel), panel.message: notice("The trial was stopped.")}
             return
         filled = {} if found.taken is None else {rate: f"{found.taken:g}"}
         yield {**_idle(panel), panel.result: trial_card(found), panel.price: gr.update(visible=False), **filled}

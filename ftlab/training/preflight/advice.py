@@ -235,8 +235,9 @@ def _about_template(plan: Plan) -> list[Advice]:
 def _about_numbers(plan: Plan) -> list[Advice]:
     if plan.device == "cpu":
         if plan.dtype == "float16" or (plan.dtype == "bfloat16" and plan.bfloat16_gain and plan.bfloat16_gain < 1):
-            gain = f"{1 / plan.bfloat16_gain:.2g} times slower" if plan.bfloat16_gain else "much slower"
-            slow = f"Measured here: {gain} than float32." if plan.dtype == "bfloat16" else "CPUs compute it slowly."
+            slow = "CPUs compute it slowly."
+            if plan.dtype == "bfloat16":
+                slow = f"Measured here: {1 / plan.bfloat16_gain:.2g} times slower than float32."
             return [
                 Advice(
                     "short_format_on_cpu",
