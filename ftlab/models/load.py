@@ -222,10 +222,10 @@ def load_base(
         )
     if quantisation is None:
         loaded.to(torch.device(device))
-    if device == "cpu" and (head := loaded.get_output_embeddings()) is not None:
-        head.register_forward_pre_hook(_whole)
     else:
         set_repacking(loaded, False)
+    if device == "cpu" and (head := loaded.get_output_embeddings()) is not None:
+        head.register_forward_pre_hook(_whole)
     return loaded.eval()
 
 

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 import torch
-from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+from trl.kernels import ChunkedLogProbFunction, chunked_logprob
 from trl.trainer import utils
 
 from ftlab.training import log_probs
@@ -18,9 +18,9 @@ TOKENS, WIDTH, WORDS = 53, 16, 97
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    """Four tiles for the tokens below; TRL's own names afterwards."""
-    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", utils._ChunkedLogProbFunction)
-    monkeypatch.setattr(utils, "_use_triton", utils._use_triton)
+    """Four tiles for the tokens below; TRL's own names, whatever an earlier test trained in this process."""
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", ChunkedLogProbFunction)
+    monkeypatch.setattr(utils, "_use_triton", chunked_logprob._use_triton)
     monkeypatch.setattr(LogProbs, "elsewhere", ChunkedLogProbFunction)
     monkeypatch.setattr(log_probs, "TILE_BYTES", 16 * 4 * WORDS)
 
