@@ -62,6 +62,22 @@ def fill(template: str, row: Mapping[str, Any]) -> tuple[str, bool]:
     return _FIELD.sub(put, template), held
 
 
+def fields(template: str) -> list[str]:
+    """The columns that a checked `template` names, in order."""
+    named = [match.group(1) for match in _FIELD.finditer(template) if match.group(1) is not None]
+    return list(dict.fromkeys(named))
+
+
+def frame_of(template: str) -> re.Pattern[str]:
+    """What every text that `fill` makes of `template` matches."""
+    written, position = "", 0
+    for match in _FIELD.finditer(template):
+        written += re.escape(template[position : match.start()])
+        written += re.escape(match.group()[0]) if match.group(1) is None else ".*"
+        position = match.end()
+    return re.compile(written + re.escape(template[position:]), re.DOTALL)
+
+
 def escaped(text: str) -> str:
     """`text` for use inside a template."""
     return text.replace("{", "{{").replace("}", "}}")

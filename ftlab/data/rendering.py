@@ -72,7 +72,7 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
         return _encode_document(messages[0]["content"], tokenizer).input_ids[:-1]
     guarded, literals = guard(prompt_messages(messages), tokenizer)
     text = render_text(guarded, tokenizer, add_generation_prompt=True)
-    return tokenise(text, literals, tokenizer)[0]
+    return tokenise(text, literals, tokenizer, _starts(guarded, text, tokenizer))[0]
 
 
 def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
@@ -91,6 +91,8 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     if literals:
         notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is taken as text, not as a control token.")
     facts = facts_of(tokenizer)
+    if messages[0]["role"] == "system" and not facts.shows_system:
+        notes.append("The chat template of this base leaves the system prompt out: the model never sees it.")
     if not facts.takes_text:
         raise InputError(
             "The chat template of this base takes no plain text, it is perhaps made for pictures",
@@ -192,12 +194,13 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
         if trained[index - 1] and places[index] == places[index - 1] and places[index][0] < places[index][1]:
             trained[index] = True
     asked = encode_prompt(messages, tokenizer)
-    if ids[: len(asked)] == asked:
-        # Some templates mark the heading of an answer too, which the model is given and never has to write.
-        index = len(asked) - 1
-        while index >= 0 and trained[index]:
-            trained[index] = False
-            index -= 1
+    if ids[: len(asked)] != asked:
+        return None  # a token reaches from the prompt into the answer
+    # Some templates mark the heading of an answer too, which the model is given and never has to write.
+    index = len(asked) - 1
+    while index >= 0 and trained[index]:
+        trained[index] = False
+        index -= 1
     return ids, trained
 
 
@@ -227,8 +230,18 @@ def _by_rendering(
     if skipped:
         # Templates of reasoning models write earlier answers without what they write before the last one.
         notes.append("Only the last answer is trained: the chat template shows earlier answers in another way.")
-    ids, ends = tokenise(full, literals, tokenizer)
+    ids, ends = tokenise(full, literals, tokenizer, [start for start, _ in spans])
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
+
+
+def _starts(messages: Sequence[Message], text: str, tokenizer: Any) -> list[int]:
+    """Where earlier answers begin in the rendered `text`."""
+    befores = (
+        render_text(messages[:place], tokenizer, add_generation_prompt=True)
+        for place, message in enumerate(messages)
+        if place and message["role"] == "assistant"
+    )
+    return [len(before) for before in befores if text.startswith(before)]
 
 
 def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:

@@ -23,6 +23,8 @@ FALLBACK_TEMPLATE = (
     "{%- endif %}{%- endfor %}"
 )
 
+_SETTLED = re.compile(r"^\{% set enable_thinking = (?:true|false) %\}")
+
 # Private-use characters around the number of a literal: no text of a person holds them, every template lets them pass.
 _PLACEHOLDER = re.compile("\uf8e0(\\d+)\uf8e1")
 
@@ -36,18 +38,28 @@ class TemplateFacts:
     control_tokens: re.Pattern[str] | None
     stop_ids: frozenset[int]
     takes_text: bool
+    shows_system: bool
 
 
 _known: weakref.WeakKeyDictionary[Any, TemplateFacts] = weakref.WeakKeyDictionary()
 
 
-def ensure_chat_template(tokenizer: Any) -> str | None:
-    """Give a tokenizer without a chat template the plain one of ftlab; returns a note when that was needed.
+def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | None:
+    """Make the template of `tokenizer` one that asks for an answer as it shows one; returns a note on what was changed.
 
-    Raises InputError when the tokenizer has no end-of-text token that could end an answer.
+    A tokenizer without a template gets the plain one of ftlab. A template that knows thinking is told `thinking`, and
+    one that leaves the heading of an answer out when it asks for one gets it. The template is saved with a run, so that
+    its model is asked the same by everybody. Raises InputError when the tokenizer has no end-of-text token that could
+    end an answer.
     """
-    if tokenizer.chat_template:
-        return None
+    note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
+    if isinstance(tokenizer.chat_template, str):
+        _settle_thinking(tokenizer, thinking)
+        note = note or _ask_with_heading(tokenizer)
+    return note
+
+
+def _give_plain_template(tokenizer: Any) -> str:
     if tokenizer.eos_token is None:
         raise InputError(
             "The base has neither a chat template nor an end-of-text token, so nothing could end an answer",
@@ -57,6 +69,56 @@ def ensure_chat_template(tokenizer: Any) -> str | None:
     # A base that was trained with a beginning token gets it here: the template is all that adds tokens.
     tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "{{- bos_token }}" if begins(tokenizer) else "")
     return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
+
+
+def _settle_thinking(tokenizer: Any, thinking: bool) -> None:
+    """Templates of reasoning models leave room for thoughts unless whoever renders them says otherwise: the choice
+    becomes part of the template, since programs that serve the result render it without a word."""
+    template = _SETTLED.sub("", tokenizer.chat_template)
+    if knows_thinking(template):
+        template = f"{{% set enable_thinking = {str(thinking).lower()} %}}{template}"
+    if template != tokenizer.chat_template:
+        tokenizer.chat_template = template
+
+
+def knows_thinking(template: str) -> bool:
+    """Whether thoughts can be turned on and off in a chat template."""
+    return "enable_thinking" in _SETTLED.sub("", template)
+
+
+def _ask_with_heading(tokenizer: Any) -> str | None:
+    """Put what stands before an answer (`### assistant`) at the end of a prompt, where the template does not."""
+    before = tokenizer.chat_template
+    try:
+        asked, whole = _sample(tokenizer, ask=True), _sample(tokenizer, _ANSWER)
+    except InputError:
+        return None
+    if not whole.startswith(asked) or _ANSWER not in whole[len(asked) :]:
+        return None
+    heading = whole[len(asked) :].partition(_ANSWER)[0]
+    if not heading.strip():
+        return None
+    ending = f"{{% if add_generation_prompt %}}{{{{ {heading!r} }}}}{{% endif %}}"
+    tokenizer.chat_template = before.removesuffix("\n") + ending
+    if _sample(tokenizer, ask=True) != asked + heading or _sample(tokenizer, _ANSWER) != whole:
+        tokenizer.chat_template = before
+        return None
+    return (
+        f"The chat template of the base shows answers after {heading!r}, and asks for one without it; "
+        "it is put into the prompt, and the template is saved with the result."
+    )
+
+
+_ANSWER = "fourteen"
+
+
+def _sample(tokenizer: Any, answer: str | None = None, *, ask: bool = False) -> str:
+    turns = [{"role": "user", "content": "seven"}]
+    return render_text(
+        turns if answer is None else [*turns, {"role": "assistant", "content": answer}],
+        tokenizer,
+        add_generation_prompt=ask,
+    )
 
 
 def begins(tokenizer: Any) -> bool:
@@ -73,7 +135,7 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
             "The base has no chat template", given=tokenizer.name_or_path, try_="call ensure_chat_template first"
         )
     try:
-        # Templates of reasoning models leave room for thoughts unless told otherwise; the data holds none.
+        # For a template that nobody has settled yet (ensure_chat_template): most data hold no thoughts.
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
@@ -107,7 +169,7 @@ def facts_of(tokenizer: Any) -> TemplateFacts:
         written = "|".join(re.escape(text) for text in sorted(control, key=len, reverse=True))
         template = tokenizer.chat_template
         marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", template if isinstance(template, str) else ""))
-        facts = TemplateFacts(template, marks, re.compile(written) if written else None, stops, takes_text)
+        facts = TemplateFacts(template, marks, re.compile(written) if written else None, stops, takes_text, _shows_system(tokenizer))
         _known[tokenizer] = facts
     return facts
 
@@ -115,14 +177,22 @@ def facts_of(tokenizer: Any) -> TemplateFacts:
 def _after_an_answer(tokenizer: Any) -> tuple[list[int], bool]:
     """The tokens that the template writes right after an answer (<|im_end|>, <end_of_turn> ...), and whether it shows
     the answer at all: templates of models that see pictures drop what is not a list of parts."""
-    answer = "fourteen"
     try:
-        text = render_text([{"role": "user", "content": "seven"}, {"role": "assistant", "content": answer}], tokenizer)
+        text = _sample(tokenizer, _ANSWER)
     except InputError:
         return [], True
-    if answer not in text:
+    if _ANSWER not in text:
         return [], False
-    return tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False), True
+    return tokenizer.encode(text.rpartition(_ANSWER)[2], add_special_tokens=False), True
+
+
+def _shows_system(tokenizer: Any) -> bool:
+    """Whether a system prompt reaches the model; some templates leave it out without a word."""
+    turns = [{"role": "system", "content": "twenty-one"}, {"role": "user", "content": "seven"}]
+    try:
+        return "twenty-one" in render_text(turns, tokenizer, add_generation_prompt=True)
+    except InputError:
+        return True  # refused where it is used
 
 
 def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], list[str]]:
@@ -161,24 +231,37 @@ def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Patte
     return len(control_tokens.findall(render_text(messages, tokenizer)))
 
 
-def tokenise(text: str, literals: Sequence[str], tokenizer: Any) -> tuple[list[int], list[int]]:
+def tokenise(text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()) -> tuple[list[int], list[int]]:
     """Token ids of a rendered text, and where in `text` each of them ends (characters).
 
-    No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text.
+    No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text. Where
+    a token would reach over one of `starts` (an answer begins there), what is before it and what follows are tokenised
+    apart: else the prompt alone, as it is asked, would have other tokens than it had in training.
     """
-    if not literals:
-        output = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return list(output["input_ids"]), [end for _, end in output["offset_mapping"]]
+    ids, ends = _pieces(text, literals, tokenizer, [])
+    reached = set(ends)
+    cuts = [start for start in starts if 0 < start < len(text) and start not in reached]
+    return _pieces(text, literals, tokenizer, cuts) if cuts else (ids, ends)
+
+
+def _pieces(text: str, literals: Sequence[str], tokenizer: Any, cuts: Sequence[int]) -> tuple[list[int], list[int]]:
     ids: list[int] = []
     ends: list[int] = []
     position = 0
-    for match in _PLACEHOLDER.finditer(text):
-        _append(ids, ends, text[position : match.start()], position, tokenizer)
+
+    def up_to(end: int) -> None:
+        nonlocal position
+        for cut in [*(cut for cut in cuts if position < cut < end), end]:
+            _append(ids, ends, text[position:cut], position, tokenizer)
+            position = cut
+
+    for match in _PLACEHOLDER.finditer(text) if literals else ():
+        up_to(match.start())
         spelled = _spell(literals[int(match.group(1))], tokenizer)
         ids += spelled
         ends += [match.end()] * len(spelled)
         position = match.end()
-    _append(ids, ends, text[position:], position, tokenizer)
+    up_to(len(text))
     return ids, ends
 
 
