@@ -38,6 +38,13 @@ class ModelConfig(Section):
     revision: str | None = field(
         None, "Revision", "Branch, tag or commit of a Hub model. Empty takes the newest.", advanced=True
     )
+    thinking: bool = field(
+        False,
+        "Thinking",
+        "Whether a base that can think aloud does so before it answers, in training, evaluation, chat and export. "
+        "Off suits data whose answers hold no thoughts.",
+        advanced=True,
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         "auto",
         "Number format",

@@ -93,6 +93,11 @@ class RunDirectory:
         return self.data / "manifest.json"
 
     @property
+    def template_file(self) -> Path:
+        """The chat template that the run trains with; the tokenizer of its result has it too."""
+        return self.data / "chat_template.jinja"
+
+    @property
     def columns_file(self) -> Path:
         """The small columns beside the text of the held-out rows."""
         return self.data / "columns.jsonl"

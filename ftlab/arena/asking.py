@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.arena.specs import ContestantSpec
 from ftlab.config import STARTER, ModelConfig, load_config
+from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
@@ -61,7 +62,9 @@ def run_contestant(
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
     spec = {"kind": "run", "run": run.id, "base": config.model.base, "adapter_sha256": result_sha256(run)}
-    own = config.data.system_prompt if system_prompt is None else system_prompt
+    how = asked_of(run)
+    spec |= {"template": how.template} if how.template else {}
+    own = how.system if system_prompt is None else system_prompt
     return ContestantSpec(title or config.name or run.id, spec | _prompt(own, examples))
 
 
@@ -120,11 +123,29 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 
 
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
-    """`messages` as the contestant gets them: with its system prompt, and its first `examples` (None: all)."""
-    own = spec.get("system_prompt")
-    system = [{"role": "system", "content": own}] if own else [turn for turn in messages if turn["role"] == "system"]
+    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and what was
+    put around every text in its training, where that is not around them yet."""
+    own, given = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
+    system = [{"role": "system", "content": own}] if own else given
     shown = [turn for example in spec.get("examples", [])[:examples] for turn in example]
-    return [*system, *shown, *(turn for turn in messages if turn["role"] != "system")]
+    rest = [turn for turn in messages if turn["role"] != "system"]
+    return [*system, *shown, *AsTrained(spec.get("template")).messages(rest)]
+
+
+def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
+    """`contestants` with what all runs among them were trained with given to the others too: every base and address
+    without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
+    runs = [one.spec for one in contestants if one.spec.get("kind") == "run"]
+    shared = {
+        key: runs[0][key] for key in ("template", "system_prompt") if runs and len({one.get(key) for one in runs}) == 1
+        if runs[0].get(key)
+    }  # fmt: skip
+    found = []
+    for one in contestants:
+        own = one.spec.get("kind") != "run" and not {"system_prompt", "examples"} & one.spec.keys()
+        more = shared if own else {key: shared[key] for key in shared.keys() & {"template"}}
+        found.append(ContestantSpec(one.title, more | one.spec))
+    return found
 
 
 def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:

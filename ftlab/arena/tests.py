@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from ftlab.arena.asking import same_question
 from ftlab.arena.handing_out import make_plan
 from ftlab.arena.overview import (
     answers_missing,
@@ -88,8 +89,12 @@ def create_test(
     settings: TestSettings,
     planned_votes: int,
 ) -> str:
-    """A new test in state draft; returns its id. Raises InputError for what cannot be tested."""
+    """A new test in state draft; returns its id. All contestants are asked alike (see `same_question`).
+
+    Raises InputError for what cannot be tested.
+    """
     check(title, contestants, prompts, settings, planned_votes)
+    contestants = same_question(contestants)
     test_id = new_id()
     with store.writing() as connection:
         connection.execute(

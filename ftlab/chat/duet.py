@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import load_config
+from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
@@ -55,7 +56,7 @@ class Duet:
     base_model: Any
     tokenizer: Any
     context: int | None
-    system_prompt: str | None
+    asked: AsTrained
 
     def stream(
         self,
@@ -63,6 +64,7 @@ class Duet:
         history: dict[str, list[dict[str, str]]] | None = None,
         *,
         system: str | None = None,
+        as_trained: bool = True,
         temperature: float = 0.0,
         top_p: float = 1.0,
         max_new_tokens: int = 128,
@@ -72,20 +74,25 @@ class Duet:
         """Both answers to `message` as they grow; the last one has `done`.
 
         `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).
-        `system` None takes the run's own system prompt. `temperature` 0 takes the likeliest token each time, exactly
-        as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same cores. Raises
-        InputError for an empty message, settings out of range, or a message longer than the base can read.
+        With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
+        system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
+        each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
+        cores. Raises InputError for an empty message, settings out of range, or a message longer than the base reads.
         """
         import torch
 
         _check(message, temperature, top_p, max_new_tokens)
+        asked = self.asked if as_trained else AsTrained()
         notes: list[str] = []
+        if not asked.takes(message):
+            notes.append(f"Sent as it is: the prompts of training were made of {' and '.join(asked.columns)}.")
         streams = {}
         for side in SIDES:
             turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
-            prompt, dropped = self._prompt(turns, system if system is not None else self.system_prompt, max_new_tokens)
-            if dropped and not notes:
-                notes.append("The conversation is longer than the model can read; its oldest turns were left out.")
+            prompt, dropped = self._prompt(turns, asked, system, max_new_tokens)
+            left_out = "The conversation is longer than the model can read; its oldest turns were left out."
+            if dropped and left_out not in notes:
+                notes.append(left_out)
             model = self.model if side == "adapted" else self.base_model
             streams[side] = _Stream(model, side == "base" and self.base_model is self.model, prompt)
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
@@ -106,14 +113,16 @@ class Duet:
                 if done:
                     return
 
-    def _prompt(self, turns: list[dict[str, str]], system: str | None, max_new_tokens: int) -> tuple[list[int], int]:
+    def _prompt(
+        self, turns: list[dict[str, str]], asked: AsTrained, system: str | None, max_new_tokens: int
+    ) -> tuple[list[int], int]:
         """The tokens of the conversation, without its oldest turns where it is too long, and how many were dropped."""
-        head = [{"role": "system", "content": system}] if system else []
         room = None if self.context is None else self.context - min(max_new_tokens, self.context // 2)
         dropped = 0
         while True:
             # encode_prompt renders everything before the last assistant turn.
-            prompt = encode_prompt([*head, *turns[dropped:], {"role": "assistant", "content": ""}], self.tokenizer)
+            whole = [*asked.messages(turns[dropped:], system), {"role": "assistant", "content": ""}]
+            prompt = encode_prompt(whole, self.tokenizer)
             if room is None or len(prompt) <= room:
                 return prompt, dropped
             if dropped + 2 >= len(turns):
@@ -181,7 +190,7 @@ def _load(run: RunDirectory) -> Duet:
     model, tokenizer = load_run(run)
     full = config.method.name == "full"
     base = load_trained_base(config, device=config.launcher.device) if full else model
-    return Duet(model, base, tokenizer, text_length(config), config.data.system_prompt)
+    return Duet(model, base, tokenizer, text_length(config), asked_of(run))
 
 
 def _device_of(model: Any) -> Any:

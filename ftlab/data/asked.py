@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.config import load_config
 from ftlab.data.documents import Message
 from ftlab.data.prompt_template import fields, fill, frame_of
+from ftlab.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class AsTrained:
-    """`template` makes a prompt of a text (None: the text is the prompt). `system` is the commonest system prompt of the
-    training rows (None: most have none); `system_rows` of `rows` have it."""
+    """`template` makes a prompt of a text (None: the text is the prompt). `system` is the commonest system prompt of
+    the training rows (None: most have none); `system_rows` of `rows` have it."""
 
     template: str | None = None
     system: str | None = None
@@ -81,7 +83,8 @@ class AsTrained:
         if self.system:
             said.append(f"The system prompt of training comes first: {self.system!r}.")
             if self.system_rows < self.rows:
-                said.append(f"{self.system_rows} of {self.rows} training rows have it; the others have another or none.")
+                rest = "the others have another or none"
+                said.append(f"{self.system_rows} of {self.rows} training rows have it; {rest}.")
         return said
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,14 +98,16 @@ class AsTrained:
 
 def as_trained(template: str | None, conversations: Sequence[Sequence[Message]]) -> AsTrained:
     """What `template` and the training rows (`conversations`, without replay) say."""
-    systems = Counter(turns[0]["content"] if turns and turns[0]["role"] == "system" else None for turns in conversations)
+    systems = Counter(
+        turns[0]["content"] if turns and turns[0]["role"] == "system" else None for turns in conversations
+    )
     system, count = systems.most_common(1)[0] if systems else (None, 0)
     return AsTrained(template, system, count if system else 0, len(conversations))
 
 
-def from_manifest(manifest: Mapping[str, Any], system_prompt: str | None = None) -> AsTrained:
-    """What the manifest of a run says; of runs made before it said so, `system_prompt` of their configuration."""
-    found = manifest.get("asked")
+def asked_of(run: RunDirectory) -> AsTrained:
+    """How the training rows of `run` were made. Runs of ftlab before 0.2 say only their system prompt."""
+    found = run.manifest().get("asked")
     if not isinstance(found, dict):
-        return AsTrained(system=system_prompt)
+        return AsTrained(system=load_config(run.config_file).data.system_prompt)
     return AsTrained(**{key: found.get(key) or default for key, default in AsTrained().as_dict().items()})

@@ -68,6 +68,13 @@ def fields(template: str) -> list[str]:
     return list(dict.fromkeys(named))
 
 
+def renamed(template: str, names: Mapping[str, str]) -> str:
+    """`template` with other names for its columns."""
+    return _FIELD.sub(
+        lambda match: match.group() if match.group(1) is None else f"{{{names[match.group(1)]}}}", template
+    )
+
+
 def frame_of(template: str) -> re.Pattern[str]:
     """What every text that `fill` makes of `template` matches."""
     written, position = "", 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from ftlab.data.conversion import Message
 from ftlab.data.documents import is_document
-from ftlab.data.template import begins, facts_of, guard, guard_text, refused, render_text, shown, tokenise
+from ftlab.data.template import begins, facts_of, guard, guard_text, refused, render_text, shown, thinking_of, tokenise
 from ftlab.errors import InputError
 
 
@@ -181,7 +181,7 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
             return_dict=True,
             return_assistant_tokens_mask=True,
             tokenizer_kwargs={"return_offsets_mapping": True},
-            enable_thinking=False,
+            **thinking_of(tokenizer),
         )
     except TemplateError as error:
         raise refused(error) from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import DataConfig
+from ftlab.data.asked import as_trained
 from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
 from ftlab.data.documents import STAGE
@@ -20,6 +21,7 @@ from ftlab.data.load import Loaded, load_rows
 from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
 from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.prompt_template import escaped
 from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import write_json
@@ -87,6 +89,7 @@ def prepare(
         for split, examples in splits.items()
     }
     notes += describe_overlaps(fingerprints)
+    conversations = [asked(example) for example in splits["train"]]
     files = list(loaded.files)
     replayed = _mix_in_replay(
         data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
@@ -96,6 +99,7 @@ def prepare(
         "format": detected.format,
         "columns": detected.columns,
         "why": detected.why,
+        "asked": as_trained(_template_of(detected, loaded.splits[loaded.main]), conversations).as_dict(),
         "rows_in": loaded.rows,
         "dropped": dict(dropped),
         "splits": {split: len(examples) for split, examples in splits.items()},
@@ -111,6 +115,20 @@ def prepare(
         for split in ("validation", "test")
     }
     return Prepared(splits, manifest, columns)
+
+
+def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What makes a prompt of a text in these rows; an instruction that all of them share is a template as well."""
+    columns = detected.columns
+    if detected.template or not {"prompt", "input"} <= columns.keys():
+        return detected.template
+    instructions = {str(row.get(columns["prompt"]) or "").strip() for row in rows}
+    if len(instructions) > 1 or not all(str(row.get(columns["input"]) or "").strip() for row in rows):
+        return None
+    instruction_of_all = rows[0].get(columns["prompt"])
+    if not isinstance(instruction_of_all, str) or not instruction_of_all.strip():
+        return None
+    return f"{escaped(instruction_of_all)}\n\n{{{columns['input']}}}"
 
 
 def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:

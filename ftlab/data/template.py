@@ -23,7 +23,10 @@ FALLBACK_TEMPLATE = (
     "{%- endif %}{%- endfor %}"
 )
 
-_SETTLED = re.compile(r"^\{% set enable_thinking = (?:true|false) %\}")
+# Before a template that knows thinking: the choice for whoever renders it without a word.
+_SETTLED = re.compile(
+    r"^\{%- if enable_thinking is not defined %\}\{%- set enable_thinking = (?:true|false) %\}\{%- endif %\}"
+)
 
 # Private-use characters around the number of a literal: no text of a person holds them, every template lets them pass.
 _PLACEHOLDER = re.compile("\uf8e0(\\d+)\uf8e1")
@@ -54,7 +57,7 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
     """
     note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
     if isinstance(tokenizer.chat_template, str):
-        _settle_thinking(tokenizer, thinking)
+        tokenizer.chat_template = settled(tokenizer.chat_template, thinking=thinking)
         note = note or _ask_with_heading(tokenizer)
     return note
 
@@ -71,14 +74,13 @@ def _give_plain_template(tokenizer: Any) -> str:
     return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
 
 
-def _settle_thinking(tokenizer: Any, thinking: bool) -> None:
-    """Templates of reasoning models leave room for thoughts unless whoever renders them says otherwise: the choice
-    becomes part of the template, since programs that serve the result render it without a word."""
-    template = _SETTLED.sub("", tokenizer.chat_template)
-    if knows_thinking(template):
-        template = f"{{% set enable_thinking = {str(thinking).lower()} %}}{template}"
-    if template != tokenizer.chat_template:
-        tokenizer.chat_template = template
+def settled(template: str, *, thinking: bool = False) -> str:
+    """`template` with the choice in it, as programs that serve a model render it without a word. A choice that was made
+    stays, and other templates stay as they are."""
+    if not knows_thinking(template) or _SETTLED.match(template):
+        return template
+    choice = str(thinking).lower()
+    return f"{{%- if enable_thinking is not defined %}}{{%- set enable_thinking = {choice} %}}{{%- endif %}}{template}"
 
 
 def knows_thinking(template: str) -> bool:
@@ -135,12 +137,18 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
             "The base has no chat template", given=tokenizer.name_or_path, try_="call ensure_chat_template first"
         )
     try:
-        # For a template that nobody has settled yet (ensure_chat_template): most data hold no thoughts.
         return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **thinking_of(tokenizer)
         )
     except TemplateError as error:
         raise refused(error) from None
+
+
+def thinking_of(tokenizer: Any) -> dict[str, bool]:
+    """What a template is told that holds no choice of its own: templates of reasoning models leave room for thoughts
+    unless told otherwise, and most data hold none."""
+    chosen = isinstance(tokenizer.chat_template, str) and _SETTLED.match(tokenizer.chat_template)
+    return {} if chosen else {"enable_thinking": False}
 
 
 def shown(text: str) -> str:
@@ -169,7 +177,9 @@ def facts_of(tokenizer: Any) -> TemplateFacts:
         written = "|".join(re.escape(text) for text in sorted(control, key=len, reverse=True))
         template = tokenizer.chat_template
         marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", template if isinstance(template, str) else ""))
-        facts = TemplateFacts(template, marks, re.compile(written) if written else None, stops, takes_text, _shows_system(tokenizer))
+        facts = TemplateFacts(
+            template, marks, re.compile(written) if written else None, stops, takes_text, _shows_system(tokenizer)
+        )
         _known[tokenizer] = facts
     return facts
 
@@ -231,7 +241,9 @@ def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Patte
     return len(control_tokens.findall(render_text(messages, tokenizer)))
 
 
-def tokenise(text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+def tokenise(
+    text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()
+) -> tuple[list[int], list[int]]:
     """Token ids of a rendered text, and where in `text` each of them ends (characters).
 
     No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text. Where

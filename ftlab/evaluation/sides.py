@@ -102,17 +102,9 @@ def base_identity(model: ModelConfig) -> list[Any]:
 
 def tokenizer_of(side: Side) -> Any:
     """The tokenizer that `side` is asked with: the one saved with the run, before there is one that of the base."""
-    from transformers import AutoTokenizer
+    from ftlab.models.load import run_tokenizer
 
-    from ftlab.data.template import ensure_chat_template
-    from ftlab.models.load import load_tokenizer
-
-    run = side.run
-    if run.has_result:
-        return AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
-    tokenizer = load_tokenizer(side.config.model.base, side.config.model.revision)
-    ensure_chat_template(tokenizer)
-    return tokenizer
+    return run_tokenizer(side.run, side.config)
 
 
 def visit(

@@ -247,6 +247,23 @@ def _kept_whole(model: ModelConfig) -> list[str] | None:
     return sorted({*unread, *get_keys_to_not_convert(empty)}) if unread else None
 
 
+def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer that `run` trains and is asked with: the one saved with its result, before that the one of its base
+    with the chat template that training chose."""
+    from transformers import AutoTokenizer
+
+    from ftlab.data.template import ensure_chat_template
+
+    if run.has_result:
+        return AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    tokenizer = load_tokenizer(config.model.base, config.model.revision)
+    if run.template_file.exists():
+        tokenizer.chat_template = run.template_file.read_text(encoding="utf-8")
+    else:
+        ensure_chat_template(tokenizer, thinking=config.model.thinking)
+    return tokenizer
+
+
 def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
     """The adapted model of a finished run and its tokenizer: an adapter on its base, or the fully tuned model.
 

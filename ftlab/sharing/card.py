@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.data.asked import asked_of
 from ftlab.data.documents import STAGE
 from ftlab.files import write_text
 from ftlab.method_table import fields_of
@@ -92,7 +93,7 @@ def prose(
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
     parts.append(escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN)
-    parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config)]
+    parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config, run)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
@@ -211,7 +212,7 @@ def _limits(
     return said
 
 
-def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
+def _loading_notes(shape: Shape, config: RunConfig, run: RunDirectory) -> list[str]:
     notes = []
     if config.stage not in (STAGE, "reward"):
         notes.append(
@@ -219,8 +220,14 @@ def _loading_notes(shape: Shape, config: RunConfig) -> list[str]:
             "evaluation did, and takes the likeliest token each time. Other settings give other answers than those "
             "that were evaluated."
         )
-    if config.data.system_prompt:
-        notes.append("It was trained with a system prompt; it stands in `ftlab/config.yaml` (data.system_prompt).")
+    asked = asked_of(run)
+    if not asked.is_plain:
+        notes.append(
+            "The lines ask as it was trained and evaluated: asked otherwise, it answers worse. `ftlab/asked.json` says "
+            "the same for programs."
+        )
+    if asked.system and asked.system_rows < asked.rows:
+        notes.append(f"{asked.system_rows} of {asked.rows} training rows had this system prompt.")
     if shape.base == "base" and shape.is_adapter:
         dequantized = origin_of(config.model.base)
         kind = (

@@ -13,6 +13,7 @@ import yaml
 
 from ftlab import __version__
 from ftlab.config import RunConfig
+from ftlab.data.asked import asked_of
 from ftlab.files import read_json, write_json, write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report_facts import source_name
@@ -22,8 +23,6 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # What belongs to weights and not to how text becomes tokens.
 _NOT_TOKENIZER = ("adapter_config.json", "config.json", "generation_config.json", "README.md", "training_args.bin")
 _MODEL_FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "LICENSE*", "NOTICE*")
-# Whoever says nothing gets the answers that were evaluated, without room for thoughts; whoever asks can have them.
-_NO_THINKING = "{%- if enable_thinking is not defined %}{%- set enable_thinking = false %}{%- endif %}"
 
 
 def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path) -> None:
@@ -51,11 +50,13 @@ def copy_tokenizer(result: Path, folder: Path) -> None:
         weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth") or file.name.endswith(".index.json")
         if file.is_file() and not weights and file.name not in _NOT_TOKENIZER and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
+    from ftlab.data.template import settled
+
     template = folder / "chat_template.jinja"
     if template.exists():
         text = template.read_text(encoding="utf-8")
-        if "enable_thinking" in text and not text.startswith(_NO_THINKING):
-            write_text(template, _NO_THINKING + text)
+        if settled(text) != text:  # of a run of an older ftlab
+            write_text(template, settled(text))
 
 
 def write_generation_config(run: RunDirectory, config: RunConfig, folder: Path) -> None:
@@ -117,6 +118,7 @@ def write_records(
     notes = write_modelfile(run, shape, folder, is_starter=config.is_starter)
     records = folder / "ftlab"
     write_text(records / "config.yaml", yaml.safe_dump(_without_paths(config), sort_keys=False, allow_unicode=True))
+    write_json(records / "asked.json", asked_of(run).as_dict())
     for name, value in (("environment", read_json(run.environment_file)), ("comparison", _without_rows(run))):
         if value is not None:
             write_json(records / f"{name}.json", _names_only(value))

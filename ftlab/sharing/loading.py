@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from ftlab.config import RunConfig
+from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.documents import STAGE
+from ftlab.data.prompt_template import renamed
 from ftlab.evaluation.answer_limit import limit_used
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.markdown import code
@@ -20,7 +22,7 @@ def loading_code(shape: Shape, config: RunConfig, run: RunDirectory, repository:
     if shape.scores:
         return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *_score()]), "python")
     most = limit_used(run, config)
-    asking = _continue(most) if config.stage == STAGE else _ask(config, most)
+    asking = _continue(most) if config.stage == STAGE else _ask(asked_of(run), most)
     return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
 
 
@@ -67,13 +69,27 @@ def _model(shape: Shape) -> list[str]:
 
 def _text(value: object) -> str:
     """`value` as Python writes it, with the quotes of the lines around it."""
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _ask(config: RunConfig, most: int) -> list[str]:
-    system = '{"role": "system", "content": "..."}, ' if config.data.system_prompt else ""
+def _ask(asked: AsTrained, most: int) -> list[str]:
+    """Asked as the training rows were: their system prompt, and their prompt around the text."""
+    lines, turns, question = [], [], '"Your question"'
+    if asked.template:
+        # str.format takes names only; a column can be called anything.
+        names = ["text"] if len(asked.columns) == 1 else [f"part_{n}" for n in range(1, len(asked.columns) + 1)]
+        template = renamed(asked.template, dict(zip(asked.columns, names, strict=True)))
+        lines.append(f"PROMPT = {_text(template)}  # around every text in training")
+        texts = [f"{name}={_text(f'Your {column}')}" for name, column in zip(names, asked.columns, strict=True)]
+        question = f"PROMPT.format({', '.join(texts)})"
+    if asked.system:
+        turns.append(f'    {{"role": "system", "content": {_text(asked.system)}}},')
+    turns.append(f'    {{"role": "user", "content": {question}}},')
     return [
-        f'messages = [{system}{{"role": "user", "content": "Your question"}}]',
+        *lines,
+        "messages = [",
+        *turns,
+        "]",
         "asked = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ").to(model.device)",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.data.asked import asked_of
 from ftlab.files import write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.markdown import code
@@ -43,13 +44,21 @@ class Turns:
     system: tuple[str, str]
     user: tuple[str, str]
     assistant: tuple[str, str]
+    default_system: str | None = None  # that the template puts in front where a conversation brings none
 
     def render(self, messages: Sequence[dict[str, str]], *, ask: bool) -> str:
         text = self.begin
+        if self.default_system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.default_system}, *messages]
         for message in messages:
             before, after = getattr(self, message["role"])
             text += before + message["content"] + after
         return text + (self.assistant[0] if ask else "")
+
+    def around_questions(self, prompt: str) -> Turns:
+        """The same with `prompt` around each question; a private-use character stands for the question in it."""
+        before, after = prompt.split("\ue000")
+        return replace(self, user=(self.user[0] + before, after + self.user[1]))
 
     def go_template(self) -> str:
         """The same for Ollama, as a template of Go."""
@@ -89,11 +98,18 @@ def take_apart(tokenizer: Any) -> Turns | None:
         end_user = last
         before_answer = asked.split(marks["user"])[1].removeprefix(end_user)
         before_user = alone.split(marks["user"])[0]
+        default = None
+        if before_user.startswith(head) and before_user.endswith(between) and len(before_user) > len(head + between):
+            # SmolLM2, Qwen2.5: a conversation without a system prompt gets one.
+            default = before_user[len(head) : len(before_user) - len(between)]
+            # What stands before a question is seen at the second one.
+            before_user = after_assistant[-_shared_end(after_assistant, between) :]
     except Exception:  # a template may raise what it likes: then it is none that Ollama could be told
         return None
-    turns = _parts(head, between, after_user, after_assistant, end_user, before_answer, before_user, tokenizer)
+    turns = _parts(head, between, after_user, after_assistant, end_user, before_answer, before_user, default, tokenizer)
     if turns is None:
         return None
+    turns = replace(turns, default_system=default)
     for shape in (
         ("user",),
         ("system", "user"),
@@ -115,10 +131,11 @@ def _parts(
     end_user: str,
     before_answer: str,
     before_user: str,
+    default: str | None,
     tokenizer: Any,
 ) -> Turns | None:
     bos = _bos(tokenizer)
-    begin = bos if bos and head.startswith(bos) and before_user.startswith(bos) else ""
+    begin = bos if bos and head.startswith(bos) and (before_user.startswith(bos) or default is not None) else ""
     user_before = before_user.removeprefix(begin)
     if not (between.endswith(user_before) and after_assistant.endswith(user_before)):
         return None
@@ -135,6 +152,14 @@ def _parts(
     )
 
 
+def _shared_end(one: str, other: str) -> int:
+    """How many characters the two end with alike."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(reversed(one), reversed(other), strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+
+
 def _bos(tokenizer: Any) -> str:
     return tokenizer.bos_token or ""
 
@@ -143,7 +168,7 @@ def _without_begin(turns: Turns, tokenizer: Any) -> Turns:
     """Where the tokenizer puts the beginning token itself, Ollama does so as well: twice would be once too often."""
     from ftlab.data.template import begins
 
-    return Turns("", turns.system, turns.user, turns.assistant) if begins(tokenizer) else turns
+    return replace(turns, begin="") if begins(tokenizer) else turns
 
 
 def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter: bool) -> list[str]:
@@ -158,6 +183,15 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
         return [
             "There is no Modelfile: the chat template does more than Ollama's templates can say. llama.cpp reads it."
         ]
+    asked = asked_of(run)
+    if asked.template and len(asked.columns) > 1:
+        return [
+            "There is no Modelfile: the prompts of training were made of several columns, and Ollama has one text to "
+            "put into them."
+        ]
+    if asked.template:
+        turns = turns.around_questions(asked.wrapped("\ue000"))
+    system = asked.system or turns.default_system
     architecture = _architecture(folder)
     source = "." if architecture in OLLAMA_READS else f"./{GGUF_FILE}"
     stops = GenerationConfig.from_pretrained(folder).eos_token_id
@@ -166,6 +200,7 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
         "# Made by ftlab. Not tried with Ollama here; the template says what the chat template says.",
         f"FROM {source}",
         f'TEMPLATE """{turns.go_template()}"""',
+        *([f'SYSTEM """{system}"""'] if system else []),
         *(f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in texts),
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1.0",

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ftlab.config import STARTER, load_config
+from ftlab.data.asked import asked_of
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, write_json, write_text
 from ftlab.hub import told
@@ -98,6 +99,8 @@ def _from_export(fetched: Path, repository: str) -> RunDirectory:
     if (fetched / "base").is_dir():
         config.model.base = STARTER if config.is_starter else str(fetched / "base")
     write_text(run.config_file, config.to_yaml())
+    if (asked := read_json(records / "asked.json")) is not None:
+        write_json(run.manifest_file, {"asked": asked})
     for source, target in (
         (records / "comparison.json", run.comparison_file),
         (fetched / "report.html", run.report_file),
@@ -138,6 +141,8 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     config.data.source = Path(config.data.source).name
     config.model.start = None
     write_text(packed.config_file, config.to_yaml())
+    packed.data.mkdir(parents=True, exist_ok=True)
+    write_json(packed.manifest_file, {"asked": asked_of(run).as_dict()})
     packed.evaluation.mkdir(parents=True, exist_ok=True)
     for source, target in ((run.comparison_file, packed.comparison_file), (run.report_file, packed.report_file)):
         shutil.copyfile(source, target)

@@ -6,9 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.errors import InputError, shorten
+from ftlab.files import write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
 from ftlab.training.environment import record_environment
@@ -45,15 +48,33 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     return device, checkpoint
 
 
-def chat_tokenizer(config: RunConfig, writer: StatusWriter) -> Any:
-    """The tokenizer of the base, which has a chat template from now on; a template it lacked is warned of."""
-    from ftlab.data.template import ensure_chat_template
-    from ftlab.models.load import load_tokenizer
+def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Any:
+    """The tokenizer of the base with the chat template of this run, which is written beside it: everybody who asks the
+    model before the result is saved reads it there (models.load.run_tokenizer). What was changed is warned of.
 
+    Where TRL knows a template for training that shows each answer as it is asked for, that one is taken: else only the
+    last answer of a conversation is trained with the templates of Qwen3 and its like.
+    """
+    from trl.chat_template_utils import get_training_chat_template
+
+    from ftlab.data.template import ensure_chat_template, knows_thinking
+    from ftlab.models.load import load_tokenizer, run_tokenizer
+
+    if run.template_file.exists():
+        return run_tokenizer(run, config)  # an earlier attempt chose it
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
-    note = ensure_chat_template(tokenizer)
-    if note and (config.stage != STAGE or config.data.replay):  # plain text is read without it
-        writer.warn(note)
+    known = isinstance(tokenizer.chat_template, str) and knows_thinking(tokenizer.chat_template)
+    if known:
+        with contextlib.suppress(ValueError, TemplateError):  # one that TRL does not know
+            tokenizer.chat_template = get_training_chat_template(tokenizer) or tokenizer.chat_template
+    note = ensure_chat_template(tokenizer, thinking=config.model.thinking)
+    if config.stage != STAGE or config.data.replay:  # plain text is read without it
+        if note:
+            writer.warn(note)
+        if config.model.thinking and not known:
+            writer.warn("Thinking (model.thinking) is on, and the chat template of this base knows none.")
+    if together.is_main() and isinstance(tokenizer.chat_template, str):
+        write_text(run.template_file, tokenizer.chat_template)
     return tokenizer
 
 

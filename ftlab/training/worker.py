@@ -203,6 +203,7 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
     from ftlab.evaluation import batches
     from ftlab.evaluation.compare import evaluate_before
     from ftlab.evaluation.held_out import has_references
+    from ftlab.training.setup import chat_tokenizer
 
     settings = config.evaluation
     if not (settings.before_training and settings.after_training) or config.stage == "reward":
@@ -212,6 +213,7 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
     began = time.monotonic()
     say = _progress(writer)
     try:
+        chat_tokenizer(run, config, writer)  # chooses the template that everybody asks with
         evaluate_before(
             run,
             progress=lambda phase, done, total: say(f"before training: {phase}", done, total),

@@ -1,7 +1,8 @@
 """Chat: one message, two answers side by side: the base's and the adapted model's.
 
-elem_ids: `chat_run` (dropdown), `chat_system`, `chat_temperature`, `chat_length`, `chat_settings` (folded settings),
-`chat_log` (the conversation), `chat_text` (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`.
+elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_system`, `chat_temperature`, `chat_length`, `chat_settings`
+(folded settings), `chat_log` (the conversation), `chat_text` (message), `chat_send`, `chat_stop`, `chat_clear`,
+`chat_message`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.data.asked import AsTrained, asked_of
 from ftlab.errors import InputError
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
@@ -22,6 +24,8 @@ from ftlab.ui.conversation import Turn, conversation, history, note
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty
 from ftlab.workspace import Workspace
+
+_AS_IT_IS = "The training rows were asked as they are, and so is your message."
 
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
@@ -31,6 +35,7 @@ _stops: dict[str, threading.Event] = {}
 class ChatTab:
     run: gr.Dropdown
     banner: gr.HTML
+    as_trained: gr.Checkbox
     system: gr.Textbox
     temperature: gr.Slider
     length: gr.Number
@@ -70,10 +75,11 @@ def build() -> ChatTab:
             send = gr.Button("Send", variant="primary", elem_id="chat_send")
             stop = gr.Button("Stop answering", variant="stop", elem_id="chat_stop", visible=False)
             clear = gr.Button("Clear", elem_id="chat_clear", size="sm")
+    as_trained = gr.Checkbox(True, label="As in training", info=_AS_IT_IS, elem_id="chat_as_trained")
     with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
         system = gr.Textbox(
             label="System prompt",
-            info="Said to both before the conversation. Empty: the one the run was trained with, if any.",
+            info="Said to both before the conversation. Empty: the one of training, if it is asked as in training.",
             elem_id="chat_system",
             min_width=260,
         )
@@ -95,9 +101,8 @@ def build() -> ChatTab:
             elem_id="chat_length",
             min_width=180,
         )
-    return ChatTab(
-        run, banner, system, temperature, length, log, text, send, stop, clear, message, gr.State([]), gr.State(None)
-    )
+    asks = (as_trained, system, temperature, length)
+    return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
 
 
 def wire(tab: ChatTab, workspace: Workspace) -> None:
@@ -105,6 +110,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         run_id: str | None,
         text: str,
         turns: list[Turn],
+        as_trained: bool,
         system: str | None,
         temperature: float | None,
         length: float | None,
@@ -126,6 +132,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                 turn["user"],
                 history(turns),
                 system=(system or "").strip() or None,
+                as_trained=as_trained,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
                 threads=threads_beside_a_run() if disk.current_job(workspace) else None,
@@ -157,11 +164,11 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
     def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
         shown = about(tab, run_id, workspace)
         if run_id == partner and partner is not None:
-            return {tab.banner: shown[tab.banner]}
+            return {part: shown[part] for part in (tab.banner, tab.as_trained, tab.system)}
         # What somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **shown}
 
-    asks = [tab.run, tab.text, tab.turns, tab.system, tab.temperature, tab.length]
+    asks = [tab.run, tab.text, tab.turns, tab.as_trained, tab.system, tab.temperature, tab.length]
     for trigger in (tab.send.click, tab.text.submit):
         on(
             trigger,
@@ -180,18 +187,25 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         tab.run.change,
         choose,
         [tab.run, tab.partner],
-        [tab.turns, tab.partner, tab.log, tab.banner],
+        [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system],
         box=tab.message,
         queue=False,
     )
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """The banner of the chosen run's base, and what to do when there is no run."""
+    """The banner of the chosen run's base, how it is asked, and what to do when there is no run."""
     if not run_id:
-        return {tab.banner: "", tab.log: nobody_yet()}
-    config = disk.config(workspace.run(run_id))
-    return {tab.banner: run_view.toy_banner(config.model.base if config else None), tab.log: conversation([])}
+        return {tab.banner: "", tab.log: nobody_yet(), tab.as_trained: gr.update(), tab.system: gr.update()}
+    run = workspace.run(run_id)
+    config = disk.config(run)
+    asked = asked_of(run) if config else AsTrained()
+    return {
+        tab.banner: run_view.toy_banner(config.model.base if config else None),
+        tab.log: conversation([]),
+        tab.as_trained: gr.update(info=" ".join(asked.described()) or _AS_IT_IS),
+        tab.system: gr.update(placeholder=asked.system or ""),
+    }
 
 
 def nobody_yet() -> Markup:

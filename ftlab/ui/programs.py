@@ -92,7 +92,12 @@ def offer(workspace: Workspace) -> None:
         return {"run": found.id, "state": "queued"}
 
     def chat(
-        message: str, run: str = "last", system: str | None = None, temperature: float = 0.0, max_new_tokens: int = 128
+        message: str,
+        run: str = "last",
+        system: str | None = None,
+        temperature: float = 0.0,
+        max_new_tokens: int = 128,
+        as_trained: bool = True,
     ) -> dict:
         """The answers of a run's base and of its adapted model to one message.
 
@@ -102,6 +107,7 @@ def offer(workspace: Workspace) -> None:
             system: a system prompt; none takes the one of the run
             temperature: 0 takes the likeliest token each time, up to 2 is more varied
             max_new_tokens: the longest answer
+            as_trained: whether the message is put into the prompt of the training rows; else it goes as it is
         """
         background.ensure("transformers")
         from ftlab.chat.duet import load_duet, threads_beside_a_run
@@ -111,8 +117,8 @@ def offer(workspace: Workspace) -> None:
             raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
         threads = threads_beside_a_run() if disk.current_job(workspace) else None
         settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "threads": threads}
-        *_, last = load_duet(found).stream(message, system=system, **settings)
-        return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut)}
+        *_, last = load_duet(found).stream(message, system=system, as_trained=as_trained, **settings)
+        return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut), "notes": list(last.notes)}
 
     def arena_results(test: str | None = None) -> dict:
         """What the votes of a blind test say, once they may be seen; until then only how many there are.

@@ -94,7 +94,7 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     device, checkpoint = begin(run, config, writer)
     use_small_tiles()
     writer.update(phase="preparing the examples")
-    tokenizer = chat_tokenizer(config, writer)
+    tokenizer = chat_tokenizer(run, config, writer)
     for remark in _remarks(config):
         writer.warn(remark)
     for finding in run.manifest().get("findings", []):

@@ -52,7 +52,7 @@ def prepare_reinforcement(
     use_small_tiles()
     _go_back(run, checkpoint.step if checkpoint else -1)
     writer.update(phase="preparing the prompts")
-    tokenizer = chat_tokenizer(config, writer)
+    tokenizer = chat_tokenizer(run, config, writer)
     prompts = frozen_prompts(run, config, tokenizer, writer)
     writer.update(phase="loading the rewards")
     place = workspace or Workspace(run.path.parents[1])
