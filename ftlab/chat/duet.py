@@ -56,7 +56,7 @@ class Duet:
     base_model: Any
     tokenizer: Any
     context: int | None
-    asked: AsTrained
+    asked: AsTrained = AsTrained()
 
     def stream(
         self,

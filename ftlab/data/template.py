@@ -58,7 +58,9 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
     note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = settled(tokenizer.chat_template, thinking=thinking)
-        note = note or _ask_with_heading(tokenizer)
+        chosen = _SETTLED.match(tokenizer.chat_template)
+        if not (chosen and "= true" in chosen.group()):  # else thoughts begin the answer, and no heading is missing
+            note = note or _ask_with_heading(tokenizer)
     return note
 
 

@@ -102,8 +102,8 @@ def take_apart(tokenizer: Any) -> Turns | None:
         if before_user.startswith(head) and before_user.endswith(between) and len(before_user) > len(head + between):
             # SmolLM2, Qwen2.5: a conversation without a system prompt gets one.
             default = before_user[len(head) : len(before_user) - len(between)]
-            # What stands before a question is seen at the second one.
-            before_user = after_assistant[-_shared_end(after_assistant, between) :]
+            after_system = render(conversation[:1]).split(marks["system"])[1]
+            before_user = between.removeprefix(after_system)
     except Exception:  # a template may raise what it likes: then it is none that Ollama could be told
         return None
     turns = _parts(head, between, after_user, after_assistant, end_user, before_answer, before_user, default, tokenizer)
@@ -149,14 +149,6 @@ def _parts(
         (head.removeprefix(begin), between.removesuffix(user_before)),
         (user_before, end_user),
         (assistant_before, after_assistant.removesuffix(user_before)),
-    )
-
-
-def _shared_end(one: str, other: str) -> int:
-    """How many characters the two end with alike."""
-    return next(
-        (n for n, (a, b) in enumerate(zip(reversed(one), reversed(other), strict=False)) if a != b),
-        min(len(one), len(other)),
     )
 
 

@@ -12,7 +12,7 @@ from ftlab.ui import background
 def loaded(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """Two models in the chat's memory. The device `meta` is, like a GPU, one that is not the CPU."""
     models = [torch.nn.Linear(2, 2, device=device) for _ in range(2)]
-    monkeypatch.setitem(duet._loaded, "a run", duet.Duet(*models, tokenizer=None, context=None, system_prompt=None))
+    monkeypatch.setitem(duet._loaded, "a run", duet.Duet(*models, tokenizer=None, context=None))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_the_limit_of_threads_holds_whichever_thread_of_the_app_goes_on_with_the
     from ftlab.config import ModelConfig
 
     models = [load_base(ModelConfig(base=str(starter_path())), device="cpu") for _ in range(2)]
-    duet = Duet(*models, load_tokenizer(str(starter_path())), context=512, system_prompt=None)
+    duet = Duet(*models, load_tokenizer(str(starter_path())), context=512)
     before, used = torch.get_num_threads(), []
     for model in models:
         model.register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))

@@ -1,0 +1,197 @@
+"""As it was trained, so it is asked: evaluation, chat, blind test, export and Ollama ask with one and the same tokens,
+and these are what an example of training begins with."""
+
+from __future__ import annotations
+
+import json
+import pytest
+from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
+
+from ftlab.arena.asking import Writer, encoded
+from ftlab.chat.duet import Duet
+from ftlab.config import build_config
+from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.rendering import encode, encode_prompt
+from ftlab.data.splits import freeze, prepare, read_split
+from ftlab.data.template import ensure_chat_template
+from ftlab.models.load import load_tokenizer, run_tokenizer
+from ftlab.models.starter import starter_path
+from ftlab.run_directory import RunDirectory
+from ftlab.sharing.loading import _ask
+from ftlab.sharing.serving import take_apart
+from ftlab.training.setup import chat_tokenizer
+from ftlab.training.status import StatusWriter
+
+_TURN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ ' ' }}{% endfor %}"  # noqa: E501
+TEMPLATES = {
+    "starter": None,
+    "qwen2.5": "qwen2_5",
+    "qwen3": "qwen3",
+    "llama 3": "llama3",
+    "gemma 3": "gemma3",
+    "phi 3": "phi3",
+    "lfm2": "lfm2",
+    "a blank before the answer": _TURN + "{% if add_generation_prompt %}assistant: {% endif %}",
+    "no heading when it asks": _TURN,
+}
+WORDS = ["parcel", "invoice", "keyboard", "refund", "window", "printer", "holiday", "lamp", "letter", "bridge"] * 3
+DATA = {
+    "prompts": [{"prompt": f"What about the {w} {n}?", "completion": f"The {w} is fine."} for n, w in enumerate(WORDS)],
+    "classes": [{"text": f"My {w} {n} is late", "label": "billing" if n % 2 else "account"} for n, w in enumerate(WORDS)],
+    "template": [{"q": f"the {w} {{{n}}}", "answer": f"about {w}"} for n, w in enumerate(WORDS)],
+    "one instruction": [
+        {"instruction": "Name the thing {exactly}.", "input": f"a {w} of {n}", "output": w} for n, w in enumerate(WORDS)
+    ],
+    "one system prompt": [
+        {"system": "Answer in two words.", "prompt": f"And {w} {n}?", "completion": f"Yes, {w}"} for n, w in enumerate(WORDS)
+    ],
+    "two system prompts": [
+        {"system": "Be brief." if n % 3 else "Be long.", "prompt": f"And {w} {n}?", "completion": f"Yes, {w}"}
+        for n, w in enumerate(WORDS)
+    ],
+    "several turns": [
+        {
+            "messages": [
+                {"role": "user", "content": f"Hello {n}"},
+                {"role": "assistant", "content": "Hi there"},
+                {"role": "user", "content": f"What about {w}?"},
+                {"role": "assistant", "content": f"The {w} is fine."},
+            ]
+        }
+        for n, w in enumerate(WORDS)
+    ],
+}  # fmt: skip
+SETTINGS = {"template": {"prompt_template": "Say it of {q}, please.", "columns": {"completion": "answer"}}}
+# What a person types, of a row as it is in the file.
+TYPED = {"classes": "text", "template": "q", "one instruction": "input"}
+
+
+@pytest.fixture
+def run(request, tmp_path):
+    """A run with frozen rows and the template that its training chose; nothing is trained."""
+    template, kind = request.param
+    base = tmp_path / "base"
+    tokenizer = load_tokenizer("starter")
+    if (source := TEMPLATES[template]) is not None:
+        known = _CHAT_TEMPLATES_DIR / f"{source[:40]}.jinja"
+        tokenizer.chat_template = known.read_text(encoding="utf-8") if known.exists() else source
+        tokenizer.bos_token = tokenizer.eos_token  # some of them write it
+    tokenizer.save_pretrained(base)
+    for name in ("config.json", "model.safetensors"):
+        (base / name).symlink_to(starter_path() / name)
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in DATA[kind]), encoding="utf-8")
+    data = {"source": str(file), "near_duplicates": "apart", **SETTINGS.get(kind, {})}
+    config = build_config({"model": {"base": str(base)}, "data": data})
+    made = RunDirectory(tmp_path / "run")
+    made.path.mkdir()
+    made.config_file.write_text(config.to_yaml(), encoding="utf-8")
+    freeze(prepare(config.data), made)
+    writer = StatusWriter(made.status_file)
+    try:
+        chat_tokenizer(made, config, writer)
+    finally:
+        writer.close()
+    return made, config, kind
+
+
+EVERY = [(template, kind) for template in TEMPLATES for kind in DATA]
+
+
+@pytest.mark.parametrize("run", EVERY, indirect=True, ids=[", ".join(one) for one in EVERY])
+def test_all_ask_with_the_tokens_that_training_began_with(run):
+    run, config, kind = run
+    tokenizer, asked = run_tokenizer(run, config), asked_of(run)
+    duet = Duet(None, None, tokenizer, None, asked)
+    spec = {"kind": "run"} | {
+        key: value for key, value in (("template", asked.template), ("system_prompt", asked.system)) if value
+    }
+    for row in read_split(run, "test"):
+        trained = encode(row["messages"], tokenizer)
+        own = DATA[kind][row["row"]]
+        evaluated = encode_prompt(row["messages"], tokenizer)
+        assert trained.input_ids[: len(evaluated)] == evaluated
+        assert not any(trained.trained[: len(evaluated)][-1:]), "the heading of an answer is given, not learnt"
+        system = own.get("system")
+        typed = own.get(TYPED.get(kind, ""), row["messages"][-2]["content"])
+        turns = [turn for turn in row["messages"][:-1] if turn["role"] != "system"]
+        said = [*turns[:-1], {"role": "user", "content": typed}]
+        chatted, _ = duet._prompt(said, asked, system if system != asked.system else None, 16)
+        assert chatted == evaluated
+        if system != asked.system:
+            continue  # these ask with the commonest system prompt
+        assert encoded(Writer(None, tokenizer, None), spec, said, 16)[0] == evaluated  # typed into a blind test
+        assert encoded(Writer(None, tokenizer, None), spec, row["messages"][:-1], 16)[0] == evaluated  # held-out row
+        if len(said) == 1:
+            assert as_the_card_asks(asked, typed, tokenizer) == evaluated
+            if turns_of := take_apart(tokenizer):
+                assert tokenizer.encode(as_ollama_asks(turns_of, asked, typed), add_special_tokens=False) == evaluated
+
+
+def as_the_card_asks(asked, typed, tokenizer):
+    """What the lines of the exported README make of `typed`."""
+    lines = "\n".join(_ask(asked, 16))
+    code = lines[: lines.index("asked = ")].replace('"Your question"', json.dumps(typed))
+    for column in asked.columns:
+        code = code.replace(json.dumps(f"Your {column}"), json.dumps(typed))
+    values = {}
+    exec(code, values)
+    found = tokenizer.apply_chat_template(values["messages"], add_generation_prompt=True, return_dict=True)
+    return found["input_ids"]
+
+
+def as_ollama_asks(turns, asked, typed):
+    """What the template of the Modelfile makes of `typed` after its SYSTEM."""
+    if asked.template:
+        turns = turns.around_questions(asked.wrapped("\ue000"))
+    system = asked.system or turns.default_system
+    messages = [{"role": "system", "content": system}] if system else []
+    return turns.render([*messages, {"role": "user", "content": typed}], ask=True)
+
+
+def test_a_template_with_a_system_prompt_of_its_own_is_told_to_ollama():
+    tokenizer = load_tokenizer("starter")
+    tokenizer.chat_template = (_CHAT_TEMPLATES_DIR / "qwen2_5.jinja").read_text(encoding="utf-8")
+    turns = take_apart(tokenizer)
+    assert turns.default_system.startswith("You are Qwen")
+    assert turns.system == ("<|im_start|>system\n", "<|im_end|>\n")
+    assert turns.user == ("<|im_start|>user\n", "<|im_end|>\n")
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_the_choice_of_thinking_is_in_the_template_and_holds_for_all(thinking):
+    tokenizer = load_tokenizer("starter")
+    tokenizer.chat_template = (_CHAT_TEMPLATES_DIR / "qwen3.jinja").read_text(encoding="utf-8")
+    ensure_chat_template(tokenizer, thinking=thinking)
+    asked = tokenizer.decode(encode_prompt([{"role": "user", "content": "Hi"}], tokenizer))
+    assert ("</think>" in asked) is not thinking
+    elsewhere = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
+    )
+    assert elsewhere == asked
+    ensure_chat_template(tokenizer, thinking=not thinking)
+    assert tokenizer.decode(encode_prompt([{"role": "user", "content": "Hi"}], tokenizer)) == asked
+
+
+@pytest.mark.parametrize("run", [("qwen3", "several turns")], indirect=True)
+def test_every_answer_of_a_conversation_is_trained_with_a_template_of_qwen3(run):
+    run, config, _ = run
+    found = encode(read_split(run, "train")[0]["messages"], run_tokenizer(run, config))
+    assert not any("Only the last answer" in note for note in found.notes)
+    starts = [n for n, on in enumerate(found.trained) if on and not found.trained[n - 1]]
+    assert len(starts) == 2
+
+
+def test_a_template_that_leaves_system_prompts_out_is_told():
+    tokenizer = load_tokenizer("starter")
+    tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
+    messages = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
+    assert any("never sees it" in note for note in encode(messages, tokenizer).notes)
+    assert not encode(messages[1:], tokenizer).notes
+
+
+def test_a_text_of_several_columns_is_written_as_json_or_stays():
+    asked = AsTrained("Q: {question} C: {context}")
+    assert asked.wrapped('{"question": "why", "context": "here"}') == "Q: why C: here"
+    assert asked.takes('{"question": "why", "context": "here"}') and not asked.takes("why?")
+    assert asked.wrapped("why?") == "why?"
