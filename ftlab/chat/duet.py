@@ -56,7 +56,7 @@ class Duet:
     base_model: Any
     tokenizer: Any
     context: int | None
-    asked: AsTrained = AsTrained()
+    asked: AsTrained = field(default_factory=AsTrained)
 
     def stream(
         self,

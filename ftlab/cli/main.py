@@ -62,6 +62,7 @@ from ftlab.cli.output import (
 )
 from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
@@ -120,6 +121,13 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
     fewer for a real base on a CPU that is slow in bfloat16."""
     from ftlab.models.load import pick_device, pick_dtype
 
+    if rows is not None and not FEWEST_ROWS <= rows <= _QUICKSTART_ROWS:
+        raise InputError(
+            "The quickstart has no such number of tickets (--rows)",
+            given=rows,
+            allowed=f"{FEWEST_ROWS} to {_QUICKSTART_ROWS}",
+        )
+    rows = None if rows == _QUICKSTART_ROWS else rows
     if base == STARTER:
         mixed_in = {"replay": "general_replay", "replay_text": "general_documents"}
         return build_config({"name": "quickstart", "data": {"source": "support_triage", "max_rows": rows, **mixed_in}})

@@ -62,7 +62,9 @@ class RateTrial:
         if self.clear and self.taken == self.usual:
             return f"The usual rate {self.usual:g} is the best {on}."
         if self.clear:
-            return f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
+            said = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
+            # With a tenth of the steps there is less time to overshoot than the whole run has.
+            return f"{said} So short a trial favors high rates." if self.taken > self.usual else said
         return f"Cannot tell {on}: the differences are within what chance makes. The usual rate {self.usual:g} is kept."
 
     def as_dict(self) -> dict[str, Any]:
