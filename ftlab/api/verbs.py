@@ -106,7 +106,8 @@ def fix(
     """A new version of a data source in which the findings of `check` are mended; the source itself stays as it is.
 
     `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). The version is
-    trained on as `data={"source": version.source}`. Rows that a longer `max_length` holds stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
+    trained on as `data={"source": version.source}`. Rows that a longer `max_length` would
+    hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
     from ftlab.data.mending import is_mended, mend_findings, token_counter
     from ftlab.data.versions import create

@@ -51,7 +51,7 @@ def _checked(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length",
         type=int,
-        help="longest example in tokens (default: that of the latest run of this base, else 512)",
+        help="longest example in tokens (default: the latest run's with this base, else 512)",
     )
 
 
@@ -76,7 +76,7 @@ def fix(given: argparse.Namespace) -> int:
     left = [f"Left as they are: {_raised(one)}" for one in report.findings if _is_raised(one, remedies, skip)]
     if not findings:
         value = {"version": version.source, "done": [], "left": left, "base": given.base}
-        return _told(given, value, "No row has to be changed.", *left)
+        return _told(given, value, "No row has to be changed.", *left, *_counted(given, report))
     tokens = None
     if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
         tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
@@ -87,6 +87,7 @@ def fix(given: argparse.Namespace) -> int:
         value,
         *mended.action.replace(". ", ".\n").splitlines(),
         *left,
+        *_counted(given, report),
         "",
         _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
         f"  look again     python -m ftlab data inspect {mended.source}",
@@ -207,7 +208,7 @@ def _token_lines(tokens: dict[str, Any], whose: str) -> Iterator[str]:
     if "trained_share" in tokens:
         stop = "is trained" if tokens["stop_token_trained"] else "is NOT always trained"
         yield f"  {tokens['trained_share']:.0%} of the tokens are trained; the stop token {stop}"
-        yield f"  max_length {tokens['suggested_max_length']} would hold 99.5% of the rows; {tokens['packing']['why']}"
+        yield f"  {tokens['suggested_why']}; {tokens['packing']['why']}"
     for note in tokens["notes"]:
         yield f"  note: {note}"
 
@@ -253,6 +254,13 @@ _DO = {
     "raise": "raise max_length",
     "none": "needs a decision of yours",
 }
+
+
+def _counted(given: argparse.Namespace, report: Report) -> list[str]:
+    tokens = report.tokens
+    if tokens is None:
+        return ["Lengths in tokens were not looked at."]
+    return [f"Tokens of {given.base} ({given.whose}; longest example: {tokens['max_length']})."]
 
 
 def _is_raised(finding: Finding, remedies: dict[str, str], skip: set[str]) -> bool:

@@ -28,6 +28,8 @@ Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
+# A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
+_TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
 _FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
 
@@ -259,8 +261,8 @@ def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answ
 
 def _shortened(row: Row, action: Action) -> tuple[Row, str]:
     """The row without sentences that its longest prompt text can spare, so that it fits into `max_length`, and what
-    was cut. The row as it is, and nothing, where it cannot spare enough: its first and last sentence stay, all that
-    ask something, the system prompt and every answer."""
+    was cut. The row as it is, and nothing, where it cannot spare enough (see `_spare`): its first and last sentence
+    stay, and so do the system prompt and every answer."""
     if action.tokens is None or action.max_length is None:
         raise InputError(
             "Rows can only be shortened to a length that is counted in tokens", try_="name the base (--base)"
@@ -270,11 +272,7 @@ def _shortened(row: Row, action: Action) -> tuple[Row, str]:
         return row, ""
     longest = max(texts, key=len)
     parts = _sentences(longest)
-    spare = [place for place in range(1, len(parts) - 1) if not re.search("[?？]", parts[place])]
-    if len(parts[0].strip()) < _FEWEST_LETTERS:  # "Hi." asks nothing yet
-        spare = spare[1:]
-    if len(parts[-1].strip()) < _FEWEST_LETTERS:  # "Thanks!" does not either
-        spare = spare[:-1]
+    spare = _spare(parts, row, action.columns)
 
     def without(count: int) -> Row:
         gone = set(spare[len(spare) - count :])
@@ -291,6 +289,21 @@ def _shortened(row: Row, action: Action) -> tuple[Row, str]:
     if action.tokens(without(low)) > action.max_length:  # fewer sentences may be more tokens by one or two
         low = len(spare)
     return without(low), "".join(parts[place] for place in spare[len(spare) - low :]).strip()
+
+
+def _spare(parts: Sequence[str], row: Row, columns: Mapping[str, str]) -> list[int]:
+    """The places of the sentences that can be left out: whole sentences that ask nothing, hold no number, and have no
+    word that the answer takes from them alone."""
+    first = 2 if len(parts[0].strip()) < _FEWEST_LETTERS else 1  # "Hi." asks nothing yet
+    last = len(parts) - (2 if len(parts[-1].strip()) < _FEWEST_LETTERS else 1)  # "Thanks!" does not either
+    told = [place for place in range(first, last) if _TELLS.fullmatch(parts[place].strip())]
+    kept = {word for place, part in enumerate(parts) if place not in told for word in _words(part)}
+    said = _words(answer_of(row, columns) or "") - kept
+    return [place for place in told if not _words(parts[place]) & said]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w{4,}", text.lower()))
 
 
 def _sentences(text: str) -> list[str]:
@@ -334,9 +347,12 @@ def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], s
     if column is None or column not in row:
         return row
     cell = row[column]
+    if isinstance(cell, dict):  # one turn, as LLaMA-Factory writes chosen answers
+        key = next((key for key in TEXT_KEYS if isinstance(cell.get(key), str)), None)
+        return row if key is None else row | {column: cell | {key: change(cell[key])}}
     turns = _turns_in(cell)
     if turns is None:
-        return row | {column: change(cell or "")}
+        return row | {column: change(cell or "")} if cell is None or isinstance(cell, str) else row
     last = max((place for place, turn in enumerate(turns) if _role(turn) == "assistant"), default=None)
     if last is None:
         return row

@@ -98,8 +98,10 @@ def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
     labels = ["cheap"] * 110 + ["dear"] * 20 + ["free"] * 5
     rows = [row | {"completion": label} for row, label in zip(clean_rows(135), labels, strict=True)]
     advice = {one.topic: one for one in report_on(tmp_path, rows).advice}
-    assert advice["classes"].rows_per_class == {"cheap": 110, "dear": 20, "free": 5}
-    assert "'dear' (20)" in advice["classes"].text and "'free' (5)" in advice["classes"].text
+    # A fifth will be held out, and is not trained on.
+    assert advice["classes"].rows_per_class == {"cheap": 88, "dear": 16, "free": 4}
+    assert "'dear' (16)" in advice["classes"].text and "'free' (4)" in advice["classes"].text
+    assert advice["rows"].text.startswith("108 training rows") and "20% held out" in advice["rows"].text
     assert "22 times" in advice["balance"].text and advice["rows"].level == "low"
     assert all(one.url.startswith("https://") for one in advice.values())
 

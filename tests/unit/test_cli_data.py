@@ -57,7 +57,8 @@ def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureF
     assert "Removed 4 rows of train (exact duplicates)." in told["done"]
     assert main(["data", "inspect", told["source"], "--base", "none", "--json"]) == 0
     left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
-    assert left == {"conflicting_answers"}
+    # Notes are to be read first: of such rows of real data, most are right.
+    assert left == {"conflicting_answers", "html", "language", "length"}
 
 
 def test_fix_can_be_told_which_and_how(capsys: pytest.CaptureFixture[str]) -> None:

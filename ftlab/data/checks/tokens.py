@@ -81,8 +81,13 @@ def token_lengths(
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
     tokens |= {"context": context} | _raised(list(too_long.values()), measured, max_length, context, len(examples))
-    if context:
-        tokens["suggested_max_length"] = min(tokens.get("suggested_max_length", context), context)
+    if context and tokens.get("suggested_max_length", 0) > context:
+        longer = sum(size > context for size in measured.total) / len(measured.total)
+        tokens["suggested_max_length"] = context
+        tokens["suggested_why"] = (
+            f"max_length {context:,} is all that {base} reads, and {longer:.1%} of the rows are longer: a base that "
+            "reads more could learn from them"
+        )
     return tokens, findings, {*too_long, *reasons}
 
 
@@ -121,6 +126,7 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
+    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold 99.5% of the rows"
     # Documents are learnt in pieces of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
