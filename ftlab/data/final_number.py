@@ -13,6 +13,7 @@ _BEFORE = (
 _MARKED = re.compile(
     rf"{_BEFORE}\s*[*$€£\\({{\[]*\s*({NUMBER.pattern})\s*(?:%|°?[^\W\d]{{1,12}})?[\s.*$)\]}}\\]*$", re.IGNORECASE
 )
+_STRONG = re.compile(rf"(?:####|\\boxed\{{)\s*\$?\s*({NUMBER.pattern})")
 FINAL_NUMBER_RULE = 'the number after the last ####, \\boxed{ or "answer is", else the last number; compared by value'
 
 
@@ -38,12 +39,15 @@ def final_number(text: str) -> float | None:
 
 
 def last_number(text: str) -> float | None:
-    """The number that `text` names as its answer (see `final_number`), else the last one in it."""
-    marked = final_number(text)
-    if marked is not None:
-        return marked
-    after = re.findall(rf"(?:####|\\boxed\{{)\s*\$?\s*({NUMBER.pattern})", text)
-    found = after or NUMBER.findall(text)
+    """The number that `text` names as its answer: behind the last #### or \\boxed{, else the one that it ends in, else
+    the last one in it; None when there is none."""
+    marked = _STRONG.findall(text)
+    if marked:
+        return number_of(marked[-1])
+    ends_in = final_number(text)
+    if ends_in is not None:
+        return ends_in
+    found = NUMBER.findall(text)
     return number_of(found[-1]) if found else None
 
 

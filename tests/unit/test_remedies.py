@@ -124,7 +124,7 @@ def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_tol
         "Describe a process of making crepes.",
         "Hello there, dear support team. Why is my card not working in any of the shops of this town?",
         " ".join(f"word{n}" for n in range(200)),
-        "Which is right?\n(A) The first coin is silver as well.\n(B) The last coin is golden as well.\nChoose one of them.",
+        "Which is it?\n(A) The first coin is silver as well.\n(B) The last coin is golden, too.\nChoose one of them.",
         "Sort the rows of this table.\n| name | town |\n| Ada | London |\n| Alan | Wilmslow |\nKeep the header row.",
     ],
 )
