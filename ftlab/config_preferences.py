@@ -142,7 +142,7 @@ class Reward(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["model", "json", "exact_match", "length", "regex"]
+    kind: Literal["model", "json", "exact_match", "final_number", "length", "regex"]
     name: str | None = Field(None, min_length=1, max_length=40)  # in charts and files; empty: its kind
     weight: float = Field(1.0, ge=-100, le=100)  # below 0 punishes, 0 only watches
     model: str | None = None  # kind model: a run of the stage reward, or a folder with a sequence classifier
@@ -158,8 +158,8 @@ class ReinforcementConfig(Section):
     rewards: list[Reward] = field(
         [],
         "Rewards",
-        "What an answer is rewarded for: {kind: model, model: RUN} takes a reward model; json, exact_match, length "
-        "and regex are checked by rule. Several are added up by their weights.",
+        "What an answer is rewarded for: {kind: model, model: RUN} takes a reward model; json, exact_match, "
+        "final_number, length and regex are checked by rule. Several are added up by their weights.",
     )
     generations: int = field(
         8,

@@ -38,7 +38,7 @@ def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **s
 def check(
     source: str,
     *,
-    base: str | None = STARTER,
+    base: str | None = "latest",
     max_length: int | None = None,
     prompts: Sequence[str] | None = None,
     workspace: str | os.PathLike[str] | None = None,
@@ -46,7 +46,8 @@ def check(
 ) -> Report:
     """What is wrong with a data set: duplicates, leaks, personal data, damage, lengths, and what to do about it.
 
-    Tokens are counted as `base` does (None: not at all) against `max_length`. `prompts` of the real world are compared
+    Tokens are counted as `base` does (latest: the base of the latest run, else the starter; None: not at all) against
+    `max_length`. `prompts` of the real world are compared
     with those of training. `settings` are those of the section `data` of a run. Raises InputError as `inspect` does.
     """
     from ftlab.data.checks import Report
@@ -54,15 +55,17 @@ def check(
 
     show_richly(Report, "report_html")
     data = build_config({"data": {"source": str(source), **settings}}).data
-    tokenizer = None
+    base, max_length = _latest(base, max_length, workspace)
+    tokenizer = context = None
     if base is not None:
-        from ftlab.models.load import load_tokenizer
+        from ftlab.models.load import context_of, load_tokenizer
 
-        tokenizer = load_tokenizer(base)
+        tokenizer, context = load_tokenizer(base), context_of(base)
     return check_data(
         data,
         tokenizer=tokenizer,
         base=base or "",
+        context=context,
         max_length=max_length,
         prompts=prompts,
         workspace=Workspace.open(workspace),
@@ -74,7 +77,7 @@ def as_read(
     row: int = 0,
     *,
     split: str | None = None,
-    base: str = STARTER,
+    base: str = "latest",
     max_length: int | None = None,
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
@@ -83,6 +86,7 @@ def as_read(
     from ftlab.ui.notebook import row_html
 
     data = build_config({"data": {"source": str(source), **settings}}).data
+    base, max_length = _latest(base, max_length, workspace)
     html = row_html(data, Workspace.open(workspace), row, split, base, max_length)
     return Page(html, f"row {row} of {source} as {base} reads it")
 
@@ -93,7 +97,8 @@ def fix(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     remedies: Mapping[str, str] | None = None,
-    base: str | None = STARTER,
+    base: str | None = "latest",
+    max_length: int | None = None,
     why: str = "",
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
@@ -101,17 +106,38 @@ def fix(
     """A new version of a data source in which the findings of `check` are mended; the source itself stays as it is.
 
     `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). The version is
-    trained on as `data={"source": version.source}`. Raises InputError as `check` does, or when a remedy does not fit.
+    trained on as `data={"source": version.source}`. Rows that a longer `max_length` would
+    hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
-    from ftlab.data.mending import is_mended, mend_findings
+    from ftlab.data.mending import is_mended, mend_findings, token_counter
     from ftlab.data.versions import create
 
     opened = Workspace.open(workspace)
     data = build_config({"data": {"source": str(source), **settings}}).data
     first = create(data, opened)
-    report = check(first.source, base=base, workspace=workspace, **settings)
+    base, max_length = _latest(base, max_length, workspace)
+    report = check(first.source, base=base, max_length=max_length, workspace=workspace, **settings)
     findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-    return mend_findings(first, findings, report.roles, remedies, why=why) if findings else first
+    if not findings:
+        return first
+    tokens = None
+    if base is not None and "shorten" in (remedies or {}).values():
+        from ftlab.models.load import load_tokenizer
+
+        tokens = token_counter(data.model_copy(update={"source": first.source}), load_tokenizer(base), opened)
+    return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+
+
+def _latest(
+    base: str | None, max_length: int | None, workspace: str | os.PathLike[str] | None
+) -> tuple[Any, int | None]:
+    """The base and the longest example to check for, where nobody named them: those of the latest run."""
+    if base != "latest":
+        return base, max_length
+    from ftlab.data.latest import latest_choice
+
+    found = latest_choice(Workspace.open(workspace))
+    return (found[0], max_length or found[1]) if found else (STARTER, max_length)
 
 
 def preflight(

@@ -11,8 +11,10 @@ from typing import Any
 
 from ftlab.cli.data_versions import _data, _line, _person, _source, _told
 from ftlab.config import STARTER
-from ftlab.data.checks import KINDS, Report, check
+from ftlab.data.checks import KINDS, Finding, Report, check
+from ftlab.data.checks.run import nothing_wrong
 from ftlab.data.checks.worker import work
+from ftlab.data.latest import latest_choice
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
@@ -43,19 +45,25 @@ def register(data: Any, add: Add) -> None:
 
 
 def _checked(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", default=STARTER, help="count tokens as this base does (none: do not count any)")
-    parser.add_argument("--max-length", type=int, help="longest example in tokens (default: that of training, 512)")
+    parser.add_argument(
+        "--base", help="count tokens as this base does (default: the latest run's, else starter; none: count none)"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        help="longest example in tokens (default: the latest run's with this base, else 512)",
+    )
 
 
 def inspect(given: argparse.Namespace) -> int:
     if given.job is not None:
-        return work(given.job, _tokenizer)
+        return work(given.job, _tokenizer, _context)
     report = _report(given, _prompts(given.prompts))
-    return _told(given, report.as_dict(), *_lines(report), *_next_steps(given, report))
+    return _told(given, report.as_dict(), *_lines(report, given.whose), *_next_steps(given, report))
 
 
 def fix(given: argparse.Namespace) -> int:
-    from ftlab.data.mending import is_mended, mend_findings
+    from ftlab.data.mending import is_mended, mend_findings, token_counter
     from ftlab.data.versions import create
 
     remedies = dict(_pair(text) for text in given.remedy)
@@ -65,14 +73,21 @@ def fix(given: argparse.Namespace) -> int:
     given.source = version.source  # so that the rows of the findings are those of the version
     report = _report(given)
     findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+    left = [f"Left as they are: {_raised(one)}" for one in report.findings if _is_raised(one, remedies, skip)]
     if not findings:
-        return _told(given, {"version": version.source, "done": []}, "Nothing was found that can be mended.")
-    mended = mend_findings(version, findings, report.roles, remedies, who=given.who, why=given.why)
-    value = mended.as_dict() | {"source": mended.source, "done": mended.action}
+        value = {"version": version.source, "done": [], "left": left, "base": given.base}
+        return _told(given, value, "No row has to be changed.", *left, *_counted(given, report))
+    tokens = None
+    if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
+        tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
+    mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why)
+    value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": given.base}
     return _told(
         given,
         value,
         *mended.action.replace(". ", ".\n").splitlines(),
+        *left,
+        *_counted(given, report),
         "",
         _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
         f"  look again     python -m ftlab data inspect {mended.source}",
@@ -86,6 +101,7 @@ def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Repo
         raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
     data, workspace = _data(given), Workspace.open(given.workspace)
     loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is said at once
+    given.base, length, given.whose = _base(given, workspace)
     tokenizer = None if given.base == _NO_BASE else _tokenizer(given.base)
     show = _Progress()
     try:
@@ -95,7 +111,8 @@ def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Repo
             prompts=prompts,
             tokenizer=tokenizer,
             base=given.base,
-            max_length=given.max_length,
+            context=None if tokenizer is None else _context(given.base),
+            max_length=length,
             progress=show,
         )
     finally:
@@ -106,6 +123,24 @@ def _tokenizer(base: str) -> Any:
     from ftlab.models.load import load_tokenizer
 
     return load_tokenizer(base)
+
+
+def _context(base: str) -> int | None:
+    from ftlab.models.load import context_of
+
+    return context_of(base)
+
+
+def _base(given: argparse.Namespace, workspace: Workspace) -> tuple[str, int | None, str]:
+    """The base whose tokens are counted, the longest example, and why these, in words."""
+    latest = latest_choice(workspace)
+    if given.base and (latest is None or latest[0] != given.base):
+        return given.base, given.max_length, "as --base says"
+    if latest is None:
+        return STARTER, given.max_length, "no run here names a base; --base takes another"
+    base, length, run = latest
+    why = "as --base says" if given.base else f"the base of the run {run}; --base takes another"
+    return base, given.max_length or length, why
 
 
 def _prompts(file: Path | None) -> list[str] | None:
@@ -138,7 +173,7 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, whose: str) -> Iterator[str]:
     splits = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
     yield f"{report.name}: {report.rows:,} rows ({splits})"
     yield f"format {report.format}, {report.confidence:.0%} sure: {report.why}"
@@ -146,7 +181,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"note: {note}"
     if report.tokens:
         yield ""
-        yield from _token_lines(report.tokens)
+        yield from _token_lines(report.tokens, whose)
     yield ""
     yield from _finding_lines(report)
     yield ""
@@ -160,9 +195,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _coverage_lines(report.coverage)
 
 
-def _token_lines(tokens: dict[str, Any]) -> Iterator[str]:
+def _token_lines(tokens: dict[str, Any], whose: str) -> Iterator[str]:
     sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
-    yield f"Tokens of {tokens['base']} (longest example: {tokens['max_length']}{sampled})"
+    yield f"Tokens of {tokens['base']} ({whose}; longest example: {tokens['max_length']}{sampled})"
     for name in ("prompt", "completion", "whole"):
         if name in tokens:
             part = tokens[name]
@@ -173,7 +208,7 @@ def _token_lines(tokens: dict[str, Any]) -> Iterator[str]:
     if "trained_share" in tokens:
         stop = "is trained" if tokens["stop_token_trained"] else "is NOT always trained"
         yield f"  {tokens['trained_share']:.0%} of the tokens are trained; the stop token {stop}"
-        yield f"  max_length {tokens['suggested_max_length']} would hold 99.5% of the rows; {tokens['packing']['why']}"
+        yield f"  {tokens['suggested_why']}; {tokens['packing']['why']}"
     for note in tokens["notes"]:
         yield f"  note: {note}"
 
@@ -186,7 +221,7 @@ def _bars(counts: list[int]) -> str:
 
 def _finding_lines(report: Report) -> Iterator[str]:
     if not report.findings:
-        yield "Nothing wrong was found." if not report.stopped else "Nothing wrong was found so far."
+        yield nothing_wrong(vars(report))
         return
     yield f"{len(report.findings)} findings (rows are counted from 0)"
     for finding in report.findings:
@@ -203,8 +238,10 @@ def _finding_lines(report: Report) -> Iterator[str]:
         for reason, number in [*finding.detail.get("problems", {}).items(), *finding.detail.get("reasons", {}).items()]:
             yield f"          {reason}: {number}"
         yield f"          {about.why}"
-        others = f" (or {', '.join(about.others)})" if about.others else ""
-        yield f"          {finding.kind}: {_DO[about.remedy]}{others}"
+        if finding.remedy == "raise":
+            yield f"          {_raised(finding)}"
+        others = f" (or {', '.join(finding.remedies[1:])})" if finding.remedies[1:] else ""
+        yield f"          {finding.kind}: {_DO[finding.remedy]}{others}"
 
 
 _DO = {
@@ -213,9 +250,30 @@ _DO = {
     "deduplicate": "keep the first, remove the copies",
     "move": "move these rows to the held-out split",
     "relabel": "give them the answer that most have, or decide",
-    "shorten": "shorten the prompts",
+    "shorten": "cut sentences that the prompts can spare",
+    "raise": "raise max_length",
     "none": "needs a decision of yours",
 }
+
+
+def _counted(given: argparse.Namespace, report: Report) -> list[str]:
+    tokens = report.tokens
+    if tokens is None:
+        return ["Lengths in tokens were not looked at."]
+    return [f"Tokens of {given.base} ({given.whose}; longest example: {tokens['max_length']})."]
+
+
+def _is_raised(finding: Finding, remedies: dict[str, str], skip: set[str]) -> bool:
+    return finding.kind not in skip and remedies.get(finding.kind, finding.remedy) == "raise"
+
+
+def _raised(finding: Finding) -> str:
+    """What a longer max_length does for these rows, and what it costs."""
+    rows, detail = len(finding.rows), finding.detail
+    return (
+        f"{rows:,} {'row' if rows == 1 else 'rows'} of {finding.split} fit into --set "
+        f"optimisation.max_length={detail['raise_to']}: {detail['raise_cost']}."
+    )
 
 
 def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
@@ -232,7 +290,9 @@ def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
 
 
 def _next_steps(given: argparse.Namespace, report: Report) -> Iterator[str]:
-    if any(finding.remedy != "none" for finding in report.findings):
+    from ftlab.data.mending import is_mended
+
+    if any(map(is_mended, report.findings)):
         yield ""
         yield f"Mend this in a new version: python -m ftlab data fix {given.source}"
 

@@ -1,20 +1,24 @@
 """What can be done about a finding: pure functions from rows to new rows, and a sentence for the history.
 
 The source is never changed: rows that a remedy touches are copied. Rows are dicts as they stand in the source, by
-split.
+split. A remedy that would make a row worse leaves it alone, or leaves it out, and says so: nothing is cut that a row
+cannot spare, and no answer becomes a placeholder.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ftlab.data.checks.finding import KINDS, REMEDIES, Finding
-from ftlab.data.checks.personal import PERSONAL, mask
+from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
+from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
 from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from ftlab.data.version_rows import VersionRow
@@ -22,7 +26,12 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
-_SPARE = 0.9  # of the allowed length is filled by a shortened row: a cut changes how a text is tokenised
+Tokens = Callable[[Row], int]
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
+# A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
+_TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
+_FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
+_LOST_SHOWN, _LOST_LETTERS = 3, 80
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,8 @@ class Action:
     """One remedy for some rows: `rows` are indices into `split`. `columns` says which column plays which role.
 
     `matches[i]` is the (split, row) that rows[i] repeats or should agree with. `answer` replaces the answers when rows
-    are relabelled by hand. `keep` is the share of its text that each row keeps when it is shortened.
+    are relabelled by hand. `max_length` is what a row that is shortened has to fit into, and `tokens` counts a row as
+    training does.
     """
 
     remedy: str
@@ -40,26 +50,44 @@ class Action:
     matches: tuple[tuple[str, int], ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     answer: str | None = None
-    keep: tuple[float, ...] = ()
+    max_length: int | None = None
+    tokens: Tokens | None = None
 
 
-def action_for(finding: Finding, columns: Mapping[str, str], remedy: str | None = None) -> Action:
+def action_for(
+    finding: Finding, columns: Mapping[str, str], remedy: str | None = None, *, tokens: Tokens | None = None
+) -> Action:
     """The action that carries out the remedy of `finding`, or another `remedy` that fits it.
 
-    Raises InputError when the remedy does not fit the finding.
+    `tokens` counts the tokens of a row, for rows that are shortened. Raises InputError when the remedy does not fit
+    the finding, or is a setting of training.
     """
-    about = KINDS[finding.kind]
-    fitting = [name for name in dict.fromkeys((about.remedy, *about.others)) if name != "none"]
-    remedy = remedy or about.remedy
+    about = finding.about
+    fitting = [name for name in finding.remedies if name != "none"]
+    remedy = remedy or finding.remedy
     if remedy not in fitting:
         raise InputError(
             f"{remedy} is no remedy for this finding ({about.title.lower()})",
             given=remedy,
             allowed=", ".join(fitting) or "nothing can be done automatically",
         )
-    length = finding.detail.get("max_length", 0)
-    keep = tuple(min(1.0, _SPARE * length / tokens) for tokens in finding.detail.get("tokens", []))
-    return Action(remedy, finding.kind, finding.split, tuple(finding.rows), tuple(finding.matches), columns, None, keep)
+    if remedy == "raise":
+        raise InputError(
+            "Raising max_length is a setting of training; the rows stay as they are",
+            given=remedy,
+            allowed=", ".join(name for name in fitting if name in DONE_TO_ROWS),
+            try_=f"train with optimisation.max_length={finding.detail['raise_to']}",
+        )
+    return Action(
+        remedy,
+        finding.kind,
+        finding.split,
+        tuple(finding.rows),
+        tuple(finding.matches),
+        columns,
+        max_length=finding.detail.get("max_length"),
+        tokens=tokens,
+    )
 
 
 def apply(rows: Rows, action: Action) -> tuple[dict[str, list[Row]], str]:
@@ -101,7 +129,9 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
         cells, split = plan.changed.get(place, row.cells), plan.moved.get(place, row.split)
         return row.with_(cells=cells, split=split, excluded=plan.gone.get(place))
 
-    details = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
+    details: dict[str, Any] = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
+    if plan.lost:
+        details["lost"] = [{"split": split, "row": row, "text": text} for (split, row), text in plan.lost.items()]
     return derive(
         version, lambda: map(changed, rows_of(version)), " ".join(plan.said), who=who, why=why, details=details
     )
@@ -109,11 +139,13 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
 
 @dataclass
 class Plan:
-    """What happens to which (split, row): the new row, why it goes, or the split it goes to; `said` tells it."""
+    """What happens to which (split, row): the new row, why it goes, or the split it goes to; `lost` is the text that
+    was cut from it; `said` tells it."""
 
     changed: dict[tuple[str, int], Row] = field(default_factory=dict)
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
     moved: dict[tuple[str, int], str] = field(default_factory=dict)
+    lost: dict[tuple[str, int], str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
 
@@ -130,8 +162,14 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
         elif action.remedy == "move":
             count = _move(action, plan)
         else:
+            gone = len(plan.gone)
             count = _edit(rows, action, plan)
-        if count:
+            left_out = len(plan.gone) - gone
+            if left_out:
+                plan.said.append(f"Left out {_rows(left_out, action)}: the answer is what had to be masked.")
+        if action.remedy == "shorten":
+            plan.said += _told_shortened(action, count, plan)
+        elif count:
             plan.said.append(_sentence(action, count))
         elif action.remedy == "relabel":
             plan.said.append(f"{len(places)} rows of {action.split} wait for a decision ({_title(action)}).")
@@ -141,8 +179,8 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
 
 
 def _check(rows: Rows, action: Action) -> None:
-    if action.remedy not in REMEDIES or action.remedy == "none":
-        raise InputError("There is no such remedy", given=action.remedy, allowed=", ".join(REMEDIES[:-1]))
+    if action.remedy not in DONE_TO_ROWS:
+        raise InputError("There is no such remedy", given=action.remedy, allowed=", ".join(DONE_TO_ROWS))
     if action.split not in rows:
         raise InputError("There is no such split", given=action.split, allowed=", ".join(rows))
     wrong = [row for row in action.rows if not 0 <= row < len(rows[action.split])]
@@ -164,6 +202,7 @@ def _move(action: Action, plan: Plan) -> int:
 
 def _edit(rows: Rows, action: Action, plan: Plan) -> int:
     count = 0
+    answered = _answered(rows, action) if action.remedy == "mask" else Counter()
     for number, index in enumerate(action.rows):
         place = (action.split, index)
         row = plan.changed.get(place, rows[action.split][index])
@@ -172,10 +211,15 @@ def _edit(rows: Rows, action: Action, plan: Plan) -> int:
         if action.remedy == "mask":
             kinds = (action.kind,) if action.kind in PERSONAL else PERSONAL
             new = _each_text(row, lambda text, kinds=kinds: mask(text, kinds))
+            if _is_made_up(row, action.columns, kinds, answered):
+                plan.gone[place] = _title(action)
+                continue
         elif action.remedy == "relabel":
             new = _relabelled(rows, action, number, row)
         else:
-            new = _shortened(row, action, number)
+            new, lost = _shortened(row, action)
+            if lost:
+                plan.lost[place] = lost
         if new != row:
             plan.changed[place] = new
             count += 1
@@ -192,9 +236,103 @@ def _relabelled(rows: Rows, action: Action, number: int, row: Row) -> Row:
     return _with_answer(row, action.columns, lambda own: own if answer is None else answer)
 
 
-def _shortened(row: Row, action: Action, number: int) -> Row:
-    keep = action.keep[number] if number < len(action.keep) else 0.5
-    return _cut_longest(row, action.columns, keep)
+def _answered(rows: Rows, action: Action) -> Counter[str]:
+    """In how many answers of these rows each personal text stands."""
+    answers = (answer_of(rows[action.split][row], action.columns) or "" for row in action.rows)
+    return Counter(text for answer in answers for text in {answer[s.start : s.end] for s in find_personal(answer)})
+
+
+def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answered: Counter[str]) -> bool:
+    """Whether the answer gives something personal that is neither asked about nor given in other answers, such as a
+    password that was to be made up: masked, it would teach to answer with a placeholder."""
+    answer = answer_of(row, columns)
+    if not answer:
+        return False
+    asked: list[str] = []
+    for column in {column for role, column in columns.items() if role in _ASKED}:
+        _each_text(row.get(column), lambda text: asked.append(text) or text)
+    asked = [text for text in asked if text != answer]
+    known = {span.kind for text in asked for span in find_personal(text)}
+    # Masked earlier, for another kind.
+    known |= {kind for kind in kinds if any(MASKS[kind] in text for text in asked)}
+    given = [span for span in find_personal(answer) if span.kind in kinds]
+    return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in given)
+
+
+def _shortened(row: Row, action: Action) -> tuple[Row, str]:
+    """The row without sentences that its longest prompt text can spare, so that it fits into `max_length`, and what
+    was cut. The row as it is, and nothing, where it cannot spare enough (see `_spare`): its first and last sentence
+    stay, and so do the system prompt and every answer."""
+    if action.tokens is None or action.max_length is None:
+        raise InputError(
+            "Rows can only be shortened to a length that is counted in tokens", try_="name the base (--base)"
+        )
+    texts = _sparable(row, action.columns)
+    if not texts:
+        return row, ""
+    longest = max(texts, key=len)
+    parts = _sentences(longest)
+    spare = _spare(parts, row, action.columns)
+
+    def without(count: int) -> Row:
+        gone = set(spare[len(spare) - count :])
+        text = "".join("… " if place in gone else part for place, part in enumerate(parts))
+        short = re.sub(r"(?:… )+", "… ", text)
+        return _each_asked(row, action.columns, lambda text: short if text == longest else text)
+
+    if not spare or action.tokens(without(len(spare))) > action.max_length:
+        return row, ""
+    low, high = 1, len(spare)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if action.tokens(without(middle)) <= action.max_length else (middle + 1, high)
+    if action.tokens(without(low)) > action.max_length:  # fewer sentences may be more tokens by one or two
+        low = len(spare)
+    return without(low), "".join(parts[place] for place in spare[len(spare) - low :]).strip()
+
+
+def _spare(parts: Sequence[str], row: Row, columns: Mapping[str, str]) -> list[int]:
+    """The places of the sentences that can be left out: whole sentences that ask nothing, hold no number, and have no
+    word that the answer takes from them alone."""
+    first = 2 if len(parts[0].strip()) < _FEWEST_LETTERS else 1  # "Hi." asks nothing yet
+    last = len(parts) - (2 if len(parts[-1].strip()) < _FEWEST_LETTERS else 1)  # "Thanks!" does not either
+    told = [place for place in range(first, last) if _TELLS.fullmatch(parts[place].strip())]
+    kept = {word for place, part in enumerate(parts) if place not in told for word in _words(part)}
+    said = _words(answer_of(row, columns) or "") - kept
+    return [place for place in told if not _words(parts[place]) & said]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w{4,}", text.lower()))
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences and lines of `text` with what follows each; joined they are the text."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    places = [0, *ends, len(text)]
+    return [text[one:other] for one, other in pairwise(places) if text[one:other].strip()]
+
+
+# The input of an instruction is what it is about; the instruction itself is the question.
+_ASKED = ("prompt", "input", "messages", "system")
+
+
+def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
+    """The texts that something may be cut from: the input, else the prompt, else what the user says."""
+    column = next((columns[role] for role in ("input", "prompt", "messages") if row.get(columns.get(role, ""))), None)
+    if column is None:
+        return []
+    turns = _turns_in(row[column])
+    if turns is None:
+        return [row[column]] if isinstance(row[column], str) and row[column] != answer_of(row, columns) else []
+    said = [next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"]
+    others = {next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) != "user"}
+    return [text for text in said if isinstance(text, str) and text and text not in others]
+
+
+def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], str]) -> Row:
+    asked = {column for role, column in columns.items() if role in ("prompt", "input", "messages")}
+    return row | {column: _each_text(row[column], change) for column in asked if column in row}
 
 
 def answer_of(row: Row, columns: Mapping[str, str]) -> str | None:
@@ -209,33 +347,18 @@ def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], s
     if column is None or column not in row:
         return row
     cell = row[column]
+    if isinstance(cell, dict):  # one turn, as LLaMA-Factory writes chosen answers
+        key = next((key for key in TEXT_KEYS if isinstance(cell.get(key), str)), None)
+        return row if key is None else row | {column: cell | {key: change(cell[key])}}
     turns = _turns_in(cell)
     if turns is None:
-        return row | {column: change(cell or "")}
+        return row | {column: change(cell or "")} if cell is None or isinstance(cell, str) else row
     last = max((place for place, turn in enumerate(turns) if _role(turn) == "assistant"), default=None)
     if last is None:
         return row
     key = next((key for key in TEXT_KEYS if turns[last].get(key) is not None), "content")
     new = [*turns[:last], turns[last] | {key: change(turns[last].get(key, ""))}, *turns[last + 1 :]]
     return row | {column: json.dumps(new, ensure_ascii=False) if isinstance(cell, str) else new}
-
-
-def _cut_longest(row: Row, columns: Mapping[str, str], keep: float) -> Row:
-    """Shorten the longest text that is asked, at a space, so that the row keeps about `keep` of its text."""
-    texts: list[str] = []
-    asked = {role: column for role, column in columns.items() if role in ("prompt", "input", "messages", "system")}
-    answer = answer_of(row, columns)
-    for column in asked.values():
-        _each_text(row.get(column), lambda text: texts.append(text) or text)
-    texts = [text for text in texts if text != answer]
-    if not texts:
-        return row
-    longest = max(texts, key=len)
-    room = len(longest) - int((1 - keep) * (sum(map(len, texts)) + len(answer or "")))
-    short = longest[: max(room, 1)].rsplit(" ", 1)[0].rstrip() + " …"
-    cut = {column: _each_text(row[column], lambda text: short if text == longest else text) for column in asked.values()
-           if column in row}  # fmt: skip
-    return row | cut
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -280,8 +403,26 @@ _DONE = {
 
 
 def _sentence(action: Action, count: int) -> str:
-    rows = f"{count} {'row' if count == 1 else 'rows'} of {action.split}"
-    return f"{_DONE[action.remedy]} {rows} ({_title(action)})."
+    return f"{_DONE[action.remedy]} {_rows(count, action)} ({_title(action)})."
+
+
+def _told_shortened(action: Action, count: int, plan: Plan) -> list[str]:
+    """What was shortened, what was lost, and what was left as it is."""
+    said = [_sentence(action, count)] if count else []
+    lost = [(row, plan.lost[action.split, row]) for row in action.rows if (action.split, row) in plan.lost]
+    for row, text in lost[:_LOST_SHOWN]:
+        # One sentence for each: the text must not look like several.
+        shown = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
+        said.append(f"Row {row} lost {len(text):,} characters: {shown}.")
+    kept = sum((action.split, row) not in plan.gone for row in action.rows) - count
+    if kept:
+        why = "without the sentences that can be spared it is still too long"
+        said.append(f"Left {_rows(kept, action)} as before: {why}.")
+    return said or [f"Nothing was left to shorten in {action.split} ({_title(action)})."]
+
+
+def _rows(count: int, action: Action) -> str:
+    return f"{count} {'row' if count == 1 else 'rows'} of {action.split}"
 
 
 def _title(action: Action) -> str:

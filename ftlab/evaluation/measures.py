@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ftlab.data.final_number import final_number
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.classes import LIKELIHOOD_RULE, check_labels, find_all_labels, find_labels, label_numbers
@@ -56,7 +57,8 @@ def describe(name: str) -> dict[str, Any]:
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects, numbers, code, short answers and free text are told apart. Empty references decide nothing.
+    Labels, JSON objects, numbers, reasoning that ends in a number, code, short answers and free text are told apart.
+    Empty references decide nothing.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -72,6 +74,8 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
         return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
         return ["exact_match", "mean_absolute_error", "number_given"]
+    if most(lambda text: final_number(text) is not None):
+        return ["final_number", "exact_match", "bleu", *STYLE]
     if most(looks_like_code):
         return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
     if most(lambda text: len(words(text)) <= _SHORT):

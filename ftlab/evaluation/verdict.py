@@ -28,6 +28,7 @@ _LOSSES = ("perplexity", "bits_per_byte")
 _REASONS = {
     "accuracy": "the answers are labels",
     "likelihood_accuracy": "the answers are labels",
+    "final_number": "the number at the end of an answer is right or wrong",
     "exact_match": "answers here are right or wrong",
     "mean_absolute_error": "the answers are numbers and few are exactly right",
     "json_fields": "few answers are right in all of their fields",

@@ -114,6 +114,11 @@ def context_length(model: ModelConfig) -> int | None:
     return int(length) if length else None
 
 
+def context_of(base: str) -> int | None:
+    """`context_length` of a base with no further settings."""
+    return context_length(ModelConfig(base=base))
+
+
 def text_length(config: RunConfig) -> int | None:
     """The longest text a run's model can read: the base's context without the method's virtual tokens."""
     context = context_length(config.model)

@@ -149,6 +149,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         what, number, value = event._data["value"].split(":")
         report = _report(job_id, workspace)
         finding = Finding.from_dict(report["findings"][int(number)])
+        if value == "raise":
+            return length_of(finding.detail["raise_to"])
         if what == "row":
             config = config_of(shown)
             return open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
@@ -158,13 +160,18 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})
 
     def mended(job_id: str | None, shown: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
-        from ftlab.data.mending import mend_findings
+        from ftlab.data.mending import mend_findings, token_counter
 
-        return changed(
-            job_id,
-            shown,
-            lambda version, roles: mend_findings(version, findings, roles, remedies, who=who()),
-        )
+        def change(version: Version, roles: Any) -> Version:
+            tokens = None
+            if "shorten" in remedies.values():
+                from ftlab.models.load import load_tokenizer
+
+                request = _job(job_id, workspace).request
+                tokens = token_counter(request.data, load_tokenizer(request.base), workspace)
+            return mend_findings(version, findings, roles, remedies, tokens=tokens, who=who())
+
+        return changed(job_id, shown, change)
 
     def give(job_id: str | None, shown: str | None, answer: str, picked: Any) -> dict[Any, Any]:
         from ftlab.data.mending import give_answer
@@ -194,7 +201,9 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         }
 
     def use_length(job_id: str | None) -> dict[Any, Any]:
-        suggested = _report(job_id, workspace)["tokens"]["suggested_max_length"]
+        return length_of(_report(job_id, workspace)["tokens"]["suggested_max_length"])
+
+    def length_of(suggested: int) -> dict[Any, Any]:
         said = f"The longest example on the Train tab is {count(suggested)} tokens now."
         return {context.max_length: str(suggested), panel.message: notice(said, kind="good")}
 
@@ -214,7 +223,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
     slow["lane"] = "data checks"
     remedied = [*panel.result, panel.message, context.source]
-    opened = [panel.row, panel.answer, panel.give, panel.picked]
+    opened = [context.max_length, panel.row, panel.answer, panel.give, panel.picked]
     known = [panel.job, context.shown]
     pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
     pressed.then(None, js=_PRESSED)

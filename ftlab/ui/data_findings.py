@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.data.checks.run import nothing_wrong
 from ftlab.ui.html import badge, count, duration, join, notice, pick_button
 
 SHOWN_ROWS = 20
@@ -51,10 +52,9 @@ def totals(report: Mapping[str, Any]) -> Markup:
     looked_at = f"{_many(rows, 'row')}" if checked >= rows else f"{count(checked)} of {_many(rows, 'row')}"
     took = duration(max(1, sum(report["seconds"].values())))
     if not found:
-        text = "Nothing wrong was found" + (" so far." if report["stopped"] else ".")
-        return notice(f"{text} {looked_at} checked in {took}.", kind="warn" if report["stopped"] else "good") + _notes(
-            report
-        )
+        partly = report["stopped"] or checked < rows or not report.get("usable", 1)
+        text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
+        return notice(f"{text} {looked_at} checked in {took}.", kind="warn" if partly else "good") + _notes(report)
     line = Markup('<p class="ft-totals"><strong>{}, {} and {}</strong> in {}, checked in {}.</p>').format(
         *numbers, looked_at, took
     )
@@ -89,6 +89,8 @@ def _card(number: int, finding: Mapping[str, Any]) -> Markup:
         Markup("<p>{}</p>").format(finding["why"]),
     ]
     said = [*finding["shown"][:_SHOWN_TEXTS], *_details(finding["detail"])]
+    if finding["detail"].get("raise_cost"):
+        said.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
     if said:
         parts.append(
             Markup('<ul class="ft-shown">{}</ul>').format(join(Markup("<li>{}</li>").format(text) for text in said))
@@ -164,7 +166,8 @@ def remedy_words(remedy: str, finding: Mapping[str, Any]) -> str:
         else f"Remove {count(finding['count'])} copies, keep the first",
         "move": f"Move {rows} to the held-out split",
         "relabel": "Give the answer that most have",
-        "shorten": f"Shorten the prompt of {rows}" if finding["count"] == 1 else f"Shorten the prompts of {rows}",
+        "shorten": f"Cut sentences from {rows}",
+        "raise": f"Raise the longest example to {count(finding['detail'].get('raise_to', 0))} tokens",
     }[remedy]
 
 

@@ -42,7 +42,7 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
     )
     packing = tokens["packing"]
     advice = [
-        f"max_length {count(tokens['suggested_max_length'])} would hold 99.5% of the rows; it is {count(limit)} now.",
+        f"{tokens['suggested_why']}; it is {count(limit)} now.",
         ("Packing is worth it: " if packing["suggested"] else "Packing is not needed: ") + packing["why"] + ".",
         *tokens["notes"],
     ]

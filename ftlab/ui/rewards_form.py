@@ -27,6 +27,7 @@ _ROWS = {
     "regex": ("pattern",),
     "json": ("on", "keys"),
     "exact_match": ("on",),
+    "final_number": ("on",),
 }
 
 
@@ -93,6 +94,10 @@ def build(form: forms.Form) -> RewardsForm:
                 False, label="Equal to the reference answer", elem_id="pref_exact_on", min_width=180
             )
             weight("exact_match", "exact")
+            cells["final_number.on"] = gr.Checkbox(
+                False, label="Ends in the reference's number", elem_id="pref_final_number_on", min_width=180
+            )
+            weight("final_number", "final_number")
         with gr.Accordion("More rewards (YAML)", open=False):
             more = form.draw(PATH, label="Rewards beyond the rows above")
     return RewardsForm(box, cells, more)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ftlab.data.checks import Report, check
+from ftlab.data.checks.run import nothing_wrong
 from ftlab.errors import InputError
 
 CITIES = ("Paris", "Rome", "Oslo", "Cairo", "Lima", "Quito", "Seoul", "Hanoi", "Delhi", "Accra", "Dakar", "Sofia")
@@ -98,8 +99,10 @@ def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
     labels = ["cheap"] * 110 + ["dear"] * 20 + ["free"] * 5
     rows = [row | {"completion": label} for row, label in zip(clean_rows(135), labels, strict=True)]
     advice = {one.topic: one for one in report_on(tmp_path, rows).advice}
-    assert advice["classes"].rows_per_class == {"cheap": 110, "dear": 20, "free": 5}
-    assert "'dear' (20)" in advice["classes"].text and "'free' (5)" in advice["classes"].text
+    # A fifth will be held out, and is not trained on.
+    assert advice["classes"].rows_per_class == {"cheap": 88, "dear": 16, "free": 4}
+    assert "'dear' (16)" in advice["classes"].text and "'free' (4)" in advice["classes"].text
+    assert advice["rows"].text.startswith("108 training rows") and "20% held out" in advice["rows"].text
     assert "22 times" in advice["balance"].text and advice["rows"].level == "low"
     assert all(one.url.startswith("https://") for one in advice.values())
 
@@ -182,3 +185,74 @@ def test_of_a_very_large_source_every_nth_row_is_checked(tmp_path: Path) -> None
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
         check(str(tmp_path / "none.jsonl"))
+
+
+def long_and_short(tmp_path: Path) -> Path:
+    """60 short rows and 20 of about 600 tokens of the starter."""
+    rows = clean_rows()
+    rows += [
+        {"prompt": f"Tell me more about number {n}.", "completion": f"It is {n}. " + f"Word{n} and more {n}. " * 90}
+        for n in range(20)
+    ]
+    file = tmp_path / "long.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def starter_tokenizer() -> Any:
+    from ftlab.models.load import load_tokenizer
+
+    return load_tokenizer("starter")
+
+
+def test_a_longer_max_length_is_offered_first_with_its_cost_where_the_base_reads_the_rows(tmp_path: Path) -> None:
+    file, tokenizer = str(long_and_short(tmp_path)), starter_tokenizer()
+    report = check(file, tokenizer=tokenizer, base="big", context=8192)
+    (finding,) = [one for one in report.findings if one.kind == "too_long"]
+    longest, summed = max(finding.detail["tokens"]), sum(finding.detail["tokens"])
+    assert len(finding.rows) == 20 and finding.remedies == ("raise", "drop", "shorten")
+    assert longest <= finding.detail["raise_to"] < longest + 64 and finding.detail["raise_to"] % 64 == 0
+    assert f"{summed:,} tokens an epoch" in finding.detail["raise_cost"]
+    # The starter itself reads no more than 512 tokens: there it is no remedy, and no length is promised.
+    report = check(file, tokenizer=tokenizer, base="starter", context=512)
+    (finding,) = [one for one in report.findings if one.kind == "too_long"]
+    assert finding.remedies == ("drop", "shorten")
+    assert (
+        report.tokens["suggested_max_length"] == 512
+        and "25.0% of the rows are longer" in report.tokens["suggested_why"]
+    )
+
+
+def test_whether_it_is_enough_counts_only_rows_that_will_be_trained(tmp_path: Path) -> None:
+    report = check(str(long_and_short(tmp_path)), tokenizer=starter_tokenizer(), base="starter", context=512)
+    text = report.advice[0].text
+    assert text.startswith("48 training rows")  # 60 of 80 fit, and a fifth of them will be held out
+    assert "20 too long" in text and "20% held out" in text
+
+
+def test_nothing_wrong_is_only_said_of_what_was_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "clean.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in clean_rows()), encoding="utf-8")
+    said = nothing_wrong(check(str(file)).as_dict())
+    assert said == "Nothing wrong was found. Lengths in tokens were not checked: no base was given."
+    assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == "Nothing wrong was found."
+    said = nothing_wrong(check(str(file), tokenizer=starter_tokenizer(), most_rows=30).as_dict())
+    assert said == "Nothing wrong was found in 30 of 60 rows. The other 30 were not looked at."
+    said = nothing_wrong(check(str(file), should_stop=lambda: True).as_dict())
+    assert "so far" in said and "0 of 60 rows" in said
+
+
+def test_answers_marked_as_bad_are_no_mistakes_and_are_said_to_be_unread(tmp_path: Path) -> None:
+    rows = [row | {"label": n % 3 > 0} for n, row in enumerate(clean_rows())]
+    report = report_on(tmp_path, rows)
+    assert report.format == "kto" and report.findings == [] and report.usable == 40
+    assert "Not looked at: 20 answers marked as bad." in nothing_wrong(report.as_dict())
+
+
+def test_numbers_that_end_an_answer_are_found(tmp_path: Path) -> None:
+    rows = [
+        row | {"completion": f"{row['completion']} It is {n}+{n}={2 * n}.\n#### {2 * n}"}
+        for n, row in enumerate(clean_rows())
+    ]
+    (numbers,) = [one for one in report_on(tmp_path, rows).advice if one.topic == "numbers"]
+    assert "60 of 60 answers end in a number" in numbers.text and "final_number" in numbers.text

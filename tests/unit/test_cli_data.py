@@ -9,6 +9,7 @@ import pytest
 
 from ftlab.cli.main import main
 from ftlab.samples import sample_path
+from ftlab.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,8 @@ def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureF
     assert "Removed 4 rows of train (exact duplicates)." in told["done"]
     assert main(["data", "inspect", told["source"], "--base", "none", "--json"]) == 0
     left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
-    assert left == {"conflicting_answers"}
+    # Notes are to be read first: of such rows of real data, most are right.
+    assert left == {"conflicting_answers", "html", "language", "length"}
 
 
 def test_fix_can_be_told_which_and_how(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,3 +98,41 @@ def test_wrong_input_is_one_message(arguments: list[str], words: str, capsys: py
     assert main(["data", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and "Traceback" not in error
+
+
+def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_says_so(
+    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "long.jsonl"
+    rows = [
+        {"prompt": f"Tell me about {n}.", "completion": f"It is {n}. " + "More of it. " * (150 * (n == 3))}
+        for n in range(20)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main(["data", "inspect", str(file)]) == 0
+    assert "Tokens of starter (no run here names a base; --base takes another; longest" in capsys.readouterr().out
+    run = Workspace.open(home).create_run("tuned")
+    run.config_file.write_text("model: {base: starter}\noptimisation: {max_length: 256}\n", encoding="utf-8")
+    assert main(["data", "inspect", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert f"Tokens of starter (the base of the run {run.id}; --base takes another; longest example: 256)" in told
+    assert "too_long: raise max_length (or drop, shorten)" in told or "too_long: drop" in told
+
+
+def test_fix_leaves_rows_that_a_longer_max_length_holds_and_says_what_it_costs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "long.jsonl"
+    rows = [
+        {"prompt": f"Tell me about {n}.", "completion": f"It is {n}." + " More of it." * (25 * (n == 3))}
+        for n in range(20)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert (
+        main(["data", "fix", str(file), "--base", "starter", "--max-length", "64", "--only", "too_long", "--json"]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert told["done"] == [] and told["base"] == "starter"
+    assert (
+        "1 row of train fit into --set optimisation.max_length=" in told["left"][0] and "more time" in told["left"][0]
+    )

@@ -437,6 +437,7 @@ def test_every_measure_is_an_evaluate_metric_with_the_same_figure():
         (["bug", "praise", "bug", "bug", "praise"] * 4, "accuracy", "macro_f1"),
         (["0", "1"] * 10, "accuracy", "macro_f1"),
         (['{"a": 1}', '{"a": 2}'], "exact_match", "json_fields"),
+        (["2 * 9 = 18\n#### 18", "It takes 1 + 2 = 3 bolts.\n#### 3"], "final_number", "exact_match"),
         (["4", "17", "3.5", "1,200"], "exact_match", "mean_absolute_error"),
         (["def f():\n    pass", "import os\nprint(os.name)"], "exact_match", "code_parses"),
         (["Paris", "Rome", "the Danube"], "exact_match", "token_f1"),

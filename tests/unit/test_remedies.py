@@ -12,6 +12,7 @@ import pytest
 from ftlab.config import DataConfig
 from ftlab.data.checks import KINDS, check
 from ftlab.data.checks.finding import Finding
+from ftlab.data.mending import is_mended
 from ftlab.data.remedies import Action, action_for, apply, apply_all, mend
 from ftlab.data.versions import create, rows_of
 from ftlab.errors import InputError
@@ -85,12 +86,111 @@ def test_conflicts_take_the_answer_of_most_rows() -> None:
     assert {row["completion"] for row in after["train"]} == {"yes "} and "3 rows" in said
 
 
-def test_shortening_cuts_the_prompt_at_a_space_and_keeps_the_answer() -> None:
-    long = " ".join(f"word{n}" for n in range(200))
-    action = Action("shorten", "too_long", "train", (0,), columns=PAIR, keep=(0.25,))
-    row = apply({"train": [{"prompt": long, "completion": "the answer"}]}, action)[0]["train"][0]
-    assert row["completion"] == "the answer" and row["prompt"].endswith(" …") and long.startswith(row["prompt"][:-2])
-    assert 0.2 * len(long) < len(row["prompt"]) <= 0.26 * len(long)
+STORY = (
+    "Read the report about the old harbor before you answer. "
+    "The harbor lies behind a long wall of grey granite blocks. "
+    "Fishermen mend their nets there in the early morning light. "
+    "The lighthouse keeper was called Hendrik van Loon by everybody. "
+    "It had 14 boats in the spring of that year. "
+    "Gulls circle above the roofs whenever the market opens its doors. "
+    "Who kept the lighthouse above the harbor?"
+)
+
+
+def _words(row: dict[str, Any]) -> int:
+    return sum(len(str(row[name]).split()) for name in ("prompt", "completion"))
+
+
+def _shorten(row: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list[str]]:
+    action = Action("shorten", "too_long", "train", (0,), columns=PAIR, max_length=max_length, tokens=_words)
+    after, said = apply_all({"train": [row]}, [action])
+    return after["train"][0], said
+
+
+def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_told() -> None:
+    row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
+    short, said = _shorten(row, _words(row) - 12)
+    assert short["completion"] == row["completion"] and _words(short) <= _words(row) - 12
+    # The question, the number and what the answer draws on are there; the gulls and the fishermen are not.
+    for kept in ("Who kept the lighthouse above the harbor?", "14 boats", "Hendrik van Loon", "Read the report"):
+        assert kept in short["prompt"]
+    assert "Gulls" not in short["prompt"] and "Fishermen" not in short["prompt"]
+    assert said[0].startswith("Shortened 1 row") and "Row 0 lost" in said[1] and "Fishermen mend" in said[1]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Describe a process of making crepes.",
+        "Hello there, dear support team. Why is my card not working in any of the shops of this town?",
+        " ".join(f"word{n}" for n in range(200)),
+        "Which is it?\n(A) The first coin is silver as well.\n(B) The last coin is golden, too.\nChoose one of them.",
+        "Sort the rows of this table.\n| name | town |\n| Ada | London |\n| Alan | Wilmslow |\nKeep the header row.",
+    ],
+)
+def test_a_prompt_that_can_spare_nothing_stays_as_it_is_and_counts_as_not_shortened(prompt: str) -> None:
+    row = {"prompt": prompt, "completion": "A long answer. " * 20}
+    after, said = _shorten(row, 30)
+    assert after == row and said == [
+        "Left 1 row of train as before: without the sentences that can be spared it is still too long."
+    ]
+
+
+def test_a_longer_max_length_comes_before_leaving_rows_out_where_the_base_reads_more() -> None:
+    reads_more = Finding("too_long", "train", [3], detail={"max_length": 512, "tokens": [600], "raise_to": 640})
+    assert reads_more.remedies == ("raise", "drop", "shorten") and reads_more.as_dict()["remedy"] == "raise"
+    assert not is_mended(reads_more) and is_mended(reads_more, remedies={"too_long": "drop"})
+    with pytest.raises(InputError, match="setting of training") as caught:
+        action_for(reads_more, PAIR)
+    assert "optimisation.max_length=640" in caught.value.try_
+    assert Finding("too_long", "train", [3], detail={"max_length": 512, "tokens": [600]}).remedies == (
+        "drop",
+        "shorten",
+    )
+
+
+def test_masking_leaves_a_row_out_whose_answer_would_become_a_placeholder() -> None:
+    rows = {
+        "train": [
+            {"prompt": "Make up a phone number.", "completion": "+49 30 901820"},
+            {"prompt": "Whose is +49 30 901821?", "completion": "+49 30 901821 is that of Ada."},
+            {"prompt": "How do I reach you?", "completion": "Call +49 30 901822, please."},
+            {"prompt": "Who can help me?", "completion": "We can: +49 30 901822."},
+        ]
+    }
+    after, said = apply_all(rows, [Action("mask", "phone", "train", (0, 1, 2, 3), columns=PAIR)])
+    assert [row["completion"] for row in after["train"]] == [
+        "[phone] is that of Ada.",
+        "Call [phone], please.",
+        "We can: [phone].",
+    ]
+    assert said == [
+        "Left out 1 row of train: the answer is what had to be masked.",
+        "Masked 3 rows of train (phone numbers).",
+    ]
+
+
+def test_two_good_sentences_for_one_prompt_are_not_overwritten_but_labels_are(tmp_path: Path) -> None:
+    def matches(answers: list[str]) -> list[tuple[str, int]]:
+        rows = [{"prompt": f"What is number {n}?", "completion": f"Number {n} it is."} for n in range(20)]
+        rows += [{"prompt": "Can you order a pizza?", "completion": answer} for answer in answers]
+        file = tmp_path / f"{len(answers[0])}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        found = next(one for one in check(str(file)).findings if one.kind == "conflicting_answers")
+        return found.matches
+
+    no = "I am sorry, but I cannot order a pizza for you."
+    assert matches([no, no.lower(), "Ordering food is beyond what I can do for you."]) == [
+        ("train", n) for n in (20, 21, 22)
+    ]
+    assert matches(["no", "No", "yes"]) == [("train", 20)] * 3
+
+
+def test_a_chosen_answer_that_is_one_turn_keeps_its_form() -> None:
+    row = {"conversations": [], "chosen": {"from": "gpt", "value": "no"}, "rejected": {"from": "gpt", "value": "?"}}
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    action = Action("relabel", "conflicting_answers", "train", (0,), columns=columns, answer="yes")
+    assert apply({"train": [row]}, action)[0]["train"][0]["chosen"] == {"from": "gpt", "value": "yes"}
 
 
 def test_indices_are_those_of_the_source_whatever_the_order_of_the_actions() -> None:

@@ -6,7 +6,13 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.training.reinforcement.checks import check_reinforcement, check_rewards, pin_rewards, reward_names
+from ftlab.training.reinforcement.checks import (
+    check_references,
+    check_reinforcement,
+    check_rewards,
+    pin_rewards,
+    reward_names,
+)
 from ftlab.training.reinforcement.rewards import build_judges, exact_match_reward, json_reward, judged, length_reward
 from ftlab.workspace import Workspace
 
@@ -54,6 +60,36 @@ def test_json_is_rewarded_when_nothing_stands_around_it(answer, keys, reward):
 )
 def test_a_length_out_of_bounds_earns_the_less_the_farther_it_is(words, shortest, longest, reward):
     assert length_reward("word " * words, shortest, longest) == pytest.approx(reward)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "reward"),
+    [
+        ("9 eggs at $2 are $18.\n#### 18", "She sells 9 * 2 = $<<9*2=18>>18.\n#### 18", 1.0),
+        ("So she makes $18.00 a day.", "9 * 2 = 18\n#### 18", 1.0),
+        ("The answer is \\boxed{70,000}.", "200,000-130,000=70000\n#### 70000", 1.0),
+        ("#### 18\nLet me check: 2 * 8 = 16", "9 * 2 = 18\n#### 18", 1.0),  # the mark names the answer
+        ("She has 18 eggs and sells 9", "9 * 2 = 18\n#### 18", 0.0),
+        ("I do not know.", "9 * 2 = 18\n#### 18", 0.0),
+    ],
+)
+def test_the_number_that_ends_an_answer_is_rewarded_whatever_the_way_to_it(answer, reference, reward):
+    assert scored({"kind": "final_number"}, [answer], [reference]) == [reward]
+
+
+def test_the_final_number_needs_references_with_numbers():
+    config = configured({"kind": "final_number"})
+
+    def examples(*answers):
+        return [
+            {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": one}]} for one in answers
+        ]
+
+    check_references(config, examples("#### 1", "It is 2."))
+    with pytest.raises(InputError, match="reference answers with a number"):
+        check_references(config, examples("#### 1", "none at all"))
+    with pytest.raises(InputError, match="needs a reference answer"):
+        check_references(config, examples("#### 1", ""))
 
 
 def test_an_exact_match_compares_json_by_value_and_text_by_the_letter():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ftlab.config import DataConfig
 from ftlab.data.checks.examples import Examples
 from ftlab.data.checks.structure import NEARLY_ALL, parse_json
+from ftlab.data.final_number import final_number
 from ftlab.errors import shorten
 
 # What others recommend, with where they say so (read in November 2026).
@@ -47,17 +50,55 @@ class Advice:
         return asdict(self)
 
 
-def advise(examples: Examples) -> list[Advice]:
-    """Remarks on the number of training rows, rows per class and imbalance."""
+def advise(
+    examples: Examples, untrained: Collection[int] = (), config: DataConfig | None = None, checked: float = 1.0
+) -> list[Advice]:
+    """Remarks on the number of training rows, rows per class and imbalance.
+
+    Only rows that a run will train on count: neither those at the positions `untrained` (too long, say), nor the share
+    that `config` holds out of a source without splits of its own. Of a source of which only the share `checked` was
+    looked at, the counts are estimates.
+    """
     if examples.are_documents:
         return []  # the rules of thumb are about answers
     train = examples.positions("train")
-    answers = [examples.answers[position] for position in train]
+    answers = [examples.answers[position] for position in train if position not in untrained]
     classes = find_classes(answers)
-    advice = [_enough(len(train), bool(classes))]
+    held_out = _held_out_share(examples, config)
+    share = (1 - held_out) / checked
+    rows = round(share * len(answers))
+    one = _enough(rows, bool(classes))
+    less = [f"{len(train) - len(answers):,} too long or without a trained token"] if len(train) > len(answers) else []
+    less += [f"{held_out:.0%} held out"] if held_out else []
+    if less:
+        one.text += f" Not counted: {', '.join(less)}."
+    if checked < 1:
+        one.text += f" Estimated from {checked:.0%} of the rows."
+    advice = [one]
     for name, counts in classes.items():
-        advice += _per_class(name, counts)
-    return advice
+        advice += _per_class(name, {label: round(share * count) for label, count in counts.items()})
+    return advice + _final_numbers(answers)
+
+
+def _held_out_share(examples: Examples, config: DataConfig | None) -> float:
+    """The share of the training rows that a run holds out, because the source brings no such split."""
+    if config is None:
+        return 0.0
+    own = set(examples.split)
+    wanted = (("validation", config.validation_fraction), ("test", config.test_fraction))
+    return sum(fraction for split, fraction in wanted if split not in own)
+
+
+def _final_numbers(answers: list[str]) -> list[Advice]:
+    found = sum(final_number(answer) is not None for answer in answers)
+    if not answers or found < NEARLY_ALL * len(answers):
+        return []
+    example = next(text.strip().splitlines()[-1] for text in answers if final_number(text) is not None)
+    text = (
+        f"{found:,} of {len(answers):,} answers end in a number ({shorten(example, 40)}): evaluation measures whether "
+        "that number is right (final_number), and GRPO and RLOO can reward it ({kind: final_number})."
+    )
+    return [Advice("numbers", "good", text, *GSM8K)]
 
 
 def find_classes(answers: list[str]) -> dict[str, dict[str, int]]:
@@ -126,9 +167,9 @@ def _per_class(name: str, counts: dict[str, int]) -> list[Advice]:
         text = f"Each of the {len(counts)} {whose} has {PER_CLASS} rows or more."
         advice.append(Advice("classes", "good", text, *YANDEX, counts))
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[largest] >= _IMBALANCED * counts[smallest]:
+    if counts[largest] >= _IMBALANCED * max(1, counts[smallest]):
         text = (
-            f"{shorten(largest, 30)!r} has {counts[largest] / counts[smallest]:.0f} times as many rows as "
+            f"{shorten(largest, 30)!r} has {counts[largest] / max(1, counts[smallest]):.0f} times as many rows as "
             f"{shorten(smallest, 30)!r} ({counts[largest]} and {counts[smallest]}): a model can be right most of the "
             "time without ever giving the rare answer. Look at the score of each class, not only at all rows together."
         )
@@ -136,6 +177,10 @@ def _per_class(name: str, counts: dict[str, int]) -> list[Advice]:
     return advice
 
 
+GSM8K = (
+    "Cobbe et al. 2021, Training Verifiers to Solve Math Word Problems: the final number decides",
+    "https://arxiv.org/abs/2110.14168",
+)
 BALANCE = (
     "He and Garcia 2009, Learning from Imbalanced Data: accuracy hides rare classes",
     "https://doi.org/10.1109/TKDE.2008.239",

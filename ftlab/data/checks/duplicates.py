@@ -12,6 +12,7 @@ from ftlab.data.checks.near import FEWEST_WORDS, NEAR, near_pairs
 from ftlab.data.checks.words import Words, count_words
 from ftlab.errors import shorten
 
+_LABEL_WORDS = 5
 _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
 
 
@@ -70,7 +71,8 @@ def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
 
 def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
     """The same prompt with different answers; the match of a row is one with the answer that most of them give, and the
-    row itself where no answer has most. `detail.groups` numbers the prompts: rows with one number share theirs."""
+    row itself where no answer has most, or where answers are sentences: several of them may be right.
+    `detail.groups` numbers the prompts: rows with one number share theirs."""
     groups: dict[tuple[str, int], list[int]] = {}
     for position, prompt in enumerate(same.prompt):
         if position not in same.copies:
@@ -84,11 +86,12 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
         if len(answers) < 2:
             continue
         (best, most), (_, second) = answers.most_common(2)
+        is_label = all(_is_label(examples.answers[position]) for position in positions)
         original = next(position for position in positions if same.answer[position] == best)
         for position in positions:
             conflicting.append(position)
             group_of[position] = positions[0]
-            usual[position] = original if most > second else position
+            usual[position] = original if most > second and is_label else position
             shown[position] = f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
     findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
     for finding in findings:
@@ -143,6 +146,11 @@ def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Findi
         leaks[trained] = held
     detail = _held_out_counts(examples, leaks) | {"threshold": NEAR}
     return by_split("near_overlap", leaks, examples, matches=leaks, detail=detail)
+
+
+def _is_label(answer: str) -> bool:
+    """Whether an answer is a label, a number or JSON, of which only one can be right."""
+    return len(answer.split(None, _LABEL_WORDS)) <= _LABEL_WORDS or answer.lstrip()[:1] in ("{", "[")
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ftlab.data.checks.examples import Examples
 
-REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "none")
+# All but the last two change rows: `raise` is a setting of training, max_length.
+REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")
+DONE_TO_ROWS = REMEDIES[:-2]
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -95,7 +97,7 @@ KINDS: dict[str, Kind] = {
     "conflicting_answers": Kind(
         "error",
         "The same prompt with different answers",
-        "The model cannot learn both answers; it learns a guess between them.",
+        "Of two labels only one is right, and the model learns a guess between them. Two good sentences may both stay.",
         "relabel",
         ("drop",),
     ),
@@ -114,9 +116,8 @@ KINDS: dict[str, Kind] = {
     "no_trained_token": Kind(
         "error",
         "Rows with nothing to train on",
-        "The prompt fills the whole length (or the chat template refuses the row), so no token of the answer is left.",
+        "The chat template refuses the row, or leaves no token of the answer to train on.",
         "drop",
-        ("shorten",),
     ),
     "stop_token": Kind(
         "error",
@@ -128,8 +129,8 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Rows longer than the longest example",
         "Rows above max_length are left out of training, and long rows are often the difficult ones.",
-        "shorten",
-        ("drop",),
+        "drop",
+        ("shorten",),  # `raise` comes first where the base reads more: see Finding.remedies
     ),
     "exact_duplicate": Kind(
         "warning",
@@ -149,24 +150,24 @@ KINDS: dict[str, Kind] = {
         "Text that was read in the wrong encoding teaches the model to write such damage itself.",
         "drop",
     ),
+    # Notes: of the rows of real data that these find, most are right, and dropping them unread would make data worse.
     "html": Kind(
-        "warning",
+        "note",
         "Remains of HTML",
-        "Tags and entities left from a web page come back in the answers.",
+        "Tags and entities left from a web page come back in the answers. Read the rows: some may be about HTML.",
         "drop",
     ),
     "language": Kind(
-        "warning",
+        "note",
         "Another language than the rest",
-        "A few rows in another language are mostly strays, and the model may begin to switch languages.",
+        "A stray row can make the model switch languages. Read the rows: a translation is meant to be in another one.",
         "drop",
     ),
     "length": Kind(
-        "warning",
+        "note",
         "Far longer or shorter than the rest",
-        "Such rows are often two rows run together, or cut off; one of them can outweigh dozens of others.",
+        "Some such rows are two rows run together, or cut off. Read them: a long question is no mistake.",
         "drop",
-        ("shorten",),
     ),
     "one_word_answer": Kind(
         "note",
@@ -208,7 +209,14 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        return self.about.remedy
+        return self.remedies[0]
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """All that fit, the usual one first. Raising max_length comes before leaving rows out, where the base reads
+        them (`detail.raise_to`, in tokens)."""
+        fitting = (self.about.remedy, *self.about.others)
+        return ("raise", *fitting) if self.detail.get("raise_to") else fitting
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
@@ -227,8 +235,8 @@ class Finding:
             "rows": self.rows,
             "matches": [list(match) for match in self.matches],
             "why": about.why,
-            "remedy": about.remedy,
-            "remedies": list(dict.fromkeys((about.remedy, *about.others))),
+            "remedy": self.remedy,
+            "remedies": list(self.remedies),
             "shown": self.shown,
             "detail": self.detail,
         }

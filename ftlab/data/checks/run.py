@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -12,6 +12,7 @@ from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.data.checks import advice, coverage, damage, duplicates, outliers, personal, structure, tokens
 from ftlab.data.checks.examples import Examples, Progress, Stopped, Watch, gather
 from ftlab.data.checks.finding import Finding, in_order
+from ftlab.data.conversion import MARKED_BAD
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
@@ -45,6 +46,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
+    usable: int = 0  # rows that became an example
+    unread: list[str] = field(default_factory=list)  # what else the data holds and no check looks at
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON; `ftlab/data/checks/README.md` documents it."""
@@ -63,8 +66,27 @@ class Report:
         head = "<tr><th></th><th>finding</th><th>rows</th><th>why it matters</th><th>remedy</th></tr>"
         facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(one.text for one in self.advice)]
         lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-        table = f"<table>{head}{rows}</table>" if rows else "<p>Nothing wrong was found.</p>"
+        table = f"<table>{head}{rows}</table>" if rows else f"<p>{escape(nothing_wrong(vars(self)))}</p>"
         return f"<h4>{escape(self.name)}</h4>{table}<ul>{lines}</ul>"
+
+
+def nothing_wrong(report: Mapping[str, Any]) -> str:
+    """What is said of a report (as a dict) without findings: that nothing was found, and what was not looked at."""
+    rows, checked, tokens = report["rows"], report["checked"], report["tokens"]
+    if report["stopped"]:
+        return f"Nothing wrong was found so far; the checks were stopped. {checked:,} of {rows:,} rows were read."
+    text = "Nothing wrong was found" + (f" in {checked:,} of {rows:,} rows." if checked < rows else ".")
+    if checked < rows:
+        text += f" The other {rows - checked:,} were not looked at."
+    if not report["usable"]:
+        text += " No row could be used as an example."
+    elif tokens is None:
+        text += " Lengths in tokens were not checked: no base was given."
+    elif tokens["measured_rows"] < tokens["rows"]:
+        text += f" What is trained of a row was counted on {tokens['measured_rows']:,} of {tokens['rows']:,} rows."
+    if report["unread"]:
+        text += f" Not looked at: {'; '.join(report['unread'])}."
+    return text
 
 
 def check(
@@ -72,6 +94,7 @@ def check(
     *,
     tokenizer: Any = None,
     base: str = "starter",
+    context: int | None = None,
     max_length: int | None = None,
     prompts: Sequence[str] | None = None,
     loaded: Loaded | None = None,
@@ -81,6 +104,8 @@ def check(
     most_rows: int | None = MOST_ROWS,
 ) -> Report:
     """Run every check on `data` (a source or its configuration); the tokens only with a `tokenizer` (that of `base`).
+
+    `context` is what the base can read, in tokens: rows up to there are not too long for it, only for `max_length`.
 
     `prompts` are asked in the real world: then the coverage is of them, not of the held-out rows.
     `progress(check, done, total)` is called all the time; when `should_stop()` is true the report so far is given.
@@ -96,12 +121,16 @@ def check(
         with _timed(report, watch, "reading"):
             examples, notes = gather(loaded, detected, config.system_prompt, most_rows, watch)
         report.notes += notes
-        report.checked = examples.looked_at
-        _run(report, examples, watch, prompts)
+        report.checked, report.usable = examples.looked_at, len(examples)
+        report.unread = _unread(examples, detected)
+        untrained: set[int] = set()
         if tokenizer is not None and len(examples):
             with _timed(report, watch, "tokens"):
-                report.tokens, found = tokens.token_lengths(examples, watch, tokenizer, base, length)
+                report.tokens, found, untrained = tokens.token_lengths(
+                    examples, watch, tokenizer, base, length, context
+                )
                 report.findings += found
+        _run(report, examples, watch, prompts, untrained, config)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more to find.")
@@ -124,7 +153,21 @@ def _begin(loaded: Loaded, detected: Detected) -> Report:
     )
 
 
-def _run(report: Report, examples: Examples, watch: Watch, prompts: Sequence[str] | None) -> None:
+def _unread(examples: Examples, detected: Detected) -> list[str]:
+    """Parts of the data that no check looks at, as only the answers that are learnt are checked."""
+    bad = sum(reason == MARKED_BAD for _, _, reason in examples.refused)
+    unread = [f"{bad:,} answers marked as bad"] if bad else []
+    return unread + (["the rejected answers"] if "rejected" in detected.columns else [])
+
+
+def _run(
+    report: Report,
+    examples: Examples,
+    watch: Watch,
+    prompts: Sequence[str] | None,
+    untrained: set[int],
+    config: DataConfig,
+) -> None:
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
     checks: dict[str, _Check] = {
@@ -147,7 +190,7 @@ def _run(report: Report, examples: Examples, watch: Watch, prompts: Sequence[str
         with _timed(report, watch, name):
             report.findings += run()
     with _timed(report, watch, "enough rows"):
-        report.advice = advice.advise(examples)
+        report.advice = advice.advise(examples, untrained, config, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
         report.coverage, found = coverage.held_out_coverage(examples, watch, prompts)
         report.findings += found

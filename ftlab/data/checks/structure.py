@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
+from ftlab.data.conversion import MARKED_BAD
 from ftlab.errors import shorten
 
 NEARLY_ALL = 0.9  # of the answers are JSON, or have the same keys: then the others are mistakes
@@ -20,6 +21,8 @@ def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     """Empty answers, and rows that cannot be used for another reason."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
+        if reason == MARKED_BAD:
+            continue  # no mistake: preference training learns from it
         found.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append((row, reason))
     return [
         Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})

@@ -16,7 +16,7 @@ from typing import Any
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
 from ftlab.data.conversion import Message
-from ftlab.data.rendering import encode, encode_prompt
+from ftlab.data.rendering import encode
 from ftlab.data.template import ensure_chat_template, facts_of, render_text
 from ftlab.errors import InputError
 
@@ -45,9 +45,10 @@ class Measured:
 
 
 def token_lengths(
-    examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int
-) -> tuple[dict[str, Any], list[Finding]]:
-    """What there is to say about tokens (see `summary`), and findings: too_long, no_trained_token, stop_token."""
+    examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
+) -> tuple[dict[str, Any], list[Finding], set[int]]:
+    """What there is to say about tokens (see `summary`), findings (too_long, no_trained_token, stop_token), and the
+    positions of the rows that training leaves out. `context` is what the base reads, in tokens."""
     note = ensure_chat_template(tokenizer)
     # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -63,14 +64,14 @@ def token_lengths(
         ).items()
         if length > max_length
     }
-    filled = _filled(examples, too_long, watch, tokenizer, max_length)
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
     shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
     findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
     for finding in findings:
         of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
         finding.detail["tokens"] = [too_long[position] for position in of_split]
-    reasons = measured.refused | dict.fromkeys(filled, f"the prompt alone fills {max_length} tokens")
+        finding.detail |= _raised(list(too_long.values()), measured, max_length, context, len(examples))
+    reasons = dict(measured.refused)
     reasons |= dict.fromkeys(empty, "no token of the answer is trained")
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
     if measured.positions and not measured.stopped:
@@ -79,7 +80,37 @@ def token_lengths(
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
-    return tokens, findings
+    tokens |= {"context": context} | _raised(list(too_long.values()), measured, max_length, context, len(examples))
+    if context and tokens.get("suggested_max_length", 0) > context:
+        longer = sum(size > context for size in measured.total) / len(measured.total)
+        tokens["suggested_max_length"] = context
+        tokens["suggested_why"] = (
+            f"max_length {context:,} is all that {base} reads, and {longer:.1%} of the rows are longer: a base that "
+            "reads more could learn from them"
+        )
+    return tokens, findings, {*too_long, *reasons}
+
+
+def _raised(
+    lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
+) -> dict[str, Any]:
+    """`raise_to`: the smallest multiple of 64 tokens that holds the longest row that the base can read, and what it
+    costs, in words. Nothing where the base reads none of these rows, or does not say how much it reads."""
+    readable = [length for length in lengths if context and length <= context]
+    if not context or not readable:
+        return {}
+    new = min(context, -(-max(readable) // 64) * 64)
+    within = [total for total in measured.total if total <= max_length]
+    now = sum(within) * rows / max(1, len(measured.total))
+    more = f"{sum(readable):,} tokens an epoch" + (f" ({sum(readable) / now:.0%} more time)" if now else "")
+    left = len(lengths) - len(readable)
+    cost = (
+        f"{len(readable):,} more rows are trained, with {more}; the longest batch holds up to "
+        f"{new / max_length:.1f} times the tokens, and its memory grows by about as much (a smaller batch_size takes "
+        "it back; preflight measures both)"
+        + (f"; {left:,} rows are longer than the {context:,} tokens that the base reads" if left else "")
+    )
+    return {"raise_to": new, "raise_cost": cost, "context": context}
 
 
 def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> dict[str, Any]:
@@ -95,6 +126,7 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
+    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold 99.5% of the rows"
     # Documents are learnt in pieces of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
@@ -225,15 +257,3 @@ def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
     turns = examples.turns[measured.positions[0]]
     bare = [{"role": turn["role"], "content": "a"} for turn in turns]
     return len(tokenizer(render_text(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8
-
-
-def _filled(examples: Examples, too_long: dict[int, int], watch: Watch, tokenizer: Any, max_length: int) -> list[int]:
-    """Rows whose prompt alone has `max_length` tokens, so that cutting them would leave nothing to train on."""
-    looked_at = list(too_long)[:_MEASURED]
-    filled = []
-    for place, position in enumerate(looked_at):
-        if place % 100 == 0:
-            watch.at(place, len(looked_at))
-        if len(encode_prompt(examples.turns[position], tokenizer)) >= max_length:
-            filled.append(position)
-    return filled

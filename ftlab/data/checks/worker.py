@@ -20,8 +20,11 @@ from ftlab.workspace import Workspace
 _WRITE_SECONDS = 0.4
 
 
-def work(folder: Path, load_tokenizer: Callable[[str], Any]) -> int:
-    """Do the check in `folder`, in this process; the outcome is in its status. Returns the exit code."""
+def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callable[[str], int | None]) -> int:
+    """Do the check in `folder`, in this process; the outcome is in its status. Returns the exit code.
+
+    `context_of` says how many tokens a base reads.
+    """
     import psutil
 
     job = Job(folder)
@@ -48,6 +51,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any]) -> int:
             request.data,
             tokenizer=tokenizer,
             base=request.base,
+            context=context_of(request.base),
             max_length=request.max_length,
             prompts=request.prompts or None,
             workspace=workspace,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ftlab.data.final_number import same_final_number
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics import structured
 from ftlab.evaluation.metrics.numbers import absolute_error, gives_number
@@ -24,6 +25,7 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
     "token_f1": token_f1,
+    "final_number": same_final_number,
     "mean_absolute_error": absolute_error,
     "number_given": gives_number,
     "code_parses": lambda answer, reference: structured.code_parses(answer),

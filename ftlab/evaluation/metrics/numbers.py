@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 
+from ftlab.data.final_number import NUMBER, number_of
+
 NUMBER_RULE = "the last number of the answer counts; commas between thousands, a point before decimals"
-# Not inside a word or after a digit, so that the minus of 3-5 is no sign.
-_NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def find_number(text: str) -> float | None:
     """The last number in `text`, or None when there is none."""
-    found = _NUMBER.findall(text)
-    if not found:
-        return None
-    value = float(found[-1].replace(",", "").replace("−", "-"))
-    return value if math.isfinite(value) else None
+    found = NUMBER.findall(text)
+    return number_of(found[-1]) if found else None
 
 
 def is_number(text: str) -> bool:
     """Whether `text` is one number, perhaps with a sign of currency before it or a short unit after it."""
-    return bool(re.fullmatch(rf"[$€£]?\s*(?:{_NUMBER.pattern})\s*(?:%|[^\W\d]{{1,8}}\.?)?", text.strip()))
+    return bool(re.fullmatch(rf"[$€£]?\s*(?:{NUMBER.pattern})\s*(?:%|[^\W\d]{{1,8}}\.?)?", text.strip()))
 
 
 def absolute_error(answer: str, reference: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ftlab.data.final_number import FINAL_NUMBER_RULE
 from ftlab.evaluation.metrics.classes import LABEL_RULE
 from ftlab.evaluation.metrics.numbers import NUMBER_RULE
 from ftlab.evaluation.metrics.structured import CODE_RULE, FIELDS_RULE, JSON_RULE
@@ -35,6 +36,12 @@ BUILT_IN = {
             "Exact match, normalised",
             "Share of answers equal to the reference but for small things.",
             PROBE_RULE,
+        ),
+        Measure(
+            "final_number",
+            "Final number right",
+            "Share of answers that end in the number of the reference, whatever the way to it.",
+            FINAL_NUMBER_RULE,
         ),
         Measure("accuracy", "Accuracy", "Share of answers that are the right label.", LABEL_RULE),
         Measure(

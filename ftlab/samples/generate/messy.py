@@ -42,7 +42,6 @@ ABOUT = {
     "iban": "a bank account number",
     "secret": "a key or a password",
     "too_long": "more tokens of the starter than 512",
-    "no_trained_token": "the prompt alone has more tokens of the starter than 512",
     "not_covered": "test.csv asks about boats, which no training row does",
 }
 
@@ -176,7 +175,7 @@ def _defects(fresh: Any, rng: random.Random) -> list[Row]:
     for text in OTHER_LANGUAGES:
         rows.append(Row(text, _answer("returns", "normal", 4), ("language",)))
     together = " ".join(next(fresh).prompt for _ in range(24))
-    rows.append(Row(together, _answer("billing", "low", 2), ("length", "too_long", "no_trained_token")))
+    rows.append(Row(together, _answer("billing", "low", 2), ("length", "too_long")))
     rows.append(Row("Help", _answer("account", "high", 2), ("length",)))
     rows += [Row(json.dumps(turns), _answer("shipping", "normal", 4), ("roles",)) for turns in _wrong_turns(fresh)]
     rng.shuffle(rows)

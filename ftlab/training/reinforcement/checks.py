@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import Reward, RunConfig, load_config
+from ftlab.data.final_number import last_number
 from ftlab.errors import InputError
 from ftlab.evaluation.patterns import compile_pattern
 from ftlab.models.peft_methods import CHANGES_BASE
@@ -19,6 +20,7 @@ _READS = {
     "model": ("model",),
     "json": ("keys",),
     "exact_match": (),
+    "final_number": (),
     "length": ("shortest", "longest"),
     "regex": ("pattern",),
 }
@@ -74,7 +76,7 @@ def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None
         raise InputError(
             f"The stage {config.stage} needs something to reward answers for (reinforcement.rewards)",
             given="no rewards",
-            allowed="at least one of the kinds model, json, exact_match, length, regex",
+            allowed="at least one of the kinds model, json, exact_match, final_number, length, regex",
             try_="for example {kind: length, shortest: 5, longest: 20}, or {kind: model, model: RUN} with a run of the "
             "stage reward",
         )
@@ -89,14 +91,23 @@ def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None
 
 
 def check_references(config: RunConfig, examples: Sequence[Mapping[str, Any]]) -> None:
-    """Raise InputError when an exact match is rewarded and some of the training `examples` have no answer."""
-    wanted = any(reward.kind == "exact_match" for reward in config.reinforcement.rewards)
-    without = sum(not example["messages"][-1]["content"].strip() for example in examples)
-    if wanted and without:
+    """Raise InputError when answers are compared with references and some of the training `examples` have none."""
+    kinds = {reward.kind for reward in config.reinforcement.rewards}
+    answers = [example["messages"][-1]["content"] for example in examples]
+    without = sum(not answer.strip() for answer in answers)
+    for kind in ("exact_match", "final_number"):
+        if kind in kinds and without:
+            raise InputError(
+                f"The reward {kind} needs a reference answer to each prompt",
+                given=f"{without} of {len(examples)} training prompts have none",
+                try_="data with a prompt and an answer in every row, or another reward",
+            )
+    numberless = sum(last_number(answer) is None for answer in answers)
+    if "final_number" in kinds and numberless:
         raise InputError(
-            "The reward exact_match needs a reference answer to each prompt",
-            given=f"{without} of {len(examples)} training prompts have none",
-            try_="data with a prompt and an answer in every row, or another reward",
+            "The reward final_number needs reference answers with a number",
+            given=f"{numberless} of {len(examples)} training references have none",
+            try_="leave these rows out of the data, or reward exact_match",
         )
 
 

@@ -60,6 +60,13 @@ def exact_match_reward(answer: str, reference: str) -> float:
     return float(is_exact(answer, reference))
 
 
+def final_number_reward(answer: str, reference: str) -> float:
+    """1 for an answer that ends in the number that the reference ends in, by the rule of the evaluation, else 0."""
+    from ftlab.data.final_number import same_final_number
+
+    return same_final_number(answer, reference) or 0.0
+
+
 def judged(
     judges: Sequence[Judge], prompts: Sequence[Messages], answers: Sequence[str], references: Sequence[str]
 ) -> tuple[dict[str, list[float]], list[float]]:
@@ -98,6 +105,10 @@ def _scorer(
         case "exact_match":
             return lambda prompts, answers, references: [
                 exact_match_reward(answer, wanted) for answer, wanted in zip(answers, references, strict=True)
+            ]
+        case "final_number":
+            return lambda prompts, answers, references: [
+                final_number_reward(answer, wanted) for answer, wanted in zip(answers, references, strict=True)
             ]
         case "regex":
             pattern = compile_pattern(reward.pattern or "", f"the reward {name}")
