@@ -67,6 +67,11 @@ class Workspace:
         return self.versions_folder / name / version_id
 
     @property
+    def named_columns_file(self) -> Path:
+        """Which column of a data source plays which part, as a person has named it: {source: {...}}."""
+        return self.root / "columns.json"
+
+    @property
     def drafts(self) -> Path:
         """Judgements that are no version yet: `<version id or source>/<person>.json`."""
         return self.root / "drafts"

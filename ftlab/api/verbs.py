@@ -104,14 +104,14 @@ def fix(
     trained on as `data={"source": version.source}`. Raises InputError as `check` does, or when a remedy does not fit.
     """
     from ftlab.data.mending import is_mended, mend_findings
-    from ftlab.data.versions import create
+    from ftlab.data.versions import taken
 
     opened = Workspace.open(workspace)
     data = build_config({"data": {"source": str(source), **settings}}).data
-    first = create(data, opened)
-    report = check(first.source, base=base, workspace=workspace, **settings)
-    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-    return mend_findings(first, findings, report.roles, remedies, why=why) if findings else first
+    with taken(data, opened) as first:
+        report = check(first.source, base=base, workspace=workspace, **settings)
+        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+        return mend_findings(first, findings, report.roles, remedies, why=why) if findings else first
 
 
 def preflight(

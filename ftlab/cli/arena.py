@@ -11,7 +11,10 @@ from typing import Any
 
 from ftlab.cli.arena_given import find, open_given, print_flags, read_contestant, read_prompts, split_words, titled
 from ftlab.cli.arena_serving import fetch, send, serve
+from ftlab.cli.columns import add_columns, named_columns
 from ftlab.cli.output import Progress, print_json, say
+from ftlab.config import DataConfig
+from ftlab.data.named import remember
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -39,6 +42,7 @@ def register(group: Any, add: Add) -> None:
         help="a file (JSONL, CSV, or a prompt on each line of a .txt), data, or run:ID for its held-out rows "
         "(default: those of the last run among the contestants)",
     )
+    add_columns(one)
     one.add_argument("--number", type=int, help="take so many of the prompts, at random")
     one.add_argument("--topic", metavar="COLUMN", help="the column that sorts the prompts; each topic has its share")
     one.add_argument("--votes-per-prompt", type=int, default=1)
@@ -109,7 +113,7 @@ def create(given: argparse.Namespace) -> int:
     if not given.live:
         specs = [one.spec for one in among]
         asked, left_out = prompt_sources.fresh(
-            read_prompts(given.prompts, given.topic, specs, workspace), specs, workspace
+            read_prompts(given.prompts, given.topic, specs, workspace, named_columns(given)), specs, workspace
         )
         asked = prompt_sources.sample(asked, given.number, by_topic=bool(given.topic), seed=given.seed)
     planned = given.planned or tests.capacity(len(among), len(asked), how)
@@ -117,6 +121,8 @@ def create(given: argparse.Namespace) -> int:
         raise InputError("A live test has no end of its own", try_="--planned with the number of votes to wait for")
     title = given.title or " against ".join(one.title for one in among)
     test_id = tests.create_test(store, title, among, asked, how, planned)
+    if given.prompts and (columns := named_columns(given)):
+        remember(DataConfig(source=given.prompts, columns=columns), workspace)
     words = plan_in_words(planned, given.votes_per_prompt, overlap=given.overlap) if asked else ""
     if given.json:
         print_json({"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,11 @@ def titled(among: Sequence[ContestantSpec]) -> list[ContestantSpec]:
 
 
 def read_prompts(
-    source: str | None, topic: str | None, specs: Sequence[dict[str, Any]], workspace: Workspace
+    source: str | None,
+    topic: str | None,
+    specs: Sequence[dict[str, Any]],
+    workspace: Workspace,
+    columns: Mapping[str, str] | None = None,
 ) -> list[PromptSpec]:
     """The prompts of `source`, by default the held-out rows of the last run among the contestants."""
     from ftlab.arena import prompt_sources
@@ -103,8 +107,8 @@ def read_prompts(
         source = prompt_sources.RUN_PREFIX + runs[-1]
     path = Path(source).expanduser()
     if path.is_file():
-        return prompt_sources.from_file(path, topic=topic)
-    return prompt_sources.held_out(source, workspace, topic=topic)
+        return prompt_sources.from_file(path, workspace, topic=topic, columns=columns)
+    return prompt_sources.held_out(source, workspace, topic=topic, columns=columns)
 
 
 def open_given(given: argparse.Namespace) -> tuple[Workspace, Any]:

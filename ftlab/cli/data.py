@@ -56,18 +56,18 @@ def inspect(given: argparse.Namespace) -> int:
 
 def fix(given: argparse.Namespace) -> int:
     from ftlab.data.mending import is_mended, mend_findings
-    from ftlab.data.versions import create
+    from ftlab.data.versions import taken
 
     remedies = dict(_pair(text) for text in given.remedy)
     only, skip = _kinds(given.only), _kinds(given.skip)
     workspace = Workspace.open(given.workspace)
-    version = create(_data(given), workspace, who=given.who)
-    given.source = version.source  # so that the rows of the findings are those of the version
-    report = _report(given)
-    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-    if not findings:
-        return _told(given, {"version": version.source, "done": []}, "Nothing was found that can be mended.")
-    mended = mend_findings(version, findings, report.roles, remedies, who=given.who, why=given.why)
+    with taken(_data(given), workspace, who=given.who) as version:
+        given.source = version.source  # so that the rows of the findings are those of the version
+        report = _report(given)
+        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+        if not findings:
+            return _told(given, {"version": version.source, "done": []}, "Nothing was found that can be mended.")
+        mended = mend_findings(version, findings, report.roles, remedies, who=given.who, why=given.why)
     value = mended.as_dict() | {"source": mended.source, "done": mended.action}
     return _told(
         given,

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from ftlab.arena import prompt_sources
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity
-from ftlab.config import STARTER
+from ftlab.config import STARTER, DataConfig
 from ftlab.data.inspection import files_of
+from ftlab.data.named import recall
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.blind_test_form import MOST_CONTESTANTS
 from ftlab.ui.html import count, error_box, join, notice
@@ -197,14 +198,16 @@ def _runs(values: dict[str, Any]) -> list[int]:
 
 
 def _stamp(source: str, workspace: Workspace) -> tuple[Any, ...]:
-    """Changes when the rows do. The rows of a run are frozen."""
-    return () if source.startswith(prompt_sources.RUN_PREFIX) else tuple(files_of(source, workspace))
+    """Changes when the rows do, or the columns named for them. The rows of a run are frozen."""
+    if source.startswith(prompt_sources.RUN_PREFIX):
+        return ()
+    return (*files_of(source, workspace), str(recall(DataConfig(source=source), workspace)))
 
 
 @lru_cache(maxsize=8)
 def _read(source: str, is_file: bool, topic: str | None, _files: Any, root: str) -> tuple[PromptSpec, ...]:
     if is_file:
-        return tuple(prompt_sources.from_file(Path(source), topic=topic))
+        return tuple(prompt_sources.from_file(Path(source), Workspace(Path(root)), topic=topic))
     return tuple(prompt_sources.held_out(source, Workspace(Path(root)), topic=topic))
 
 
