@@ -50,6 +50,11 @@ class Workspace:
             )
         return cls(path)
 
+    @classmethod
+    def of(cls, run: RunDirectory) -> Workspace:
+        """The workspace that `run` lies in."""
+        return cls(run.path.parents[1])
+
     @property
     def runs_folder(self) -> Path:
         return self.root / "runs"

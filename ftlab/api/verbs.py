@@ -203,8 +203,10 @@ def evaluate(
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
         raise InputError("There is no run to evaluate", given="an empty list")
-    found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
-    judge = Run.find(reward_model, found[0]._workspace.root) if isinstance(reward_model, str) else reward_model
+    first_run = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
+    beside = first_run._workspace.root
+    found = [first_run, *(one if isinstance(one, Run) else Run.find(one, beside) for one in runs[1:])]
+    judge = Run.find(reward_model, beside) if isinstance(reward_model, str) else reward_model
     first, *others = [RunDirectory(one.directory) for one in found]
     results = evaluate_whole(
         first,

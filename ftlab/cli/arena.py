@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli.arena_given import find, open_given, print_flags, read_contestant, read_prompts, split_words, titled
+from ftlab.cli.arena_given import (
+    find,
+    learning_from,
+    open_given,
+    print_flags,
+    read_contestants,
+    read_prompts,
+    split_words,
+    titled,
+)
 from ftlab.cli.arena_serving import fetch, send, serve
 from ftlab.cli.columns import add_columns, named_columns
 from ftlab.cli.output import Progress, print_json, say
@@ -33,7 +43,7 @@ def register(group: Any, add: Add) -> None:
         action="append",
         default=[],
         metavar="WHO",
-        help="twice or more, the one to be tested last: base, base:HUB-ID, run:ID, https://host/v1#model, or JSON such "
+        help="twice or more, the one to be tested last: base (that of the runs beside it), base=HUB-ID, run:ID, https://host/v1#model, or JSON such "
         'as {"kind": "base", "title": "Prompted", "system_prompt": "...", "examples": [[{"role": "user", "content": '
         '"..."}, {"role": "assistant", "content": "..."}]]}',
     )
@@ -98,7 +108,7 @@ def create(given: argparse.Namespace) -> int:
     from ftlab.arena.power import plan_in_words
 
     workspace, store = open_given(given)
-    among = titled([read_contestant(text, workspace) for text in given.contestant])
+    among = titled(read_contestants(given.contestant, workspace))
     how = tests.TestSettings(
         check_generation({"max_new_tokens": given.max_new_tokens}),
         options=split_words(given.options),
@@ -209,7 +219,7 @@ def verdict(given: argparse.Namespace) -> int:
 def export(given: argparse.Namespace) -> int:
     from ftlab.arena import preferences
 
-    _, store = open_given(given)
+    workspace, store = open_given(given)
     test = find(store, given.test)
     folder, found = preferences.export(store, test.id, given.out)
     if given.json:
@@ -218,7 +228,11 @@ def export(given: argparse.Namespace) -> int:
     print(found.text())
     print(f"folder     {folder}")
     if found.pairs:
-        say(f"Next: python -m ftlab train --set stage=dpo --set data.source={folder / preferences.DPO_FILE}")
+        settings = ["stage=dpo", f"data.source={folder / preferences.DPO_FILE}"]
+        settings += learning_from(store, test.id, workspace) or ["model.base=..."]
+        where = ["--workspace", str(given.workspace)] if given.workspace else []
+        words = [word for one in settings for word in ("--set", one)]
+        say(f"Next: python -m ftlab train {shlex.join([*words, *where])}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -289,14 +290,20 @@ def _raise_if_failed(run: RunDirectory) -> None:
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
     from ftlab.evaluation.verdict import next_steps
 
-    advice = "".join(f"  - {step}\n" for step in next_steps(comparison, load_config(run.config_file)))
+    config = load_config(run.config_file)
+    advice = "".join(f"  - {step}\n" for step in next_steps(comparison, config))
+    base, real = f" --set model.base={shlex.quote(config.model.base)}", ""
+    if config.is_starter:
+        base = ""
+        real = (
+            "\n  a real base                 --set model.base=smollm2 (93 MB; see the README for bases by GPU memory)"
+        )
     where = "" if workspace.root == Workspace.open(None).root else f" --workspace {workspace.root}"
     return (
         f"\nWhat to do next:\n{advice}"
         f"  talk to both models         python -m ftlab chat {run.id}{where}\n"
         f"  see it in the browser       python -m ftlab app{where}\n"
-        f"  your own data               python -m ftlab train --set data.source=my.jsonl{where}\n"
-        "  a real base                 --set model.base=smollm2 (93 MB; see the README for bases by GPU memory)"
+        f"  your own data               python -m ftlab train{base} --set data.source=my.jsonl{where}{real}"
     )
 
 
