@@ -85,7 +85,7 @@ def show(stream: Iterator[Any], longest: int) -> Any:
             adapted.grow(answers.adapted)
     if answers is None:
         return None
-    for side in (base, adapted):
+    for side in (adapted, base) if base.ended else (base, adapted):
         side.finish(getattr(answers, side.name))
     for side in answers.cut:
         print(f"cut      {side}: cut after {longest} tokens: --max-new-tokens")
@@ -100,13 +100,14 @@ class _Shown:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._text, self._open, self._ended = "", False, False
+        self.ended = False
+        self._text, self._open = "", False
 
     def grow(self, text: str) -> None:
         text = without_controls(text)
         if not text.startswith(self._text):
             return  # the tokenizer has changed its mind about what it wrote; the end tells all of it
-        if not self._open and not self._ended:
+        if not self._open and not self.ended:
             self._begin()
         if self._open:
             sys.stdout.write(text[len(self._text) :])
@@ -116,15 +117,15 @@ class _Shown:
     def close(self) -> None:
         if self._open:
             sys.stdout.write("\n")
-            self._open, self._ended = False, True
+            self._open, self.ended = False, True
 
     def finish(self, text: str) -> None:
         """Show what is missing of the whole answer; from its beginning where the line was closed or is another one."""
         text = without_controls(text)
-        if self._text != text and (self._ended or not text.startswith(self._text)):
+        if self._text != text and (self.ended or not text.startswith(self._text)):
             self.close()
-            self._text, self._ended = "", False
-        if not self._ended:
+            self._text, self.ended = "", False
+        if not self.ended:
             self.grow(text)
             self.close()
 

@@ -124,6 +124,7 @@ def offer(workspace: Workspace) -> None:
         """
         return _verdict_of(test, workspace)
 
+    _refuse_too_few(gr.context.Context.root_block)
     for function in (inspect, train, status, stop, evaluate, arena_results):
         gr.api(_told(function), api_name=function.__name__)
     # One at a time on a device, as the answers of the Chat tab.
@@ -174,6 +175,20 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     verdict = evaluate(store, test.id)
     told = {name: verdict[name] for name in ("verdict", "text", "win_rate", "interval", "counts", "contestants")}
     return found | told
+
+
+def _refuse_too_few(blocks: Any) -> None:
+    """Gradio (6.31) answers a call with too few values with an error that says nothing (null)."""
+    usual = blocks.validate_inputs
+
+    def validate(called: Any, values: list[Any]) -> None:
+        try:
+            usual(called, values)
+        except ValueError:
+            said = f"Too few values. Given: {len(values)}. Allowed: {len(called.inputs)}, null for what is left out."
+            raise gr.Error(said, print_exception=False) from None
+
+    blocks.validate_inputs = validate
 
 
 _IN_WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", type(None): "null"}
