@@ -43,8 +43,8 @@ def are_classes(values: Sequence[Any]) -> bool:
 
 def is_id(column: str, values: Sequence[Any]) -> bool:
     """Whether a column tells rows apart and says nothing else: by its name, or by short codes none of which repeats."""
-    words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
-    if _ID_WORDS & {words[0], words[-1]}:
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower()) or [""]
+    if words[-1] in _ID_WORDS or words[0] in ("id", "nr", "uuid"):
         return True
     known = [str(value).strip() for value in values if value is not None and value != ""]
     codes = all(len(text) <= 40 and " " not in text and any(map(str.isdigit, text)) for text in known)

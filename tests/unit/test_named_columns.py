@@ -122,10 +122,11 @@ def test_the_advice_never_makes_an_id_the_prompt(guests: str, capsys: pytest.Cap
 
 
 def test_ids_are_known_by_their_name_and_by_codes_that_do_not_repeat() -> None:
-    for column in ("id", "Nr", "row_id", "ticketId", "uuid", "Order No."):
+    for column in ("id", "Nr", "row_id", "ticketId", "uuid", "Order No.", "Nr. alt"):
         assert is_id(column, ["two words", "or more"]), column
     assert is_id("code", ["A1", "A2", "B7"]) and is_id("when", ["2024-01-01", "2024-01-02"])
     assert not is_id("code", ["A1", "A1", "B7"]), "a class"
+    assert not is_id("No answer", ["some words", "and more"])
     assert not is_id("question", ["Is room 1 free?", "Is room 2 free?"])
     rows = [{"kind": "a", "said": f"a sentence {n}"} for n in range(3)]
     assert likely_texts(["kind", "said"], rows) == ["said", "kind"], "sentences first"
