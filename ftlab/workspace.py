@@ -50,6 +50,11 @@ class Workspace:
             )
         return cls(path)
 
+    @classmethod
+    def of(cls, run: RunDirectory) -> Workspace:
+        """The workspace that `run` lies in."""
+        return cls(run.path.parents[1])
+
     @property
     def runs_folder(self) -> Path:
         return self.root / "runs"
@@ -65,6 +70,11 @@ class Workspace:
 
     def version_folder(self, name: str, version_id: str) -> Path:
         return self.versions_folder / name / version_id
+
+    @property
+    def named_columns_file(self) -> Path:
+        """Which column of a data source plays which part, as a person has named it: {source: {...}}."""
+        return self.root / "columns.json"
 
     @property
     def drafts(self) -> Path:

@@ -34,8 +34,8 @@ class Run:
     @classmethod
     def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
         """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
-        opened = Workspace.open(workspace)
-        return cls(opened.run(run_id), opened)
+        found = Workspace.open(workspace).run(run_id)
+        return cls(found, Workspace.of(found))
 
     @property
     def id(self) -> str:

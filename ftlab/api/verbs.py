@@ -110,22 +110,22 @@ def fix(
     hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
     from ftlab.data.mending import is_mended, mend_findings, token_counter
-    from ftlab.data.versions import create
+    from ftlab.data.versions import taken
 
     opened = Workspace.open(workspace)
     data = build_config({"data": {"source": str(source), **settings}}).data
-    first = create(data, opened)
-    base, max_length = _latest(base, max_length, workspace)
-    report = check(first.source, base=base, max_length=max_length, workspace=workspace, **settings)
-    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-    if not findings:
-        return first
-    tokens = None
-    if base is not None and "shorten" in (remedies or {}).values():
-        from ftlab.models.load import load_tokenizer
+    with taken(data, opened) as first:
+        base, max_length = _latest(base, max_length, workspace)
+        report = check(first.source, base=base, max_length=max_length, workspace=workspace, **settings)
+        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+        if not findings:
+            return first
+        tokens = None
+        if base is not None and "shorten" in (remedies or {}).values():
+            from ftlab.models.load import load_tokenizer
 
-        tokens = token_counter(data.model_copy(update={"source": first.source}), load_tokenizer(base), opened)
-    return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+            tokens = token_counter(data.model_copy(update={"source": first.source}), load_tokenizer(base), opened)
+        return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
 
 
 def _latest(
@@ -229,8 +229,10 @@ def evaluate(
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
         raise InputError("There is no run to evaluate", given="an empty list")
-    found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
-    judge = Run.find(reward_model, found[0]._workspace.root) if isinstance(reward_model, str) else reward_model
+    first_run = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
+    beside = first_run._workspace.root
+    found = [first_run, *(one if isinstance(one, Run) else Run.find(one, beside) for one in runs[1:])]
+    judge = Run.find(reward_model, beside) if isinstance(reward_model, str) else reward_model
     first, *others = [RunDirectory(one.directory) for one in found]
     results = evaluate_whole(
         first,

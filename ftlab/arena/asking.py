@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.arena.specs import ContestantSpec
-from ftlab.config import STARTER, ModelConfig, load_config
+from ftlab.config import ModelConfig, load_config
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
@@ -27,7 +27,7 @@ class Writer:
 
 
 def base_contestant(
-    base: str = STARTER,
+    base: str,
     *,
     title: str | None = None,
     system_prompt: str | None = None,
@@ -41,6 +41,26 @@ def base_contestant(
     spec = {"kind": "base", "base": base, "revision": revision} | _prompt(system_prompt, examples)
     prompted = ", prompted" if system_prompt or examples else ""
     return ContestantSpec(title or f"Base{prompted}", {key: value for key, value in spec.items() if value is not None})
+
+
+def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
+    """The base, and its revision, that is meant where a test names none: that of the runs in it. Raises InputError when
+    there is no run, or when the runs have several."""
+    found = {}
+    for run in runs:
+        model = load_config(run.config_file).model
+        found[model.base, model.revision] = run.id
+    if len(found) == 1:
+        return next(iter(found))
+    given = ", ".join(f"{base} ({run})" for (base, _), run in found.items())
+    raise InputError(
+        "The runs of this test have several bases, and it is not said which one answers"
+        if found
+        else "It is not said which base answers, and no run of this test tells",
+        given=given or None,
+        allowed=", ".join(base for base, _ in found) or "a base such as smollm2, a folder, or a Hub id",
+        try_=f"name it: base={next(iter(found), ('smollm2', None))[0]}",
+    )
 
 
 def run_contestant(
@@ -116,7 +136,7 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
             )
         model, tokenizer = load_run(run, device=device)
         return Writer(model, tokenizer, text_length(load_config(run.config_file)))
-    settings = ModelConfig(base=spec.get("base") or STARTER, revision=spec.get("revision"))
+    settings = ModelConfig(base=spec["base"], revision=spec.get("revision"))
     tokenizer = load_tokenizer(settings.base, settings.revision)
     ensure_chat_template(tokenizer)
     return Writer(load_base(settings, device=device), tokenizer, context_length(settings))

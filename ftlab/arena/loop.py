@@ -196,7 +196,11 @@ def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) ->
     if settings.prompts is None:
         return prompt_sources.held_out(f"{prompt_sources.RUN_PREFIX}{sft.id}", workspace)
     path = Path(settings.prompts).expanduser()
-    return prompt_sources.from_file(path) if path.is_file() else prompt_sources.held_out(settings.prompts, workspace)
+    return (
+        prompt_sources.from_file(path, workspace)
+        if path.is_file()
+        else prompt_sources.held_out(settings.prompts, workspace)
+    )
 
 
 def _merged(given: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ftlab.arena.specs import PromptSpec
 from ftlab.config import DataConfig
 from ftlab.data.conversion import UnusableRow
 from ftlab.data.load import Loaded, load_rows
+from ftlab.data.named import settled
 from ftlab.data.partition import asked as turns_of
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompts_only import detect_prompts, example_of
@@ -27,25 +28,34 @@ _LOOKED_AT = 100  # rows whose cells decide the format
 _LONGEST_TOPIC = 60
 
 
-def held_out(source: str, workspace: Workspace, *, topic: str | None = None) -> list[PromptSpec]:
+def held_out(
+    source: str, workspace: Workspace, *, topic: str | None = None, columns: Mapping[str, str] | None = None
+) -> list[PromptSpec]:
     """The prompts of the test split (else validation) of `source`: a run as `run:<id>`, a sample, a version or a file.
 
-    Data without such a split give all rows. `topic` names the column whose cells sort the prompts. Raises InputError
-    when there is no such source or column.
+    Data without such a split give all rows. `topic` names the column whose cells sort the prompts, `columns` (role:
+    column) the one that holds them, where data were not named before. Raises InputError when there is no such source
+    or column.
     """
     if source.startswith(RUN_PREFIX):
         return _of_run(source.removeprefix(RUN_PREFIX), workspace, topic)
     loaded = load_rows(DataConfig(source=source), workspace)
     split = next((name for name in HELD_OUT if loaded.splits.get(name)), None)
-    return _of_rows(loaded, [split] if split else list(loaded.splits), topic)
+    return _of_rows(loaded, [split] if split else list(loaded.splits), topic, columns)
 
 
-def from_file(path: Path, *, topic: str | None = None) -> list[PromptSpec]:
-    """The prompts of all rows of a file; a text file holds one prompt on each line."""
+def from_file(
+    path: Path,
+    workspace: Workspace | None = None,
+    *,
+    topic: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> list[PromptSpec]:
+    """The prompts of all rows of a file; a text file holds one prompt on each line. `columns` as for `held_out`."""
     if path.suffix.lower() == ".txt":
         return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
-    loaded = load_rows(DataConfig(source=str(path)))
-    return _of_rows(loaded, list(loaded.splits), topic)
+    loaded = load_rows(DataConfig(source=str(path)), workspace)
+    return _of_rows(loaded, list(loaded.splits), topic, columns)
 
 
 def pasted(text: str) -> list[PromptSpec]:
@@ -148,12 +158,17 @@ def _without(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -
     return turns
 
 
-def _of_rows(loaded: Loaded, splits: Sequence[str], topic: str | None) -> list[PromptSpec]:
+def _of_rows(
+    loaded: Loaded, splits: Sequence[str], topic: str | None, columns: Mapping[str, str] | None
+) -> list[PromptSpec]:
     if topic and topic not in loaded.columns:
         raise InputError("There is no such column", given=topic, allowed=", ".join(loaded.columns))
     rows = [row for split in splits for row in loaded.splits[split]]
     step = max(1, len(rows) // _LOOKED_AT)
-    detected = detect_prompts(loaded.columns, rows[::step][:_LOOKED_AT], {}, loaded.name, None)
+    read = settled(DataConfig(source=loaded.name, columns=dict(columns or {})), loaded.named)
+    detected = detect_prompts(
+        loaded.columns, rows[::step][:_LOOKED_AT], read.columns, loaded.name, read.prompt_template
+    )
     known = topic or next((name for name in ("topic", "category") if name in loaded.columns), None)
     found, refused = [], ""
     for row in rows:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.cli.arena_given import find, open_given, print_flags, read_contestant, read_prompts, split_words, titled
+from ftlab.cli.arena_given import (
+    find,
+    learning_from,
+    open_given,
+    print_flags,
+    read_contestants,
+    read_prompts,
+    split_words,
+    titled,
+)
 from ftlab.cli.arena_serving import fetch, send, serve
+from ftlab.cli.columns import add_columns, named_columns
 from ftlab.cli.output import Progress, print_json, say
+from ftlab.config import DataConfig
+from ftlab.data.named import remember
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -30,15 +43,16 @@ def register(group: Any, add: Add) -> None:
         action="append",
         default=[],
         metavar="WHO",
-        help="twice or more, the one to be tested last: base, base:HUB-ID, run:ID, https://host/v1#model, or JSON such "
-        'as {"kind": "base", "title": "Prompted", "system_prompt": "...", "examples": [[{"role": "user", "content": '
-        '"..."}, {"role": "assistant", "content": "..."}]]}',
+        help="twice or more, the one to be tested last: base (that of the runs beside it), base=HUB-ID, run:ID, "
+        'https://host/v1#model, or JSON such as {"kind": "base", "title": "Prompted", "system_prompt": "...", '
+        '"examples": [[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]]}',
     )
     one.add_argument(
         "--prompts",
         help="a file (JSONL, CSV, or a prompt on each line of a .txt), data, or run:ID for its held-out rows "
         "(default: those of the last run among the contestants)",
     )
+    add_columns(one)
     one.add_argument("--number", type=int, help="take so many of the prompts, at random")
     one.add_argument("--topic", metavar="COLUMN", help="the column that sorts the prompts; each topic has its share")
     one.add_argument("--votes-per-prompt", type=int, default=1)
@@ -94,7 +108,7 @@ def create(given: argparse.Namespace) -> int:
     from ftlab.arena.power import plan_in_words
 
     workspace, store = open_given(given)
-    among = titled([read_contestant(text, workspace) for text in given.contestant])
+    among = titled(read_contestants(given.contestant, workspace))
     how = tests.TestSettings(
         check_generation({"max_new_tokens": given.max_new_tokens}),
         options=split_words(given.options),
@@ -109,7 +123,7 @@ def create(given: argparse.Namespace) -> int:
     if not given.live:
         specs = [one.spec for one in among]
         asked, left_out = prompt_sources.fresh(
-            read_prompts(given.prompts, given.topic, specs, workspace), specs, workspace
+            read_prompts(given.prompts, given.topic, specs, workspace, named_columns(given)), specs, workspace
         )
         asked = prompt_sources.sample(asked, given.number, by_topic=bool(given.topic), seed=given.seed)
     planned = given.planned or tests.capacity(len(among), len(asked), how)
@@ -117,6 +131,8 @@ def create(given: argparse.Namespace) -> int:
         raise InputError("A live test has no end of its own", try_="--planned with the number of votes to wait for")
     title = given.title or " against ".join(one.title for one in among)
     test_id = tests.create_test(store, title, among, asked, how, planned)
+    if given.prompts and (columns := named_columns(given)):
+        remember(DataConfig(source=given.prompts, columns=columns), workspace)
     words = plan_in_words(planned, given.votes_per_prompt, overlap=given.overlap) if asked else ""
     if given.json:
         print_json({"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned})
@@ -203,7 +219,7 @@ def verdict(given: argparse.Namespace) -> int:
 def export(given: argparse.Namespace) -> int:
     from ftlab.arena import preferences
 
-    _, store = open_given(given)
+    workspace, store = open_given(given)
     test = find(store, given.test)
     folder, found = preferences.export(store, test.id, given.out)
     if given.json:
@@ -212,7 +228,11 @@ def export(given: argparse.Namespace) -> int:
     print(found.text())
     print(f"folder     {folder}")
     if found.pairs:
-        say(f"Next: python -m ftlab train --set stage=dpo --set data.source={folder / preferences.DPO_FILE}")
+        settings = ["stage=dpo", f"data.source={folder / preferences.DPO_FILE}"]
+        settings += learning_from(store, test.id, workspace) or ["model.base=..."]
+        where = ["--workspace", str(given.workspace)] if given.workspace else []
+        words = [word for one in settings for word in ("--set", one)]
+        say(f"Next: python -m ftlab train {shlex.join([*words, *where])}")
     return 0
 
 

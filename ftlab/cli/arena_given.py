@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +45,21 @@ def find(store: Store, given: str) -> Row[Any]:
     )
 
 
-def read_contestant(text: str, workspace: Workspace) -> ContestantSpec:
-    """What `--contestant` names. Raises InputError for what names nobody."""
-    from ftlab.arena.asking import base_contestant, endpoint_contestant, run_contestant
+def read_contestants(texts: Sequence[str], workspace: Workspace) -> list[ContestantSpec]:
+    """What all `--contestant` name; a base that none names is that of the runs beside it. Raises InputError for what
+    names nobody, and for a base that could be several."""
+    from ftlab.arena.asking import base_beside
 
+    every = [_parts(text) for text in texts]
+    runs = [workspace.run(one.get("run", "last")) for one in every if one["kind"] == "run"]
+    for one in every:
+        if one["kind"] == "base" and not one.get("base"):
+            base, revision = base_beside(runs)
+            one |= {"base": base} | ({"revision": revision} if revision and not one.get("revision") else {})
+    return [_contestant(one, workspace) for one in every]
+
+
+def _parts(text: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if text.startswith("{"):
         try:
@@ -54,25 +67,30 @@ def read_contestant(text: str, workspace: Workspace) -> ContestantSpec:
         except ValueError as error:
             raise InputError("This contestant is no JSON object", given=text, allowed=str(error)) from None
     else:
-        kind, _, rest = text.partition(":")
+        kind, _, rest = re.match(r"([^:=]*)([:=]?)(.*)", text, re.DOTALL).groups()
         if kind in ("http", "https"):
             url, _, model = text.partition("#")
             given = {"kind": "endpoint", "url": url, "model": model}
         elif kind in ("base", "run"):
             given = {"kind": kind, **({kind: rest} if rest else {})}
-    more = {key: given[key] for key in ("title", "system_prompt", "examples") if given.get(key)}
     named = {"base": ("base", "revision"), "run": ("run",), "endpoint": ("url", "model")}
     unknown = set(given) - {"kind", "title", "system_prompt", "examples", *named.get(given.get("kind", ""), ())}
     if given.get("kind") not in named or unknown:
         raise InputError(
             "This is no contestant",
             given=text,
-            allowed="base, base:HUB-ID, run:ID, https://host/v1#model, or a JSON object with kind",
+            allowed="base, base=NAME-OR-HUB-ID, run:ID, https://host/v1#model, or a JSON object with kind",
             try_=f"leave out {', '.join(sorted(unknown))}" if given.get("kind") in named else None,
         )
+    return given
+
+
+def _contestant(given: dict[str, Any], workspace: Workspace) -> ContestantSpec:
+    from ftlab.arena.asking import base_contestant, endpoint_contestant, run_contestant
+
+    more = {key: given[key] for key in ("title", "system_prompt", "examples") if given.get(key)}
     if given["kind"] == "base":
-        where = {"base": given["base"]} if given.get("base") else {}
-        return base_contestant(**where, revision=given.get("revision"), **more)
+        return base_contestant(given["base"], revision=given.get("revision"), **more)
     if given["kind"] == "run":
         return run_contestant(workspace, given.get("run", "last"), **more)
     return endpoint_contestant(given.get("url", ""), given.get("model", ""), **more)
@@ -91,7 +109,11 @@ def titled(among: Sequence[ContestantSpec]) -> list[ContestantSpec]:
 
 
 def read_prompts(
-    source: str | None, topic: str | None, specs: Sequence[dict[str, Any]], workspace: Workspace
+    source: str | None,
+    topic: str | None,
+    specs: Sequence[dict[str, Any]],
+    workspace: Workspace,
+    columns: Mapping[str, str] | None = None,
 ) -> list[PromptSpec]:
     """The prompts of `source`, by default the held-out rows of the last run among the contestants."""
     from ftlab.arena import prompt_sources
@@ -103,15 +125,37 @@ def read_prompts(
         source = prompt_sources.RUN_PREFIX + runs[-1]
     path = Path(source).expanduser()
     if path.is_file():
-        return prompt_sources.from_file(path, topic=topic)
-    return prompt_sources.held_out(source, workspace, topic=topic)
+        return prompt_sources.from_file(path, workspace, topic=topic, columns=columns)
+    return prompt_sources.held_out(source, workspace, topic=topic, columns=columns)
+
+
+def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
+    """The settings with which a run learns from the votes: the result of the run that raters preferred, else of the
+    last run, trained further; else the base that answered."""
+    from ftlab.arena import tally, tests
+    from ftlab.config import load_config
+    from ftlab.training.start import CONTINUED
+
+    among = {one.id: one.spec for one in tests.list_contestants(store, test_id)}
+    winner = tally.evaluate(store, test_id).get("winner")
+    order = ([among[winner]] if winner in among else []) + list(reversed(among.values()))
+    for spec in order:
+        if spec.get("run"):
+            run = workspace.run(spec["run"])
+            if not run.adapter.exists() or load_config(run.config_file).method.name in CONTINUED:
+                return [f"model.start={run.id}"]
+    base = next((spec["base"] for spec in order if spec.get("base")), None)
+    return [f"model.base={base}"] if base else []
 
 
 def open_given(given: argparse.Namespace) -> tuple[Workspace, Any]:
-    """The workspace and its blind tests."""
+    """The workspace and its blind tests; that of a run which `--contestant` names by its path, unless one is named."""
     from ftlab.arena.store import open_store
 
     workspace = Workspace.open(given.workspace)
+    paths = [text.partition(":")[2] for text in getattr(given, "contestant", []) if text.startswith("run:")]
+    if given.workspace is None and (path := next((path for path in paths if os.sep in path), None)):
+        workspace = Workspace.of(workspace.run(path))
     return workspace, open_store(workspace)
 
 

@@ -64,23 +64,23 @@ def inspect(given: argparse.Namespace) -> int:
 
 def fix(given: argparse.Namespace) -> int:
     from ftlab.data.mending import is_mended, mend_findings, token_counter
-    from ftlab.data.versions import create
+    from ftlab.data.versions import taken
 
     remedies = dict(_pair(text) for text in given.remedy)
     only, skip = _kinds(given.only), _kinds(given.skip)
     workspace = Workspace.open(given.workspace)
-    version = create(_data(given), workspace, who=given.who)
-    given.source = version.source  # so that the rows of the findings are those of the version
-    report = _report(given)
-    findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-    left = [f"Left as they are: {_raised(one)}" for one in report.findings if _is_raised(one, remedies, skip)]
-    if not findings:
-        value = {"version": version.source, "done": [], "left": left, "base": given.base}
-        return _told(given, value, "No row has to be changed.", *left, *_counted(given, report))
-    tokens = None
-    if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
-        tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
-    mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why)
+    with taken(_data(given), workspace, who=given.who) as version:
+        given.source = version.source  # so that the rows of the findings are those of the version
+        report = _report(given)
+        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+        left = [f"Left as they are: {_raised(one)}" for one in report.findings if _is_raised(one, remedies, skip)]
+        if not findings:
+            value = {"version": version.source, "done": [], "left": left, "base": given.base}
+            return _told(given, value, "No row has to be changed.", *left, *_counted(given, report))
+        tokens = None
+        if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
+            tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
+        mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why)
     value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": given.base}
     return _told(
         given,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftlab.cli.columns import add_columns, keeping, overrides
+from ftlab.cli.output import without_controls
 from ftlab.config import DataConfig, build_config
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def register(data: Any, add: Add) -> None:
@@ -163,8 +163,10 @@ def versions_delete(given: argparse.Namespace) -> int:
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a sample, a file, a Hub id or version:<id>")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the data, e.g. columns={...}"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the data, e.g. split=train"
     )
+    add_columns(parser)
+    parser.set_defaults(command=keeping(parser.get_default("command"), _data))
 
 
 def _person(parser: argparse.ArgumentParser) -> None:
@@ -173,8 +175,8 @@ def _person(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(given: argparse.Namespace, **settings: Any) -> DataConfig:
-    overrides = [text if text.startswith("data.") else f"data.{text}" for text in given.set]
-    return build_config({"data": {"source": given.source, **settings}}, overrides).data
+    said = [text if text.startswith("data.") else f"data.{text}" for text in overrides(given)]
+    return build_config({"data": {"source": given.source, **settings}}, said).data
 
 
 def _line(version: Any) -> str:
@@ -197,5 +199,5 @@ def _told(given: argparse.Namespace, value: dict[str, Any], *lines: str) -> int:
         print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
     else:
         for line in lines:  # cells are somebody's text: it must not steer the terminal
-            sys.stdout.write(_CONTROL.sub("\ufffd", line) + "\n")
+            sys.stdout.write(without_controls(line) + "\n")
     return 0

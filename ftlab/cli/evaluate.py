@@ -53,8 +53,11 @@ def evaluate(given: argparse.Namespace) -> int:
     from ftlab.evaluation.whole import evaluate_whole
 
     workspace = Workspace.open(given.workspace)
-    run, *others = [workspace.run(name) for name in given.run]
-    judge = workspace.run(given.reward_model) if given.reward_model else None
+    run = workspace.run(given.run[0])
+    # A run that is named by its path may lie in another workspace: `last` beside it means the last one there.
+    beside = Workspace.of(run)
+    others = [beside.run(name) for name in given.run[1:]]
+    judge = beside.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
     if given.tasks:
         return _evaluate_tasks([run, *others], given)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ftlab.cli import (
     advise as cli_advise,
@@ -18,6 +18,9 @@ from ftlab.cli import (
 )
 from ftlab.cli import (
     base as cli_base,
+)
+from ftlab.cli import (
+    chat as cli_chat,
 )
 from ftlab.cli import (
     data as cli_data,
@@ -49,9 +52,11 @@ from ftlab.cli import (
 from ftlab.cli import (
     sweep as cli_sweep,
 )
+from ftlab.cli.columns import add_columns, read_config
 from ftlab.cli.evaluate import scores, show_comparison
 from ftlab.cli.output import (
     Progress,
+    failure,
     print_before_after,
     print_json,
     print_preferences,
@@ -74,19 +79,55 @@ _QUICKSTART_ROWS = 600
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 well, 1 failed, 2 wrong input, 130 interrupted."""
-    given = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = _parser().parse_args(words)
+    except _WrongUsage as error:
+        if "--json" not in words:
+            error.parser.print_usage(sys.stderr)
+        return _tell(error, as_json="--json" in words)
     quieten()
+    as_json = getattr(given, "json", False)
     try:
         return given.command(given)
     except FtlabError as error:
-        print(f"ftlab: {error}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error, as_json=as_json)
     except KeyboardInterrupt:
-        print("ftlab: interrupted", file=sys.stderr)
-        return 130
+        return _tell(_Interrupted("interrupted"), as_json=as_json)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except Exception:
+        # A fault of ftlab's own: its traceback goes to standard error.
+        if as_json:
+            print_json(failure(FtlabError("Something went wrong inside ftlab", try_="see standard error")))
+        raise
+
+
+class _Interrupted(FtlabError):
+    exit_code = 130
+
+
+class _WrongUsage(InputError):
+    """What argparse does not understand; `parser` is the one of the command."""
+
+    parser: argparse.ArgumentParser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other error is said, instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = _WrongUsage(message, try_=f"{self.prog} --help")
+        wrong.parser = self
+        raise wrong
+
+
+def _tell(error: FtlabError, *, as_json: bool) -> int:
+    print(f"ftlab: {error if error.exit_code != 130 else error.what}", file=sys.stderr)
+    if as_json:
+        print_json(failure(error))
+    return error.exit_code
 
 
 def quickstart(given: argparse.Namespace) -> int:
@@ -153,7 +194,7 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
 
 def train(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set)
+    config = read_config(given, workspace)
     if given.find_rate:
         config = _with_found_rate(config, workspace)
     run = _submit(config, workspace)
@@ -174,52 +215,15 @@ def train(given: argparse.Namespace) -> int:
         if (answers := run.before_after()) is not None:
             print_before_after(answers)
     if given.json:
-        print_json({"run": run.id, "directory": str(run.path), "state": state})
-        if state == "failed":
+        found: dict[str, Any] = {"run": run.id, "directory": str(run.path), "state": state}
+        try:
             _raise_if_failed(run)
-    return 0
-
-
-def chat(given: argparse.Namespace) -> int:
-    from ftlab.chat.duet import SIDES, load_duet
-
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
-    say("Loading the models ...")
-    duet = load_duet(run)
-    history: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
-    settings = {
-        "system": given.system,
-        "temperature": given.temperature,
-        "max_new_tokens": given.max_new_tokens,
-        "threads": _chat_threads(workspace),
-    }
-    if given.message is not None:
-        *_, answers = duet.stream(given.message, **settings)
-        if given.json:
-            print_json({"run": run.id, "base": answers.base, "adapted": answers.adapted})
-        else:
-            print(f"base     {answers.base}\nadapted  {answers.adapted}")
-        return 0
-    say("Both models answer. An empty line or ctrl-D ends the chat.")
-    while True:
-        try:
-            message = input("you      ")
-        except EOFError:
-            return 0
-        if not message.strip():
-            return 0
-        try:
-            *_, answers = duet.stream(message, history, **settings)
-        except InputError as error:
+        except FtlabError as error:
             print(f"ftlab: {error}", file=sys.stderr)
-            continue
-        print(f"base     {answers.base}\nadapted  {answers.adapted}")
-        for side in SIDES:
-            history[side] += [
-                {"role": "user", "content": message},
-                {"role": "assistant", "content": getattr(answers, side)},
-            ]
+            print_json(found | failure(error))
+            return error.exit_code
+        print_json(found)
+    return 0
 
 
 def app(given: argparse.Namespace) -> int:
@@ -309,15 +313,8 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
     )
 
 
-def _chat_threads(workspace: Workspace) -> int | None:
-    from ftlab.chat.duet import threads_beside_a_run
-    from ftlab.training import supervisor
-
-    return threads_beside_a_run() if supervisor.active_runs(workspace) else None
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m ftlab",
         description="Adapt a language model with a few hundred examples, and prove it is better.",
     )
@@ -330,7 +327,9 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         one.add_argument("--workspace", type=Path, help="folder for runs (default: $FTLAB_HOME, else ./workspace)")
         if as_json:
-            one.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+            one.add_argument(
+                "--json", action="store_true", help="print one JSON object as the last line, on failure too"
+            )
         return one
 
     one = add(
@@ -350,6 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     one = add(commands, "train", train, "train what a YAML file describes")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    add_columns(one)
     one.add_argument(
         "--find-rate",
         action="store_true",
@@ -363,12 +363,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_export.register(commands, add)
     cli_judge.register(commands, add)
     cli_advise.register(commands, add)
-    one = add(commands, "chat", chat, "base and adapted model answer side by side")
-    one.add_argument("run")
-    one.add_argument("--message", help="answer this one message and end")
-    one.add_argument("--system", help="system prompt")
-    one.add_argument("--temperature", type=float, default=0.0)
-    one.add_argument("--max-new-tokens", type=int, default=128)
+    cli_chat.register(commands, add)
     bases = commands.add_parser("base", help="get, list or remove bases that ftlab keeps (smollm2, GGUF files)")
     cli_base.register(bases.add_subparsers(required=True, metavar="COMMAND"))
     data = commands.add_parser("data", help="look at, check, fix, split, save and version data").add_subparsers(

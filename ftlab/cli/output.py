@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from ftlab.errors import FtlabError
 from ftlab.run_directory import RunDirectory
 from ftlab.wording import duration
 
 _LINE_SECONDS = 5.0
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def say(text: str) -> None:
@@ -20,6 +23,18 @@ def say(text: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def failure(error: FtlabError) -> dict[str, Any]:
+    """What `--json` prints of a command that failed."""
+    said = {"what": error.what, "why": error.why, "given": getattr(error, "given", None)}
+    said |= {"allowed": getattr(error, "allowed", None), "try": error.try_}
+    return {"error": said, "exit_code": error.exit_code}
+
+
+def without_controls(text: str) -> str:
+    """`text` of somebody else, which must not steer the terminal."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 class Progress:

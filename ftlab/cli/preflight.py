@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ftlab.cli.columns import add_columns, read_config
 from ftlab.cli.output import Progress, print_json, say
-from ftlab.config import load_config
 from ftlab.errors import InputError
 from ftlab.steps import Steps
 from ftlab.workspace import Workspace
@@ -18,6 +18,7 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one = add(commands, "preflight", preflight, "measure a run before it starts: memory, time, cost, warnings")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    add_columns(one)
     one.add_argument("--price", type=float, metavar="PER_HOUR", help="price of the machine per hour, to know the cost")
 
 
@@ -28,7 +29,7 @@ def preflight(given: argparse.Namespace) -> int:
     if given.price is not None and given.price < 0:
         raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set)
+    config = read_config(given, workspace)
     show = Progress()
     try:
         # Ctrl-C ends the measurement and its process.

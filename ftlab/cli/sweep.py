@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ftlab.cli.columns import add_columns, read_config
 from ftlab.cli.output import print_json, say
-from ftlab.config import load_config
 from ftlab.errors import InputError
 from ftlab.wording import duration
 from ftlab.workspace import Workspace
@@ -20,6 +20,7 @@ def register(group: Any, add: Add) -> None:
     one = add(group, "start", start, "start a run for every combination of the values; they wait in the queue")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
+    add_columns(one)
     one.add_argument(
         "--vary",
         action="append",
@@ -35,7 +36,7 @@ def start(given: argparse.Namespace) -> int:
     from ftlab.training import sweep
 
     workspace = Workspace.open(given.workspace)
-    config = load_config(given.config, given.set)
+    config = read_config(given, workspace)
     vary: dict[str, list[Any]] = {}
     for text in given.vary:
         path, sign, values = text.partition("=")

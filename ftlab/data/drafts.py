@@ -8,6 +8,7 @@ version = save(draft, data, workspace, why="first look")
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ from typing import Any
 from ftlab.config import DataConfig
 from ftlab.data.curation import Change, apply, fingerprint, in_words
 from ftlab.data.version_rows import VersionRow
-from ftlab.data.versions import PREFIX, Version, create, find, history
+from ftlab.data.versions import PREFIX, Version, find, history, taken
 from ftlab.errors import InputError
 from ftlab.files import locked, read_json, write_text
 from ftlab.workspace import Workspace
@@ -102,8 +103,8 @@ def save(
     """
     if not draft.changes:
         raise InputError("There is nothing to save", try_="judge a row first")
-    base = onto or create(data, workspace, who=draft.who)
-    made = apply(base, draft.changes, who=draft.who, why=why.strip(), judged=draft.judged, workspace=workspace)
+    with contextlib.nullcontext(onto) if onto else taken(data, workspace, who=draft.who) as base:
+        made = apply(base, draft.changes, who=draft.who, why=why.strip(), judged=draft.judged, workspace=workspace)
     discard(draft, only=draft.changes)
     return made
 

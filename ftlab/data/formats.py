@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.data.conversion import ROLE_KEYS, TEXT_KEYS, UnusableRow, is_dialogue, to_messages
-from ftlab.data.labelled import LABELS, PLAIN_TEXTS, TEXTS, are_classes, column_values, instruction, is_judgement
+from ftlab.data.labelled import (
+    LABELS,
+    PLAIN_TEXTS,
+    TEXTS,
+    are_classes,
+    column_values,
+    instruction,
+    is_judgement,
+    likely_texts,
+)
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, nearest, shorten
 
@@ -205,7 +214,9 @@ def _from_mapping(
                 f"It is not said which column is the {role}",
                 given=_said(given) or None,
                 allowed=f"columns of this data: {', '.join(free)}",
-                try_=f"add {role}: {free[0]}" if free else None,
+                try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
+                if (likely := likely_texts(free, rows))
+                else None,
             )
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role} by its name"
@@ -238,16 +249,17 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
 
 
 def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
-    texts = [column for column in columns if isinstance(_first_value(rows, column), str)]
+    texts = likely_texts(columns, rows)
     talks = [column for column in columns if _plain(column) in _CONVERSATIONS]
     if talks:
         held = shorten(json.dumps(_first_value(rows, talks[0]), ensure_ascii=False, default=str), 100)
         hint = f"{talks[0]} has to hold lists of objects with role and content, and holds {held}"
     elif len(texts) >= 2:
         example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
-        hint = f"say which column is which in data.columns, for example {example}"
+        flags = f'--column prompt="{texts[0]}" --column completion="{texts[1]}"'
+        hint = f"say which column is which, for example {flags} (data.columns={example})"
     elif texts:
-        hint = f"to learn {texts[0]} as plain text (stage: pretraining), say data.columns={{text: {texts[0]}}}"
+        hint = f'to learn {texts[0]} as plain text (stage: pretraining), say --column text="{texts[0]}"'
     else:
         hint = "write each row as an object with a prompt and a completion"
     return InputError(

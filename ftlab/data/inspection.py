@@ -16,6 +16,7 @@ from ftlab.config import DataConfig, build_config
 from ftlab.data.conversion import Message, UnusableRow, to_messages
 from ftlab.data.formats import Detected, detect
 from ftlab.data.load import find_source, load_rows, split_files
+from ftlab.data.named import Named, recall, settled
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.splits import detect_format, prepare
@@ -172,8 +173,8 @@ def look(source: str | DataConfig, workspace: Workspace | None = None, **setting
         try:
             return _inspect(data.model_dump_json(), places, root)
         except InputError as error:
-            return _preview(data, pages or {}, error)
-    return _preview(data, pages, None)
+            return _preview(data, pages or {}, error, recall(data, workspace))
+    return _preview(data, pages, None, recall(data, workspace))
 
 
 def glance(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
@@ -183,7 +184,7 @@ def glance(source: str | DataConfig, workspace: Workspace | None = None, **setti
     pages = _pages(data, _places(data, workspace), str(workspace.root))
     if pages is None:
         return look(data, workspace)
-    return _preview(data, pages, None)
+    return _preview(data, pages, None, recall(data, workspace))
 
 
 def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
@@ -192,7 +193,9 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
-    return tuple(place for name in (data.source, *data.replayed) if name for place in files_of(name, workspace))
+    files = [place for name in (data.source, *data.replayed) if name for place in files_of(name, workspace)]
+    # What was named meanwhile changes how the same file is read.
+    return (*files, (json.dumps(named.as_dict()) if (named := recall(data, workspace)) else "", 0, 0))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:
@@ -220,7 +223,7 @@ def _open_pages(
     return {name or "train": open_pages(source, workspace.page_cache, name, workspace) for name in names}
 
 
-def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None) -> Inspection:
+def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None, named: Named | None) -> Inspection:
     """What can be said from the pages and a sample of their rows."""
     main = pages.get("train") or next(iter(pages.values()), None)
     columns = list(dict.fromkeys(column for one in pages.values() for column in one.columns))
@@ -229,7 +232,8 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
     unread = error
     detected = None
     try:
-        detected = detect(columns, sample, data.columns, data.source, data.prompt_template) if sample else None
+        read = settled(data, named if named and named.fits(columns) else None)
+        detected = detect(columns, sample, read.columns, data.source, read.prompt_template) if sample else None
     except InputError as refused:
         problem, unread = problem or refused.message(), refused
     examples = []

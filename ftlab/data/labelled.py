@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ TEXTS = ("text", "sentence", "review", "tweet", "message", "utterance", "content
 LABELS = ("labeltext", "labelname", "label", "class", "category", "intent", "sentiment", "topic")
 PLAIN_TEXTS = ("text", "document", "content", "rawcontent")
 MOST_LABELS_IN_A_PROMPT = 20
+_ID_WORDS = {"id", "ids", "nr", "no", "num", "number", "nummer", "uuid", "guid", "key", "index", "idx", "hash", "sku"}
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "good": True, "bad": False}
 
 
@@ -37,6 +39,27 @@ def are_classes(values: Sequence[Any]) -> bool:
         return False
     different = len({str(value) for value in known})
     return different <= 2 or different <= len(known) / 2 or len(known) < 10
+
+
+def is_id(column: str, values: Sequence[Any]) -> bool:
+    """Whether a column tells rows apart and says nothing else: by its name, or by short codes none of which repeats."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower()) or [""]
+    if words[-1] in _ID_WORDS or words[0] in ("id", "nr", "uuid"):
+        return True
+    known = [str(value).strip() for value in values if value is not None and value != ""]
+    codes = all(len(text) <= 40 and " " not in text and any(map(str.isdigit, text)) for text in known)
+    return len(known) > 1 and codes and len(set(known)) == len(known)
+
+
+def likely_texts(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of text that could be a prompt or an answer, those that hold sentences before those of classes."""
+    cells = {column: [value for value in column_values(rows, column) if value not in (None, "")] for column in columns}
+    texts = [
+        column
+        for column, values in cells.items()
+        if any(isinstance(value, str) for value in values) and not is_id(column, values)
+    ]
+    return sorted(texts, key=lambda column: not any(" " in str(value).strip() for value in cells[column]))
 
 
 def label_text(value: Any) -> str:

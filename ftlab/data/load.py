@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.config import DataConfig
+from ftlab.data.named import Named, recall
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
 from ftlab.errors import InputError, nearest
@@ -57,6 +58,7 @@ class Loaded:
     columns: list[str]
     files: list[SourceFile]
     notes: list[str] = field(default_factory=list)
+    named: Named | None = None  # columns and template that a person named for this source before
 
     @property
     def main(self) -> str:
@@ -69,7 +71,8 @@ class Loaded:
 
 
 def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
-    """The rows of `data.source`, not yet converted. `workspace` is where versions are looked up (default: the usual).
+    """The rows of `data.source`, not yet converted. `workspace` is where versions are looked up (default: the usual),
+    and where it is known which columns were named before.
 
     Raises InputError when there is no such source, it cannot be read, or the Hub cannot be reached.
     """
@@ -82,13 +85,21 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
     elif kind == "hub":
         from ftlab.data.hub import load_hub
 
-        splits, revision, notes = load_hub(str(place), data.subset, data.split)
+        try:
+            splits, revision, notes = load_hub(str(place), data.subset, data.split)
+        except InputError as error:
+            if "/" in str(place):
+                raise
+            # A single word is more often a misspelt sample than one of the few data sets without an owner.
+            raise no_sample(source, why=f"none on the Hub could be loaded: {error.what}") from None
         files = [SourceFile(str(place), "hub", None, None, sum(map(len, splits.values())), revision)]
         loaded = Loaded(str(place), "hub", splits, list(next(iter(splits.values())).column_names), files, notes)
     else:
         loaded = _load_local(source if kind == "sample" else place.name, kind, place)
         if data.split:
             _keep_split(loaded, data.split)
+    named = recall(data, workspace)
+    loaded.named = named if named and named.fits(loaded.columns) else None
     return loaded
 
 
@@ -133,10 +144,21 @@ def find_source(
     if looks_like_a_path:
         raise _missing_file(source, path, close)
     if "/" not in source and close:
-        raise InputError(
-            "There is no sample data set of this name", given=source, allowed=", ".join(known), try_=f"{close!r}"
-        )
+        raise no_sample(source, close)
     return "hub", source
+
+
+def no_sample(source: str, close: str | None = None, why: str | None = None) -> InputError:
+    """A plain word that names no sample; `why` is what else was tried."""
+    from ftlab import samples
+
+    names = ", ".join(sample.name for sample in samples.list_samples())
+    return InputError(
+        "There is no sample data set of this name" + (f", and {why}" if why else ""),
+        given=source,
+        allowed=f"{names}; or a file, or a Hub id such as owner/name",
+        try_=f"{close!r}" if close else None,
+    )
 
 
 _ALLOWED = f"a sample, a file ({', '.join(SUFFIXES)}), a folder with train.jsonl, or a Hub id such as owner/name"

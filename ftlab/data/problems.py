@@ -36,7 +36,7 @@ def wrong_cells(name: str, wrong: Sequence[tuple[int, WrongCell]], rows: int) ->
         f"({_numbers(same)})",
         given=f"{shorten(repr(first.value), 120)} ({type(first.value).__name__}) in row {index + 1}",
         allowed=first.wanted,
-        try_="write the cells as text, in quotation marks, or choose another column with data.columns",
+        try_="write the cells as text, in quotation marks, or choose another column (--column, data.columns)",
     )
 
 
@@ -47,8 +47,8 @@ def only_text(name: str, columns: Sequence[str], detected: Detected, stage: str)
         f"{name} holds plain text ({text}) without prompts and answers, and the stage {stage} learns answers",
         given=f"columns {', '.join(columns)}",
         allowed="a prompt and an answer in every row; or the stage pretraining, which learns plain text as it is",
-        try_="set stage: pretraining (--set stage=pretraining), or say in data.columns which columns are prompt and "
-        "answer",
+        try_="set stage: pretraining (--set stage=pretraining), or say which columns are prompt and answer "
+        '(--column prompt="...", data.columns)',
     )
 
 
@@ -60,7 +60,7 @@ def no_text(name: str, columns: Sequence[str], detected: Detected) -> InputError
         given=f"format {detected.format}, columns {', '.join(columns)}",
         allowed="a column of plain text, or a file of plain text (.txt)",
         try_="set stage: sft (--set stage=sft) to learn the answers, or name a column that is learnt as plain text, "
-        f"e.g. data.columns={{text: {example}}}",
+        f'e.g. --column text="{example}" (data.columns={{text: {example}}})',
     )
 
 

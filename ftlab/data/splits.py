@@ -18,6 +18,7 @@ from ftlab.data.formats import PREFERENCES, Detected, detect
 from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import PLAIN_TEXTS, instruction
 from ftlab.data.load import Loaded, load_rows
+from ftlab.data.named import settled
 from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
 from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
@@ -141,7 +142,8 @@ def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
 
 
 def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
-    """How the rows of `loaded` are read for `stage`, by `data.columns` where it says so."""
+    """How the rows of `loaded` are read for `stage`: by the columns that `data` names, or that were named before."""
+    data = settled(data, loaded.named)
     rows = loaded.splits[loaded.main]
     # From the whole length: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)

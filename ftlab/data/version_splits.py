@@ -8,10 +8,12 @@ from typing import Any
 from ftlab.config import DataConfig
 from ftlab.data.conversion import UnusableRow, convert
 from ftlab.data.grouping import check_columns
+from ftlab.data.load import load_rows
+from ftlab.data.named import said_in
 from ftlab.data.partition import hold_out
 from ftlab.data.splits import detect_format
 from ftlab.data.version_rows import VersionRow
-from ftlab.data.versions import Version, create, derive, rows_of
+from ftlab.data.versions import Version, derive, rows_of, taken
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 
@@ -22,11 +24,15 @@ def split_version(
     """A new version in which every row of the training split has its side, and notes about it.
 
     Splits that the data bring are kept. Rows that cannot become an example are excluded, with the reason.
-    Raises InputError as `splits.prepare` does, and when all splits are there already.
+    Raises InputError as `splits.prepare` does, and when all splits are there already; nothing is made then.
     """
-    from ftlab.data.load import load_rows
+    with taken(data, workspace, who=who, why=why) as parent:
+        return _split(parent, data, workspace, who, why)
 
-    parent = create(data, workspace, who=who, why=why)
+
+def _split(
+    parent: Version, data: DataConfig, workspace: Workspace, who: str | None, why: str
+) -> tuple[Version, list[str]]:
     source = data.model_copy(update={"source": parent.source, "split": None})
     loaded = load_rows(source, workspace)
     missing = [name for name in ("validation", "test") if name not in loaded.splits]
@@ -73,7 +79,7 @@ def split_version(
         who=who,
         why=why,
         workspace=workspace,
-        details={"settings": settings},
+        details={"settings": settings} | (said.as_dict() if (said := said_in(data)) else {}),
         columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]

@@ -8,6 +8,7 @@ DataConfig(source=second.source)          # "version:tickets-2-9f3c1a": a run ca
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import os
@@ -23,6 +24,7 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.data.load import load_rows
+from ftlab.data.named import recall, settled
 from ftlab.data.split_names import SPLITS
 from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
@@ -80,7 +82,8 @@ def create(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """The first version of a data source: its rows as they are. Made again from an unchanged source, it is the same.
+    """The first version of a data source: its rows as they are, and the columns that were named for it. Made again
+    from an unchanged source, it is the same.
 
     Raises InputError as `load_rows` does. For the source of a version, that version is given back.
     """
@@ -88,7 +91,8 @@ def create(
     data = source if isinstance(source, DataConfig) else DataConfig(source=str(source))
     if data.source.startswith(PREFIX):
         return find(data.source, workspace)
-    loaded = load_rows(data)
+    loaded = load_rows(data, workspace)
+    read = settled(data, loaded.named)
     name = _slug(name or (Path(loaded.name).stem if loaded.kind == "file" else loaded.name))
 
     def rows() -> Iterator[VersionRow]:
@@ -100,16 +104,33 @@ def create(
 
     origin = [file.as_dict() for file in loaded.files]
     shas = [entry["sha256"] or entry.get("revision") for entry in origin]
+    details: dict[str, Any] = {"split": data.split, "subset": data.subset}
+    details |= {"columns": read.columns, "prompt_template": read.prompt_template}
     for old in history(workspace, name):
         if old.parent is None and old.deleted is None and all(shas):
             same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
-            if same and old.details.get("split") == data.split and old.details.get("subset") == data.subset:
+            # Versions made before columns were kept say nothing of them.
+            if same and all((old.details.get(key) or None) == (value or None) for key, value in details.items()):
                 return old
-    details = {"source": data.source if loaded.kind != "file" else loaded.name, "notes": loaded.notes}
-    details |= {"split": data.split, "subset": data.subset}
+    details |= {"source": data.source if loaded.kind != "file" else loaded.name, "notes": loaded.notes}
     return _write(
         workspace, name, rows, loaded.columns, None, "taken from the source", who, why, origin=origin, details=details
     )
+
+
+@contextlib.contextmanager
+def taken(
+    source: str | DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
+) -> Iterator[Version]:
+    """`create` for a step that makes another version of it: where the step fails, none is left that only it needed."""
+    before = {one.id for one in history(workspace)}
+    version = create(source, workspace, who=who, why=why)
+    try:
+        yield version
+    except BaseException:
+        if version.id not in before:
+            shutil.rmtree(version.folder, ignore_errors=True)
+        raise
 
 
 def derive(
@@ -138,8 +159,10 @@ def derive(
         for row in give():
             found.update(dict.fromkeys(row.cells))
         columns = list(found)
+    named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
+    details = (named.as_dict() if named else {}) | (details or {})
     return _write(
-        workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details or {}
+        workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details
     )
 
 

@@ -39,14 +39,14 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     folder = Path(given).expanduser()
     if (folder / "adapter_config.json").is_file():
         return _from_adapter(config, folder.absolute(), None, None)
-    if folder.is_dir():
+    if folder.is_dir() and not (folder / "config.yaml").is_file():
         raise InputError(
             "The folder to start from (model.start) holds no adapter",
             given=given,
             allowed="a folder with adapter_config.json and adapter_model.safetensors, or the id of a run",
             try_="for a whole model set model.base instead",
         )
-    parent = workspace.run(given)
+    parent = workspace.run(str(folder.absolute()) if folder.is_dir() else given)
     if not parent.has_result:
         raise InputError(
             f"The run {parent.id} has no trained model to start from",
@@ -61,7 +61,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
             try_="name the run that the reward model itself was started from",
         )
     config = config.model_copy(deep=True)
-    config.model.start = parent.id
+    config.model.start = parent.id if Workspace.of(parent) == workspace else str(parent.path)
     if parent.adapter.exists():
         return _from_adapter(config, parent.adapter, parent.id, earlier)
     _check_base(config, earlier.model.base, parent.id, also=str(parent.model))

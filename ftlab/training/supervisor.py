@@ -49,6 +49,8 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError as `submit` does."""
+    from ftlab.data.load import load_rows
+    from ftlab.data.named import remember, settled
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
@@ -82,7 +84,10 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
         pin_rewards(config, workspace)
         check_rewards(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
-    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    loaded, said = load_rows(config.data, workspace), config.data
+    config.data = settled(said, loaded.named)  # the run says itself how its rows were read
+    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
+    remember(said, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
     if config.evaluation.after_training and config.stage != "reward":

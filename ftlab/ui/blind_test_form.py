@@ -195,8 +195,8 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
     draw(
         f"base_{number}",
         gr.Dropdown,
-        BASES,
-        value=STARTER,
+        [("The base of the run in this test", ""), *BASES],
+        value="",
         label="Base model",
         allow_custom_value=True,
         visible=False,
@@ -238,8 +238,7 @@ def forget(workspace: Workspace) -> None:
 
 def usual(workspace: Workspace) -> dict[str, Any]:
     newest = next(iter(disk.runs_that_answer(workspace)), None)
-    config = disk.config(newest) if newest else None
-    base = config.model.base if config else STARTER
+    base = "" if newest else STARTER  # the base of whichever run is chosen
     values = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
     values |= {"who_1": "base", "title_1": "base"}

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from ftlab.arena import prompt_sources
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity
-from ftlab.config import STARTER
+from ftlab.config import DataConfig
 from ftlab.data.inspection import files_of
+from ftlab.data.named import recall
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.blind_test_form import MOST_CONTESTANTS
 from ftlab.ui.html import count, error_box, join, notice
@@ -70,9 +71,13 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
         return asking.endpoint_contestant(
             values[f"url_{n}"] or "", values[f"model_{n}"] or "", title=title, system_prompt=system
         )
-    base = (values[f"base_{n}"] or "").strip() or STARTER
+    base, revision = (values[f"base_{n}"] or "").strip(), None
+    if who in ("base", "prompted") and not base:
+        base, revision = asking.base_beside(
+            workspace.run(values[f"who_{m}"].removeprefix("run:")) for m in _runs(values)
+        )
     if who == "base":
-        return asking.base_contestant(base, title=title)
+        return asking.base_contestant(base, title=title, revision=revision)
     if who != "prompted":
         raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice of the list")
     examples = _examples(values[f"examples_{n}"] or "", n)
@@ -80,7 +85,7 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
         raise InputError(
             f"Contestant {n} has no prompt of its own yet", try_="write a system prompt or examples, or take the base"
         )
-    return asking.base_contestant(base, title=title, system_prompt=system, examples=examples)
+    return asking.base_contestant(base, title=title, system_prompt=system, examples=examples, revision=revision)
 
 
 def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
@@ -197,14 +202,16 @@ def _runs(values: dict[str, Any]) -> list[int]:
 
 
 def _stamp(source: str, workspace: Workspace) -> tuple[Any, ...]:
-    """Changes when the rows do. The rows of a run are frozen."""
-    return () if source.startswith(prompt_sources.RUN_PREFIX) else tuple(files_of(source, workspace))
+    """Changes when the rows do, or the columns named for them. The rows of a run are frozen."""
+    if source.startswith(prompt_sources.RUN_PREFIX):
+        return ()
+    return (*files_of(source, workspace), str(recall(DataConfig(source=source), workspace)))
 
 
 @lru_cache(maxsize=8)
 def _read(source: str, is_file: bool, topic: str | None, _files: Any, root: str) -> tuple[PromptSpec, ...]:
     if is_file:
-        return tuple(prompt_sources.from_file(Path(source), topic=topic))
+        return tuple(prompt_sources.from_file(Path(source), Workspace(Path(root)), topic=topic))
     return tuple(prompt_sources.held_out(source, Workspace(Path(root)), topic=topic))
 
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from ftlab.config import DataConfig, build_config
 from ftlab.data.load import find_source
+from ftlab.data.named import remember
 from ftlab.data.versions import PREFIX
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
@@ -124,6 +125,8 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
             return {tab.shown: None, tab.summary: "", tab.message: error_box(error)}
+        if not found.problem:
+            remember(config, workspace)
         return whole | {
             tab.shown: config.model_dump_json(),
             tab.summary: summary(found, config),
@@ -151,6 +154,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
     listed = on(opened, list_sources, [source], [source], js=_REMEMBERED)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
+    detected = data_rows.detect_again(tab.rows, context)
     looks = [
         on(
             trigger,
@@ -162,7 +166,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
             show_progress_on=tab.summary,
             trigger_mode="always_last",
         )
-        for trigger in (listed.then, any_of(*again))
+        for trigger in (listed.then, detected.then, any_of(*again))
     ]
     for name, (_, module) in PANELS.items():
         _follow(looks, module, tab.panels[name], tab.shown, workspace)

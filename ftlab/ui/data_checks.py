@@ -21,7 +21,7 @@ import gradio as gr
 from ftlab.config import STARTER, build_config
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job import Job, Request
-from ftlab.data.versions import Version, create, person
+from ftlab.data.versions import Version, person, taken
 from ftlab.errors import InputError
 from ftlab.ui import data_findings
 from ftlab.ui.data_checks_view import Panel, at_work, never, open_row, pictured, usual_findings
@@ -190,8 +190,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         before, report = done.request, _report(job_id, workspace)
         if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
             raise InputError("The data have changed since they were checked", try_="check again")
-        first = create(config, workspace, who=who(), why="before the first remedy")
-        made = change(first, report["roles"])
+        with taken(config, workspace, who=who(), why="before the first remedy") as first:
+            made = change(first, report["roles"])
         new = config.model_copy(update={"source": made.source})
         request = Request(new, before.base, before.max_length, before.prompts)
         return {

@@ -16,6 +16,7 @@ import gradio as gr
 import yaml
 
 from ftlab.config import STARTER, DataConfig, build_config
+from ftlab.data.named import forget
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
 from ftlab.ui.events import any_of, message_box, on
@@ -171,9 +172,6 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
         said = {part: column for part, column in zip(PARTS, values, strict=True) if column}
         return {columns: yaml.safe_dump(said, sort_keys=False, allow_unicode=True).strip() if said else ""}
 
-    def forget() -> dict[Any, Any]:
-        return {columns: ""}
-
     reads = [panel.row, panel.split, context.base, context.max_length, *panel.form.inputs]
     # Only what the row shows waits for the tokenizer; the preview is there before.
     shows = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
@@ -195,7 +193,18 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
     on(any_of(*chosen, *(text.change for text in _texts(panel))), render, reads, **shows)
     for dropdown in panel.parts.values():
         on(dropdown.input, say, list(panel.parts.values()), [columns], box=panel.message)
-    on(panel.detect.click, forget, [], [columns], box=panel.message)
+
+
+def detect_again(panel: RowsPanel, context: DataContext) -> Any:
+    """Wire the button that undoes what was named; after the event that is given back, the data are to be looked at."""
+    columns = panel.form.components["data.columns"]
+
+    def detect(shown: str | None) -> dict[Any, Any]:
+        if shown is not None:
+            forget(config_of(shown), context.workspace)
+        return {columns: ""}
+
+    return on(panel.detect.click, detect, [context.shown], [columns], box=panel.message)
 
 
 def _texts(panel: RowsPanel) -> list[gr.Textbox]:

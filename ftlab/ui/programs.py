@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from inspect import signature
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -128,6 +130,7 @@ def offer(workspace: Workspace) -> None:
         """
         return _verdict_of(test, workspace)
 
+    _refuse_too_few(gr.context.Context.root_block)
     for function in (inspect, train, status, stop, evaluate, arena_results):
         gr.api(_told(function), api_name=function.__name__)
     # One at a time on a device, as the answers of the Chat tab.
@@ -180,12 +183,47 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     return found | told
 
 
+def _refuse_too_few(blocks: Any) -> None:
+    """Gradio (6.31) answers a call with too few values with an error that says nothing (null)."""
+    usual = blocks.validate_inputs
+
+    def validate(called: Any, values: list[Any]) -> None:
+        try:
+            usual(called, values)
+        except ValueError:
+            said = f"Too few values. Given: {len(values)}. Allowed: {len(called.inputs)}, null for what is left out."
+            raise gr.Error(said, print_exception=False) from None
+
+    blocks.validate_inputs = validate
+
+
+_IN_WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", type(None): "null"}
+
+
+def _check_type(name: str, value: Any, annotation: Any) -> None:
+    allowed = get_args(annotation) or (annotation,)
+    # A bool is an int for Python, and a whole number is a number for everybody.
+    fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
+    if fits and not isinstance(value, bool):
+        return
+    raise InputError(
+        f"{name} cannot be {json.dumps(value, ensure_ascii=False, default=str)[:80]}",
+        allowed=" or ".join(_IN_WORDS[one] for one in allowed),
+    )
+
+
 def _told(function: Callable[..., dict]) -> Callable[..., dict]:
-    """`function` whose expected failures reach the caller as they are, and others as one sentence without details."""
+    """`function` whose expected failures reach the caller as they are, and others as one sentence without details.
+
+    Arguments of another type than it declares are refused before it is called: Gradio passes on whatever came.
+    """
+    takes = signature(function, eval_str=True)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> dict:
         try:
+            for name, value in takes.bind(*args, **kwargs).arguments.items():
+                _check_type(name, value, takes.parameters[name].annotation)
             return function(*args, **kwargs)
         except FtlabError as error:
             raise gr.Error(str(error), print_exception=False) from None

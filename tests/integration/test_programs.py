@@ -86,6 +86,17 @@ def test_the_example_in_the_readme_does_what_it_says(client: Client, address: st
         ("/inspect", {"source": "suport_triage"}, "Try: 'support_triage'"),
         ("/inspect", {"source": "support_triage", "settings": {"seeds": 1}}, "did you mean"),
         ("/train", {"config": {"optimisation": {"epochs": -1}}}, "Given: -1. Allowed: a number above 0.0"),
+        ("/train", {"config": [1, 2]}, "config cannot be [1, 2]. Allowed: an object {...} or null"),
+        ("/train", {"config": {"data": None}}, "cannot take this value. Given: None"),
+        ("/train", {"config": {"nonsense": 1}}, "Unknown setting 'nonsense'"),
+        ("/inspect", {"source": None}, "source cannot be null. Allowed: text"),
+        ("/inspect", {"source": "support_triage", "settings": [1]}, "settings cannot be [1]"),
+        ("/status", {"run": 5}, "run cannot be 5. Allowed: text"),
+        ("/stop", {"run": {"a": 1}}, "run cannot be"),
+        ("/evaluate", {"run": "x", "max_rows": "5"}, 'max_rows cannot be "5". Allowed: a whole number or null'),
+        ("/evaluate", {"run": "x", "max_rows": True}, "max_rows cannot be true"),
+        ("/chat", {"message": "Hello", "temperature": "0.5"}, 'temperature cannot be "0.5". Allowed: a number'),
+        ("/arena_results", {"test": 3}, "test cannot be 3. Allowed: text or null"),
         ("/status", {"run": "nobody"}, "There is no run called 'nobody'"),
         ("/chat", {"message": "Hello", "run": "nobody"}, "There is no run called"),
         ("/arena_results", {"test": "none"}, "There is no such blind test"),
@@ -96,6 +107,12 @@ def test_an_expected_failure_reaches_the_program_as_one_message(client: Client, 
         client.predict(**given, api_name=endpoint)
     assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_too_few_values_are_said_in_a_sentence(address: str):
+    event = httpx.post(f"{address}gradio_api/call/inspect", json={"data": []}, timeout=60).json()["event_id"]
+    told = httpx.get(f"{address}gradio_api/call/inspect/{event}", timeout=60).text
+    assert "Too few values. Given: 0. Allowed: 2" in told
 
 
 def test_a_program_does_not_see_a_tally_that_is_hidden(client: Client, place: Workspace):

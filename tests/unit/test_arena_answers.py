@@ -88,7 +88,7 @@ def texts(store, test_id):
 
 
 def test_what_was_stopped_goes_on_and_ends_with_the_same_answers(store):
-    among = [asking.base_contestant(), asking.base_contestant(title="Prompted", examples=[EXAMPLE])]
+    among = [asking.base_contestant("starter"), asking.base_contestant("starter", title="Prompted", examples=[EXAMPLE])]
     whole, halted = made(store, among), made(store, among)
     seen = []
     assert answers.generate(store, whole, device="cpu", progress=lambda *one: seen.append(one))
@@ -109,7 +109,10 @@ def test_what_was_stopped_goes_on_and_ends_with_the_same_answers(store):
 
 def test_examples_that_do_not_fit_are_left_out_and_the_owner_is_told(store):
     long = [{"role": "user", "content": "word " * 3000}, EXAMPLE[1]]
-    among = [asking.base_contestant(), asking.base_contestant(title="Prompted", examples=[EXAMPLE, long])]
+    among = [
+        asking.base_contestant("starter"),
+        asking.base_contestant("starter", title="Prompted", examples=[EXAMPLE, long]),
+    ]
     test_id = made(store, among, ["Say hello."])
     assert answers.generate(store, test_id, device="cpu")
     assert "Only 1 of its 2 examples fit before this prompt" in [flag["what"] for flag in tests.flags(store, test_id)]
@@ -117,7 +120,7 @@ def test_examples_that_do_not_fit_are_left_out_and_the_owner_is_told(store):
 
 def test_an_endpoint_is_asked_with_the_same_limit_and_the_system_prompt_of_its_own(store, endpoint):
     url, asked = endpoint
-    among = [asking.base_contestant(), asking.endpoint_contestant(url, "parrot", system_prompt="Be brief.")]
+    among = [asking.base_contestant("starter"), asking.endpoint_contestant(url, "parrot", system_prompt="Be brief.")]
     test_id = made(store, among)
     assert answers.generate(store, test_id, device="cpu")
     assert texts(store, test_id)["parrot"] == {text: f"You said: {text}" for text in QUESTIONS}
@@ -151,7 +154,7 @@ def test_settings_that_no_blind_test_can_keep_are_refused(given):
 
 def test_a_rater_of_a_live_test_sees_nothing_before_both_answers_are_complete(store, endpoint):
     url, _ = endpoint
-    among = [asking.base_contestant(), asking.endpoint_contestant(url, "parrot")]
+    among = [asking.base_contestant("starter"), asking.endpoint_contestant(url, "parrot")]
     settings = tests.TestSettings(answers.check_generation({"max_new_tokens": 8}), live=True)
     test_id = tests.create_test(store, "Live", among, [], settings, 5)
     tests.open_test(store, test_id)

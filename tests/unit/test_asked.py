@@ -4,6 +4,7 @@ and these are what an example of training begins with."""
 from __future__ import annotations
 
 import json
+
 import pytest
 from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 
@@ -37,13 +38,14 @@ TEMPLATES = {
 WORDS = ["parcel", "invoice", "keyboard", "refund", "window", "printer", "holiday", "lamp", "letter", "bridge"] * 3
 DATA = {
     "prompts": [{"prompt": f"What about the {w} {n}?", "completion": f"The {w} is fine."} for n, w in enumerate(WORDS)],
-    "classes": [{"text": f"My {w} {n} is late", "label": "billing" if n % 2 else "account"} for n, w in enumerate(WORDS)],
+    "classes": [{"text": f"My {w} {n} is late", "label": ("account", "billing")[n % 2]} for n, w in enumerate(WORDS)],
     "template": [{"q": f"the {w} {{{n}}}", "answer": f"about {w}"} for n, w in enumerate(WORDS)],
     "one instruction": [
         {"instruction": "Name the thing {exactly}.", "input": f"a {w} of {n}", "output": w} for n, w in enumerate(WORDS)
     ],
     "one system prompt": [
-        {"system": "Answer in two words.", "prompt": f"And {w} {n}?", "completion": f"Yes, {w}"} for n, w in enumerate(WORDS)
+        {"system": "Answer in two words.", "prompt": f"And {w} {n}?", "completion": f"Yes, {w}"}
+        for n, w in enumerate(WORDS)
     ],
     "two system prompts": [
         {"system": "Be brief." if n % 3 else "Be long.", "prompt": f"And {w} {n}?", "completion": f"Yes, {w}"}

@@ -28,6 +28,7 @@ from ftlab.config import STARTER, DataConfig
 from ftlab.data.checks.job_files import Job, Request, Status, read_status, write_status
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source
+from ftlab.data.named import recall, said_in
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import locked, write_json, write_text
 from ftlab.processes import is_alive, kill
@@ -160,6 +161,7 @@ def _environment(request: Request) -> dict[str, str]:
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
     """Equal for equal rows read in the same way: the settings of the split and of the training change nothing."""
     read = data.model_dump(include={"source", "subset", "split", "columns", "prompt_template", "system_prompt"})
+    read |= named.as_dict() if (named := recall(data, workspace)) and said_in(data) is None else {}
     return _digest([__version__, read, files_of(data.source, workspace)])[:16]
 
 

@@ -114,13 +114,17 @@ def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
 
 def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     """The data of `config`, split as the run will split them."""
+    from ftlab.data.load import load_rows
+    from ftlab.data.named import settled
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
     from ftlab.training.reinforcement.checks import check_references
 
     config.data.source = pinned(config.data.source, workspace)
-    prepared = prepare(config.data, workspace=workspace, stage=config.stage)
+    loaded = load_rows(config.data, workspace)
+    config.data = settled(config.data, loaded.named)
+    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
     record_findings(prepared, config)
