@@ -21,7 +21,9 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one.add_argument("run")
     one.add_argument("--message", help="answer this one message and end")
     one.add_argument("--system", help="system prompt (default: the one of training)")
-    one.add_argument("--bare", action="store_true", help="send the message as it is, not as the training rows were asked")
+    one.add_argument(
+        "--bare", action="store_true", help="send messages as they are, not as the training rows were asked"
+    )
     one.add_argument("--temperature", type=float, default=0.0)
     one.add_argument("--max-new-tokens", type=int, default=128, help="the longest answer (default 128 tokens)")
 
