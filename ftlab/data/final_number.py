@@ -14,7 +14,7 @@ _MARKED = re.compile(
     rf"{_BEFORE}\s*[*$€£\\({{\[]*\s*({NUMBER.pattern})\s*(?:%|°?[^\W\d]{{1,12}})?[\s.*$)\]}}\\]*$", re.IGNORECASE
 )
 _STRONG = re.compile(rf"(?:####|\\boxed\{{)\s*\$?\s*({NUMBER.pattern})")
-FINAL_NUMBER_RULE = 'the number after the last ####, \\boxed{ or "answer is", else the last number; compared by value'
+FINAL_NUMBER_RULE = "the number after the last #### or \\boxed{, else the last number; compared by value"
 
 
 def number_of(text: str) -> float | None:

@@ -270,7 +270,7 @@ def cut_findings(
                 "bad" if total - full < _FEWEST_ROWS else "warn",
                 f"{full:,} of {total:,} rows have a prompt that fills {limit:,} tokens and are left out.",
                 "No token of the answer would be left to learn from.",
-                "Raise the longest example (optimisation.max_length), or shorten these prompts.",
+                "Raise the longest example (optimisation.max_length), or leave these rows out.",
                 full,
                 total,
                 full_rows,
@@ -288,7 +288,7 @@ def cut_findings(
                 if left_out
                 else "Without them not even half of the rows would be left. The end of these answers, and how they "
                 "stop, is not learnt.",
-                "Raise the longest example (optimisation.max_length), or shorten these answers.",
+                "Raise the longest example (optimisation.max_length), or leave these rows out.",
                 cut,
                 total,
                 cut_rows,

@@ -80,7 +80,7 @@ def tokenised_splits(
                 f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
                 given=f"the longest has {found.longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least half of the rows within optimisation.max_length = {limit}",
-                try_="shorten the texts, raise max_length up to the base's context, or take a base with a longer one",
+                try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
             )
         if kept:
             columns = {"input_ids": [one.input_ids for one in found.examples]}

@@ -120,7 +120,7 @@ def report_html(report: Report) -> str:
             badge(one["severity"], {"error": "bad", "warning": "warn"}.get(one["severity"], "info")),
             details(one["title"], join([Markup("<p>{}</p>").format(one["why"]), _shown(one["shown"])])),
             data_findings.where(one),
-            "decide yourself" if one["remedy"] == "none" else one["remedy"],
+            _remedy(one),
         ]
         for one in found["findings"]
     ]
@@ -136,6 +136,12 @@ def report_html(report: Report) -> str:
             ]
         )
     )
+
+
+def _remedy(finding: Mapping[str, Any]) -> str:
+    if finding["remedy"] == "raise":
+        return f"max_length={finding['detail']['raise_to']}: {finding['detail']['raise_cost']}"
+    return "decide yourself" if finding["remedy"] == "none" else finding["remedy"]
 
 
 def preflight_html(found: Preflight) -> str:

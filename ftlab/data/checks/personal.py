@@ -143,6 +143,10 @@ _CALL = re.compile(
     re.IGNORECASE,
 )
 _AMERICAN = re.compile(r"(?:\+?1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}")
+# No area has the code 555, and 555-01xx is kept for fiction.
+_FICTION = re.compile(
+    r"(?:\+?1[ .-]?)?(?:\(555\) ?|555[ .-])\d{3}[ .-]\d{4}|(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])?555[ .-]01\d\d"
+)
 _DATE = re.compile(r"(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}|\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d")
 
 
@@ -150,7 +154,7 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
     for match in _NUMBER.finditer(text):
         number = match.group()
         size = sum(map(str.isdigit, number))
-        if not 7 <= size <= 15 or _DATE.match(number):
+        if not 7 <= size <= 15 or _DATE.match(number) or _FICTION.fullmatch(number):
             continue
         if (
             _is_international(number)

@@ -86,7 +86,7 @@ def tokenised_preferences(
                 f"Only {len(examples)} of {len(rows)} training rows can be used ({reasons})",
                 given=f"the longest has {longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least {_FEWEST_ROWS} rows within optimisation.max_length = {limit}",
-                try_="shorten the texts, raise max_length up to the base's context, or take a base with a longer one",
+                try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
             )
         if examples:
             splits[split] = datasets.Dataset.from_list(examples)

@@ -300,10 +300,10 @@ def _about_batches(plan: Plan) -> list[Advice]:
 
 def _longer(plan: Plan) -> str:
     if plan.longest is None:
-        return "Raise the longest example, or shorten these rows."
+        return "Raise the longest example, or leave these rows out."
     if plan.context is not None and plan.longest > plan.context:
-        return f"Shorten these rows, or take a base that reads more than {plan.context:,} tokens."
-    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or shorten these rows."
+        return f"Take a base that reads more than {plan.context:,} tokens, or leave these rows out."
+    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or leave these rows out."
 
 
 def _fitting_batch(rows: int) -> int:
