@@ -67,6 +67,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     _check_base(config, earlier.model.base, parent.id, also=str(parent.model))
     # A fully tuned model is a base of its own; it brings its number format along.
     config.model.base, config.model.revision = str(parent.model), None
+    config.model.thinking = earlier.model.thinking
     if "name" not in config.method.model_fields_set:
         config.method.name = earlier.method.name
     if earlier.is_starter:
@@ -135,6 +136,7 @@ def _from_adapter(
     config.model.base = base
     if earlier is not None:
         config.model.revision, config.model.dtype = earlier.model.revision, earlier.model.dtype
+        config.model.thinking = earlier.model.thinking
         config.method = earlier.method.model_copy(deep=True)
     config.method.name = method
     if method != "ia3":

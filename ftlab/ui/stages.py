@@ -46,7 +46,7 @@ FROM_REWARDS = ("rloo", "grpo")
 TITLES = {"sft": "SFT", "pretraining": "Pretraining"} | {name: stage.title for name, stage in STAGES.items()}
 # A reward model writes no answers, so nothing that is asked of answers is read.
 _OF_ANSWERS = ("evaluation.max_new_tokens", "evaluation.batch_size", "evaluation.probes")
-_OF_BASE = ("model.base", "model.revision", "model.dtype")
+_OF_BASE = ("model.base", "model.revision", "model.dtype", "model.thinking")
 
 
 def stage_choices() -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def test_json_says_what_was_cut_and_left_out(tmp_path, monkeypatch, capsys) -> N
     run = Workspace.open(tmp_path).create_run("talk")
     write_text(run.config_file, build_config({}).to_yaml())
     models = [load_base(ModelConfig(base="starter"), device="cpu") for _ in range(2)]
-    duet = Duet(*models, load_tokenizer("starter"), context=512, system_prompt=None)
+    duet = Duet(*models, load_tokenizer("starter"), context=512)
     monkeypatch.setattr("ftlab.chat.duet.load_duet", lambda _: duet)
     words = ["chat", run.id, "--message", "Hello", "--max-new-tokens", "2", "--workspace", str(tmp_path), "--json"]
     assert main(words) == 0
