@@ -197,14 +197,21 @@ def _refuse_too_few(blocks: Any) -> None:
     blocks.validate_inputs = validate
 
 
-_IN_WORDS = {str: "text", int: "a whole number", float: "a number", dict: "an object {...}", type(None): "null"}
+_IN_WORDS = {
+    bool: "true or false",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object {...}",
+    type(None): "null",
+}
 
 
 def _check_type(name: str, value: Any, annotation: Any) -> None:
     allowed = get_args(annotation) or (annotation,)
     # A bool is an int for Python, and a whole number is a number for everybody.
     fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
-    if fits and not isinstance(value, bool):
+    if fits and isinstance(value, bool) == (bool in allowed):
         return
     raise InputError(
         f"{name} cannot be {json.dumps(value, ensure_ascii=False, default=str)[:80]}",

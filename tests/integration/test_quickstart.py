@@ -153,7 +153,7 @@ def test_a_conversation_too_long_for_the_model_drops_its_oldest_turns(quickstart
 def test_both_sides_see_the_same_prompt_as_in_training(quickstart):
     duet = load_duet(quickstart.run)
     messages = quickstart.run.predictions()[0]["messages"]
-    prompt, dropped = duet._prompt(messages, None, 64)
+    prompt, dropped = duet._prompt(messages, duet.asked, None, 64)
     assert dropped == 0
     assert prompt == encode_prompt([*messages, {"role": "assistant", "content": "x"}], duet.tokenizer)
 

@@ -16,8 +16,9 @@ def test_a_chat_says_nothing_but_its_own_lines(tmp_path):
     done = run_cli("chat", run.id, "--message", "Hello", "--workspace", str(tmp_path / "workspace"))
     assert done.returncode == 0
     assert done.stderr == "Loading the models ...\n"
-    base, adapted = done.stdout.splitlines()
+    base, adapted, *cut = done.stdout.splitlines()
     assert base.startswith("base     ") and adapted.startswith("adapted  ")
+    assert all(line.startswith("cut      ") for line in cut)
     lost = run_cli("chat", "no-such-run", "--message", "Hello", "--workspace", str(tmp_path / "workspace"))
     assert lost.returncode == 2 and len(lost.stderr.splitlines()) == 1 and lost.stderr.startswith("ftlab: ")
 

@@ -11,8 +11,6 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import pad
 
-from ftlab.training.warmup import WarmsUp
-
 REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training starts from
 
 
@@ -48,15 +46,15 @@ class _OnTokens:
         save_trained(self, super()._save, output_dir, state_dict)
 
 
-class PairTuner(WarmsUp, _OnTokens, DPOTrainer):
+class PairTuner(_OnTokens, DPOTrainer):
     """DPO on tokenised pairs."""
 
 
-class JudgedTuner(WarmsUp, _OnTokens, KTOTrainer):
+class JudgedTuner(_OnTokens, KTOTrainer):
     """KTO on tokenised answers."""
 
 
-class RewardTuner(WarmsUp, RewardTrainer):
+class RewardTuner(RewardTrainer):
     """Reward modelling on tokenised pairs, with the mean score of either side among the figures."""
 
     def compute_loss(
