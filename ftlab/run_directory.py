@@ -93,6 +93,11 @@ class RunDirectory:
         return self.data / "manifest.json"
 
     @property
+    def asked_file(self) -> Path:
+        """How the prompts of the training rows were made (data.asked); not a row of the data is in it."""
+        return self.path / "asked.json"
+
+    @property
     def template_file(self) -> Path:
         """The chat template that the run trains with; the tokenizer of its result has it too."""
         return self.data / "chat_template.jinja"

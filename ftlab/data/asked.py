@@ -15,6 +15,7 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.data.documents import Message
 from ftlab.data.prompt_template import fields, fill, frame_of
+from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
 
 
@@ -107,7 +108,7 @@ def as_trained(template: str | None, conversations: Sequence[Sequence[Message]])
 
 def asked_of(run: RunDirectory) -> AsTrained:
     """How the training rows of `run` were made. Runs of ftlab before 0.2 say only their system prompt."""
-    found = run.manifest().get("asked")
+    found = read_json(run.asked_file)
     if not isinstance(found, dict):
         return AsTrained(system=load_config(run.config_file).data.system_prompt)
     return AsTrained(**{key: found.get(key) or default for key, default in AsTrained().as_dict().items()})

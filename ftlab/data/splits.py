@@ -174,8 +174,9 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
             pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
             os.replace(temporary, path)
     freeze_columns(run, prepared.columns)
+    write_json(run.asked_file, prepared.manifest["asked"])
     # Last: where there is a manifest, the splits are complete.
-    write_json(run.manifest_file, prepared.manifest)
+    write_json(run.manifest_file, {key: value for key, value in prepared.manifest.items() if key != "asked"})
 
 
 def read_split(run: RunDirectory, split: str) -> list[Example]:

@@ -100,7 +100,7 @@ def _from_export(fetched: Path, repository: str) -> RunDirectory:
         config.model.base = STARTER if config.is_starter else str(fetched / "base")
     write_text(run.config_file, config.to_yaml())
     if (asked := read_json(records / "asked.json")) is not None:
-        write_json(run.manifest_file, {"asked": asked})
+        write_json(run.asked_file, asked)
     for source, target in (
         (records / "comparison.json", run.comparison_file),
         (fetched / "report.html", run.report_file),
@@ -141,8 +141,7 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     config.data.source = Path(config.data.source).name
     config.model.start = None
     write_text(packed.config_file, config.to_yaml())
-    packed.data.mkdir(parents=True, exist_ok=True)
-    write_json(packed.manifest_file, {"asked": asked_of(run).as_dict()})
+    write_json(packed.asked_file, asked_of(run).as_dict())
     packed.evaluation.mkdir(parents=True, exist_ok=True)
     for source, target in ((run.comparison_file, packed.comparison_file), (run.report_file, packed.report_file)):
         shutil.copyfile(source, target)
