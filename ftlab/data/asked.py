@@ -1,7 +1,7 @@
 """How a run's prompts were made of texts, so that whoever asks its model later asks in the same way.
 
 The frozen rows hold finished prompts. What made them (a template around a text, the instruction of a classification, a
-system prompt) is written into the manifest beside them and read from there by chat, API, blind test and export.
+system prompt) is written down beside them (asked.json) and read from there by chat, API, blind test and export.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import DataConfig
-from ftlab.data.asked import as_trained
+from ftlab.data.asked import AsTrained, as_trained
 from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
 from ftlab.data.documents import STAGE
@@ -41,6 +41,7 @@ class Prepared:
     splits: dict[str, list[Example]]
     manifest: dict[str, Any]
     columns: dict[str, Columns] = field(default_factory=dict)  # beside the text of the held-out rows
+    asked: AsTrained = field(default_factory=AsTrained)
 
 
 def prepare(
@@ -90,7 +91,8 @@ def prepare(
         for split, examples in splits.items()
     }
     notes += describe_overlaps(fingerprints)
-    conversations = [asked(example) for example in splits["train"]]
+    template = _template_of(detected, loaded.splits[loaded.main])
+    how = as_trained(template, [asked(example) for example in splits["train"]])
     files = list(loaded.files)
     replayed = _mix_in_replay(
         data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
@@ -100,7 +102,6 @@ def prepare(
         "format": detected.format,
         "columns": detected.columns,
         "why": detected.why,
-        "asked": as_trained(_template_of(detected, loaded.splits[loaded.main]), conversations).as_dict(),
         "rows_in": loaded.rows,
         "dropped": dict(dropped),
         "splits": {split: len(examples) for split, examples in splits.items()},
@@ -115,7 +116,7 @@ def prepare(
         split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts)
         for split in ("validation", "test")
     }
-    return Prepared(splits, manifest, columns)
+    return Prepared(splits, manifest, columns, how)
 
 
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -174,9 +175,9 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
             pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
             os.replace(temporary, path)
     freeze_columns(run, prepared.columns)
-    write_json(run.asked_file, prepared.manifest["asked"])
+    write_json(run.asked_file, prepared.asked.as_dict())
     # Last: where there is a manifest, the splits are complete.
-    write_json(run.manifest_file, {key: value for key, value in prepared.manifest.items() if key != "asked"})
+    write_json(run.manifest_file, prepared.manifest)
 
 
 def read_split(run: RunDirectory, split: str) -> list[Example]:
