@@ -166,7 +166,9 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
             left_out = len(plan.gone) - gone
             if left_out:
-                plan.said.append(f"Left out {_rows(left_out, action)}: the answer is what had to be masked.")
+                out = _sentence(action, count) + " " if count else ""
+                plan.said.append(f"{out}Left out {_rows(left_out, action)}: the answer is what had to be masked.")
+                continue
         if action.remedy == "shorten":
             plan.said += _told_shortened(action, count, plan)
         elif count:
