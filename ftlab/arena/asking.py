@@ -155,15 +155,18 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with what all runs among them were trained with given to the others too: every base and address
     without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
-    runs = [one.spec for one in contestants if one.spec.get("kind") == "run"]
-    shared = {
-        key: runs[0][key] for key in ("template", "system_prompt") if runs and len({one.get(key) for one in runs}) == 1
-        if runs[0].get(key)
-    }  # fmt: skip
+    runs = [one.spec for one in contestants if one.spec["kind"] == "run"]
+
+    def shared(key: str) -> dict[str, Any]:
+        values = {spec.get(key) for spec in runs}
+        value = values.pop() if len(values) == 1 else None
+        return {key: value} if value else {}
+
     found = []
     for one in contestants:
-        own = one.spec.get("kind") != "run" and not {"system_prompt", "examples"} & one.spec.keys()
-        more = shared if own else {key: shared[key] for key in shared.keys() & {"template"}}
+        # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
+        has_own = one.spec["kind"] == "run" or {"system_prompt", "examples"} & one.spec.keys()
+        more = shared("template") | ({} if has_own else shared("system_prompt"))
         found.append(ContestantSpec(one.title, more | one.spec))
     return found
 

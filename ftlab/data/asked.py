@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftlab.config import load_config
@@ -89,12 +89,7 @@ class AsTrained:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "template": self.template,
-            "system": self.system,
-            "system_rows": self.system_rows,
-            "rows": self.rows,
-        }
+        return asdict(self)
 
 
 def as_trained(template: str | None, conversations: Sequence[Sequence[Message]]) -> AsTrained:
@@ -107,7 +102,7 @@ def as_trained(template: str | None, conversations: Sequence[Sequence[Message]])
 
 
 def asked_of(run: RunDirectory) -> AsTrained:
-    """How the training rows of `run` were made. Runs of ftlab before 0.2 say only their system prompt."""
+    """How the training rows of `run` were made. Older runs say only their system prompt."""
     found = read_json(run.asked_file)
     if not isinstance(found, dict):
         return AsTrained(system=load_config(run.config_file).data.system_prompt)

@@ -14,7 +14,6 @@ _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 def check_template(template: str, columns: Sequence[str]) -> list[str]:
     """The columns that `template` names. Raises InputError for one that the data do not have, or for a lone brace."""
-    named: list[str] = []
     for match in _FIELD.finditer(template):
         if match.group() in ("{{", "}}"):
             continue
@@ -33,8 +32,7 @@ def check_template(template: str, columns: Sequence[str]) -> list[str]:
                 allowed=", ".join(columns),
                 try_=f"did you mean {{{close}}}?" if close else None,
             )
-        if name not in named:
-            named.append(name)
+    named = fields(template)
     if not named:
         raise InputError(
             "The prompt template names no column, so every prompt would be the same",

@@ -93,11 +93,12 @@ def action_for(
 def apply(rows: Rows, action: Action) -> tuple[dict[str, list[Row]], str]:
     """The rows after `action`, and a sentence that says what was done. Raises InputError when it cannot be done."""
     after, said = apply_all(rows, [action])
-    return after, said[0]
+    return after, " ".join(said)
 
 
 def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows after all `actions`, whose indices are those of `rows`, and a sentence for each."""
+    """The rows after all `actions`, whose indices are those of `rows`, and what each did: one text, and of rows that
+    were shortened one more for each that is shown."""
     plan = plan_for(rows, actions)
     after: dict[str, list[Row]] = {split: [] for split in rows}
     for split, every in rows.items():
@@ -166,8 +167,8 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
             left_out = len(plan.gone) - gone
             if left_out:
-                out = _sentence(action, count) + " " if count else ""
-                plan.said.append(f"{out}Left out {_rows(left_out, action)}: the answer is what had to be masked.")
+                out = f"Left out {_rows(left_out, action)}: the answer is what had to be masked."
+                plan.said.append(f"{out} {_sentence(action, count)}" if count else out)
                 continue
         if action.remedy == "shorten":
             plan.said += _told_shortened(action, count, plan)
@@ -316,7 +317,8 @@ def _sentences(text: str) -> list[str]:
 
 
 # The input of an instruction is what it is about; the instruction itself is the question.
-_ASKED = ("prompt", "input", "messages", "system")
+_SHORTENED = ("prompt", "input", "messages")
+_ASKED = (*_SHORTENED, "system")
 
 
 def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
@@ -333,7 +335,7 @@ def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
 
 
 def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], str]) -> Row:
-    asked = {column for role, column in columns.items() if role in ("prompt", "input", "messages")}
+    asked = {column for role, column in columns.items() if role in _SHORTENED}
     return row | {column: _each_text(row[column], change) for column in asked if column in row}
 
 

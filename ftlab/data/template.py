@@ -57,7 +57,7 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
     """
     note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
     if isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = settled(tokenizer.chat_template, thinking=thinking)
+        tokenizer.chat_template = with_thinking_chosen(tokenizer.chat_template, thinking=thinking)
         chosen = _SETTLED.match(tokenizer.chat_template)
         if not (chosen and "= true" in chosen.group()):  # else thoughts begin the answer, and no heading is missing
             note = note or _ask_with_heading(tokenizer)
@@ -76,7 +76,7 @@ def _give_plain_template(tokenizer: Any) -> str:
     return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
 
 
-def settled(template: str, *, thinking: bool = False) -> str:
+def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
     """`template` with the choice in it, as programs that serve a model render it without a word. A choice that was made
     stays, and other templates stay as they are."""
     if not knows_thinking(template) or _SETTLED.match(template):

@@ -274,8 +274,6 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
 
     Raises FtlabError when the run has no result yet.
     """
-    from transformers import AutoTokenizer
-
     if not run.has_result:
         raise FtlabError(
             f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
@@ -288,7 +286,7 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
         )
     device = device or config.launcher.device
     folder = run.adapter if run.adapter.exists() else run.model
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = run_tokenizer(run, config)
     if folder == run.model:
         tuned = ModelConfig(base=str(folder), dtype=config.model.dtype)
         return load_base(tuned, device=device), tokenizer

@@ -46,17 +46,18 @@ def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Pat
 
 def copy_tokenizer(result: Path, folder: Path) -> None:
     """Tokenizer and chat template as trained; a template with room for thoughts leaves it out unless asked."""
+    from ftlab.data.template import with_thinking_chosen
+
     for file in sorted(result.iterdir()):
         weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth") or file.name.endswith(".index.json")
         if file.is_file() and not weights and file.name not in _NOT_TOKENIZER and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
-    from ftlab.data.template import settled
-
     template = folder / "chat_template.jinja"
     if template.exists():
         text = template.read_text(encoding="utf-8")
-        if settled(text) != text:  # of a run of an older ftlab
-            write_text(template, settled(text))
+        chosen = with_thinking_chosen(text)
+        if chosen != text:  # of a run of an older ftlab
+            write_text(template, chosen)
 
 
 def write_generation_config(run: RunDirectory, config: RunConfig, folder: Path) -> None:
@@ -64,11 +65,12 @@ def write_generation_config(run: RunDirectory, config: RunConfig, folder: Path) 
 
     What a base asks for besides (a temperature, a penalty) was not evaluated and is left out.
     """
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
     from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.load import run_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    tokenizer = run_tokenizer(run, config)
     stops = stop_token_ids(tokenizer, _generation_of_base(run, config))
     GenerationConfig(
         do_sample=False,

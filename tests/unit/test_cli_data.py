@@ -100,15 +100,20 @@ def test_wrong_input_is_one_message(arguments: list[str], words: str, capsys: py
     assert words in error and "Traceback" not in error
 
 
-def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_says_so(
-    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "long.jsonl"
+def with_a_long_answer(file: Path, sentences: int) -> Path:
+    """Twenty rows, one of them with an answer of so many more `sentences`."""
     rows = [
-        {"prompt": f"Tell me about {n}.", "completion": f"It is {n}. " + "More of it. " * (150 * (n == 3))}
+        {"prompt": f"Tell me about {n}.", "completion": f"It is {n}." + " More of it." * (sentences * (n == 3))}
         for n in range(20)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_says_so(
+    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
+) -> None:
+    file = with_a_long_answer(tmp_path / "long.jsonl", 150)
     assert main(["data", "inspect", str(file)]) == 0
     assert "Tokens of starter (no run here names a base; --base takes another; longest" in capsys.readouterr().out
     run = Workspace.open(home).create_run("tuned")
@@ -122,12 +127,7 @@ def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_s
 def test_fix_leaves_rows_that_a_longer_max_length_holds_and_says_what_it_costs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    file = tmp_path / "long.jsonl"
-    rows = [
-        {"prompt": f"Tell me about {n}.", "completion": f"It is {n}." + " More of it." * (25 * (n == 3))}
-        for n in range(20)
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file = with_a_long_answer(tmp_path / "long.jsonl", 25)
     assert (
         main(["data", "fix", str(file), "--base", "starter", "--max-length", "64", "--only", "too_long", "--json"]) == 0
     )

@@ -66,11 +66,12 @@ def token_lengths(
     }
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
     shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
+    raised = _raised(list(too_long.values()), measured, max_length, context, len(examples))
     findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
     for finding in findings:
         of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
         finding.detail["tokens"] = [too_long[position] for position in of_split]
-        finding.detail |= _raised(list(too_long.values()), measured, max_length, context, len(examples))
+        finding.detail |= raised
     reasons = dict(measured.refused)
     reasons |= dict.fromkeys(empty, "no token of the answer is trained")
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
@@ -80,7 +81,7 @@ def token_lengths(
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
-    tokens |= {"context": context} | _raised(list(too_long.values()), measured, max_length, context, len(examples))
+    tokens |= {"context": context} | raised
     if context and tokens.get("suggested_max_length", 0) > context:
         longer = sum(size > context for size in measured.total) / len(measured.total)
         tokens["suggested_max_length"] = context
