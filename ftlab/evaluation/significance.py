@@ -331,7 +331,10 @@ def kept(
 
     `binary`: rows are right or wrong, the margin is a share (0.05 is 5 points): see `kept_of_counts`. `relative`: the
     margin is a share of the sum of `base` (0.05: bits per byte rise by less than 5%). Else it is in the unit of the
-    rows. Means and ratios: the larger p of permutation, t and bootstrap-t on how far each row stays within the margin.
+    rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how far each row stays
+    within the margin, the t test with one more row that is as far beyond the worst one as that is beyond the median:
+    what was not seen in few rows may be worse. A ratio also needs as many rows as a share: one text in twenty that
+    takes twice the bits would be a rise of 5%.
     """
     import numpy as np
 
@@ -344,12 +347,15 @@ def kept(
     loss = float(worse.sum() / old.sum()) if relative and old.sum() else float(worse.mean())
     within = _summed(margin * old - worse if relative else margin - worse, clusters)
     fallen = _summed(worse, clusters)
-    # "lower" and "higher" tails: how often chance alone makes the sum at least as large.
-    p_kept, p_lost = _above(within), _above(fallen)
+    p_kept, p_lost = _surely_above(within), max(_exchanges(fallen)[1], _studentised(fallen)[1])
+    fewest = 10
+    if relative and 0 < margin < 1:
+        p_kept = max(p_kept, (1 - margin) ** _fewest(clusters, len(old)))
+        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
     spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
-    room = float((margin * old if relative else np.full(len(old), margin)).sum()) / len(within)
-    needed = math.ceil(((1.645 + 0.842) * spread / room) ** 2) if room > 0 else None
-    return _decided(loss, margin, p_kept, p_lost, len(old), needed and max(needed, 10))
+    room = margin * (float(old.sum()) if relative else len(old)) / len(within)
+    needed = max(fewest, math.ceil(((2.2 + 0.842) * spread / room) ** 2)) if room > 0 else None
+    return _decided(loss, margin, p_kept, p_lost, len(old), needed and round(needed * len(old) / len(within)))
 
 
 def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
@@ -438,19 +444,21 @@ def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np
     return (lost - gained - rows * margin) / np.sqrt(spread)
 
 
-def _above(sums: np.ndarray) -> float:
-    """The one-sided p of a mean above 0: the largest of permutation, t and bootstrap-t."""
+def _surely_above(sums: np.ndarray) -> float:
+    """The one-sided p of a mean above 0, also where the lower tail is long: see `kept`."""
+    import numpy as np
     from scipy.stats import t
 
     rows = len(sums)
     if rows < 2:
         return 1.0
     spread = float(sums.std(ddof=1))
-    if not spread > 1e-12 * max(1e-300, float(abs(sums).max())):
+    if not spread > 1e-12 * float(abs(sums).max()):
         # All alike: as many heads in a row.
         return 0.5**rows if sums[0] > 0 else 1.0
-    by_t = float(t.sf(sums.mean() / (spread / math.sqrt(rows)), rows - 1))
-    return max(by_t, _exchanges(sums)[1], _studentised(sums)[1])
+    more = np.append(sums, 2 * sums.min() - np.median(sums))
+    by_t = float(t.sf(more.mean() / (more.std(ddof=1) / math.sqrt(rows + 1)), rows))
+    return max(by_t, _studentised(sums)[1])
 
 
 def _exchanges(sums: np.ndarray) -> tuple[float, float]:
@@ -533,7 +541,7 @@ def _percentiles(values: np.ndarray, rows: int) -> list[float] | None:
 
     if not np.isfinite(values).all():
         return None
-    # Percentiles of a bootstrap are those of a normal with the spread of the sample: too narrow by what t and n - 1 add.
+    # Bootstrap percentiles know the spread of the sample: too narrow by what t and n - 1 add.
     tail = float(norm.cdf(-math.sqrt(rows / (rows - 1)) * t.ppf(1 - LEVEL / 2, rows - 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return [float(low), float(high)]
