@@ -78,7 +78,7 @@ def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = 
 
     change = [float(bool(new)) - float(bool(old)) for old, new in zip(base, adapted, strict=True)]
     if _clustered(clusters):
-        return _two_sided(_exchanges(_summed(change, clusters)))
+        return exchange_p(change, clusters)
     gained, lost = change.count(1.0), change.count(-1.0)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
@@ -102,6 +102,11 @@ def mean_p(values: Sequence[float], clusters: Clusters = None) -> float:
     """
     sums = _summed(values, clusters)
     return min(1.0, max(_two_sided(_exchanges(sums)), _two_sided(_studentised(sums))))
+
+
+def exchange_p(values: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of paired differences whose sides may change places: a permutation test on their sum."""
+    return _two_sided(_exchanges(_summed(values, clusters)))
 
 
 def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: Clusters = None) -> list[float]:
@@ -497,9 +502,9 @@ def _studentised(sums: np.ndarray) -> tuple[float, float]:
         return float(t.cdf(seen, rows - 1)), float(t.sf(seen, rows - 1))
     rng = np.random.default_rng(SEED)
     drawn = scaled[rng.integers(rows, size=(RESAMPLES, rows))] - mean
-    means, spreads = drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(means / (spreads / math.sqrt(rows)), nan=0.0)
+    # Draws of rows that are almost all alike have no spread: without a floor they would be infinitely extreme.
+    spreads = np.maximum(drawn.std(axis=1, ddof=1), spread / 3)
+    ratios = drawn.mean(axis=1) / (spreads / math.sqrt(rows))
     low, high = int((ratios <= seen).sum()), int((ratios >= seen).sum())
     return (low + 1) / (RESAMPLES + 1), (high + 1) / (RESAMPLES + 1)
 
