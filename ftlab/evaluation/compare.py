@@ -108,7 +108,7 @@ def evaluate_together(
         "notes": [
             *material.notes,
             *_notes(asked, results, material),
-            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
