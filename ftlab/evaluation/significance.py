@@ -104,6 +104,12 @@ def mean_p(values: Sequence[float], clusters: Clusters = None) -> float:
     return min(1.0, max(_two_sided(_exchanges(sums)), _two_sided(_studentised(sums))))
 
 
+def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    above = [new > old for old, new in zip(base, adapted, strict=True)]
+    return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
+
+
 def exchange_p(values: Sequence[float], clusters: Clusters = None) -> float:
     """The two-sided p of paired differences whose sides may change places: a permutation test on their sum."""
     return _two_sided(_exchanges(_summed(values, clusters)))
