@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, percent, value_text
+from ftlab.evaluation.figures import in_sentence, number, percent, signed, value_text
 from ftlab.evaluation.forgetting import answer_of
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.table import BUILT_IN
@@ -21,6 +21,7 @@ _INFORMATIVE_SHARE = 0.05
 # Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
 _WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
+_ALL = 0.95  # of the answers are right: there is nothing left to learn from these rows
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
 # Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
 _OVERLAP = ("bleu", "chrf", "rouge_l", "rouge2", "rouge1", "token_f1")
@@ -125,12 +126,16 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
         steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
     elif verdict["better"] is True:
-        steps.append("Read the answers that got worse, then try the model in Chat on prompts of your own.")
+        # Where each row is right or wrong it is known whether any got worse.
+        read = "Read the answers that got worse, then try" if _some_lost(comparison) else "Try"
+        steps.append(f"{read} the model in Chat on prompts of your own.")
         steps.append("Let people who know the subject compare both models before anybody relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
     elif adapted["rows"] < 2 * _FEW_ROWS:
         steps.append("Hold out more rows: with so few, only a large difference can be told from chance.")
+    elif min(comparison[side]["exact_match"] or 0 for side in ("base", "adapted")) >= _ALL:
+        steps.append("The base answers these rows already: evaluate on harder ones, or keep the base.")
     else:
         steps.append("Train for more epochs, with a higher rank, or with more examples of the task.")
     if adapted["truncated_answers"] > 0.1 * adapted["rows"]:
@@ -141,6 +146,13 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     if config.is_starter:
         steps.append("The starter is a toy: repeat the run on a real base before drawing conclusions.")
     return steps
+
+
+def _some_lost(comparison: Mapping[str, Any]) -> bool:
+    """Whether the base has some row right that the adapted model has wrong, by the measure that decided."""
+    name = comparison["verdict"].get("measure")
+    of = [one["differences"].get("adapted", {}) for one in comparison.get("measures", []) if one["name"] == name]
+    return not of or of[0].get("lost") != 0
 
 
 def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str, str]) -> tuple[Verdict, list[Measure]]:
@@ -158,7 +170,7 @@ def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str,
         evidence = _evidence(one, side, against, rows="rows")
         better = improved(one, side)
         text = f"{subject} is {_word(better)}{than}: {evidence}"
-        text = text if better is not None else f"No clear difference{between}: {evidence}"
+        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
         return _verdict(text, better, one, side), [one]
     if fit is not None:
         bits = known.get("bits_per_byte")
@@ -258,6 +270,20 @@ def _evidence(measure: Measure, side: str, against: str, rows: str | None = None
     counted = f", {difference.get('rows', measure['rows'])} {rows}" if rows else ""
     groups = f" in {difference['clusters']} groups" if rows and "clusters" in difference else ""
     return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted}{groups}{_missing(measure, side)})"
+
+
+def _may_be(measure: Measure, side: str) -> str:
+    """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
+    ends = measure["differences"][side].get("interval")
+    if not ends or measure["kind"] == "loss":
+        return ""
+    low, high = (100 * end if measure["kind"] == "share" else end for end in ends)
+    unit = " points" if measure["kind"] == "share" or measure.get("unit") == "points" else ""
+    return f"; the difference may be {_amount(low)} to {_amount(high)}{unit}"
+
+
+def _amount(value: float) -> str:
+    return signed(f"{abs(value):.3g}" if abs(value) < 10 else f"{abs(value):,.0f}", value)
 
 
 def _missing(measure: Measure, side: str) -> str:
