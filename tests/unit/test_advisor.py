@@ -47,6 +47,7 @@ def measured(*, prompted=None, adapted=0.9, over_prompting=..., general=(0.97, 0
         ],
         "verdict": {"better": better, "measure": "exact_match"},
         "verdicts": verdicts,
+        "tests": {"general_accuracy": 1e-4},
     }
 
 

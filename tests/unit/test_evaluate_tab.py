@@ -8,7 +8,7 @@ pytest.importorskip("gradio")
 
 from ftlab.errors import InputError
 from ftlab.evaluation.row_changes import ordered, select
-from ftlab.evaluation.slices import columns_of, slices
+from ftlab.evaluation.slices import columns_of, findings, slices
 from ftlab.evaluation.stored import side_by_side
 from ftlab.files import write_json, write_jsonl
 from ftlab.training.status import RunStatus, write_status
@@ -85,6 +85,25 @@ def test_a_slice_has_its_own_share_interval_and_change():
     assert phone.difference_intervals["adapted"][0] < 0 < phone.difference_intervals["adapted"][1]
     shown = str(slice_table(three_sides(), rows, "channel", "exact_match"))
     assert "+80 points" in shown and "mail" in shown
+
+
+def test_a_slice_is_a_finding_only_among_all_slices_that_are_looked_at():
+    # In each of ten cities of seven rows nothing changes but in one, where six rows are gained: p = .031 by itself.
+    rows = [a_row(row, False, row < 6, columns={"city": f"city {row // 7}"}) for row in range(70)]
+    found = slices(rows, "city", "exact_match", PAIR)
+    assert [round(one.p["adapted"], 3) for one in found] == [0.031] + [1.0] * 9
+    assert findings(found, "adapted") == [False] * 10
+    assert findings(found[:1], "adapted") == [True]
+    assert "ft-up" not in str(slice_table(three_sides(), rows, "city", "exact_match"))
+
+
+def test_rows_of_one_customer_are_one_draw_in_a_slice_too():
+    rows = [a_row(row, False, row < 8, columns={"channel": "mail"}) | {"cluster": row // 4} for row in range(12)]
+    rows += [a_row(row, False, False, columns={"channel": "phone"}) for row in range(12, 20)]
+    mail, _ = slices(rows, "channel", "exact_match", PAIR)
+    assert mail.p["adapted"] == 0.5, "two customers of three changed"
+    low, high = mail.intervals["adapted"]
+    assert high - low > 0.6, "8 of 12 rows, and 2 of 3 customers"
 
 
 def test_numbers_of_many_values_are_cut_at_their_quartiles_and_stay_in_order():

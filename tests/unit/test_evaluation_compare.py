@@ -171,3 +171,21 @@ def test_a_run_without_a_result_is_refused_in_words(tmp_path, base_folder):
     run = make_run(tmp_path, base_folder, "none")
     with pytest.raises(FtlabError, match="no trained model"):
         evaluate_run(run)
+
+
+def test_rows_of_one_group_or_of_one_prompt_are_clusters_and_that_is_said():
+    from ftlab.evaluation.material import _clusters
+
+    def row(prompt):
+        return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": "yes"}]}
+
+    rows = [row("a"), row("b"), row("a"), row("c")]
+    customers = [{"customer": 7}, {"customer": 8}, {"customer": 7}, {"customer": 8}]
+    keys, notes = _clusters(rows, customers, "customer")
+    assert keys == [0, 1, 0, 1] and "The 4 rows belong to 2 values of customer" in notes[0]
+    assert _clusters(rows, [{}] * 4, None) == ([0, 1, 0, 2], []), "one prompt that is asked twice is one draw"
+    assert _clusters([row("a"), row("b")], [{}, {}], None) == (None, [])
+    _, notes = _clusters(rows, [{}] * 4, "customer")
+    assert "do not say their customer" in notes[0]
+    documents = [{"messages": [{"role": "document", "content": "same"}]}] * 2
+    assert _clusters(documents, [{}, {}], None) == (None, [])
