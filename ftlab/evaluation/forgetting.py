@@ -74,6 +74,8 @@ def answer_of(comparison: Mapping[str, Any]) -> str | None:
     scored = comparison.get("forgetting")
     if scored and "answer" in scored:
         return scored["answer"]
+    if scored and "asked" not in scored and "rise" not in scored:
+        return "lost" if scored.get("forgot") else "unknown"
     if scored:
         answers = set()
         if scored.get("asked"):

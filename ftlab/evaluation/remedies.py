@@ -11,6 +11,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.evaluation.forgetting import answer_of
 from ftlab.method_table import fields_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
@@ -62,9 +63,10 @@ def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path
 
 
 def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
-    """Whether the verdict, or the score of forgetting where there is one, says so."""
-    scored = comparison.get("forgetting") or {}
-    return bool(scored.get("forgot") or comparison["verdict"].get("forgot"))
+    """Whether the score of forgetting says so, or the verdict where there is no score."""
+    if comparison.get("forgetting"):
+        return answer_of(comparison) == "lost"
+    return bool(comparison["verdict"].get("forgot"))
 
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:

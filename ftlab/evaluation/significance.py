@@ -228,7 +228,8 @@ def bootstrap(
     # How often each row is drawn: its product with the counts is the counts of the drawn corpus.
     sums: dict[str, list[np.ndarray]] = {side: [] for side in tables}
     for _ in range(0, RESAMPLES, 500):
-        drawn = rng.multinomial(rows, np.full(rows, 1 / rows), size=500).astype(np.float64)
+        places = rng.integers(rows, size=(500, rows)) + rows * np.arange(500)[:, None]
+        drawn = np.bincount(places.ravel(), minlength=500 * rows).reshape(500, rows).astype(np.float64)
         for side, table in tables.items():
             sums[side].append(drawn @ table)
     values = {side: combine(np.concatenate(found)) for side, found in sums.items()}
