@@ -48,7 +48,7 @@ def dpo(voice, train_here):
             "stage": "dpo",
             "model": {"start": voice.run.id},
             "data": PAIRS,
-            "optimisation": {"epochs": 1, "evaluations_per_epoch": 1},
+            "optimisation": {"epochs": 2, "evaluations_per_epoch": 1},
             "evaluation": {"after_training": True, "max_new_tokens": 60, "probes": "none"},
         }
     ).run
@@ -100,6 +100,7 @@ def test_answers_after_dpo_follow_the_house_style_more_often(voice, dpo):
         return sum(not follows_house_style(one.text, prompt=text) for one, text in zip(answers, asked, strict=True))
 
     before, after = followed(voice.run), followed(dpo)
+    print("followed", before, after)
     assert after > before
 
 
