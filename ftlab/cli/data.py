@@ -14,7 +14,7 @@ from ftlab.config import STARTER
 from ftlab.data.checks import KINDS, Finding, Report, check
 from ftlab.data.checks.run import nothing_wrong
 from ftlab.data.checks.worker import work
-from ftlab.data.latest import latest_choice
+from ftlab.data.latest import latest_choice, train_command
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
@@ -92,7 +92,7 @@ def fix(given: argparse.Namespace) -> int:
         _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
         f"  look again     python -m ftlab data inspect {mended.source}",
         f"  save it        python -m ftlab data export {mended.source} mended.jsonl",
-        f"  train on it    python -m ftlab train --set data.source={mended.source}",
+        f"  train on it    {train_command(mended.source, workspace, None if given.base == _NO_BASE else given.base)}",
     )
 
 
