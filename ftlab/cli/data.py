@@ -90,8 +90,8 @@ def fix(given: argparse.Namespace) -> int:
         *_counted(given, report),
         "",
         _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
-        f"  look again     python -m ftlab data inspect {mended.source}",
-        f"  save it        python -m ftlab data export {mended.source} mended.jsonl",
+        f"  look again     python -m ftlab data inspect {mended.source}{workspace.flag}",
+        f"  save it        python -m ftlab data export {mended.source} mended.jsonl{workspace.flag}",
         f"  train on it    {train_command(mended.source, workspace, None if given.base == _NO_BASE else given.base)}",
     )
 
@@ -294,7 +294,8 @@ def _next_steps(given: argparse.Namespace, report: Report) -> Iterator[str]:
 
     if any(map(is_mended, report.findings)):
         yield ""
-        yield f"Mend this in a new version: python -m ftlab data fix {given.source}"
+        where = Workspace.open(given.workspace).flag
+        yield f"Mend this in a new version: python -m ftlab data fix {given.source}{where}"
 
 
 def _pair(text: str) -> tuple[str, str]:

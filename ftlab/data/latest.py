@@ -26,5 +26,4 @@ def train_command(source: str, workspace: Workspace, base: str | None = None) ->
         base = (latest_choice(workspace) or (STARTER,))[0]
     line = f"python -m ftlab train --set data.source={shlex.quote(source)}"
     line += f" --set model.base={shlex.quote(base)}" if base != STARTER else ""
-    usual = workspace.root == Workspace.open(None).root
-    return line + ("" if usual else f" --workspace {shlex.quote(str(workspace.root))}")
+    return line + workspace.flag
