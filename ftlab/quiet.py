@@ -25,5 +25,7 @@ def quieten() -> None:
         os.environ.setdefault(name, value)
     # That a faster 4-bit kernel could be downloaded.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # That the Hub was not reached and is tried again; what comes of it is said by the error in the end.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     for kind in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=kind, module=rf"({_LIBRARIES})(\.|$)")

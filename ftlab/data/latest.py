@@ -20,10 +20,11 @@ def latest_choice(workspace: Workspace) -> tuple[str, int, str] | None:
     return None
 
 
-def train_command(source: str, workspace: Workspace, base: str | None = None) -> str:
+def train_command(source: str, workspace: Workspace, base: str | None = None, *, max_length: int | None = None) -> str:
     """The line that trains on `source` in `workspace`, with `base`, else with the base of the latest run."""
     if base is None:
         base = (latest_choice(workspace) or (STARTER,))[0]
     line = f"python -m ftlab train --set data.source={shlex.quote(source)}"
     line += f" --set model.base={shlex.quote(base)}" if base != STARTER else ""
+    line += f" --set optimisation.max_length={max_length}" if max_length else ""
     return line + workspace.flag

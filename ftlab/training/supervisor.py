@@ -173,7 +173,8 @@ def submit_evaluation(
     if current is not None and current.is_active:
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
-    with_settings(config, {f"evaluation.{name}": value for name, value in (settings or {}).items()})
+    wanted = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
+    with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
     run.evaluation.mkdir(exist_ok=True)
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))

@@ -18,7 +18,7 @@ from ftlab.data.checks.finding import Finding, by_split
 from ftlab.data.conversion import Message
 from ftlab.data.rendering import encode
 from ftlab.data.template import ensure_chat_template, facts_of, render_text
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 
 _MEASURED = 2000  # rows that are encoded one by one
 _BARS = 24
@@ -47,8 +47,8 @@ class Measured:
 def token_lengths(
     examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
 ) -> tuple[dict[str, Any], list[Finding], set[int]]:
-    """What there is to say about tokens (see `summary`), findings (too_long, no_trained_token, stop_token), and the
-    positions of the rows that training leaves out. `context` is what the base reads, in tokens."""
+    """What there is to say about tokens (see `summary`), findings, and the positions of the rows that training leaves
+    out. `context` is what the base reads, in tokens."""
     note = ensure_chat_template(tokenizer)
     # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -77,6 +77,11 @@ def token_lengths(
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
     if measured.positions and not measured.stopped:
         findings += by_split("stop_token", measured.positions[:1], examples)
+    if not facts_of(tokenizer).shows_system:
+        unseen = {at: turns[0]["content"] for at, turns in enumerate(examples.turns) if turns[0]["role"] == "system"}
+        findings += by_split(
+            "system_unseen", unseen, examples, shown={at: shorten(text) for at, text in unseen.items()}
+        )
     tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
@@ -127,7 +132,9 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
-    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold 99.5% of the rows"
+    held = sum(size <= tokens["suggested_max_length"] for size in total)
+    share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
+    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
     # Documents are learnt in pieces of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
