@@ -88,8 +88,8 @@ def test_the_charts_of_a_preference_run_have_their_figures(dpo):
 
 
 def test_answers_after_dpo_follow_the_house_style_as_often(voice, dpo):
-    """Greedy answers to 100 customers whom neither run has met. The run before was trained on this style, and nine of ten
-    of its answers follow it already; that the chosen answers win is seen on the pairs."""
+    """Greedy answers to 100 customers whom neither run has met. The run before was trained on this style: nine in ten
+    of its answers follow it already. That the chosen answers win is seen on the pairs."""
     rows = read_split(dpo, "test") + read_split(voice.run, "test")
 
     def followed(run):

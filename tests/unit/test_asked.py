@@ -10,6 +10,7 @@ from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 
 from ftlab.config import build_config
 from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.checks import check
 from ftlab.data.rendering import encode, encode_prompt
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.data.template import ensure_chat_template
@@ -146,7 +147,16 @@ def test_a_template_that_leaves_system_prompts_out_is_told():
     tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
     messages = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
     assert any("never sees it" in note for note in encode(messages, tokenizer).notes)
-    assert not encode(messages[1:], tokenizer).notes
+    assert not any("never sees it" in note for note in encode(messages[1:], tokenizer).notes)
+
+
+def test_the_checks_find_the_system_prompts_that_a_template_leaves_out(tmp_path):
+    tokenizer = load_tokenizer("starter")
+    tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
+    file = tmp_path / "system.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in DATA["one system prompt"]), encoding="utf-8")
+    [found] = [one for one in check(str(file), tokenizer=tokenizer).findings if one.kind == "system_unseen"]
+    assert len(found.rows) == len(WORDS) and found.shown[0] == "Answer in two words."
 
 
 def test_a_text_of_several_columns_is_written_as_json_or_stays():

@@ -100,12 +100,15 @@ def token_lengths(
 def _raised(
     lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
 ) -> dict[str, Any]:
-    """`raise_to`: the smallest multiple of 64 tokens that holds the longest row that the base can read, and what it
-    costs, in words. Nothing where the base reads none of these rows, or does not say how much it reads."""
-    readable = [length for length in lengths if context and length <= context]
-    if not context or not readable:
+    """`raise_to`: the multiple of 64 tokens that holds 99.5% of the rows (where that holds none of these: the longest
+    that the base can read), and what it costs, in words. Nothing where the base reads none of these rows, or does not
+    say how much it reads."""
+    if not context or not (readable := [length for length in lengths if length <= context]):
         return {}
     new = min(context, -(-max(readable) // 64) * 64)
+    # A few rows that are much longer than the others would set the memory of all.
+    if measured.total and min(readable) <= (usual := suggested_length(measured.total)) < new:
+        new, readable = usual, [length for length in readable if length <= usual]
     within = [total for total in measured.total if total <= max_length]
     now = sum(within) * rows / max(1, len(measured.total))
     more = f"{sum(readable):,} tokens an epoch" + (f" ({sum(readable) / now:.0%} more time)" if now else "")
@@ -114,7 +117,7 @@ def _raised(
         f"{len(readable):,} more rows are trained, with {more}; the longest batch holds up to "
         f"{new / max_length:.1f} times the tokens, and its memory grows by about as much (a smaller batch_size takes "
         "it back; preflight measures both)"
-        + (f"; {left:,} rows are longer than the {context:,} tokens that the base reads" if left else "")
+        + (f"; {left:,} rows are longer still (the base reads {context:,} tokens)" if left else "")
     )
     return {"raise_to": new, "raise_cost": cost, "context": context}
 
