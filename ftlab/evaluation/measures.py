@@ -34,12 +34,14 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 @dataclass(frozen=True)
 class MeasureOptions:
     """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own."""
+    paths of metric files of one's own. Of `samples` answers to each row the first of all rows come first, then the
+    second of all: counts of one row are summed (see samples.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
     pattern: str | None = None
     extra: tuple[str, ...] = ()
+    samples: int = 1
 
 
 def describe(name: str) -> dict[str, Any]:

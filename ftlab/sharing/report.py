@@ -16,7 +16,7 @@ from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
 from ftlab.sharing.measures import of_documents, sides_of
 from ftlab.sharing.page import render_page
-from ftlab.sharing.report_examples import choose_examples
+from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, tuned_on
 from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
@@ -72,7 +72,10 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "before_after": _before_after(run.before_after()),
         "of_documents": of_documents(comparison),
         "examples": [
-            {key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples
+            {key: _clip(value) for key, value in row.items()}
+            | {"tone": _tone(row["kind"])}
+            | {f"said_{side}": right_text(row, side) for side in ("base", "adapted")}
+            for row in examples
         ],
         "rule": rule,
         "measured": measured(comparison, {row["name"] for row in table}),

@@ -47,7 +47,7 @@ def measure_family(
         rows = _rows(_BY_ROW[name], answers, references)
         return [of_rows(BUILT_IN[name], rows)], {name: rows}
     if name in ("bleu", "chrf"):
-        return _by_sacrebleu(name, answers, references)
+        return _by_sacrebleu(name, answers, references, options.samples)
     if name in _ROUGE:
         return _by_rouge([wanted for wanted in _ROUGE if wanted in names], answers, references)
     if name in ("accuracy", "macro_f1"):
@@ -56,16 +56,20 @@ def measure_family(
         labels = list(options.labels or find_all_labels(references))
         infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
         given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
-        return measure_labels(infos, label_numbers(references, labels), given, labels)
+        return measure_labels(infos, label_numbers(references, labels), given, labels, options.samples)
     if name == "length_ratio":
-        return _length_ratio(answers, references)
+        return _length_ratio(answers, references, options.samples)
     if name == "pattern":
         return _by_pattern(answers, options)
     return _by_json(name, answers, references, options)
 
 
 def measure_labels(
-    infos: Sequence[Measure], true: Sequence[int], given: Mapping[str, Sequence[int]], labels: Sequence[str]
+    infos: Sequence[Measure],
+    true: Sequence[int],
+    given: Mapping[str, Sequence[int]],
+    labels: Sequence[str],
+    samples: int = 1,
 ) -> Measured:
     """Accuracy and macro F1, as `infos` name them, of labels given as numbers (-1: none of them)."""
     import numpy as np
@@ -80,7 +84,7 @@ def measure_labels(
             measures.append(of_rows(info, rows, detail=detail))
             values[info.name] = rows
             continue
-        counts = {side: class_counts(true, said, len(labels)) for side, said in given.items()}
+        counts = {side: _of_rows(class_counts(true, said, len(labels)), samples) for side, said in given.items()}
         present = np.isin(np.arange(len(labels)), true)
 
         def combine(sums: Any, present: Any = present) -> Any:
@@ -103,22 +107,28 @@ def _rows(
     return {side: [value(*pair) for pair in zip(given, references, strict=True)] for side, given in answers.items()}
 
 
-def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str]) -> Measured:
+def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], samples: int) -> Measured:
     from ftlab.evaluation.metrics.corpus import corpus_metric, row_counts, row_scores, score_of_counts
 
     metric = corpus_metric(name, references)
     counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
+    counts = {side: _of_rows(table, samples) for side, table in counts.items()}
     info = replace(BUILT_IN[name], rule=f"sacrebleu, {metric.get_signature()}")
 
     def combine(sums: Any) -> Any:
         return score_of_counts(metric, sums)
 
-    if len(references) <= _MOST_ROWS:
+    if samples == 1 and len(references) <= _MOST_ROWS:
         p, test = significance.sacrebleu_p(metric, answers, references), _BY_SACREBLEU
     else:
         p, test = _exchanged(counts, combine), _BY_EXCHANGE
     return [of_counts(info, counts, combine, p=p, test=test)], {name: rows}
+
+
+def _of_rows(counts: Any, samples: int) -> Any:
+    """The counts of each row, summed over its answers: shape (samples * rows, k) to (rows, k)."""
+    return counts.reshape(samples, -1, counts.shape[1]).sum(axis=0) if samples > 1 else counts
 
 
 def _exchanged(counts: Mapping[str, Any], combine: Any) -> dict[str, float]:
@@ -135,7 +145,7 @@ def _by_rouge(names: Sequence[str], answers: Answers, references: Sequence[str])
     return measures, {name: rows[_ROUGE[name]] for name in names}
 
 
-def _length_ratio(answers: Answers, references: Sequence[str]) -> Measured:
+def _length_ratio(answers: Answers, references: Sequence[str], samples: int) -> Measured:
     import numpy as np
 
     wanted = [len(words(reference)) for reference in references]
@@ -143,6 +153,7 @@ def _length_ratio(answers: Answers, references: Sequence[str]) -> Measured:
         side: np.array([[len(words(answer)), size] for answer, size in zip(given, wanted, strict=True)], dtype=float)
         for side, given in answers.items()
     }
+    counts = {side: _of_rows(table, samples) for side, table in counts.items()}
 
     def combine(sums: Any) -> Any:
         return sums[:, 0] / sums[:, 1].clip(min=1)
