@@ -19,7 +19,7 @@ PASS = "pass_k"
 # What says of one answer that it is right; the first that is measured is taken.
 _RIGHT = ("accuracy", "final_number", "exact_match", "normalised_match", "pattern")
 # Their values of single rows are no parts of the value of the corpus.
-_OF_CORPUS = ("bleu", "chrf")
+OF_CORPUS = ("bleu", "chrf")
 _PASS_RULE = (
     "pass^k (Yao et al. 2024, tau-bench, arXiv 2406.12045): mean over rows of C(c, k) / C(n, k), where c of n answers "
     "are right; here n = k = {k}, so a row counts where all {k} are right, by {measure}"
@@ -93,7 +93,7 @@ def _by_row(measure: dict[str, Any], rows: Rows, count: int, k: int) -> dict[str
     if detail and "labels" in detail:
         detail = detail | {"samples": k}  # its table counts answers
     info = Measure(**{field.name: measure[field.name] for field in fields(Measure)})
-    if measure["name"] in rows and measure["name"] not in _OF_CORPUS:
+    if measure["name"] in rows and measure["name"] not in OF_CORPUS:
         total = None if measure["name"] in BUILT_IN else measure["values"]
         return of_rows(info, rows[measure["name"]], detail=detail, total=total)
     if measure["rows"] == count:  # its counts were summed by row already

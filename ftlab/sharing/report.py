@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
+from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.files import read_jsonl, write_text
 from ftlab.run_directory import RunDirectory
@@ -50,7 +51,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = [*also_checked(comparison), *judgements_of(run)]
+    checked = [*also_checked(comparison), *_over_seeds(run), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {
@@ -81,6 +82,11 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "measured": measured(comparison, {row["name"] for row in table}),
         "steps": next_steps(comparison, config),
     }
+
+
+def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
+    found = verdict_with(run)
+    return [(f"Over {len(found.runs)} seeds", found.text)] if found else []
 
 
 def _page(found: dict[str, Any]) -> str:
