@@ -14,6 +14,7 @@ from ftlab.files import write_json, write_jsonl
 from ftlab.training import sweep
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import Sweep
+from ftlab.ui import sweep as sweep_results
 from ftlab.workspace import Workspace
 from tests.benchmarks.seeds import verdicts
 
@@ -118,6 +119,8 @@ def test_a_sweep_over_seeds_keeps_its_verdict_and_every_run_knows_it(workspace):
     kept = json.loads((workspace.sweeps_folder / "verdict-sweep-1.json").read_text())
     assert read_verdict(kept) == found == verdict_with(runs[1])
     assert [one.id for one in sweep.sweeps(workspace)] == ["sweep-1"], "a verdict is no sweep"
+    shown = str(sweep_results.result("sweep-1", workspace))
+    assert "A run like these is better than the base" in shown
     assert sweep.verdict(Sweep("s", 0.0, {"method.rank": [8, 16]}), workspace) is None
 
 
