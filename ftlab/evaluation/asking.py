@@ -27,17 +27,18 @@ PHASES = {
     "labels": "scoring {name} on the labels",
     "memorisation": "looking for memorised rows in {name}",
 }
+_SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2) of its answers
 
 
 def phase_of(question: str, side: str) -> str:
     """What goes on while `side` is asked `question`, in words."""
-    kind, _, number = question.partition("_of_sample_")
-    return PHASES[kind].format(name=side) + (f", number {number}" if number else "")
+    number = question.partition(_SAMPLE)[2]
+    return PHASES[kind_of(question)].format(name=side) + (f", number {number}" if number else "")
 
 
-def _sampled(number: int) -> str:
-    """The name of the question for the answers with this number, from 1."""
-    return "answers" if number == 1 else f"answers_of_sample_{number}"
+def kind_of(question: str) -> str:
+    """The name of the question whose answers are the first ones to the same prompts."""
+    return question.partition(_SAMPLE)[0]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         settings = config.evaluation
         # A question for each of several answers: those that are kept from before are not asked again.
         for number in range(1, settings.samples + 1):
-            questions[_sampled(number)] = ToAnswer(
+            questions["answers" if number == 1 else f"answers{_SAMPLE}{number}"] = ToAnswer(
                 prompts, material.limit.tokens, context, settings.temperature, number
             )
         if material.labels and config.evaluation.likelihood:
@@ -160,7 +161,7 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
         halved_to=min(halved, default=None),
         general=said["general_text"].losses if "general_text" in said else None,
         labels=per_label,
-        more_answers=[one.answers or [] for name, one in said.items() if name.startswith("answers_of_sample_")],
+        more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )
 
 

@@ -8,8 +8,10 @@ import sacrebleu
 from ftlab.config import build_config
 from ftlab.errors import InputError
 from ftlab.evaluation.measures import MeasureOptions, measure_answers
+from ftlab.evaluation.results import ToAnswer
 from ftlab.evaluation.samples import measure_samples, right_of
 from ftlab.sharing.report_examples import choose_examples, right_text
+from ftlab.training.preflight.asking import Amount, amount_of
 
 REFERENCES = ["red", "blue", "red", "green", "blue", "green", "red", "blue", "green", "red"]
 
@@ -114,3 +116,11 @@ def test_examples_go_by_how_many_answers_are_right_and_say_so():
     assert "1 as often right on both sides" in rule
     assert right_text(chosen[0], "base") == " (first of 3 answers, 1 right)"
     assert right_text({"row": 1}, "base") == ""
+
+
+def test_the_estimate_counts_every_answer():
+    one = {"answers": ToAnswer([[1, 2], [3]], 8, None), "probes": ToAnswer([[1]], 8, None)}
+    three = one | {f"answers_of_sample_{n}": ToAnswer([[1, 2], [3]], 8, None, 0.7, n) for n in (2, 3)}
+    lengths = {"answers": 5.0, "probes": 1.0}
+    assert amount_of(one, lengths) == Amount(read=4, written=11)
+    assert amount_of(three, lengths) == Amount(read=10, written=31)
