@@ -9,7 +9,7 @@ with SE_rows from the n means of rows, SE_seeds from the k means of runs, and t 
 sources by Banerjee, 1961, Sankhya A 23, 359-378, which covers at least 95%). Of right-or-wrong rows the part of the
 rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much narrower as the gains of
 rows spread less when they are means over runs. It does not shrink to a point where all rows change alike.
-SIMULATED
+`tests/benchmarks/seeds.py`: 1.2 to 5.4% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
 """
 
 from __future__ import annotations
