@@ -6,9 +6,10 @@ For each measure d[r, s] is what run s gained over the base on row r. The 95% in
     mean +- sqrt((t[n-1] * SE_rows)**2 + (t[k-1] * SE_seeds)**2)
 
 with SE_rows from the n means of rows, SE_seeds from the k means of runs, and t their 97.5% quantiles (the sum of two
-sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for independent normal parts). Of right-or-wrong rows the part of the
-rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much narrower as the gains of
-rows spread less when they are means over runs. It does not shrink to a point where all rows change alike.
+sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for independent normal parts). Of right-or-wrong
+rows the part of the rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much
+narrower as the gains of rows spread less when they are means over runs. It does not shrink to a point where all rows
+change alike.
 `tests/benchmarks/seeds.py`: 1.2 to 5.4% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
 """
 
