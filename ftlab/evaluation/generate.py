@@ -51,7 +51,7 @@ def generate_answers(
     at a `temperature` above 0 a drawn one.
 
     What is drawn depends on the prompt and the number `sample` alone, not on batches: the same call gives the same
-    answers, and every model is asked with the same draws. No top-p, no top-k.
+    answers, and models are asked the same prompt with the same draws. No top-p, no top-k.
 
     Prompts are sorted by length and padded on the left; where the model reads padding as text, a batch holds prompts
     of one length. A batch lets go of answers as they end and takes in prompts that wait. An answer ends with the first
