@@ -67,7 +67,7 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
     """What a reader of the figures has to know of how answers were made; None for greedy decoding."""
     if not temperature:
         return None
-    drawn = f"Answers were drawn at temperature {temperature:g}, with the same random numbers where prompts are the same"
+    drawn = f"Answers were drawn at temperature {temperature:g}, with the same random numbers for the same prompt"
     if k == 1:
         return f"{drawn}, one to each row: ask again with more (evaluation.samples) to see how they vary."
     return (
