@@ -10,7 +10,7 @@ sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for indep
 rows the part of the rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much
 narrower as the gains of rows spread less when they are means over runs. It does not shrink to a point where all rows
 change alike.
-`tests/benchmarks/seeds.py`: 1.2 to 5.4% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
+`tests/benchmarks/seeds.py`: 1.2 to 3.8% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
 """
 
 from __future__ import annotations
