@@ -82,7 +82,7 @@ def evaluate_together(
     sizes = first.pieces.sizes if first.pieces else None
     more, per_row = measured(material, sides, asked, results, configs[0])
     comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results, more["measures"]
+        material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
     if suite is None:
         more["measures"] += kept_measures(runs[0])
@@ -92,6 +92,8 @@ def evaluate_together(
             name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
         }
         shown["columns"] = material.columns[number]
+        if material.clusters:
+            shown["cluster"] = material.clusters[number]
         if not material.documents and (right := right_of(per_row, number, configs[0].evaluation.samples)):
             shown |= {"samples": configs[0].evaluation.samples, "right": right}
     comparison = {

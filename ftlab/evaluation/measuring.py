@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -111,7 +112,7 @@ def _of_task(
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
-        likeliest, more = measure_likelihoods(losses, material.labels, material.references)
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
         return measures + likeliest, rows | more
     return measures, rows
 
@@ -145,7 +146,8 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
-    return chosen, options_of(config, material.labels or None)
+    options = options_of(config, material.labels or None)
+    return chosen, replace(options, clusters=tuple(material.clusters)) if material.clusters else options
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
@@ -170,6 +172,7 @@ def _of_losses(
         {name: result.losses.nll for name, result in alike.items()},
         {name: result.losses.tokens for name, result in alike.items()},
         sizes if len(alike) == len(results) else None,
+        clusters=material.clusters,
     )
     if len(alike) < len(results):
         # Tokens of different tokenizers are different units; bytes are not.
@@ -180,6 +183,7 @@ def _of_losses(
             {name: losses.tokens for name, losses in every.items()},
             sizes,
             name="bits_per_byte",
+            clusters=material.clusters,
         )
     return measures
 

@@ -1,7 +1,7 @@
 """Several answers to each row: what a row is worth, and in how many rows all of them are right.
 
 The k answers to a row belong together: its value is their mean, and what is drawn again in intervals and tests is the
-row. A measure of a whole corpus (BLEU, macro F1) sums its counts over all answers, and these too are drawn row by row.
+row. A measure of a whole corpus (BLEU, macro F1) sums its counts over all answers, and its tests draw rows as well.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.evaluation.measures import MeasureOptions, Rows, measure_answers
-from ftlab.evaluation.metrics.summary import of_rows, of_values
+from ftlab.evaluation.metrics.summary import of_rows
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.significance import Clusters
 
 PASS = "pass_k"
 # What says of one answer that it is right; the first that is measured is taken.
@@ -43,14 +46,16 @@ def measure_samples(
     if k == 1:
         return measure_answers(names, {side: given for side, [given] in answers.items()}, references, options=options)
     flat = {side: [text for sample in given for text in sample] for side, given in answers.items()}
-    measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, samples=k))
+    # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
+    tied = options.clusters or tuple(range(len(references)))
+    measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
     rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
-    found = [_by_row(measure, rows, len(references), k) for measure in measures]
+    found = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:
         place = [measure["name"] for measure in found].index(right)
         rows[PASS] = {side: [_all(value) for value in values] for side, values in rows[right].items()}
-        found.insert(place + 1, _pass(found[place], rows[PASS], k))
+        found.insert(place + 1, _pass(found[place], rows[PASS], k, options.clusters))
     return found, rows
 
 
@@ -87,25 +92,25 @@ def _means(values: Sequence[float | None], k: int) -> list[float | None]:
     return found
 
 
-def _by_row(measure: dict[str, Any], rows: Rows, count: int, k: int) -> dict[str, Any]:
-    """`measure`, whose tests took each answer for a row of its own, by rows."""
+def _by_row(measure: dict[str, Any], rows: Rows, count: int, k: int, clusters: Clusters) -> dict[str, Any]:
+    """`measure` of all answers in one list, by rows. One of a whole corpus keeps its tests, which draw clusters."""
     detail = measure["detail"]
     if detail and "labels" in detail:
         detail = detail | {"samples": k}  # its table counts answers
+    if measure["name"] not in rows or measure["name"] in OF_CORPUS:
+        return measure | {"rows": count, "detail": detail}
     info = Measure(**{field.name: measure[field.name] for field in fields(Measure)})
-    if measure["name"] in rows and measure["name"] not in OF_CORPUS:
-        total = None if measure["name"] in BUILT_IN else measure["values"]
-        return of_rows(info, rows[measure["name"]], detail=detail, total=total)
-    if measure["rows"] == count:  # its counts were summed by row already
-        return measure | {"detail": detail}
-    return of_values(info, measure["values"], count, detail=detail)
+    total = None if measure["name"] in BUILT_IN else measure["values"]
+    return of_rows(info, rows[measure["name"]], detail=detail, total=total, clusters=clusters)
 
 
 def _all(share: float | None) -> float | None:
     return None if share is None else float(share == 1)
 
 
-def _pass(measure: Mapping[str, Any], rows: Mapping[str, Sequence[float | None]], k: int) -> dict[str, Any]:
+def _pass(
+    measure: Mapping[str, Any], rows: Mapping[str, Sequence[float | None]], k: int, clusters: Clusters
+) -> dict[str, Any]:
     info = Measure(
         PASS,
         f"pass^{k}",
@@ -113,4 +118,4 @@ def _pass(measure: Mapping[str, Any], rows: Mapping[str, Sequence[float | None]]
         _PASS_RULE.format(k=k, measure=measure["title"]),
         group=measure["group"],
     )
-    return of_rows(info, rows, detail={"of": measure["name"], "samples": k})
+    return of_rows(info, rows, detail={"of": measure["name"], "samples": k}, clusters=clusters)

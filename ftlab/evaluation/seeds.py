@@ -28,12 +28,13 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
 from ftlab.evaluation.samples import OF_CORPUS
-from ftlab.evaluation.significance import LEVEL, p_text, row_difference, share_difference
+from ftlab.evaluation.significance import LEVEL, mean_interval, p_text, row_difference, share_difference
 from ftlab.files import read_json, read_jsonl
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 FEWEST = 2
+GENERAL = "general_accuracy"
 _SIDES = ("base", "adapted")
 _FITS = ("perplexity", "bits_per_byte")
 # Of free text the loss decides together with the first of these.
@@ -100,7 +101,9 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     if not common:
         raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
     tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
-    measures = [_measure(about, comparisons, tables.get(about["name"])) for about in _known(comparisons, tables)]
+    clusters = [keyed[0][key].get("cluster") for key in common]
+    tied = None if None in clusters else clusters
+    measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own(comparisons)
     decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
     directions = {_direction(one) for one in decided}
@@ -125,24 +128,31 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     )
 
 
-def both_sources(runs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
+def both_sources(
+    runs: Sequence[tuple[Sequence[float], Sequence[float]]], clusters: Sequence[int] | None = None
+) -> list[float]:
     """The 95% interval of the mean gain of two or more runs, each the values of base and of adapted on the same two or
-    more rows; see the head of this file."""
+    more rows; see the head of this file. Of `clusters` (what each row belongs to) the part of the rows is wider."""
     gains = [[new - old for old, new in zip(base, adapted, strict=True)] for base, adapted in runs]
     whole = all(value in (0, 1) for run in runs for side in run for value in side)
     mean = statistics.fmean(map(statistics.fmean, gains))
     seeds = _half([statistics.fmean(run) for run in gains])
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
-        found = [share_difference(*([bool(value) for value in side] for side in run)) for run in runs]
+        found = [share_difference(*([bool(value) for value in side] for side in run), clusters) for run in runs]
         # The mean of several runs is known better than one of them, by at most the root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
         below = share * (mean - statistics.fmean(low for low, _ in found))
         above = share * (statistics.fmean(high for _, high in found) - mean)
         return [max(-1.0, mean - math.hypot(below, seeds)), min(1.0, mean + math.hypot(above, seeds))]
-    half = math.hypot(_half(of_rows), seeds)
+    half = math.hypot(_half_of_clusters(of_rows, clusters) if clusters else _half(of_rows), seeds)
     return [mean - half, mean + half]
+
+
+def _half_of_clusters(values: Sequence[float], clusters: Sequence[int]) -> float:
+    interval = mean_interval(values, clusters)
+    return (interval[1] - interval[0]) / 2 if interval else math.inf
 
 
 def _half(values: Sequence[float]) -> float:
@@ -208,7 +218,7 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
     if not common:
         return {}
     values = [[[float(one[row][f"{side}_correct"]) for row in common] for side in _SIDES] for one in asked]
-    return {"general_accuracy": values}
+    return {GENERAL: values}
 
 
 def _known(comparisons: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -223,7 +233,10 @@ def _has_values(measure: Mapping[str, Any] | None) -> bool:
 
 
 def _measure(
-    about: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], table: list[list[list[float]]] | None
+    about: Mapping[str, Any],
+    comparisons: Sequence[Mapping[str, Any]],
+    table: list[list[list[float]]] | None,
+    clusters: list[int] | None,
 ) -> SeedMeasure:
     told = {key: about.get(key) for key in ("name", "title", "kind", "unit", "better")}
     if table is None:
@@ -235,8 +248,9 @@ def _measure(
     gain = statistics.fmean(new - old for old, new in zip(base_rows, mean_rows, strict=True))
     more: dict[str, Any] = {"rows": len(base_rows), "difference": gain}
     if len(base_rows) > 1:
-        more["interval"] = both_sources([(base, adapted) for base, adapted in table])
-        more["p"] = row_difference(base_rows, mean_rows, binary=False)["p"]
+        clusters = None if about["name"] == GENERAL else clusters
+        more["interval"] = both_sources([(base, adapted) for base, adapted in table], clusters)
+        more["p"] = row_difference(base_rows, mean_rows, binary=False, clusters=clusters)["p"]
     spread = _spread([statistics.fmean(run[1]) for run in table])
     return SeedMeasure(**told, base=statistics.fmean(base_rows), **spread, **more)
 

@@ -61,6 +61,12 @@ def test_the_interval_joins_what_rows_and_what_runs_leave_open():
     assert both_sources([([0] * 10, [1] * 10)] * 3) == pytest.approx([0.6076, 1], abs=1e-3)
 
 
+def test_rows_of_one_cluster_are_less_than_as_many_rows():
+    runs = [([0.0] * 12, [1.0] * 6 + [0.0] * 6)] * 3
+    alone, tied = both_sources(runs), both_sources(runs, [row // 3 for row in range(12)])
+    assert tied[0] < alone[0] < 0.5 < alone[1] < tied[1]
+
+
 def test_runs_that_agree_are_better_and_the_spread_is_said(workspace):
     runs = [(seed, make_run(workspace, range(right), better=True)) for seed, right in enumerate((30, 32, 34))]
     found = seeds_verdict(runs)
