@@ -112,7 +112,7 @@ def evaluate_together(
             *material.notes,
             *_sampling(material, configs[0]),
             *_notes(asked, results, material),
-            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)

@@ -104,6 +104,12 @@ def mean_p(values: Sequence[float], clusters: Clusters = None) -> float:
     return min(1.0, max(_two_sided(_exchanges(sums)), _two_sided(_studentised(sums))))
 
 
+def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    above = [new > old for old, new in zip(base, adapted, strict=True)]
+    return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
+
+
 def exchange_p(values: Sequence[float], clusters: Clusters = None) -> float:
     """The two-sided p of paired differences whose sides may change places: a permutation test on their sum."""
     return _two_sided(_exchanges(_summed(values, clusters)))
@@ -309,8 +315,8 @@ class Kept:
 
     `answer`: kept (the loss is below `margin`, with at most 5% error where it is not), lost (there is a loss, with at
     most 5% error where there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
-    `margin`; both p are one-sided. `enough`: with about so many rows "kept" would be found in four of five cases, if
-    nothing was lost.
+    `margin`; both p are one-sided. `enough`: with about so many rows one or the other would be found in four of five
+    cases, if the rest of the rows come out like these.
     """
 
     answer: Literal["kept", "lost", "unknown"]
@@ -355,12 +361,14 @@ def kept(
     p_kept, p_lost = _surely_above(within), max(_exchanges(fallen)[1], _studentised(fallen)[1])
     fewest = 10
     if relative and 0 < margin < 1:
+        # What the rows show to be small is no loss, be they too few to rule out a larger one.
+        p_lost = 1.0 if p_kept <= LEVEL else p_lost
         p_kept = max(p_kept, (1 - margin) ** _fewest(clusters, len(old)))
         fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
     spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
     room = margin * (float(old.sum()) if relative else len(old)) / len(within)
-    needed = max(fewest, math.ceil(((2.2 + 0.842) * spread / room) ** 2)) if room > 0 else None
-    return _decided(loss, margin, p_kept, p_lost, len(old), needed and round(needed * len(old) / len(within)))
+    enough = _enough(loss / margin * room, spread**2, room, fewest) if room > 0 else None
+    return _decided(loss, margin, p_kept, p_lost, len(old), enough and round(enough * len(old) / len(within)))
 
 
 def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
@@ -375,7 +383,7 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
     p_kept = _tango_p(lost, gained, rows, margin)
     p_lost = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
     loss = (lost - gained) / rows if rows else 0.0
-    return _decided(loss, margin, p_kept, p_lost, rows, _enough(lost + gained, rows, margin))
+    return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
 
 
 def p_text(p: float) -> str:
@@ -398,16 +406,23 @@ def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> K
     lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)
     p_kept = _tango_p(math.ceil(lost), math.floor(gained), worth, margin)
     exchanges = _exchanges(_summed(worse, clusters))
-    enough = _enough(lost + gained, worth, margin)
+    enough = _enough_of_shares(lost, gained, worth, margin)
     return _decided(float(worse.mean()), margin, p_kept, exchanges[1], rows, enough and round(enough * rows / worth))
 
 
-def _enough(discordant: float, rows: int, margin: float) -> int | None:
-    """Rows with which no net loss would be told from `margin` in 80% of cases, at the share of rows that differ now."""
+def _enough_of_shares(lost: float, gained: float, rows: int, margin: float) -> int | None:
     if not 0 < margin < 1 or not rows:
         return None
+    loss = (lost - gained) / rows
     fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
-    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * discordant / rows / margin**2))
+    return _enough(loss, max(0.0, (lost + gained) / rows - loss**2), margin, fewest)
+
+
+def _enough(loss: float, variance: float, margin: float, fewest: int) -> int:
+    """Rows with which, in 80% of cases, a `loss` would be told from `margin` or from nothing, whichever comes first."""
+    loss = max(0.0, loss)
+    apart = max(margin - loss, loss)
+    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * variance / apart**2))
 
 
 def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
