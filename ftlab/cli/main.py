@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -197,6 +198,8 @@ def train(given: argparse.Namespace) -> int:
     config = read_config(given, workspace)
     if given.find_rate:
         config = _with_found_rate(config, workspace)
+    if given.seeds is not None:
+        return _train_seeds(config, given, workspace)
     run = _submit(config, workspace)
     if given.detach:
         say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
@@ -223,6 +226,38 @@ def train(given: argparse.Namespace) -> int:
             print_json(found | failure(error))
             return error.exit_code
         print_json(found)
+    return 0
+
+
+def _train_seeds(config: RunConfig, given: argparse.Namespace, workspace: Workspace) -> int:
+    """Train with several seeds, one run after the other, and judge them as one."""
+    from ftlab.sharing.report import write_report
+    from ftlab.training import supervisor, sweep
+
+    started = sweep.submit_seeds(config, given.seeds, workspace)
+    runs = [workspace.run(one["run"]) for one in started.runs]
+    show = f"python -m ftlab sweep show {started.id}"
+    say(f"{started.id}: {len(runs)} runs that differ in their seed alone")
+    if given.detach:
+        say(f"They train on their own, one after the other. Their verdict: {show}")
+        if given.json:
+            print_json({"sweep": started.id, "runs": started.runs})
+        return 0
+    for number, run in enumerate(runs):
+        say(f"run        {run.id}, {number + 1} of {len(runs)}")
+        if _follow(run) == "stopped":
+            for waiting in runs[number + 1 :]:
+                supervisor.stop(waiting)
+            say(f"stopped    go on with: python -m ftlab runs resume RUN, for each of them; then {show}")
+            break
+    found = sweep.verdict(started, workspace)
+    assert found is not None
+    for run in runs:
+        if run.comparison() is not None:
+            write_report(run)
+    cli_sweep.print_seeds(found)
+    if given.json:
+        print_json({"sweep": started.id, "runs": started.runs, "verdict": asdict(found)})
     return 0
 
 
@@ -353,6 +388,12 @@ def _parser() -> argparse.ArgumentParser:
         "--find-rate",
         action="store_true",
         help="try three learning rates for a tenth of the steps, then train with the best",
+    )
+    one.add_argument(
+        "--seeds",
+        type=int,
+        metavar="K",
+        help="train K runs that differ in their seed alone, and give one verdict on them with the spread",
     )
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)

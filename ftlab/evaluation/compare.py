@@ -20,6 +20,7 @@ from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import check_choice, measured
 from ftlab.evaluation.prompting import prompting_of
+from ftlab.evaluation.samples import right_of, samples_note
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
 from ftlab.evaluation.sides import (
@@ -93,6 +94,8 @@ def evaluate_together(
         shown["columns"] = material.columns[number]
         if material.clusters:
             shown["cluster"] = material.clusters[number]
+        if not material.documents and (right := right_of(per_row, number, configs[0].evaluation.samples)):
+            shown |= {"samples": configs[0].evaluation.samples, "right": right}
     comparison = {
         "run": runs[0].id,
         "created": time.time(),
@@ -107,6 +110,7 @@ def evaluate_together(
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
             *material.notes,
+            *_sampling(material, configs[0]),
             *_notes(asked, results, material),
             *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
@@ -200,6 +204,11 @@ def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> 
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
     return found
+
+
+def _sampling(material: Material, config: RunConfig) -> list[str]:
+    note = samples_note(len(material.rows), config.evaluation.samples, config.evaluation.temperature)
+    return [note] if note and not material.documents else []
 
 
 def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:

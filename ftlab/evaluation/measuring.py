@@ -24,6 +24,7 @@ from ftlab.evaluation.measures import (
 )
 from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.prompting import nothing_to_prompt_with
+from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 from ftlab.evaluation.verdict import judge
@@ -110,9 +111,9 @@ def _of_task(
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
-    answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
+    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
     chosen, options = _chosen(material, config)
-    measures, rows = measure_answers(chosen, answers, material.references, options=options)
+    measures, rows = measure_samples(chosen, answers, material.references, options=options)
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)

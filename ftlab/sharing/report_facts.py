@@ -123,7 +123,8 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
     else:
         sentences = [
             f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of "
-            f"{settings.get('longest_answer') or _at_most(settings)}.",
+            f"{settings.get('longest_answer') or _at_most(settings)}"
+            f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
     if known.get("general_accuracy") is not None:
@@ -140,6 +141,11 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _samples(comparison: Comparison) -> int:
+    """How many answers each side gave to a row."""
+    return int(comparison["settings"].get("samples") or 1)
 
 
 def _at_most(settings: dict[str, Any]) -> str:
@@ -179,4 +185,5 @@ def _tests(comparison: Comparison) -> str:
         tests = comparison["settings"]["tests"]
         shares = tests.get("exact_match") or tests["general_accuracy"]
         found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
-    return f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {'; '.join(found)}."
+    kinds = "Wilson for shares" if _samples(comparison) == 1 else "Wilson for shares without parts of a row"
+    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(found)}."

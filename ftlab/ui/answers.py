@@ -113,6 +113,10 @@ def _mark(row: Mapping[str, Any], side: str, look: Look, *, later: bool) -> Mark
     correct = row.get(f"{side}_correct")
     if correct is not None:
         parts.append(badge("equal" if correct else "differs", "good" if correct else "warn"))
+    right = (row.get("right") or {}).get(side)
+    if right is not None:
+        tone = "good" if right == row["samples"] else "warn"
+        parts.append(badge(f"{right} of {row['samples']} answers right", tone))
     if row.get(f"{side}_cut"):
         parts.append(badge("cut off", "warn"))
     if later:
