@@ -165,14 +165,15 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
         return given
     if suite is None and run.manifest().get("format") != "classification":
         return []
-    found = {text.strip() for text in references}
+    from ftlab.evaluation.metrics.classes import find_all_labels
+
+    texts = list(references)
     if suite is None:
-        found |= {
-            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
-        }
+        texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
+    found = find_all_labels(texts)
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
     short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
-    return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []
+    return found if short and 1 < len(found) <= MOST_LABELS else []
 
 
 def _smallest_context(configs: Sequence[RunConfig]) -> int | None:

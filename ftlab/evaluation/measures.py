@@ -19,7 +19,7 @@ from ftlab.evaluation.metrics.classes import LIKELIHOOD_RULE, check_labels, find
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import looks_like_code, schema_validator
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
-from ftlab.evaluation.metrics.text import json_object, words
+from ftlab.evaluation.metrics.text import json_value, words
 from ftlab.evaluation.patterns import compile_pattern
 
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
@@ -57,8 +57,8 @@ def describe(name: str) -> dict[str, Any]:
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects, numbers, reasoning that ends in a number, code, short answers and free text are told apart.
-    Empty references decide nothing.
+    Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
+    apart. Empty references decide nothing.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -70,7 +70,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
         return ["accuracy", "macro_f1"]
-    if most(lambda text: json_object(text.strip()) is not None):
+    if most(lambda text: json_value(text.strip()) is not None):
         return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
         return ["exact_match", "mean_absolute_error", "number_given"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,14 @@ from ftlab.evaluation.metrics import structured
 from ftlab.evaluation.metrics.numbers import absolute_error, gives_number
 from ftlab.evaluation.metrics.summary import of_counts, of_rows
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
-from ftlab.evaluation.metrics.text import is_exact, is_general_match, repetition, token_f1, words
+from ftlab.evaluation.metrics.text import (
+    is_exact,
+    is_general_match,
+    json_value,
+    repetition,
+    token_f1,
+    words,
+)
 
 if TYPE_CHECKING:
     from ftlab.evaluation.measures import MeasureOptions
@@ -106,10 +114,15 @@ def _rows(
 def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str]) -> Measured:
     from ftlab.evaluation.metrics.corpus import corpus_metric, row_counts, row_scores, score_of_counts
 
+    every, composed = [references, *answers.values()], [_composed(references), *map(_composed, answers.values())]
+    references, answers = composed[0], dict(zip(answers, composed[1:], strict=True))
     metric = corpus_metric(name, references)
     counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
-    info = replace(BUILT_IN[name], rule=f"sacrebleu, {metric.get_signature()}")
+    rule = f"sacrebleu, {metric.get_signature()}"
+    # Letters as one character or as two are the same text; the signature alone would not give these figures again.
+    rule += "" if all(map(_same, every, composed)) else "; all texts in Unicode form NFC"
+    info = replace(BUILT_IN[name], rule=rule)
 
     def combine(sums: Any) -> Any:
         return score_of_counts(metric, sums)
@@ -119,6 +132,14 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str]) -> Mea
     else:
         p, test = _exchanged(counts, combine), _BY_EXCHANGE
     return [of_counts(info, counts, combine, p=p, test=test)], {name: rows}
+
+
+def _composed(texts: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
+def _same(before: Sequence[str], after: Sequence[str]) -> bool:
+    return list(before) == list(after)
 
 
 def _exchanged(counts: Mapping[str, Any], combine: Any) -> dict[str, float]:
@@ -177,13 +198,14 @@ def _by_json(name: str, answers: Answers, references: Sequence[str], options: Me
         rows[side] = [None if found is None else sum(found.values()) / len(found) for found in right]
         fields[side] = right
     # In the order in which the fields come up.
-    known = dict.fromkeys(field for found in next(iter(fields.values())) for field in found or {})
+    paths = (path for found in next(iter(fields.values())) for path in found or {})
+    known = dict.fromkeys(map(structured.field_name, paths))
     detail = {"fields": {field: {side: _field_share(fields[side], field) for side in fields} for field in known}}
-    by_schema = validator is not None and structured.json_object(references[0].strip()) is None
+    by_schema = validator is not None and json_value(references[0].strip()) is None
     rule = structured.SCHEMA_FIELDS_RULE if by_schema else info.rule
     return [of_rows(replace(info, rule=rule), rows, detail=detail)], {name: rows}
 
 
 def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
-    found = [row[field] for row in rows if row is not None and field in row]
+    found = [right for row in rows if row for path, right in row.items() if structured.field_name(path) == field]
     return sum(found) / len(found)
