@@ -66,8 +66,8 @@ class Progress:
 
 def progress_line(run: RunDirectory, status: Any) -> str:
     parts = [status.state if not status.phase else f"{status.state}: {status.phase}"]
-    if status.total_steps:
-        parts.append(f"{status.step}/{status.total_steps}")
+    if counted := status.counted:
+        parts.append("{} {} of {}".format(*counted))
     metrics = run.metrics()
     shown = (("loss", "loss"), ("eval_loss", "validation loss"))
     if any("reward" in row for row in metrics):
