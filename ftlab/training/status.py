@@ -17,8 +17,8 @@ HEARTBEAT_SECONDS = 2.0
 
 @dataclass
 class RunStatus:
-    """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done` of
-    `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), 0 outside of it."""
+    """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done`
+    of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
 
     state: str = "queued"
     phase: str = "waiting to start"
