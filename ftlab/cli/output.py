@@ -188,6 +188,7 @@ def print_table(comparison: dict[str, Any]) -> None:
 def print_measures(comparison: dict[str, Any]) -> None:
     """One line per measure, one column per side, with 95% intervals; then what is to be said of each side."""
     from ftlab.evaluation.significance import p_text
+    from ftlab.sharing.table import baseline_rows
 
     sides = comparison["sides"]
     rows = [["", *(side["title"] for side in sides)]]
@@ -198,6 +199,8 @@ def print_measures(comparison: dict[str, Any]) -> None:
             p = f" {p_text(difference['p'])}" if difference and difference["p"] is not None else ""
             cells.append(_measured(measure, side["name"]) + p)
         rows.append([measure["title"], *cells])
+        for line in baseline_rows(measure, [side["name"] for side in sides]):
+            rows.append([line["measure"], *(one["value"] for one in line["sides"].values())])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:

@@ -19,6 +19,7 @@ from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import check_choice, measured
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.prompting import prompting_of
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
@@ -106,6 +107,7 @@ def evaluate_together(
         "notes": [
             *material.notes,
             *_notes(asked, results, material),
+            *label_notes(more["measures"], sides),
             *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
         ],
     }

@@ -34,12 +34,13 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 @dataclass(frozen=True)
 class MeasureOptions:
     """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own."""
+    paths of metric files of one's own. `commonest` is the answer that most of the training rows have."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
     pattern: str | None = None
     extra: tuple[str, ...] = ()
+    commonest: str | None = None
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -69,17 +70,17 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
         return list(STYLE)
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
-        return ["accuracy", "macro_f1"]
+        return ["accuracy", "label_named", "macro_f1"]
     if most(lambda text: json_value(text.strip()) is not None):
-        return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
+        return ["exact_match", "reference_named", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
-        return ["exact_match", "mean_absolute_error", "number_given"]
+        return ["exact_match", "reference_named", "mean_absolute_error", "number_given"]
     if most(lambda text: final_number(text) is not None):
         return ["final_number", "exact_match", "bleu", *STYLE]
     if most(looks_like_code):
         return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
     if most(lambda text: len(words(text)) <= _SHORT):
-        return ["exact_match", "normalised_match", "token_f1", *STYLE]
+        return ["exact_match", "reference_named", "normalised_match", "token_f1", *STYLE]
     return ["exact_match", "bleu", "chrf", "rouge_l", *STYLE]
 
 
@@ -94,7 +95,7 @@ def check_measures(names: Sequence[str], references: Sequence[str], options: Mea
         _pattern(options)
     if options.schema is not None:
         schema_validator(options.schema)
-    if {"accuracy", "macro_f1"} & set(names):
+    if {"accuracy", "macro_f1", "label_named"} & set(names):
         _labels(references, options)
     if options.extra:
         from ftlab.evaluation.metrics.own import load_own

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, number, value_text
+from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.wording import listed
@@ -32,6 +33,7 @@ _REASONS = {
     "exact_match": "answers here are right or wrong",
     "mean_absolute_error": "the answers are numbers and few are exactly right",
     "json_fields": "few answers are right in all of their fields",
+    "reference_named": "hardly any answer equals its reference, but more hold it",
     "pattern": "hardly any answer equals its reference",
 }
 
@@ -48,6 +50,7 @@ def judge(measures: Sequence[Measure], side: str = "adapted", *, names: Mapping[
     told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
     found, decided = _decide(task, side, against, told)
+    found = judged_by_form(found, task, decided, side, against, improved)
     found["why"] = _why(task, decided, side, found["better"])
     found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
     forgot = None if side == "prompted" or against != "base" else _forgot(measures, side, against)
@@ -196,7 +199,9 @@ def _by_free_text(
 
 def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
-    others = [one for one in task if one not in decided and one["name"] not in _LOSSES and improved(one, side) is False]
+    # Of what the answers name the sentence speaks already.
+    apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
+    others = [one for one in task if one not in decided and one["name"] not in apart and improved(one, side) is False]
     if not others:
         return ""
     worst = min(others, key=lambda one: _p(one, side))

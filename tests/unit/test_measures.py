@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,7 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
 from ftlab.evaluation.metrics.text import token_f1
@@ -375,6 +377,74 @@ def test_labels_that_differ_only_in_case_are_told_apart():
     references = ["A", "a"] * 5
     found, _ = one("accuracy", {"base": ["A"] * 10}, references, labels=("A", "a"))
     assert found["values"]["base"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ('The label that fits the text is "change_pin".', "change_pin"),
+        ("**Change PIN**", "change_pin"),
+        ("pin", "pin"),
+        ("It could be pin or card-arrival", None),
+        ("pinned", None),
+        ("", None),
+    ],
+)
+def test_the_label_that_an_answer_names_is_the_longest_and_the_only_one(answer, label):
+    labels = ("card_arrival", "change_pin", "pin")
+    for right in labels:
+        assert value("label_named", answer, right, labels=labels) == float(right == label)
+
+
+def test_labels_of_one_letter_or_a_number_are_not_found_in_other_words():
+    assert value("label_named", "A good choice is (B).", "B", labels=("A", "B")) == 0  # both are named
+    assert value("label_named", "It is a clear case of B.", "B", labels=("A", "B")) == 1
+    assert value("label_named", "I give it -1.", "-1", labels=("-1", "1")) == 1
+    assert value("label_named", "It has 1.5 stars", "1", labels=("1", "2")) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "named"),
+    [
+        ("The capital of Finland is Helsinki.", "Helsinki", 1.0),
+        ("In Helsinkis suburbs", "Helsinki", 0.0),
+        ('Sure:\n```json\n{"a": 1}\n```', '{"a": 1.0}', 1.0),
+        ('{"a": 1} or {"a": 2}', '{"a": 1}', 0.0),
+        ('[1] {"a": [2]}', '{"a": [2]}', 1.0),
+        ("It is 1,000 in all.", "1000", 1.0),
+        ("First 1000, then 7", "1000", 0.0),
+        ("東京は日本の首都です", "東京", 1.0),
+        ("a b c d e f g", "a b c d e f", None),
+        ("anything", "", None),
+    ],
+)
+def test_a_reference_that_stands_in_an_answer_is_told_from_one_that_does_not(answer, reference, named):
+    assert value("reference_named", answer, reference) == named
+
+
+def test_what_is_equal_is_named_too():
+    answers = ["4", "Paris.", '{"a": 1}', "1/2", "C++"]
+    strict, _ = one("exact_match", {"base": answers}, answers)
+    named, _ = one("reference_named", {"base": answers}, answers)
+    assert strict["values"] == named["values"] == {"base": 1.0}
+
+
+def test_majority_and_chance_and_answers_that_are_no_label_stand_beside_the_accuracy():
+    answers = {"base": ["so bug", "So  bug", "what?"] * 8, "adapted": ["bug"] * 24}
+    found, _ = one("accuracy", answers, TRUE, labels=("bug", "praise", "question"), commonest="bug ")
+    assert found["detail"]["baselines"] == {"chance": 1 / 3, "label": "bug", "always": 0.5}
+    assert found["detail"]["base"]["unlabelled"] == {
+        "rows": 24,
+        "commonest": [["so bug", 8], ["So bug", 8], ["what?", 8]],
+    }
+    sides = [
+        SimpleNamespace(name="base", spoken="the base"),
+        SimpleNamespace(name="adapted", spoken="the adapted model"),
+    ]
+    assert label_notes([found], sides) == [
+        "Labels of the base: 24 of 24 answers are no label, such as “so bug” (8), “So bug” (8) and “what?” (8).",
+        "Labels of the adapted model: 2 of 3 labels were never given: praise, question.",
+    ]
 
 
 def test_an_answer_of_the_data_outside_the_given_labels_is_refused_with_the_likeliest_meant():

@@ -65,6 +65,14 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
             )
 
 
+def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
+    """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
+    training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    [place] = label_numbers([commonest or ""], labels)
+    found: dict[str, Any] = {"chance": 1 / len(labels)}
+    return found if place < 0 else found | {"label": labels[place], "always": list(true).count(place) / len(true)}
+
+
 def class_counts(true: Sequence[int], given: Sequence[int], labels: int) -> np.ndarray:
     """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all else."""
     import numpy as np

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.data.final_number import same_final_number
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics import structured
+from ftlab.evaluation.metrics.form import named_labels, names_reference, unlabelled
 from ftlab.evaluation.metrics.numbers import absolute_error, gives_number
 from ftlab.evaluation.metrics.summary import of_counts, of_rows
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
@@ -33,6 +34,7 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
     "token_f1": token_f1,
+    "reference_named": names_reference,
     "final_number": same_final_number,
     "mean_absolute_error": absolute_error,
     "number_given": gives_number,
@@ -58,18 +60,34 @@ def measure_family(
         return _by_sacrebleu(name, answers, references)
     if name in _ROUGE:
         return _by_rouge([wanted for wanted in _ROUGE if wanted in names], answers, references)
-    if name in ("accuracy", "macro_f1"):
-        from ftlab.evaluation.metrics.classes import find_all_labels, label_numbers
-
-        labels = list(options.labels or find_all_labels(references))
-        infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
-        given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
-        return measure_labels(infos, label_numbers(references, labels), given, labels)
+    if name in ("accuracy", "macro_f1", "label_named"):
+        return _by_labels(name, names, answers, references, options)
     if name == "length_ratio":
         return _length_ratio(answers, references)
     if name == "pattern":
         return _by_pattern(answers, options)
     return _by_json(name, answers, references, options)
+
+
+def _by_labels(
+    name: str, names: Sequence[str], answers: Answers, references: Sequence[str], options: MeasureOptions
+) -> Measured:
+    from ftlab.evaluation.metrics.classes import baselines, find_all_labels, label_numbers
+
+    labels = list(options.labels or find_all_labels(references))
+    true = label_numbers(references, labels)
+    if name == "label_named":
+        named = {side: named_labels(texts, labels) for side, texts in answers.items()}
+        rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in named.items()}
+        return [of_rows(BUILT_IN[name], rows)], {name: rows}
+    infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
+    given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
+    measures, values = measure_labels(infos, true, given, labels)
+    detail = measures[0]["detail"]
+    detail["baselines"] = baselines(true, labels, options.commonest)
+    for side, said in given.items():
+        detail[side]["unlabelled"] = unlabelled(answers[side], said)
+    return measures, values
 
 
 def measure_labels(

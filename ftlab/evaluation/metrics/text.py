@@ -86,6 +86,11 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).translate(_UNSEEN).casefold())
 
 
+def is_unspaced(character: str) -> bool:
+    """Whether `character` belongs to a script that puts no spaces between words."""
+    return _UNSPACED.match(character) is not None
+
+
 def plain(text: str) -> str:
     """`text` without what PROBE_RULE ignores."""
     return " ".join(folded(text).split()).rstrip(".!?").rstrip()
