@@ -169,7 +169,8 @@ def print_table(comparison: dict[str, Any]) -> None:
 
     prompted = any(side["name"] == "prompted" for side in comparison.get("sides", []))
     rows = [["", "base", *(["base, prompted"] if prompted else []), "adapted", "change"]]
-    for row in comparison_table(comparison):
+    table = comparison_table(comparison)
+    for row in table:
         beside = [row["sides"]["prompted"]["value"]] if prompted else []
         rows.append([row["measure"], row["base"], *beside, row["adapted"], row["change"]])
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
@@ -179,7 +180,7 @@ def print_table(comparison: dict[str, Any]) -> None:
     print(f"\n{comparison['verdict']['text']}")
     if against := comparison.get("verdicts", {}).get("adapted_vs_prompted"):
         print(f"Against the prompted base: {against['text']}")
-    if "bleu_signature" in comparison["adapted"]:
+    if any(row["name"] == "bleu" for row in table) and "bleu_signature" in comparison["adapted"]:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")

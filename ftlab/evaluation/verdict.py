@@ -9,6 +9,7 @@ from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, number, value_text
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
+from ftlab.evaluation.row_changes import what_to_read
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.wording import listed
 
@@ -115,10 +116,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
         else:
             steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
     if verdict["better"] is True and adapted["exact_match"] is None:
-        steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
+        steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
     elif verdict["better"] is True:
-        steps.append("Read the answers that got worse, then try the model in Chat on prompts of your own.")
+        steps.append(what_to_read(comparison))
         steps.append("Let people who know the subject compare both models before anybody relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.evaluation.slices import Slice, columns_of, slices
@@ -44,8 +45,8 @@ def forgetting(comparison: Comparison) -> str:
     if has_forgotten(base, adapted):
         return f"The model has forgotten some of what it knew: {evidence}"
     if after < before and p is not None and p < LEVEL:
-        return f"Little was forgotten: {evidence}"
-    return f"Nothing that these questions can show was forgotten: {evidence}"
+        return f"Something was forgotten, less than the limit: {evidence}"
+    return f"These questions show nothing that was forgotten, and cannot rule out a small loss: {evidence}"
 
 
 def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -63,7 +64,9 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
     better = sum(change is not None and change > 0 for change in changes)
-    said.append(f"By {title}, {worse:,} of {len(rows):,} rows got worse and {better:,} got better.")
+    told = sum(change is not None for change in changes)
+    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
+    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
     return [*said, *_slices(comparison, rows, name, title, higher, first)]
 
 
@@ -116,20 +119,23 @@ def _slices(
         return ends is not None and max(sign * end for end in ends) < 0
 
     fallen = [(column, one) for column, one in found if certain_fall(one)]
+    looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
     if fallen:
+        # Each interval is its own: of many slices some leave out zero where nothing changed.
         return [
-            f"Where {column} is {one.value} ({one.rows} rows), {title} fell: {_text(comparison, name, one, 'adapted')} "
-            f"against {_text(comparison, name, one, first)}."
-            for column, one in fallen[:2]
+            f"{looked}, {len(fallen)} got worse beyond its own interval, as 1 in 40 does where nothing changed.",
+            *(
+                f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+                f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
+                for column, one in fallen[:2]
+            ),
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
-    columns = dict.fromkeys(column for column, _ in found)
-    return [
-        f"No slice by {', '.join(columns)} got worse. The weakest: where {column} is {weakest.value}, {title} is "
-        f"{_text(comparison, name, weakest, 'adapted')} of {weakest.rows} rows."
-        if _is_share(comparison, name)
-        else f"No slice by {', '.join(columns)} got worse."
-    ]
+    none = f"{looked}, none got worse by more than chance explains."
+    if not _is_share(comparison, name):
+        return [none]
+    value = _text(comparison, name, weakest, "adapted")
+    return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
 
 
 def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:

@@ -101,7 +101,7 @@ def slice_table(
     )
     return table + Markup(
         '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Coloured where that '
-        "leaves out zero; of {} slices one may do so by chance.</p>"
+        "leaves out zero, which 1 of 20 does where nothing changed; there are {} here.</p>"
     ).format(first.lower(), count(len(found)))
 
 

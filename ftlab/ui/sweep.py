@@ -153,7 +153,7 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         )
         for row, colour in zip(rows, _COLOURS, strict=False)
     ]
-    more = f" The best {len(_COLOURS)} of {len(rows)}." if len(rows) > len(_COLOURS) else ""
+    more = f" The first {len(_COLOURS)} of {len(rows)} in the table." if len(rows) > len(_COLOURS) else ""
     return Markup('<section class="ft-card">{}{}{}</section>').format(
         heading("Best first", "By exact match on held-out rows, then by the lowest validation loss."),
         table(headers, cells, label="Runs of the sweep", css="ft-rows ft-runs"),

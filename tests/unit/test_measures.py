@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -437,11 +436,8 @@ def test_majority_and_chance_and_answers_that_are_no_label_stand_beside_the_accu
         "rows": 24,
         "commonest": [["so bug", 8], ["So bug", 8], ["what?", 8]],
     }
-    sides = [
-        SimpleNamespace(name="base", spoken="the base"),
-        SimpleNamespace(name="adapted", spoken="the adapted model"),
-    ]
-    assert label_notes([found], sides) == [
+    spoken = {"base": "the base", "adapted": "the adapted model"}
+    assert label_notes([found], spoken) == [
         "Labels of the base: 24 of 24 answers are no label, such as “so bug” (8), “So bug” (8) and “what?” (8).",
         "Labels of the adapted model: 2 of 3 labels were never given: praise, question.",
     ]

@@ -140,12 +140,15 @@ def unlabelled(texts: Sequence[str], numbers: Sequence[int]) -> dict[str, Any]:
     return {"rows": len(other), "commonest": commonest}
 
 
-def label_notes(measures: Sequence[Measure], sides: Sequence[Any]) -> list[str]:
-    """What each side made of the labels, in sentences: those that it never gave, and its answers that are none."""
+def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[str]:
+    """What each side made of the labels, in sentences: those that it never gave, and its answers that are none.
+
+    `spoken` are the sides by name, as they are called in a sentence.
+    """
     detail = next((one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]), {})
     notes = []
-    for side in sides:
-        found = detail.get(side.name) or {}
+    for side, called in spoken.items():
+        found = detail.get(side) or {}
         if "unlabelled" not in found:
             continue
         matrix, other = found["confusion"], found["unlabelled"]
@@ -160,7 +163,7 @@ def label_notes(measures: Sequence[Measure], sides: Sequence[Any]) -> list[str]:
             names = ", ".join(never[:_MOST_NAMED])
             said.append(f"{len(never)} of {len(detail['labels'])} labels were never given: {names}{more}")
         if said:
-            notes.append(f"Labels of {side.spoken}: {'; '.join(said)}.")
+            notes.append(f"Labels of {called}: {'; '.join(said)}.")
     return notes
 
 
