@@ -100,7 +100,7 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     said = (comparison.get("gain_loss") or {}).get("text") or ""
     forgetting = (comparison.get("forgetting") or {}).get("text") or ""
     help = (
-        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is "
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
         "may be chance."
     )
     return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
