@@ -349,5 +349,7 @@ def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, low, said):
     (note,) = _about_effect(run, config, {"margin_interval": [low, 0.2]})
     assert "may be chance" in note and said in note
     assert _about_effect(run, config, {"margin_interval": [0.01, 0.2]}) == []
+    (note,) = _about_effect(run, config, {"margin_interval": [-0.3, -0.1]})
+    assert "below that of the start by more than chance (-0.3 to -0.1)" in note
     simpo = build_config({"stage": "cpo", "optimisation": optimisation})
     assert _about_effect(run, simpo, {"margin_interval": [low, 0.2]}) == [], "its margin does not start at 0"
