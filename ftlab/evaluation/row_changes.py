@@ -60,7 +60,7 @@ def changed(rows: Sequence[Row], measures: Sequence[Mapping[str, Any]], decided:
         return None
     measure = next((one for one in measures if one["name"] == name), LOSS_MEASURE)
     gains = [gain(row, name, pair, higher=measure["better"] != "lower") or 0.0 for row in rows]
-    title = in_sentence(measure["title"])
+    title = "loss" if "document" in rows[0] else in_sentence(measure["title"])
     return {"by": title, "better": sum(one > 0 for one in gains), "worse": sum(one < 0 for one in gains)}
 
 

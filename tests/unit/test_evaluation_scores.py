@@ -10,6 +10,7 @@ from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.measures import measure_answers
+from ftlab.evaluation.row_changes import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
@@ -152,6 +153,25 @@ def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
     assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
     found = {"base": base, "adapted": adapted, "verdict": {"better": True}}
     assert "Replay" in next_steps(found, build_config())[0]
+
+
+def test_what_to_read_next_holds_for_as_many_rows_as_there_are():
+    def rows(*pairs):
+        return [{"scores": {"accuracy": dict(zip(("base", "adapted"), pair, strict=True))}} for pair in pairs]
+
+    accuracy = {"name": "accuracy", "title": "Accuracy", "better": "higher"}
+    told = {}
+    for name, pairs in {"none": [(0, 1)] * 3, "one": [(1, 0), (0, 1)], "two": [(1, 0)] * 2 + [(1, 1)]}.items():
+        found = {"adapted": scores(), "changed": changed(rows(*pairs), [accuracy], "accuracy")}
+        told[name] = what_to_read(found)
+    assert told["none"].startswith("No answer got worse by accuracy. Read some of those that changed,")
+    assert told["one"].startswith("Read the answer that got worse by accuracy, then")
+    assert told["two"].startswith("Read the 2 answers that got worse by accuracy, then")
+    # Comparisons of earlier versions did not count them.
+    assert what_to_read({"adapted": scores()}).startswith("Read the answers that changed, then")
+    documents = [{"document": "a", "base_loss": 2.0, "adapted_loss": 2.5}, {"base_loss": 2.0, "adapted_loss": 1.0}]
+    found = {"adapted": scores(exact_match=None), "changed": changed(documents, [], "perplexity")}
+    assert what_to_read(found).startswith("Read the document that got worse by loss, then")
 
 
 def test_a_fall_of_just_five_points_is_not_yet_a_warning():
