@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.errors import InputError, nearest, shorten
 from ftlab.evaluation.metrics.text import plain
+from ftlab.wording import composed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ _LONGEST_LABEL = 60  # characters
 
 def find_labels(references: Sequence[str]) -> list[str] | None:
     """The labels that the references are: few, short, and the same ones again and again; else None."""
-    counts = Counter(_composed(reference) for reference in references)
+    counts = Counter(composed(reference) for reference in references)
     short = all(label and len(label) <= _LONGEST_LABEL and label[0] not in "{[" for label in counts)
     # On average five rows for each: fewer, and short answers that happen to recur would pass for classes.
     if not short or not 2 <= len(counts) <= _MOST_LABELS or len(references) < 5 * len(counts):
@@ -38,14 +38,14 @@ def find_all_labels(references: Iterable[str]) -> list[str]:
 
     Of one in several Unicode forms the commonest form stays.
     """
-    forms = {_composed(text): text for text, _ in reversed(Counter(map(str.strip, references)).most_common())}
+    forms = {composed(text): text for text, _ in reversed(Counter(map(str.strip, references)).most_common())}
     return sorted(forms.values())
 
 
 def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Which of `labels` each text is, by its place; -1 for none of them."""
     keys = [plain(label) for label in labels]
-    read = plain if len(set(keys)) == len(keys) else _composed
+    read = plain if len(set(keys)) == len(keys) else composed
     place = {read(label): at for at, label in enumerate(labels)}
     return [place.get(read(text), -1) for text in texts]
 
@@ -117,7 +117,3 @@ def class_detail(true: Sequence[int], given: Mapping[str, Sequence[int]], labels
             "confusion": confusion.tolist(),
         }
     return detail
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text.strip())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from ftlab.errors import shorten
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
 from ftlab.evaluation.significance import p_text
-from ftlab.wording import listed
+from ftlab.wording import composed, listed
 
 Measure = Mapping[str, Any]
 
@@ -38,7 +37,7 @@ def label_namer(labels: Sequence[str]) -> Callable[[str], int]:
     """A function that tells which of `labels` a text names, by its place; -1 for none and for several."""
     keys = [_spelled(label, folded) for label in labels]
     # A, B and C, or labels that differ in case only: an article must not pass for a label.
-    fold = folded if len(set(keys)) == len(keys) and all(len(key) > 1 for key in keys) else _composed
+    fold = folded if len(set(keys)) == len(keys) and all(len(key) > 1 for key in keys) else composed
     place = {_spelled(label, fold): at for at, label in enumerate(labels)}
     longest = sorted(filter(None, place), key=len, reverse=True)
     pattern = re.compile("|".join(f"(?:{_whole(key)})" for key in longest))
@@ -179,10 +178,6 @@ def _named(lenient: Measure, side: str, against: str) -> str:
 
 def _points(change: float) -> str:
     return percent(abs(change)).removesuffix("%")
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _spelled(text: str, fold: Callable[[str], str]) -> str:

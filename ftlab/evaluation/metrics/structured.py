@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-import unicodedata
 import warnings
 from typing import Any
 
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import json_value, same_value
+from ftlab.wording import composed
 
 JSON_RULE = "valid JSON, an object or a list, and nothing around it"
 FIELDS_RULE = (
@@ -73,7 +73,7 @@ def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str
     Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
     None where neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
     """
-    wanted, given = (json_value(unicodedata.normalize("NFC", text.strip())) for text in (reference, answer))
+    wanted, given = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
         found = {} if given is None else dict(_leaves(given))
         return {path: path in found and same_value(found[path], value) for path, value in _leaves(wanted)} or None

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from ftlab.data.final_number import quantity
+from ftlab.wording import composed
 
 EXACT_MATCH_RULE = (
     "white space at both ends and the Unicode form of letters ignored; where the reference is a JSON object or list, "
@@ -33,7 +34,7 @@ _GRAM = 3  # words
 
 def is_exact(prediction: str, reference: str) -> bool:
     """Whether an answer equals its reference as EXACT_MATCH_RULE says."""
-    prediction, reference = (unicodedata.normalize("NFC", text.strip()) for text in (prediction, reference))
+    prediction, reference = (composed(text) for text in (prediction, reference))
     if prediction == reference:
         return True
     wanted = json_value(reference)
@@ -114,7 +115,7 @@ def same_value(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(same_value(a, b) for a, b in zip(left, right, strict=True))
     if isinstance(left, str) and isinstance(right, str):
-        left, right = unicodedata.normalize("NFC", left), unicodedata.normalize("NFC", right)
+        left, right = (unicodedata.normalize("NFC", text) for text in (left, right))
         return left == right or ((number := quantity(right)) is not None and quantity(left) == number)
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
