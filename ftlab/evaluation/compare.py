@@ -66,6 +66,7 @@ def evaluate_together(
     """
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
+    before = _seconds_before(runs[0])
     tell = progress or (lambda phase, done, total: None)
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
@@ -101,7 +102,7 @@ def evaluate_together(
         "split": material.split,
         "suite": suite,
         "seconds": round(time.monotonic() - began, 2),
-        "seconds_before": round(sum(line["seconds"] for line in read_jsonl(_seconds_file(runs[0]))), 2),
+        "seconds_before": before,
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
@@ -156,6 +157,13 @@ def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Materia
 def _seconds_file(run: RunDirectory) -> Path:
     """What evaluating `run` took so far, a line for each time: what was asked earlier is taken over, not free."""
     return run.evaluation / "seconds.jsonl"
+
+
+def _seconds_before(run: RunDirectory) -> float | None:
+    """What evaluating `run` took until now; None where an earlier version asked and did not count."""
+    if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
+        return None
+    return round(sum(line["seconds"] for line in read_jsonl(_seconds_file(run))), 2)
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
