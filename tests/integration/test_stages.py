@@ -20,7 +20,7 @@ from ftlab.files import write_text
 from ftlab.models.load import adapter_disabled, load_run, load_tokenizer
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report import comparison_table, write_report
-from ftlab.training import worker
+from ftlab.training import supervisor, worker
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import Workspace
 
@@ -241,6 +241,11 @@ def test_classes_are_learnt_as_answers_to_an_instruction(labels_run):
     comparison = labels_run.comparison()
     assert comparison["adapted"]["exact_match"] > max(0.6, comparison["base"]["exact_match"] + 0.2)
     assert comparison["tests"]["exact_match"] < 0.05
+    rows = [row["measure"] for row in comparison_table(comparison)]
+    assert rows[0] == "Accuracy" and rows[1].startswith("Always “") and rows[2:4] == ["Guessing", "Right label named"]
+    # The rows of the comparison were counted after the steps of training, and not in their place.
+    status = supervisor.status(labels_run)
+    assert (status.step, status.total_steps, status.done, status.total) == (32, 32, 0, 0)
 
 
 def test_a_text_file_is_parted_where_people_part_texts(tmp_path):
