@@ -70,7 +70,7 @@ def show(given: argparse.Namespace) -> int:
         more = {"verdict": asdict(verdict)} if verdict else {}
         print_json({"sweep": found.id, "settings": found.settings, "runs": rows} | more)
         return 0
-    print(f"{found.id}: {len(rows)} runs, the best first")
+    print(f"{found.id}: {len(rows)} runs, by exact match, then by validation loss; small differences may be chance")
     for row in rows:
         values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
         loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"

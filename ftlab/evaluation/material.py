@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import held_out_rows, some
+from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
 from ftlab.evaluation.probes import Probe, load_probes
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -24,6 +26,7 @@ class Material:
     """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
     a classification (empty: it is none), and `notes` on all of that.
 
+    `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
     `clusters`: for each row what it belongs to, see `_clusters`.
     """
@@ -39,6 +42,7 @@ class Material:
     context: int | None
     notes: list[str]
     clusters: list[int] | None = None
+    commonest: str | None = None
 
     @property
     def documents(self) -> bool:
@@ -78,6 +82,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         context=_smallest_context(configs),
         notes=notes,
         clusters=clusters,
+        commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
     )
 
 
@@ -205,14 +210,25 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
         return given
     if suite is None and run.manifest().get("format") != "classification":
         return []
-    found = {text.strip() for text in references}
+    texts = list(references)
     if suite is None:
-        found |= {
-            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
-        }
+        texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
+    found = find_all_labels(texts)
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
     short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
-    return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []
+    return found if short and 1 < len(found) <= MOST_LABELS else []
+
+
+def _commonest(run: RunDirectory) -> str | None:
+    """The answer that most training rows of `run` have; of a showcase, which brings no training rows, None."""
+    from ftlab.data.splits import read_split
+
+    counts = Counter(
+        row["messages"][-1]["content"].strip()
+        for row in read_split(run, "train")
+        if row.get("source") != "replay" and "messages" in row
+    )
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _smallest_context(configs: Sequence[RunConfig]) -> int | None:

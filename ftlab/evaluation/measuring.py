@@ -22,6 +22,7 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
+from ftlab.evaluation.metrics.form import with_companions
 from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.samples import measure_samples
@@ -150,7 +151,9 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
-    options = options_of(config, material.labels or None)
+    # How much is form is told whatever was asked for.
+    chosen = with_companions(chosen, material.references) if chosen else chosen
+    options = replace(options_of(config, material.labels or None), commonest=material.commonest)
     return chosen, replace(options, clusters=tuple(material.clusters)) if material.clusters else options
 
 

@@ -9,7 +9,9 @@ from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, number, percent, value_text
 from ftlab.evaluation.forgetting import answer_of
 from ftlab.evaluation.gain_loss import direction, with_adjusted
+from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
+from ftlab.evaluation.row_changes import what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.wording import listed
 
@@ -33,6 +35,7 @@ _REASONS = {
     "exact_match": "answers here are right or wrong",
     "mean_absolute_error": "the answers are numbers and few are exactly right",
     "json_fields": "few answers are right in all of their fields",
+    "reference_named": "hardly any answer equals its reference, but more hold it",
     "pattern": "hardly any answer equals its reference",
 }
 
@@ -58,6 +61,7 @@ def judge(
     told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
     found, decided = _decide(task, side, against, told)
+    found = judged_by_form(found, task, decided, side, against, improved)
     found["why"] = _why(task, decided, side, found["better"])
     found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
     asked = forgetting if side != "prompted" and against == "base" else None
@@ -122,10 +126,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     elif forgotten == "unknown":
         steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
     if verdict["better"] is True and adapted["exact_match"] is None:
-        steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
+        steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
     elif verdict["better"] is True:
-        steps.append("Read the answers that got worse, then try the model in Chat on prompts of your own.")
+        steps.append(what_to_read(comparison))
         steps.append("Let people who know the subject compare both models before anybody relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
@@ -206,9 +210,9 @@ def _by_free_text(
 
 def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
-    others = [
-        one for one in task if one not in decided and one["name"] not in _LOSSES and direction(one, side) is False
-    ]
+    # Of what the answers name the sentence speaks already.
+    apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
+    others = [one for one in task if one not in decided and one["name"] not in apart and direction(one, side) is False]
     if not others:
         return ""
     worst = min(others, key=lambda one: _p(one, side))

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
 from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.slices import Slice, columns_of, findings, slices
@@ -61,7 +62,9 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
     better = sum(change is not None and change > 0 for change in changes)
-    said.append(f"By {title}, {worse:,} of {len(rows):,} rows got worse and {better:,} got better.")
+    told = sum(change is not None for change in changes)
+    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
+    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
     return [*said, *_slices(comparison, rows, name, title, higher, first)]
 
 
@@ -115,8 +118,8 @@ def _slices(
     ]
     if fallen:
         return [
-            f"Where {column} is {one.value} ({one.rows} rows), {title} fell: {_text(comparison, name, one, 'adapted')} "
-            f"against {_text(comparison, name, one, first)}."
+            f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+            f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
             for column, one in fallen[:2]
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])

@@ -139,7 +139,9 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     run.stop_file.unlink(missing_ok=True)
     run.queue_file.unlink(missing_ok=True)
     step = checkpoint.step if checkpoint else 0
-    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=current.total_steps))
+    # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
+    total = current.total_steps if current.total_steps >= step else 0
+    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total))
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return step
 

@@ -158,7 +158,7 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         said = join(notice(text, kind="info") for text in [verdict.text, *verdict.notes]) if verdict else Markup("")
     except FtlabError as error:
         said = notice(str(error), kind="info")
-    more = f" The best {len(_COLOURS)} of {len(rows)}." if len(rows) > len(_COLOURS) else ""
+    more = f" The first {len(_COLOURS)} of {len(rows)} in the table." if len(rows) > len(_COLOURS) else ""
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(
         said,
         heading("Best first", "By exact match on held-out rows, then by the lowest validation loss."),

@@ -156,6 +156,41 @@ def forgotten(lost, gained, asked, *, known, limit=0.05):
     return score_forgetting({"base": base, "adapted": adapted}, limit=limit)
 
 
+def labels(strict, lenient, p=0.001, *, name="label_named"):
+    return [measure("accuracy", *strict, 1e-9), measure(name, *lenient, p)]
+
+
+def test_a_gain_is_divided_into_form_and_knowing():
+    verdict = judge(labels((0.0, 0.61), (0.4, 0.62)))
+    assert verdict["better"] is True
+    assert verdict["text"] == (
+        "The adapted model is better: accuracy 61% against 0% (p < .001, 100 rows); of these 61 points 39 are form and "
+        "22 knowing: the right label stands in 62% of the answers against 40% (p = .001)."
+    )
+    assert "how much of that is more than form cannot be told" in judge(labels((0.0, 0.61), (0.58, 0.62), 0.6))["text"]
+    assert "; none of that is form: the right label" in judge(labels((0.2, 0.5), (0.2, 0.52)))["text"]
+    # Where nothing stands around the labels there is nothing to divide.
+    assert judge(labels((0.2, 0.5), (0.2, 0.5)))["text"].endswith("accuracy 50% against 20% (p < .001, 100 rows).")
+
+
+def test_better_in_form_and_worse_in_knowing_is_not_called_better():
+    # SmolLM2 on one-word questions before and after it was tuned on intents: 1 and 28 equal, 62 and 54 named.
+    found = [measure("exact_match", 0.005, 0.14, 1e-6, rows=200), measure("reference_named", 0.31, 0.21, 0.01)]
+    verdict = judge(found)
+    assert verdict["better"] is None
+    assert verdict["text"].startswith(
+        "The adapted model is better in form and worse in knowing: exact match 14% against"
+    )
+    assert "the reference stands in 21% of the answers against 31%" in verdict["text"]
+    assert verdict["text"].count("31%") == 1  # said once, not as a loss beside it again
+
+
+def test_where_likelihood_was_measured_it_tells_what_is_known():
+    likely = measure("accuracy", 0.5, 0.6, 0.04) | {"name": "likelihood_accuracy"}
+    text = judge([*labels((0.0, 0.61), (0.4, 0.62)), likely])["text"]
+    assert "51 are form and 10 knowing: the right label is the likeliest in 60% of the rows against 50%" in text
+
+
 def test_forgetting_is_part_of_the_verdict():
     found = [measure("exact_match", 0.02, 0.86, 1e-9), measure("general_accuracy", 0.97, 0.38, 1e-9)]
     verdict = judge(found, forgetting=forgotten(59, 0, 100, known=97))

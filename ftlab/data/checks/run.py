@@ -135,7 +135,7 @@ def check(
                     "Counted as instruction tuning does it, on the chosen answers. Preference training (DPO and the "
                     f"like) would cut answers at {length:,} tokens here: leaving out would cost half of the pairs."
                 )
-        _run(report, examples, watch, prompts, untrained, config)
+        _run(report, examples, watch, prompts, untrained, loaded, config)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more to find.")
@@ -171,6 +171,7 @@ def _run(
     watch: Watch,
     prompts: Sequence[str] | None,
     untrained: set[int],
+    loaded: Loaded,
     config: DataConfig,
 ) -> None:
     with _timed(report, watch, "counting words"):
@@ -195,7 +196,8 @@ def _run(
         with _timed(report, watch, name):
             report.findings += run()
     with _timed(report, watch, "enough rows"):
-        report.advice = advice.advise(examples, untrained, config, report.checked / max(1, report.rows))
+        learned = advice.learned_from(examples, loaded, config)
+        report.advice = advice.advise(examples, learned, untrained, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
         report.coverage, found = coverage.held_out_coverage(examples, watch, prompts)
         report.findings += found
