@@ -47,6 +47,11 @@ _KNOWN = {
         "General text",
         "Small stories and mails that the starter has never read, to measure what tuning does to its general language.",
     ),
+    "general_chat": (
+        "text",
+        "General chat",
+        "The same stories and mails as answers to a request, to measure what tuning does to longer answers in a chat.",
+    ),
     "messy_tickets": (
         "practice",
         "Messy tickets",
