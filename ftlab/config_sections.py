@@ -125,7 +125,7 @@ class DataConfig(Section):
     replay: str | None = field(
         None,
         "Replay data",
-        "General examples mixed into the training split so that the model forgets less, e.g. general_replay.",
+        "General examples mixed into the training split, e.g. general_replay: the model keeps more of the kinds they hold.",
     )
     replay_fraction: float = field(
         0.35,

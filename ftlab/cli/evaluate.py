@@ -106,7 +106,7 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     """What --json says of a comparison: the usual scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "general_accuracy_replayed", "rows")
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")

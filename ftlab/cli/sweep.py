@@ -65,6 +65,7 @@ def show(given: argparse.Namespace) -> int:
         loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
         kept = "" if row["general_accuracy"] is None else f"general {row['general_accuracy']:.0%}"
+        kept += "" if row["general_accuracy_replayed"] is None else f" (replayed {row['general_accuracy_replayed']:.0%})"
         took = "" if row["seconds"] is None else duration(row["seconds"])
-        print(f"{values:<36} {row['state']:<10} {loss:<24} {match:<18} {kept:<14} {took:<12} {row['run']}".rstrip())
+        print(f"{values:<36} {row['state']:<10} {loss:<24} {match:<18} {kept:<28} {took:<12} {row['run']}".rstrip())
     return 0

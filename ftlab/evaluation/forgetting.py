@@ -18,11 +18,13 @@ def score_forgetting(
     sizes: Sequence[int] | None = None,
     *,
     limit: float = 0.05,
+    questions: str = "general questions",
+    text: str = "A general text",
 ) -> dict[str, Any] | None:
     """What `adapted` lost of what `base` knew (both keys of `known` and of `losses`); None where nothing was asked.
 
     `known` says of every general question whether it was answered right, `losses` are summed nats per general text, and
-    `sizes` the UTF-8 bytes of these. Returns:
+    `sizes` the UTF-8 bytes of these. `questions` and `text` are what these are called in the sentences. Returns:
     `score` (0 to 1, see RULE; None without questions that the base knows), `interval` (Wilson, 95%), `known`, `lost`,
     `gained` and `asked` in questions, `accuracy` {side: share}, `accuracy_p`, `bits_per_byte` {side: bits}, `rise`
     (0.2: a fifth more bits), `bits_p`, `forgot` (past `limit`, and more than chance), `limit`, `rule` and `text`.
@@ -31,11 +33,11 @@ def score_forgetting(
     said, past = [], False
     if known and known["base"]:
         found |= _of_questions(known["base"], known["adapted"])
-        said.append(_questions_in_words(found))
+        said.append(_questions_in_words(found, questions))
         past |= _fell(found, limit)
     if losses and losses["base"] and sizes:
         found |= _of_text(losses["base"], losses["adapted"], sizes)
-        said.append(_text_in_words(found))
+        said.append(_text_in_words(found, text))
         past |= found["rise"] > limit and found["bits_p"] < LEVEL
     if not said:
         return None
@@ -68,21 +70,20 @@ def _fell(found: Mapping[str, Any], limit: float) -> bool:
     return found["accuracy"]["base"] - found["accuracy"]["adapted"] > limit + 1e-9
 
 
-def _questions_in_words(found: Mapping[str, Any]) -> str:
+def _questions_in_words(found: Mapping[str, Any], questions: str) -> str:
     if not found["known"]:
-        return f"The base knew none of the {found['asked']} general questions, so they cannot show what was forgotten."
+        return f"The base knew none of the {found['asked']} {questions}, so they cannot show what was forgotten."
     low, high = found["interval"]
     share = f"{percent(found['score'])} (95% interval {percent(round(low, 3))} to {percent(round(high, 3))})"
     more = f", and knows {found['gained']} that its base did not" if found["gained"] else ""
     return (
-        f"The adapted model lost {found['lost']} of the {found['known']} general questions that its base knew, "
-        f"{share}{more}."
+        f"The adapted model lost {found['lost']} of the {found['known']} {questions} that its base knew, {share}{more}."
     )
 
 
-def _text_in_words(found: Mapping[str, Any]) -> str:
+def _text_in_words(found: Mapping[str, Any], text: str) -> str:
     bits, p = found["bits_per_byte"], found["bits_p"]
     figures = f"{number(bits['adapted'])} bits per byte against {number(bits['base'])} ({p_text(p)})"
     if p >= LEVEL:
-        return f"A general text is predicted about as well as before: {figures}."
-    return f"A general text is predicted {'worse' if found['rise'] > 0 else 'better'} than before: {figures}."
+        return f"{text} is predicted about as well as before: {figures}."
+    return f"{text} is predicted {'worse' if found['rise'] > 0 else 'better'} than before: {figures}."

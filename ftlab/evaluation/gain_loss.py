@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import change_text, in_sentence, value_text
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.verdict import has_forgotten, improved
 from ftlab.wording import listed
 
-_GENERAL = "general_accuracy"
+_GENERAL = (NOT_REPLAYED, REPLAYED)
 
 
 def gain_loss(
@@ -25,7 +26,7 @@ def gain_loss(
     gained, lost = [], []
     for measure in measures:
         better = improved(measure, side)
-        if better is None and measure["name"] == _GENERAL and _fell(measure, side):
+        if better is None and measure["name"] in _GENERAL and _fell(measure, side):
             better = False
         if better is not None:
             (gained if better else lost).append(_entry(measure, side))
@@ -55,14 +56,14 @@ def _in_words(gained: Sequence[Mapping[str, str]], lost: Sequence[Mapping[str, s
     if not parts:
         return "Nothing changed by more than chance explains."
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + ("." if lost else "; no measure got worse.")
+    return text[:1].upper() + text[1:] + ("." if lost else "; no measure is clearly worse.")
 
 
 def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping[str, Any] | None) -> float | None:
     if forgetting is not None and forgetting.get("score") is not None:
         return float(forgetting["score"])
     for measure in measures:
-        if measure["name"] == _GENERAL and side in measure["differences"]:
+        if measure["name"] in _GENERAL and side in measure["differences"]:
             return max(0.0, -measure["differences"][side]["value"])
     return None
 
@@ -70,5 +71,5 @@ def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping
 def _fell(measure: Mapping[str, Any], side: str) -> bool:
     first = next(iter(measure["values"]))
     return side in measure["differences"] and has_forgotten(
-        *({_GENERAL: measure["values"][at]} for at in (first, side))
+        *({NOT_REPLAYED: measure["values"][at]} for at in (first, side))
     )

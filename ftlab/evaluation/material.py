@@ -12,7 +12,7 @@ from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import held_out_rows, some
-from ftlab.evaluation.probes import Probe, load_probes
+from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -24,7 +24,8 @@ class Material:
     """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
     a classification (empty: it is none), and `notes` on all of that.
 
-    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
+    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
+    `replayed` are the kinds of general examples that were trained (see `replayed_kinds`).
     """
 
     split: str
@@ -37,6 +38,7 @@ class Material:
     max_length: int
     context: int | None
     notes: list[str]
+    replayed: frozenset[str] | None = frozenset()
 
     @property
     def documents(self) -> bool:
@@ -57,7 +59,8 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     else:
         split, rows, notes = _suite_rows(suite, config, runs[0], most)
     notes += _learned(rows, runs, configs, suite)
-    probes, note = load_probes(config)
+    replayed = replayed_kinds(runs, configs)
+    probes, note = load_probes(config, replayed)
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
@@ -72,6 +75,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         max_length=config.optimisation.max_length,
         context=_smallest_context(configs),
         notes=notes,
+        replayed=replayed,
     )
 
 

@@ -10,8 +10,8 @@ from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.general import general_forgetting, general_measures
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import (
     MeasureOptions,
@@ -21,7 +21,6 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
@@ -40,21 +39,9 @@ def measured(
     """`measures` and what follows from them, and per measure and side the value of each row."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
-    if material.probes:
-        answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
-        found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
-        measures += found
-    pieces = asked[sides[0].name].general_pieces
-    if pieces:
-        general = {name: result.general for name, result in results.items() if result.general}
-        measures += measure_losses(
-            {name: losses.nll for name, losses in general.items()},
-            {name: losses.tokens for name, losses in general.items()},
-            pieces.sizes,
-            name="general_bits_per_byte",
-            group="general",
-        )
-    forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
+    first = asked[sides[0].name]
+    measures += general_measures(material.probes, first, results)
+    forgetting = general_forgetting(material.probes, first, results, limit=config.evaluation.forgetting_limit)
     return {
         "measures": measures,
         "forgetting": forgetting,
@@ -81,18 +68,6 @@ def _verdicts(
         against, _ = _of_task(material, *said, config)
         found["adapted_vs_prompted"] = judge(against + _of_losses(material, two, *said), "adapted")
     return found
-
-
-def _forgetting(
-    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig
-) -> dict[str, Any] | None:
-    two = {side: results[side] for side in ("base", "adapted")}
-    known = {
-        side: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
-        for side, one in two.items()
-    }
-    losses = {side: one.general.nll for side, one in two.items() if one.general} if sizes else None
-    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit)
 
 
 def _of_task(

@@ -8,6 +8,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, number, value_text
 from ftlab.evaluation.metrics.table import BUILT_IN
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.wording import listed
 
@@ -69,10 +70,9 @@ def improved(measure: Measure, side: str) -> bool | None:
 
 
 def has_forgotten(base: dict[str, Any], adapted: dict[str, Any]) -> bool:
-    """Whether general accuracy fell by more than 5 points."""
-    before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
+    """Whether general accuracy fell by more than 5 points, on kinds that were replayed or on those that were not."""
     # The small term keeps a fall of exactly 5 points on the right side of binary fractions.
-    return before is not None and after is not None and before - after > FORGETTING_LIMIT + 1e-9
+    return _fall(base, adapted) > FORGETTING_LIMIT + 1e-9
 
 
 def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str = "") -> list[str]:
@@ -82,10 +82,10 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str 
     """
     notes = []
     if has_forgotten(base, adapted):
-        lost = 100 * (base["general_accuracy"] - adapted["general_accuracy"])
         notes.append(
-            f"General accuracy fell by {lost:.3g} points. Mix in general examples (data.replay), or more of them "
-            "(data.replay_fraction), lower the learning rate, or train fewer epochs."
+            f"General accuracy fell by {100 * _fall(base, adapted):.3g} points. Mix in general examples (data.replay), of "
+            "the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or train "
+            "fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -108,7 +108,7 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     steps = []
     if has_forgotten(base, adapted):
         if config.data.replay is None:
-            steps.append("Train again with general examples mixed in (Replay data), which protects what the base knew.")
+            steps.append("Train again with general examples mixed in (Replay data): it protects the kinds that they hold.")
         else:
             steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
     if verdict["better"] is True and adapted["exact_match"] is None:
@@ -229,17 +229,25 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
     return " ".join(said)
 
 
+def _fall(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> float:
+    """The larger fall of general accuracy, of kinds that were replayed or not; 0 where none was asked."""
+    pairs = [(side.get(NOT_REPLAYED), side.get(REPLAYED)) for side in (base, adapted)]
+    known = [(before, after) for before, after in zip(*pairs, strict=True) if None not in (before, after)]
+    return max((before - after for before, after in known), default=0.0)
+
+
 def _forgot(measures: Sequence[Measure], side: str, against: str) -> str | None:
     """What was forgotten beyond the limit, in words."""
-    general = {one["name"]: one for one in measures if one["group"] == "general"}
-    accuracy, bits = general.get("general_accuracy"), general.get("general_bits_per_byte")
     said = []
-    if accuracy and has_forgotten(*({"general_accuracy": accuracy["values"].get(at)} for at in (against, side))):
-        said.append(_figures(accuracy, side, against))
-    if bits and improved(bits, side) is False:
-        before, after = (bits["values"][at] for at in (against, side))
-        if after > before * (1 + FORGETTING_LIMIT):
-            said.append(f"{number(after)} bits per byte of general text against {number(before)}")
+    for one in measures:
+        if one["name"] in (NOT_REPLAYED, REPLAYED):
+            fell = has_forgotten(*({NOT_REPLAYED: one["values"].get(at)} for at in (against, side)))
+        elif one["group"] == "general" and one["name"].startswith("general_") and improved(one, side) is False:
+            before, after = (one["values"][at] for at in (against, side))
+            fell = after > before * (1 + FORGETTING_LIMIT)
+        else:
+            continue
+        said += [_figures(one, side, against)] if fell else []
     return ", ".join(said) or None
 
 

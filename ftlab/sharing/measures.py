@@ -71,7 +71,7 @@ def interval_text(measure: Measure, interval: list[float] | None) -> str:
 def unit_text(measure: Measure) -> str:
     """What the values are in, or which way is better where they have no unit."""
     if measure["kind"] == "share":
-        return "% of questions" if measure["name"] == "general_accuracy" else "% of rows"
+        return "% of questions" if measure["name"].startswith("general_accuracy") else "% of rows"
     if measure.get("unit") == "points":
         return "0 to 100"
     wish = f"{measure['better']} is better" if measure.get("better") else ""

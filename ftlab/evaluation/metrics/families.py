@@ -24,6 +24,7 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
     "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
+    "general_accuracy_replayed": is_general_match,
     "token_f1": token_f1,
     "final_number": same_final_number,
     "mean_absolute_error": absolute_error,

@@ -52,7 +52,7 @@ REPLAYED_KINDS = (
     "yes or no",
 )
 UNREPLAYED_KINDS = ("remembered numbers", "extraction", "conversation", "advice", "system prompts")
-PROBES_OF_A_KIND = {kind: 5 for kind in REPLAYED_KINDS} | {kind: 20 for kind in UNREPLAYED_KINDS}
+PROBES_OF_A_KIND = dict.fromkeys(REPLAYED_KINDS, 5) | dict.fromkeys(UNREPLAYED_KINDS, 20)
 REPLAY_ROWS = 600
 LONGEST_ANSWER = 40  # characters: replay is about short answers
 _REMEMBERED = ("my name|", "favourite|")  # of conversation, what is said in one turn and asked for in a later one
@@ -220,8 +220,8 @@ configs:
 
 ## How it was made
 
-`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The kinds of
-the probes were chosen among those that the starter does well; the rows were drawn without looking at its answers.
+`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The kinds
+of the probes were chosen among those that the starter does well; the rows were drawn without looking at its answers.
 general_probes shares no prompt, no combination of contents and no fact (the capital of a country, an opposite, the day
 after another ...) with general_replay or general_documents, in whatever form the fact is asked for. The probes of kinds
 that are not replayed come from the part that was kept out of the starter's training. Kinds are related: general_replay
@@ -259,10 +259,17 @@ def measure(rows: Sequence[Mapping[str, Any]], model_path: Path) -> list[dict[st
     from ftlab.models.starter.evaluate import answer_greedily
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_path), AutoTokenizer.from_pretrained(model_path)
-    asked = [row["messages"][:-1] if "messages" in row else [{"role": "user", "content": row["prompt"]}] for row in rows]
-    wanted = [row["messages"][-1]["content"] if "messages" in row else row["completion"] for row in rows]
-    answers = answer_greedily(model, tokenizer, asked)
-    return [{**row, "answer": a} for row, a, right in zip(rows, answers, wanted, strict=True) if a != right]
+    chats = [row.get("messages") or _chat(row["prompt"], row["completion"]) for row in rows]
+    answers = answer_greedily(model, tokenizer, [chat[:-1] for chat in chats])
+    return [
+        {**row, "answer": answer}
+        for row, chat, answer in zip(rows, chats, answers, strict=True)
+        if answer != chat[-1]["content"]
+    ]
+
+
+def _chat(prompt: str, completion: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
 
 
 def main() -> None:
