@@ -125,7 +125,8 @@ class DataConfig(Section):
     replay: str | None = field(
         None,
         "Replay data",
-        "General examples mixed into the training split, e.g. general_replay: the model keeps more of the kinds they hold.",
+        "General examples mixed into the training split, e.g. general_replay: the model keeps more of the kinds that "
+        "they hold, and little of others.",
     )
     replay_fraction: float = field(
         0.35,

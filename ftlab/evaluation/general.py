@@ -13,7 +13,7 @@ from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.general_text import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.measures import measure_answers, measure_losses
 from ftlab.evaluation.metrics.text import is_general_match
-from ftlab.evaluation.probes import Probe, by_replay
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Probe, by_replay, was_replayed
 from ftlab.evaluation.scores import Result
 from ftlab.wording import listed
 
@@ -30,15 +30,9 @@ _TEXTS = {DOCUMENTS: "A general text", CHAT: "A general answer in a chat"}
 def general_measures(probes: Sequence[Probe], asked: Asked, results: Mapping[str, Result]) -> list[dict[str, Any]]:
     """A measure for general questions of kinds that were not replayed, one for those of kinds that were, and one for
     each form of general text."""
-    found = []
-    for name, places in by_replay(probes).items():
-        answers = {side: [result.probe_answers[i].text for i in places] for side, result in results.items()}
-        [measure], _ = measure_answers([name], answers, [probes[i].reference for i in places])
-        kinds = list(dict.fromkeys(kind for i in places if (kind := probes[i].kind)))
-        if kinds:
-            listing = f": {listed(kinds)}" if len(kinds) <= _MOST_LISTED else ""
-            measure["help"] += f" {len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'}{listing}."
-        found.append(measure | (_UNKNOWN if _unknown(probes, places) else {}))
+    found = _of_questions(
+        probes, {side: [one.text for one in result.probe_answers] for side, result in results.items()}
+    )
     for form, text in asked.general.items():
         losses = {side: result.general[form] for side, result in results.items() if form in result.general}
         [measure] = measure_losses(
@@ -50,6 +44,25 @@ def general_measures(probes: Sequence[Probe], asked: Asked, results: Mapping[str
         )
         found.append(measure | {"help": f"{measure['help']}{_of_kinds(text)}"})
     return found
+
+
+def regrouped(
+    measures: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], kinds: frozenset[str] | None
+) -> list[Mapping[str, Any]]:
+    """`measures` of a comparison with its general questions parted by the replayed `kinds` of several runs.
+
+    `rows` are those of its probes.jsonl. A kind that one of the runs replayed counts as replayed for all, so that all
+    are measured by the same questions.
+    """
+    probes = [
+        Probe(row["row"], [], row["reference"], row.get("kind"), was_replayed(row.get("kind"), kinds)) for row in rows
+    ]
+    old = [one for one in measures if one["name"] in (NOT_REPLAYED, REPLAYED)]
+    if not old or not probes:
+        return list(measures)
+    place = measures.index(old[0])
+    new = _of_questions(probes, {side: [row[side] for row in rows] for side in old[0]["values"]})
+    return [*measures[:place], *new, *(one for one in measures[place:] if one not in old)]
 
 
 def general_forgetting(
@@ -83,6 +96,19 @@ def general_forgetting(
     del first["measure"]
     forgot, said = any(one["forgot"] for one in parts), " ".join(one["text"] for one in parts)
     return first | {"forgot": forgot, "text": said, "parts": parts}
+
+
+def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    found = []
+    for name, places in by_replay(probes).items():
+        given = {side: [texts[i] for i in places] for side, texts in answers.items()}
+        [measure], _ = measure_answers([name], given, [probes[i].reference for i in places])
+        kinds = list(dict.fromkeys(kind for i in places if (kind := probes[i].kind)))
+        if kinds:
+            listing = f": {listed(kinds)}" if len(kinds) <= _MOST_LISTED else ""
+            measure["help"] += f" {len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'}{listing}."
+        found.append(measure | (_UNKNOWN if _unknown(probes, places) else {}))
+    return found
 
 
 def _unknown(probes: Sequence[Probe], places: Sequence[int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig, RunConfig
@@ -47,7 +48,8 @@ def load_general_text(
     found: dict[str, GeneralText] = {}
     notes: list[str] = []
     length = min(context or LONGEST_WINDOW, LONGEST_WINDOW)
-    for source in names(config.resolved().evaluation.general_text):
+    named = config.resolved().evaluation.general_text or ""
+    for source in [named] if Path(named).is_file() else names(named):
         if source.lower() == "none":
             continue
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, value_text
+from ftlab.evaluation.figures import in_sentence, value_text
 from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import LEVEL, p_text
@@ -83,9 +83,9 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str 
     notes = []
     if has_forgotten(base, adapted):
         notes.append(
-            f"General accuracy fell by {100 * _fall(base, adapted):.3g} points. Mix in general examples (data.replay), of "
-            "the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or train "
-            "fewer epochs."
+            f"General accuracy fell by {100 * _fall(base, adapted):.3g} points. Mix in general examples (data.replay) "
+            "of the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or "
+            "train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -108,7 +108,9 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     steps = []
     if has_forgotten(base, adapted):
         if config.data.replay is None:
-            steps.append("Train again with general examples mixed in (Replay data): it protects the kinds that they hold.")
+            steps.append(
+                "Train again with general examples mixed in (Replay data), which protects the kinds that they hold."
+            )
         else:
             steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
     if verdict["better"] is True and adapted["exact_match"] is None:

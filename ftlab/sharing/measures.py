@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import value_text
@@ -101,6 +101,18 @@ def p_of(measure: Measure, side: str) -> str:
 def unbroken(text: str) -> str:
     """`text` in which no "p < .001" is torn apart at the end of a line."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
+
+
+def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
+    """The comparisons of several runs, each with the rows of its probes.jsonl, as they can stand beside each other: the
+    general questions of all are parted by the kinds that any of them replayed."""
+    from ftlab.evaluation.general import regrouped
+
+    known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
+    kinds = None if None in known else frozenset().union(*known)
+    return [
+        {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
+    ]
 
 
 def _from_scores(comparison: Comparison) -> list[Measure]:

@@ -109,7 +109,8 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     """One row for each run that is still there: its values, state and scores, the best first.
 
     Sorted by the score on held-out rows where all have one, else by the lowest validation loss. Exact match and general
-    accuracy (of kinds that were not replayed, and of kinds that were) are from 0 to 1, losses in nats per token, times in seconds.
+    accuracy (of kinds that were not replayed, and of kinds that were) are from 0 to 1, losses in nats per token, times
+    in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
     rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]

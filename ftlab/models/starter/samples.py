@@ -246,9 +246,7 @@ def write(
         for apart in (False, True)
     ]
     columns = columns.format(replayed=told[0], others=told[1])
-    card = CARD.format(
-        title=title, about=about, split=split, rows=len(rows), columns=columns, seed=SEED, right=right
-    )
+    card = CARD.format(title=title, about=about, split=split, rows=len(rows), columns=columns, seed=SEED, right=right)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
