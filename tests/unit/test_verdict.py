@@ -150,10 +150,28 @@ def test_a_measure_of_ones_own_decides_where_nothing_else_tells_the_answers_apar
 def test_forgetting_is_part_of_the_verdict():
     found = [measure("exact_match", 0.02, 0.86, 1e-9), measure("general_accuracy", 0.97, 0.38, 1e-9)]
     verdict = judge(found)
-    assert verdict["text"].endswith(", but it forgot: general accuracy 38% against 97%.")
+    assert verdict["text"].endswith(", but it forgot: general questions (kinds not replayed) 38% against 97%.")
     assert verdict["forgot"] is True
     bits = [measure("exact_match", 0.9, 0.1, 1e-9), measure("general_bits_per_byte", 1, 1.2, 1e-4)]
-    assert judge(bits)["text"].endswith(", and it forgot: 1.20 bits per byte of general text against 1.00.")
+    assert judge(bits)["text"].endswith(", and it forgot: bits per byte of general documents 1.20 against 1.00.")
+
+
+def test_what_was_replayed_does_not_hide_what_was_forgotten():
+    found = [
+        measure("exact_match", 0.02, 0.86, 1e-9),
+        measure("general_accuracy", 0.97, 0.68, 1e-6),
+        measure("general_accuracy_replayed", 0.97, 0.97, 1.0),
+        measure("general_bits_per_byte", 0.61, 0.59, 1e-4),
+        measure("general_chat_bits_per_byte", 0.6, 0.7, 1e-4),
+    ]
+    assert judge(found)["text"].endswith(
+        "but it forgot: general questions (kinds not replayed) 68% against 97%, "
+        "bits per byte of general chat answers 0.70 against 0.60."
+    )
+    held = [*found[:1], measure("general_accuracy", 0.97, 0.96, 0.9), *found[2:4]]
+    assert judge(held)["forgot"] is False
+    lost = [*found[:1], measure("general_accuracy_replayed", 0.97, 0.5, 1e-9)]
+    assert judge(lost)["text"].endswith("but it forgot: general questions (replayed kinds) 50% against 97%.")
 
 
 def test_a_prompted_base_cannot_forget():
@@ -179,7 +197,7 @@ def test_gains_and_losses_are_told_with_their_figures_and_chance_is_neither():
     assert found["gained"][0]["text"] == "Exact match +84 points: 86% against 2% (p < .001)"
     assert found["text"] == (
         "Better in exact match (+84 points) and perplexity (−60%); "
-        "worse in repetition (+10 points) and general accuracy (−59 points)."
+        "worse in repetition (+10 points) and general questions (kinds not replayed) (−59 points)."
     )
     assert found["forgetting"] == pytest.approx(0.59)
 
