@@ -30,12 +30,13 @@ _KNOWN = {
     "general_probes": (
         "probe",
         "General probes",
-        "Questions with checkable answers that the starter model knows, to measure what tuning makes it forget.",
+        "Questions that the starter model answers, to measure what tuning makes it forget: half are of kinds that "
+        "general replay holds, half are not.",
     ),
     "general_replay": (
         "replay",
         "General replay",
-        "General examples to mix into training, so that the starter model forgets less.",
+        "General examples to mix into training, so that the starter model forgets less of these kinds.",
     ),
     "general_documents": (
         "replay",
