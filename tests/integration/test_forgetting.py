@@ -91,8 +91,8 @@ def test_tasks_of_the_harness_are_asked_of_base_and_adapted_model(quickstart: Qu
         "dataset_kwargs": {"data_files": {"test": str(probes)}},
         "test_split": "test",
         "output_type": "generate_until",
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{completion}}",
+        "doc_to_text": "{{messages[0].content}}",
+        "doc_to_target": "{{messages[1].content}}",
         "generation_kwargs": {"until": ["<|end|>"], "max_gen_toks": 24, "do_sample": False},
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
