@@ -10,7 +10,8 @@ Exact match: of the unseen rows. General and replayed (starter): of the general 
 replayed and of kinds that were (the base: 97% of both). Lost (real bases): how many more bits a byte the answers of 20
 questions of GSM8K take than the base takes, in percent. Training: processor time of the training process from its first
 to its last step, validations included; with OMP_NUM_THREADS=1 it hardly depends on what else the machine does. Peak
-memory: of the training process, Python and its libraries included, until the result is saved. File: the result's safetensors.
+memory: of the training process, Python and its libraries included, until the result is saved. File: the result's
+safetensors.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "prompt_tuning": {"name": "prompt_tuning"},
 }
 _HEADER = [
-    "method", "learning rate", "trained weights", "file", "training", "peak memory", "exact match", "general", "replayed",
+    "method", "learning rate", "trained weights", "file", "training", "peak memory", "exact match",
+    "general", "replayed",
 ]  # fmt: skip
 _HEADER_REAL = ["method", "task", *_HEADER[1:-2], "lost"]
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
