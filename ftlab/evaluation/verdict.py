@@ -112,7 +112,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
                 "Train again with general examples mixed in (Replay data), which protects the kinds that they hold."
             )
         else:
-            steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
+            steps.append(
+                "Mix in general examples of the kinds that were lost (Replay data), or more of them; or lower the "
+                "learning rate, or train fewer epochs."
+            )
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
