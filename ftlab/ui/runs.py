@@ -293,7 +293,11 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     )
     return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}</section>').format(
         *names,
-        heading("Scores", "base → adapted, on each run's own held-out rows"),
+        heading(
+            "Scores",
+            "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "
+            "counts as replayed for both.",
+        ),
         table(["Measure", *names], scores, label="Scores of both runs"),
         heading("Settings that differ"),
         changed,
