@@ -114,15 +114,17 @@ class EvaluationConfig(Section):
     probes: str | None = field(
         "auto",
         "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
-        "auto asks general_probes of the starter and nothing of other bases.",
+        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. A column kind, in these and in "
+        "the replay data, tells kinds that were replayed from kinds that were not. auto asks general_probes of the "
+        "starter and nothing of other bases.",
         advanced=True,
     )
     general_text: str | None = field(
         "auto",
         "General text",
-        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: a sample, a file, a "
-        "Hub id, or none. auto takes general_text for the starter and nothing for other bases.",
+        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: samples, files or Hub "
+        "ids with commas between them, or none. Documents count as a whole, of conversations the answers do, apart. "
+        "auto takes general_text and general_chat for the starter and nothing for other bases.",
         advanced=True,
     )
     forgetting_limit: float = field(

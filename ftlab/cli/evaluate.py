@@ -17,6 +17,7 @@ from ftlab.cli.output import (
     print_tasks,
 )
 from ftlab.config import load_config
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -108,7 +109,7 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     """What --json says of a comparison: the usual scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED, "rows")
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")

@@ -158,7 +158,7 @@ def quickstart(given: argparse.Namespace) -> int:
 
 
 def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig:
-    """The main job: support tickets to JSON. The starter gets general examples mixed in, so that it forgets nothing; of
+    """The main job: support tickets to JSON. The starter gets general examples mixed in, so that it forgets less; of
     a real `base` the base prompted with examples is asked too. `rows` of the 600 tickets are trained on; None: all, and
     fewer for a real base on a CPU that is slow in bfloat16."""
     from ftlab.models.load import pick_device, pick_dtype

@@ -319,6 +319,7 @@ def _mix_in_replay(
         files += loaded.files
         told[name] = {
             "source": loaded.name,
+            "kinds": _kinds(rows, used),
             "fraction": fraction,
             "wanted": wanted,
             "rows": len(used),
@@ -329,6 +330,12 @@ def _mix_in_replay(
     if any(told.values()):
         generator.shuffle(train)
     return told
+
+
+def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
+    """What the column `kind` says of the replay rows that were `used`; None where it does not say it of each."""
+    found = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
+    return sorted(found) if all(isinstance(kind, str) and kind for kind in found) else None
 
 
 def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:

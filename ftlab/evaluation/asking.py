@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
 from ftlab.evaluation.documents import Pieces, by_owner, cut_documents
-from ftlab.evaluation.general_text import load_general_text
+from ftlab.evaluation.general_text import CHAT, DOCUMENTS, GeneralText, load_general_text
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.perplexity import rolling_windows
 from ftlab.evaluation.probes import probe_limit
@@ -24,6 +24,7 @@ PHASES = {
     "answers": "answers of {name}",
     "probes": "general questions to {name}",
     "general_text": "scoring {name} on the general text",
+    "general_chat": "scoring {name} on general answers in a chat",
     "labels": "scoring {name} on the labels",
     "memorisation": "looking for memorised rows in {name}",
 }
@@ -41,13 +42,16 @@ def kind_of(question: str) -> str:
     return question.partition(_SAMPLE)[0]
 
 
+_OF_GENERAL = {DOCUMENTS: "general_text", CHAT: "general_chat"}  # the question for each form of general text
+
+
 @dataclass(frozen=True)
 class Asked:
-    """The questions to one side by name, and what was noticed while they were made."""
+    """The questions to one side by name, the `general` texts by their form, and what was noticed on the way."""
 
     questions: dict[str, Question]
     pieces: Pieces | None = None
-    general_pieces: Pieces | None = None
+    general: dict[str, GeneralText] = field(default_factory=dict)
     probe_tokens: int = 0
     rolled: int = 0
     unshown: int = 0
@@ -91,9 +95,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)
         prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
         questions["probes"] = ToAnswer(prompts, probe_tokens, context)
-    general, note = load_general_text(config, tokenizer, context=context)
-    if general:
-        questions["general_text"] = _of_pieces(general)
+    general, note = load_general_text(config, tokenizer, context=context, replayed=material.replayed)
+    questions |= {_OF_GENERAL[form]: _of_pieces(text.pieces) for form, text in general.items()}
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
 
 
@@ -159,7 +162,7 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
         answers=said["answers"].answers if "answers" in said else [],
         probe_answers=said["probes"].answers if "probes" in said else [],
         halved_to=min(halved, default=None),
-        general=said["general_text"].losses if "general_text" in said else None,
+        general={form: said[name].losses for form, name in _OF_GENERAL.items() if name in said},
         labels=per_label,
         more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )

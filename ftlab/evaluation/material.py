@@ -14,7 +14,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import held_out_rows, some
 from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
-from ftlab.evaluation.probes import Probe, load_probes
+from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -27,7 +27,8 @@ class Material:
     a classification (empty: it is none), and `notes` on all of that.
 
     `commonest` is the answer that most training rows have, where the answers are labels.
-    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
+    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
+    `replayed` are the kinds of general examples that were trained (see `replayed_kinds`).
     `clusters`: for each row what it belongs to, see `_clusters`.
     """
 
@@ -43,6 +44,7 @@ class Material:
     notes: list[str]
     clusters: list[int] | None = None
     commonest: str | None = None
+    replayed: frozenset[str] | None = frozenset()
 
     @property
     def documents(self) -> bool:
@@ -63,7 +65,8 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     else:
         split, rows, notes = _suite_rows(suite, config, runs[0], most)
     notes += _learned(rows, runs, configs, suite)
-    probes, note = load_probes(config)
+    replayed = replayed_kinds(runs, configs)
+    probes, note = load_probes(config, replayed)
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
@@ -83,6 +86,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         notes=notes,
         clusters=clusters,
         commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
+        replayed=replayed,
     )
 
 

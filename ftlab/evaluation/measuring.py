@@ -11,19 +11,17 @@ from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.general import general_forgetting, general_measures
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import (
     MeasureOptions,
     check_measures,
-    measure_answers,
     measure_likelihoods,
     measure_losses,
     suggest,
 )
 from ftlab.evaluation.metrics.form import with_companions
-from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
@@ -43,22 +41,12 @@ def measured(
     """`measures` and what follows from them, and per measure and side the value of each row."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
-    if material.probes:
-        answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
-        found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
-        measures += found
-    pieces = asked[sides[0].name].general_pieces
-    if pieces:
-        general = {name: result.general for name, result in results.items() if result.general}
-        measures += measure_losses(
-            {name: losses.nll for name, losses in general.items()},
-            {name: losses.tokens for name, losses in general.items()},
-            pieces.sizes,
-            name="general_bits_per_byte",
-            group="general",
-        )
-    sizes = pieces.sizes if pieces else None
-    forgetting = {side.name: _forgetting(material, results, sizes, config, side.name) for side in sides[1:]}
+    first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
+    measures += general_measures(material.probes, first, results)
+    forgetting = {
+        side.name: general_forgetting(material.probes, first, results, limit=limit, side=side.name)
+        for side in sides[1:]
+    }
     return {
         "measures": measures,
         "forgetting": forgetting["adapted"],
@@ -88,18 +76,6 @@ def _verdicts(
         against, _ = _of_task(material, *said, config)
         found["adapted_vs_prompted"] = judge(against + _of_losses(material, two, *said), "adapted")
     return found
-
-
-def _forgetting(
-    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig, side: str
-) -> dict[str, Any] | None:
-    two = {name: results[name] for name in ("base", side)}
-    known = {
-        name: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
-        for name, one in two.items()
-    }
-    losses = {name: one.general.nll for name, one in two.items() if one.general} if sizes else None
-    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit, side=side)
 
 
 def _of_task(

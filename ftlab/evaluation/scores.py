@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.evaluation.documents import compare_documents
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.probes import Probe
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Probe, by_replay
 
 
 @dataclass(frozen=True)
 class Result:
     """What one side said: per row a loss and an answer (none for documents), per general question an answer, per
-    general text a loss, and per row the loss of each label (only where asked for). `more_answers`: where each row has
-    several answers, the second ones, the third ones and so on."""
+    general text a loss, by the form of the text, and per row the loss of each label (only where asked for).
+    `more_answers`: where each row has several answers, the second ones, the third ones and so on."""
 
     losses: Losses
     answers: list[Answer]
     probe_answers: list[Answer]
     halved_to: int | None = None
-    general: Losses | None = None
+    general: dict[str, Losses] = field(default_factory=dict)
     labels: list[list[float]] | None = None
     more_answers: Sequence[list[Answer]] = ()
 
@@ -59,12 +59,13 @@ def compare_results(
         for side, result in sides.items()
     }
     for side in sides:
-        scores[side] |= _general_scores(known[side])
-    if probes:
-        tests["general_accuracy"] = mcnemar(known["base"], known["adapted"])
+        scores[side] |= _general_scores(known[side], probes)
+    for name, places in by_replay(probes).items():
+        tests[name] = mcnemar(*([known[side][i] for i in places] for side in ("base", "adapted")))
     asked = []
     for i, probe in enumerate(probes):
-        shown = {"row": probe.row, "prompt": _last_question(probe.messages), "reference": probe.reference}
+        shown = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
+        shown |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
         for side, result in sides.items():
             shown[side] = result.probe_answers[i].text
             shown[f"{side}_correct"] = known[side][i]
@@ -146,14 +147,21 @@ def _answer_scores(
     }
 
 
-def _general_scores(known: list[bool]) -> dict[str, Any]:
+def _general_scores(known: Sequence[bool], probes: Sequence[Probe]) -> dict[str, Any]:
+    """The shares of general questions that were answered right, of kinds that were not replayed and of kinds that were;
+    None where none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
-    return {
-        "general_accuracy": sum(known) / len(known) if known else None,
-        "general_interval": wilson_interval(sum(known), len(known)),
-        "general_rows": len(known),
-    }
+    places = by_replay(probes)
+    found: dict[str, Any] = {}
+    for name, ending in ((NOT_REPLAYED, ""), (REPLAYED, "_replayed")):
+        right = [known[i] for i in places.get(name, [])]
+        found |= {
+            name: sum(right) / len(right) if right else None,
+            f"general_interval{ending}": wilson_interval(sum(right), len(right)),
+            f"general_rows{ending}": len(right),
+        }
+    return found
 
 
 def _last_question(messages: list[dict[str, str]]) -> str:

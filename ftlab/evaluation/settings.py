@@ -47,6 +47,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         "rows": len(material.rows),
         "split": material.split,
         "probes": config.evaluation.probes,
+        "replayed_kinds": None if material.replayed is None else sorted(material.replayed),
         "probe_max_new_tokens": asked.probe_tokens,
         "context": material.context,
         **rules,

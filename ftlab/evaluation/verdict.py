@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, percent, signed, value_text
-from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.forgetting import answer_of, lost_in_words
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
@@ -71,7 +71,7 @@ def judge(
     if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it forgot: {_forgot(asked)}"
+        found["text"] += f", {link} it forgot: {lost_in_words(asked)}"
     elif found["forgetting"] == "unknown":
         found["text"] += "; whether it forgot cannot be told"
     found["text"] += "."
@@ -96,8 +96,8 @@ def warnings(
     notes = []
     if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"It forgot: {_forgot(forgetting)}. Mix in general examples (data.replay), or more of them "
-            "(data.replay_fraction), lower the learning rate, or train fewer epochs."
+            f"It forgot: {lost_in_words(forgetting)}. Mix in general examples (data.replay) of the kinds that matter "
+            "to you, or more of them (data.replay_fraction), lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -121,9 +121,14 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     forgotten = answer_of(comparison)
     if forgotten == "lost":
         if config.data.replay is None:
-            steps.append("Train again with general examples mixed in (Replay data), which protects what the base knew.")
+            steps.append(
+                "Train again with general examples mixed in (Replay data), which protects the kinds that they hold."
+            )
         else:
-            steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
+            steps.append(
+                "Mix in general examples of the kinds that were lost (Replay data), or more of them; or lower the "
+                "learning rate, or train fewer epochs."
+            )
     elif forgotten == "unknown":
         steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
     if verdict["better"] is True and adapted["exact_match"] is None:
@@ -246,18 +251,6 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
     if parts:
         said.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
     return " ".join(said)
-
-
-def _forgot(forgetting: Mapping[str, Any]) -> str:
-    """What was lost, in words."""
-    parts, said = forgetting["parts"], []
-    if parts.get("questions", {}).get("answer") == "lost":
-        accuracy = forgetting["accuracy"]
-        said.append(f"general accuracy {percent(accuracy['adapted'])} against {percent(accuracy['base'])}")
-    if parts.get("text", {}).get("answer") == "lost":
-        bits = forgetting["bits_per_byte"]
-        said.append(f"{number(bits['adapted'])} bits per byte of general text against {number(bits['base'])}")
-    return ", ".join(said)
 
 
 def _evidence(measure: Measure, side: str, against: str, rows: str | None = None) -> str:

@@ -27,7 +27,7 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_MOST_MEASURES = {"task": 9, "general": 3, "style": 2}
+_MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
@@ -68,7 +68,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
-        "lost": [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],
+        "lost": _lost(run)[:2],
         "worse": where_worse(comparison, predictions),
         "checked": checked,
         "before_after": _before_after(run.before_after()),
@@ -95,6 +95,12 @@ def _page(found: dict[str, Any]) -> str:
 
     shown = {row["name"] for row in found["table"]}
     return render_page("report.html.jinja", **found, chart=Markup(gain_loss_svg(found["comparison"], only=shown)))
+
+
+def _lost(run: RunDirectory) -> list[dict[str, Any]]:
+    """The general questions that only the base answers right, those of kinds that were not replayed first."""
+    lost = [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]]
+    return sorted(lost, key=lambda row: bool(row.get("replayed")))
 
 
 def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:

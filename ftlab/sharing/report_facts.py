@@ -139,9 +139,11 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
             f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
-    if known.get("general_accuracy") is not None:
+    asked = [known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed")]
+    if any(asked):
+        replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
         sentences.append(
-            f"General questions: {source_name(settings['probes'])}, {known['general_rows']:,} asked; "
+            f"General questions: {source_name(settings['probes'])}, {sum(asked):,} asked{replayed}; "
             f"{settings['general_accuracy_rule']}."
         )
     sentences.append(_tests(comparison))

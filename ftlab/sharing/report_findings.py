@@ -57,7 +57,7 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
             said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return said or ["No measure is shown to be worse."]
+        return said or ["No measure of the task is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)

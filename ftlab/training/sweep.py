@@ -138,7 +138,8 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     """One row for each run that is still there: its values, state and scores, the best first.
 
     Sorted by the score on held-out rows where all have one, else by the lowest validation loss. Exact match and general
-    accuracy are from 0 to 1, losses in nats per token, times in seconds.
+    accuracy (of kinds that were not replayed, and of kinds that were) are from 0 to 1, losses in nats per token, times
+    in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
     rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
@@ -174,6 +175,7 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
         "exact_match": adapted.get("exact_match"),
         "perplexity": adapted.get("perplexity"),
         "general_accuracy": adapted.get("general_accuracy"),
+        "general_accuracy_replayed": adapted.get("general_accuracy_replayed"),
         "seconds": status.seconds,
     }
 

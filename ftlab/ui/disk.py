@@ -71,6 +71,11 @@ def predictions(run: RunDirectory | Suite) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
 
 
+def probes(run: RunDirectory | Suite) -> list[dict[str, Any]]:
+    """The general questions, with what each side said."""
+    return _cached(run.probes_file, read_jsonl) or []
+
+
 def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """The answers of several runs as one comparison and its rows; None where they were not asked the same rows."""
     if any(comparison(run) is None for run in runs):

@@ -136,14 +136,15 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
             run_view.state_badge(row["state"]),
             number(row["validation_loss"]) if row["validation_loss"] is not None else NOTHING,
             _share(row["exact_match"]),
-            percent(row["general_accuracy"]) if row["general_accuracy"] is not None else NOTHING,
+            _share(row["general_accuracy"]),
+            _share(row["general_accuracy_replayed"]),
             duration(row["seconds"]),
             row["run"],
         ]
         for row in rows
     ]
     headers = [*(titles.get(path, path) for path in found.settings), "State", "Validation loss", "Exact match"]
-    headers += ["General accuracy", "Took", "Run"]
+    headers += ["General questions (kinds not replayed)", "General questions (replayed kinds)", "Took", "Run"]
     curves = [
         Series(
             ", ".join(map(str, row["values"].values())),

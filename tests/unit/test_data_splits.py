@@ -140,6 +140,16 @@ def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) ->
     assert asked == {row["row"] for row in before.splits["train"] if row["source"] == "replay"}
 
 
+def test_the_manifest_says_which_kinds_were_mixed_in(tmp_path: Path) -> None:
+    data = {"source": write(tmp_path / "a.jsonl", rows(100)), "replay_text": "general_documents"}
+    told = prepare(DataConfig(**data, replay="general_replay", replay_fraction=0.02)).manifest
+    assert told["replay_text"]["kinds"] == ["scenes", "titles"]
+    assert 1 <= len(told["replay"]["kinds"]) <= told["replay"]["rows"] == 2  # of the rows that were used
+    unnamed = [{"prompt": f"g {n}", "completion": "g"} | ({"kind": "letters"} if n else {}) for n in range(9)]
+    told = prepare(DataConfig(**data, replay=write(tmp_path / "r.jsonl", unnamed))).manifest
+    assert told["replay"]["kinds"] is None
+
+
 def test_conversations_are_no_replay_text_and_preferences_take_none(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", rows(50))
     with pytest.raises(InputError, match=r"holds no plain text.*data\.replay_text") as caught:

@@ -72,6 +72,45 @@ def test_the_results_are_on_disk_and_agree(run, compared):
         assert shown["prompt"] == test[shown["row"]][-2]["content"]
 
 
+def test_questions_of_replayed_kinds_are_reported_apart(tmp_path, base_folder):
+    """Which kinds were, the run's own data say. Conversations and system prompts can be asked too."""
+    known = [{"prompt": f"What is {n} and 1?", "completion": str(n + 1), "kind": "sums"} for n in range(20)]
+    chats = [
+        [("system", "Be short."), ("user", f"I am {n}."), ("assistant", "Hello!"), ("user", "Who?"), ("assistant", "b")]
+        for n in range(8)
+    ]
+    asked = [{"messages": [{"role": r, "content": t} for r, t in chat], "kind": "talk"} for chat in chats]
+    asked += [{"messages": chat["messages"][1:3], "kind": "sums"} for chat in asked[:4]]
+    for name, rows in (("replay", known), ("probes", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replay = {"replay": str(tmp_path / "replay.jsonl"), "replay_fraction": 0.02}
+    texts = {"general_text": "general_text, general_chat"}
+    run = make_run(tmp_path, base_folder, tmp_path / "probes.jsonl", evaluation=texts, **replay)
+    save_result(run, base_folder)
+    comparison = evaluate_run(run)
+    general = {one["name"]: one for one in comparison["measures"] if one["group"] == "general"}
+    bits = ["general_bits_per_byte", "general_chat_bits_per_byte"]
+    assert list(general) == ["general_accuracy", "general_accuracy_replayed", *bits]
+    assert [general[name]["rows"] for name in list(general)[:2]] == [8, 4]
+    assert [general[name]["help"][-36:] for name in bits] == ["that were not replayed: stories and mails."[-36:]] * 2
+    adapted = comparison["adapted"]
+    assert (adapted["general_rows"], adapted["general_rows_replayed"]) == (8, 4)
+    shown = read_jsonl(run.probes_file)
+    assert [(row["kind"], row["replayed"]) for row in shown] == [("talk", False)] * 8 + [("sums", True)] * 4
+    assert comparison["settings"]["replayed_kinds"] == ["sums"]
+    parts = {part["measure"]: part["text"] for part in comparison["forgetting"]["parts"]}
+    assert "knew none of the 8 general questions (kinds not replayed)" in parts["general_accuracy"]
+    assert "knew none of the 4 general questions (replayed kinds)" in parts["general_accuracy_replayed"]
+    assert parts[bits[1]].startswith("A general answer in a chat is predicted")
+    assert comparison["forgetting"]["text"] == " ".join(parts.values())
+    # A set of one's own without kinds is asked as before, and nobody claims to know.
+    for row in asked:
+        del row["kind"]
+    (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    plain = {one["name"]: one for one in evaluate_run(run)["measures"] if one["group"] == "general"}
+    assert list(plain) == ["general_accuracy", *bits] and plain["general_accuracy"]["title"] == "General questions"
+
+
 def test_a_part_of_the_rows_is_said_to_be_one(compared):
     assert any(f"{ROWS} of 100 rows of the test split" in note for note in compared[0]["notes"])
 

@@ -34,6 +34,7 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
     "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
+    "general_accuracy_replayed": is_general_match,
     "token_f1": token_f1,
     "reference_named": names_reference,
     "final_number": same_final_number,

@@ -86,8 +86,16 @@ BUILT_IN = {
         Measure("rouge_l", "ROUGE-L", "Longest sequence of words in common with the reference."),
         Measure(
             "general_accuracy",
-            "General accuracy",
-            "Share of general questions answered right. A fall is forgetting.",
+            "General questions (kinds not replayed)",
+            "Share of general questions answered right, of kinds that training did not hold. A fall is forgetting.",
+            PROBE_RULE,
+            group="general",
+        ),
+        Measure(
+            "general_accuracy_replayed",
+            "General questions (replayed kinds)",
+            "Share of general questions answered right, of kinds that were mixed into training: what was held by "
+            "training it, not what was kept.",
             PROBE_RULE,
             group="general",
         ),
@@ -127,9 +135,10 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
     """The description of a measure of losses, by the end of its name: perplexity or bits_per_byte."""
     general = "General " if name.startswith("general_") else ""
     if name.endswith("bits_per_byte"):
+        of = {"general_": " of general documents", "general_chat_": " of general chat answers"}
         return Measure(
             name,
-            f"{general}Bits per byte".capitalize(),
+            f"Bits per byte{of.get(name.removesuffix('bits_per_byte'), '')}",
             "What the model needs to write down a byte of the text; the same for every tokenizer.",
             "summed loss in bits by the UTF-8 bytes of the text",
             unit="",
