@@ -4,8 +4,9 @@ Texts are compared by their words: Unicode forms (NFKC), case, zero-width charac
 ("Please", "could you tell me", "Thanks!") do not count. Two texts are near copies when
 
 - they hold the same numbers, signs of arithmetic, number words and negations, in the same order, and
-- one is the other with a word or two more, or with a typing error. Another word in place of one is another question:
-  "cancel my card", "activate my card". Of texts from 16 words on, 80% of the word trigrams in common will do.
+- one is the other with a word or two more, or with a typing error. Another word in place of one is another question
+  ("cancel my card", "activate my card"), and so is one of the topics of the data put in between ("my virtual card").
+  Of texts from 16 words on, 80% of the word trigrams in common will do.
 
 Answers are evidence beside the prompt. Two different labels, numbers or JSON objects speak against near copies. A long
 answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do, whatever
@@ -46,6 +47,7 @@ _LABEL_WORDS = 5
 _SHINGLE = 4  # characters
 _MOST_WORDS = 40  # of the texts whose deletions are looked up
 _MOST_PAIRED = 16  # words up to which any two words may be left out; of longer texts neighbors only
+_TOPIC_TEXTS, _TOPIC_SHARE = 10, 0.005  # of the texts a word of the topics stands in
 _FRAME_WORDS = 8  # words that many rows begin or end with are a template, no part of the question
 _BANDS, _HASHES = 21, 6
 _PIECE = 5_000
@@ -111,9 +113,9 @@ _SAID_IN_FULL = {
 }
 # Words that a question can have or lack and stay the same.
 _LIGHT = frozenset(
-    "a an the my your our his her its their this that these those some any of also just very really actually "
-    "exactly quickly now today here there right please kindly thanks do does did is are am be been was were have has i "
-    "me we you it to so then bitte danke".split()
+    "a an the my your our his her its their this that these those some any of also just very really actually exactly "
+    "exact quickly simply currently still yet already again now today here there right please kindly thanks do does "
+    "did is are am be been was were have has i me we you it to so then bitte danke".split()
 )
 
 
@@ -162,13 +164,14 @@ def _joined(words: Sequence[str], text: str) -> str:
 class Texts:
     """Texts as `words` (without templates: what many begin or end with), and `forms`, numbers that are equal for the
     same normal form (-1 of an empty text). `names` are the words by their numbers, `decisive` those that tell questions
-    apart wherever they stand, `light` those that a question can lack."""
+    apart wherever they stand, `light` those that a question can lack, `topic` those of many texts."""
 
     words: Words
     forms: np.ndarray
     names: list[str]
     decisive: list[bool]
     light: list[bool]
+    topic: list[bool]
 
     def of(self, position: int) -> list[int]:
         return self.words.of(position).tolist()
@@ -191,13 +194,12 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
             form_of[position] = forms.setdefault(form, len(forms))
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
     names = list(vocabulary)
-    return Texts(
-        _without_frames(whole),
-        form_of,
-        names,
-        [_is_decisive(name) for name in names],
-        [name in _LIGHT for name in names],
-    )
+    decisive, light = [_is_decisive(name) for name in names], [name in _LIGHT for name in names]
+    words = _without_frames(whole)
+    owners = np.repeat(np.arange(len(words)), words.sizes)
+    once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
+    topic = np.bincount(once, minlength=len(names)) >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
+    return Texts(words, form_of, names, decisive, light, topic.tolist())
 
 
 def near_pairs(
@@ -260,12 +262,12 @@ def is_near(texts: Texts, one: int, other: int) -> bool:
 
 def _allowed(words: int) -> float:
     """How many words two texts may differ in, the shorter of which has `words`; a light word is half a word."""
-    return 0.5 if words < 3 else 1 if words < FEWEST_WORDS else 2 if words < LONG else 3
+    return 0.5 if words < 3 else 1 if words < FEWEST_WORDS else 1.5 if words < LONG else 3
 
 
 def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
-    """Words that one has more, a typing error or a light word being half of one; infinite where another word stands in
-    place of one."""
+    """Words that one has more, a typing error or a light word being half of one, a word at either end three quarters;
+    infinite where another word stands in place of one, and where a word of the topics is put into a few words."""
     total = 0.0
     for kind, a, b, c, d in SequenceMatcher(None, short, long, autojunk=False).get_opcodes():
         left, right = short[a:b], long[c:d]
@@ -279,7 +281,11 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
         elif kind == "replace" and not all(texts.light[word] for word in left + right):
             return float("inf")
         else:
-            total += sum(0.5 if texts.light[word] else 1 for word in left + right)
+            at_end = a == 0 or b == len(short)
+            more = [word for word in left + right if not texts.light[word]]
+            if not at_end and len(short) < FEWEST_WORDS and any(texts.topic[word] for word in more):
+                return float("inf")
+            total += 0.5 * (len(left) + len(right) - len(more)) + (0.75 if at_end else 1) * len(more)
     return total
 
 
@@ -613,12 +619,15 @@ class _Answers:
     labels: list[bool]
     shared: np.ndarray  # long answers that a few rows share (or one has) by their normal form, else -1
     copies: list[list[int]]
+    usual: np.ndarray  # whether several rows have the answer
 
     def contradict(self, one: int, other: int) -> bool:
         if not (self.labels[one] and self.labels[other]) or self.texts.forms[one] == self.texts.forms[other]:
             return False
+        if self.usual[one] and self.usual[other]:
+            return True
         first, second = set(self.texts.of(one)), set(self.texts.of(other))
-        return not (first <= second or second <= first)
+        return not (first <= second or second <= first)  # "Paris", "It is Paris"
 
 
 def is_label(answer: str) -> bool:
@@ -636,7 +645,8 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
     shared = np.where(long & (counts[texts.forms] <= _FEW), texts.forms, -1)
     repeated = long & (counts[texts.forms] > 1)
     unusual = repeated.sum() <= 0.2 * long.sum()
-    return _Answers(texts, labels, shared, list(_equal(shared)) if unusual else [])
+    usual = np.bincount(texts.forms + 1, minlength=1)[texts.forms + 1] > 2
+    return _Answers(texts, labels, shared, list(_equal(shared)) if unusual else [], usual)
 
 
 def _alike_beside(texts: Texts, said: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:

@@ -93,12 +93,12 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
         if len(answers) < 2:
             continue
         (best, most), (_, second) = answers.most_common(2)
-        is_label = all(is_label(examples.answers[position]) for position in positions)
+        are_labels = all(is_label(examples.answers[position]) for position in positions)
         original = next(position for position in positions if same.answer[position] == best)
         for position in positions:
             conflicting.append(position)
             group_of[position] = positions[0]
-            usual[position] = original if most > second and is_label else position
+            usual[position] = original if most > second and are_labels else position
             shown[position] = f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
     findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
     for finding in findings:
