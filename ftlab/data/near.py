@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import combinations
+from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
 import regex
@@ -52,7 +53,7 @@ _FRAME_WORDS = 8  # words that many rows begin or end with are a template, no pa
 _BANDS, _HASHES = 21, 6
 _PIECE = 5_000
 _COMPARED = 8  # texts of a bucket that one text is compared with
-_MOST_TRIES = 40  # comparisons in vain after which a text is taken for no copy
+_MOST_TRIES = 20  # comparisons in vain after which a text is taken for no copy
 _SEED = 42
 _BASE = 0x9E3779B97F4A7C15  # odd, so that no power of it is 0 modulo 2^64
 
@@ -224,7 +225,7 @@ def near_pairs(
     def new(pairs: Iterator[tuple[int, int]], how: str, agree: Callable[[int, int], bool] | None) -> Iterator[Pair]:
         tried: Counter[int] = Counter()
         for pair in pairs:
-            if pair in seen or min(tried[pair[0]], tried[pair[1]]) >= _MOST_TRIES:
+            if pair in seen or max(tried[pair[0]], tried[pair[1]]) >= _MOST_TRIES:
                 continue
             if agree is None or agree(*pair):
                 seen.add(pair)
@@ -268,10 +269,22 @@ def _allowed(words: int) -> float:
 def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
     """Words that one has more, a typing error or a light word being half of one, a word at either end three quarters;
     infinite where another word stands in place of one, and where a word of the topics is put into a few words."""
+    names = texts.names
+    if len(short) == len(long) and sum(map(ne, short, long)) == 1:  # as most pairs, and the matcher is slow
+        place = next(place for place, word in enumerate(short) if word != long[place])
+        changes = [("replace", place, place + 1, place, place + 1)]
+    else:
+        missing, more = Counter(short) - Counter(long), Counter(long) - Counter(short)
+        for word in missing:
+            name = names[word]
+            stands = (_stands_for(texts, word, one) or name in names[one] or names[one] in name for one in more)
+            if not texts.light[word] and not any(stands):
+                return float("inf")
+        changes = SequenceMatcher(None, short, long, autojunk=False).get_opcodes()
     total = 0.0
-    for kind, a, b, c, d in SequenceMatcher(None, short, long, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in changes:
         left, right = short[a:b], long[c:d]
-        if kind == "equal" or "".join(texts.names[w] for w in left) == "".join(texts.names[w] for w in right):
+        if kind == "equal" or "".join(names[w] for w in left) == "".join(names[w] for w in right):
             continue
         if kind == "replace" and len(left) == len(right):
             for one, other in zip(left, right, strict=True):
@@ -282,10 +295,10 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
             return float("inf")
         else:
             at_end = a == 0 or b == len(short)
-            more = [word for word in left + right if not texts.light[word]]
-            if not at_end and len(short) < FEWEST_WORDS and any(texts.topic[word] for word in more):
+            content = [word for word in left + right if not texts.light[word]]
+            if not at_end and len(short) < FEWEST_WORDS and any(texts.topic[word] for word in content):
                 return float("inf")
-            total += 0.5 * (len(left) + len(right) - len(more)) + (0.75 if at_end else 1) * len(more)
+            total += 0.5 * (len(left) + len(right) - len(content)) + (0.75 if at_end else 1) * len(content)
     return total
 
 
@@ -492,16 +505,15 @@ def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
     for bucket in _equal(key, np.arange(len(key))):
         if len(set(word[bucket].tolist())) < 2:
             continue
+        word_of = dict(zip(text[bucket].tolist(), word[bucket].tolist(), strict=True))
         alike: dict[str, list[int]] = {}
-        for where in bucket:
-            number = int(word[where])
-            if texts.light[number]:
-                alike.setdefault("", []).append(int(text[where]))
-            for key_of in _typings(texts.names[number]):
-                alike.setdefault(key_of, []).append(int(text[where]))
+        for one, number in word_of.items():
+            for key_of in (*_typings(texts.names[number]), *([""] if texts.light[number] else [])):
+                alike.setdefault(key_of, []).append(one)
         for members in alike.values():
             if len(members) > 1:
-                yield from meet.within(sorted(members))
+                pairs = meet.within(sorted(members))
+                yield from (pair for pair in pairs if _stands_for(texts, word_of[pair[0]], word_of[pair[1]]))
 
 
 def _by_trigrams(words: Words, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
@@ -515,6 +527,7 @@ def _by_trigrams(words: Words, meet: _Meeting, watch: Watch) -> Iterator[tuple[i
     place_of = np.full(len(words), -1, np.int64)
     place_of[long] = np.arange(len(long))
     enough = (NEAR - 0.15) * _BANDS * _HASHES  # four standard deviations below
+    seen: set[tuple[int, int]] = set()
     for band in range(_BANDS):
         watch.at(band, _BANDS)
         keys = np.zeros(len(long), np.uint64)
@@ -522,7 +535,10 @@ def _by_trigrams(words: Words, meet: _Meeting, watch: Watch) -> Iterator[tuple[i
             keys = _mix(keys * np.uint64(31) + signatures[:, column].astype(np.uint64))
         for bucket in _equal(keys, long):
             for one, other in meet.within(bucket):
+                if (one, other) in seen:
+                    continue
                 if np.count_nonzero(signatures[place_of[one]] == signatures[place_of[other]]) >= enough:
+                    seen.add((one, other))
                     yield one, other
     watch.at(_BANDS, _BANDS)
 
