@@ -72,22 +72,22 @@ _TOKEN = regex.compile(
 _BETWEEN_WORDS = regex.compile(r"(?<!\d) | (?!\d)")
 _THOUSANDS = regex.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _GREETING = (
-    r"(?:hi|hello|hey|dear (?:sir|madam|team|all)|good (?:morning|afternoon|evening))(?: there| team| all)?"
+    r"(?:hi|hello|hey|dear\s+(?:sir|madam|team|all)|good\s+(?:morning|afternoon|evening))(?:\s+there|\s+team|\s+all)?"
     r"\s*[,.!:\n–-]+"
 )
-_OPENING = regex.compile(
+_OPENING = regex.compile(  # of text in lower case
     rf"^\s*(?:(?:{_GREETING}|(?:please|pls|plz|kindly)\b,?"
-    r"|(?:can|could|would) you\b(?: please\b| kindly\b)?(?: (?:tell|explain to|help|show) me\b| let me know\b)?"
-    r"|(?:please )?tell me\b|i(?: would|'d|’d) like to know\b|i want to know\b|do you know\b)\s*)+"
+    r"|(?:can|could|would)\s+you\b(?:\s+please\b|\s+kindly\b)?(?:\s+(?:tell|explain\s+to|help|show)\s+me\b|\s+let\s+me\s+know\b)?"
+    r"|(?:please\s+)?tell\s+me\b|i(?:\s+would|'d|’d)\s+like\s+to\s+know\b|i\s+want\s+to\s+know\b|do\s+you\s+know\b)[\s,:]*)+"
 )
 _CLOSING = regex.compile(
-    r"(?:[,.!?;:\n–-]+\s*(?:please|pls|plz|thanks|thank you|thx|cheers|many thanks)"
-    r"(?: a lot| very much| so much| in advance| for your help)?[\s.!]*)+$"
+    r"(?:[,.!?;:\n–-]+\s*(?:please|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
+    r"(?:\s+a\s+lot|\s+very\s+much|\s+so\s+much|\s+in\s+advance|\s+for\s+your\s+help)?[\s.!]*)+$"
 )
 _NUMBER_WORDS = frozenset(
     "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
-    "twice double triple".split()
+    "twice".split()
 )
 _NEGATIONS = frozenset(
     "not no never without neither nor none nothing nobody nicht kein keine keinen keinem keiner keines nie niemals "
@@ -115,8 +115,8 @@ _SAID_IN_FULL = {
 # Words that a question can have or lack and stay the same.
 _LIGHT = frozenset(
     "a an the my your our his her its their this that these those some any of also just very really actually exactly "
-    "exact quickly simply currently still yet already again now today here there right please kindly thanks do does "
-    "did is are am be been was were have has i me we you it to so then bitte danke".split()
+    "exact quickly simply currently still yet already again now today here there right perhaps maybe please kindly "
+    "thank thanks do does did is are am be been was were have has i me we you it to so then bitte danke".split()
 )
 
 
@@ -200,7 +200,9 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     owners = np.repeat(np.arange(len(words)), words.sizes)
     once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
     topic = np.bincount(once, minlength=len(names)) >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
-    return Texts(words, form_of, names, decisive, light, topic.tolist())
+    # Adverbs are seldom what a text is about: "really", "currently".
+    topics = [often and not name.endswith("ly") for often, name in zip(topic.tolist(), names, strict=True)]
+    return Texts(words, form_of, names, decisive, light, topics)
 
 
 def near_pairs(
