@@ -7,7 +7,6 @@ Copies are known by the fingerprints in the manifest of a run, near copies (`ftl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,8 @@ from sqlalchemy import select
 
 from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
-from ftlab.data.near import near_pairs
-from ftlab.data.partition import asked as turns_of
 from ftlab.data.partition import prompt_fingerprint, prompt_text
-from ftlab.data.rendering import reference
-from ftlab.data.splits import read_split
+from ftlab.data.splits import trained_nearly
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
@@ -87,33 +83,8 @@ def _known(
     rest = [place for place in range(len(asked)) if place not in found]
     texts = tuple((prompt_text(asked[place]), references[place] or "") for place in rest)
     for run in runs:
-        if texts and run.split_file("train").exists():
-            stamp = run.split_file("train").stat().st_mtime_ns
-            near = _near_training(run, stamp, spec.get("system_prompt"), texts)
-            found.update(rest[place] for place in near)
+        found.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
     return found
-
-
-@lru_cache(maxsize=64)  # asked again at every look at a running test
-def _near_training(
-    run: RunDirectory, stamp: int, system_prompt: str | None, asked: tuple[tuple[str, str], ...]
-) -> frozenset[int]:
-    """The places in `asked` (prompts and right answers) of near copies of what `run` was trained on under no system
-    prompt, its own, or that of the contestant."""
-    try:
-        own = load_config(run.config_file).data.system_prompt
-    except FtlabError:
-        own = None
-    rows = [turns_of(example) for example in read_split(run, "train")]
-    usual = (None, own, system_prompt)
-    rows = [turns for turns in rows if (turns[0]["content"] if turns[0]["role"] == "system" else None) in usual]
-    pairs = near_pairs(
-        [prompt_text(turns) for turns in rows] + [prompt for prompt, _ in asked],
-        [reference(turns) for turns in rows] + [answer for _, answer in asked],
-        sides=[0] * len(rows) + [1] * len(asked),
-        across=True,
-    )
-    return frozenset(pair.other - len(rows) for pair in pairs if pair.how != "answer")
 
 
 def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:

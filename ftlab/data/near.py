@@ -598,7 +598,7 @@ def _without_frames(words: Words) -> Words:
     the list of labels. Many are a tenth of the texts and twenty, or half of few texts."""
     import numpy as np
 
-    many = max(0.1 * len(words), min(20, 0.5 * len(words)), 2)
+    many = max(0.1 * len(words), min(20, 0.5 * len(words)), 6)
     heads, tails = _shared(words, many, 1), _shared(words, many, -1)
     whole = heads + tails >= words.sizes
     heads[whole], tails[whole] = 0, 0
@@ -609,21 +609,25 @@ def _without_frames(words: Words) -> Words:
 
 
 def _shared(words: Words, many: float, step: int) -> np.ndarray:
-    """How many words at the beginning (`step` 1) or the end (-1) of each text `many` share; 0 below 8."""
+    """How many words at the beginning (`step` 1) or the end (-1) of each text are a template: 8 or more in a row after
+    which none of `many` texts that began alike goes another way."""
     import numpy as np
 
     sizes, begin = words.sizes, words.offsets[:-1] if step > 0 else words.offsets[1:] - 1
-    counts = np.zeros(len(words), np.int64)
+    counts, run, before = (np.zeros(len(words), np.int64) for _ in range(3))
     texts, keys = np.flatnonzero(sizes > 0), np.zeros(len(words), np.uint64)
     length = 0
     while len(texts):
         numbers = words.numbers[begin[texts] + step * length].astype(np.uint64)
         keys[texts] = _mix(keys[texts] * np.uint64(31) + numbers + np.uint64(1))
         _, which, often = np.unique(keys[texts], return_inverse=True, return_counts=True)
-        texts = texts[often[which] >= many]
+        now = often[which]
+        run[texts] = np.where(now == before[texts], run[texts] + 1, 1)
+        before[texts] = now
+        texts = texts[now >= many]
         length += 1
-        if length >= _FRAME_WORDS:
-            counts[texts] = length
+        whole = texts[run[texts] >= _FRAME_WORDS]
+        counts[whole] = length
         texts = texts[sizes[texts] > length]
     return counts
 
