@@ -42,9 +42,9 @@ NEAR = 0.8  # Jaccard of the word trigrams from which on two long texts are near
 FEWEST_WORDS = 8  # words from which on trigrams tell anything
 LONG = 16  # words from which on trigrams alone decide: another word is one of many
 ALIKE = 0.6  # of the character shingles of the shorter prompt, where a long answer is the same
-_LONG_ANSWER = 8  # words from which on an answer is no label
+_LONG_ANSWER = 40  # characters from which on an answer says something of its own
 _FEW = 5  # rows that may share an answer; what more rows share is a label or a stock phrase
-_LABEL_WORDS = 5
+_LABEL_WORDS, _LABEL_LETTERS = 5, 60  # the second for scripts without spaces
 _SHINGLE = 4  # characters
 _MOST_WORDS = 40  # of the texts whose deletions are looked up
 _MOST_PAIRED = 16  # words up to which any two words may be left out; of longer texts neighbors only
@@ -654,15 +654,17 @@ class _Answers:
 
 def is_label(answer: str) -> bool:
     """Whether an answer is a label, a number or JSON, of which only one can be right."""
-    return len(answer.split(None, _LABEL_WORDS)) <= _LABEL_WORDS or answer.lstrip()[:1] in ("{", "[")
+    few = len(answer.split(None, _LABEL_WORDS)) <= _LABEL_WORDS and len(answer) <= _LABEL_LETTERS
+    return few or answer.lstrip()[:1] in ("{", "[")
 
 
 def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
     import numpy as np
 
     texts = read_texts(answers, watch)
-    labels = [is_label(answer) for answer in answers]
-    long = (texts.words.sizes >= _LONG_ANSWER) & ~np.array(labels, bool) & (texts.forms >= 0)
+    labels = [bool(answer.strip()) and is_label(answer) for answer in answers]  # of no answer nothing is known
+    long = np.array([len(answer) >= _LONG_ANSWER for answer in answers], bool) & ~np.array(labels, bool)
+    long &= texts.forms >= 0
     counts = np.bincount(texts.forms[long], minlength=int(texts.forms.max(initial=0)) + 1)
     shared = np.where(long & (counts[texts.forms] <= _FEW), texts.forms, -1)
     repeated = long & (counts[texts.forms] > 1)

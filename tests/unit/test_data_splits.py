@@ -288,7 +288,7 @@ def test_identical_long_answers_stand_on_one_side(tmp_path: Path) -> None:
             "prompt": f"{ask} {thing} {n}",
             "completion": f"The {thing} {n} left our house today and will be with you soon.",
         }
-        for n in range(5)
+        for n in range(12)
         for thing in things
         for ask in (["Where is my"] if n else ["Where is my", "Any news of the"])
     ]
@@ -296,7 +296,7 @@ def test_identical_long_answers_stand_on_one_side(tmp_path: Path) -> None:
     for seed in range(3):
         splits = prepare(DataConfig(source=source, test_fraction=0.2, seed=seed)).splits
         sides = [{row["messages"][-1]["content"] for row in part} for part in splits.values()]
-        assert sum(map(len, sides)) == 50
+        assert sum(map(len, sides)) == 120
 
 
 def test_replay_holds_no_variant_of_a_held_out_prompt(tmp_path: Path) -> None:
