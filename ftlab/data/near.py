@@ -1,7 +1,7 @@
 """Which texts are the same question, nearly: one answer for the split, the checks, the leak check and blind tests.
 
-Texts are compared by their words: Unicode forms (NFKC), case, zero-width characters, punctuation and courtesy
-("Please", "could you tell me", "Thanks!") do not count. Two texts are near copies when
+Texts are compared by their words: Unicode forms (NFKC), case, zero-width characters and punctuation do not count. Two
+texts are near copies when, without courtesy ("Please", "could you tell me", "Thanks!"),
 
 - they hold the same numbers, signs of arithmetic, number words and negations, in the same order, and
 - one is the other with a word or two more, or with a typing error. Another word in place of one is another question
@@ -9,8 +9,8 @@ Texts are compared by their words: Unicode forms (NFKC), case, zero-width charac
   Of texts from 16 words on, 80% of the word trigrams in common will do.
 
 Answers are evidence beside the prompt. Two different labels, numbers or JSON objects speak against near copies. A long
-answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do, whatever
-their numbers. Labels that are the same say nothing.
+answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do (80% where
+the answers are only nearly the same), whatever their numbers. Labels that are the same say nothing.
 
 Candidates come from equal hashes of word sequences without one or two words (the deletion neighborhood of SymSpell,
 Garbe 2012, for words) and, of texts from 8 words on, from MinHash (Broder 1997) with banding (Leskovec, Rajaraman,
@@ -121,36 +121,37 @@ _LIGHT = frozenset(
 
 
 class Pair(NamedTuple):
-    """Two positions; `how` is same (nothing but courtesy tells them apart), near, or answer: the prompts may differ,
-    and a long answer is the same word for word."""
+    """Two positions; `how` is same (the same `normal_form`), near, or answer: the prompts may differ, and a long answer
+    is the same word for word."""
 
     one: int
     other: int
     how: str
 
 
-def normal_words(text: str) -> list[str]:
-    """The words, numbers and signs of `text` that tell it from others, without courtesy (unless there is nothing
-    else). Numbers are written alike ("1,000" is 1000), short forms in full ("can't" is can not)."""
+def normal_form(text: str) -> str:
+    """`text` as it is compared: equal for texts that differ in case, Unicode form, zero-width characters, spaces and
+    punctuation. Numbers are written alike ("1,000" is 1000), short forms in full ("can't" is can not). A text without
+    words is itself."""
+    return _joined(_words(_plain(text)), text)
+
+
+def _plain(text: str) -> str:
     if text.isascii():
         text = text.lower()
     else:
-        text = _ZERO_WIDTH.sub("", text)
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text)).casefold())
-    text = _APOSTROPHE.sub("", text) if "'" in text else text
-    asked = _CLOSING.sub("", _OPENING.sub("", text, 1))
-    words = _TOKEN.findall(asked) or _TOKEN.findall(text)
-    if "," in text:
+        text = _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _APOSTROPHE.sub("", text) if "'" in text else text
+
+
+def _words(plain: str) -> list[str]:
+    words = _TOKEN.findall(plain)
+    if "," in plain:
         words = [word.replace(",", "") if _THOUSANDS.fullmatch(word) else word for word in words]
     if not _SAID_IN_FULL.keys().isdisjoint(words):
         words = [part for word in words for part in _SAID_IN_FULL.get(word, word).split()]
     return words
-
-
-def normal_form(text: str) -> str:
-    """`text` as it is compared: equal for texts that differ in case, Unicode form, zero-width characters, spaces,
-    punctuation and courtesy. A text without words is itself."""
-    return _joined(normal_words(text), text)
 
 
 def _joined(words: Sequence[str], text: str) -> str:
@@ -163,12 +164,14 @@ def _joined(words: Sequence[str], text: str) -> str:
 
 @dataclass
 class Texts:
-    """Texts as `words` (without templates: what many begin or end with), and `forms`, numbers that are equal for the
-    same normal form (-1 of an empty text). `names` are the words by their numbers, `decisive` those that tell questions
-    apart wherever they stand, `light` those that a question can lack, `topic` those of many texts."""
+    """Texts as `words`, without courtesy, and without templates (what many begin or end with). `forms` are numbers that
+    are equal for the same normal form, `asked` for the same but for courtesy (-1 of an empty text). `names` are the
+    words by their numbers, `decisive` those that tell questions apart wherever they stand, `light` those that a
+    question can lack, `topic` those of many texts."""
 
     words: Words
     forms: np.ndarray
+    asked: np.ndarray
     names: list[str]
     decisive: list[bool]
     light: list[bool]
@@ -183,16 +186,21 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     import numpy as np
 
     vocabulary = Vocabulary()
-    forms: dict[str, int] = {}
+    known: dict[str, int] = {}
     numbers: list[int] = []
     sizes = np.zeros(len(texts) + 1, np.int64)
-    form_of = np.full(len(texts), -1, np.int64)
+    forms, asked = np.full(len(texts), -1, np.int64), np.full(len(texts), -1, np.int64)
     for position, text in (watch or Watch()).over(texts):
-        words = normal_words(text)
+        plain = _plain(text)
+        words = _words(plain)
+        if form := _joined(words, text):
+            forms[position] = asked[position] = known.setdefault(form, len(known))
+        bare = _CLOSING.sub("", _OPENING.sub("", plain, 1))
+        if len(bare) < len(plain) and (left := _words(bare)):
+            words = left
+            asked[position] = known.setdefault(_joined(words, bare), len(known))
         numbers.extend(map(vocabulary.__getitem__, words))
         sizes[position + 1] = len(words)
-        if form := _joined(words, text):
-            form_of[position] = forms.setdefault(form, len(forms))
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
     names = list(vocabulary)
     decisive, light = [_is_decisive(name) for name in names], [name in _LIGHT for name in names]
@@ -202,7 +210,7 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     topic = np.bincount(once, minlength=len(names)) >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
     # Adverbs are seldom what a text is about: "really", "currently".
     topics = [often and not name.endswith("ly") for often, name in zip(topic.tolist(), names, strict=True)]
-    return Texts(words, form_of, names, decisive, light, topics)
+    return Texts(words, forms, asked, names, decisive, light, topics)
 
 
 def near_pairs(
@@ -240,6 +248,7 @@ def near_pairs(
 
     meet = _Meeting(sides, across)
     yield from new((pair for bucket in _equal(texts.forms) for pair in meet.within(bucket)), "same", None)
+    yield from new((pair for bucket in _equal(texts.asked) for pair in meet.within(bucket)), "near", None)
     yield from new(_one_more(texts, meet), "near", near)
     yield from new(_one_other(texts, meet), "near", near)
     yield from new(_by_trigrams(texts.words, meet, watch), "near", near)
@@ -250,7 +259,7 @@ def near_pairs(
 
 def is_near(texts: Texts, one: int, other: int) -> bool:
     """Whether two of `texts` are near copies by their words alone."""
-    if texts.forms[one] == texts.forms[other]:
+    if texts.asked[one] == texts.asked[other]:
         return True
     short, long = sorted((texts.of(one), texts.of(other)), key=len)
     decisive = texts.decisive
@@ -676,18 +685,18 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
 def _alike_beside(texts: Texts, said: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
     """Texts that are somewhat alike, whose long answers are the same or nearly, and not those of many."""
     for bucket in _equal(said.shared):
-        yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair))
+        yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair, ALIKE))
     for one, other in _by_trigrams(said.texts.words, meet, watch):
         if min(said.shared[one], said.shared[other]) < 0:
             continue
-        if is_near(said.texts, one, other) and _share_shingles(texts, one, other):
+        if is_near(said.texts, one, other) and _share_shingles(texts, one, other, NEAR):
             yield one, other
 
 
-def _share_shingles(texts: Texts, one: int, other: int) -> bool:
-    """Whether 60% of the character shingles of one text are in the other."""
+def _share_shingles(texts: Texts, one: int, other: int, share: float) -> bool:
+    """Whether this share of the character shingles of one text is in the other."""
     first, second = (_shingles(" ".join(texts.names[word] for word in texts.of(text))) for text in (one, other))
-    return len(first & second) >= ALIKE * max(1, min(len(first), len(second)))
+    return len(first & second) >= share * max(1, min(len(first), len(second)))
 
 
 def _shingles(text: str) -> set[str]:

@@ -194,7 +194,9 @@ def test_a_variant_of_what_trained_a_contestant_is_not_fresh(tmp_path):
     assert fresh_only(workspace, [{"kind": "base", "base": "starter"}], messages) == list(range(6))
     store = open_store(workspace)
     specs = [ContestantSpec(BASE, {"kind": "base", "base": "starter"}), ContestantSpec(TUNED, spec)]
-    test = tests.create_test(store, "Variants", specs, [PromptSpec(turns) for turns in messages], TestSettings(), 12)
+    test = tests.create_test(
+        store, "Variants", specs, [PromptSpec(turns) for turns in messages], TestSettings(GENERATION), 6
+    )
     numbers = {prompt.id: prompt.number for prompt in tests.list_prompts(store, test)}
     found = stale_prompts(store, test)
     assert sorted(numbers[prompt] for prompt in found) == [1, 2, 3, 6] and set(map(tuple, found.values())) == {(TUNED,)}

@@ -174,8 +174,8 @@ def test_held_out_rows_that_training_has_seen_are_named():
     )
     held_out = [example(text, "Far.", n) for n, text in enumerate(short)] + [example("Any news?", told, 9)]
     found = find_leaks(train, held_out)
-    assert (found["same"], found["near"], found["answer"], found["held_out"]) == (2, 1, 1, 5)
-    assert "2 have a copy, 1 has a near copy and 1 has its answer word for word among" in found["text"]
+    assert (found["same"], found["near"], found["answer"], found["held_out"]) == (1, 2, 1, 5)
+    assert "1 has a copy, 2 have a near copy and 1 has its answer word for word among" in found["text"]
     assert {pair["held_out_row"] for pair in found["pairs"]} == {0, 1, 2, 9}
     with pytest.raises(Stopped):
         find_leaks(train, held_out, should_stop=lambda: True)

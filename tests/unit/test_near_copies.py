@@ -96,7 +96,9 @@ def test_a_long_answer_that_few_rows_share_is_evidence_and_a_stock_phrase_is_non
     orders = ("Order 123 never came, where is it?", "Order 456 never came, where is it?")
     assert how(*orders) is None
     assert how(*orders, (reply, reply)) == "near"
-    assert how(*orders, (reply, reply.replace("Friday", "Friday morning then"))) == "near"
+    nearly = (reply, reply.replace("Friday", "Friday morning then"))
+    assert how(*orders, nearly) is None
+    assert how(*(f"{order} I have been waiting for two weeks." for order in orders), nearly) == "near"
     assert how(orders[0], "Do you sell blue chairs?", (reply, "Yes, we do.")) is None
     many = [f"Order {n} never came, where is it?" for n in range(100, 120)]
     assert not list(near_pairs(many, [reply] * 20))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
-from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, is_near, near_pairs, read_texts, share_trigrams
+from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, near_pairs, read_texts, share_trigrams
 from ftlab.data.words import Words, count_words
 from ftlab.errors import shorten
 
@@ -59,7 +59,7 @@ def exact_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[F
 
 
 def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Training rows whose prompt is that of a held-out row; case, spaces, punctuation and courtesy do not count."""
+    """Training rows whose prompt is that of a held-out row; case, Unicode form, spaces and punctuation do not count."""
     held_out: dict[int, int] = {}
     trained = {prompt for prompt, split in zip(same.prompt, examples.split, strict=True) if split == "train"}
     seen = []
@@ -108,11 +108,10 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
 
 
 def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Rows whose prompt is nearly that of an earlier row of the split, and whose answer is the same or nearly.
+    """Rows whose prompt is nearly that of an earlier row of the split, and whose answer is too (80% of the trigrams).
 
     Prompts and answers of fewer than 8 words have to be the same: a row with a word more still teaches something.
     """
-    asked, said = same.prompt_words.sizes, same.answer_words.sizes
     copies: dict[int, int] = {}
     sides = _numbered(examples.split)
     for earlier, later, how in near_pairs(same.texts, examples.answers, sides=sides, watch=watch):
@@ -122,13 +121,9 @@ def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
         same_answer = same.answer[earlier] == same.answer[later]
         if same_prompt and not same_answer:  # another finding
             continue
-        if not same_prompt and (
-            how != "near" or min(asked[earlier], asked[later]) < FEWEST_WORDS or not is_near(same.texts, earlier, later)
-        ):
+        if not same_prompt and (how != "near" or not _nearly(same.prompt_words, earlier, later)):
             continue
-        if not same_answer and (
-            min(said[earlier], said[later]) < FEWEST_WORDS or not share_trigrams(same.answer_words, earlier, later)
-        ):
+        if not same_answer and not _nearly(same.answer_words, earlier, later):
             continue
         copies[later] = earlier
     return by_split("near_duplicate", copies, examples, matches=copies, detail={"threshold": NEAR})
@@ -148,6 +143,10 @@ def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Findi
             seen.add(held)
     detail = _held_out_counts(examples, seen) | {"threshold": NEAR}
     return by_split("near_overlap", leaks, examples, matches=leaks, detail=detail)
+
+
+def _nearly(words: Words, one: int, other: int) -> bool:
+    return min(len(words.of(one)), len(words.of(other))) >= FEWEST_WORDS and share_trigrams(words, one, other)
 
 
 def _plain(text: str) -> str:
