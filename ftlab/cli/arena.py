@@ -138,7 +138,10 @@ def create(given: argparse.Namespace) -> int:
         print_json({"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned})
         return 0
     print(f"test       {test_id}  {title}")
-    print(f"prompts    {len(asked)}" + (f", {left_out} left out: they trained a contestant" if left_out else ""))
+    print(
+        f"prompts    {len(asked)}"
+        + (f", {left_out} left out: they or near copies trained a contestant" if left_out else "")
+    )
     print(f"planned    {planned} votes")
     if words:
         print(words)

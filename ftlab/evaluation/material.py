@@ -144,18 +144,24 @@ def _suite_rows(
 def _learned(
     rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
-    """A note for each run that was trained on prompts that it is asked here."""
-    from ftlab.data.partition import asked, prompt_fingerprint
+    """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
+    from ftlab.data.partition import asked, prompt_fingerprint, prompt_text
+    from ftlab.data.rendering import reference
+    from ftlab.data.splits import trained_nearly
 
     notes = []
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         if number == 0 and suite is None:
             continue  # said when its data were split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        count = sum(prompt_fingerprint(asked(row), config.data.system_prompt) in learned for row in rows)
-        if count:
+        rest = [row for row in rows if prompt_fingerprint(asked(row), config.data.system_prompt) not in learned]
+        texts = tuple((prompt_text(asked(row)), reference(row["messages"])) for row in rest)
+        count, near = len(rows) - len(rest), len(trained_nearly(run, texts))
+        if count or near:
+            copies = f"near copies of {near}{' more' if count else f' of these {len(rows)} rows'}" if near else ""
+            of = f"the prompts of {count} of these {len(rows)} rows" if count else ""
             notes.append(
-                f"The run {run.id} was trained on the prompts of {count} of these {len(rows)} rows: on them its scores "
+                f"The run {run.id} was trained on {' and '.join(filter(None, [of, copies]))}: on them its scores "
                 "show memory, not skill."
             )
     return notes

@@ -162,7 +162,7 @@ def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
         return notice("Raters write what they like; both answers are shown when both are complete.")
     said = f"{count(len(found.prompts))} of {count(found.of)} prompts."
     if found.left_out:
-        said += f" {count(found.left_out)} are left out: a contestant was trained on them, so they would show memory."
+        said += f" {count(found.left_out)} are left out: a contestant was trained on these or near copies."
     by_topic = Counter(prompt.topic for prompt in found.prompts if prompt.topic)
     if len(by_topic) > 1:
         said += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."

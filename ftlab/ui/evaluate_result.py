@@ -117,7 +117,7 @@ def memorisation(comparison: Mapping[str, Any]) -> Markup:
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
     pairs = (found.get("leaks") or {}).get("pairs") or []
-    kinds = {"same": "a copy", "near": "a near copy"}
+    kinds = {"same": "a copy", "near": "a near copy", "answer": "another question, with the answer"}
     named = [
         [
             pair["held_out_row"],
