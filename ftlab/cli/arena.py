@@ -62,7 +62,7 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--options", default="left,right,both_good,both_bad,skip")
     one.add_argument("--instructions", default="", help="what raters read before they begin")
     one.add_argument("--max-new-tokens", type=int, default=256)
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=int, default=0, help="draws the prompts of --number; sides are always secret")
     one.add_argument("--live", action="store_true", help="raters write the prompts")
     one = add(group, "generate", generate, "make the answers of all contestants; goes on where it was stopped")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
@@ -116,7 +116,6 @@ def create(given: argparse.Namespace) -> int:
         instructions=given.instructions,
         votes_per_prompt=given.votes_per_prompt,
         overlap=given.overlap,
-        seed=given.seed,
         live=given.live,
     )
     asked, left_out = [], 0

@@ -47,7 +47,6 @@ def settings(values: dict[str, Any]) -> TestSettings:
         instructions=(values["instructions"] or "").strip(),
         votes_per_prompt=1 if live else whole("Votes per prompt", values["votes_per_prompt"]),
         overlap=1.0 if live else float(values["overlap"]) / 100,
-        seed=SEED,
         live=live,
     )
 
