@@ -26,7 +26,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         }
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
-        tests |= {"exact_match": "exact McNemar", "bleu": "paired bootstrap by sacrebleu, 1000 resamples"}
+        tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
     prompted = [side.prompting for side in sides if side.prompting]
     device, dtype, *_ = identity(sides[0])
     return {

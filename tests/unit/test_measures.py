@@ -53,7 +53,7 @@ def test_the_module_is_light_enough_for_forms_and_help_texts():
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
-def test_corpus_scores_and_their_test_are_those_of_sacrebleu(name):
+def test_corpus_scores_and_their_p_are_those_of_sacrebleu(name):
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
@@ -63,12 +63,12 @@ def test_corpus_scores_and_their_test_are_those_of_sacrebleu(name):
     assert found["values"]["adapted"] == pytest.approx(metric.corpus_score(ADAPTED, [REFERENCES]).score)
     assert found["rule"] == f"sacrebleu, {metric.get_signature()}"
     systems = [("base", BASE), ("adapted", ADAPTED)]
-    _, scores = PairedTest(systems, {name: metric}, [REFERENCES], test_type="bs")()
+    # Its bootstrap calls 10 to 19% of equal systems different; its approximate randomisation keeps to 5%, as ours.
+    _, scores = PairedTest(systems, {name: metric}, [REFERENCES], test_type="ar", n_samples=2000)()
     [results] = [scores[key] for key in scores if key != "System"]
-    assert found["differences"]["adapted"]["p"] == pytest.approx(results[1].p_value)
-    # sacrebleu gives half of the width of its interval; other draws of rows make another one, but not a far one.
+    assert found["differences"]["adapted"]["p"] == pytest.approx(results[1].p_value, abs=0.03)
     low, high = found["intervals"]["adapted"]
-    assert (high - low) / 2 == pytest.approx(results[1].ci, rel=0.2)
+    assert low < found["values"]["adapted"] < high
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
@@ -366,12 +366,15 @@ def test_exchanging_sides_gives_the_p_of_scipys_permutation_test():
         assert found == pytest.approx(expected, abs=1e-12 if rows == 9 else 0.02)
 
 
-def test_bootstrap_intervals_are_those_of_scipy():
+def test_bootstrap_intervals_are_those_of_scipy_widened_for_few_rows():
     import numpy as np
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap, norm, t
 
     values = np.random.default_rng(2).gamma(2, size=80)
-    expected = bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    # Hesterberg (2015), section 2.3.2: the percentiles that make the interval of a mean as wide as that of t.
+    level = 1 - 2 * norm.cdf(-np.sqrt(80 / 79) * t.ppf(0.975, 79))
+    settings = {"method": "percentile", "n_resamples": 5000, "rng": 0, "confidence_level": level}
+    expected = bootstrap((values,), np.mean, **settings).confidence_interval
     found, _ = significance.bootstrap({"a": values[:, None] / 80}, lambda sums: sums[:, 0])
     assert found["a"] == pytest.approx([expected.low, expected.high], rel=0.03)
     assert significance.mean_interval(values) == pytest.approx([expected.low, expected.high], rel=0.03)

@@ -32,10 +32,7 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "repetition": lambda answer, reference: repetition(answer),
     "answer_words": lambda answer, reference: len(words(answer)),
 }
-_BY_SACREBLEU = f"paired bootstrap by sacrebleu, {significance.RESAMPLES} resamples"
 _BY_EXCHANGE = "approximate randomisation, 9999 exchanges"
-# sacrebleu holds all draws at once: 72 kB for each row of chrF.
-_MOST_ROWS = 5000
 _ROUGE = {"rouge1": "rouge1", "rouge2": "rouge2", "rouge_l": "rougeL"}
 
 
@@ -114,11 +111,8 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str]) -> Mea
     def combine(sums: Any) -> Any:
         return score_of_counts(metric, sums)
 
-    if len(references) <= _MOST_ROWS:
-        p, test = significance.sacrebleu_p(metric, answers, references), _BY_SACREBLEU
-    else:
-        p, test = _exchanged(counts, combine), _BY_EXCHANGE
-    return [of_counts(info, counts, combine, p=p, test=test)], {name: rows}
+    p = _exchanged(counts, combine)
+    return [of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE)], {name: rows}
 
 
 def _exchanged(counts: Mapping[str, Any], combine: Any) -> dict[str, float]:
