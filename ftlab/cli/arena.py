@@ -132,9 +132,11 @@ def create(given: argparse.Namespace) -> int:
     test_id = tests.create_test(store, title, among, asked, how, planned)
     if given.prompts and (columns := named_columns(given)):
         remember(DataConfig(source=given.prompts, columns=columns), workspace)
-    words = plan_in_words(planned, given.votes_per_prompt, overlap=given.overlap) if asked else ""
+    shape = {"overlap": given.overlap, "contestants": len(among)}
+    words = plan_in_words(planned, len(asked), given.votes_per_prompt, **shape) if asked else ""
     if given.json:
-        print_json({"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned})
+        told = {"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned}
+        print_json(told | {"power": words})
         return 0
     print(f"test       {test_id}  {title}")
     print(f"prompts    {len(asked)}" + (f", {left_out} left out: they trained a contestant" if left_out else ""))
