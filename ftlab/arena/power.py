@@ -50,23 +50,23 @@ class Chances:
 
 
 def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float, float]:
-    """The probabilities that the majority of `votes` on a prompt (None: of all that it is to get) prefers the better and
-    the worse contestant of a pair."""
+    """The probabilities that the majority of `votes` on a prompt prefers the better and the worse contestant of a pair;
+    None: of all that it is to get."""
     if votes is not None:
         return _majority(chances.rate, chances.ties, chances.agreement, votes)
-    return _expected(chances, _votes_each(1, chances, None))
+    return _expected(chances, votes_each(1, chances, None))
 
 
 @functools.lru_cache(maxsize=4096)
-def _majority(rate: float, ties: float, agreement: float, votes_each: int) -> tuple[float, float]:
+def _majority(rate: float, ties: float, agreement: float, given: int) -> tuple[float, float]:
     """Votes that choose a side follow scipy's beta-binomial with mean `rate`; the rest are split or ties."""
     from scipy.stats import betabinom, binom
 
     better = worse = 0.0
     agreement = min(max(agreement, 1e-9), 1 - 1e-9)
     scale = (1 - agreement) / agreement
-    for decided in range(1, votes_each + 1):
-        weight = float(binom.pmf(decided, votes_each, 1 - ties))
+    for decided in range(1, given + 1):
+        weight = float(binom.pmf(decided, given, 1 - ties))
         half = decided / 2
         if rate == 1.0:
             won, lost = 1.0, 0.0
@@ -77,7 +77,7 @@ def _majority(rate: float, ties: float, agreement: float, votes_each: int) -> tu
     return better, worse
 
 
-def _votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
+def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
     """How many votes a pair gets on a prompt, and for which share of the prompts.
 
     Where fewer are planned than the prompts could take, they spread as `assignment.choose` spreads them: no prompt is
@@ -107,8 +107,8 @@ def _votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int
     return {votes: share for votes, share in found.items() if share > 0}
 
 
-def _expected(chances: Chances, votes_each: dict[int, float]) -> tuple[float, float]:
-    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in votes_each.items()]
+def _expected(chances: Chances, given: dict[int, float]) -> tuple[float, float]:
+    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in given.items()]
     return sum(share * better for share, (better, _) in outcomes), sum(share * worse for share, (_, worse) in outcomes)
 
 
@@ -125,7 +125,7 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
         return 0.0
     if planned is not None and chances.contestants == 2 and chances.votes_per_prompt == 1:
         prompts, planned = min(prompts, planned), None
-    better, worse = _expected(chances, _votes_each(prompts, chances, planned))
+    better, worse = _expected(chances, votes_each(prompts, chances, planned))
     decided = min(1.0, better + worse)
     if prompts < 1 or decided <= 0:
         return 0.0
@@ -183,23 +183,25 @@ def plan_in_words(
     """What `planned_votes` on `prompts` prompts can show, in sentences for whoever plans the test."""
     chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants)
     rate = smallest_rate(prompts, chances, planned=planned_votes)
-    several = votes_per_prompt > 1 and overlap > 0
     begin = f"{planned_votes:,} votes on {prompts:,} prompts"
     if chances.pairs > 1:
-        begin += f", about {planned_votes / chances.pairs:,.0f} votes for each of {chances.pairs} pairs,"
+        begin += f", about {planned_votes / chances.pairs:,.0f} for each of {chances.pairs} pairs,"
     assumed = f"if {percent(ties)} of the votes choose no side" if ties else "if every vote chooses a side"
-    if several:
+    if votes_per_prompt > 1 and overlap > 0:
         assumed += " and raters agree moderately"
-    two = "of one contestant over another" if chances.pairs > 1 else ""
     if rate is None:
         return f"{begin} are too few to show any difference, {assumed}."
-    text = f"{begin} find a preference {two} of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
-    text = f"{text.replace('  ', ' ')}{percent(POWER)} of tests, {assumed}."
+    over = " for one contestant over another" if chances.pairs > 1 else ""
+    text = (
+        f"{begin} find a preference{over} of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
+        f"{percent(POWER)} of tests, {assumed}."
+    )
     if chances.pairs > 1:
         # Pairs share prompts, so that finding one makes finding the other likelier, if anything.
-        best = power(prompts, replace(chances, rate=rate), planned) ** (contestants - 1)
-        text += f" Who is preferred so over all others is found best in {percent(round(best, 2))} or more."
-    return f"{text} A preference of 60 to 40 would be found in {_share(power(prompts, chances, planned))} of tests{_more(chances)}."
+        best = power(prompts, replace(chances, rate=rate), planned_votes) ** (contestants - 1)
+        text += f" Who is so preferred over all others is found best in {_share(best)} of them or more."
+    weak = _share(power(prompts, chances, planned_votes))
+    return f"{text} A preference of 60 to 40 would be found in {weak} of tests{_more(chances)}."
 
 
 def _more(chances: Chances) -> str:

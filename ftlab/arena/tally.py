@@ -66,7 +66,7 @@ def count(store: Store, test_id: str) -> list[Ballot]:
 
 def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
-    be seen (`shown`), None while it is to stay hidden.
+    be seen (`shown`), None while it is to stay hidden, and `asked`: how many prompts count.
 
     Votes on prompts that a contestant was trained on do not count.
     """

@@ -20,15 +20,23 @@ from tests.arena import answered, everything, opened
 Handed = dict[int, list[tuple[Unit, bool]]]
 
 
-def play(prompts: int, contestants: int, raters: int, votes_per_prompt: int, overlap: float, seed: int) -> Handed:
-    """What each of `raters` is handed when they come in any order until nothing is left."""
+def play(
+    prompts: int,
+    contestants: int,
+    raters: int,
+    votes_per_prompt: int,
+    overlap: float,
+    seed: int,
+    stop: int | None = None,
+) -> Handed:
+    """What each of `raters` is handed when they come in any order until nothing is left, or after `stop` trials."""
     prompt_ids = [f"prompt {n}" for n in range(prompts)]
     units = [Unit(one, pair) for one in prompt_ids for pair in itertools.combinations(range(contestants), 2)]
     wanted = wanted_votes(prompt_ids, votes_per_prompt, overlap, seed)
     shown: dict[Unit, Shown] = {}
     handed: Handed = {rater: [] for rater in range(1, raters + 1)}
     coming, here = random.Random(seed), list(handed)
-    while here:
+    while here and sum(map(len, handed.values())) != stop:
         rater = coming.choice(here)
         among = still_open(units, wanted, shown, {unit for unit, _ in handed[rater]})
         chosen = choose(units, among, shown, handed[rater], seed, rater)
