@@ -56,31 +56,35 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> dict[str, 
 
 
 def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
-    """The two-sided p of "what one rater says has nothing to do with what another says of the same answers".
+    """The two-sided p of "raters agree as often as they would if their judgements were dealt out at random", which is
+    what alpha is measured against.
 
-    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. Each rater's judgements on a pair of
-    contestants are shuffled between prompts 999 times; what is counted is how often two are the same.
+    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgements on a pair of contestants are
+    dealt out anew 999 times; what is counted is how often two of the same answers are the same.
     """
     import numpy as np
 
-    columns = {rater: i for i, rater in enumerate(dict.fromkeys(rater for one in units.values() for rater in one))}
+    most = max(map(len, units.values()))
     pairs: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    table = np.full((len(columns), len(units)), -1, dtype=np.int8)
+    table = np.full((len(units), most), -1, dtype=np.int8)
     for row, (unit, judgements) in enumerate(units.items()):
         pairs[unit[1:]].append(row)
-        for rater, judgement in judgements.items():
-            table[columns[rater], row] = judgement
+        table[row, : len(judgements)] = list(judgements.values())
 
     def same(tables: Any) -> Any:
-        count = [(tables == value).sum(axis=-2, dtype=np.int64) for value in (0, 1, 2)]
+        count = [(tables == value).sum(axis=-1, dtype=np.int64) for value in (0, 1, 2)]
         return sum((one * (one - 1)).sum(axis=-1) for one in count)
 
+    of_pair = np.zeros(len(units), dtype=np.int64)
+    for number, rows in enumerate(pairs.values()):
+        of_pair[rows] = number
+    rows, columns = np.nonzero(table >= 0)
+    blocks = [(rows[mine], columns[mine]) for number in range(len(pairs)) for mine in [of_pair[rows] == number]]
     rng, seen, more, less = np.random.default_rng(SEED), same(table), 1, 1
     for _ in range(_SHUFFLES // _AT_ONCE):
         drawn = np.repeat(table[None], _AT_ONCE, axis=0)
-        for column, rows in itertools.product(range(len(columns)), map(np.asarray, pairs.values())):
-            own = rows[table[column, rows] >= 0]
-            drawn[:, column, own] = rng.permuted(drawn[:, column, own], axis=1)
+        for block in blocks:
+            drawn[:, *block] = rng.permuted(drawn[:, *block], axis=1)
         found = same(drawn)
         more, less = more + int((found >= seen).sum()), less + int((found <= seen).sum())
     return min(1.0, 2 * min(more, less) / (_SHUFFLES + 1))
@@ -139,11 +143,10 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> dict[s
         return result
     p = same_share([won[one] for one in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
-    shares = percent(round(low, 2)), percent(round(high, 2))
-    ends = f"{least} chose {title} in {shares[0]} of the votes that chose, {most} in {shares[1]}"
+    ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
     text = f"Raters differ: {ends} ({p_text(p)})."
     if p >= LEVEL:
-        text = f"{ends}: chance alone can put them so far apart ({p_text(p)})."
+        text = f"Between raters {ends}: chance alone can put them so far apart ({p_text(p)})."
     return {"p": p, "low": [least, low], "high": [most, high], "text": text}
 
 

@@ -106,7 +106,7 @@ def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, clo
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
         said.append(f"{came} after the planned number: counted in the win rate, not in the test.")
-    if (found["ties"]["share"] or 0) > 0.5:
+    if (found["ties"]["share"] or 0) > 0.5 and votes["decided"]:
         said.append("More than half of the votes chose neither answer: the verdict rests on the others.")
     if found["length"]["confounded"]:
         said.append("Length may explain part of the preference: see what is said of it below.")
@@ -124,7 +124,7 @@ def _general(found: Mapping[str, Any]) -> list[str]:
         return []
     raters, interval = found["votes"]["raters"], found.get("general_interval")
     if raters < FEWEST_RATERS:
-        return [f"Of raters in general {raters:,} can say too little: that takes {FEWEST_RATERS} or more."]
+        return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
     if not found["pairs"] and interval is None:
         return ["It was decided before the planned number of votes, so it speaks of these raters only."]
     over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""

@@ -359,6 +359,9 @@ def test_disagreement_is_told_from_no_agreement_and_few_votes_tell_neither():
     # 13 votes for one side, 11 for the other: 1 - (11 / 12) / (2 * 13 * 11 / (24 * 23)).
     assert against["value"] == pytest.approx(1 - (11 / 12) / (2 * 13 * 11 / (24 * 23))) and against["p"] < 0.05
     assert "said the same 1 of 12 times" in against["text"] and "disagree more than chance" in against["text"]
+    # Two who each prefer their own, whatever the prompt, disagree as much.
+    own = judge(rated({"Ann": 0.95, "Ben": 0.05}, 20), TITLES, planned=40, wanted=2)["alpha"]
+    assert own["value"] < -0.6 and "disagree more than chance" in own["text"]
     assert "cannot tell" in said(3, 0)["text"] and "cannot tell" in said(6, 6)["text"]
     assert "mostly see the same" in said(0, 12)["text"] or "agree" in said(1, 19)["text"]
 
