@@ -316,7 +316,7 @@ def test_a_verdict_speaks_of_its_raters_unless_raters_as_a_sample_agree():
     split = judge(rated({f"R{n}": 0.95 if n < 6 else 0.05 for n in range(8)}, 30), TITLES, planned=240, wanted=8)
     assert split["verdict"] == "better" and not split["general"] and "for these 8 raters" in split["text"]
     assert any("cannot tell" in note for note in split["notes"])
-    assert any("Raters differ: R" in note and "p < .001" in note for note in split["notes"])
+    assert any("Raters differ: the win rate of Adapted is" in note and "p < .001" in note for note in split["notes"])
 
 
 def test_a_test_that_was_decided_early_speaks_of_its_raters():
