@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from ftlab.arena.evidence import plan_level
@@ -84,26 +85,22 @@ def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int,
     shown to a third rater before all were shown to two. Of a round that is not full, chance decides.
     """
     shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0
+    rounds = [2] * (chances.votes_per_prompt // 2) + [1] * (chances.votes_per_prompt % 2)
     left = math.inf if planned is None else planned / (chances.pairs * prompts)  # votes for a prompt of one pair
-    found = {0: 1.0}
-    for round_ in range(0, max(chances.votes_per_prompt, 1), 2):
-        many = min(2, chances.votes_per_prompt - round_) if shared else 0
-        alone = 1 - shared if round_ == 0 else 0.0
-        room = shared * many + alone
-        filled = min(1.0, left / room) if room else 1.0
-        left -= room * filled
-        after: dict[int, float] = {}
-        for votes, share in found.items():
-            takes = shared if round_ == 0 else share if votes == round_ else 0.0
-            for more in range(many + 1) if takes else ():
-                chance = math.comb(many, more) * filled**more * (1 - filled) ** (many - more)
-                after[votes + more] = after.get(votes + more, 0.0) + takes * chance
-            if round_ == 0 and alone:
-                for more, chance in ((0, 1 - filled), (1, filled)):
-                    after[more] = after.get(more, 0.0) + alone * chance
-            if round_ and not takes:
-                after[votes] = after.get(votes, 0.0) + share
-        found = after
+    found: dict[int, float] = defaultdict(float)
+    sure = 0
+    for number, votes in enumerate(rounds):
+        alone = 1 - shared if number == 0 else 0.0
+        filled = min(1.0, left / (shared * votes + alone)) if shared or alone else 1.0
+        left -= filled * (shared * votes + alone)
+        if number == 0:
+            found[0] += alone * (1 - filled)
+            found[1] += alone * filled
+        if filled < 1 or number == len(rounds) - 1:
+            for more in range(votes + 1):
+                found[sure + more] += shared * math.comb(votes, more) * filled**more * (1 - filled) ** (votes - more)
+            break
+        sure += votes
     return {votes: share for votes, share in found.items() if share > 0}
 
 
@@ -199,7 +196,7 @@ def plan_in_words(
     if chances.pairs > 1:
         # Pairs share prompts, so that finding one makes finding the other likelier, if anything.
         best = power(prompts, replace(chances, rate=rate), planned_votes) ** (contestants - 1)
-        text += f" Who is so preferred over all others is found best in {_share(best)} of them or more."
+        text += f" Who is so preferred over all others is found best in at least {_share(best)} of tests."
     weak = _share(power(prompts, chances, planned_votes))
     return f"{text} A preference of 60 to 40 would be found in {weak} of tests{_more(chances)}."
 

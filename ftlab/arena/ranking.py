@@ -19,8 +19,8 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
 
     Strength is the mean probability to win a vote against each of the others under the model of R. A. Bradley and M. E.
     Terry (1952, Biometrika 39), fitted by evalica; a vote for neither counts half a win for both. The 95% interval is a
-    percentile bootstrap over prompts, because votes cluster by prompt, wider by what Student's t adds where they are few
-    (T. Hesterberg, The American Statistician 69, 2015, section 5). Empty without votes.
+    percentile bootstrap over prompts, because votes cluster by prompt, wider by what Student's t adds where these are
+    few (T. Hesterberg, The American Statistician 69, 2015, section 5). Empty without votes.
     """
     import numpy as np
     from scipy.stats import norm, t

@@ -24,7 +24,7 @@ def sentence(
     test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
     if decision.winner:
         word = "better" if decision.winner == "second" else "worse"
-        limited = whom(result["raters"])
+        limited = whom(result["raters_then"], result["raters"])
         if result["general"]:
             limited, between = "", f"95% interval over raters and prompts {_from_to(result['general_interval'])}"
         elif decision.by == "evidence":
@@ -34,6 +34,8 @@ def sentence(
             between = f"95% interval{of} {_from_to(evidence['interval'])}, whenever one looks"
         if decision.by == "evidence":
             test = f"evidence {odds(result['evidence']['highest'])}"
+        if limited and result["raters_then"] < result["raters"]:
+            return f"{one} is {word} than {other}{limited} ({test}). By now it has {rate}."
         return f"{one} is {word} than {other}{limited}: it {rate} ({between}; {test})."
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
@@ -46,8 +48,12 @@ def sentence(
     return f"No difference found between {one} and {other}: {one} {rate} ({between}; {test})."
 
 
-def whom(raters: int) -> str:
-    """Whom a verdict speaks of that holds for its raters only, as it follows what was found."""
+def whom(raters: int, of: int) -> str:
+    """Whom a verdict speaks of that holds for its raters only, as it follows what was found. `raters` had voted when it
+    was decided, `of` have by now."""
+    if raters < of:
+        who = "rater" if raters == 1 else f"{raters:,} raters"
+        return f" for the {who} who had voted when it was decided"
     return " for this rater" if raters == 1 else f" for these {raters:,} raters"
 
 

@@ -147,7 +147,9 @@ def _pair(
         "decided": decided,
         "interval": _interval(chosen, second),
         "clustered": decided > len([duel for duel in met if duel.first + duel.second]),
-        "raters": len({ballot.rater for ballot in mine if judged(ballot)}),
+        "raters": _raters(mine),
+        # What came first has decided, and speaks of those who had voted by then.
+        "raters_then": _raters(mine, votes[decision.crossed_at or 0 :] if decision.by == "evidence" else ()),
         "general": decision.winner is not None and large is not None and large.winner == decision.winner,
         "general_interval": large.interval if large else None,
         "prompts": {
@@ -167,6 +169,12 @@ def _pair(
     result["winner"] = {"first": first, "second": second, None: None}[decision.winner]
     result["text"] = sentence(result, decision, titles, given, planned)
     return result
+
+
+def _raters(ballots: Sequence[Ballot], after: Sequence[Ballot] = ()) -> int:
+    """How many people judged, without the ballots of `after`."""
+    later = set(map(id, after))
+    return len({ballot.rater for ballot in ballots if judged(ballot) and id(ballot) not in later})
 
 
 def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
@@ -196,7 +204,8 @@ def _round_robin(
     together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
     of_best = [one for one in clear if one["winner"] == best]
     general = bool(best) and all(one["general"] for one in of_best)
-    limited = "" if general else whom(votes["raters"])
+    then, now = (min((one[key] for one in of_best or clear), default=0) for key in ("raters_then", "raters"))
+    limited = "" if general else whom(then, now)
     if best:
         verdict, text = BETTER, f"{titles[best]} is better than every other contestant{limited} ({together})."
         rest = [name for name in beaten if name != best]
@@ -213,7 +222,8 @@ def _round_robin(
         of = f" of {votes['planned']:,} planned" if votes["planned"] else ""
         verdict, text = NOT_ENOUGH, f"Not enough votes: {votes['cast']:,}{of} are in."
     none = dict.fromkeys(("win_rate", "interval", "p", "evidence", "prompts"))
-    return {"verdict": verdict, "text": text, "winner": best, "general": general, **none}
+    told = {"winner": best, "general": general, "raters_then": then, "raters": now}
+    return {"verdict": verdict, "text": text, **told, **none}
 
 
 def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[dict[str, Any]]:

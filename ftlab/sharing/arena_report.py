@@ -53,7 +53,8 @@ def badge(found: Mapping[str, Any]) -> tuple[str, str]:
     colour, words = BADGES[found["verdict"]]
     if found["winner"] and found["pairs"]:
         colour, words = "better", "One is better than all others"
-    return colour, words + whom(found["votes"]["raters"]) * (found["winner"] is not None and not found["general"])
+    limited = found["winner"] is not None and not found["general"]
+    return colour, words + (whom(found["raters_then"], found["raters"]) if limited else "")
 
 
 def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:

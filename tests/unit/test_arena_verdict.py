@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -323,6 +324,14 @@ def test_a_test_that_was_decided_early_speaks_of_its_raters():
     votes = rated({f"R{n}": 1.0 for n in range(8)}, 30)
     early = judge(sorted(votes, key=lambda ballot: ballot.created)[:160], TITLES, planned=240, wanted=8)
     assert early["decided_by"] == "evidence" and not early["general"] and "for these 8 raters" in early["text"]
+
+
+def test_what_was_decided_by_one_rater_says_nothing_of_those_who_voted_later():
+    votes = ballots("b" * 12) + [replace(ballot, rater=f"R{n % 3}", prompt=f"later {n}", created=100.0 + n)
+                                 for n, ballot in enumerate(ballots("a" * 24))]  # fmt: skip
+    found = judge(votes, TITLES, planned=60)
+    assert found["text"].startswith("Adapted is better than Base for the rater who had voted when it was decided")
+    assert "By now it has won 33.3% of the 36 votes" in found["text"]
 
 
 @pytest.mark.parametrize(
