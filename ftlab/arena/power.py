@@ -171,16 +171,18 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned
 @functools.lru_cache(maxsize=256)
 def plan_in_words(
     planned_votes: int,
-    prompts: int,
+    prompts: int | None,
     votes_per_prompt: int = 1,
     ties: float = 0.2,
     overlap: float = 1.0,
     contestants: int = 2,
 ) -> str:
-    """What `planned_votes` on `prompts` prompts can show, in sentences for whoever plans the test."""
+    """What `planned_votes` on `prompts` prompts can show, in sentences for whoever plans the test. None: raters write a
+    prompt for each vote."""
     chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants)
+    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    prompts = planned_votes // chances.pairs if prompts is None else prompts
     rate = smallest_rate(prompts, chances, planned=planned_votes)
-    begin = f"{planned_votes:,} votes on {prompts:,} prompts"
     if chances.pairs > 1:
         begin += f", about {planned_votes / chances.pairs:,.0f} for each of {chances.pairs} pairs,"
     assumed = f"if {percent(ties)} of the votes choose no side" if ties else "if every vote chooses a side"

@@ -133,7 +133,7 @@ def create(given: argparse.Namespace) -> int:
     if given.prompts and (columns := named_columns(given)):
         remember(DataConfig(source=given.prompts, columns=columns), workspace)
     shape = {"overlap": given.overlap, "contestants": len(among)}
-    words = plan_in_words(planned, len(asked), given.votes_per_prompt, **shape) if asked else ""
+    words = plan_in_words(planned, len(asked) if asked else None, given.votes_per_prompt, **shape)
     if given.json:
         told = {"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned}
         print_json(told | {"power": words})

@@ -178,9 +178,7 @@ def _power(values: dict[str, Any], prompts: int, among: int) -> Markup:
     if possible is not None and votes > possible:
         return notice(f"More votes are planned than the test can give: {count(possible)} at most.", kind="warn")
     raters = whole("Raters", values["raters"])
-    # In a live test each vote is on a prompt of its own.
-    asked_of = prompts or -(-2 * votes // (among * (among - 1)))
-    said = plan_in_words(votes, asked_of, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
+    said = plan_in_words(votes, None if how.live else prompts, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
     if raters:
         said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if 0 < raters < FEWEST_RATERS:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from ftlab.arena import backup, handing_out, store, tests, trials
+from ftlab.arena import backup, handing_out, links, store, tests, trials
 from ftlab.arena.assignment import LEAN, Key, Shown, Unit, choose, still_open, wanted_votes
 from ftlab.arena.store import Store, open_store
 from ftlab.workspace import Workspace
-from tests.arena import answered, everything, opened
+from tests.arena import answered, draft, everything, opened
 
 Handed = dict[int, list[tuple[Unit, bool]]]
 
@@ -197,3 +197,24 @@ def test_raters_meet_the_prompts_in_orders_of_their_own() -> None:
     handed = play(prompts=30, contestants=2, raters=2, votes_per_prompt=2, overlap=1.0, seed=0)
     first, second = ([unit for unit, _ in handed[rater]] for rater in (1, 2))
     assert first != second and set(first) == set(second)
+
+
+def test_in_a_live_test_a_lot_says_which_contestants_answer_and_each_pair_has_its_turn(tmp_path: Path) -> None:
+    place = open_store(Workspace.open(tmp_path))
+    test_id = draft(place, prompts=0, contestants=3, planned=90, live=True)
+    with place.writing() as connection:
+        connection.execute(store.blind_tests.update().values(secret="not to be known"))
+    tests.open_test(place, test_id)
+    raters = links.create_raters(place, test_id, [f"R{n}" for n in range(8)])
+    first = set()
+    for link in raters:
+        met = []
+        for n in range(3):
+            pair = trials.live_contestants(place, link.rater_id)
+            asked = [{"role": "user", "content": f"{link.rater_id} {n}"}]
+            trial = trials.record_live(place, link.rater_id, asked, {one: {"text": one} for one in pair})
+            trials.vote(place, link.rater_id, trial.id, "left")
+            met.append(pair)
+        assert len(set(met)) == 3
+        first.add(met[0])
+    assert len(first) > 1
