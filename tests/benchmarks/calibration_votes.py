@@ -178,7 +178,7 @@ def _promises(tests: int, seed: int) -> list[Row]:
     """Power as promised ("before": by the text that did not know of pairs) and as found by `decide`."""
     rows = []
     for chances, prompts in PLANS:
-        rng, found, each = random.Random(seed), 0, chances.votes_per_prompt
+        rng, found, each = random.Random(f"{seed} {chances}"), 0, chances.votes_per_prompt
         alike = chances.agreement if each > 1 else 0.0
         for _ in range(tests):
             votes = simulate(Population(chances.rate, prompts, each, chances.ties, alike), rng)
