@@ -38,7 +38,16 @@ PLANS = [(Chances(0.7, 0.2), 50), (Chances(0.72, 0.2, 3), 40), (Chances(0.795, 0
 PLANS += [(Chances(0.655, 0.2, contestants=3), 40), (Chances(0.75, 0.2, contestants=4), 60)]
 
 
-def table(tests: int = 400, seed: int = 0) -> list[Row]:
+def table(tests: int = 400) -> str:
+    """What `measured` gives, in Markdown."""
+    lines = [COLUMNS, ("---",) * len(COLUMNS)]
+    for row in measured(tests):
+        known = [row[name] for name in COLUMNS]
+        lines.append(tuple(one if isinstance(one, str) else "" if one is None else f"{one:.1%}" for one in known))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def measured(tests: int = 400, seed: int = 0) -> list[Row]:
     """One row for each verdict and design, with the keys COLUMNS; shares of 0 to 1, None where it has no meaning."""
     rows = [*_verdicts(tests, seed), *_uneven(tests, seed), *_intervals(tests, seed), *_checks(tests, seed)]
     return [*rows, *_promises(tests, seed), *_sides(seed)]
@@ -218,13 +227,7 @@ def _sides(seed: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tests", type=int, default=400)
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    for row in table(parser.parse_args().tests):
-        cells = [
-            row[name] if isinstance(row[name], str) else "" if row[name] is None else f"{row[name]:.1%}"
-            for name in COLUMNS
-        ]
-        print("| " + " | ".join(cells) + " |", flush=True)
+    print(table(parser.parse_args().tests))
 
 
 if __name__ == "__main__":
