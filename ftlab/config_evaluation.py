@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from ftlab.config_sections import Section, field
 
@@ -30,6 +30,25 @@ class EvaluationConfig(Section):
         unit="tokens",
         ge=1,
         le=8192,
+    )
+    samples: int = field(
+        1,
+        "Answers per row",
+        "Above 1, each side answers every row so many times, at the temperature below. A row counts with the mean over "
+        "its answers, and pass^k says in how many rows all of them are right.",
+        advanced=True,
+        ge=1,
+        le=64,
+    )
+    temperature: float = field(
+        0.0,
+        "Temperature",
+        "0: the most likely answer (greedy decoding). Above 0 answers to the rows are drawn, as the model will draw "
+        "them in use; general questions stay greedy.",
+        advanced=True,
+        ge=0,
+        le=2,
+        validate_default=True,
     )
     batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
     measures: str = field(
@@ -109,8 +128,8 @@ class EvaluationConfig(Section):
     forgetting_limit: float = field(
         0.05,
         "Forgetting limit",
-        "Warns when general accuracy falls by more than this, or when the general text needs more bits by more than "
-        "this share. 0.05 is 5 points, or 5%.",
+        "The largest acceptable loss of general accuracy (0.05 is 5 points) and rise in bits of general text (5%). "
+        "Kept means that such a loss is ruled out; the smaller the limit, the more questions that takes.",
         advanced=True,
         ge=0,
         le=1,
@@ -122,6 +141,16 @@ class EvaluationConfig(Section):
         "word?",
         advanced=True,
     )
+
+    @field_validator("temperature")
+    @classmethod
+    def _samples_differ(cls, value: float, info: ValidationInfo) -> float:
+        if value == 0 and (info.data.get("samples") or 1) > 1:
+            raise ValueError(
+                "above 0 where evaluation.samples is above 1: greedy decoding (temperature 0) gives the same answer "
+                "each time. Set evaluation.temperature to what the model is used with, such as 0.7"
+            )
+        return value
 
     @field_validator("measures", "labels", "own_metrics", mode="before")
     @classmethod

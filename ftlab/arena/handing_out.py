@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Integer, Row, bindparam, cast, func, select
 
 from ftlab.arena.assignment import Key, Shown, Unit, choose, draw, still_open, wanted_votes
 from ftlab.arena.store import answers, blind_tests, contestants, draw_key, new_id, now, prompts, raters, trials, votes
+from ftlab.wording import composed
 
 # Who leaves a trial open this long has gone: another rater may have the prompt.
 STALE_SECONDS = 30 * 60
@@ -119,7 +120,7 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
         "identical": [
             [prompt_id, low, high]
             for prompt_id, low, high, text, beside in connection.execute(query)
-            if text.strip() == beside.strip()
+            if composed(text) == composed(beside)
         ],
     }
 

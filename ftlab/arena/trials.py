@@ -20,6 +20,7 @@ from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
 from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, reveal
 from ftlab.errors import InputError
+from ftlab.wording import composed
 
 # Asked for every vote: to put these together takes longer than to answer them.
 _LAST_VOTED = (
@@ -183,7 +184,7 @@ def record_live(
         asked = [(one.unit, one.swapped) for one in at.own if one.place]
         chosen = choose([unit], [unit], {}, asked, at.key, rater.number)
         assert chosen is not None  # there is one, and nobody has seen it
-        same = len({storable(answer["text"]).strip() for answer in given.values()}) == 1
+        same = len({composed(storable(answer["text"])) for answer in given.values()}) == 1
         row = handing_out.hand_out(connection, test, rater, *chosen, place=0 if same else len(asked) + 1)
         if same:
             handing_out.record_tie(connection, row)

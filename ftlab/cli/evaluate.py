@@ -33,6 +33,8 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
     one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
     one.add_argument("--pattern", help="regular expression that a good answer matches")
+    one.add_argument("--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)")
+    one.add_argument("--temperature", type=float, help="draw answers at this temperature; 0 (greedy) otherwise")
     one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
     one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
@@ -123,6 +125,8 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
         "schema_file": given.schema,
         "pattern": given.pattern,
         "own_metrics": given.metric,
+        "samples": given.samples,
+        "temperature": given.temperature,
         "prompted": given.prompted or None,
         "system_prompt": given.system_prompt,
         "examples": given.examples,

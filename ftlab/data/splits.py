@@ -30,7 +30,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 FEWEST_ROWS = 10
-_LOOKED_AT = 100  # rows whose cells decide the format
+_LOOKED_AT = 1000  # as many as show that the classes of a column recur, where there are hundreds of them
 
 
 @dataclass
@@ -113,7 +113,7 @@ def prepare(
     }
     texts = [column for role, column in detected.columns.items() if role != "label"]
     columns = {
-        split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts)
+        split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts, data.group_by)
         for split in ("validation", "test")
     }
     return Prepared(splits, manifest, columns, how)

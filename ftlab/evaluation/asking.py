@@ -27,6 +27,18 @@ PHASES = {
     "labels": "scoring {name} on the labels",
     "memorisation": "looking for memorised rows in {name}",
 }
+_SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2) of its answers
+
+
+def phase_of(question: str, side: str) -> str:
+    """What goes on while `side` is asked `question`, in words."""
+    number = question.partition(_SAMPLE)[2]
+    return PHASES[kind_of(question)].format(name=side) + (f", number {number}" if number else "")
+
+
+def kind_of(question: str) -> str:
+    """The name of the question whose answers are the first ones to the same prompts."""
+    return question.partition(_SAMPLE)[0]
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,12 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
         questions["losses"], rolled = _to_score(encoded, context)
         prompts = [_shortened(messages, tokenizer, context, material.limit.tokens) for messages, _ in asked]
-        questions["answers"] = ToAnswer(prompts, material.limit.tokens, context)
+        settings = config.evaluation
+        # A question for each of several answers: those that are kept from before are not asked again.
+        for number in range(1, settings.samples + 1):
+            questions["answers" if number == 1 else f"answers{_SAMPLE}{number}"] = ToAnswer(
+                prompts, material.limit.tokens, context, settings.temperature, number
+            )
         if material.labels and config.evaluation.likelihood:
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
             questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
@@ -122,6 +139,8 @@ def ask(
         stop_ids=stop_token_ids(tokenizer, model.generation_config),
         batch_rows=batch_rows,
         context=question.context,
+        temperature=question.temperature,
+        sample=question.sample,
         advance=advance,
         should_stop=should_stop,
     )
@@ -142,6 +161,7 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
         halved_to=min(halved, default=None),
         general=said["general_text"].losses if "general_text" in said else None,
         labels=per_label,
+        more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )
 
 

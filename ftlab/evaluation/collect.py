@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftlab.evaluation.asking import PHASES, Asked, ask
+from ftlab.evaluation.asking import Asked, ask, phase_of
 from ftlab.evaluation.results import (
     Question,
     Said,
@@ -62,7 +62,7 @@ def collect(
         nonlocal done
         tokenizer = tokenizer_of(side)
         for one in [one for one in wanted if one.side is side and missing.get(one.key) is one]:
-            phase = PHASES[one.name].format(name=side.spoken)
+            phase = phase_of(one.name, side.spoken)
             tell(phase, done, total)
 
             def advance(rows: int, phase: str = phase) -> None:

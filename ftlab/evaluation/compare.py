@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -19,7 +20,10 @@ from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import check_choice, measured
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.prompting import prompting_of
+from ftlab.evaluation.row_changes import changed
+from ftlab.evaluation.samples import right_of, samples_note
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
 from ftlab.evaluation.sides import (
@@ -31,6 +35,7 @@ from ftlab.evaluation.sides import (
     tokenizer_of,
 )
 from ftlab.evaluation.verdict import warnings
+from ftlab.files import append_jsonl, read_jsonl
 from ftlab.run_directory import RunDirectory
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
@@ -62,6 +67,7 @@ def evaluate_together(
     """
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
+    before = _seconds_before(runs[0])
     tell = progress or (lambda phase, done, total: None)
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
@@ -81,7 +87,7 @@ def evaluate_together(
     sizes = first.pieces.sizes if first.pieces else None
     more, per_row = measured(material, sides, asked, results, configs[0])
     comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results, more["measures"]
+        material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
     if suite is None:
         more["measures"] += kept_measures(runs[0])
@@ -91,25 +97,34 @@ def evaluate_together(
             name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
         }
         shown["columns"] = material.columns[number]
+        if material.clusters:
+            shown["cluster"] = material.clusters[number]
+        if not material.documents and (right := right_of(per_row, number, configs[0].evaluation.samples)):
+            shown |= {"samples": configs[0].evaluation.samples, "right": right}
     comparison = {
         "run": runs[0].id,
         "created": time.time(),
         "split": material.split,
         "suite": suite,
         "seconds": round(time.monotonic() - began, 2),
+        "seconds_before": before,
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
         "verdict": more["verdicts"]["adapted"],
+        "changed": changed(predictions, more["measures"], more["verdicts"]["adapted"]["measure"]),
         "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
             *material.notes,
+            *_sampling(material, configs[0]),
             *_notes(asked, results, material),
-            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
+            *label_notes(more["measures"], {side.name: side.spoken for side in sides}),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)
+    append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
 
 
@@ -123,6 +138,7 @@ def evaluate_before(
 
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
+    began = time.monotonic()
     tell = progress or (lambda phase, done, total: None)
     config = config_of(run)
     tell("reading the held-out rows", 0, 0)
@@ -134,6 +150,7 @@ def evaluate_before(
         tell=tell,
         should_stop=should_stop,
     )
+    append_jsonl(_seconds_file(run), {"what": "base before training", "seconds": round(time.monotonic() - began, 2)})
 
 
 def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
@@ -141,6 +158,18 @@ def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Materia
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
     return material, sides, _questions(sides, material, config)
+
+
+def _seconds_file(run: RunDirectory) -> Path:
+    """What evaluating `run` took so far, a line for each time: what was asked earlier is taken over, not free."""
+    return run.evaluation / "seconds.jsonl"
+
+
+def _seconds_before(run: RunDirectory) -> float | None:
+    """What evaluating `run` took until now; None where an earlier version asked and did not count."""
+    if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
+        return None
+    return round(sum(line["seconds"] for line in read_jsonl(_seconds_file(run))), 2)
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
@@ -198,6 +227,11 @@ def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> 
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
     return found
+
+
+def _sampling(material: Material, config: RunConfig) -> list[str]:
+    note = samples_note(len(material.rows), config.evaluation.samples, config.evaluation.temperature)
+    return [note] if note and not material.documents else []
 
 
 def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:

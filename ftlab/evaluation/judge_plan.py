@@ -15,6 +15,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.wording import composed
 
 REPLY_TOKENS = 60  # what a choice with its reason usually takes
 _MILLION = 1_000_000
@@ -183,7 +184,7 @@ def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
 
 
 def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
-    first, second = (row[side].strip() for side in settings.sides)
+    first, second = (composed(row[side]) for side in settings.sides)
     return first == second
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import held_out_rows, some
+from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
 from ftlab.evaluation.probes import Probe, load_probes
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -24,7 +26,9 @@ class Material:
     """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
     a classification (empty: it is none), and `notes` on all of that.
 
+    `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
+    `clusters`: for each row what it belongs to, see `_clusters`.
     """
 
     split: str
@@ -37,6 +41,8 @@ class Material:
     max_length: int
     context: int | None
     notes: list[str]
+    clusters: list[int] | None = None
+    commonest: str | None = None
 
     @property
     def documents(self) -> bool:
@@ -61,10 +67,13 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
+    columns = _columns(runs[0], split, rows, labels, references)
+    clusters, more = _clusters(rows, columns, config.data.group_by)
+    notes += more
     return Material(
         split=split,
         rows=rows,
-        columns=_columns(runs[0], split, rows, labels, references),
+        columns=columns,
         references=references,
         probes=probes,
         labels=labels,
@@ -72,6 +81,8 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         max_length=config.optimisation.max_length,
         context=_smallest_context(configs),
         notes=notes,
+        clusters=clusters,
+        commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
     )
 
 
@@ -157,6 +168,40 @@ def _columns(
     return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]
 
 
+def _clusters(
+    rows: Sequence[dict[str, Any]], columns: Sequence[dict[str, Any]], group_by: str | None
+) -> tuple[list[int] | None, list[str]]:
+    """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
+
+    Rows that belong together say less than as many rows of their own: intervals and tests count them together. None
+    where no two rows do.
+    """
+    from ftlab.data.documents import is_document
+    from ftlab.data.prompt_template import cell_as_text
+    from ftlab.data.rendering import prompt_messages
+
+    keys = []
+    for number, (row, cells) in enumerate(zip(rows, columns, strict=True)):
+        group = cell_as_text(cells.get(group_by)) if group_by else ""
+        alone = is_document(row["messages"])
+        keys.append(f"group {group}" if group else f"row {number}" if alone else repr(prompt_messages(row["messages"])))
+    notes = []
+    if group_by and not any(key.startswith("group ") for key in keys):
+        notes.append(
+            f"The rows do not say their {group_by} (data.group_by), so intervals and tests take them as independent."
+        )
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    count = len(numbers)
+    if count == len(rows):
+        return None, notes
+    if group_by and not notes:
+        notes.append(
+            f"The {len(rows)} rows belong to {count} values of {group_by}: intervals and tests count rows of one value "
+            "together."
+        )
+    return [numbers[key] for key in keys], notes
+
+
 def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], suite: str | None) -> list[str]:
     """The labels that were given, else those that the data of the run (or the references of a suite) hold."""
     from ftlab.data.splits import read_split
@@ -165,14 +210,25 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
         return given
     if suite is None and run.manifest().get("format") != "classification":
         return []
-    found = {text.strip() for text in references}
+    texts = list(references)
     if suite is None:
-        found |= {
-            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
-        }
+        texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
+    found = find_all_labels(texts)
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
     short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
-    return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []
+    return found if short and 1 < len(found) <= MOST_LABELS else []
+
+
+def _commonest(run: RunDirectory) -> str | None:
+    """The answer that most training rows of `run` have; of a showcase, which brings no training rows, None."""
+    from ftlab.data.splits import read_split
+
+    counts = Counter(
+        row["messages"][-1]["content"].strip()
+        for row in read_split(run, "train")
+        if row.get("source") != "replay" and "messages" in row
+    )
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _smallest_context(configs: Sequence[RunConfig]) -> int | None:

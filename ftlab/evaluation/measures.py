@@ -19,7 +19,7 @@ from ftlab.evaluation.metrics.classes import LIKELIHOOD_RULE, check_labels, find
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import looks_like_code, schema_validator
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
-from ftlab.evaluation.metrics.text import json_object, words
+from ftlab.evaluation.metrics.text import json_value, words
 from ftlab.evaluation.patterns import compile_pattern
 
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
@@ -34,12 +34,15 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 @dataclass(frozen=True)
 class MeasureOptions:
     """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own."""
+    paths of metric files of one's own; `commonest` is the answer that most of the training rows have; and `clusters`,
+    what each row belongs to (see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
     pattern: str | None = None
     extra: tuple[str, ...] = ()
+    clusters: tuple[int, ...] | None = None
+    commonest: str | None = None
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -57,8 +60,8 @@ def describe(name: str) -> dict[str, Any]:
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects, numbers, reasoning that ends in a number, code, short answers and free text are told apart.
-    Empty references decide nothing.
+    Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
+    apart. Empty references decide nothing.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -69,17 +72,17 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
         return list(STYLE)
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
-        return ["accuracy", "macro_f1"]
-    if most(lambda text: json_object(text.strip()) is not None):
-        return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
+        return ["accuracy", "label_named", "macro_f1"]
+    if most(lambda text: json_value(text.strip()) is not None):
+        return ["exact_match", "reference_named", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
-        return ["exact_match", "mean_absolute_error", "number_given"]
+        return ["exact_match", "reference_named", "mean_absolute_error", "number_given"]
     if most(lambda text: final_number(text) is not None):
         return ["final_number", "exact_match", "bleu", *STYLE]
     if most(looks_like_code):
         return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
     if most(lambda text: len(words(text)) <= _SHORT):
-        return ["exact_match", "normalised_match", "token_f1", *STYLE]
+        return ["exact_match", "reference_named", "normalised_match", "token_f1", *STYLE]
     return ["exact_match", "bleu", "chrf", "rouge_l", *STYLE]
 
 
@@ -94,7 +97,7 @@ def check_measures(names: Sequence[str], references: Sequence[str], options: Mea
         _pattern(options)
     if options.schema is not None:
         schema_validator(options.schema)
-    if {"accuracy", "macro_f1"} & set(names):
+    if {"accuracy", "macro_f1", "label_named"} & set(names):
         _labels(references, options)
     if options.extra:
         from ftlab.evaluation.metrics.own import load_own
@@ -137,7 +140,7 @@ def measure_answers(
     for path in options.extra:
         from ftlab.evaluation.metrics.own import measure_own
 
-        own, values = measure_own(path, answers, references)
+        own, values = measure_own(path, answers, references, clusters=options.clusters)
         measures.append(own)
         rows |= {own["name"]: values} if values is not None else {}
     return measures, rows
@@ -150,6 +153,7 @@ def measure_losses(
     *,
     name: str = "perplexity",
     group: Literal["task", "general", "style"] = "task",
+    clusters: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Perplexity of summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes a row) bits per byte.
 
@@ -165,11 +169,11 @@ def measure_losses(
     found = []
     if not name.endswith("bits_per_byte"):
         counts = {side: np.column_stack([nll[side], tokens[side]]).astype(np.float64) for side in nll}
-        found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0))))
+        found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0)), clusters))
     if texts_bytes is not None:
         bits = name.removesuffix("bits_per_byte").removesuffix("perplexity") + "bits_per_byte"
         counts = {side: np.column_stack([nll[side], texts_bytes]).astype(np.float64) for side in nll}
-        found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2)))
+        found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2), clusters))
     return found
 
 
@@ -179,6 +183,7 @@ def measure_likelihoods(
     references: Sequence[str],
     *,
     sizes: Sequence[int] | None = None,
+    clusters: Sequence[int] | None = None,
 ) -> tuple[list[dict[str, Any]], Rows]:
     """Classification by likelihood: the label whose text the model finds likeliest as its answer.
 
@@ -200,7 +205,7 @@ def measure_likelihoods(
         replace(BUILT_IN[name], name=f"likelihood_{name}", title=f"{BUILT_IN[name].title} by likelihood", rule=rule)
         for name in ("accuracy", "macro_f1")
     ]
-    return measure_labels(infos, label_numbers(references, labels), given, labels)
+    return measure_labels(infos, label_numbers(references, labels), given, labels, clusters=clusters)
 
 
 def _pattern(options: MeasureOptions) -> Any:
@@ -217,7 +222,9 @@ def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
     return labels
 
 
-def _losses(name: str, group: Any, counts: Mapping[str, Any], combine: Any) -> dict[str, Any]:
+def _losses(
+    name: str, group: Any, counts: Mapping[str, Any], combine: Any, clusters: Sequence[int] | None
+) -> dict[str, Any]:
     from ftlab.evaluation.metrics.summary import of_counts
 
     first, *later = counts
@@ -226,12 +233,12 @@ def _losses(name: str, group: Any, counts: Mapping[str, Any], combine: Any) -> d
         # Over the same tokens or bytes the summed loss says all; else losses and tokens change places together.
         same = (counts[side][:, 1] == counts[first][:, 1]).all()
         p[side] = (
-            significance.loss_difference(counts[first][:, 0], counts[side][:, 0])
+            significance.loss_difference(counts[first][:, 0], counts[side][:, 0], clusters)
             if same
-            else significance.approximate_randomisation(counts[first], counts[side], combine)
+            else significance.approximate_randomisation(counts[first], counts[side], combine, clusters)
         )
-    test = "paired permutation of summed losses, 9999 resamples"
-    return of_counts(loss_measure(name, group), counts, combine, p=p, test=test)
+    test = f"summed losses: {significance.MEAN_TEST}"
+    return of_counts(loss_measure(name, group), counts, combine, p=p, test=test, clusters=clusters)
 
 
 def _ratio(sums: Any) -> Any:

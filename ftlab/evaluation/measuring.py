@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -21,8 +22,10 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
+from ftlab.evaluation.metrics.form import with_companions
 from ftlab.evaluation.metrics.text import is_general_match
 from ftlab.evaluation.prompting import nothing_to_prompt_with
+from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 from ftlab.evaluation.verdict import judge
@@ -54,12 +57,13 @@ def measured(
             name="general_bits_per_byte",
             group="general",
         )
-    forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
+    sizes = pieces.sizes if pieces else None
+    forgetting = {side.name: _forgetting(material, results, sizes, config, side.name) for side in sides[1:]}
     return {
         "measures": measures,
-        "forgetting": forgetting,
-        "gain_loss": gain_loss(measures, forgetting=forgetting),
-        "verdicts": _verdicts(measures, material, sides, asked, results, config),
+        "forgetting": forgetting["adapted"],
+        "gain_loss": gain_loss(measures, forgetting=forgetting["adapted"]),
+        "verdicts": _verdicts(measures, material, sides, asked, results, config, forgetting),
     }, rows
 
 
@@ -70,10 +74,13 @@ def _verdicts(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
+    forgetting: Mapping[str, Mapping[str, Any] | None],
 ) -> dict[str, dict[str, Any]]:
     """Each later side against the base, and the adapted model against the base that was only prompted."""
     spoken = {side.name: side.spoken for side in sides}
-    found = {side.name: judge(measures, side.name, names=spoken) for side in sides[1:]}
+    found = {
+        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+    }
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
         names = [side.name for side in two]
@@ -84,15 +91,15 @@ def _verdicts(
 
 
 def _forgetting(
-    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig
+    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig, side: str
 ) -> dict[str, Any] | None:
-    two = {side: results[side] for side in ("base", "adapted")}
+    two = {name: results[name] for name in ("base", side)}
     known = {
-        side: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
-        for side, one in two.items()
+        name: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
+        for name, one in two.items()
     }
-    losses = {side: one.general.nll for side, one in two.items() if one.general} if sizes else None
-    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit)
+    losses = {name: one.general.nll for name, one in two.items() if one.general} if sizes else None
+    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit, side=side)
 
 
 def _of_task(
@@ -105,12 +112,12 @@ def _of_task(
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
-    answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
+    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
     chosen, options = _chosen(material, config)
-    measures, rows = measure_answers(chosen, answers, material.references, options=options)
+    measures, rows = measure_samples(chosen, answers, material.references, options=options)
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
-        likeliest, more = measure_likelihoods(losses, material.labels, material.references)
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
         return measures + likeliest, rows | more
     return measures, rows
 
@@ -144,7 +151,10 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
-    return chosen, options_of(config, material.labels or None)
+    # How much is form is told whatever was asked for.
+    chosen = with_companions(chosen, material.references) if chosen else chosen
+    options = replace(options_of(config, material.labels or None), commonest=material.commonest)
+    return chosen, replace(options, clusters=tuple(material.clusters)) if material.clusters else options
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
@@ -169,6 +179,7 @@ def _of_losses(
         {name: result.losses.nll for name, result in alike.items()},
         {name: result.losses.tokens for name, result in alike.items()},
         sizes if len(alike) == len(results) else None,
+        clusters=material.clusters,
     )
     if len(alike) < len(results):
         # Tokens of different tokenizers are different units; bytes are not.
@@ -179,6 +190,7 @@ def _of_losses(
             {name: losses.tokens for name, losses in every.items()},
             sizes,
             name="bits_per_byte",
+            clusters=material.clusters,
         )
     return measures
 

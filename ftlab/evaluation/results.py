@@ -36,11 +36,21 @@ class ToScore:
 
 @dataclass(frozen=True)
 class ToAnswer:
-    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`."""
+    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`.
+
+    Greedy at the temperature 0; else `sample` (from 1) says which of several answers to these prompts it is.
+    """
 
     prompts: Sequence[list[int]]
     max_new_tokens: int
     context: int | None
+    temperature: float = 0.0
+    sample: int = 1
+
+    @property
+    def decoding(self) -> Any:
+        """What decides an answer beside the model and the prompt; JSON-able."""
+        return ["sampled", self.temperature, self.sample] if self.temperature else "greedy"
 
     @property
     def steps(self) -> int:
@@ -90,7 +100,7 @@ def key_of(identity: list[Any], question: Question) -> str:
         digest.update(json.dumps(question.facts).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
-            digest.update(json.dumps(["greedy", room, list(prompt)]).encode())
+            digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
     return digest.hexdigest()
 
 
@@ -158,7 +168,8 @@ def _read(values: dict[str, Any]) -> Said:
 
 def _prompts_key(identity: list[Any], question: ToAnswer) -> str:
     """As `key_of`, whatever the longest answer."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, identity, "greedy", question.context], sort_keys=True).encode())
+    facts = [_FORMAT, identity, question.decoding, question.context]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for prompt in question.prompts:
         digest.update(json.dumps(list(prompt)).encode())
     return digest.hexdigest()

@@ -15,7 +15,8 @@ from ftlab.evaluation.probes import Probe
 @dataclass(frozen=True)
 class Result:
     """What one side said: per row a loss and an answer (none for documents), per general question an answer, per
-    general text a loss, and per row the loss of each label (only where asked for)."""
+    general text a loss, and per row the loss of each label (only where asked for). `more_answers`: where each row has
+    several answers, the second ones, the third ones and so on."""
 
     losses: Losses
     answers: list[Answer]
@@ -23,6 +24,12 @@ class Result:
     halved_to: int | None = None
     general: Losses | None = None
     labels: list[list[float]] | None = None
+    more_answers: Sequence[list[Answer]] = ()
+
+    @property
+    def samples(self) -> list[list[Answer]]:
+        """All answers: the first of each row, then the second of each, ..."""
+        return [self.answers, *self.more_answers]
 
 
 def compare_results(
@@ -32,19 +39,21 @@ def compare_results(
     probes: Sequence[Probe],
     sides: Mapping[str, Result],
     measures: Sequence[Mapping[str, Any]] = (),
+    clusters: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. Of `measures` BLEU is taken over.
+    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. Of `measures` BLEU is taken over, and
+    exact match where each row has several answers.
 
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
-    among the sides.
+    among the sides. `clusters`: what each row belongs to.
     """
     from ftlab.evaluation.metrics import is_general_match
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
-        scores, tests, predictions = compare_documents(rows, sizes, sides)
+        scores, tests, predictions = compare_documents(rows, sizes, sides, clusters)
     else:
-        scores, tests, predictions = _compare_answers(rows, references, sides, measures)
+        scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {
         side: [is_general_match(a.text, p.reference) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
@@ -68,9 +77,11 @@ def _compare_answers(
     references: Sequence[str],
     sides: Mapping[str, Result],
     measures: Sequence[Mapping[str, Any]],
+    clusters: Sequence[int] | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
-    from ftlab.evaluation.measures import measure_answers
+    from ftlab.evaluation.measures import MeasureOptions
     from ftlab.evaluation.metrics import is_exact
+    from ftlab.evaluation.samples import measure_samples
     from ftlab.evaluation.significance import loss_difference, mcnemar
 
     base, adapted = sides["base"], sides["adapted"]
@@ -78,16 +89,25 @@ def _compare_answers(
         side: [is_exact(a.text, r) for a, r in zip(result.answers, references, strict=True)]
         for side, result in sides.items()
     }
-    answers = {side: [answer.text for answer in result.answers] for side, result in sides.items()}
-    bleu = next((measure for measure in measures if measure["name"] == "bleu"), None)
-    if bleu is None:
-        [bleu], _ = measure_answers(["bleu"], answers, references)
-    scores = {side: _answer_scores(side, result, bleu, correct[side]) for side, result in sides.items()}
+    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in sides.items()}
+
+    def measure(name: str) -> Mapping[str, Any]:
+        known = next((one for one in measures if one["name"] == name), None)
+        options = MeasureOptions(clusters=tuple(clusters) if clusters else None)
+        return known or measure_samples([name], answers, references, options=options)[0][0]
+
+    bleu = measure("bleu")
+    scores = {side: _answer_scores(side, result, bleu, correct[side], clusters) for side, result in sides.items()}
     tests = {
-        "exact_match": mcnemar(correct["base"], correct["adapted"]),
-        "perplexity": loss_difference(base.losses.nll, adapted.losses.nll),
+        "exact_match": mcnemar(correct["base"], correct["adapted"], clusters),
+        "perplexity": loss_difference(base.losses.nll, adapted.losses.nll, clusters),
         "bleu": bleu["differences"]["adapted"]["p"],
     }
+    if base.more_answers:
+        exact = measure("exact_match")
+        tests["exact_match"] = exact["differences"]["adapted"]["p"]
+        for side in sides:
+            scores[side] |= {"exact_match": exact["values"][side], "exact_match_interval": exact["intervals"][side]}
     predictions = []
     for i, row in enumerate(rows):
         shown = {"row": row.get("row", i), "prompt": _last_question(row["messages"]), "messages": row["messages"][:-1]}
@@ -97,26 +117,32 @@ def _compare_answers(
             shown[f"{side}_tokens"], shown[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
             shown[f"{side}_correct"] = correct[side][i]
             shown[f"{side}_loss"] = result.losses.per_token[i]
+            if result.more_answers:
+                more = [one[i] for one in result.more_answers]
+                shown[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
         predictions.append(shown)
     return scores, tests, predictions
 
 
-def _answer_scores(side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool]) -> dict[str, Any]:
-    from ftlab.evaluation.significance import perplexity_interval, wilson_interval
+def _answer_scores(
+    side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool], clusters: Sequence[int] | None
+) -> dict[str, Any]:
+    from ftlab.evaluation.significance import perplexity_interval, share_interval
 
     losses = result.losses
     return {
         "perplexity": losses.perplexity,
-        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
+        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens, clusters),
         "bleu": bleu["values"][side],
         "bleu_interval": bleu["intervals"][side],
         "bleu_signature": bleu["rule"].removeprefix("sacrebleu, "),
         "exact_match": sum(correct) / len(correct),
-        "exact_match_interval": wilson_interval(sum(correct), len(correct)),
+        "exact_match_interval": share_interval(correct, clusters),
         "rows": len(correct),
         "tokens": sum(losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),
-        "mean_answer_tokens": sum(answer.tokens for answer in result.answers) / len(result.answers),
+        "mean_answer_tokens": sum(a.tokens for one in result.samples for a in one)
+        / (len(result.samples) * len(result.answers)),
     }
 
 

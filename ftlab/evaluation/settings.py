@@ -9,8 +9,16 @@ from ftlab.config import RunConfig
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.sides import Side, identity
+from ftlab.evaluation.significance import MEAN_TEST
 
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
+
+
+def _decoding(config: RunConfig) -> dict[str, Any]:
+    samples, temperature = config.evaluation.samples, config.evaluation.temperature
+    if not temperature:
+        return {"decoding": "greedy"}
+    return {"decoding": f"sampled (temperature {temperature:g})", "samples": samples, "temperature": temperature}
 
 
 def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> dict[str, Any]:
@@ -18,7 +26,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
 
-    tests = {"perplexity": "paired permutation of summed losses, 9999 resamples"}
+    tests = {"perplexity": f"summed losses: {MEAN_TEST}"}
     if asked.pieces:
         rules = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
@@ -27,10 +35,12 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
         tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
+        if config.evaluation.samples > 1:
+            tests["exact_match"] = MEAN_TEST
     prompted = [side.prompting for side in sides if side.prompting]
     device, dtype, *_ = identity(sides[0])
     return {
-        "decoding": "greedy",
+        **_decoding(config),
         "max_new_tokens": material.limit.tokens,
         "longest_answer": str(material.limit),
         "batch_size": config.evaluation.batch_size,

@@ -78,7 +78,7 @@ def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = 
 
     change = [float(bool(new)) - float(bool(old)) for old, new in zip(base, adapted, strict=True)]
     if _clustered(clusters):
-        return _two_sided(_exchanges(_summed(change, clusters)))
+        return exchange_p(change, clusters)
     gained, lost = change.count(1.0), change.count(-1.0)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
@@ -102,6 +102,17 @@ def mean_p(values: Sequence[float], clusters: Clusters = None) -> float:
     """
     sums = _summed(values, clusters)
     return min(1.0, max(_two_sided(_exchanges(sums)), _two_sided(_studentised(sums))))
+
+
+def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    above = [new > old for old, new in zip(base, adapted, strict=True)]
+    return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
+
+
+def exchange_p(values: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of paired differences whose sides may change places: a permutation test on their sum."""
+    return _two_sided(_exchanges(_summed(values, clusters)))
 
 
 def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: Clusters = None) -> list[float]:
@@ -304,8 +315,8 @@ class Kept:
 
     `answer`: kept (the loss is below `margin`, with at most 5% error where it is not), lost (there is a loss, with at
     most 5% error where there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
-    `margin`; both p are one-sided. `enough`: with about so many rows "kept" would be found in four of five cases, if
-    nothing was lost.
+    `margin`; both p are one-sided. `enough`: with about so many rows one or the other would be found in four of five
+    cases, if the rest of the rows come out like these.
     """
 
     answer: Literal["kept", "lost", "unknown"]
@@ -331,7 +342,10 @@ def kept(
 
     `binary`: rows are right or wrong, the margin is a share (0.05 is 5 points): see `kept_of_counts`. `relative`: the
     margin is a share of the sum of `base` (0.05: bits per byte rise by less than 5%). Else it is in the unit of the
-    rows. Means and ratios: the larger p of permutation, t and bootstrap-t on how far each row stays within the margin.
+    rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how far each row stays
+    within the margin, the t test with one more row that is as far beyond the worst one as that is beyond the median:
+    what was not seen in few rows may be worse. A ratio also needs as many rows as a share: one text in twenty that
+    takes twice the bits would be a rise of 5%.
     """
     import numpy as np
 
@@ -344,12 +358,17 @@ def kept(
     loss = float(worse.sum() / old.sum()) if relative and old.sum() else float(worse.mean())
     within = _summed(margin * old - worse if relative else margin - worse, clusters)
     fallen = _summed(worse, clusters)
-    # "lower" and "higher" tails: how often chance alone makes the sum at least as large.
-    p_kept, p_lost = _above(within), _above(fallen)
+    p_kept, p_lost = _surely_above(within), max(_exchanges(fallen)[1], _studentised(fallen)[1])
+    fewest = 10
+    if relative and 0 < margin < 1:
+        # What the rows show to be small is no loss, be they too few to rule out a larger one.
+        p_lost = 1.0 if p_kept <= LEVEL else p_lost
+        p_kept = max(p_kept, (1 - margin) ** _fewest(clusters, len(old)))
+        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
     spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
-    room = float((margin * old if relative else np.full(len(old), margin)).sum()) / len(within)
-    needed = math.ceil(((1.645 + 0.842) * spread / room) ** 2) if room > 0 else None
-    return _decided(loss, margin, p_kept, p_lost, len(old), needed and max(needed, 10))
+    room = margin * (float(old.sum()) if relative else len(old)) / len(within)
+    enough = _enough(loss / margin * room, spread**2, room, fewest) if room > 0 else None
+    return _decided(loss, margin, p_kept, p_lost, len(old), enough and round(enough * len(old) / len(within)))
 
 
 def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
@@ -364,7 +383,7 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
     p_kept = _tango_p(lost, gained, rows, margin)
     p_lost = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
     loss = (lost - gained) / rows if rows else 0.0
-    return _decided(loss, margin, p_kept, p_lost, rows, _enough(lost + gained, rows, margin))
+    return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
 
 
 def p_text(p: float) -> str:
@@ -387,16 +406,23 @@ def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> K
     lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)
     p_kept = _tango_p(math.ceil(lost), math.floor(gained), worth, margin)
     exchanges = _exchanges(_summed(worse, clusters))
-    enough = _enough(lost + gained, worth, margin)
+    enough = _enough_of_shares(lost, gained, worth, margin)
     return _decided(float(worse.mean()), margin, p_kept, exchanges[1], rows, enough and round(enough * rows / worth))
 
 
-def _enough(discordant: float, rows: int, margin: float) -> int | None:
-    """Rows with which no net loss would be told from `margin` in 80% of cases, at the share of rows that differ now."""
+def _enough_of_shares(lost: float, gained: float, rows: int, margin: float) -> int | None:
     if not 0 < margin < 1 or not rows:
         return None
+    loss = (lost - gained) / rows
     fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
-    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * discordant / rows / margin**2))
+    return _enough(loss, max(0.0, (lost + gained) / rows - loss**2), margin, fewest)
+
+
+def _enough(loss: float, variance: float, margin: float, fewest: int) -> int:
+    """Rows with which, in 80% of cases, a `loss` would be told from `margin` or from nothing, whichever comes first."""
+    loss = max(0.0, loss)
+    apart = max(margin - loss, loss)
+    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * variance / apart**2))
 
 
 def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
@@ -438,19 +464,21 @@ def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np
     return (lost - gained - rows * margin) / np.sqrt(spread)
 
 
-def _above(sums: np.ndarray) -> float:
-    """The one-sided p of a mean above 0: the largest of permutation, t and bootstrap-t."""
+def _surely_above(sums: np.ndarray) -> float:
+    """The one-sided p of a mean above 0, also where the lower tail is long: see `kept`."""
+    import numpy as np
     from scipy.stats import t
 
     rows = len(sums)
     if rows < 2:
         return 1.0
     spread = float(sums.std(ddof=1))
-    if not spread > 1e-12 * max(1e-300, float(abs(sums).max())):
+    if not spread > 1e-12 * float(abs(sums).max()):
         # All alike: as many heads in a row.
         return 0.5**rows if sums[0] > 0 else 1.0
-    by_t = float(t.sf(sums.mean() / (spread / math.sqrt(rows)), rows - 1))
-    return max(by_t, _exchanges(sums)[1], _studentised(sums)[1])
+    more = np.append(sums, 2 * sums.min() - np.median(sums))
+    by_t = float(t.sf(more.mean() / (more.std(ddof=1) / math.sqrt(rows + 1)), rows))
+    return max(by_t, _studentised(sums)[1])
 
 
 def _exchanges(sums: np.ndarray) -> tuple[float, float]:
@@ -489,9 +517,9 @@ def _studentised(sums: np.ndarray) -> tuple[float, float]:
         return float(t.cdf(seen, rows - 1)), float(t.sf(seen, rows - 1))
     rng = np.random.default_rng(SEED)
     drawn = scaled[rng.integers(rows, size=(RESAMPLES, rows))] - mean
-    means, spreads = drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(means / (spreads / math.sqrt(rows)), nan=0.0)
+    # Draws of rows that are almost all alike have no spread: without a floor they would be infinitely extreme.
+    spreads = np.maximum(drawn.std(axis=1, ddof=1), spread / 3)
+    ratios = drawn.mean(axis=1) / (spreads / math.sqrt(rows))
     low, high = int((ratios <= seen).sum()), int((ratios >= seen).sum())
     return (low + 1) / (RESAMPLES + 1), (high + 1) / (RESAMPLES + 1)
 
@@ -533,7 +561,7 @@ def _percentiles(values: np.ndarray, rows: int) -> list[float] | None:
 
     if not np.isfinite(values).all():
         return None
-    # Percentiles of a bootstrap are those of a normal with the spread of the sample: too narrow by what t and n - 1 add.
+    # Bootstrap percentiles know the spread of the sample: too narrow by what t and n - 1 add.
     tail = float(norm.cdf(-math.sqrt(rows / (rows - 1)) * t.ppf(1 - LEVEL / 2, rows - 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return [float(low), float(high)]

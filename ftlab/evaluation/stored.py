@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.evaluation.measures import NAMES, measure_answers
+from ftlab.evaluation.measures import NAMES, MeasureOptions, measure_answers
 from ftlab.evaluation.metrics.summary import of_rows
 from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.verdict import judge
@@ -46,6 +46,7 @@ def side_by_side(
         row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
     asked = [len(one) for one in keyed]
     notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
+    notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
     return {
         "run": first["run"],
@@ -61,6 +62,16 @@ def side_by_side(
     }, rows
 
 
+def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
+    if len(decodings) > 1:
+        notes.append(f"Their answers were not made alike: {', '.join(decodings)}.")
+    if any((one.get("samples") or 1) > 1 for one in settings):
+        notes.append("Where a row has several answers, the first of them counts here.")
+    return notes
+
+
 def _side(comparison: Mapping[str, Any]) -> dict[str, str]:
     known = {side["name"]: side for side in comparison.get("sides", [])}
     # The time at the beginning of an id tells nobody what the run is.
@@ -74,7 +85,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
     """One row with what each run said to it under the run's own name."""
-    kept = ("row", "prompt", "messages", "reference", "document", "columns")
+    kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
     merged = {key: found[0][key] for key in kept if key in found[0]}
     for name, row in zip(names, found, strict=True):
         for key in ("", "_tokens", "_cut", "_correct", "_loss"):
@@ -88,11 +99,13 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any
     known = set.intersection(*(one for row in rows for one in row.pop("measured")))
     found: list[dict[str, Any]] = []
     values: dict[str, dict[str, list[Any]]] = {}
+    clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
         answers = {name: [row[name] for row in rows] for name in names}
         chosen = [name for name in NAMES if name in known and name != "general_accuracy"]
-        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows])
+        options = MeasureOptions(clusters=clusters)
+        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
     if all(any(value is not None for value in one) for one in losses.values()):
-        found.append(of_rows(_LOSS, losses))
+        found.append(of_rows(_LOSS, losses, clusters=clusters))
     return found, values

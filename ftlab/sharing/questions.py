@@ -135,6 +135,9 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     if rows and _is_stale(run, comparison or {}):
         rows = []
         notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
+    elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":
+        rows = []
+        notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
     elif not rows and not shape.scores:
         notes.append("The run has no evaluation yet: its answers were made now to compare with.")
     split = str((comparison or {}).get("split") or "test")

@@ -8,15 +8,16 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
+from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.files import read_jsonl, write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
-from ftlab.sharing.measures import of_documents, sides_of
+from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
 from ftlab.sharing.page import render_page
-from ftlab.sharing.report_examples import choose_examples
+from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, tuned_on
 from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
@@ -26,7 +27,7 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_MOST_MEASURES = {"task": 7, "general": 3, "style": 2}
+_MOST_MEASURES = {"task": 9, "general": 3, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
@@ -50,7 +51,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = [*also_checked(comparison), *judgements_of(run)]
+    checked = [*also_checked(comparison), *_over_seeds(run), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {
@@ -63,7 +64,8 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "sides": sides_of(comparison),
         "table": table,
         "comparison": comparison,
-        "gained": (comparison.get("gain_loss") or {}).get("text") or "",
+        "gained": gained_text(comparison),
+        "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
         "lost": [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],
@@ -72,12 +74,20 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "before_after": _before_after(run.before_after()),
         "of_documents": of_documents(comparison),
         "examples": [
-            {key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples
+            {key: _clip(value) for key, value in row.items()}
+            | {"tone": _tone(row["kind"])}
+            | {f"said_{side}": right_text(row, side) for side in ("base", "adapted")}
+            for row in examples
         ],
         "rule": rule,
         "measured": measured(comparison, {row["name"] for row in table}),
         "steps": next_steps(comparison, config),
     }
+
+
+def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
+    found = verdict_with(run)
+    return [(f"Over {len(found.runs)} seeds", found.text)] if found else []
 
 
 def _page(found: dict[str, Any]) -> str:

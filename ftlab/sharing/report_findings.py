@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
+from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
-from ftlab.evaluation.significance import LEVEL, p_text
-from ftlab.evaluation.slices import Slice, columns_of, slices
-from ftlab.evaluation.verdict import has_forgotten
+from ftlab.evaluation.significance import p_text
+from ftlab.evaluation.slices import Slice, columns_of, findings, slices
 from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
@@ -41,11 +42,9 @@ def forgetting(comparison: Comparison) -> str:
     evidence += f" ({p_text(p)})." if p is not None else "."
     if before < _KNOWS_TOO_LITTLE:
         return f"Cannot be told: the base itself knows too few answers. {evidence}"
-    if has_forgotten(base, adapted):
+    if answer_of(comparison) == "lost":
         return f"The model has forgotten some of what it knew: {evidence}"
-    if after < before and p is not None and p < LEVEL:
-        return f"Little was forgotten: {evidence}"
-    return f"Nothing that these questions can show was forgotten: {evidence}"
+    return f"Whether something was forgotten cannot be told from these questions: {evidence}"
 
 
 def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -58,12 +57,14 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
             said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return said or ["No measure is worse."]
+        return said or ["No measure is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
     better = sum(change is not None and change > 0 for change in changes)
-    said.append(f"By {title}, {worse:,} of {len(rows):,} rows got worse and {better:,} got better.")
+    told = sum(change is not None for change in changes)
+    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
+    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
     return [*said, *_slices(comparison, rows, name, title, higher, first)]
 
 
@@ -110,25 +111,24 @@ def _slices(
     if not found:
         return []
     sign = 1 if higher else -1
-
-    def certain_fall(one: Slice) -> bool:
-        ends = one.difference_intervals["adapted"]
-        return ends is not None and max(sign * end for end in ends) < 0
-
-    fallen = [(column, one) for column, one in found if certain_fall(one)]
+    # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
+    certain = findings([one for _, one in found], "adapted")
+    fallen = [
+        pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
+    ]
     if fallen:
         return [
-            f"Where {column} is {one.value} ({one.rows} rows), {title} fell: {_text(comparison, name, one, 'adapted')} "
-            f"against {_text(comparison, name, one, first)}."
+            f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+            f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
             for column, one in fallen[:2]
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
     columns = dict.fromkeys(column for column, _ in found)
     return [
-        f"No slice by {', '.join(columns)} got worse. The weakest: where {column} is {weakest.value}, {title} is "
-        f"{_text(comparison, name, weakest, 'adapted')} of {weakest.rows} rows."
+        f"No slice by {', '.join(columns)} is shown to be worse. The weakest: where {column} is {weakest.value}, "
+        f"{title} is {_text(comparison, name, weakest, 'adapted')} of {weakest.rows} rows."
         if _is_share(comparison, name)
-        else f"No slice by {', '.join(columns)} got worse."
+        else f"No slice by {', '.join(columns)} is shown to be worse."
     ]
 
 

@@ -261,4 +261,4 @@ def _not_yet(run: RunDirectory) -> Markup:
     status = disk.evaluation_status(run)
     if status is not None and status.is_active:
         return notice(f"The evaluation is at work: {status.phase}.")
-    return empty("This run has not been compared with its base yet.", "Press Evaluate: it takes a minute or less.")
+    return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
-from ftlab.sharing.measures import later_sides, of_documents, sides_of, unbroken, verdict_of
+from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_documents, sides_of, unbroken, verdict_of
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
@@ -68,18 +68,22 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
         body += join(_score_row(row, sides) for row in found)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     asked = "documents" if of_documents(comparison) else "rows"
+    # Other data may hold what the run was trained on; a note says so where it is known.
+    where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
     who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
+    looks = looks_note(comparison)
     return Markup(
         '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
-        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>'
+        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>{}'
     ).format(
         heading(
             f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
-            f"On the same held-out {asked}. Small print: 95% interval; then the change, and p.",
+            f"On the same {asked}{where}. Small print: 95% interval; then the change, and p.",
         ),
         Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
         heads,
         body,
+        Markup('<p class="ft-help">Colored: findings. {}</p>').format(looks) if looks else "",
     )
 
 
@@ -95,11 +99,11 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     )
     if not pictures:
         return Markup("")
-    said = (comparison.get("gain_loss") or {}).get("text") or ""
+    said = gained_text(comparison)
     forgetting = (comparison.get("forgetting") or {}).get("text") or ""
     help = (
-        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is "
-        "within chance."
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
+        "finding: chance, or a look."
     )
     return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
         heading("Gained and lost", help), _line(said), _line(forgetting), pictures
@@ -162,7 +166,10 @@ def _facts(comparison: Mapping[str, Any]) -> Markup:
         ("Made", when(comparison.get("created")), "local time"),
     ]
     if comparison.get("seconds") is not None:
-        shown.append(("Took", duration(comparison["seconds"]), "for all sides"))
+        before = comparison.get("seconds_before")
+        earlier = "what was asked before is not counted" if before is None else ""
+        earlier = f"after {duration(before)} of asking before it" if before else earlier
+        shown.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
     return facts(shown)
 
 

@@ -25,7 +25,7 @@ from ftlab.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _FACTS = ("name", "kind", "rows", "columns", "format", "why", "confidence", "splits", "dropped", "examples", "notes")
-_STATUS = ("state", "phase", "step", "total_steps", "eta_seconds", "error", "warnings")
+_STATUS = ("state", "phase", "step", "total_steps", "done", "total", "eta_seconds", "error", "warnings")
 
 
 def offer(workspace: Workspace) -> None:

@@ -70,6 +70,14 @@ def test_words_that_are_not_in_the_reference_are_marked():
     assert "the <del>blue</del> parcel" in shown and "the <ins>red</ins> parcel" in shown
 
 
+def test_the_first_of_several_answers_is_shown_with_how_many_are_right():
+    look = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
+    row = a_row(0, False, True, samples=5, right={"base": 1, "adapted": 4})
+    shown = str(answers.answer_table([row], look))
+    assert "1 of 5 answers right" in shown and "4 of 5 answers right" in shown
+    assert "answers right" not in str(answers.answer_table([a_row(0, False, True)], look))
+
+
 def test_a_slice_has_its_own_share_interval_and_change():
     rows = [a_row(row, False, row < 8, columns={"channel": "mail" if row < 10 else "phone"}) for row in range(20)]
     assert columns_of(rows) == ["channel"]

@@ -171,3 +171,32 @@ def test_a_run_without_a_result_is_refused_in_words(tmp_path, base_folder):
     run = make_run(tmp_path, base_folder, "none")
     with pytest.raises(FtlabError, match="no trained model"):
         evaluate_run(run)
+
+
+def test_several_answers_to_each_row_are_kept_and_more_of_them_ask_only_for_the_new_ones(
+    run, compared, base_folder, probes_file, tmp_path
+):
+    greedy = run.predictions()
+    own = make_run(tmp_path, base_folder, probes_file, evaluation={"samples": 2, "temperature": 1.0})
+    save_result(own, base_folder)
+    comparison = evaluate_run(own)
+    rows = own.predictions()
+    for shown in rows:
+        for side in ("base", "adapted"):
+            assert len(shown[f"{side}_more"]) == 1 and set(shown[f"{side}_more"][0]) == {"answer", "tokens", "cut"}
+        assert shown["samples"] == 2 and set(shown["right"]) == {"base", "adapted"}
+    assert any(shown["adapted"] != shown["adapted_more"][0]["answer"] for shown in rows)
+    assert [shown["adapted"] for shown in rows] != [shown["adapted"] for shown in greedy]
+    assert comparison["settings"]["decoding"] == "sampled (temperature 1)" and comparison["settings"]["samples"] == 2
+    assert [m["rows"] for m in comparison["measures"] if m["name"] in ("exact_match", "pass_k")] == [ROWS, ROWS]
+    assert comparison["base"]["perplexity"] == compared[0]["base"]["perplexity"], "losses draw nothing"
+    assert any(f"2 to each of the {ROWS} rows" in note for note in comparison["notes"])
+    phases = set()
+    more = evaluate_run(own, settings={"samples": 3}, progress=lambda phase, *_: phases.add(phase))
+    assert {phase for phase in phases if phase.startswith(("answers", "scoring"))} == {
+        "answers of the base, number 3",
+        "answers of the adapted model, number 3",
+    }
+    assert more["settings"]["samples"] == 3
+    for before, after in zip(rows, own.predictions(), strict=True):
+        assert after["adapted"] == before["adapted"] and after["adapted_more"][0] == before["adapted_more"][0]

@@ -17,6 +17,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.files import read_jsonl
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from ftlab.workspace import Workspace
@@ -72,6 +73,10 @@ def test_what_was_said_before_training_is_not_asked_again_after_it(runs, base_fo
     after = phases(lambda tell: evaluate_run(first, progress=tell))
     assert "answers of the adapted model" in after
     assert not any("the base" in phase for phase in after)
+    # What the base took is a part of what the comparison took.
+    spent = read_jsonl(first.evaluation / "seconds.jsonl")
+    assert [one["what"] for one in spent] == ["base before training", "comparison"]
+    assert first.comparison()["seconds_before"] == spent[0]["seconds"] > 0
     # Another run on the same base and rows finds what was said there; its own folder has it from then on.
     again = phases(lambda tell: evaluate_run(second, progress=tell))
     assert not any("the base" in phase for phase in again)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ftlab.data.final_number import FINAL_NUMBER_RULE
 from ftlab.evaluation.metrics.classes import LABEL_RULE
+from ftlab.evaluation.metrics.form import LABEL_NAMED_RULE, REFERENCE_NAMED_RULE
 from ftlab.evaluation.metrics.numbers import NUMBER_RULE
 from ftlab.evaluation.metrics.structured import CODE_RULE, FIELDS_RULE, JSON_RULE
 from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, TOKEN_F1_RULE
@@ -50,15 +51,28 @@ BUILT_IN = {
             "Mean F1 of the labels; a rare label counts as much as a frequent one.",
             f"mean over the labels of the references; {LABEL_RULE}",
         ),
+        Measure(
+            "label_named",
+            "Right label named",
+            "Share of answers in which the right label stands, whatever is around it.",
+            LABEL_NAMED_RULE,
+        ),
+        Measure(
+            "reference_named",
+            "Reference named",
+            "Share of answers in which the reference stands, whatever is around it.",
+            REFERENCE_NAMED_RULE,
+        ),
         Measure("json_valid", "Valid JSON", "Share of answers that a program can read.", JSON_RULE),
         Measure("json_fields", "Fields right", "Share of the fields of each answer that are right.", FIELDS_RULE),
         Measure("pattern", "Pattern found", "Share of answers in which the regular expression is found."),
         Measure("number_given", "Number given", "Share of answers with a number in them.", NUMBER_RULE),
         Measure(
             "mean_absolute_error",
-            "Mean absolute error",
+            "Mean absolute error (capped)",
             "How far the numbers of the answers are from those of the references.",
-            f"{NUMBER_RULE}; over the answers with a number, differences over rows where both have one",
+            f"{NUMBER_RULE}; an answer without a number, and one that is farther off than the references are from each "
+            "other, counts as that far off",
             unit="",
             better="lower",
             kind="score",
