@@ -179,7 +179,8 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     if found["revealed"] is None:
         return found
     verdict = evaluate(store, test.id)
-    told = {name: verdict[name] for name in ("verdict", "text", "win_rate", "interval", "counts", "contestants")}
+    names = ("verdict", "general", "text", "win_rate", "interval", "counts", "contestants")
+    told = {name: verdict[name] for name in names}
     return found | told
 
 
