@@ -168,8 +168,12 @@ class RunDirectory:
         return self.evaluation / f"{side}.json"
 
     def result_file(self, key: str) -> Path:
-        """What a model said to one set of questions, by the hash of model and questions."""
+        """What a model said, by the hash of the model and of what it was asked."""
         return self.evaluation / "results" / f"{key}.json"
+
+    def result_files(self, model: str) -> list[Path]:
+        """Those that begin with the hash of one model."""
+        return sorted((self.evaluation / "results").glob(f"{model}-*.json"))
 
     def suite(self, name: str) -> Suite:
         """The comparison of this run on the data set called `name`."""
