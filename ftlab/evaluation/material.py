@@ -21,14 +21,15 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Material:
-    """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
-    a classification (empty: it is none), and `notes` on all of that.
+    """Held-out `rows` of the `available` ones of a `split` (or of a suite) with the small `columns` of each, general
+    questions, the `labels` of a classification (empty: it is none), and `notes` on all of that.
 
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
     """
 
     split: str
     rows: list[dict[str, Any]]
+    available: int
     columns: list[dict[str, Any]]
     references: list[str]
     probes: list[Probe]
@@ -54,8 +55,10 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     most = config.evaluation.max_rows
     if suite is None:
         split, rows, notes = held_out_rows(runs[0], most)
+        available = len(held_out_rows(runs[0], None)[1])
     else:
-        split, rows, notes = _suite_rows(suite, config, runs[0], most)
+        split, every, notes = _suite_rows(suite, config, runs[0], most)
+        rows, available = some(every, most), len(every)
     notes += _learned(rows, runs, configs, suite)
     probes, note = load_probes(config)
     notes += [note] if note else []
@@ -64,6 +67,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     return Material(
         split=split,
         rows=rows,
+        available=available,
         columns=_columns(runs[0], split, rows, labels, references),
         references=references,
         probes=probes,
@@ -90,7 +94,10 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(
     suite: str, config: RunConfig, run: RunDirectory, most: int
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """Rows of a data set that is no split of the run. Raises InputError when it cannot be read or holds no answers."""
+    """All rows of a data set that is no split of the run, of which `most` will be used.
+
+    Raises InputError when it cannot be read or holds no answers.
+    """
     from ftlab.data.conversion import UnusableRow
     from ftlab.data.documents import STAGE
     from ftlab.data.load import load_rows
@@ -123,7 +130,7 @@ def _suite_rows(
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
     if len(rows) > most:
         notes.append(f"{most} of {len(rows)} rows of {loaded.name} were used, drawn with seed 0.")
-    return split, some(rows, most), notes
+    return split, rows, notes
 
 
 def _learned(

@@ -189,10 +189,10 @@ def test_runs_that_answered_the_same_rows_are_compared_without_asking_again(work
 
 def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     run = evaluated_run(workspace)
-    suite = run.suite("faq")
+    suite = run.question("suites/faq")  # where an older ftlab put it
     write_json(suite.comparison_file, three_sides(suite="faq.jsonl", split=""))
     write_jsonl(suite.predictions_file, [a_row(0, False, True)])
-    assert evaluate_shown.views(run) == [("held-out rows", ""), ("faq", "faq")]
+    assert evaluate_shown.views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl", "faq")]
     comparison, rows = evaluate_shown.shown(run.id, [], "faq", workspace)
     assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
