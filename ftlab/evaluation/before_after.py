@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
 from ftlab.evaluation.batches import free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.held_out import held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
@@ -58,7 +57,7 @@ def compare_answers(
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
-    split, prompts, available, notes = _prompts(run, most)
+    split, prompts, available, notes = _prompts(run, most, config.evaluation.max_rows)
     question = question_of_rows(config, most, available)
     place = question.place(run)
     weights = _identities(run, config)
@@ -133,7 +132,7 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _prompts(run: RunDirectory, most: int) -> tuple[str, list[Prompt], int, list[str]]:
+def _prompts(run: RunDirectory, most: int, own: int) -> tuple[str, list[Prompt], int, list[str]]:
     """The split and its different prompts, at most `most` of them, how many there are, and notes on the choice."""
     from ftlab.data.rendering import prompt_messages
 
@@ -143,7 +142,7 @@ def _prompts(run: RunDirectory, most: int) -> tuple[str, list[Prompt], int, list
     available = len(prompts)
     if available > most:
         notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = [prompts[i] for i in sorted(random.Random(0).sample(range(len(prompts)), most))]
+        prompts = nested(prompts, most, own)
     return split, prompts, available, notes
 
 

@@ -11,7 +11,7 @@ from ftlab.config_evaluation import names
 from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
-from ftlab.evaluation.held_out import held_out_rows, some
+from ftlab.evaluation.held_out import held_out_rows, nested
 from ftlab.evaluation.probes import Probe, load_probes
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -50,15 +50,16 @@ class Material:
 def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
     """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
     from ftlab.data.rendering import reference
+    from ftlab.evaluation.sides import config_of
 
     config = configs[0]
-    most = config.evaluation.max_rows
+    most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, rows, notes = held_out_rows(runs[0], most)
+        split, rows, notes = held_out_rows(runs[0], most, own=own)
         available = len(held_out_rows(runs[0], None)[1])
     else:
         split, every, notes = _suite_rows(suite, config, runs[0], most)
-        rows, available = some(every, most), len(every)
+        rows, available = nested(every, most, own), len(every)
     notes += _learned(rows, runs, configs, suite)
     probes, note = load_probes(config)
     notes += [note] if note else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.held_out import held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.significance import mean_difference, wilson_interval
@@ -56,7 +55,7 @@ def evaluate_preferences(
         notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
     if len(pairs) > most:
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
-        pairs = [pairs[i] for i in sorted(random.Random(0).sample(range(len(pairs)), most))]
+        pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
     found = work(run, config, pairs, tell, should_stop)
     found = {

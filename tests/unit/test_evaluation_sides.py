@@ -113,6 +113,7 @@ def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, b
         asked.append((question.steps, type(question).__name__))
         return ask(model, tokenizer, question, **more)
 
+    evaluate_run(runs[0], max_rows=100)
     ask = collect.ask
     monkeypatch.setattr(collect, "ask", counted)
     run = make_run(runs[0].path.parent, base_folder, "none", name="third", source=str(source))
