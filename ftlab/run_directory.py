@@ -43,6 +43,11 @@ class _Answers:
         """Those answers."""
         return self.evaluation / "before_after.jsonl"
 
+    @property
+    def harness_file(self) -> Path:
+        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        return self.evaluation / "harness.json"
+
     def comparison(self) -> dict[str, Any] | None:
         return read_json(self.comparison_file)
 
@@ -247,11 +252,6 @@ class RunDirectory(_Answers):
     def reward_answers_file(self) -> Path:
         """Those answers, with the rewards of each."""
         return self.evaluation / "reward_answers.jsonl"
-
-    @property
-    def harness_file(self) -> Path:
-        """What base and adapted model reached in tasks of lm-evaluation-harness."""
-        return self.evaluation / "harness.json"
 
     @property
     def judged_file(self) -> Path:
