@@ -47,6 +47,11 @@ class ToAnswer:
     context: int | None
 
     @property
+    def decoding(self) -> Any:
+        """What decides an answer beside the model and the prompt; JSON-able."""
+        return "greedy"
+
+    @property
     def steps(self) -> int:
         return len(self.prompts)
 
@@ -94,7 +99,7 @@ def key_of(identity: list[Any], question: Question) -> str:
         digest.update(json.dumps(question.facts).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
-            digest.update(json.dumps(["greedy", room, list(prompt)]).encode())
+            digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
     return digest.hexdigest()
 
 
@@ -187,7 +192,7 @@ def _model(identity: list[Any]) -> str:
 def _row_keys(question: ToScore | ToAnswer) -> list[str]:
     """A name for each row by all that the model reads of it: two rows of the same text are one."""
     if isinstance(question, ToAnswer):
-        texts = [json.dumps(["greedy", list(prompt)]) for prompt in question.prompts]
+        texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
     else:
         pieces: list[list[Any]] = [[] for _ in range(question.rows)]
         for piece, row in zip(question.encoded, question.owner, strict=True):

@@ -9,6 +9,7 @@ training changed (`reference.carried`), since a check that an untrained base wou
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
 # An export carries all of the change that training made: a slope of 1. Up to a tenth is let pass, and only where chance
 # is small enough that 0.8 would not have been.
 _SLOPE_OFF = 0.1
-_SURE = 3.0  # standard errors
+_SURE = 0.997  # of the interval of the slope
 # How far the export may be from the run's own model, as a part of what training changed: a tenth, or half as much again
 # as rounding alone moves it. Where that is more than half of the change, another run's adapter could hide in it.
 _APART, _ROUNDING = 0.1, 1.5
@@ -84,7 +85,8 @@ def verify(
         "same_as_evaluated": questions.same_as_recorded(outside.prompts),
         "largest_logit_difference": largest,
         "allowed_logit_difference": allowed,
-        "carried": vars(change) | {"rounding": reference.rounding},
+        "carried": {name: value if math.isfinite(value) else None for name, value in vars(change).items()},
+        "rounding": reference.rounding,
         "unproven": unproven,
         "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
         "dtype": shape.dtype,
@@ -196,7 +198,7 @@ def _check_change(found: Carried, rounding: float, prompts: int, shape: Shape) -
     that of the run's training."""
     if not found.effect:
         return "what was trained changes nothing on these prompts, so the base alone would pass, too"
-    chance = _SURE * found.error
+    chance = _chance(found.error, prompts)
     if not abs(found.slope - 1) - chance <= _SLOPE_OFF:
         raise _differs(
             f"it carries {found.slope:.0%} of the change that training made to the logits",
@@ -208,19 +210,26 @@ def _check_change(found: Carried, rounding: float, prompts: int, shape: Shape) -
             f"its logits are apart from those of the run's own model by {found.apart:.0%} of what training changed",
             f"{allowed:.0%} is allowed in {shape.dtype}, where rounding explains {rounding:.0%}",
         )
-    other = "float32 (--dtype float32) would tell" if shape.dtype != "float32" and not shape.is_adapter else ""
+    finer = "" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
     if chance > _SLOPE_OFF:
-        more = " or ".join(filter(None, ["more held-out prompts", other]))
+        by = " or ".join(filter(None, ["more held-out prompts", finer]))
         return (
-            f"on {prompts} prompts an adapter at 0.8 of its strength could pass: the export carries {found.slope:.0%} "
-            f"± {chance:.0%} of what training changed; {more}{'' if other else ' would tell'}"
+            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since the export carries "
+            f"{found.slope:.0%} of what training changed, give or take {chance:.0%}; {by} would tell"
         )
     if allowed > _HIDES:
         return (
             f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed, so another run's "
-            f"adapter could pass; {other or 'a finer number format would tell'}"
+            f"adapter could pass; {finer or 'a finer number format'} would tell"
         )
     return ""
+
+
+def _chance(error: float, prompts: int) -> float:
+    """Half the interval of a slope with this standard error over `prompts`."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + _SURE) / 2, prompts - 1)) * error if prompts > 1 else math.inf
 
 
 def tolerance(*formats: str) -> float:
@@ -266,10 +275,10 @@ def said(finding: dict[str, Any]) -> str:
     rest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
     rest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
     if found := finding.get("carried"):
-        chance = _SURE * found["error"]
         if finding["unproven"]:
             rest += f" This does not prove that it is the trained model: {finding['unproven']}."
         else:
+            chance = _chance(found["error"], count)
             rest += f" It carries {found['slope']:.1%} (± {chance:.1%}) of what training changed there."
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
