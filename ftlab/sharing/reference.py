@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
@@ -17,13 +17,25 @@ from ftlab.sharing.shape import Shape
 class Reference:
     """The logits of the run's own model at the same places, by prompt, in float32 on the CPU.
 
-    `base` are those of the model without what was trained (of a reward model its mean score). `rounding`: how far the
-    run's own model moves when it is merged and rounded as the export is, as a part of what training changed.
+    `base` are those of the model without what was trained (of a reward model its mean score). `rounded`: what the run's
+    own model carries of its change when it is merged and rounded here as the export is; None where nothing is rounded.
     """
 
     logits: list[Any]
     base: list[Any]
-    rounding: float = 0.0
+    rounded: Carried | None = None
+
+    @property
+    def rounding(self) -> float:
+        """How far rounding alone moves the logits, as a part of what training changed."""
+        return self.rounded.apart if self.rounded else 0.0
+
+    @property
+    def largest_change(self) -> float:
+        """Of what training changed, as a part of the largest logit."""
+        pairs = list(zip(self.logits, self.base, strict=True))
+        changed = max(float((mine[..., : base.shape[-1]] - base).abs().max()) for mine, base in pairs)
+        return changed / max(float(mine.abs().max()) for mine, _ in pairs)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def ask_reference(
         )
         base = logits_along(below, asked, scores=False)
     found = Reference(own, base)
-    return Reference(own, base, carried(rounded, found).apart) if rounded else found
+    return replace(found, rounded=carried(rounded, found)) if rounded else found
 
 
 def _rounded(model: Any, shape: Shape, asked: Sequence[tuple[list[int], list[int]]]) -> list[Any]:

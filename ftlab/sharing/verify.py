@@ -73,7 +73,7 @@ def verify(
     _check_prompts(outside, questions)
     largest, allowed = _check_logits(outside, questions, reference, shape)
     change = carried(outside.logits, reference, scores=shape.scores)
-    unproven = _check_change(change, reference.rounding, len(questions.prompts), shape)
+    unproven = _check_change(change, reference, len(questions.prompts), shape)
     same, gaps = _check_answers(outside, questions, reference, run, shape, largest)
     return {
         "prompts": len(questions.prompts),
@@ -193,16 +193,22 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
     return differences[worst], allowed
 
 
-def _check_change(found: Carried, rounding: float, prompts: int, shape: Shape) -> str:
+def _check_change(found: Carried, reference: Reference, prompts: int, shape: Shape) -> str:
     """Why the check proves nothing, or an empty text. Raises FtlabError where the export carries another change than
     that of the run's training."""
-    if not found.effect:
+    if reference.largest_change <= tolerance("float32"):
         return "what was trained changes nothing on these prompts, so the base alone would pass, too"
+    rounding, right = reference.rounding, 1.0
+    if reference.rounded and shape.load_dtype != "float32":
+        # Both models are computed in a short format here, which blurs the change itself and flattens the slope.
+        right = reference.rounded.slope
+        if not right >= _HIDES:
+            return f"in {shape.load_dtype}, in which it is loaded here, rounding hides what training changed"
     chance = _chance(found.error, prompts)
-    if not abs(found.slope - 1) - chance <= _SLOPE_OFF:
+    if not abs(found.slope - right) - chance <= _SLOPE_OFF * right:
         raise _differs(
             f"it carries {found.slope:.0%} of the change that training made to the logits",
-            f"100% is right, and chance explains {chance:.0%} on {prompts} prompts",
+            f"{right:.0%} is right, and chance explains {chance:.0%} on {prompts} prompts",
         )
     allowed = max(_APART, _ROUNDING * rounding)
     if not found.apart <= allowed:
@@ -211,7 +217,7 @@ def _check_change(found: Carried, rounding: float, prompts: int, shape: Shape) -
             f"{allowed:.0%} is allowed in {shape.dtype}, where rounding explains {rounding:.0%}",
         )
     finer = "" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
-    if chance > _SLOPE_OFF:
+    if chance > _SLOPE_OFF * right:
         by = " or ".join(filter(None, ["more held-out prompts", finer]))
         return (
             f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since the export carries "
