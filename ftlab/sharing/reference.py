@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
@@ -17,18 +17,14 @@ from ftlab.sharing.shape import Shape
 class Reference:
     """The logits of the run's own model at the same places, by prompt, in float32 on the CPU.
 
-    `base` are those of the model without what was trained (of a reward model its mean score). `rounded`: what the run's
-    own model carries of its change when it is merged and rounded here as the export is; None where nothing is rounded.
+    `base` are those of the model without what was trained (of a reward model its mean score). `merged` and `rounded`:
+    those of the run's own model when it is merged here, and rounded as the export is; None where that rounds nothing.
     """
 
     logits: list[Any]
     base: list[Any]
-    rounded: Carried | None = None
-
-    @property
-    def rounding(self) -> float:
-        """How far rounding alone moves the logits, as a part of what training changed."""
-        return self.rounded.apart if self.rounded else 0.0
+    merged: list[Any] | None = None
+    rounded: list[Any] | None = None
 
     @property
     def largest_change(self) -> float:
@@ -87,7 +83,9 @@ def ask_reference(
     if run.adapter.exists():
         with adapter_disabled(model) as below:
             base = logits_along(below, asked, scores=False)
-    rounded = _rounded(model, shape, asked)
+    merged = rounded = None
+    if not shape.is_adapter and shape.dtype != "float32":
+        merged, rounded = _rounded(model, shape, asked)
     if not run.adapter.exists():
         del model
         free_memory()
@@ -95,23 +93,37 @@ def ask_reference(
             _in_format(load_config(run.config_file).resolved(), shape.load_dtype).model, device=shape.device
         )
         base = logits_along(below, asked, scores=False)
-    found = Reference(own, base)
-    return replace(found, rounded=carried(rounded, found)) if rounded else found
+    return Reference(own, base, merged, rounded)
 
 
-def _rounded(model: Any, shape: Shape, asked: Sequence[tuple[list[int], list[int]]]) -> list[Any]:
-    """The logits of `model` merged and rounded as the export is; none where the export rounds nothing."""
+def _rounded(
+    model: Any, shape: Shape, asked: Sequence[tuple[list[int], list[int]]]
+) -> tuple[list[Any] | None, list[Any]]:
+    """The logits of `model` merged (None of one without an adapter), and then rounded as the export is."""
     import torch
     from peft import PeftModel
 
-    if shape.is_adapter or shape.dtype == "float32":
-        return []
+    merged = None
     if isinstance(model, PeftModel):
         model.merge_adapter()
+        merged = logits_along(model, asked, scores=False)
     # Not model.to: the buffers of position embeddings stay as they are when a model is loaded.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, shape.dtype)).to(getattr(torch, shape.load_dtype))
-    return logits_along(model, asked, scores=False)
+    return merged, logits_along(model, asked, scores=False)
+
+
+def apart(some: Sequence[Any], others: Sequence[Any], reference: Reference, *, scores: bool = False) -> float:
+    """How far two sets of logits are apart (root mean square), as a part of what training changed."""
+    width = reference.base[0].shape[-1]
+    pairs = zip(some, others, strict=True)
+    own = zip(reference.logits, reference.base, strict=True)
+
+    def squares(one: Any, other: Any) -> float:
+        difference = one - other if scores else _centered(one, width) - _centered(other, width)
+        return float((difference.double() ** 2).sum())
+
+    return math.sqrt(math.fsum(squares(*pair) for pair in pairs) / math.fsum(squares(*pair) for pair in own))
 
 
 def _centered(logits: Any, width: int) -> Any:

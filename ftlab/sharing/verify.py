@@ -23,7 +23,7 @@ from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.collect import Progress
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.questions import Questions, prepare
-from ftlab.sharing.reference import Carried, Reference, carried, gap_between
+from ftlab.sharing.reference import Carried, Reference, apart, carried, gap_between
 from ftlab.sharing.shape import Shape
 from ftlab.wording import listed
 
@@ -32,14 +32,15 @@ from ftlab.wording import listed
 # is 0.001 off moves them by 750); rounding all weights to 16 bits by 1.7 steps of those. Errors add up like a random
 # walk, so a base of 40 layers moves 2.6 times as far as the starter's 6.
 TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
-# An export carries all of the change that training made: a slope of 1. Up to a tenth is let pass, and only where chance
-# is small enough that 0.8 would not have been.
-_SLOPE_OFF = 0.1
-_SURE = 0.997  # of the interval of the slope
-# How far the export may be from the run's own model, as a part of what training changed: a tenth, or half as much again
-# as rounding alone moves it. Where that is more than half of the change, another run's adapter could hide in it.
+# How far an export may be off what it should say, as a part of what training changed: a tenth, so that an adapter at
+# 0.8 of its strength is refused. What it should say is what the run's own model says when it is merged and rounded here
+# in the same way. Where models are computed in a short format, rounding may explain half as much again as it does here.
 _APART, _ROUNDING = 0.1, 1.5
+_SLOPE_OFF = 0.1  # the part of the change that is carried may be off by so much
+_SURE = 0.997  # of the interval of that part
+# Rounding that moves the logits by more of what training changed could hide another run's adapter.
 _HIDES = 0.5
+_MOVED = 0.03  # a part of the change that is worth a word
 _STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _MOST_SHOWN = 3
 
@@ -73,7 +74,7 @@ def verify(
     _check_prompts(outside, questions)
     largest, allowed = _check_logits(outside, questions, reference, shape)
     change = carried(outside.logits, reference, scores=shape.scores)
-    unproven = _check_change(change, reference, len(questions.prompts), shape)
+    unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
     same, gaps = _check_answers(outside, questions, reference, run, shape, largest)
     return {
         "prompts": len(questions.prompts),
@@ -86,7 +87,7 @@ def verify(
         "largest_logit_difference": largest,
         "allowed_logit_difference": allowed,
         "carried": {name: value if math.isfinite(value) else None for name, value in vars(change).items()},
-        "rounding": reference.rounding,
+        "rounding": rounding,
         "unproven": unproven,
         "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
         "dtype": shape.dtype,
@@ -193,42 +194,45 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
     return differences[worst], allowed
 
 
-def _check_change(found: Carried, reference: Reference, prompts: int, shape: Shape) -> str:
-    """Why the check proves nothing, or an empty text. Raises FtlabError where the export carries another change than
-    that of the run's training."""
+def _check_change(
+    found: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
+) -> tuple[str, float]:
+    """Why the check proves nothing, or an empty text, and how far rounding moves the logits as a part of what training
+    changed. Raises FtlabError where the export carries another change than that of the run's training."""
     if reference.largest_change <= tolerance("float32"):
-        return "what was trained changes nothing on these prompts, so the base alone would pass, too"
-    rounding, right = reference.rounding, 1.0
-    if reference.rounded and shape.load_dtype != "float32":
-        # Both models are computed in a short format here, which blurs the change itself and flattens the slope.
-        right = reference.rounded.slope
-        if not right >= _HIDES:
-            return f"in {shape.load_dtype}, in which it is loaded here, rounding hides what training changed"
-    chance = _chance(found.error, prompts)
-    if not abs(found.slope - right) - chance <= _SLOPE_OFF * right:
+        return "what was trained changes nothing on these prompts, so the base alone would pass, too", 0.0
+    expected, rounding, right = reference.logits, 0.0, 1.0
+    if reference.rounded is not None:
+        expected = reference.rounded
+        rounding = apart(expected, reference.logits, reference)
+        right = carried(expected, reference).slope
+    if shape.load_dtype == "float32" or shape.is_adapter:
+        # Both are computed in the same way, so what the export should say is known to the last digits.
+        chance, allowed = 0.0, _APART
+        off = apart(export, expected, reference, scores=shape.scores)
+        if reference.merged is not None and not apart(reference.merged, reference.logits, reference) <= _APART:
+            raise _differs("merging the adapter into the base changes what it says", "a fault of the method's merging")
+    else:
+        # Short formats blur both, each in its way, and with them the change itself.
+        chance, allowed = _chance(found.error, prompts), max(_APART, _ROUNDING * rounding)
+        off = found.apart
+    if not (off <= allowed and abs(found.slope - right) - chance <= _SLOPE_OFF * abs(right)):
         raise _differs(
-            f"it carries {found.slope:.0%} of the change that training made to the logits",
-            f"{right:.0%} is right, and chance explains {chance:.0%} on {prompts} prompts",
+            f"it carries {found.slope:.0%} of the change that training made to the logits, and is off what it should "
+            f"say by {off:.0%} of that",
+            f"{right:.0%} is right in {shape.dtype}, and {allowed:.0%} is allowed",
         )
-    allowed = max(_APART, _ROUNDING * rounding)
-    if not found.apart <= allowed:
-        raise _differs(
-            f"its logits are apart from those of the run's own model by {found.apart:.0%} of what training changed",
-            f"{allowed:.0%} is allowed in {shape.dtype}, where rounding explains {rounding:.0%}",
-        )
-    finer = "" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
+    finer = "a finer number format" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
+    if not rounding <= _HIDES:
+        return (
+            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed; {finer} would tell"
+        ), rounding
     if chance > _SLOPE_OFF * right:
-        by = " or ".join(filter(None, ["more held-out prompts", finer]))
         return (
-            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since the export carries "
-            f"{found.slope:.0%} of what training changed, give or take {chance:.0%}; {by} would tell"
-        )
-    if allowed > _HIDES:
-        return (
-            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed, so another run's "
-            f"adapter could pass; {finer or 'a finer number format'} would tell"
-        )
-    return ""
+            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off by "
+            f"{chance:.0%}; more held-out prompts or {finer} would tell"
+        ), rounding
+    return "", rounding
 
 
 def _chance(error: float, prompts: int) -> float:
@@ -284,8 +288,9 @@ def said(finding: dict[str, Any]) -> str:
         if finding["unproven"]:
             rest += f" This does not prove that it is the trained model: {finding['unproven']}."
         else:
-            chance = _chance(found["error"], count)
-            rest += f" It carries {found['slope']:.1%} (± {chance:.1%}) of what training changed there."
+            rest += f" It carries {found['slope']:.1%} of what training changed there"
+            moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
+            rest += f", as rounding to {finding['dtype']} leaves it; float32 keeps it whole." if moved else "."
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
     if not finding["compared_with"]:
