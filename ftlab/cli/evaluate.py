@@ -139,17 +139,23 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
-    from ftlab.evaluation.keeping import suite_name
     from ftlab.sharing.report import write_report
 
-    if comparison["suite"]:
+    if question := comparison["question"]["name"]:
         print_measures(comparison)
-        print(f"\nresults    {run.suite(suite_name(comparison['suite'])).comparison_file}")
+        print(f"\nasked      {comparison['question']['text']}")
+        print(f"results    {run.question(question).comparison_file}")
+        own = run.comparison()
+        print(f"           {_own(own) if own else 'the run has no comparison of its own yet'}")
     elif len(comparison["sides"]) == 2:
         show_comparison(run, comparison)
     else:
         print_measures(comparison)
         print(f"\nreport     {write_report(run)}")
+
+
+def _own(comparison: dict[str, Any]) -> str:
+    return f"the run's own comparison, on {comparison['adapted']['rows']:,} rows, stays as it was"
 
 
 def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
-from ftlab.evaluation.keeping import write_comparison
+from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import check_choice, measured
 from ftlab.evaluation.metrics.form import label_notes
@@ -57,7 +57,8 @@ def evaluate_together(
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
-    directory of the first, and return it.
+    directory of the first, and return it. The run's own comparison (its rows and settings, the base beside it) is
+    replaced by the same question only; any other question lies beside it (`keeping.question_of`).
 
     The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
     file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration.
@@ -74,6 +75,14 @@ def evaluate_together(
     _check(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
+    question = question_of(
+        config_of(runs[0]),
+        configs[0],
+        rows=len(material.rows),
+        available=material.available,
+        suite=suite,
+        others=[run.id for run in runs[1:]],
+    )
     sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
     asked = _questions(sides, material, configs[0])
@@ -106,6 +115,7 @@ def evaluate_together(
         "created": time.time(),
         "split": material.split,
         "suite": suite,
+        "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
         "seconds_before": before,
         **comparison,
@@ -123,7 +133,7 @@ def evaluate_together(
             *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
-    write_comparison(runs[0], suite, comparison, predictions, probes)
+    write_comparison(runs[0], question, comparison, predictions, probes)
     append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
 

@@ -12,7 +12,7 @@ from ftlab.config_evaluation import names
 from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
-from ftlab.evaluation.held_out import held_out_rows, some
+from ftlab.evaluation.held_out import held_out_rows, nested
 from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
 from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
 from ftlab.run_directory import RunDirectory
@@ -23,8 +23,8 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Material:
-    """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
-    a classification (empty: it is none), and `notes` on all of that.
+    """Held-out `rows` of the `available` ones of a `split` (or of a suite) with the small `columns` of each, general
+    questions, the `labels` of a classification (empty: it is none), and `notes` on all of that.
 
     `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
@@ -34,6 +34,7 @@ class Material:
 
     split: str
     rows: list[dict[str, Any]]
+    available: int
     columns: list[dict[str, Any]]
     references: list[str]
     probes: list[Probe]
@@ -57,13 +58,16 @@ class Material:
 def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
     """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
     from ftlab.data.rendering import reference
+    from ftlab.evaluation.sides import config_of
 
     config = configs[0]
-    most = config.evaluation.max_rows
+    most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, rows, notes = held_out_rows(runs[0], most)
+        split, rows, notes = held_out_rows(runs[0], most, own=own)
+        available = len(held_out_rows(runs[0], None)[1])
     else:
-        split, rows, notes = _suite_rows(suite, config, runs[0], most)
+        split, every, notes = _suite_rows(suite, config, runs[0], most)
+        rows, available = nested(every, most, own), len(every)
     notes += _learned(rows, runs, configs, suite)
     replayed = replayed_kinds(runs, configs)
     probes, note = load_probes(config, replayed)
@@ -76,6 +80,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     return Material(
         split=split,
         rows=rows,
+        available=available,
         columns=columns,
         references=references,
         probes=probes,
@@ -105,7 +110,10 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(
     suite: str, config: RunConfig, run: RunDirectory, most: int
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """Rows of a data set that is no split of the run. Raises InputError when it cannot be read or holds no answers."""
+    """All rows of a data set that is no split of the run, of which `most` will be used.
+
+    Raises InputError when it cannot be read or holds no answers.
+    """
     from ftlab.data.conversion import UnusableRow
     from ftlab.data.documents import STAGE
     from ftlab.data.load import load_rows
@@ -138,7 +146,7 @@ def _suite_rows(
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
     if len(rows) > most:
         notes.append(f"{most} of {len(rows)} rows of {loaded.name} were used, drawn with seed 0.")
-    return split, some(rows, most), notes
+    return split, rows, notes
 
 
 def _learned(

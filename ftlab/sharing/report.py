@@ -19,7 +19,7 @@ from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, tuned_on
-from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
+from ftlab.sharing.report_findings import also_checked, asked_beside, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
@@ -31,7 +31,7 @@ _MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
-    """Write the one-page report of the latest comparison of `run`; returns its path.
+    """Write the one-page report of the run's own comparison; returns its path.
 
     One HTML file without scripts that asks no other host for anything. With `price_per_hour` of the machine it says
     the cost. Raises FtlabError before an evaluation.
@@ -51,7 +51,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = [*also_checked(comparison), *_over_seeds(run), *judgements_of(run)]
+    checked = [*also_checked(comparison), *_over_seeds(run), *asked_beside(run), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {

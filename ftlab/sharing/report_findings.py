@@ -7,14 +7,17 @@ from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
 from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.keeping import also_asked
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.slices import Slice, columns_of, findings, slices
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
+_MOST_BESIDE = 3
 _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 
@@ -82,6 +85,12 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     if memory.get("text"):
         found.append(("Learnt by heart?", memory["text"]))
     return found
+
+
+def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
+    """The newest verdicts on other questions (other rows, a prompted base): what was asked, and the text."""
+    found = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
+    return found[:_MOST_BESIDE]
 
 
 def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:

@@ -18,6 +18,7 @@ import gradio as gr
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.keeping import also_asked
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.workspace import Workspace
@@ -154,6 +155,9 @@ def _status_of(run: RunDirectory) -> dict[str, Any]:
     if comparison:
         found["verdict"] = comparison["verdict"]["text"]
         found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}
+    found["also_asked"] = [
+        {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)
+    ]
     return found
 
 

@@ -187,7 +187,8 @@ def test_an_answer_is_made_once_for_the_same_weights(dpo, tmp_path):
     assert {phase for phase in phases if phase.startswith("answers of")} == {
         "answers of this run to the held-out prompts"
     }
-    assert all(row["adapted"] == row["start"] for row in copy.before_after_answers())
+    assert all(row["adapted"] == row["start"] for row in copy.question("4-rows").before_after_answers())
+    assert copy.before_after()["rows"] == dpo.before_after()["rows"] > 4
 
 
 def test_a_reward_model_prefers_the_tuned_answers_and_is_called_a_proxy(dpo, voice_reward, voice_workspace):

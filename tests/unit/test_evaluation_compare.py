@@ -134,7 +134,7 @@ def test_stopping_leaves_the_earlier_results_alone(run, compared):
     before = {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()}
     calls = iter(range(10_000))
     with pytest.raises(Stopped):
-        evaluate_run(run, max_rows=4, should_stop=lambda: next(calls) > 5)
+        evaluate_run(run, max_rows=12, should_stop=lambda: next(calls) > 5)
     assert {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()} == before
 
 
