@@ -21,6 +21,7 @@ from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
 from ftlab.files import write_json, write_jsonl
+from ftlab.models.identity import is_made_of
 from ftlab.run_directory import Question, RunDirectory
 
 ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")
@@ -251,6 +252,7 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
             known.setdefault(_key(prompt), answer)
 
     # The comparison with the base asked the model under the adapter and this run.
+    folder = run.adapter if run.adapter.exists() else run.model
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     for place in (run, *run.questions()):
         earlier = place.before_after() or {"settings": {}, "contestants": {}}
@@ -260,7 +262,7 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
                     answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
                     take(row["prompt"], answer, earlier["settings"])
         comparison = place.comparison()
-        if side and comparison and _same(comparison["settings"], config) and _is_of(run, comparison):
+        if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
             for row in place.predictions():
                 if f"{side}_tokens" in row:
                     answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
@@ -280,16 +282,6 @@ def _place(config: RunConfig) -> dict[str, Any]:
     from ftlab.models.load import pick_device
 
     return {"decoding": "greedy", "device": pick_device(config.launcher.device)}
-
-
-def _is_of(run: RunDirectory, comparison: dict[str, Any]) -> bool:
-    """Whether the comparison was made of the weights that lie there now: those that training left, and before it."""
-    from ftlab.models.identity import weights_sha256
-
-    folder = run.adapter if run.adapter.exists() else run.model
-    left = (run.verification() or {}).get("weights_sha256")
-    earlier = all(file.stat().st_mtime < comparison["created"] for file in folder.glob("*.safetensors"))
-    return earlier and left == weights_sha256(folder)
 
 
 def _with_scores(

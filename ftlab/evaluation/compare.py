@@ -32,6 +32,7 @@ from ftlab.evaluation.sides import (
     base_side,
     config_of,
     prompted_side,
+    result_identity,
     tokenizer_of,
 )
 from ftlab.evaluation.verdict import warnings
@@ -113,6 +114,7 @@ def evaluate_together(
     comparison = {
         "run": runs[0].id,
         "created": time.time(),
+        "weights_sha256": result_identity(runs[0])[0],
         "split": material.split,
         "suite": suite,
         "question": question.described(),

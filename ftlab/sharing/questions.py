@@ -12,6 +12,7 @@ from ftlab.evaluation.answer_limit import limit_used
 from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
 from ftlab.evaluation.metrics.text import is_exact
+from ftlab.models.identity import is_made_of
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.reference import Reference, ask_reference, load_reference
 from ftlab.sharing.shape import Shape
@@ -154,7 +155,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     comparison = run.comparison()
     rows = run.predictions() if comparison is not None and not shape.scores else []
     notes = []
-    if rows and _is_stale(run, comparison or {}):
+    if rows and not is_made_of(comparison or {}, run.adapter if run.adapter.exists() else run.model):
         rows = []
         notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
     elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":
@@ -207,9 +208,3 @@ def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
         ids = encode_prompt(document(text), tokenizer)
         found.append(Prompt(int(row["row"]), text, None, ids[:_LONGEST_DOCUMENT], _CONTINUATION))
     return found
-
-
-def _is_stale(run: RunDirectory, comparison: dict[str, Any]) -> bool:
-    folder = run.adapter if run.adapter.exists() else run.model
-    newest = max((file.stat().st_mtime for file in folder.glob("*.safetensors")), default=0.0)
-    return float(comparison.get("created") or 0) < newest - 1
