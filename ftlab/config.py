@@ -110,7 +110,7 @@ class RunConfig(Section):
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "general_probes" if self.is_starter else None
         if config.evaluation.general_text == "auto":
-            config.evaluation.general_text = "general_text" if self.is_starter else None
+            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else None
         return config
 
     def to_yaml(self) -> str:

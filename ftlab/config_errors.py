@@ -59,7 +59,7 @@ def _allowed(problem: Any) -> str:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "a group of settings (key: value)"
         case _:
-            return str(problem["msg"])
+            return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _section_at(path: list[str], model: type[BaseModel]) -> type[BaseModel] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from ftlab.config_sections import Section, field
 
@@ -30,6 +30,25 @@ class EvaluationConfig(Section):
         unit="tokens",
         ge=1,
         le=8192,
+    )
+    samples: int = field(
+        1,
+        "Answers per row",
+        "Above 1, each side answers every row so many times, at the temperature below. A row counts with the mean over "
+        "its answers, and pass^k says in how many rows all of them are right.",
+        advanced=True,
+        ge=1,
+        le=64,
+    )
+    temperature: float = field(
+        0.0,
+        "Temperature",
+        "0: the most likely answer (greedy decoding). Above 0 answers to the rows are drawn, as the model will draw "
+        "them in use; general questions stay greedy.",
+        advanced=True,
+        ge=0,
+        le=2,
+        validate_default=True,
     )
     batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
     measures: str = field(
@@ -95,15 +114,17 @@ class EvaluationConfig(Section):
     probes: str | None = field(
         "auto",
         "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. "
-        "auto asks general_probes of the starter and nothing of other bases.",
+        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. A column kind, in these and in "
+        "the replay data, tells kinds that were replayed from kinds that were not. auto asks general_probes of the "
+        "starter and nothing of other bases.",
         advanced=True,
     )
     general_text: str | None = field(
         "auto",
         "General text",
-        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: a sample, a file, a "
-        "Hub id, or none. auto takes general_text for the starter and nothing for other bases.",
+        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: samples, files or Hub "
+        "ids with commas between them, or none. Documents count as a whole, of conversations the answers do, apart. "
+        "auto takes general_text and general_chat for the starter and nothing for other bases.",
         advanced=True,
     )
     forgetting_limit: float = field(
@@ -122,6 +143,16 @@ class EvaluationConfig(Section):
         "word?",
         advanced=True,
     )
+
+    @field_validator("temperature")
+    @classmethod
+    def _samples_differ(cls, value: float, info: ValidationInfo) -> float:
+        if value == 0 and (info.data.get("samples") or 1) > 1:
+            raise ValueError(
+                "above 0 where evaluation.samples is above 1: greedy decoding (temperature 0) gives the same answer "
+                "each time. Set evaluation.temperature to what the model is used with, such as 0.7"
+            )
+        return value
 
     @field_validator("measures", "labels", "own_metrics", mode="before")
     @classmethod

@@ -87,8 +87,8 @@ class DataConfig(Section):
     near_duplicates: Literal["auto", "together", "apart"] = field(
         "auto",
         "Near-equal prompts",
-        "together: near-equal prompts stay on one side of the split, else the scores measure memory. "
-        "auto: so up to 20,000 rows. apart: only equal prompts stay together.",
+        "together: prompts that differ in a word more, a typing error or politeness stay on one side of the split, "
+        "else the scores measure memory. auto: so up to 100,000 rows. apart: only equal prompts stay together.",
         advanced=True,
     )
     stratify_by: str | None = field(
@@ -125,19 +125,20 @@ class DataConfig(Section):
     replay: str | None = field(
         None,
         "Replay data",
-        "General examples mixed into the training split so that the model forgets less, e.g. general_replay.",
+        "General examples mixed into the training split, e.g. general_replay: the model keeps more of the kinds that "
+        "they hold, and little of others.",
     )
     replay_fraction: float = field(
         0.35,
         "Replay share",
-        "Rows of replay for each row of training data. More protects what the model knew and takes longer.",
+        "Rows of replay for each row of training data. More protects the kinds that they hold, and takes longer.",
         ge=0.01,
         le=2,
     )
     replay_text: str | None = field(
         None,
         "Replay text",
-        "Plain documents mixed in as well, e.g. general_documents: they keep what the model knows outside a chat.",
+        "Plain documents mixed in as well, e.g. general_documents: they keep how the model reads text outside a chat.",
     )
     replay_text_fraction: float = field(
         0.2,

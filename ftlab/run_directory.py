@@ -10,9 +10,63 @@ from typing import Any
 from ftlab.files import read_json, read_jsonl
 
 
+class _Answers:
+    """What was measured of a run by one question, in the folder `evaluation`."""
+
+    evaluation: Path
+
+    @property
+    def comparison_file(self) -> Path:
+        return self.evaluation / "comparison.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.evaluation / "predictions.jsonl"
+
+    @property
+    def probes_file(self) -> Path:
+        """The answers to the general questions."""
+        return self.evaluation / "probes.jsonl"
+
+    @property
+    def preferences_file(self) -> Path:
+        """How often the chosen answer wins on the held-out preferences."""
+        return self.evaluation / "preferences.json"
+
+    @property
+    def before_after_file(self) -> Path:
+        """Length and repetition of the answers of base, start and run to the same held-out prompts, and win rates."""
+        return self.evaluation / "before_after.json"
+
+    @property
+    def before_after_answers_file(self) -> Path:
+        """Those answers."""
+        return self.evaluation / "before_after.jsonl"
+
+    @property
+    def harness_file(self) -> Path:
+        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        return self.evaluation / "harness.json"
+
+    def comparison(self) -> dict[str, Any] | None:
+        return read_json(self.comparison_file)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.predictions_file)
+
+    def preferences(self) -> dict[str, Any] | None:
+        return read_json(self.preferences_file)
+
+    def before_after(self) -> dict[str, Any] | None:
+        return read_json(self.before_after_file)
+
+    def before_after_answers(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.before_after_answers_file)
+
+
 @dataclass(frozen=True)
-class Suite:
-    """A comparison on other rows than the held-out ones of its run, in a folder of its own."""
+class Question(_Answers):
+    """What was asked of a run beside its own comparison: other rows, sides or measures, in a folder of its own."""
 
     path: Path
 
@@ -21,26 +75,17 @@ class Suite:
         return self.path.name
 
     @property
-    def comparison_file(self) -> Path:
-        return self.path / "comparison.json"
+    def evaluation(self) -> Path:
+        return self.path
 
-    @property
-    def predictions_file(self) -> Path:
-        return self.path / "predictions.jsonl"
-
-    @property
-    def probes_file(self) -> Path:
-        return self.path / "probes.jsonl"
-
-    def comparison(self) -> dict[str, Any] | None:
-        return read_json(self.comparison_file)
-
-    def predictions(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.predictions_file)
+    def asked(self) -> str:
+        """What was asked, in words."""
+        found = self.comparison() or self.preferences() or self.before_after() or {}
+        return (found.get("question") or {}).get("text") or found.get("suite") or self.name
 
 
 @dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(_Answers):
     """One run on disk. Everything another process may know about the run is in here."""
 
     path: Path
@@ -168,34 +213,35 @@ class RunDirectory:
         return self.evaluation / f"{side}.json"
 
     def result_file(self, key: str) -> Path:
-        """What a model said to one set of questions, by the hash of model and questions."""
+        """What a model said, by the hash of the model and of what it was asked."""
         return self.evaluation / "results" / f"{key}.json"
 
-    def suite(self, name: str) -> Suite:
-        """The comparison of this run on the data set called `name`."""
-        return Suite(self.evaluation / "suites" / name)
+    def result_files(self, model: str) -> list[Path]:
+        """Those that begin with the hash of one model."""
+        return sorted((self.evaluation / "results").glob(f"{model}-*.json"))
 
-    def suites(self) -> list[Suite]:
-        """The data sets beside the held-out rows on which this run was compared."""
-        return [Suite(file.parent) for file in sorted(self.evaluation.glob("suites/*/comparison.json"))]
+    def question(self, name: str) -> Question:
+        """The comparison of this run that is called `name`, beside the run's own."""
+        return Question(self.evaluation / name)
 
-    @property
-    def predictions_file(self) -> Path:
-        return self.evaluation / "predictions.jsonl"
+    def questions(self) -> list[Question]:
+        """What was asked beside the run's own comparison, the newest last."""
+        names = ("comparison.json", "preferences.json", "before_after.json")
+        # An older ftlab kept those on other data in suites/.
+        files = [
+            file for name in names for place in ("*", "suites/*") for file in self.evaluation.glob(f"{place}/{name}")
+        ]
+        folders = dict.fromkeys(file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime))
+        return [Question(folder) for folder in folders]
 
-    @property
-    def probes_file(self) -> Path:
-        """The answers to the general questions."""
-        return self.evaluation / "probes.jsonl"
-
-    @property
-    def preferences_file(self) -> Path:
-        """How often the chosen answer wins on the held-out preferences."""
-        return self.evaluation / "preferences.json"
-
-    @property
-    def comparison_file(self) -> Path:
-        return self.evaluation / "comparison.json"
+    def with_side(self, side: str) -> RunDirectory | Question:
+        """Where the answers of `side` to the held-out rows lie: in the run's own comparison, or in the newest that has
+        it."""
+        for place in (self, *reversed(self.questions())):
+            comparison = place.comparison() or {}
+            if not comparison.get("suite") and any(one["name"] == side for one in comparison.get("sides", [])):
+                return place
+        return self
 
     @property
     def rewards_file(self) -> Path:
@@ -206,21 +252,6 @@ class RunDirectory:
     def reward_answers_file(self) -> Path:
         """Those answers, with the rewards of each."""
         return self.evaluation / "reward_answers.jsonl"
-
-    @property
-    def before_after_file(self) -> Path:
-        """Length and repetition of the answers of base, start and run to the same held-out prompts, and win rates."""
-        return self.evaluation / "before_after.json"
-
-    @property
-    def before_after_answers_file(self) -> Path:
-        """Those answers."""
-        return self.evaluation / "before_after.jsonl"
-
-    @property
-    def harness_file(self) -> Path:
-        """What base and adapted model reached in tasks of lm-evaluation-harness."""
-        return self.evaluation / "harness.json"
 
     @property
     def judged_file(self) -> Path:
@@ -273,14 +304,8 @@ class RunDirectory:
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file)
 
-    def before_after(self) -> dict[str, Any] | None:
-        return read_json(self.before_after_file)
-
     def harness(self) -> dict[str, Any] | None:
         return read_json(self.harness_file)
-
-    def before_after_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.before_after_answers_file)
 
     def samples(self) -> list[dict[str, Any]]:
         return read_jsonl(self.samples_file)
@@ -290,15 +315,6 @@ class RunDirectory:
 
     def verification(self) -> dict[str, Any] | None:
         return read_json(self.verification_file)
-
-    def comparison(self) -> dict[str, Any] | None:
-        return read_json(self.comparison_file)
-
-    def preferences(self) -> dict[str, Any] | None:
-        return read_json(self.preferences_file, None)
-
-    def predictions(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.predictions_file)
 
     def judgements(self) -> list[dict[str, Any]]:
         """What other models say of the answers, the newest first."""

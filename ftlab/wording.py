@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -15,6 +16,11 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
     return f"{seconds // 86400} days"
+
+
+def composed(text: str) -> str:
+    """`text` without space at its ends, in one Unicode form (NFC): é is one letter, however it was typed."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def sentence(text: str) -> str:

@@ -88,7 +88,9 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
             for row in connection.execute(table.select())
         }
         prints = {f"fingerprint {row.number}": row.fingerprint for row in connection.execute(store.prompts.select())}
-    secrets = ids | prints | {"any name": "veiled-", "adapter": "feedfeed", "workspace": str(workspace.root)}
+        drawn = connection.execute(store.blind_tests.select().with_only_columns(store.blind_tests.c.secret)).scalars()
+        secrets = ids | prints | {f"secret {n}": secret for n, secret in enumerate(drawn)}
+    secrets |= {"any name": "veiled-", "adapter": "feedfeed", "workspace": str(workspace.root)}
     secrets["what signs links"] = workspace.arena_secret.read_text()
     return Blind(place, test_id, keys, secrets)
 

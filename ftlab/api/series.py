@@ -73,13 +73,16 @@ def trained(config: RunConfig, run: Run | str | None = None, *, workspace: Folde
 def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None, workspace: Folder = None) -> Compared:
     """Runs that were compared with the same base on the same rows, beside each other: what each reached and took.
 
-    `measures` are names of measures; None takes the one that decided the first verdict, then general accuracy and
-    perplexity. Raises InputError when the runs were asked different rows, FtlabError when one was not evaluated.
+    `measures` are names of measures; None takes the one that decided the first verdict, then general accuracy (of kinds
+    that none of the runs replayed, and of kinds that one did) and perplexity. Raises InputError when the runs were
+    asked different rows, FtlabError when one was not evaluated.
     """
     import pandas
 
     from ftlab.evaluation.figures import percent, value_text
+    from ftlab.files import read_jsonl
     from ftlab.method_table import summary
+    from ftlab.sharing.measures import by_same_kinds
     from ftlab.sharing.runs_picture import panels
 
     found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
@@ -87,9 +90,11 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
         raise InputError("There is no run to compare", given="an empty list")
     comparisons = [one.comparison() for one in found]
     _check_rows(found)
+    asked = [read_jsonl(RunDirectory(one.directory).probes_file) for one in found]
+    alike = by_same_kinds(list(zip(comparisons, asked, strict=True)))
     titles = _titles(found)
-    usual = [comparisons[0]["verdict"]["measure"], "general_accuracy", "perplexity"]
-    drawn = panels(list(zip(titles, comparisons, strict=True)), list(dict.fromkeys(measures or usual)))
+    usual = [comparisons[0]["verdict"]["measure"], "general_accuracy", "general_accuracy_replayed", "perplexity"]
+    drawn = panels(list(zip(titles, alike, strict=True)), list(dict.fromkeys(measures or usual)))
     rows, cells = [], []
     for place, (title, one) in enumerate(zip(titles, found, strict=True)):
         status = one.status

@@ -222,7 +222,8 @@ def evaluate(
     place of these. `settings` are those of the section evaluation, e.g. prompted=True, measures="exact_match, bleu".
     Of runs that learn from preferences or rewards, `preferences` and `before_after` (answers of base, start and run)
     stand beside it; a `reward_model` then judges those answers, and nothing else is done. What a model has said before
-    is not asked again.
+    is not asked again. The run's own comparison (its rows and settings) is replaced by the same question only; any
+    other is kept beside it, in evaluation/<question>/.
     """
     from ftlab.evaluation.whole import evaluate_whole
 
@@ -245,7 +246,7 @@ def evaluate(
     if "comparison" not in results:
         return dict(results)
     whole = results.pop("comparison") | results
-    return Comparison(whole, None if data or others else first)
+    return Comparison(whole, None if whole["question"]["name"] else first)
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:

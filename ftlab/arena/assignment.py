@@ -1,20 +1,28 @@
 """Which two answers a rater sees next, and which of them stands left. Pure functions of what was handed out so far.
 
-Within a rater the sides are balanced: a contestant has stood left three times more often than right, or less often,
+Within a rater the sides are balanced: a contestant has stood left six times more often than right, or less often,
 at most (a little more where three or more contestants meet). Between raters they are mirrored: who comes second to a
 prompt sees it the other way round. Between these bounds a coin decides, as whoever could foresee the side would no
-longer be blind.
+longer be blind. Coins and orders are drawn from the secret of the test: all else that decides is public.
+
+The bound tells something to whoever knows all earlier sides: the best guess from them is right in 52% of 40 trials, in
+54% of 200 (with a bound of three in 57%).
 """
 
 from __future__ import annotations
 
+import hmac
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-LEAN = 3
+LEAN = 6
 ENDING = 20
+
+# What the draws of a test come from: its secret. A number is the public seed of a test that was made before there were
+# secrets, or of a simulation.
+Key = str | int
 
 
 class Unit(NamedTuple):
@@ -31,9 +39,17 @@ class Shown(NamedTuple):
     swapped: int = 0
 
 
-def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: float, seed: int) -> dict[str, int]:
+def draw(key: Key, what: str) -> random.Random:
+    """The random numbers of a test for one purpose, such as "overlap". Each is seeded by an HMAC of the secret, so that
+    what is seen of one tells nothing of another."""
+    if isinstance(key, str):
+        return random.Random(hmac.digest(key.encode(), what.encode(), "sha256"))
+    return random.Random(f"{key} {what}")
+
+
+def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: float, key: Key) -> dict[str, int]:
     """How many raters see each prompt: `votes_per_prompt` for the share `overlap`, one for the others."""
-    shared = set(random.Random(f"{seed} overlap").sample(list(prompt_ids), round(len(prompt_ids) * overlap)))
+    shared = set(draw(key, "overlap").sample(list(prompt_ids), round(len(prompt_ids) * overlap)))
     return {prompt_id: votes_per_prompt if prompt_id in shared else 1 for prompt_id in prompt_ids}
 
 
@@ -49,7 +65,7 @@ def choose(
     among: Collection[Unit],
     shown: Mapping[Unit, Shown],
     own: Sequence[tuple[Unit, bool]],
-    seed: int,
+    key: Key,
     rater: int,
 ) -> tuple[Unit, bool] | None:
     """The next of `among` for the rater with this number, and whether it is swapped; None when there is nothing.
@@ -60,9 +76,9 @@ def choose(
     if not among:
         return None
     order = list(range(len(units)))
-    random.Random(f"{seed} {rater}").shuffle(order)
+    draw(key, f"{rater}").shuffle(order)
     rank = {units[position]: place for place, position in enumerate(order)}
-    coin = random.Random(f"{seed} {rater} {len(own)}").random() < 0.5
+    coin = draw(key, f"{rater} {len(own)}").random() < 0.5
     lean: Counter[int] = Counter()
     for unit, swapped in own:
         _tip(lean, unit, swapped)

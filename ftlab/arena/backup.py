@@ -4,7 +4,8 @@ FTLAB_BACKUP=owner/name       the data set; made when missing, refused when ever
 FTLAB_SPACE_STORE=owner/name  the same, in the folder arena/ of the data set in which a Space keeps all it has
 start(store)                  what the data set holds comes back into an empty database, then every change goes there
 
-What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so that links outlive a restart.
+What signs the links is never sent: set FTLAB_SECRET where the disk is lost, so that links outlive a restart. Nor is the
+secret from which sides are drawn: a test that comes back goes on with a new one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from ftlab.arena.links import SECRET_VARIABLE
-from ftlab.arena.store import Store, blind_tests, metadata, now, votes
+from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata, now, votes
 from ftlab.errors import InputError, shorten
 from ftlab.files import read_json, read_jsonl, write_json, write_text
 from ftlab.hub import told
@@ -139,7 +140,8 @@ def dump(store: Store, folder: Path) -> None:
     with store.reading() as connection:
         texts = {"README.md": _CARD}
         for table in metadata.sorted_tables:
-            rows = connection.execute(select(table).order_by(table.c.id)).mappings()
+            columns = PUBLIC if table is blind_tests else table.columns
+            rows = connection.execute(select(*columns).order_by(table.c.id)).mappings()
             texts[f"{table.name}.jsonl"] = "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
     for name, text in texts.items():
         file = folder / name

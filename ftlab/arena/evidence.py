@@ -13,6 +13,9 @@ side are one outcome, the majority. With one vote per prompt both are the same.
 
 A prompt enters the evidence when all its votes are in: a count that could be stopped between two votes on the same
 prompt would be no fair bet.
+
+Both speak of these raters: others may have another taste, and with three raters of different taste and no preference on
+the whole they find one in up to 40% of tests. `at_large` asks what may be said of raters in general.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, Duel, counts, duels
+from ftlab.evaluation.clusters import clustered_share, sign_flip
 from ftlab.evaluation.significance import LEVEL
 
 EARLY_LEVEL = 0.01
 PLANNED_LEVEL = LEVEL - EARLY_LEVEL
+# With fewer, chance alone makes all of them lean the same way in more than 5% of tests, however strongly they lean.
+FEWEST_RATERS = 6
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class Decision:
     wins_of_second: list[int]
     threshold: float
     crossed_at: int | None  # ballots of the test
+
+
+def plan_level(comparisons: int) -> float:
+    """The level of the sign test at the planned number, for each of so many pairs that are judged together."""
+    return PLANNED_LEVEL / comparisons
 
 
 def decide(
@@ -83,7 +94,7 @@ def decide(
     wins, split = majorities(looked_at)
     p = sign_test(*wins)
     by_plan = None
-    if reached and p <= PLANNED_LEVEL / comparisons:
+    if reached and p <= plan_level(comparisons):
         by_plan = "second" if wins[1] > wins[0] else "first"
     # Who came first has decided: what the evidence said stays said.
     early_first = over is not None and (last is None or not by_plan or positions[over] <= last)
@@ -101,6 +112,41 @@ def decide(
         threshold=threshold,
         crossed_at=None if over is None else positions[over],
     )
+
+
+@dataclass(frozen=True)
+class AtLarge:
+    """What votes say of raters and prompts like these. `winner` is "first", "second" or None; `interval` that of the
+    second's win rate, 95%, over raters and prompts; `p` the one of the raters' net votes."""
+
+    winner: str | None
+    p: float
+    interval: list[float]
+    raters: int
+
+
+def at_large(
+    ballots: Sequence[Ballot], first: str, second: str, *, planned: int | None, comparisons: int = 1
+) -> AtLarge | None:
+    """Whom raters in general prefer, who and the prompts being samples; None before the planned number of votes is in.
+
+    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which holds however far apart their
+    tastes are, and an interval over raters and prompts that leaves out 50%. Arguments as those of `decide`.
+    """
+    last = plan_reached_at(ballots, planned)
+    chosen = [b for b in ballots[:last] if {b.left, b.right} == {first, second} and b.winner is not None]
+    if last is None or not chosen:
+        return None
+    level = LEVEL / comparisons
+    net: dict[str, int] = {}
+    for ballot in chosen:
+        net[ballot.rater] = net.get(ballot.rater, 0) + (1 if ballot.winner == second else -1)
+    won, prompts, raters = zip(*((b.winner == second, b.prompt, b.rater) for b in chosen), strict=True)
+    low, high = clustered_share(won, prompts, raters, level=level) or (0.0, 1.0)
+    p = sign_flip(list(net.values()))
+    sure = len(net) >= FEWEST_RATERS and p <= level
+    winner = "second" if sure and low > 0.5 else "first" if sure and high < 0.5 else None
+    return AtLarge(winner, p, clustered_share(won, prompts, raters) or [0.0, 1.0], len(net))
 
 
 def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | None:

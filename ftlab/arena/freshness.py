@@ -1,4 +1,8 @@
-"""Prompts that trained a contestant never count in its test: they would show memory, not skill."""
+"""Prompts that trained a contestant, as they are or nearly, never count in its test: they would show memory, not skill.
+
+Copies are known by the fingerprints in the manifest of a run, near copies (`ftlab.data.near`: without the "?", with
+"Please", with a word more) by its frozen training rows, where they are there.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,20 @@ from sqlalchemy import select
 
 from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
-from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.partition import prompt_fingerprint, prompt_text
+from ftlab.data.splits import trained_nearly
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
+Messages = Sequence[Mapping[str, str]]
+
 
 def trained_prompts(workspace: Workspace, spec: Mapping[str, Any]) -> set[str]:
     """The fingerprints of all prompts that a contestant was trained on: by its run, by the runs it started from, and by
     the reward models that taught it. Empty for a base, an endpoint, and a run that is gone."""
-    known = {run.id: run for run in workspace.runs()}
-    waiting = [spec.get("run"), *_runs_in([spec.get("base")], known)]
-    seen: set[str] = set()
-    prints: set[str] = set()
-    while waiting:
-        run = known.get(str(waiting.pop()))
-        if run is None or run.id in seen:
-            continue
-        seen.add(run.id)
-        prints |= set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        waiting += _teachers(run, known)
-    return prints
+    return _fingerprints(_trained_by(workspace, spec))
 
 
 def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
@@ -39,38 +35,74 @@ def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
     with store.reading() as connection:
         query = select(contestants.c.title, contestants.c.spec).where(contestants.c.test_id == test_id)
         among = connection.execute(query.order_by(contestants.c.position)).all()
-        trained = {one.title: trained_prompts(store.workspace, one.spec) for one in among}
-        if not any(trained.values()):
+        if not any(_trained_by(store.workspace, one.spec) for one in among):
             return {}
-        asked = connection.execute(select(prompts.c.id, prompts.c.messages).where(prompts.c.test_id == test_id)).all()
-    found = {
-        one.id: [who.title for who in among if not trained[who.title].isdisjoint(_prints(one.messages, who.spec))]
-        for one in asked
-    }
-    return {prompt_id: titles for prompt_id, titles in found.items() if titles}
+        query = select(prompts.c.id, prompts.c.messages, prompts.c.reference).where(prompts.c.test_id == test_id)
+        every = connection.execute(query.order_by(prompts.c.number)).all()
+    messages, references = [one.messages for one in every], [one.reference for one in every]
+    found: dict[str, list[str]] = {}
+    for who in among:
+        for place in sorted(_known(store.workspace, who.spec, messages, references)):
+            found.setdefault(every[place].id, []).append(who.title)
+    return found
 
 
 def fresh_only(
-    workspace: Workspace, specs: Sequence[Mapping[str, Any]], asked: Sequence[Sequence[Mapping[str, str]]]
+    workspace: Workspace,
+    specs: Sequence[Mapping[str, Any]],
+    asked: Sequence[Messages],
+    references: Sequence[str | None] | None = None,
 ) -> list[int]:
-    """The places in `asked` (prompts as messages) of those that no contestant was trained on.
+    """The places in `asked` (prompts as messages, with the answers that are right, where they are known) of those that
+    no contestant was trained on, not even nearly.
 
     Raises InputError when none is left.
     """
-    trained = [(spec, trained_prompts(workspace, spec)) for spec in specs]
-    fresh = [
-        i
-        for i, messages in enumerate(asked)
-        if all(prints.isdisjoint(_prints(messages, spec)) for spec, prints in trained)
-    ]
+    stale: set[int] = set()
+    for spec in specs:
+        stale |= _known(workspace, spec, asked, references or [None] * len(asked))
+    fresh = [place for place in range(len(asked)) if place not in stale]
     if asked and not fresh:
         raise InputError(
-            "A contestant was trained on every one of these prompts, so they would show memory, not skill",
+            "A contestant was trained on every one of these prompts, as it is or nearly, so they would show memory, "
+            "not skill",
             given=f"{len(asked)} prompts",
             allowed="prompts that none of the contestants was trained on",
             try_="take the held-out split of the run, or write new ones",
         )
     return fresh
+
+
+def _known(
+    workspace: Workspace, spec: Mapping[str, Any], asked: Sequence[Messages], references: Sequence[str | None]
+) -> set[int]:
+    """The places in `asked` of what a contestant was trained on, as it is or nearly."""
+    runs = _trained_by(workspace, spec)
+    prints = _fingerprints(runs)
+    found = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
+    rest = [place for place in range(len(asked)) if place not in found]
+    texts = tuple((prompt_text(asked[place]), references[place] or "") for place in rest)
+    for run in runs:
+        found.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
+    return found
+
+
+def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:
+    return {one for run in runs for one in run.manifest().get("prompt_fingerprints", {}).get("train", [])}
+
+
+def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirectory]:
+    """The runs whose training went into a contestant."""
+    known = {run.id: run for run in workspace.runs()}
+    waiting = [spec.get("run"), *_runs_in([spec.get("base")], known)]
+    seen: dict[str, RunDirectory] = {}
+    while waiting:
+        run = known.get(str(waiting.pop()))
+        if run is None or run.id in seen:
+            continue
+        seen[run.id] = run
+        waiting += _teachers(run, known)
+    return list(seen.values())
 
 
 def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> set[str]:

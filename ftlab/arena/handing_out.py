@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, bindparam, cast, func, select
 
-from ftlab.arena.assignment import Shown, Unit, choose, still_open, wanted_votes
-from ftlab.arena.store import answers, blind_tests, contestants, new_id, now, prompts, raters, trials, votes
+from ftlab.arena.assignment import Key, Shown, Unit, choose, draw, still_open, wanted_votes
+from ftlab.arena.store import answers, blind_tests, contestants, draw_key, new_id, now, prompts, raters, trials, votes
+from ftlab.wording import composed
 
 # Who leaves a trial open this long has gone: another rater may have the prompt.
 STALE_SECONDS = 30 * 60
@@ -36,7 +37,9 @@ _HANDED_OUT = (
     )
     .group_by(trials.c.prompt_id, trials.c.pair)
 )
-_PLAN = select(blind_tests.c.plan).where(blind_tests.c.id == bindparam("test"))
+_PLAN = select(blind_tests.c.plan, blind_tests.c.secret, blind_tests.c.settings).where(
+    blind_tests.c.id == bindparam("test")
+)
 _OWN = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place).where(
     trials.c.rater_id == bindparam("rater")
 )
@@ -84,7 +87,7 @@ class Own:
 @dataclass(frozen=True)
 class Standing:
     """Where a test stands for one rater. `wanted`: votes by prompt; `identical`: units whose answers are one text;
-    `votes`: all that are no skips."""
+    `votes`: all that are no skips; `key`: what `choose` draws from."""
 
     units: list[Unit]
     wanted: dict[str, int]
@@ -92,6 +95,7 @@ class Standing:
     shown: dict[Unit, Shown]
     own: list[Own]
     votes: int
+    key: Key = field(repr=False)
 
 
 def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
@@ -100,7 +104,8 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
     prompt_ids = list(connection.execute(asked).scalars())
     settings = test.settings
-    wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], settings["seed"])
+    key = draw_key(connection.execute(_PLAN, {"test": test.id}).one())
+    wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], key)
     one, other, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
     query = (
         select(one.c.prompt_id, first.c.position, second.c.position, one.c.text, other.c.text)
@@ -115,14 +120,15 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
         "identical": [
             [prompt_id, low, high]
             for prompt_id, low, high, text, beside in connection.execute(query)
-            if text.strip() == beside.strip()
+            if composed(text) == composed(beside)
         ],
     }
 
 
 def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
     """Where an open test stands for a rater."""
-    plan = connection.execute(_PLAN, {"test": test.id}).scalar_one()
+    kept = connection.execute(_PLAN, {"test": test.id}).one()
+    plan = kept.plan
     pairs = list(itertools.combinations(range(plan["contestants"]), 2))
     rows = connection.execute(_HANDED_OUT, {"test": test.id, "since": now() - STALE_SECONDS}).all()
     return Standing(
@@ -135,6 +141,7 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
             for prompt_id, pair, swapped, place in connection.execute(_OWN, {"rater": rater_id})
         ],
         votes=sum(row[-1] for row in rows),
+        key=draw_key(kept),
     )
 
 
@@ -144,7 +151,7 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
     while at.votes < test.planned_votes:
         among = still_open(at.units, at.wanted, at.shown, {one.unit for one in at.own})
         asked = [(one.unit, one.swapped) for one in at.own if one.place]
-        chosen = choose(at.units, among, at.shown, asked, test.settings["seed"], rater.number)
+        chosen = choose(at.units, among, at.shown, asked, at.key, rater.number)
         if chosen is None:
             return None
         unit, swapped = chosen
@@ -236,6 +243,17 @@ def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
     share = math.ceil(min(wanted, test.planned_votes) / among)
     more = len(still_open(asked, at.wanted, at.shown, {one.unit for one in at.own}))
     return min(max(share, last), last + more)
+
+
+def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[int, int]:
+    """The positions of the two that answer a rater's next prompt in a live test: of the pairs seen least, by lot."""
+    among = contestant_ids(connection, test.id)
+    counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater.id).group_by(trials.c.pair)
+    seen = {positions(pair): times for pair, times in connection.execute(counted)}
+    pairs = list(itertools.combinations(range(len(among)), 2))
+    key = draw_key(connection.execute(_PLAN, {"test": test.id}).one())
+    draw(key, f"{rater.number} pair {sum(seen.values())}").shuffle(pairs)
+    return min(pairs, key=lambda pair: seen.get(pair, 0))
 
 
 def contestant_ids(connection: Connection, test_id: str) -> list[str]:

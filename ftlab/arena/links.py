@@ -16,7 +16,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from ftlab.arena.store import Store, blind_tests, new_id, note, now, raters, storable
+from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
 from ftlab.files import locked, write_text
@@ -31,7 +31,7 @@ LONGEST_TOKEN = 300
 _ONE = select(raters).where(raters.c.id == bindparam("rater"))
 _RATER = {False: _ONE, True: _ONE.with_for_update(key_share=True)}
 # Without the plan, which only the assignment needs, and which is long.
-_KNOWN = [column for column in blind_tests.columns if column.name != "plan"]
+_KNOWN = [column for column in PUBLIC if column.name != "plan"]
 _ITS = select(*_KNOWN).where(raters.c.id == bindparam("rater"), raters.c.test_id == blind_tests.c.id)
 _TEST_OF = {
     (False, False): _ITS,

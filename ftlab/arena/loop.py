@@ -180,8 +180,10 @@ def hold_test(
     fresh, left_out = prompt_sources.fresh(asked, [one.spec for one in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
-    how = TestSettings(generation, votes_per_prompt=settings.raters, seed=settings.seed)
-    test_id = tests.create_test(store, title, contestants, chosen, how, len(chosen) * settings.raters)
+    how = TestSettings(generation, votes_per_prompt=settings.raters)
+    planned = len(chosen) * settings.raters
+    # Simulated raters look at no side: a known secret makes the same votes again.
+    test_id = tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
     with locked(store.workspace.device_lock):
         answers.generate(store, test_id)
     tests.open_test(store, test_id)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from ftlab.arena.naming import names_in, names_of
 from ftlab.arena.specs import TestSettings
-from ftlab.arena.store import Store, answers, audit, blind_tests, contestants, prompts, raters, trials, votes
+from ftlab.arena.store import PUBLIC, Store, answers, audit, blind_tests, contestants, prompts, raters, trials, votes
 from ftlab.errors import InputError, shorten
 
 
@@ -21,7 +21,7 @@ def get_test(store: Store, test_id: str) -> Row[Any]:
 def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
     """The row of `blind_tests`, within a transaction. `lock`: nobody else assigns or closes until it ends; `share`:
     nobody closes. SQLite, where one writes at a time, needs neither."""
-    query = select(blind_tests).where(blind_tests.c.id == test_id)
+    query = select(*PUBLIC).where(blind_tests.c.id == test_id)
     if lock or share:
         query = query.with_for_update(read=share, key_share=not share)
     found = connection.execute(query).first()
@@ -33,7 +33,7 @@ def find_test(connection: Connection, test_id: str, *, lock: bool = False, share
 def list_tests(store: Store) -> list[Row[Any]]:
     """All tests, the newest first."""
     with store.reading() as connection:
-        return list(connection.execute(select(blind_tests).order_by(blind_tests.c.created.desc())))
+        return list(connection.execute(select(*PUBLIC).order_by(blind_tests.c.created.desc())))
 
 
 def list_contestants(store: Store, test_id: str) -> list[Row[Any]]:
@@ -49,7 +49,7 @@ def list_prompts(store: Store, test_id: str) -> list[Row[Any]]:
 
 def settings_of(test: Row[Any]) -> TestSettings:
     """The settings of a row of `blind_tests`."""
-    given = test.settings
+    given = {name: value for name, value in test.settings.items() if name != "seed"}  # of an older ftlab
     return TestSettings(**given | {"options": tuple(given["options"]), "rubric": tuple(given["rubric"])})
 
 

@@ -1,16 +1,18 @@
 """How many votes a test needs: the power of the exact sign test at the planned number, by scipy.
 
-The test is the one of `evidence.decide`: two-sided at 4%, because 1% is kept for stopping early. That the evidence may
-decide earlier only adds to the power, so what is promised here is the least.
+The test is the one of `evidence.decide`, at its level: 4% (1% is kept for stopping early), shared by all pairs where
+there are three contestants or more. That the evidence may decide earlier only adds to the power, so what is promised
+here is the least. It is the power of a verdict on these raters.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from ftlab.arena.evidence import PLANNED_LEVEL
+from ftlab.arena.evidence import plan_level
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 
@@ -26,13 +28,18 @@ _MOST_PROMPTS = 20_000
 class Chances:
     """What is assumed of the votes: `rate` is how often the better contestant wins a vote that chooses a side, `ties`
     the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The share
-    `overlap` of the prompts gets `votes_per_prompt` votes, the others get one."""
+    `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
 
     rate: float
     ties: float = 0.0
     votes_per_prompt: int = 1
     agreement: float = AGREEMENT
     overlap: float = 1.0
+    contestants: int = 2
+
+    @property
+    def pairs(self) -> int:
+        return self.contestants * (self.contestants - 1) // 2
 
     def __post_init__(self) -> None:
         _within("The win rate", self.rate, 0.5, 1.0)
@@ -43,46 +50,84 @@ class Chances:
             raise InputError("A prompt needs a vote", given=self.votes_per_prompt, allowed="1 or more votes per prompt")
 
 
-@functools.lru_cache(maxsize=1024)
-def outcome_of_prompt(chances: Chances) -> tuple[float, float]:
-    """The probabilities that the majority of a prompt prefers the better and the worse contestant.
+def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float, float]:
+    """The probabilities that the majority of `votes` on a prompt prefers the better and the worse contestant of a pair;
+    None: of all that it is to get."""
+    if votes is not None:
+        return _majority(chances.rate, chances.ties, chances.agreement, votes)
+    return _expected(chances, votes_each(1, chances, None))
 
-    The votes of a prompt that choose a side follow scipy's beta-binomial with mean `rate`; the rest are split or ties.
-    """
+
+@functools.lru_cache(maxsize=4096)
+def _majority(rate: float, ties: float, agreement: float, given: int) -> tuple[float, float]:
+    """Votes that choose a side follow scipy's beta-binomial with mean `rate`; the rest are split or ties."""
     from scipy.stats import betabinom, binom
 
-    if 0 < chances.overlap < 1 and chances.votes_per_prompt > 1:
-        shared = outcome_of_prompt(replace(chances, overlap=1.0))
-        single = outcome_of_prompt(replace(chances, votes_per_prompt=1))
-        mixed = [chances.overlap * many + (1 - chances.overlap) * one for many, one in zip(shared, single, strict=True)]
-        return mixed[0], mixed[1]
     better = worse = 0.0
-    agreement = min(max(chances.agreement, 1e-9), 1 - 1e-9)
+    agreement = min(max(agreement, 1e-9), 1 - 1e-9)
     scale = (1 - agreement) / agreement
-    votes_each = chances.votes_per_prompt if chances.overlap else 1
-    for decided in range(1, votes_each + 1):
-        weight = float(binom.pmf(decided, votes_each, 1 - chances.ties))
+    for decided in range(1, given + 1):
+        weight = float(binom.pmf(decided, given, 1 - ties))
         half = decided / 2
-        if chances.rate == 1.0:
+        if rate == 1.0:
             won, lost = 1.0, 0.0
         else:
-            votes = betabinom(decided, chances.rate * scale, (1 - chances.rate) * scale)
+            votes = betabinom(decided, rate * scale, (1 - rate) * scale)
             won, lost = float(votes.sf(math.floor(half))), float(votes.cdf(math.ceil(half) - 1))
         better, worse = better + weight * won, worse + weight * lost
     return better, worse
 
 
-def power(prompts: int, chances: Chances) -> float:
-    """The probability that the test finds the better contestant better with the votes on `prompts` prompts."""
+def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
+    """How many votes a pair gets on a prompt, and for which share of the prompts.
+
+    Where fewer are planned than the prompts could take, they spread as `assignment.choose` spreads them: no prompt is
+    shown to a third rater before all were shown to two. Of a round that is not full, chance decides.
+    """
+    shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0
+    rounds = [2] * (chances.votes_per_prompt // 2) + [1] * (chances.votes_per_prompt % 2)
+    left = math.inf if planned is None else planned / (chances.pairs * prompts)  # votes for a prompt of one pair
+    found: dict[int, float] = defaultdict(float)
+    sure = 0
+    for number, votes in enumerate(rounds):
+        alone = 1 - shared if number == 0 else 0.0
+        filled = min(1.0, left / (shared * votes + alone)) if shared or alone else 1.0
+        left -= filled * (shared * votes + alone)
+        if number == 0:
+            found[0] += alone * (1 - filled)
+            found[1] += alone * filled
+        if filled < 1 or number == len(rounds) - 1:
+            for more in range(votes + 1):
+                found[sure + more] += shared * math.comb(votes, more) * filled**more * (1 - filled) ** (votes - more)
+            break
+        sure += votes
+    return {votes: share for votes, share in found.items() if share > 0}
+
+
+def _expected(chances: Chances, given: dict[int, float]) -> tuple[float, float]:
+    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in given.items()]
+    return sum(share * better for share, (better, _) in outcomes), sum(share * worse for share, (_, worse) in outcomes)
+
+
+@functools.lru_cache(maxsize=4096)
+def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
+    """The probability that the better contestant of a pair is found better, on `prompts` prompts.
+
+    `planned` are the votes of the whole test; None: all that the prompts take.
+    """
     import numpy as np
     from scipy.stats import binom
 
-    better, worse = outcome_of_prompt(chances)
+    if prompts < 1:
+        return 0.0
+    if planned is not None and chances.contestants == 2 and chances.votes_per_prompt == 1:
+        prompts, planned = min(prompts, planned), None
+    better, worse = _expected(chances, votes_each(prompts, chances, planned))
     decided = min(1.0, better + worse)
     if prompts < 1 or decided <= 0:
         return 0.0
     counts = np.arange(prompts + 1) if decided < 1 else np.array([prompts])
-    losses = _most_losses(counts)
+    losses = _most_losses(counts, plan_level(chances.pairs))
     found = np.where(losses < 0, 0.0, binom.sf(counts - losses - 1, counts, better / decided))
     return float(np.sum(binom.pmf(counts, prompts, decided) * found))
 
@@ -112,46 +157,72 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
     return max((n + 1 for n in range(high, beyond) if power(n, chances) < wanted), default=high)
 
 
-def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER) -> float | None:
+def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned: int | None = None) -> float | None:
     """The smallest win rate (to .005) that the votes on `prompts` prompts find with power `wanted`; None: not any."""
     rates = [0.5 + step / 200 for step in range(1, 101)]
     low, high = -1, len(rates)
     while high - low > 1:
         middle = (low + high) // 2
-        found = power(prompts, replace(chances, rate=rates[middle]))
+        found = power(prompts, replace(chances, rate=rates[middle]), planned)
         low, high = (low, middle) if found >= wanted else (middle, high)
     return rates[high] if high < len(rates) else None
 
 
-def plan_in_words(planned_votes: int, votes_per_prompt: int = 1, ties: float = 0.2, overlap: float = 1.0) -> str:
-    """What `planned_votes` can show, in sentences for whoever plans the test. The rest as `Chances` has it."""
-    chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap)
-    prompts = round(planned_votes / (overlap * votes_per_prompt + 1 - overlap))
-    rate = smallest_rate(prompts, chances)
-    each = "one vote each" if votes_per_prompt == 1 or not overlap else f"{votes_per_prompt} votes each"
-    if votes_per_prompt > 1 and 0 < overlap < 1:
-        each = f"{votes_per_prompt} votes on {percent(overlap)} of them, one on the others"
-    begin = f"{planned_votes:,} votes on {prompts:,} prompts ({each})"
+@functools.lru_cache(maxsize=256)
+def plan_in_words(
+    planned_votes: int,
+    prompts: int | None,
+    votes_per_prompt: int = 1,
+    ties: float = 0.2,
+    overlap: float = 1.0,
+    contestants: int = 2,
+) -> str:
+    """What `planned_votes` on `prompts` prompts can show, in sentences for whoever plans the test. None: raters write a
+    prompt for each vote."""
+    chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants)
+    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    prompts = planned_votes // chances.pairs if prompts is None else prompts
+    rate = smallest_rate(prompts, chances, planned=planned_votes)
+    if chances.pairs > 1:
+        begin += f", about {planned_votes / chances.pairs:,.0f} for each of {chances.pairs} pairs,"
     assumed = f"if {percent(ties)} of the votes choose no side" if ties else "if every vote chooses a side"
-    if votes_per_prompt > 1:
+    if votes_per_prompt > 1 and overlap > 0:
         assumed += " and raters agree moderately"
     if rate is None:
         return f"{begin} are too few to show any difference, {assumed}."
-    weaker = f"A preference of 60 to 40 would be found in {percent(round(power(prompts, chances), 2))} of tests."
-    return (
-        f"{begin} find a preference of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
-        f"{percent(POWER)} of tests, {assumed}. {weaker}"
+    over = " for one contestant over another" if chances.pairs > 1 else ""
+    text = (
+        f"{begin} find a preference{over} of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
+        f"{percent(POWER)} of tests, {assumed}."
     )
+    if chances.pairs > 1:
+        # Pairs share prompts, so that finding one makes finding the other likelier, if anything.
+        best = power(prompts, replace(chances, rate=rate), planned_votes) ** (contestants - 1)
+        text += f" Who is so preferred over all others is found best in at least {_share(best)} of tests."
+    weak = _share(power(prompts, chances, planned_votes))
+    return f"{text} A preference of 60 to 40 would be found in {weak} of tests{_more(chances)}."
 
 
-def _most_losses(counts: object) -> object:
+def _more(chances: Chances) -> str:
+    """How many prompts it takes to find a weak preference."""
+    try:
+        return f"; {percent(POWER)} takes {prompts_needed(chances):,} prompts"
+    except InputError:
+        return ""
+
+
+def _share(value: float) -> str:
+    return "less than 1%" if value < 0.005 else percent(round(value, 2))
+
+
+def _most_losses(counts: object, level: float) -> object:
     """The most losses with which the sign test still rejects, for each number of decided prompts; -1: with none."""
     import numpy as np
     from scipy.stats import binom
 
     counts = np.asarray(counts)
-    edge = binom.ppf(PLANNED_LEVEL / 2, counts, 0.5)
-    return np.where(2 * binom.cdf(edge, counts, 0.5) <= PLANNED_LEVEL, edge, edge - 1)
+    edge = binom.ppf(level / 2, counts, 0.5)
+    return np.where(2 * binom.cdf(edge, counts, 0.5) <= level, edge, edge - 1)
 
 
 def _within(what: str, value: float, low: float, high: float) -> None:

@@ -112,8 +112,10 @@ def sample(
 def fresh(
     found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
-    """The prompts that no contestant was trained on, and how many were left out. Raises InputError without any."""
-    kept = fresh_only(workspace, specs, [prompt.messages for prompt in found])
+    """The prompts that no contestant was trained on, not even nearly, and how many were left out. Raises InputError
+    without any."""
+    references = [prompt.reference for prompt in found]
+    kept = fresh_only(workspace, specs, [prompt.messages for prompt in found], references)
     return [found[i] for i in kept], len(found) - len(kept)
 
 

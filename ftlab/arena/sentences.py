@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.arena.evidence import Decision
+from ftlab.arena.evidence import FEWEST_RATERS, Decision
 from ftlab.arena.power import FEWEST_PROMPTS
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
@@ -19,17 +19,24 @@ def sentence(
     if not result["decided"]:
         return f"Not enough votes: none chose between {one} and {other} yet."
     rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
-    between = f"95% interval {_from_to(result)}"
+    between = f"95% interval {_from_to(result['interval'])}"
     chosen = sum(decision.wins)
     test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
     if decision.winner:
         word = "better" if decision.winner == "second" else "worse"
+        limited = whom(result["raters_then"], result["raters"])
+        if result["general"]:
+            limited, between = "", f"95% interval over raters and prompts {_from_to(result['general_interval'])}"
+        elif decision.by == "evidence":
+            evidence, of = result["evidence"], ""
+            if result["clustered"]:
+                rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
+            between = f"95% interval{of} {_from_to(evidence['interval'])}, whenever one looks"
         if decision.by == "evidence":
-            low, high = result["evidence"]["interval"]
-            over = " over prompts" if result["clustered"] else ""
-            between = f"95% interval{over} {_share(low)} to {_share(high)}, whenever one looks"
             test = f"evidence {odds(result['evidence']['highest'])}"
-        return f"{one} is {word} than {other}: it {rate} ({between}; {test})."
+        if limited and result["raters_then"] < result["raters"]:
+            return f"{one} is {word} than {other}{limited} ({test}). By now it has {rate}."
+        return f"{one} is {word} than {other}{limited}: it {rate} ({between}; {test})."
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
         return f"Not enough votes: {given:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
@@ -39,6 +46,15 @@ def sentence(
             f"and no test finds a difference in fewer than {FEWEST_PROMPTS}."
         )
     return f"No difference found between {one} and {other}: {one} {rate} ({between}; {test})."
+
+
+def whom(raters: int, of: int) -> str:
+    """Whom a verdict speaks of that holds for its raters only, as it follows what was found. `raters` had voted when it
+    was decided, `of` have by now."""
+    if raters < of:
+        who = "rater" if raters == 1 else f"{raters:,} raters"
+        return f" for the {who} who had voted when it was decided"
+    return " for this rater" if raters == 1 else f" for these {raters:,} raters"
 
 
 def evidence_text(result: Mapping[str, Any], decision: Decision) -> str:
@@ -77,23 +93,27 @@ def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, clo
         )
     if closed_unseen and planned and cast < planned:
         said.append(
-            f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test is valid, and "
-            "finds less than was planned."
+            f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test holds, and "
+            "has less power than was planned."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
-        said.append(f"{prompts} left out: a contestant was trained on it, so votes on it would show memory.")
+        said.append(f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory.")
     busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
         said.append("One rater voted: the verdict says what this person prefers.")
-    elif busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
+    else:
+        said += _general(found)
+        if found["between_raters"]["text"]:
+            said.append(found["between_raters"]["text"])
+    if raters > 1 and busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
         share = percent(round(busiest["votes"] / cast, 2))
         said.append(f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers.")
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
-        said.append(f"{came} after the planned number: counted in the win rate, not in the sign test.")
-    if (found["ties"]["share"] or 0) > 0.5:
-        said.append("More than half of the votes chose neither: to the raters the answers are often alike.")
+        said.append(f"{came} after the planned number: counted in the win rate, not in the test.")
+    if (found["ties"]["share"] or 0) > 0.5 and votes["decided"]:
+        said.append("More than half of the votes chose neither answer: the verdict rests on the others.")
     if found["length"]["confounded"]:
         said.append("Length may explain part of the preference: see what is said of it below.")
     return said
@@ -104,13 +124,21 @@ def listing(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _from_to(result: Mapping[str, Any]) -> str:
-    """The interval to quote: of the votes, or of the prompts where several votes share one."""
-    if not result["clustered"]:
-        low, high = result["interval"]
-        return f"{_share(low)} to {_share(high)}"
-    low, high = result["cluster_interval"] or result["prompts"]["interval"] or result["interval"]
-    return f"over prompts {_share(low)} to {_share(high)}"
+def _general(found: Mapping[str, Any]) -> list[str]:
+    """Why a verdict that one is better speaks of these raters only."""
+    if found["verdict"] not in ("better", "worse") or found["general"]:
+        return []
+    raters, interval = found["votes"]["raters"], found.get("general_interval")
+    if raters < FEWEST_RATERS:
+        return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
+    if not found["pairs"] and interval is None:
+        return ["It was decided before the planned number of votes, so it speaks of these raters only."]
+    over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
+    return [f"Whether raters in general would prefer it, these votes cannot tell{over}."]
+
+
+def _from_to(interval: Sequence[float]) -> str:
+    return f"{_share(interval[0])} to {_share(interval[1])}"
 
 
 def _share(value: float) -> str:

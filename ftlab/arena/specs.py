@@ -48,7 +48,6 @@ class TestSettings:
     instructions: str = ""
     votes_per_prompt: int = 1
     overlap: float = 1.0
-    seed: int = 0
     live: bool = False
 
 

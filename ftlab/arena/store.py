@@ -32,6 +32,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     Text,
@@ -44,6 +45,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.schema import CreateColumn
 
 from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
 from ftlab.files import locked
@@ -83,7 +85,13 @@ blind_tests = Table(
     Column("opened_early_at", Float),
     Column("opened_early_votes", Integer),
     Column("open_link_key", String(40)),  # null: there is no open link
+    # What sides and orders are drawn from: whoever has it knows which answer is whose, so it never leaves the database,
+    # and a test that comes from elsewhere gets one of its own. Null: made before there were secrets, see `draw_key`.
+    Column("secret", String(64), default=lambda: new_secret()),
 )
+
+# What may be shown of a test.
+PUBLIC = [column for column in blind_tests.columns if column.name != "secret"]
 
 contestants = Table(
     "contestants",
@@ -256,6 +264,16 @@ def new_id() -> str:
     return secrets.token_urlsafe(12)
 
 
+def new_secret() -> str:
+    return secrets.token_hex(32)
+
+
+def draw_key(test: Row[Any]) -> str | int:
+    """What `assignment.draw` takes, from a row with `secret` and `settings`. A test that was opened before there were
+    secrets goes on with its public seed."""
+    return test.secret or int(test.settings.get("seed", 0))
+
+
 def now() -> float:
     return time.time()
 
@@ -281,11 +299,18 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite":
-            engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=40)
+            engine = create_engine(
+                address,
+                connect_args={"timeout": BUSY_SECONDS},
+                pool_size=10,
+                max_overflow=40,
+                hide_parameters=True,
+            )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True)
+            # The text of an error may be logged: what was to be written does not belong there.
+            engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
             "The address of the database cannot be read",
@@ -299,9 +324,9 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             try_='pip install "ftlab[postgres]"',
         ) from None
     try:
-        if not _has_tables(engine):
+        if not _is_current(engine):
             with locked(Workspace(root).arena_lock):
-                if not _has_tables(engine):  # nobody made them meanwhile
+                if not _is_current(engine):  # nobody made them meanwhile
                     _make_tables(engine)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
@@ -314,10 +339,19 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
 
-def _has_tables(engine: Engine) -> bool:
+def _is_current(engine: Engine) -> bool:
     with engine.connect() as connection:
         connection.execution_options(ftlab_reads=True)  # and waits for no writer
-        return set(metadata.tables) <= set(inspect(connection).get_table_names())
+        return set(metadata.tables) <= set(inspect(connection).get_table_names()) and not _later_columns(connection)
+
+
+def _later_columns(connection: Connection) -> list[Column[Any]]:
+    """The columns that tables of an older ftlab lack; all of them may be null."""
+    found = []
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        found += [column for column in table.columns if column.name not in known]
+    return found
 
 
 def _make_tables(engine: Engine) -> None:
@@ -329,6 +363,9 @@ def _make_tables(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
         metadata.create_all(connection)
+        for column in _later_columns(connection):
+            described = CreateColumn(column).compile(dialect=engine.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {described}")
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -66,7 +66,7 @@ def count(store: Store, test_id: str) -> list[Ballot]:
 
 def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
-    be seen (`shown`), None while it is to stay hidden.
+    be seen (`shown`), None while it is to stay hidden, and `asked`: how many prompts count.
 
     Votes on prompts that a contestant was trained on do not count.
     """
@@ -82,7 +82,7 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     )
     test = known.test
     told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
-    told["live"] = test.settings["live"]
+    told |= {"live": test.settings["live"], "asked": known.asked}
     return told | {"revealed": shown(store, test_id)} | found
 
 
@@ -143,6 +143,7 @@ class _Known:
     wanted: dict[str, int]
     closed_unseen: bool
     left_out: int
+    asked: int  # prompts, without those left out
 
 
 def _read(store: Store, test_id: str) -> _Known:
@@ -151,10 +152,11 @@ def _read(store: Store, test_id: str) -> _Known:
         test = find_test(connection, test_id)
         query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
         titles = {one.id: one.title for one in connection.execute(query.order_by(contestants.c.position))}
+        asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
     # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
-    return _Known(test, fresh, titles, planned, wanted, unseen, len(stale))
+    return _Known(test, fresh, titles, planned, wanted, unseen, len(stale), asked - len(stale))

@@ -36,6 +36,7 @@ from ftlab.arena.store import (
     blind_tests,
     contestants,
     new_id,
+    new_secret,
     note,
     now,
     prompts,
@@ -88,10 +89,13 @@ def create_test(
     prompts: Sequence[PromptSpec],
     settings: TestSettings,
     planned_votes: int,
+    *,
+    secret: str | None = None,
 ) -> str:
     """A new test in state draft; returns its id. All contestants are asked alike (see `same_question`).
 
-    Raises InputError for what cannot be tested.
+    `secret`: what sides and orders are drawn from, where simulated raters are to see the same test again; never one
+    that a person who votes could know. Raises InputError for what cannot be tested.
     """
     check(title, contestants, prompts, settings, planned_votes)
     contestants = same_question(contestants)
@@ -105,6 +109,7 @@ def create_test(
                 state="draft",
                 settings=asdict(settings) | {"instructions": storable(settings.instructions)},
                 planned_votes=planned_votes,
+                secret=secret or new_secret(),
             )
         )
         for position, contestant in enumerate(contestants):
@@ -215,6 +220,9 @@ def open_test(store: Store, test_id: str) -> None:
         if test.state in ("draft", "generating") and not test.settings["live"]:
             raise InputError("The answers are not all there yet", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
+        # Made by an older ftlab, and nobody has voted yet: it gets what it lacks.
+        lacking = (blind_tests.c.id == test_id) & blind_tests.c.secret.is_(None)
+        connection.execute(update(blind_tests).where(lacking).values(secret=new_secret()))
         connection.execute(
             update(blind_tests)
             .where(blind_tests.c.id == test_id)

@@ -6,7 +6,6 @@ test is open. What a request names is only ever compared.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
 from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, reveal
 from ftlab.errors import InputError
+from ftlab.wording import composed
 
 # Asked for every vote: to put these together takes longer than to answer them.
 _LAST_VOTED = (
@@ -148,14 +148,11 @@ def last_voted(store: Store, rater_id: str) -> str | None:
 
 
 def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
-    """The ids of the two contestants that answer this rater's next prompt: the pair seen least, the lower first."""
+    """The ids of the two contestants that answer this rater's next prompt: a pair seen least, the lower first."""
     with store.reading() as connection:
-        test, _ = find_rater(connection, rater_id)
+        test, rater = find_rater(connection, rater_id)
+        first, second = handing_out.live_pair(connection, test, rater)
         among = handing_out.contestant_ids(connection, test.id)
-        counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater_id).group_by(trials.c.pair)
-        seen = dict(connection.execute(counted).all())
-    pairs = itertools.combinations(range(len(among)), 2)
-    first, second = min(pairs, key=lambda pair: seen.get(handing_out.pair_text(pair), 0))
     return among[first], among[second]
 
 
@@ -183,11 +180,11 @@ def record_live(
             add_answer(connection, prompt_id, contestant_id, **answer)
         first, second = sorted(among.index(contestant_id) for contestant_id in given)
         unit = Unit(prompt_id, (first, second))
-        own = handing_out.standing(connection, test, rater_id).own
-        asked = [(one.unit, one.swapped) for one in own if one.place]
-        chosen = choose([unit], [unit], {}, asked, test.settings["seed"], rater.number)
+        at = handing_out.standing(connection, test, rater_id)
+        asked = [(one.unit, one.swapped) for one in at.own if one.place]
+        chosen = choose([unit], [unit], {}, asked, at.key, rater.number)
         assert chosen is not None  # there is one, and nobody has seen it
-        same = len({storable(answer["text"]).strip() for answer in given.values()}) == 1
+        same = len({composed(storable(answer["text"])) for answer in given.values()}) == 1
         row = handing_out.hand_out(connection, test, rater, *chosen, place=0 if same else len(asked) + 1)
         if same:
             handing_out.record_tie(connection, row)

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, counts, duels, in_order, judged
-from ftlab.arena.checks import agreement, guessed_sides, length_confound, position_bias
-from ftlab.arena.evidence import PLANNED_LEVEL, Decision, decide, evidence_as_dict, majorities, sign_test
+from ftlab.arena.checks import agreement, between_raters, guessed_sides, length_confound, position_bias
+from ftlab.arena.evidence import Decision, at_large, decide, evidence_as_dict, majorities, plan_level, sign_test
 from ftlab.arena.power import FEWEST_PROMPTS
 from ftlab.arena.ranking import bradley_terry, pairs
-from ftlab.arena.sentences import evidence_text, listing, notes, sentence
+from ftlab.arena.sentences import evidence_text, listing, notes, sentence, whom
+from ftlab.evaluation import clusters
+from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import percent
-from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, wilson_interval
+from ftlab.evaluation.significance import LEVEL, holm, wilson_interval
 
 BETTER, WORSE, NO_DIFFERENCE, NOT_ENOUGH = "better", "worse", "no_difference", "not_enough"
 CHOICES = ("both_good", "both_bad", "tie", "skip")
@@ -39,7 +41,8 @@ def judge(
     trained a contestant.
 
     "better" and "worse" speak of the second contestant against the first. With three or more, "better" means that one
-    contestant beats every other, and `winner` says which. A share is of 0 to 1, an interval [low, high] of 95%.
+    contestant beats every other, and `winner` says which. Both speak of these raters, unless `general`: then raters and
+    prompts at large prefer it too (`evidence.at_large`). A share is of 0 to 1, an interval [low, high] of 95%.
     """
     votes, names = in_order(ballots), list(titles)
     order = {name: i for i, name in enumerate(names)}
@@ -54,10 +57,11 @@ def judge(
         found |= _round_robin(decided, titles, found["votes"])
     found["ranking"] = bradley_terry(votes, titles) if len(names) > 2 else []
     found["pairs"] = decided if len(names) > 2 else []
-    found["by_topic"] = _groups(votes, names, wanted, lambda ballot: ballot.topic or "no topic")
-    found["by_rater"] = _groups(votes, names, wanted, lambda ballot: ballot.rater)
+    found["by_topic"] = _groups(votes, names, lambda ballot: ballot.topic or "no topic")
+    found["by_rater"] = _groups(votes, names, lambda ballot: ballot.rater)
     found["by_criterion"] = _criteria(votes, names)
     found["alpha"] = agreement(votes, order)
+    found["between_raters"] = between_raters(votes, names[-1], titles[names[-1]])
     found["position"] = position_bias(votes)
     found["length"] = length_confound(votes, names[0], names[-1], titles)
     found["guesses"] = guessed_sides(votes, names[-1], titles[names[-1]])
@@ -92,9 +96,9 @@ def _overview(
     undecided = choices["both_good"] + choices["both_bad"] + choices["tie"]
     identical = len({ballot.prompt for ballot in votes if ballot.automatic})
     share = undecided / cast if cast else None
-    said = (
-        f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})" if share else "No vote is a tie"
-    )
+    said = "No vote is a tie" if cast else "There are no votes yet"
+    if share:
+        said = f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})"
     parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
     parts += [(choices["tie"], "are ties by identical answers, about which nobody was asked")]
     if share:
@@ -129,8 +133,9 @@ def _pair(
     """The decision on two contestants by the votes up to number `last`, with the figures of its sentence."""
     decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons)
     mine = [ballot for ballot in votes if {ballot.left, ballot.right} == {first, second}]
-    won = sum(ballot.winner == second for ballot in mine)
-    decided = sum(ballot.winner is not None for ballot in mine)
+    chosen = [ballot for ballot in mine if ballot.winner is not None]
+    won, decided = sum(ballot.winner == second for ballot in chosen), len(chosen)
+    large = at_large(votes, first, second, planned=last, comparisons=comparisons)
     met = duels(mine, first, second, wanted)
     wins, split = majorities(met)
     result: dict[str, Any] = {
@@ -140,9 +145,13 @@ def _pair(
         "win_rate": won / decided if decided else None,
         "wins": won,
         "decided": decided,
-        "interval": wilson_interval(won, decided),
-        "cluster_interval": cluster_interval([(duel.first, duel.second) for duel in met]),
+        "interval": _interval(chosen, second),
         "clustered": decided > len([duel for duel in met if duel.first + duel.second]),
+        "raters": _raters(mine),
+        # What came first has decided, and speaks of those who had voted by then.
+        "raters_then": _raters(mine, votes[decision.crossed_at or 0 :] if decision.by == "evidence" else ()),
+        "general": decision.winner is not None and large is not None and large.winner == decision.winner,
+        "general_interval": large.interval if large else None,
         "prompts": {
             "wins": wins[1],
             "losses": wins[0],
@@ -150,7 +159,7 @@ def _pair(
             "interval": wilson_interval(wins[1], sum(wins)),
         },
         "p": decision.p,
-        "level": PLANNED_LEVEL / comparisons,
+        "level": plan_level(comparisons),
         "reached": decision.reached,
         "evidence": evidence_as_dict(decision),
     }
@@ -162,28 +171,15 @@ def _pair(
     return result
 
 
-def cluster_interval(prompts: Sequence[tuple[int, int]]) -> list[float] | None:
-    """The 95% percentile bootstrap interval of the win rate, with prompts drawn anew (B. Efron, 1979), by scipy.
+def _raters(ballots: Sequence[Ballot], after: Sequence[Ballot] = ()) -> int:
+    """How many people judged, without the ballots of `after`."""
+    later = set(map(id, after))
+    return len({ballot.rater for ballot in ballots if judged(ballot) and id(ballot) not in later})
 
-    `prompts` holds the votes for the first and the second of each. None below five prompts that chose, and where all
-    chose alike: a bootstrap cannot see what it has not met.
-    """
-    import numpy as np
-    from scipy.stats import bootstrap
 
-    some = np.asarray([pair for pair in prompts if sum(pair)], dtype=float).reshape(-1, 2)
-    if len(some) < 5 or not some.sum(axis=0).all():
-        return None
-    found = bootstrap(
-        (some[:, 1], some.sum(axis=1)),
-        lambda won, decided, axis: won.sum(axis=axis) / decided.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    )
-    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
+    """The interval of the share that a contestant won of votes that chose a side: these raters, prompts like these."""
+    return clustered_share([ballot.winner == contestant for ballot in chosen], [ballot.prompt for ballot in chosen])
 
 
 def _word(decision: Decision) -> str:
@@ -206,8 +202,12 @@ def _round_robin(
         f"{titles[winner]} over {listing([titles[one] for one in losers])}" for winner, losers in beaten.items()
     )
     together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
+    of_best = [one for one in clear if one["winner"] == best]
+    general = bool(best) and all(one["general"] for one in of_best)
+    then, now = (min((one[key] for one in of_best or clear), default=0) for key in ("raters_then", "raters"))
+    limited = "" if general else whom(then, now)
     if best:
-        verdict, text = BETTER, f"{titles[best]} is better than every other contestant ({together})."
+        verdict, text = BETTER, f"{titles[best]} is better than every other contestant{limited} ({together})."
         rest = [name for name in beaten if name != best]
         if rest:
             text += " Also clear: " + "; ".join(
@@ -215,25 +215,22 @@ def _round_robin(
             )
             text += "."
     elif clear:
-        verdict, text = NO_DIFFERENCE, f"No contestant beats every other. Clear is: {listed} ({together})."
+        verdict, text = NO_DIFFERENCE, f"No contestant beats every other. Clear{limited} is: {listed} ({together})."
     elif any(one["verdict"] == NO_DIFFERENCE for one in judged):
         verdict, text = NO_DIFFERENCE, f"No difference found between any two contestants ({together})."
     else:
         of = f" of {votes['planned']:,} planned" if votes["planned"] else ""
         verdict, text = NOT_ENOUGH, f"Not enough votes: {votes['cast']:,}{of} are in."
-    none = dict.fromkeys(("win_rate", "interval", "cluster_interval", "p", "evidence", "prompts"))
-    return {"verdict": verdict, "text": text, "winner": best, **none}
+    none = dict.fromkeys(("win_rate", "interval", "p", "evidence", "prompts"))
+    told = {"winner": best, "general": general, "raters_then": then, "raters": now}
+    return {"verdict": verdict, "text": text, **told, **none}
 
 
-def _groups(
-    votes: Sequence[Ballot], names: Sequence[str], wanted: int | Mapping[str, int], key: Callable[[Ballot], str]
-) -> list[dict[str, Any]]:
+def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[dict[str, Any]]:
     """The win rate of the last contestant by topic or rater, against all others, the most votes first.
 
-    p is of the sign test over prompts, adjusted for the number of groups (Benjamini and Hochberg, 1995, by scipy).
+    p is of the sign test over prompts, adjusted for the number of groups (Holm). Intervals are over prompts.
     """
-    from scipy.stats import false_discovery_control
-
     tested = names[-1]
     grouped: dict[str, list[Ballot]] = defaultdict(list)
     for ballot in votes:
@@ -241,10 +238,9 @@ def _groups(
             grouped[key(ballot)].append(ballot)
     rows = []
     for name, mine in grouped.items():
-        won = sum(ballot.winner == tested for ballot in mine)
-        decided = sum(ballot.winner is not None for ballot in mine)
-        outcomes = [majorities(duels(mine, other, tested, wanted))[0] for other in names[:-1]]
-        p = sign_test(sum(lost for lost, _ in outcomes), sum(wins for _, wins in outcomes))
+        chosen = [ballot for ballot in mine if ballot.winner is not None]
+        won, decided = sum(ballot.winner == tested for ballot in chosen), len(chosen)
+        met = clusters.majorities([b.winner == tested for b in chosen], [b.prompt for b in chosen])
         rows.append(
             {
                 "name": name,
@@ -253,33 +249,38 @@ def _groups(
                 "losses": decided - won,
                 "ties": len(mine) - decided,
                 "win_rate": won / decided if decided else None,
-                "interval": wilson_interval(won, decided),
-                "p": p,
+                "interval": _interval(chosen, tested),
+                "p": sign_test(*met),
             }
         )
     rows.sort(key=lambda row: (-row["votes"], row["name"]))
-    if rows:
-        for row, p in zip(rows, false_discovery_control([row["p"] for row in rows]), strict=True):
-            row["p_adjusted"] = float(p)
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_adjusted"] = p
     return rows
 
 
 def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Who was found better by each further criterion of the rubric: wins and losses of the last contestant."""
-    tested, tallies = names[-1], defaultdict(Counter)
+    """Who was found better by each further criterion of the rubric: wins and losses of the last contestant.
+
+    The interval takes raters and prompts as samples: each rater reads a criterion in their own way.
+    """
+    tested, ratings = names[-1], defaultdict(list)
     for ballot in votes:
         if judged(ballot) and tested in (ballot.left, ballot.right):
             for criterion, side in ballot.ratings.items():
-                better = ballot.of(side)
-                tallies[criterion]["same" if better is None else "wins" if better == tested else "losses"] += 1
-    return [
-        {
-            "name": criterion,
-            "wins": tally["wins"],
-            "losses": tally["losses"],
-            "ties": tally["same"],
-            "win_rate": tally["wins"] / decided if (decided := tally["wins"] + tally["losses"]) else None,
-            "interval": wilson_interval(tally["wins"], decided),
-        }
-        for criterion, tally in tallies.items()
-    ]
+                ratings[criterion].append((ballot.of(side), ballot.prompt, ballot.rater))
+    rows = []
+    for criterion, given in ratings.items():
+        chosen = [(better == tested, prompt, rater) for better, prompt, rater in given if better is not None]
+        won, prompts, raters = zip(*chosen, strict=True) if chosen else ((), (), ())
+        rows.append(
+            {
+                "name": criterion,
+                "wins": sum(won),
+                "losses": len(won) - sum(won),
+                "ties": len(given) - len(won),
+                "win_rate": sum(won) / len(won) if won else None,
+                "interval": clustered_share(won, prompts, raters),
+            }
+        )
+    return rows

@@ -32,7 +32,7 @@ def advise(given: argparse.Namespace) -> int:
 
     evidence = None
     if given.run:
-        evidence = evidence_of(Workspace.open(given.workspace).run(given.run).comparison())
+        evidence = evidence_of(Workspace.open(given.workspace).run(given.run).with_side("prompted").comparison())
     found = work_out(_needs(given), evidence)
     if given.json:
         print_json(found.as_dict())

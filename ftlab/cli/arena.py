@@ -62,7 +62,7 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--options", default="left,right,both_good,both_bad,skip")
     one.add_argument("--instructions", default="", help="what raters read before they begin")
     one.add_argument("--max-new-tokens", type=int, default=256)
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=int, default=0, help="draws the prompts of --number; sides are always secret")
     one.add_argument("--live", action="store_true", help="raters write the prompts")
     one = add(group, "generate", generate, "make the answers of all contestants; goes on where it was stopped")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
@@ -116,7 +116,6 @@ def create(given: argparse.Namespace) -> int:
         instructions=given.instructions,
         votes_per_prompt=given.votes_per_prompt,
         overlap=given.overlap,
-        seed=given.seed,
         live=given.live,
     )
     asked, left_out = [], 0
@@ -133,12 +132,17 @@ def create(given: argparse.Namespace) -> int:
     test_id = tests.create_test(store, title, among, asked, how, planned)
     if given.prompts and (columns := named_columns(given)):
         remember(DataConfig(source=given.prompts, columns=columns), workspace)
-    words = plan_in_words(planned, given.votes_per_prompt, overlap=given.overlap) if asked else ""
+    shape = {"overlap": given.overlap, "contestants": len(among)}
+    words = plan_in_words(planned, len(asked) if asked else None, given.votes_per_prompt, **shape)
     if given.json:
-        print_json({"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned})
+        told = {"test": test_id, "title": title, "prompts": len(asked), "left_out": left_out, "planned": planned}
+        print_json(told | {"power": words})
         return 0
     print(f"test       {test_id}  {title}")
-    print(f"prompts    {len(asked)}" + (f", {left_out} left out: they trained a contestant" if left_out else ""))
+    print(
+        f"prompts    {len(asked)}"
+        + (f", {left_out} left out: they or near copies trained a contestant" if left_out else "")
+    )
     print(f"planned    {planned} votes")
     if words:
         print(words)
@@ -272,7 +276,7 @@ def loop(given: argparse.Namespace) -> int:
         print_json(found)
     else:
         print(found["verdicts"][1]["text"])
-        say(f"See both tests with: python -m ftlab arena list --workspace {workspace.root}")
+        say(f"See both tests with: python -m ftlab arena list{workspace.flag}")
     return 0
 
 
@@ -282,5 +286,6 @@ def _train(settings: dict[str, Any], workspace: Workspace) -> RunDirectory:
 
     run = api.train(workspace=workspace.root, **settings).wait(show=False)
     if run.status.state != "completed":
-        raise FtlabError(f"The run {run.id} is {run.status.state}", try_=f"python -m ftlab runs show {run.id}")
+        look = f"python -m ftlab runs show {run.id}{workspace.flag}"
+        raise FtlabError(f"The run {run.id} is {run.status.state}", try_=look)
     return workspace.run(run.id)

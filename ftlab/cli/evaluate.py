@@ -17,6 +17,7 @@ from ftlab.cli.output import (
     print_tasks,
 )
 from ftlab.config import load_config
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -33,6 +34,8 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
     one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
     one.add_argument("--pattern", help="regular expression that a good answer matches")
+    one.add_argument("--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)")
+    one.add_argument("--temperature", type=float, help="draw answers at this temperature; 0 (greedy) otherwise")
     one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
     one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
@@ -106,7 +109,7 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     """What --json says of a comparison: the usual scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "rows")
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED, "rows")
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")
@@ -123,6 +126,8 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
         "schema_file": given.schema,
         "pattern": given.pattern,
         "own_metrics": given.metric,
+        "samples": given.samples,
+        "temperature": given.temperature,
         "prompted": given.prompted or None,
         "system_prompt": given.system_prompt,
         "examples": given.examples,
@@ -134,17 +139,23 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
-    from ftlab.evaluation.keeping import suite_name
     from ftlab.sharing.report import write_report
 
-    if comparison["suite"]:
+    if question := comparison["question"]["name"]:
         print_measures(comparison)
-        print(f"\nresults    {run.suite(suite_name(comparison['suite'])).comparison_file}")
+        print(f"\nasked      {comparison['question']['text']}")
+        print(f"results    {run.question(question).comparison_file}")
+        own = run.comparison()
+        print(f"           {_own(own) if own else 'the run has no comparison of its own yet'}")
     elif len(comparison["sides"]) == 2:
         show_comparison(run, comparison)
     else:
         print_measures(comparison)
         print(f"\nreport     {write_report(run)}")
+
+
+def _own(comparison: dict[str, Any]) -> str:
+    return f"the run's own comparison, on {comparison['adapted']['rows']:,} rows, stays as it was"
 
 
 def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -148,7 +148,8 @@ def quickstart(given: argparse.Namespace) -> int:
     _raise_if_failed(run)
     comparison = run.comparison()
     if comparison is None:
-        raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
+        evaluate_it = f"python -m ftlab evaluate {run.id}{workspace.flag}"
+        raise FtlabError(f"The run is {state} and there is no comparison", try_=evaluate_it)
     show_comparison(run, comparison)
     say(_next_steps(run, comparison, workspace))
     if given.json:
@@ -157,7 +158,7 @@ def quickstart(given: argparse.Namespace) -> int:
 
 
 def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig:
-    """The main job: support tickets to JSON. The starter gets general examples mixed in, so that it forgets nothing; of
+    """The main job: support tickets to JSON. The starter gets general examples mixed in, so that it forgets less; of
     a real `base` the base prompted with examples is asked too. `rows` of the 600 tickets are trained on; None: all, and
     fewer for a real base on a CPU that is slow in bfloat16."""
     from ftlab.models.load import pick_device, pick_dtype
@@ -197,9 +198,11 @@ def train(given: argparse.Namespace) -> int:
     config = read_config(given, workspace)
     if given.find_rate:
         config = _with_found_rate(config, workspace)
+    if given.seeds is not None:
+        return _train_seeds(config, given, workspace)
     run = _submit(config, workspace)
     if given.detach:
-        say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")
+        say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
         state = "queued"
     else:
         state = _follow(run)
@@ -223,6 +226,38 @@ def train(given: argparse.Namespace) -> int:
             print_json(found | failure(error))
             return error.exit_code
         print_json(found)
+    return 0
+
+
+def _train_seeds(config: RunConfig, given: argparse.Namespace, workspace: Workspace) -> int:
+    """Train with several seeds, one run after the other, and judge them as one."""
+    from ftlab.sharing.report import write_report
+    from ftlab.training import supervisor, sweep
+
+    started = sweep.submit_seeds(config, given.seeds, workspace)
+    runs = [workspace.run(one["run"]) for one in started.runs]
+    show = f"python -m ftlab sweep show {started.id}"
+    say(f"{started.id}: {len(runs)} runs that differ in their seed alone")
+    if given.detach:
+        say(f"They train on their own, one after the other. Their verdict: {show}")
+        if given.json:
+            print_json({"sweep": started.id, "runs": started.runs})
+        return 0
+    for number, run in enumerate(runs):
+        say(f"run        {run.id}, {number + 1} of {len(runs)}")
+        if _follow(run) == "stopped":
+            for waiting in runs[number + 1 :]:
+                supervisor.stop(waiting)
+            say(f"stopped    go on with: python -m ftlab runs resume RUN, for each of them; then {show}")
+            break
+    found = sweep.verdict(started, workspace)
+    assert found is not None
+    for run in runs:
+        if run.comparison() is not None:
+            write_report(run)
+    cli_sweep.print_seeds(found)
+    if given.json:
+        print_json({"sweep": started.id, "runs": started.runs, "verdict": asdict(found)})
     return 0
 
 
@@ -296,20 +331,19 @@ def _raise_if_failed(run: RunDirectory) -> None:
 
 
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
+    from ftlab.data.latest import train_command
     from ftlab.evaluation.verdict import next_steps
 
-    where = "" if workspace.root == Workspace.open(None).root else f" --workspace {workspace.root}"
+    where = workspace.flag
     config = load_config(run.config_file)
     advice = "".join(f"  - {step}\n" for step in next_steps(comparison, config))
-    own_data = "python -m ftlab train --set data.source=my.jsonl"
-    if not config.is_starter:
-        own_data += f" --set model.base={shlex.quote(config.model.base)}"
+    own_data = train_command("my.jsonl", workspace, config.model.base)
     real = "  a real base                 --set model.base=smollm2 (93 MB; see the README for bases by GPU memory)"
     return (
         f"\nWhat to do next:\n{advice}"
         f"  talk to both models         python -m ftlab chat {run.id}{where}\n"
         f"  see it in the browser       python -m ftlab app{where}\n"
-        f"  your own data               {own_data}{where}" + (f"\n{real}" if config.is_starter else "")
+        f"  your own data               {own_data}" + (f"\n{real}" if config.is_starter else "")
     )
 
 
@@ -354,6 +388,12 @@ def _parser() -> argparse.ArgumentParser:
         "--find-rate",
         action="store_true",
         help="try three learning rates for a tenth of the steps, then train with the best",
+    )
+    one.add_argument(
+        "--seeds",
+        type=int,
+        metavar="K",
+        help="train K runs that differ in their seed alone, and give one verdict on them with the spread",
     )
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)

@@ -66,8 +66,8 @@ class Progress:
 
 def progress_line(run: RunDirectory, status: Any) -> str:
     parts = [status.state if not status.phase else f"{status.state}: {status.phase}"]
-    if status.total_steps:
-        parts.append(f"{status.step}/{status.total_steps}")
+    if counted := status.counted:
+        parts.append("{} {} of {}".format(*counted))
     metrics = run.metrics()
     shown = (("loss", "loss"), ("eval_loss", "validation loss"))
     if any("reward" in row for row in metrics):
@@ -170,7 +170,8 @@ def print_table(comparison: dict[str, Any]) -> None:
 
     prompted = any(side["name"] == "prompted" for side in comparison.get("sides", []))
     rows = [["", "base", *(["base, prompted"] if prompted else []), "adapted", "change"]]
-    for row in comparison_table(comparison):
+    table = comparison_table(comparison)
+    for row in table:
         beside = [row["sides"]["prompted"]["value"]] if prompted else []
         rows.append([row["measure"], row["base"], *beside, row["adapted"], row["change"]])
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
@@ -180,7 +181,7 @@ def print_table(comparison: dict[str, Any]) -> None:
     print(f"\n{comparison['verdict']['text']}")
     if against := comparison.get("verdicts", {}).get("adapted_vs_prompted"):
         print(f"Against the prompted base: {against['text']}")
-    if "bleu_signature" in comparison["adapted"]:
+    if any(row["name"] == "bleu" for row in table) and "bleu_signature" in comparison["adapted"]:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     for note in comparison.get("notes", []):
         print(f"note: {note}")
@@ -189,12 +190,15 @@ def print_table(comparison: dict[str, Any]) -> None:
 def print_measures(comparison: dict[str, Any]) -> None:
     """One line per measure, one column per side, with 95% intervals; then what is to be said of each side."""
     from ftlab.sharing.measures import looks_note, measures_of, p_of
+    from ftlab.sharing.table import baseline_rows
 
     sides = comparison["sides"]
     rows = [["", *(side["title"] for side in sides)]]
     for measure in measures_of(comparison):
         cells = [f"{_measured(measure, side['name'])} {p_of(measure, side['name'])}".rstrip() for side in sides]
         rows.append([measure["title"], *cells])
+        for line in baseline_rows(measure, [side["name"] for side in sides]):
+            rows.append([line["measure"], *(one["value"] for one in line["sides"].values())])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for row in rows:

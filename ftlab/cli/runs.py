@@ -77,6 +77,7 @@ def list_runs(given: argparse.Namespace) -> int:
 
 
 def show(given: argparse.Namespace) -> int:
+    from ftlab.evaluation.keeping import also_asked
     from ftlab.training import supervisor
 
     workspace = Workspace.open(given.workspace)
@@ -90,6 +91,9 @@ def show(given: argparse.Namespace) -> int:
                 "config": load_config(run.config_file).model_dump(mode="json"),
                 "status": dataclasses.asdict(status),
                 "comparison": run.comparison(),
+                "also_asked": [
+                    {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)
+                ],
                 "preferences": run.preferences(),
                 "before_after": run.before_after(),
                 "rewards": run.rewards(),
@@ -115,6 +119,8 @@ def show(given: argparse.Namespace) -> int:
     comparison = run.comparison()
     if comparison is not None:
         print_table(comparison)
+    for name, asked, verdict in also_asked(run):
+        print(f"also asked {asked}: {verdict or 'see'} (evaluation/{name})")
     if (answers := run.before_after()) is not None:
         print_before_after(answers)
     return 0
@@ -142,7 +148,7 @@ def resume(given: argparse.Namespace) -> int:
         print_json({"run": run.id, "step": step})
     else:
         said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
-        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}")
+        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
     return 0
 
 

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 
+# Between thousands: a comma, an apostrophe or a space (also a narrow or unbroken one).
+_GROUPS = "[,'’ \u00a0\u2007\u2009\u202f]"
+# What makes of digits something else than a number: 1/2, 10:30, 1.2.3, 1,5 (one and a half, or two numbers?), 10^3.
+_JOINTS = "[.,:/\u2044^_'’]"
+_PARTS = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2150-\u215f"
 # Not inside a word or after a digit, so that the minus of 3-5 is no sign.
-NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = (
+    rf"(?<![\w.])(?<!\d{_JOINTS})[-−+]?(?:(?:[1-9]\d{{0,2}}(?:{_GROUPS}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    rf"(?:[eE][-+]?\d+)?(?!\d|{_JOINTS}\d|[{_PARTS}]|\*\*\d|\s\d+[/\u2044]\d|[-–]\d+[-–]\d)"
+)
+NUMBER = re.compile(_NUMBER)
+# A number, or digits that are none and must not be read in parts: a fraction, a time, a date, a version.
+_NUMBER_OR_NOT = re.compile(
+    rf"({_NUMBER})|\\d?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}}|(?<![\w.])(?:\d+(?:(?:{_JOINTS}|\*\*|[-–])\d+)+[{_PARTS}]?|\d*[{_PARTS}]+)"
+)
+_SIGNIFICANT = 15  # digits that a float tells apart; longer ones are names, such as the number of a card
 _BEFORE = (
     r"(?:####|\\boxed\{|(?:final |correct )?answer(?: is)?\s*[:=]?|(?:die )?antwort(?: ist)?\s*:?|therefore,?|so,?|=)"
 )
@@ -14,13 +29,35 @@ _MARKED = re.compile(
     rf"{_BEFORE}\s*[*$€£\\({{\[]*\s*({NUMBER.pattern})\s*(?:%|°?[^\W\d]{{1,12}})?[\s.*$)\]}}\\]*$", re.IGNORECASE
 )
 _STRONG = re.compile(rf"(?:####|\\boxed\{{)\s*\$?\s*({NUMBER.pattern})")
-FINAL_NUMBER_RULE = "the number after the last #### or \\boxed{, else the last number; compared by value"
+FINAL_NUMBER_RULE = (
+    "the number after the last #### or \\boxed{, else the last number; compared by value; fractions, times and dates "
+    "are no numbers"
+)
 
 
 def number_of(text: str) -> float | None:
     """The value of a number as it is written, with commas between thousands; None when it is none or not finite."""
-    value = float(text.replace(",", "").replace("−", "-"))
+    value = float(re.sub(_GROUPS, "", text).replace("−", "-"))
     return value if math.isfinite(value) else None
+
+
+def find_number(text: str) -> float | None:
+    """The last number in `text`; None when there is none, and when the last digits are no number (1/2, 10:30, 1,5)."""
+    last = deque(_NUMBER_OR_NOT.finditer(text), maxlen=1)
+    return number_of(last[0][1]) if last and last[0][1] else None
+
+
+def quantity(text: str) -> float | None:
+    """The value of `text` where it is a number and nothing else, written as amounts are: 1,000, .5, 1e3; else None.
+
+    A zero or a plus in front (007, +49 30) and more digits than a float holds make a name of it, which is text.
+    """
+    text = text.strip()
+    if not NUMBER.fullmatch(text) or text.startswith("+"):
+        return None
+    digits = re.sub(rf"{_GROUPS}|[-−.]", "", re.split("[eE]", text)[0])
+    named = re.match("[-−]?0\\d", text) or len(digits.lstrip("0")) > _SIGNIFICANT
+    return None if named else number_of(text)
 
 
 def final_number(text: str) -> float | None:
@@ -47,8 +84,7 @@ def last_number(text: str) -> float | None:
     ends_in = final_number(text)
     if ends_in is not None:
         return ends_in
-    found = NUMBER.findall(text)
-    return number_of(found[-1]) if found else None
+    return find_number(text)
 
 
 def same_final_number(answer: str, reference: str) -> float | None:

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ftlab.config import DataConfig
+from ftlab.data.near import near_pairs, normal_form
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.similar import join_near_duplicates, plain
 from ftlab.errors import InputError, nearest
 
-NEAR_ROWS = 20_000  # rows up to which near duplicates are looked for without being asked (a few seconds)
+NEAR_ROWS = 100_000  # rows up to which near copies are looked for without being asked (some ten seconds)
+_LARGEST = 0.1  # of the rows may hang together by likeness: with more there is too little to choose from
+_FEWEST = 10  # rows that may in any case
 
 
 def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
@@ -30,30 +32,39 @@ def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
 
 
 def group(
-    fingerprints: Sequence[str], prompts: Sequence[str], cells: Sequence[dict[str, Any]], data: DataConfig
+    fingerprints: Sequence[str],
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    cells: Sequence[dict[str, Any]],
+    data: DataConfig,
 ) -> tuple[list[list[int]], list[str]]:
     """Groups of positions that must not be separated, and notes: equal prompts, equal values of `data.group_by`, and
-    near-equal prompts. `cells` holds the columns that `check_columns` named, for every position."""
+    near copies (`ftlab.data.near`). `cells` holds the columns that `check_columns` named, for every position.
+
+    Likeness alone joins no more than 10% of the rows (10 rows, or two groups of those that belong together): chains of
+    likeness would leave nothing to hold out fairly.
+    """
     sets = _Sets(len(fingerprints))
     sets.join_equal(fingerprints)
-    sets.join_equal([plain(prompt) for prompt in prompts])
+    sets.join_equal([normal_form(prompt) or None for prompt in prompts])
     if data.group_by:
         sets.join_equal([cell_as_text(row.get(data.group_by)) or None for row in cells])
     if data.near_duplicates == "apart" or (data.near_duplicates == "auto" and len(prompts) > NEAR_ROWS):
         return sets.groups(), []
 
     before = sets.groups()
-    join_near_duplicates(prompts, sets.join)
+    most = max(_LARGEST * len(prompts), _FEWEST, 2 * max(map(len, before), default=0))
+    pairs = [(pair.one, pair.other) for pair in near_pairs(prompts, answers) if pair.how != "same"]
+    apart = sum(not sets.join(one, other, most) for one, other in pairs)
     after = sets.groups()
-    largest = max(map(len, after), default=0)
-    if largest > len(prompts) / 3 and largest > 2 * max(map(len, before)):
-        # Chains of likeness through most of the data leave nothing to hold out fairly.
-        return before, [
-            f"{largest} of {len(prompts)} prompts are near duplicates of one another; only equal prompts are kept "
-            "together in the split."
-        ]
     joined = len(before) - len(after)
-    return after, [f"{joined} near-equal prompts were kept on one side of the split."] if joined else []
+    notes = [f"{joined} near-equal prompts were kept on one side of the split."] if joined else []
+    if apart:
+        notes.append(
+            f"{apart} near copies may stand on both sides of the split: more than {most:.0f} prompts are alike in a "
+            "chain, and they were not all kept together."
+        )
+    return after, notes
 
 
 def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> list[str]:
@@ -88,6 +99,7 @@ class _Sets:
 
     def __init__(self, count: int):
         self._parent = list(range(count))
+        self._size = [1] * count
 
     def _root(self, position: int) -> int:
         while self._parent[position] != position:
@@ -95,9 +107,16 @@ class _Sets:
             position = self._parent[position]
         return position
 
-    def join(self, one: int, other: int) -> None:
+    def join(self, one: int, other: int, most: float = float("inf")) -> bool:
+        """Whether the two are in one group now; not where it would have more than `most` members."""
         first, second = sorted((self._root(one), self._root(other)))
+        if first == second:
+            return True
+        if self._size[first] + self._size[second] > most:
+            return False
         self._parent[second] = first
+        self._size[first] += self._size[second]
+        return True
 
     def join_equal(self, values: Sequence[str | None]) -> None:
         first: dict[str, int] = {}

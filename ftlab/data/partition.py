@@ -11,6 +11,7 @@ from ftlab.config import DataConfig
 from ftlab.data.conversion import Message
 from ftlab.data.documents import is_document
 from ftlab.data.grouping import group, labels_of, shares, strata
+from ftlab.data.rendering import prompt_messages, reference
 from ftlab.data.split_names import SPLITS
 from ftlab.errors import InputError
 
@@ -53,7 +54,9 @@ def hold_out(
     remaining: list[list[int]] = []
     if wanted:
         prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
-        remaining, told = group(prints, [_prompt_text(asked(example)) for example in train], cells, data)
+        turns = [asked(example) for example in train]
+        prompts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
+        remaining, told = group(prints, prompts, answers, cells, data)
         if notes is not None:
             notes += told
         if len(remaining) <= len(wanted):
@@ -76,10 +79,11 @@ def hold_out(
     return {"train": train} | {split: held.get(split, splits.get(split, [])) for split in SPLITS[1:]}
 
 
-def _prompt_text(messages: Sequence[Message]) -> str:
+def prompt_text(messages: Sequence[Message]) -> str:
+    """What is asked, earlier turns included, without the system prompt; of a document all of it."""
     if is_document(messages):
         return messages[0]["content"]
-    return "\n".join(turn["content"] for turn in messages[:-1] if turn["role"] != "system")
+    return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] != "system")
 
 
 def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:

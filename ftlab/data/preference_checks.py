@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -85,7 +86,7 @@ def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[Prefere
 
 
 def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
-    same = [row for row in rows if _said(row["chosen"]) == _said(row["rejected"])]
+    same = [row for row in rows if equal_answers(row)]
     if not same:
         return []
     return [
@@ -308,12 +309,18 @@ def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]
     return found
 
 
+def equal_answers(row: Mapping[str, Any]) -> bool:
+    """Whether both answers of a pair are the same text, whatever its Unicode form."""
+    return "chosen" in row and _said(row["chosen"]) == _said(row["rejected"])
+
+
 def _said(turns: Sequence[Message]) -> str:
-    return "\n".join(turn["content"].strip() for turn in turns)
+    return unicodedata.normalize("NFC", "\n".join(turn["content"].strip() for turn in turns))
 
 
 def _key(turns: Sequence[Message]) -> str:
-    return json.dumps([[turn["role"], " ".join(turn["content"].split())] for turn in turns], ensure_ascii=False)
+    texts = [[turn["role"], " ".join(unicodedata.normalize("NFC", turn["content"]).split())] for turn in turns]
+    return json.dumps(texts, ensure_ascii=False)
 
 
 def _places(rows: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from ftlab.config import DataConfig
+from ftlab.config import DataConfig, load_config
 from ftlab.data.asked import AsTrained, as_trained
 from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
@@ -19,18 +20,20 @@ from ftlab.data.grouping import check_columns
 from ftlab.data.labelled import PLAIN_TEXTS, instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.named import settled
-from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint
+from ftlab.data.near import near_pairs
+from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint, prompt_text
 from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
 from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
 from ftlab.data.prompt_template import escaped
 from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
+from ftlab.data.rendering import reference
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 FEWEST_ROWS = 10
-_LOOKED_AT = 100  # rows whose cells decide the format
+_LOOKED_AT = 1000  # as many as show that the classes of a column recur, where there are hundreds of them
 
 
 @dataclass
@@ -94,9 +97,8 @@ def prepare(
     template = _template_of(detected, loaded.splits[loaded.main])
     how = as_trained(template, [asked(example) for example in splits["train"]])
     files = list(loaded.files)
-    replayed = _mix_in_replay(
-        data, splits["train"], set(fingerprints["validation"] + fingerprints["test"]), files, workspace
-    )
+    held_out = [asked(example) for split in ("validation", "test") for example in splits[split]]
+    replayed = _mix_in_replay(data, splits["train"], held_out, files, workspace)
     manifest = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
@@ -205,6 +207,41 @@ def read_split(run: RunDirectory, split: str) -> list[Example]:
     return rows
 
 
+def trained_nearly(
+    run: RunDirectory, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None = None
+) -> frozenset[int]:
+    """The places in `asked_for` (prompts as texts, with their right answers or "") of copies and near copies of what
+    `run` was trained on: without a system prompt, with that of its data, or with `system_prompt`. None where its rows
+    are not there."""
+    file = run.split_file("train")
+    if not asked_for or not file.exists():
+        return frozenset()
+    return _trained_nearly(run, file.stat().st_mtime_ns, asked_for, system_prompt)
+
+
+@lru_cache(maxsize=64)  # a running blind test asks again at every look
+def _trained_nearly(
+    run: RunDirectory, stamp: int, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None
+) -> frozenset[int]:
+    try:
+        own = load_config(run.config_file).data.system_prompt
+    except FtlabError:
+        own = None
+    try:
+        rows = [asked(example) for example in read_split(run, "train")]
+    except FtlabError:
+        return frozenset()
+    usual = (None, own, system_prompt)
+    rows = [turns for turns in rows if (turns[0]["content"] if turns[0]["role"] == "system" else None) in usual]
+    pairs = near_pairs(
+        [prompt_text(turns) for turns in rows] + [prompt for prompt, _ in asked_for],
+        [reference(turns) for turns in rows] + [answer for _, answer in asked_for],
+        sides=[0] * len(rows) + [1] * len(asked_for),
+        across=True,
+    )
+    return frozenset(pair.other - len(rows) for pair in pairs if pair.how != "answer")
+
+
 def _converted(
     loaded: Loaded,
     detected: Detected,
@@ -293,10 +330,12 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 
 def _mix_in_replay(
-    data: DataConfig, train: list[Example], held_out: set[str], files: list[Any], workspace: Workspace | None
+    data: DataConfig, train: list[Example], held_out: list[Any], files: list[Any], workspace: Workspace | None
 ) -> dict[str, dict[str, Any] | None]:
-    """Add replay rows to `train` in place; returns what the manifest says about those of either kind."""
+    """Add replay rows to `train` in place, but none whose prompt is one of those `held_out` (turns), not even nearly;
+    returns what the manifest says about those of either kind."""
     generator, own = random.Random(data.seed), len(train)
+    prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
     told: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
     for name in told:
         if not (source := getattr(data, name)):
@@ -308,7 +347,9 @@ def _mix_in_replay(
         rows = loaded.splits[loaded.main]
         read_row = reader("sft", detected, data.system_prompt)
         every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
-        free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in held_out]
+        free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in prints]
+        if data.near_duplicates != "apart":
+            free = _unlike(free, held_out)
         if not free:
             known = "general_documents" if name == "replay_text" else "general_replay"
             raise InputError("The replay data has no usable row", given=source, try_=f"choose {known} or none")
@@ -319,6 +360,7 @@ def _mix_in_replay(
         files += loaded.files
         told[name] = {
             "source": loaded.name,
+            "kinds": _kinds(rows, used),
             "fraction": fraction,
             "wanted": wanted,
             "rows": len(used),
@@ -329,6 +371,20 @@ def _mix_in_replay(
     if any(told.values()):
         generator.shuffle(train)
     return told
+
+
+def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
+    """What the column `kind` says of the replay rows that were `used`; None where it does not say it of each."""
+    found = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
+    return sorted(found) if all(isinstance(kind, str) and kind for kind in found) else None
+
+
+def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:
+    """The `rows` whose prompt is not nearly one of those `held_out`."""
+    sides = [0] * len(rows) + [1] * len(held_out)
+    texts = [prompt_text(turns) for turns in (*(row["messages"] for row in rows), *held_out)]
+    near = {pair.one for pair in near_pairs(texts, sides=sides, across=True)}
+    return [row for place, row in enumerate(rows) if place not in near]
 
 
 def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:

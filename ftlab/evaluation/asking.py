@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
 from ftlab.evaluation.documents import Pieces, by_owner, cut_documents
-from ftlab.evaluation.general_text import load_general_text
+from ftlab.evaluation.general_text import CHAT, DOCUMENTS, GeneralText, load_general_text
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.perplexity import rolling_windows
 from ftlab.evaluation.probes import probe_limit
@@ -24,18 +24,34 @@ PHASES = {
     "answers": "answers of {name}",
     "probes": "general questions to {name}",
     "general_text": "scoring {name} on the general text",
+    "general_chat": "scoring {name} on general answers in a chat",
     "labels": "scoring {name} on the labels",
     "memorisation": "looking for memorised rows in {name}",
 }
+_SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2) of its answers
+
+
+def phase_of(question: str, side: str) -> str:
+    """What goes on while `side` is asked `question`, in words."""
+    number = question.partition(_SAMPLE)[2]
+    return PHASES[kind_of(question)].format(name=side) + (f", number {number}" if number else "")
+
+
+def kind_of(question: str) -> str:
+    """The name of the question whose answers are the first ones to the same prompts."""
+    return question.partition(_SAMPLE)[0]
+
+
+_OF_GENERAL = {DOCUMENTS: "general_text", CHAT: "general_chat"}  # the question for each form of general text
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The questions to one side by name, and what was noticed while they were made."""
+    """The questions to one side by name, the `general` texts by their form, and what was noticed on the way."""
 
     questions: dict[str, Question]
     pieces: Pieces | None = None
-    general_pieces: Pieces | None = None
+    general: dict[str, GeneralText] = field(default_factory=dict)
     probe_tokens: int = 0
     rolled: int = 0
     unshown: int = 0
@@ -65,7 +81,12 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
         questions["losses"], rolled = _to_score(encoded, context)
         prompts = [_shortened(messages, tokenizer, context, material.limit.tokens) for messages, _ in asked]
-        questions["answers"] = ToAnswer(prompts, material.limit.tokens, context)
+        settings = config.evaluation
+        # A question for each of several answers: those that are kept from before are not asked again.
+        for number in range(1, settings.samples + 1):
+            questions["answers" if number == 1 else f"answers{_SAMPLE}{number}"] = ToAnswer(
+                prompts, material.limit.tokens, context, settings.temperature, number
+            )
         if material.labels and config.evaluation.likelihood:
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
             questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
@@ -74,9 +95,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)
         prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
         questions["probes"] = ToAnswer(prompts, probe_tokens, context)
-    general, note = load_general_text(config, tokenizer, context=context)
-    if general:
-        questions["general_text"] = _of_pieces(general)
+    general, note = load_general_text(config, tokenizer, context=context, replayed=material.replayed)
+    questions |= {_OF_GENERAL[form]: _of_pieces(text.pieces) for form, text in general.items()}
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
 
 
@@ -122,6 +142,8 @@ def ask(
         stop_ids=stop_token_ids(tokenizer, model.generation_config),
         batch_rows=batch_rows,
         context=question.context,
+        temperature=question.temperature,
+        sample=question.sample,
         advance=advance,
         should_stop=should_stop,
     )
@@ -140,8 +162,9 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
         answers=said["answers"].answers if "answers" in said else [],
         probe_answers=said["probes"].answers if "probes" in said else [],
         halved_to=min(halved, default=None),
-        general=said["general_text"].losses if "general_text" in said else None,
+        general={form: said[name].losses for form, name in _OF_GENERAL.items() if name in said},
         labels=per_label,
+        more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )
 
 

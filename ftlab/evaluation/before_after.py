@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +16,13 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
 from ftlab.evaluation.batches import free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
 from ftlab.files import write_json, write_jsonl
-from ftlab.run_directory import RunDirectory
+from ftlab.models.identity import is_made_of
+from ftlab.run_directory import Question, RunDirectory
 
 ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")
 CONTESTANTS = {"base": "the base", "start": "its start", "adapted": "this run"}
@@ -37,7 +38,8 @@ def compare_answers(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Let all contestants answer the held-out prompts of `run`, write evaluation/before_after.json, and return it.
+    """Let all contestants answer the held-out prompts of `run`, write before_after.json (of another number of prompts
+    than the run's own: in a folder beside it), and return it.
 
     Contestants are `base`, `start` (only where the run was started from an earlier one) and `adapted`. Answers that
     exist for the same weights, prompt and settings are taken over. Raises Stopped, InputError for a stage that writes
@@ -56,7 +58,9 @@ def compare_answers(
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
-    split, prompts, notes = _prompts(run, most)
+    split, prompts, available, notes = _prompts(run, most, config.evaluation.max_rows)
+    question = question_of_rows(config, most, available)
+    place = question.place(run)
     weights = _identities(run, config)
     limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
     found = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
@@ -85,16 +89,17 @@ def compare_answers(
     if not prompts:
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
     rows = [
-        {"row": place, "prompt": prompt} | {name: _saved(found[name][_key(prompt)]) for name in weights}
-        for place, prompt in enumerate(prompts)
+        {"row": number, "prompt": prompt} | {name: _saved(found[name][_key(prompt)]) for name in weights}
+        for number, prompt in enumerate(prompts)
     ]
-    rows, win_rates = _with_scores(run, rows)
+    rows, win_rates = _with_scores(place, rows)
     result = {
         "run": run.id,
         "stage": config.stage,
         "start": config.model.start,
         "created": time.time(),
         "split": split,
+        "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
@@ -105,9 +110,8 @@ def compare_answers(
         "win_rates": win_rates,
         "notes": notes,
     }
-    run.evaluation.mkdir(parents=True, exist_ok=True)
-    write_jsonl(run.before_after_answers_file, rows)
-    write_json(run.before_after_file, result)
+    write_jsonl(place.before_after_answers_file, rows)
+    write_json(place.before_after_file, result)
     return result
 
 
@@ -129,17 +133,18 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _prompts(run: RunDirectory, most: int) -> tuple[str, list[Prompt], list[str]]:
-    """The split and its different prompts, at most `most` of them, and notes on the choice."""
+def _prompts(run: RunDirectory, most: int, own: int) -> tuple[str, list[Prompt], int, list[str]]:
+    """The split and its different prompts, at most `most` of them, how many there are, and notes on the choice."""
     from ftlab.data.rendering import prompt_messages
 
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
     prompts = list({_key(prompt): prompt for prompt in asked}.values())
-    if len(prompts) > most:
+    available = len(prompts)
+    if available > most:
         notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = [prompts[i] for i in sorted(random.Random(0).sample(range(len(prompts)), most))]
-    return split, prompts, notes
+        prompts = nested(prompts, most, own)
+    return split, prompts, available, notes
 
 
 def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Callable[[str, Any, Any], None]) -> None:
@@ -246,20 +251,22 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
         if still_holds(answer.tokens, answer.cut, settings["max_new_tokens"], limit):
             known.setdefault(_key(prompt), answer)
 
-    earlier = run.before_after() or {"settings": {}, "contestants": {}}
-    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
-        for row in run.before_after_answers():
-            if name in row:
-                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
-                take(row["prompt"], answer, earlier["settings"])
     # The comparison with the base asked the model under the adapter and this run.
+    folder = run.adapter if run.adapter.exists() else run.model
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
-    comparison = run.comparison()
-    if side and comparison and _same(comparison["settings"], config) and _is_of(run, comparison):
-        for row in run.predictions():
-            if f"{side}_tokens" in row:
-                answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                take(row["messages"], answer, comparison["settings"])
+    for place in (run, *run.questions()):
+        earlier = place.before_after() or {"settings": {}, "contestants": {}}
+        if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
+            for row in place.before_after_answers():
+                if name in row:
+                    answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
+                    take(row["prompt"], answer, earlier["settings"])
+        comparison = place.comparison()
+        if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+            for row in place.predictions():
+                if f"{side}_tokens" in row:
+                    answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
+                    take(row["messages"], answer, comparison["settings"])
     return known
 
 
@@ -277,19 +284,11 @@ def _place(config: RunConfig) -> dict[str, Any]:
     return {"decoding": "greedy", "device": pick_device(config.launcher.device)}
 
 
-def _is_of(run: RunDirectory, comparison: dict[str, Any]) -> bool:
-    """Whether the comparison was made of the weights that lie there now: those that training left, and before it."""
-    from ftlab.models.identity import weights_sha256
-
-    folder = run.adapter if run.adapter.exists() else run.model
-    left = (run.verification() or {}).get("weights_sha256")
-    earlier = all(file.stat().st_mtime < comparison["created"] for file in folder.glob("*.safetensors"))
-    return earlier and left == weights_sha256(folder)
-
-
-def _with_scores(run: RunDirectory, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _with_scores(
+    place: RunDirectory | Question, rows: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows with the scores that reward models gave them, and the win rates, when the answers have not changed."""
-    earlier, before = run.before_after(), run.before_after_answers()
+    earlier, before = place.before_after(), place.before_after_answers()
 
     def bare(row: dict[str, Any]) -> dict[str, Any]:
         sides = [name for name in CONTESTANTS if name in row]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from ftlab.evaluation.asking import PHASES, Asked, ask
+from ftlab.evaluation.asking import Asked, ask, phase_of
 from ftlab.evaluation.results import (
+    Kept,
     Question,
     Said,
-    ToAnswer,
     ToExamine,
-    ToScore,
-    answered_before,
+    completed,
     keep,
     key_of,
+    open_part,
     recall,
-    remember_limit,
 )
 from ftlab.evaluation.sides import Side, identity, tokenizer_of, visit
 
@@ -52,17 +51,22 @@ def collect(
         for who in [identity(side)]
         for name, question in asked[side.name].questions.items()
     ]
-    known = {one.key: found for one in wanted if (found := recall(one.side.run, one.key) or _before(one)) is not None}
+    held = {one.key: recall(one.side.run, one.who, one.question) for one in wanted}
+    known = {key: kept.said for key, kept in held.items() if kept.said is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
     missing = {one.key: one for one in reversed(wanted) if one.key not in known}
     total = sum(one.question.steps for one in wanted)
-    done = total - sum(one.question.steps for one in missing.values())
+    done = total - sum(map(_open_steps, missing.values(), map(held.__getitem__, missing)))
+
+    def remember(one: _Wanted) -> None:
+        about = {"created": time.time(), "side": one.side.described(), "question": one.name, "model": one.who}
+        keep(one.side.run, one.who, one.question, known[one.key], about)
 
     def work(side: Side, model: Any) -> None:
         nonlocal done
         tokenizer = tokenizer_of(side)
         for one in [one for one in wanted if one.side is side and missing.get(one.key) is one]:
-            phase = PHASES[one.name].format(name=side.spoken)
+            phase = phase_of(one.name, side.spoken)
             tell(phase, done, total)
 
             def advance(rows: int, phase: str = phase) -> None:
@@ -71,26 +75,19 @@ def collect(
                 tell(phase, done, total)
 
             if isinstance(one.question, ToExamine):
-                said = examined(side, model, tokenizer)
+                known[one.key] = examined(side, model, tokenizer)
             else:
-                said = asked_anew(one, model, tokenizer, advance)
-            about = {"created": time.time(), "side": side.described(), "question": one.name, "model": one.who}
-            keep(side.run, one.key, said, about)
-            if isinstance(one.question, ToAnswer):
-                remember_limit(side.run, one.who, one.question, one.key)
-            known[one.key] = said
-
-    def asked_anew(one: _Wanted, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Said:
-        """What the model says, where it is not known from a comparison with another longest answer."""
-        more: dict[str, Any] = {"batch_rows": batch_rows, "advance": advance, "should_stop": should_stop}
-        if isinstance(one.question, ToScore):
-            return ask(model, tokenizer, one.question, **more)
-        before = answered_before(one.side.run, one.who, one.question)
-        open_ = [ids for ids, answer in zip(one.question.prompts, before, strict=True) if answer is None]
-        advance(len(before) - len(open_))
-        said = ask(model, tokenizer, replace(one.question, prompts=open_), **more)
-        new = iter(said.answers or [])
-        return replace(said, answers=[next(new) if answer is None else answer for answer in before])
+                kept = held[one.key]
+                new = ask(
+                    model,
+                    tokenizer,
+                    open_part(one.question, kept),
+                    batch_rows=batch_rows,
+                    advance=advance,
+                    should_stop=should_stop,
+                )
+                known[one.key] = completed(one.question, kept, new)
+            remember(one)
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Said:
         from ftlab.evaluation.memorisation import measure_memorisation
@@ -112,13 +109,11 @@ def collect(
     visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
     found: dict[str, dict[str, Said]] = {side.name: {} for side in sides}
     for one in wanted:
+        if not held[one.key].here and one.key not in missing:
+            remember(one)  # found in another run, which may be deleted
         found[one.side.name][one.name] = known[one.key]
     return found
 
 
-def _before(one: _Wanted) -> Said | None:
-    """The answers to `one` where all of them are known from a comparison with another longest answer."""
-    if not isinstance(one.question, ToAnswer):
-        return None
-    answers = answered_before(one.side.run, one.who, one.question)
-    return Said(answers=answers) if all(answers) else None
+def _open_steps(one: _Wanted, kept: Kept) -> int:
+    return 0 if isinstance(one.question, ToExamine) else open_part(one.question, kept).steps

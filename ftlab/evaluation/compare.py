@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -16,10 +17,13 @@ from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
-from ftlab.evaluation.keeping import write_comparison
+from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.material import Material, gather
 from ftlab.evaluation.measuring import check_choice, measured
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.prompting import prompting_of
+from ftlab.evaluation.row_changes import changed
+from ftlab.evaluation.samples import right_of, samples_note
 from ftlab.evaluation.scores import compare_results
 from ftlab.evaluation.settings import settings_of
 from ftlab.evaluation.sides import (
@@ -28,9 +32,11 @@ from ftlab.evaluation.sides import (
     base_side,
     config_of,
     prompted_side,
+    result_identity,
     tokenizer_of,
 )
 from ftlab.evaluation.verdict import warnings
+from ftlab.files import append_jsonl, read_jsonl
 from ftlab.run_directory import RunDirectory
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
@@ -52,7 +58,8 @@ def evaluate_together(
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
-    directory of the first, and return it.
+    directory of the first, and return it. The run's own comparison (its rows and settings, the base beside it) is
+    replaced by the same question only; any other question lies beside it (`keeping.question_of`).
 
     The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
     file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration.
@@ -62,12 +69,21 @@ def evaluate_together(
     """
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
+    before = _seconds_before(runs[0])
     tell = progress or (lambda phase, done, total: None)
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
     _check(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
+    question = question_of(
+        config_of(runs[0]),
+        configs[0],
+        rows=len(material.rows),
+        available=material.available,
+        suite=suite,
+        others=[run.id for run in runs[1:]],
+    )
     sides = _sides(runs, configs, material)
     tell("loading the model", 0, 0)
     asked = _questions(sides, material, configs[0])
@@ -93,25 +109,34 @@ def evaluate_together(
         shown["columns"] = material.columns[number]
         if material.clusters:
             shown["cluster"] = material.clusters[number]
+        if not material.documents and (right := right_of(per_row, number, configs[0].evaluation.samples)):
+            shown |= {"samples": configs[0].evaluation.samples, "right": right}
     comparison = {
         "run": runs[0].id,
         "created": time.time(),
+        "weights_sha256": result_identity(runs[0])[0],
         "split": material.split,
         "suite": suite,
+        "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
+        "seconds_before": before,
         **comparison,
         "sides": [side.described() for side in sides],
         **more,
         "verdict": more["verdicts"]["adapted"],
+        "changed": changed(predictions, more["measures"], more["verdicts"]["adapted"]["measure"]),
         "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
             *material.notes,
+            *_sampling(material, configs[0]),
             *_notes(asked, results, material),
+            *label_notes(more["measures"], {side.name: side.spoken for side in sides}),
             *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
-    write_comparison(runs[0], suite, comparison, predictions, probes)
+    write_comparison(runs[0], question, comparison, predictions, probes)
+    append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
 
 
@@ -125,6 +150,7 @@ def evaluate_before(
 
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
+    began = time.monotonic()
     tell = progress or (lambda phase, done, total: None)
     config = config_of(run)
     tell("reading the held-out rows", 0, 0)
@@ -136,6 +162,7 @@ def evaluate_before(
         tell=tell,
         should_stop=should_stop,
     )
+    append_jsonl(_seconds_file(run), {"what": "base before training", "seconds": round(time.monotonic() - began, 2)})
 
 
 def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
@@ -143,6 +170,18 @@ def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Materia
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
     return material, sides, _questions(sides, material, config)
+
+
+def _seconds_file(run: RunDirectory) -> Path:
+    """What evaluating `run` took so far, a line for each time: what was asked earlier is taken over, not free."""
+    return run.evaluation / "seconds.jsonl"
+
+
+def _seconds_before(run: RunDirectory) -> float | None:
+    """What evaluating `run` took until now; None where an earlier version asked and did not count."""
+    if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
+        return None
+    return round(sum(line["seconds"] for line in read_jsonl(_seconds_file(run))), 2)
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
@@ -200,6 +239,11 @@ def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> 
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
     return found
+
+
+def _sampling(material: Material, config: RunConfig) -> list[str]:
+    note = samples_note(len(material.rows), config.evaluation.samples, config.evaluation.temperature)
+    return [note] if note and not material.documents else []
 
 
 def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:

@@ -118,6 +118,6 @@ def overlap(wanted: Sequence[str], said: Sequence[str]) -> float:
 
 def split(text: str) -> list[str]:
     """The words of `text`, lower-cased and without punctuation."""
-    from ftlab.data.checks.words import split_words
+    from ftlab.data.words import split_words
 
     return split_words(text)

@@ -1,4 +1,4 @@
-"""Greedy decoding of a batch that lets go of the answers that have ended and takes in rows that wait.
+"""Decoding of a batch that lets go of the answers that have ended and takes in rows that wait.
 
 transformers carries a batch on whole until its longest answer ends: where one answer in thirty-two is long, nearly all
 work is done on rows that are over. Its continuous batching does not, and takes four times as long as this on a CPU.
@@ -30,7 +30,8 @@ class Work:
     `note` gets the names of the rows at work and the token that each of them made; it says which of them are over. Rows
     that are over may be carried along, and it is told of them, too. `waits` says whether rows wait. `more` gives up to
     so many of them, the longest first, or None: names, token ids and mask (rows x tokens, padded on the left).
-    It is asked only where rows can be added.
+    It is asked only where rows can be added. `choose` takes the names of rows and their scores (rows x vocabulary) and
+    gives the token of each; without it the likeliest is taken.
     """
 
     rows: Sequence[Any]
@@ -38,9 +39,15 @@ class Work:
     note: Callable[[Sequence[Any], list[int]], list[bool]]
     waits: Callable[[], bool]
     more: Callable[[int], tuple[list[Any], Any, Any] | None]
+    choose: Callable[[Sequence[Any], Any], Any] | None = None
+
+    def picker(self, rows: Sequence[Any]) -> Callable[[Any], Any]:
+        """From the scores of `rows` (rows x vocabulary) to a token each."""
+        choose = self.choose
+        return (lambda scores: scores.argmax(dim=-1)) if choose is None else (lambda scores: choose(rows, scores))
 
 
-def greedy(
+def decode(
     model: Any,
     input_ids: Any,
     logits_processor: Any,
@@ -50,7 +57,7 @@ def greedy(
     work: Work,
     **model_kwargs: Any,
 ) -> Any:
-    """Write the most likely continuation of each of `input_ids` (rows x tokens) until `work` says that all are over.
+    """Continue each of `input_ids` (rows x tokens), as `work` chooses, until it says that all are over.
 
     Criteria of `generate` itself are not asked. Returns `input_ids`: what was made, `work` was told.
     Source of the steps: transformers 5.23, GenerationMixin._sample.
@@ -61,13 +68,14 @@ def greedy(
         give_room(cache)
     blank, at_once = _blank(model_kwargs), len(work.rows)
 
-    def begun(ids: Any, mask: Any) -> _State:
+    def begun(names: Sequence[Any], ids: Any, mask: Any) -> _State:
         """Rows that have made their first token, in their order."""
         state: _State | None = None
         for group in of_like_length(mask):
             width = max(1, int(mask[group].sum(dim=1).max()))
             part, seen = ids[group][:, -width:], mask[group][:, -width:]
-            new = _begun(model, part, logits_processor, generation_config, _blank_for(model, blank, part, seen))
+            pick = work.picker(names[group])
+            new = _begun(model, part, logits_processor, generation_config, _blank_for(model, blank, part, seen), pick)
             state = state.joined(new) if state else new
         assert state is not None
         return state
@@ -75,9 +83,9 @@ def greedy(
     asked, mask = input_ids, model_kwargs.get("attention_mask")
     rows = list(work.rows)
     if blank is None or mask is None:
-        state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs)
+        state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs, work.picker(rows))
     else:
-        state = begun(input_ids, mask)
+        state = begun(rows, input_ids, mask)
     over = work.note(rows, state.tokens)
     while True:
         ended = sum(over)
@@ -97,7 +105,7 @@ def greedy(
             over = [False] * len(rows)
         if coming:
             names, *prompts = coming
-            new = begun(*prompts)
+            new = begun(names, *prompts)
             over = [*over, *work.note(names, new.tokens)]
             state, rows = (state.joined(new) if rows else new), [*rows, *names]
             continue  # a first token may be the last
@@ -105,7 +113,8 @@ def greedy(
             state.input_ids, next_sequence_length=1 if state.kwargs["use_cache"] else None, **state.kwargs
         )
         outputs = model(**inputs, return_dict=True)
-        state = _next(model, outputs, state.input_ids, logits_processor, state.kwargs, state.made)
+        pick = work.picker(rows)
+        state = _next(model, outputs, state.input_ids, logits_processor, state.kwargs, state.made, pick)
         over = work.note(rows, state.tokens)
 
 
@@ -180,21 +189,27 @@ class _State:
         return _State(self.input_ids[:, empty:], self.kwargs | per_place, self.made)
 
 
-def _begun(model: Any, input_ids: Any, logits_processor: Any, config: Any, kwargs: dict[str, Any]) -> _State:
+def _begun(model: Any, input_ids: Any, logits_processor: Any, config: Any, kwargs: dict[str, Any], pick: Any) -> _State:
     """Rows that have made their first token."""
     outputs = model._prefill(input_ids, config, kwargs)
-    return _next(model, outputs, input_ids, logits_processor, kwargs, [0] * len(input_ids))
+    return _next(model, outputs, input_ids, logits_processor, kwargs, [0] * len(input_ids), pick)
 
 
 def _next(
-    model: Any, outputs: Any, input_ids: Any, logits_processor: Any, kwargs: dict[str, Any], made: list[int]
+    model: Any,
+    outputs: Any,
+    input_ids: Any,
+    logits_processor: Any,
+    kwargs: dict[str, Any],
+    made: list[int],
+    pick: Callable[[Any], Any],
 ) -> _State:
     import torch
 
     kwargs = model._update_model_kwargs_for_generation(outputs, kwargs, is_encoder_decoder=False)
     # float() copies in half precision, and indexing keeps the whole prompt's logits alive: only the last are kept.
     scores = logits_processor(input_ids, outputs.logits[:, -1].to(copy=True, dtype=torch.float32))
-    input_ids = torch.cat([input_ids, scores.argmax(dim=-1)[:, None]], dim=-1)
+    input_ids = torch.cat([input_ids, pick(scores)[:, None]], dim=-1)
     return _State(input_ids, kwargs, [count + 1 for count in made])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.documents import bits_per_byte
@@ -24,6 +25,19 @@ RULE = "of the general questions that the base answers right, the share that the
 _KNOWS_ENOUGH = 0.2
 
 
+@dataclass(frozen=True)
+class General:
+    """What has nothing to do with the task, by side: either `known`, of every question whether it was answered right,
+    or `losses`, summed nats per text, with the UTF-8 `sizes` of the texts in bytes. `measure` is its name among the
+    measures, `title` what it is called in sentences."""
+
+    measure: str
+    title: str
+    known: Mapping[str, Sequence[bool]] | None = None
+    losses: Mapping[str, Sequence[float]] | None = None
+    sizes: Sequence[int] = ()
+
+
 def score_forgetting(
     known: Mapping[str, Sequence[bool]] | None,
     losses: Mapping[str, Sequence[float]] | None = None,
@@ -32,38 +46,69 @@ def score_forgetting(
     limit: float = 0.05,
     side: str = "adapted",
 ) -> dict[str, Any] | None:
-    """What `side` lost of what `base` knew (both keys of `known` and of `losses`); None where nothing was asked.
+    """`forgetting_of` questions of one kind, and of texts of one kind."""
+    every = []
+    if known:
+        every.append(General("general_accuracy", "general questions", known))
+    if losses and sizes:
+        every.append(General("general_bits_per_byte", "general text", losses=losses, sizes=sizes))
+    return forgetting_of(every, limit=limit, side=side)
 
-    `known` says of every general question whether it was answered right, `losses` are summed nats per general text, and
-    `sizes` the UTF-8 bytes of these. Returns:
-    `answer`: kept (general accuracy fell by less than `limit`, and bits per byte rose by less than that share; each
-    tested, so that a loss as large as the limit passes in at most 5% of cases), lost (one of them got worse by more
-    than chance explains, Holm over both, and is not shown to be within the limit), or unknown.
-    `score` (0 to 1, see RULE; None without questions that the base knows), `interval` (Wilson, 95%), `known`, `lost`,
-    `gained` and `asked` in questions, `accuracy` {side: share}, `accuracy_p`, `bits_per_byte` {side: bits}, `rise`
-    (0.2: a fifth more bits), `bits_p`, `parts` {questions, text: answer, p_kept, p_lost, enough}, `forgot` (whether the
-    answer is lost), `limit`, `rule` and `text`. `enough` is the number of questions or texts that would tell.
+
+def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = "adapted") -> dict[str, Any] | None:
+    """What `side` lost of what `base` knew, of each thing in `every` and together; None where nothing was asked.
+
+    `answer`: kept (accuracy fell by less than `limit`, and bits per byte rose by less than that share; each tested, so
+    that a loss as large as the limit passes in at most 5% of cases), lost (one of them got worse by more than chance
+    explains, Holm over all, and is not shown to be within the limit), or unknown. `forgot`: whether it is lost.
+    `parts` is a list with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost`, `text` and
+    `enough` (the number of questions or texts that would tell); and its figures. Questions: `score` (0 to 1, see RULE;
+    None where the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in questions,
+    `accuracy` {side: share}, `accuracy_p`. Texts: `bits_per_byte` {side: bits}, `rise` (0.2: a fifth more bits),
+    `bits_p`. The figures of the first questions and of the first texts also stand beside `parts`.
     """
-    found: dict[str, Any] = {"limit": limit, "rule": RULE, "score": None, "interval": None}
-    tests: dict[str, Kept] = {}
-    if known and known["base"]:
-        found |= _of_questions(known["base"], known[side])
-        tests["questions"] = _test_of_questions(found, limit)
-    if losses and losses["base"] and sizes:
-        found |= _of_text(losses["base"], losses[side], sizes)
-        tests["text"] = kept(losses["base"], losses[side], margin=limit, better="lower", relative=True)
-    if not tests:
+    parts, tests = [], []
+    for one in every:
+        if one.known and one.known["base"]:
+            found = _of_questions(one.known["base"], one.known[side])
+            tests.append(_test_of_questions(found, limit))
+        elif one.losses and one.losses["base"]:
+            found = _of_text(one.losses["base"], one.losses[side], one.sizes)
+            tests.append(kept(one.losses["base"], one.losses[side], margin=limit, better="lower", relative=True))
+        else:
+            continue
+        parts.append({"measure": one.measure, "title": one.title} | found)
+    if not parts:
         return None
     answers = _together(tests)
-    found["parts"] = {
-        name: {"answer": answers[name], "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
-        for name, test in tests.items()
+    together: dict[str, Any] = {"score": None, "interval": None}
+    for part, test, answer in zip(parts, tests, answers, strict=True):
+        for name, value in part.items():
+            if name not in ("measure", "title") and together.get(name) is None:
+                together[name] = value
+        words = _questions_in_words if "asked" in part else _text_in_words
+        part["text"] = words(part, test, answer, limit)
+        part |= {"answer": answer, "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
+    answer = "lost" if "lost" in answers else "kept" if set(answers) == {"kept"} else "unknown"
+    text = " ".join(part["text"] for part in parts)
+    return {"limit": limit, "rule": RULE, **together, "answer": answer, "forgot": answer == "lost", "text": text} | {
+        "parts": parts
     }
-    every = set(answers.values())
-    answer = "lost" if "lost" in every else "kept" if every == {"kept"} else "unknown"
-    words = {"questions": _questions_in_words, "text": _text_in_words}
-    text = " ".join(words[name](found, tests[name], answers[name]) for name in tests)
-    return found | {"answer": answer, "forgot": answer == "lost", "text": text}
+
+
+def lost_in_words(forgetting: Mapping[str, Any]) -> str:
+    """What was lost, with its figures: "general questions (kinds not replayed) 68% against 97%"."""
+    said = []
+    for part in forgetting["parts"]:
+        if part["answer"] != "lost":
+            continue
+        if "accuracy" in part:
+            base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
+            said.append(f"{part['title']} {after} against {base}")
+        else:
+            base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
+            said.append(f"bits per byte of {part['title']} {after} against {base}")
+    return ", ".join(said)
 
 
 def answer_of(comparison: Mapping[str, Any]) -> str | None:
@@ -119,56 +164,49 @@ def _of_text(base: Sequence[float], adapted: Sequence[float], sizes: Sequence[in
     return {"bits_per_byte": bits, "rise": rise, "bits_p": loss_difference(base, adapted), "documents": len(sizes)}
 
 
-def _together(tests: Mapping[str, Kept]) -> dict[str, str]:
+def _together(tests: Sequence[Kept]) -> list[str]:
     """The answer of each test, where a loss must stand the correction for there being several."""
-    adjusted = dict(zip(tests, holm([test.p_lost for test in tests.values()]), strict=True))
-    return {
-        name: "unknown" if test.answer == "lost" and (adjusted[name] or 0) > LEVEL else test.answer
-        for name, test in tests.items()
-    }
+    adjusted = holm([test.p_lost for test in tests])
+    return [
+        "unknown" if test.answer == "lost" and (p or 0) > LEVEL else test.answer
+        for test, p in zip(tests, adjusted, strict=True)
+    ]
 
 
-def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str) -> str:
-    asked, limit = found["asked"], _points(found["limit"])
+def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: float) -> str:
+    asked, limit, questions = found["asked"], _points(margin), found["title"]
     if not found["known"]:
-        return f"The base knew none of the {asked} general questions, so they cannot show what was forgotten."
+        return f"The base knew none of the {asked} {questions}, so they cannot show what was forgotten."
     low, high = found["interval"]
     share = f"{percent(found['score'])} (95% interval {percent(round(low, 3))} to {percent(round(high, 3))})"
     more = f", and knows {found['gained']} that its base did not" if found["gained"] else ""
     said = (
-        f"The adapted model lost {found['lost']} of the {found['known']} general questions that its base knew, "
-        f"{share}{more}."
+        f"The adapted model lost {found['lost']} of the {found['known']} {questions} that its base knew, {share}{more}."
     )
     change = "did not fall" if test.loss <= 0 else f"fell by {_points(test.loss)}"
     if answer == "kept":
-        return f"{said} General accuracy {change}; a fall of {limit} or more is ruled out ({p_text(test.p_kept)})."
+        return f"{said} Accuracy {change}; a fall of {limit} or more is ruled out ({p_text(test.p_kept)})."
     if answer == "lost":
-        return f"{said} General accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided)."
+        return f"{said} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided)."
     if found["known"] < _KNOWS_ENOUGH * asked:
         return f"{said} The base knew too few of the {asked} questions to tell whether something was forgotten."
-    fell = f"fell by {limit} or more" if found["limit"] else "fell at all"
+    fell = f"fell by {limit} or more" if margin else "fell at all"
     return (
-        f"{said} General accuracy {change}; whether it {fell} cannot be told from {asked} questions"
+        f"{said} Accuracy {change}; whether it {fell} cannot be told from {asked} questions"
         f"{_would_tell(test, 'questions')}."
     )
 
 
-def _text_in_words(found: Mapping[str, Any], test: Kept, answer: str) -> str:
-    bits = found["bits_per_byte"]
-    figures = f"{number(bits['adapted'])} bits per byte against {number(bits['base'])}"
-    limit = percent(found["limit"])
+def _text_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: float) -> str:
+    bits, limit = found["bits_per_byte"], percent(margin)
+    figures = f"{number(bits['adapted'])} bits per byte of {found['title']} against {number(bits['base'])}"
     if answer == "kept":
-        return (
-            f"General text: {figures}; that it takes {limit} more bits, or worse, is ruled out ({p_text(test.p_kept)})."
-        )
+        return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)})."
     if answer == "lost":
-        return (
-            f"General text is predicted worse than before: {figures}, more than chance explains "
-            f"({p_text(test.p_lost)}, one-sided)."
-        )
+        return f"{figures}: worse, by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (
-        f"General text: {figures}; whether it takes {limit} more bits, or worse, cannot be told from "
-        f"{found['documents']} texts{_would_tell(test, 'texts')}."
+        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {found['documents']} texts"
+        f"{_would_tell(test, 'texts')}."
     )
 
 

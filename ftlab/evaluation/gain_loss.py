@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import change_text, in_sentence, value_text
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import LEVEL, holm, p_text
 from ftlab.wording import listed
 
-_GENERAL = "general_accuracy"
+_GENERAL = (NOT_REPLAYED, REPLAYED)
 
 
 def with_adjusted(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -117,6 +118,6 @@ def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping
     if forgetting is not None and forgetting.get("score") is not None:
         return float(forgetting["score"])
     for measure in measures:
-        if measure["name"] == _GENERAL and side in measure["differences"]:
+        if measure["name"] in _GENERAL and side in measure["differences"]:
             return max(0.0, -measure["differences"][side]["value"])
     return None

@@ -1,15 +1,18 @@
-"""Greedy answers in batches, the same as one by one."""
+"""Answers in batches, greedy or sampled, the same as one by one."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.batches import Stopped, pad, run_batches
-from ftlab.evaluation.decoding import Work, greedy
+from ftlab.evaluation.decoding import Work, decode
 from ftlab.models.families import padding_changes_answers
 
 
@@ -39,10 +42,16 @@ def generate_answers(
     stop_ids: Sequence[int],
     batch_rows: int = 32,
     context: int | None = None,
+    temperature: float = 0.0,
+    sample: int = 1,
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Answers:
-    """The most likely answer to each of `prompts` (token ids), token by token, of at most `max_new_tokens`.
+    """An answer to each of `prompts` (token ids) of at most `max_new_tokens`: the most likely token at each step, or
+    at a `temperature` above 0 a drawn one.
+
+    What is drawn depends on the prompt and the number `sample` alone, not on batches: the same call gives the same
+    answers, and models are asked the same prompt with the same draws. No top-p, no top-k.
 
     Prompts are sorted by length and padded on the left; where the model reads padding as text, a batch holds prompts
     of one length. A batch lets go of answers as they end and takes in prompts that wait. An answer ends with the first
@@ -79,6 +88,8 @@ def generate_answers(
         if not rows:
             return
         limit = room[rows[0]]
+        # Made anew with the answers: after memory ran out, a row begins again with its first draw.
+        choose = _drawing(prompts, temperature, sample) if temperature else None
         made: dict[int, list[int]] = {i: [] for i in rows}
         untold: list[int] = []
 
@@ -115,8 +126,8 @@ def generate_answers(
                     do_sample=False,
                     eos_token_id=list(stop_ids),
                     pad_token_id=tokenizer.pad_token_id,
-                    custom_generate=greedy,
-                    work=Work(rows, limit, note, lambda: bool(queue), more),
+                    custom_generate=decode,
+                    work=Work(rows, limit, note, lambda: bool(queue), more, choose),
                 )
         except BaseException:
             queue.extendleft(reversed([i for i in made if i not in rows and found[i] is None]))
@@ -128,6 +139,27 @@ def generate_answers(
         advance(skipped)
     halved_to = run_batches(batches(), work, should_stop=should_stop)
     return Answers([answer for answer in found if answer is not None], halved_to)
+
+
+def _drawing(prompts: Sequence[list[int]], temperature: float, sample: int) -> Callable[[Sequence[int], Any], Any]:
+    """A function that draws a token for each of some rows, from their scores (rows x vocabulary)."""
+    import torch
+
+    numbers: dict[int, random.Random] = {}
+
+    def number(row: int) -> float:
+        if row not in numbers:
+            seed = hashlib.sha256(json.dumps([sample, list(prompts[row])]).encode()).digest()
+            numbers[row] = random.Random(seed)
+        return numbers[row].random()
+
+    def choose(rows: Sequence[int], scores: Any) -> Any:
+        shares = torch.softmax(scores.double() / temperature, dim=-1).cumsum(dim=-1)
+        drawn = torch.tensor([number(row) for row in rows], dtype=shares.dtype, device=shares.device)[:, None]
+        # The inverse of the cumulative distribution. Rounding may leave its end a little off 1.
+        return torch.searchsorted(shares, drawn * shares[:, -1:], right=True)[:, 0].clamp(max=shares.shape[1] - 1)
+
+    return choose
 
 
 def _take(queue: deque[int], count: int) -> list[int]:

@@ -19,6 +19,7 @@ from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.harness_measures import PREFIX, measures_of
+from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
@@ -41,7 +42,8 @@ def evaluate_tasks(
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
     says). Prompts go through the chat template where the tokenizer has one, except for plain text models. Writes
     `harness.json` into the run and returns it: `measures` (group general), `settings`, `seconds`; the measures are put
-    into comparison.json too, where there is one.
+    into comparison.json too, where there is one. Fewer questions of the same tasks than before, or the tasks asked
+    otherwise, lie in a folder beside it; of other tasks the measures are added.
     Raises InputError when the extra is missing or there is no such task, FtlabError when a task cannot be carried out,
     Stopped when `should_stop` says so.
     """
@@ -75,12 +77,29 @@ def evaluate_tasks(
         "measures": measures_of(results["base"], results["adapted"]),
         "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
     }
-    write_json(run.harness_file, found)
+    earlier = run.harness() or {}
+    if earlier.get("weights") == found["weights"]:
+        again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in found["measures"]}]
+        if again and not _as_much(found["settings"], earlier["settings"]):
+            name = "-".join(["tasks", *map(suite_name, tasks), *([f"{limit}-questions"] if limit else [])])[:80]
+            write_json(run.question(name).harness_file, found)
+            return found
+        kept = [one for one in earlier["measures"] if one not in again]
+    else:
+        kept = []
+    whole = found | {"measures": kept + found["measures"]}
+    write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:
         others = [measure for measure in comparison["measures"] if not measure["name"].startswith(PREFIX)]
-        write_json(run.comparison_file, comparison | {"measures": others + found["measures"]})
+        write_json(run.comparison_file, comparison | {"measures": others + whole["measures"]})
     return found
+
+
+def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
+    limits = [one["limit"] or float("inf") for one in (now, before)]
+    return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]
 
 
 def kept_measures(run: RunDirectory) -> list[dict[str, Any]]:

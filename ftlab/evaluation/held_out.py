@@ -10,9 +10,10 @@ from ftlab.run_directory import RunDirectory
 
 
 def held_out_rows(
-    run: RunDirectory, max_rows: int | None, *, judged: bool = False
+    run: RunDirectory, max_rows: int | None, *, own: int | None = None, judged: bool = False
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice.
+    """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
+    `nested` does around the `own` number of the run.
 
     Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
     InputError when neither test nor validation holds rows.
@@ -38,7 +39,7 @@ def held_out_rows(
         )
     if max_rows is not None and len(rows) > max_rows:
         notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
-        rows = some(rows, max_rows)
+        rows = nested(rows, max_rows, max_rows if own is None else own)
     return split, rows, notes
 
 
@@ -47,6 +48,16 @@ def some(rows: list[Any], at_most: int) -> list[Any]:
     if len(rows) <= at_most:
         return rows
     return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), at_most))]
+
+
+def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
+    """As `some`, so that fewer rows than the `own` number of a run are among its own, and more hold them all: what was
+    asked serves both."""
+    places = some(list(range(len(rows))), own)
+    if at_most > own:
+        kept = set(places)
+        places += some([place for place in range(len(rows)) if place not in kept], at_most - own)
+    return [rows[place] for place in sorted(some(places, at_most))]
 
 
 def has_references(run: RunDirectory) -> bool:

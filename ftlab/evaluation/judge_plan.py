@@ -15,6 +15,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.wording import composed
 
 REPLY_TOKENS = 60  # what a choice with its reason usually takes
 _MILLION = 1_000_000
@@ -147,11 +148,25 @@ def build_settings(
 
 
 def sides_of(run: RunDirectory) -> dict[str, str]:
-    """The sides whose answers are stored, with their titles: base first."""
-    comparison, rows = run.comparison() or {}, run.predictions()
-    known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
-    known = known or {"base": "Base", "adapted": "Adapted"}
-    return {name: title for name, title in known.items() if any(isinstance(row.get(name), str) for row in rows)}
+    """The sides whose answers to the held-out rows are stored, with their titles: base first."""
+    found: dict[str, str] = {}
+    for place in (run, *run.questions()):
+        comparison = place.comparison() or {}
+        if comparison.get("suite"):
+            continue
+        rows = place.predictions()
+        known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
+        known = known or {"base": "Base", "adapted": "Adapted"}
+        answered = {name for name in known if any(isinstance(row.get(name), str) for row in rows)}
+        found = {name: title for name, title in known.items() if name in answered} | found
+    return found
+
+
+def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the run's own comparison, or of the newest that has a side which that has not."""
+    own = run.predictions()
+    missing = [side for side in sides if not any(isinstance(row.get(side), str) for row in own)]
+    return run.with_side(missing[0]).predictions() if missing else own
 
 
 def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, Any]]:
@@ -170,7 +185,8 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
     for side in settings.sides:
         if side not in known:
             raise InputError(f"There are no answers of {side!r}", given=side, allowed=", ".join(known))
-    rows = [row for row in run.predictions() if all(isinstance(row.get(side), str) for side in settings.sides)]
+    rows = _answers(run, settings.sides)
+    rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
     if settings.rows is not None and settings.rows < len(rows):
         rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), settings.rows))]
     return rows
@@ -178,12 +194,12 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
 
 def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
     """A text that changes when an answer of one of the `sides` does."""
-    answers = [[row["row"], *(row.get(side) for side in sides)] for row in run.predictions()]
+    answers = [[row["row"], *(row.get(side) for side in sides)] for row in _answers(run, sides)]
     return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
 
 
 def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
-    first, second = (row[side].strip() for side in settings.sides)
+    first, second = (composed(row[side]) for side in settings.sides)
     return first == second
 
 

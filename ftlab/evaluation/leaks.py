@@ -7,8 +7,9 @@ from typing import Any
 
 from ftlab.evaluation.batches import Stopped
 
-MOST_ROWS = 50_000  # training rows that are looked at, in a few seconds
+MOST_ROWS = 50_000  # training rows that are looked at, in some ten seconds
 NAMED = 20  # pairs that are shown
+_KINDS = ("same", "near", "answer")
 
 
 def find_leaks(
@@ -17,43 +18,51 @@ def find_leaks(
     *,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Training rows whose prompt is that of a held-out row, or nearly (80% of the word trigrams), by data/'s checks.
+    """Held-out rows whose prompt stands in training, as it is or nearly (`ftlab.data.near`), or whose long answer does.
 
-    Rows are examples with `row` and `messages`. Returns `same` and `near` (held-out rows, by kind), `held_out` (all
-    held-out rows), `pairs` (at most 20: the numbers `train_row` and `held_out_row`, their prompts `train` and
-    `held_out`, and `kind`) and `text`. Raises Stopped.
+    Rows are examples with `row` and `messages`. Returns `same`, `near` and `answer` (held-out rows, each counted once,
+    under the first that holds), `held_out` (all held-out rows), `pairs` (at most 20: the numbers `train_row` and
+    `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
+    a near one. Raises Stopped.
     """
-    from ftlab.data.checks import examples as checks
-    from ftlab.data.checks.duplicates import find_sameness, near_overlap, overlap
+    from ftlab.data import watch
+    from ftlab.data.near import near_pairs
+    from ftlab.data.partition import prompt_text
+    from ftlab.data.rendering import reference
 
     looked_at = train[:MOST_ROWS]
-    found = checks.Examples()
-    for split, rows in (("train", looked_at), ("held-out", held_out)):
-        for position, row in enumerate(rows):
-            found.split.append(split)
-            found.row.append(position)
-            found.turns.append(row["messages"])
-    watch = checks.Watch(should_stop=should_stop)
+    turns = [row["messages"] for row in (*looked_at, *held_out)]
+    pairs = near_pairs(
+        [prompt_text(one) for one in turns],
+        [reference(one) for one in turns],
+        sides=[0] * len(looked_at) + [1] * len(held_out),
+        across=True,
+        watch=watch.Watch(should_stop=should_stop),
+    )
+    found: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
     try:
-        same = find_sameness(found, watch)
-        findings = {"same": overlap(found, watch, same), "near": near_overlap(found, watch, same)}
-    except checks.Stopped:
+        for trained, held, how in pairs:
+            kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
+            rank = _KINDS.index(kind)
+            if held not in found or rank < found[held][0]:
+                found[held] = rank, trained
+    except watch.Stopped:
         raise Stopped from None
-    pairs, counts = [], {}
-    for kind, of_kind in findings.items():
-        places = [
-            (trained, held)
-            for finding in of_kind
-            for trained, (_, held) in zip(finding.rows, finding.matches, strict=True)
-        ]
-        counts[kind] = len({held for _, held in places})
-        pairs += [_pair(kind, looked_at[trained], held_out[held]) for trained, held in places]
+    counts = {kind: sum(rank == place for rank, _ in found.values()) for place, kind in enumerate(_KINDS)}
+    gravest = sorted((rank, held, trained) for held, (rank, trained) in found.items())
     return {
         **counts,
         "held_out": len(held_out),
-        "pairs": pairs[:NAMED],
-        "text": _in_words(counts["same"], counts["near"], len(held_out), len(looked_at) < len(train)),
+        "pairs": [
+            _pair(_KINDS[rank], looked_at[trained], held_out[held - len(looked_at)])
+            for rank, held, trained in gravest[:NAMED]
+        ],
+        "text": _in_words(counts, len(held_out), len(looked_at) < len(train)),
     }
+
+
+def _system(messages: Sequence[Mapping[str, Any]]) -> str:
+    return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
 
 
 def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,10 +82,12 @@ def _prompt(row: Mapping[str, Any]) -> str:
     return turns[-1] if turns else ""
 
 
-def _in_words(same: int, near: int, rows: int, cut: bool) -> str:
+def _in_words(counts: Mapping[str, int], rows: int, cut: bool) -> str:
     where = f"the first {MOST_ROWS:,} training rows" if cut else "the training rows"
-    if not same and not near:
+    if not any(counts.values()):
         return f"None of the {rows} held-out rows has a copy or a near copy among {where}."
-    kinds = ((same, "a copy"), (near, "a near copy"))
-    have = " and ".join(f"{count} {'has' if count == 1 else 'have'} {what}" for count, what in kinds if count)
-    return f"Of the {rows} held-out prompts {have} among {where}: their scores show memory, not skill."
+    has = {"same": ("has a copy", "have a copy"), "near": ("has a near copy", "have a near copy")}
+    has["answer"] = ("has its answer word for word", "have their answers word for word")
+    told = [f"{count} {has[kind][count > 1]}" for kind, count in counts.items() if count]
+    listed = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    return f"Of the {rows} held-out prompts {listed} among {where}: their scores may show memory, not skill."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ from ftlab.config_evaluation import names
 from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
-from ftlab.evaluation.held_out import held_out_rows, some
-from ftlab.evaluation.probes import Probe, load_probes
+from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
+from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -21,15 +23,18 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Material:
-    """Held-out `rows` of a `split` (or of a suite) with the small `columns` of each, general questions, the `labels` of
-    a classification (empty: it is none), and `notes` on all of that.
+    """Held-out `rows` of the `available` ones of a `split` (or of a suite) with the small `columns` of each, general
+    questions, the `labels` of a classification (empty: it is none), and `notes` on all of that.
 
-    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
+    `commonest` is the answer that most training rows have, where the answers are labels.
+    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
+    `replayed` are the kinds of general examples that were trained (see `replayed_kinds`).
     `clusters`: for each row what it belongs to, see `_clusters`.
     """
 
     split: str
     rows: list[dict[str, Any]]
+    available: int
     columns: list[dict[str, Any]]
     references: list[str]
     probes: list[Probe]
@@ -39,6 +44,8 @@ class Material:
     context: int | None
     notes: list[str]
     clusters: list[int] | None = None
+    commonest: str | None = None
+    replayed: frozenset[str] | None = frozenset()
 
     @property
     def documents(self) -> bool:
@@ -51,15 +58,19 @@ class Material:
 def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
     """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
     from ftlab.data.rendering import reference
+    from ftlab.evaluation.sides import config_of
 
     config = configs[0]
-    most = config.evaluation.max_rows
+    most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, rows, notes = held_out_rows(runs[0], most)
+        split, rows, notes = held_out_rows(runs[0], most, own=own)
+        available = len(held_out_rows(runs[0], None)[1])
     else:
-        split, rows, notes = _suite_rows(suite, config, runs[0], most)
+        split, every, notes = _suite_rows(suite, config, runs[0], most)
+        rows, available = nested(every, most, own), len(every)
     notes += _learned(rows, runs, configs, suite)
-    probes, note = load_probes(config)
+    replayed = replayed_kinds(runs, configs)
+    probes, note = load_probes(config, replayed)
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
@@ -69,6 +80,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     return Material(
         split=split,
         rows=rows,
+        available=available,
         columns=columns,
         references=references,
         probes=probes,
@@ -78,6 +90,8 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         context=_smallest_context(configs),
         notes=notes,
         clusters=clusters,
+        commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
+        replayed=replayed,
     )
 
 
@@ -96,7 +110,10 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(
     suite: str, config: RunConfig, run: RunDirectory, most: int
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """Rows of a data set that is no split of the run. Raises InputError when it cannot be read or holds no answers."""
+    """All rows of a data set that is no split of the run, of which `most` will be used.
+
+    Raises InputError when it cannot be read or holds no answers.
+    """
     from ftlab.data.conversion import UnusableRow
     from ftlab.data.documents import STAGE
     from ftlab.data.load import load_rows
@@ -129,24 +146,30 @@ def _suite_rows(
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
     if len(rows) > most:
         notes.append(f"{most} of {len(rows)} rows of {loaded.name} were used, drawn with seed 0.")
-    return split, some(rows, most), notes
+    return split, rows, notes
 
 
 def _learned(
     rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
-    """A note for each run that was trained on prompts that it is asked here."""
-    from ftlab.data.partition import asked, prompt_fingerprint
+    """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
+    from ftlab.data.partition import asked, prompt_fingerprint, prompt_text
+    from ftlab.data.rendering import reference
+    from ftlab.data.splits import trained_nearly
 
     notes = []
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         if number == 0 and suite is None:
             continue  # said when its data were split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        count = sum(prompt_fingerprint(asked(row), config.data.system_prompt) in learned for row in rows)
-        if count:
+        rest = [row for row in rows if prompt_fingerprint(asked(row), config.data.system_prompt) not in learned]
+        texts = tuple((prompt_text(asked(row)), reference(row["messages"])) for row in rest)
+        count, near = len(rows) - len(rest), len(trained_nearly(run, texts))
+        if count or near:
+            copies = f"near copies of {near}{' more' if count else f' of these {len(rows)} rows'}" if near else ""
+            of = f"the prompts of {count} of these {len(rows)} rows" if count else ""
             notes.append(
-                f"The run {run.id} was trained on the prompts of {count} of these {len(rows)} rows: on them its scores "
+                f"The run {run.id} was trained on {' and '.join(filter(None, [of, copies]))}: on them its scores "
                 "show memory, not skill."
             )
     return notes
@@ -205,14 +228,25 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
         return given
     if suite is None and run.manifest().get("format") != "classification":
         return []
-    found = {text.strip() for text in references}
+    texts = list(references)
     if suite is None:
-        found |= {
-            row["messages"][-1]["content"].strip() for row in read_split(run, "train") if row["source"] != "replay"
-        }
+        texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
+    found = find_all_labels(texts)
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
     short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
-    return sorted(found) if short and 1 < len(found) <= MOST_LABELS else []
+    return found if short and 1 < len(found) <= MOST_LABELS else []
+
+
+def _commonest(run: RunDirectory) -> str | None:
+    """The answer that most training rows of `run` have; of a showcase, which brings no training rows, None."""
+    from ftlab.data.splits import read_split
+
+    counts = Counter(
+        row["messages"][-1]["content"].strip()
+        for row in read_split(run, "train")
+        if row.get("source") != "replay" and "messages" in row
+    )
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def _smallest_context(configs: Sequence[RunConfig]) -> int | None:

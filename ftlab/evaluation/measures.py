@@ -19,7 +19,7 @@ from ftlab.evaluation.metrics.classes import LIKELIHOOD_RULE, check_labels, find
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import looks_like_code, schema_validator
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
-from ftlab.evaluation.metrics.text import json_object, words
+from ftlab.evaluation.metrics.text import json_value, words
 from ftlab.evaluation.patterns import compile_pattern
 
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
@@ -34,13 +34,15 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 @dataclass(frozen=True)
 class MeasureOptions:
     """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own; and `clusters`, what each row belongs to (see significance.py)."""
+    paths of metric files of one's own; `commonest` is the answer that most of the training rows have; and `clusters`,
+    what each row belongs to (see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
     pattern: str | None = None
     extra: tuple[str, ...] = ()
     clusters: tuple[int, ...] | None = None
+    commonest: str | None = None
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def describe(name: str) -> dict[str, Any]:
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects, numbers, reasoning that ends in a number, code, short answers and free text are told apart.
-    Empty references decide nothing.
+    Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
+    apart. Empty references decide nothing.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -70,17 +72,17 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
         return list(STYLE)
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
-        return ["accuracy", "macro_f1"]
-    if most(lambda text: json_object(text.strip()) is not None):
-        return ["exact_match", "json_fields", "json_valid", "bleu", "repetition"]
+        return ["accuracy", "label_named", "macro_f1"]
+    if most(lambda text: json_value(text.strip()) is not None):
+        return ["exact_match", "reference_named", "json_fields", "json_valid", "bleu", "repetition"]
     if most(is_number):
-        return ["exact_match", "mean_absolute_error", "number_given"]
+        return ["exact_match", "reference_named", "mean_absolute_error", "number_given"]
     if most(lambda text: final_number(text) is not None):
         return ["final_number", "exact_match", "bleu", *STYLE]
     if most(looks_like_code):
         return ["exact_match", "code_parses", "chrf", "bleu", *STYLE]
     if most(lambda text: len(words(text)) <= _SHORT):
-        return ["exact_match", "normalised_match", "token_f1", *STYLE]
+        return ["exact_match", "reference_named", "normalised_match", "token_f1", *STYLE]
     return ["exact_match", "bleu", "chrf", "rouge_l", *STYLE]
 
 
@@ -95,7 +97,7 @@ def check_measures(names: Sequence[str], references: Sequence[str], options: Mea
         _pattern(options)
     if options.schema is not None:
         schema_validator(options.schema)
-    if {"accuracy", "macro_f1"} & set(names):
+    if {"accuracy", "macro_f1", "label_named"} & set(names):
         _labels(references, options)
     if options.extra:
         from ftlab.evaluation.metrics.own import load_own

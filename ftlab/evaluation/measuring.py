@@ -11,19 +11,19 @@ from ftlab.config_evaluation import names
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.general import general_forgetting, general_measures
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import (
     MeasureOptions,
     check_measures,
-    measure_answers,
     measure_likelihoods,
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.text import is_general_match
+from ftlab.evaluation.metrics.form import with_companions
 from ftlab.evaluation.prompting import nothing_to_prompt_with
+from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 from ftlab.evaluation.verdict import judge
@@ -41,22 +41,12 @@ def measured(
     """`measures` and what follows from them, and per measure and side the value of each row."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
-    if material.probes:
-        answers = {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
-        found, _ = measure_answers(["general_accuracy"], answers, [probe.reference for probe in material.probes])
-        measures += found
-    pieces = asked[sides[0].name].general_pieces
-    if pieces:
-        general = {name: result.general for name, result in results.items() if result.general}
-        measures += measure_losses(
-            {name: losses.nll for name, losses in general.items()},
-            {name: losses.tokens for name, losses in general.items()},
-            pieces.sizes,
-            name="general_bits_per_byte",
-            group="general",
-        )
-    sizes = pieces.sizes if pieces else None
-    forgetting = {side.name: _forgetting(material, results, sizes, config, side.name) for side in sides[1:]}
+    first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
+    measures += general_measures(material.probes, first, results)
+    forgetting = {
+        side.name: general_forgetting(material.probes, first, results, limit=limit, side=side.name)
+        for side in sides[1:]
+    }
     return {
         "measures": measures,
         "forgetting": forgetting["adapted"],
@@ -88,18 +78,6 @@ def _verdicts(
     return found
 
 
-def _forgetting(
-    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig, side: str
-) -> dict[str, Any] | None:
-    two = {name: results[name] for name in ("base", side)}
-    known = {
-        name: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
-        for name, one in two.items()
-    }
-    losses = {name: one.general.nll for name, one in two.items() if one.general} if sizes else None
-    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit, side=side)
-
-
 def _of_task(
     material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
 ) -> tuple[list[dict[str, Any]], Rows]:
@@ -110,9 +88,9 @@ def _of_task(
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
-    answers = {side: [answer.text for answer in result.answers] for side, result in results.items()}
+    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
     chosen, options = _chosen(material, config)
-    measures, rows = measure_answers(chosen, answers, material.references, options=options)
+    measures, rows = measure_samples(chosen, answers, material.references, options=options)
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
@@ -149,7 +127,9 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen = suggest(material.references, labels=material.labels or None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
-    options = options_of(config, material.labels or None)
+    # How much is form is told whatever was asked for.
+    chosen = with_companions(chosen, material.references) if chosen else chosen
+    options = replace(options_of(config, material.labels or None), commonest=material.commonest)
     return chosen, replace(options, clusters=tuple(material.clusters)) if material.clusters else options
 
 

@@ -42,7 +42,7 @@ def conclude(
         "overfitted": overfitted,
     }
     said = [_fit_in_words(figures), _continuation_in_words(figures)]
-    if leaks["same"] or leaks["near"]:
+    if leaks["same"] or leaks["near"] or leaks.get("answer"):
         said.append(leaks["text"])
     return figures | {"text": " ".join(said)}
 

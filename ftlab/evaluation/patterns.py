@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 from typing import Any
 
 import regex
@@ -41,7 +42,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
             try_="the reward length for long answers",
         )
     try:
-        return regex.compile(pattern)
+        return regex.compile(unicodedata.normalize("NFC", pattern))
     except (regex.error, RecursionError, OverflowError) as error:
         raise InputError(
             f"The regular expression of {what} is not valid: {error}",
@@ -53,7 +54,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
 def is_found(pattern: Any, text: str) -> bool | None:
     """Whether the compiled `pattern` is found anywhere in `text`; None when looking took too long."""
     try:
-        return pattern.search(text, timeout=SEARCH_SECONDS) is not None
+        return pattern.search(unicodedata.normalize("NFC", text), timeout=SEARCH_SECONDS) is not None
     except TimeoutError:
         return None
 

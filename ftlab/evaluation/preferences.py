@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,7 +11,8 @@ from ftlab.config import RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.held_out import held_out_rows
+from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.significance import LEVEL, loss_difference, mean_difference, share_interval, sign_p
 from ftlab.files import write_json
@@ -34,7 +34,8 @@ def evaluate_preferences(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Score the held-out preferences of `run`, write evaluation/preferences.json, and return it.
+    """Score the held-out preferences of `run`, write preferences.json (of another number of pairs than the run's own:
+    in a folder beside it), and return it.
 
     `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
     of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
@@ -50,11 +51,12 @@ def evaluate_preferences(
     tell("reading the held-out preferences", 0, 0)
     split, rows, notes = held_out_rows(run, None, judged=True)
     pairs, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    question = question_of_rows(config, max_rows, len(pairs))
     if config.stage == "kto":
         notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
     if len(pairs) > most:
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
-        pairs = [pairs[i] for i in sorted(random.Random(0).sample(range(len(pairs)), most))]
+        pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
     found = work(run, config, pairs, tell, should_stop)
     found = {
@@ -62,12 +64,12 @@ def evaluate_preferences(
         "stage": config.stage,
         "created": time.time(),
         "split": split,
+        "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
         **found,
         "notes": notes + found["notes"],
     }
-    run.evaluation.mkdir(parents=True, exist_ok=True)
-    write_json(run.preferences_file, found)
+    write_json(question.place(run).preferences_file, found)
     return found
 
 
@@ -189,6 +191,12 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
     """What to make of a margin over the start that may be chance."""
     if config.stage not in _WITH_REFERENCE or (found["margin"] > 0 and found["margin_p"] < LEVEL):
         return []
+    if found["margin"] < 0 and found["margin_p"] < LEVEL:
+        low, high = found["margin_interval"]
+        return [
+            f"The margin fell below that of the start by more than chance ({low:+.3g} to {high:+.3g}): check whether "
+            "chosen and rejected are swapped, and try a lower learning rate."
+        ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)
     settings = config.optimisation
     rows = steps * settings.batch_size * settings.gradient_accumulation

@@ -75,7 +75,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
     rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
     if config.data.replay is not None:
         found.append(_documents(config))
-        # Measured on the starter (README): beside replay it kept 95% of the questions right instead of 87.5%.
+        # Measured on the starter (README): beside replay, 65% of the questions of other kinds instead of 35%.
         found.append(rate)
     if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
         found.append(_held_back("preference.beta", config.preference.beta, 100.0))
@@ -115,11 +115,14 @@ def _replay(config: RunConfig) -> Remedy | None:
             return None
         return Remedy(
             f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
-            "General examples protected a part of what the base knew; more of them protect more, and training takes "
-            "longer.",
+            "General examples protect the kinds that they hold; more of them protect more, and training takes longer. "
+            "For a kind that was lost and is not among them, name data that hold it.",
             {"data.replay_fraction": more},
         )
-    why = "The model is reminded of what it knew while it learns the task. It protects most, and training takes longer."
+    why = (
+        "The model is reminded of what it knew while it learns the task. It protects the kinds that the examples hold, "
+        "others much less, and training takes longer."
+    )
     if config.is_starter and config.stage == "sft":
         mixed_in = {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share}
         return Remedy(
@@ -144,7 +147,7 @@ def _documents(config: RunConfig) -> Remedy | None:
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
     why = (
         "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
-        "On the starter both together, with smaller steps, held all of it."
+        "Kinds that neither holds are protected much less."
     )
     if config.is_starter:
         return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})

@@ -1,4 +1,8 @@
-"""What a model has said is kept in its run, by the hash of all that decides it, and never asked for again."""
+"""What a model has said is kept in its run, row by row, and never asked for again, whatever question asks for it.
+
+evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
+[longest answer, text, tokens, cut], of a text [summed loss, tokens]. A file is written once and never changed.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +40,21 @@ class ToScore:
 
 @dataclass(frozen=True)
 class ToAnswer:
-    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`."""
+    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`.
+
+    Greedy at the temperature 0; else `sample` (from 1) says which of several answers to these prompts it is.
+    """
 
     prompts: Sequence[list[int]]
     max_new_tokens: int
     context: int | None
+    temperature: float = 0.0
+    sample: int = 1
+
+    @property
+    def decoding(self) -> Any:
+        """What decides an answer beside the model and the prompt; JSON-able."""
+        return ["sampled", self.temperature, self.sample] if self.temperature else "greedy"
 
     @property
     def steps(self) -> int:
@@ -78,7 +92,7 @@ class Said:
 
 
 def key_of(identity: list[Any], question: Question) -> str:
-    """The name under which the answer of the model with this `identity` to `question` is kept.
+    """The hash of the model with this `identity` and of the whole of `question`.
 
     Batch size and order do not change what is said, so they are no part of it.
     """
@@ -90,55 +104,75 @@ def key_of(identity: list[Any], question: Question) -> str:
         digest.update(json.dumps(question.facts).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
-            digest.update(json.dumps(["greedy", room, list(prompt)]).encode())
+            digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
     return digest.hexdigest()
 
 
-def recall(run: RunDirectory, key: str) -> Said | None:
-    """What is kept under `key` in `run`, or in another run beside it (it is then copied); None when nothing is."""
-    for owner in (run, *_beside(run)):
-        found = read_json(owner.result_file(key))
-        if found is not None:
-            if owner != run:
-                _write(run, key, found)
-            return _read(found)
-    return None
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a question: `said` where all of it is, `items` by row (None: not asked yet); `here` where all
+    that is kept lies in the run itself."""
+
+    said: Said | None
+    items: list[Any]
+    here: bool
 
 
-def answered_before(run: RunDirectory, identity: list[Any], question: ToAnswer) -> list[Answer | None]:
-    """For each prompt the answer that was given under another limit (in `run` or in a run beside it) where this limit
-    would not change it, else None."""
-    name = _prompts_key(identity, question)
-    for owner in (run, *_beside(run)):
-        pointer = read_json(owner.result_file(name))
-        found = read_json(owner.result_file(pointer["key"])) if pointer else None
-        if found is None:
-            continue
-        then = replace(question, max_new_tokens=pointer["max_new_tokens"])
-        answers = [Answer(*one) for one in found["answers"]]
-        rooms = zip(then.rooms, question.rooms, strict=True)
-        return [
-            answer if still_holds(answer.tokens, answer.cut, *room) else None
-            for answer, room in zip(answers, rooms, strict=True)
-        ]
-    return [None] * len(question.prompts)
+def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
+    """What the model with this `identity` has said to the rows of `question`, in `run` or in a run beside it."""
+    owners = [run, *_beside(run)]
+    items, here = ([], True) if isinstance(question, ToExamine) else _collected(owners, identity, question)
+    if items and all(item is not None for item in items):
+        return Kept(_said(question, items), items, here)
+    for owner in owners:  # what is found out as a whole, and what an older ftlab kept
+        if (found := read_json(owner.result_file(key_of(identity, question)))) is not None:
+            said = _read(found)
+            return Kept(said, _items(question, said), here=owner == run and isinstance(question, ToExamine))
+    return Kept(None, items, here)
 
 
-def remember_limit(run: RunDirectory, identity: list[Any], question: ToAnswer, key: str) -> None:
-    """Note that `key` holds the answers to the prompts of `question`, for `answered_before`."""
-    _write(run, _prompts_key(identity, question), {"key": key, "max_new_tokens": question.max_new_tokens})
+def _collected(
+    owners: Sequence[RunDirectory], identity: list[Any], question: ToScore | ToAnswer
+) -> tuple[list[Any], bool]:
+    """What is kept for each row, None for those never asked, and whether all of that lies in the first of `owners`."""
+    names, rooms, here = _row_keys(question), _rooms(question), True
+    items: list[Any] = [None] * len(names)
+    for owner in owners:
+        for file in owner.result_files(_model(identity)):
+            known = read_json(file)["items"]
+            for place, name in enumerate(names):
+                if items[place] is None and name in known and _holds(known[name], rooms[place]):
+                    items[place] = known[name]
+                    here = here and owner == owners[0]
+        if all(item is not None for item in items):
+            break
+    return items, here
 
 
-def keep(run: RunDirectory, key: str, said: Said, about: dict[str, Any]) -> None:
-    """Write `said` under `key` into `run`; `about` tells a reader of the file what it is."""
-    values: dict[str, Any] = dict(about)
-    if said.losses is not None:
-        values |= {"nll": said.losses.nll, "tokens": said.losses.tokens}
-    if said.answers is not None:
-        values["answers"] = [[answer.text, answer.tokens, answer.cut] for answer in said.answers]
-    if said.found is not None:
-        values["found"] = said.found
-    _write(run, key, values | {"halved_to": said.halved_to})
+def open_part(question: ToScore | ToAnswer, kept: Kept) -> ToScore | ToAnswer:
+    """The rows of `question` that were never asked."""
+    rows = [row for row, item in enumerate(kept.items) if item is None]
+    if isinstance(question, ToAnswer):
+        return replace(question, prompts=[question.prompts[row] for row in rows])
+    number = {row: place for place, row in enumerate(rows)}
+    pieces = [(one, number[row]) for one, row in zip(question.encoded, question.owner, strict=True) if row in number]
+    return ToScore([one for one, _ in pieces], [place for _, place in pieces], len(rows))
+
+
+def completed(question: ToScore | ToAnswer, kept: Kept, new: Said) -> Said:
+    """What is kept together with what was said to `open_part`."""
+    part = iter(_items(open_part(question, kept), new))
+    items = [next(part) if item is None else item for item in kept.items]
+    return replace(_said(question, items), halved_to=new.halved_to)
+
+
+def keep(run: RunDirectory, identity: list[Any], question: Question, said: Said, about: dict[str, Any]) -> None:
+    """Write what was `said` to `question` into `run`; `about` tells a reader of the file what it is."""
+    if isinstance(question, ToExamine):
+        _write(run, key_of(identity, question), about | {"found": said.found, "halved_to": said.halved_to})
+        return
+    items = dict(zip(_row_keys(question), _items(question, said), strict=True))
+    _write(run, f"{_model(identity)}-{key_of(identity, question)[:16]}", about | {"items": items})
 
 
 def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
@@ -151,17 +185,49 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
 
 
 def _read(values: dict[str, Any]) -> Said:
-    losses = Losses(values["nll"], values["tokens"], values["halved_to"]) if "nll" in values else None
+    losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
     answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
-    return Said(losses, answers, values.get("found"), values["halved_to"])
+    return Said(losses, answers, values.get("found"))
 
 
-def _prompts_key(identity: list[Any], question: ToAnswer) -> str:
-    """As `key_of`, whatever the longest answer."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, identity, "greedy", question.context], sort_keys=True).encode())
-    for prompt in question.prompts:
-        digest.update(json.dumps(list(prompt)).encode())
-    return digest.hexdigest()
+def _model(identity: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _row_keys(question: ToScore | ToAnswer) -> list[str]:
+    """A name for each row by all that the model reads of it: two rows of the same text are one."""
+    if isinstance(question, ToAnswer):
+        texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
+    else:
+        pieces: list[list[Any]] = [[] for _ in range(question.rows)]
+        for piece, row in zip(question.encoded, question.owner, strict=True):
+            pieces[row].append([piece.input_ids, [int(on) for on in piece.trained]])
+        texts = [json.dumps(["loss", *one]) for one in pieces]
+    return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
+
+
+def _rooms(question: ToScore | ToAnswer) -> list[int | None]:
+    return list(question.rooms) if isinstance(question, ToAnswer) else [None] * question.rows
+
+
+def _holds(item: list[Any], room: int | None) -> bool:
+    """Whether an answer that was given under another limit is the answer under this one too."""
+    return room is None or still_holds(item[2], item[3], item[0], room)
+
+
+def _items(question: Question, said: Said) -> list[Any]:
+    if isinstance(question, ToAnswer):
+        pairs = zip(question.rooms, said.answers or [], strict=True)
+        return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
+    if isinstance(question, ToScore) and said.losses is not None:
+        return [list(one) for one in zip(said.losses.nll, said.losses.tokens, strict=True)]
+    return []
+
+
+def _said(question: ToScore | ToAnswer, items: Sequence[Any]) -> Said:
+    if isinstance(question, ToAnswer):
+        return Said(answers=[Answer(*item[1:]) for item in items])
+    return Said(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:

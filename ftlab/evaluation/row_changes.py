@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.evaluation.figures import in_sentence
+
 Row = Mapping[str, Any]
 FILTERS = ("All", "Improved", "Got worse", "Both wrong")
 ORDERS = {
@@ -44,6 +46,35 @@ def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> floa
     if before is None or after is None:
         return None
     return (after - before) * (1 if higher else -1)
+
+
+def changed(rows: Sequence[Row], measures: Sequence[Mapping[str, Any]], decided: str | None) -> dict[str, Any] | None:
+    """How many `rows` of base and adapted model are better and worse: {by, better, worse}; None without any to compare.
+
+    `by` is the title of the measure `decided`, else (where rows have no value of it) the loss.
+    """
+    pair = ("base", "adapted")
+    known = measured(rows, pair)
+    name = decided if decided in known else LOSS if LOSS in known else None
+    if name is None:
+        return None
+    measure = next((one for one in measures if one["name"] == name), LOSS_MEASURE)
+    gains = [gain(row, name, pair, higher=measure["better"] != "lower") or 0.0 for row in rows]
+    title = "loss" if "document" in rows[0] else in_sentence(measure["title"])
+    return {"by": title, "better": sum(one > 0 for one in gains), "worse": sum(one < 0 for one in gains)}
+
+
+def what_to_read(comparison: Mapping[str, Any]) -> str:
+    """Which rows a person should read next, in words that hold for as many as there are."""
+    told, documents = comparison.get("changed"), comparison["adapted"].get("exact_match", 0) is None
+    what = "document" if documents else "answer"
+    then = "then try the model in Chat" + ("." if documents else " on prompts of your own.")
+    if told is None:
+        return f"Read the {what}s that changed, {then}"
+    if not told["worse"]:
+        return f"No {what} got worse by {told['by']}. Read some of those that changed, {then}"
+    those = f"{what} that" if told["worse"] == 1 else f"{told['worse']:,} {what}s that"
+    return f"Read the {those} got worse by {told['by']}, {then}"
 
 
 def select(

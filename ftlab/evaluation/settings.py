@@ -14,6 +14,13 @@ from ftlab.evaluation.significance import MEAN_TEST
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
 
 
+def _decoding(config: RunConfig) -> dict[str, Any]:
+    samples, temperature = config.evaluation.samples, config.evaluation.temperature
+    if not temperature:
+        return {"decoding": "greedy"}
+    return {"decoding": f"sampled (temperature {temperature:g})", "samples": samples, "temperature": temperature}
+
+
 def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> dict[str, Any]:
     from importlib.metadata import version
 
@@ -28,16 +35,19 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
         tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
+        if config.evaluation.samples > 1:
+            tests["exact_match"] = MEAN_TEST
     prompted = [side.prompting for side in sides if side.prompting]
     device, dtype, *_ = identity(sides[0])
     return {
-        "decoding": "greedy",
+        **_decoding(config),
         "max_new_tokens": material.limit.tokens,
         "longest_answer": str(material.limit),
         "batch_size": config.evaluation.batch_size,
         "rows": len(material.rows),
         "split": material.split,
         "probes": config.evaluation.probes,
+        "replayed_kinds": None if material.replayed is None else sorted(material.replayed),
         "probe_max_new_tokens": asked.probe_tokens,
         "context": material.context,
         **rules,

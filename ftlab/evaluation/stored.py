@@ -46,6 +46,7 @@ def side_by_side(
         row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
     asked = [len(one) for one in keyed]
     notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
+    notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
     return {
         "run": first["run"],
@@ -59,6 +60,16 @@ def side_by_side(
         "settings": {"answers": "as they were stored by the evaluation of each run"},
         "notes": notes,
     }, rows
+
+
+def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
+    if len(decodings) > 1:
+        notes.append(f"Their answers were not made alike: {', '.join(decodings)}.")
+    if any((one.get("samples") or 1) > 1 for one in settings):
+        notes.append("Where a row has several answers, the first of them counts here.")
+    return notes
 
 
 def _side(comparison: Mapping[str, Any]) -> dict[str, str]:

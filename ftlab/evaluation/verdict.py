@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, percent, signed, value_text
-from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.forgetting import answer_of, lost_in_words
 from ftlab.evaluation.gain_loss import direction, with_adjusted
+from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
+from ftlab.evaluation.row_changes import what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.wording import listed
 
@@ -34,6 +36,7 @@ _REASONS = {
     "exact_match": "answers here are right or wrong",
     "mean_absolute_error": "the answers are numbers and few are exactly right",
     "json_fields": "few answers are right in all of their fields",
+    "reference_named": "hardly any answer equals its reference, but more hold it",
     "pattern": "hardly any answer equals its reference",
 }
 
@@ -59,6 +62,7 @@ def judge(
     told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
     found, decided = _decide(task, side, against, told)
+    found = judged_by_form(found, task, decided, side, against, improved)
     found["why"] = _why(task, decided, side, found["better"])
     found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
     asked = forgetting if side != "prompted" and against == "base" else None
@@ -67,7 +71,7 @@ def judge(
     if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it forgot: {_forgot(asked)}"
+        found["text"] += f", {link} it forgot: {lost_in_words(asked)}"
     elif found["forgetting"] == "unknown":
         found["text"] += "; whether it forgot cannot be told"
     found["text"] += "."
@@ -92,8 +96,8 @@ def warnings(
     notes = []
     if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"It forgot: {_forgot(forgetting)}. Mix in general examples (data.replay), or more of them "
-            "(data.replay_fraction), lower the learning rate, or train fewer epochs."
+            f"It forgot: {lost_in_words(forgetting)}. Mix in general examples (data.replay) of the kinds that matter "
+            "to you, or more of them (data.replay_fraction), lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -117,18 +121,21 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     forgotten = answer_of(comparison)
     if forgotten == "lost":
         if config.data.replay is None:
-            steps.append("Train again with general examples mixed in (Replay data), which protects what the base knew.")
+            steps.append(
+                "Train again with general examples mixed in (Replay data), which protects the kinds that they hold."
+            )
         else:
-            steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
+            steps.append(
+                "Mix in general examples of the kinds that were lost (Replay data), or more of them; or lower the "
+                "learning rate, or train fewer epochs."
+            )
     elif forgotten == "unknown":
         steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
     if verdict["better"] is True and adapted["exact_match"] is None:
-        steps.append("Look at the documents that it predicts worse than its base, and try the model in Chat.")
+        steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
     elif verdict["better"] is True:
-        # Where each row is right or wrong it is known whether any got worse.
-        read = "Read the answers that got worse, then try" if _some_lost(comparison) else "Try"
-        steps.append(f"{read} the model in Chat on prompts of your own.")
+        steps.append(what_to_read(comparison))
         steps.append("Let people who know the subject compare both models before anybody relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
@@ -146,13 +153,6 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     if config.is_starter:
         steps.append("The starter is a toy: repeat the run on a real base before drawing conclusions.")
     return steps
-
-
-def _some_lost(comparison: Mapping[str, Any]) -> bool:
-    """Whether the base has some row right that the adapted model has wrong, by the measure that decided."""
-    name = comparison["verdict"].get("measure")
-    of = [one["differences"].get("adapted", {}) for one in comparison.get("measures", []) if one["name"] == name]
-    return not of or of[0].get("lost") != 0
 
 
 def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str, str]) -> tuple[Verdict, list[Measure]]:
@@ -218,9 +218,9 @@ def _by_free_text(
 
 def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
-    others = [
-        one for one in task if one not in decided and one["name"] not in _LOSSES and direction(one, side) is False
-    ]
+    # Of what the answers name the sentence speaks already.
+    apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
+    others = [one for one in task if one not in decided and one["name"] not in apart and direction(one, side) is False]
     if not others:
         return ""
     worst = min(others, key=lambda one: _p(one, side))
@@ -251,18 +251,6 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
     if parts:
         said.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
     return " ".join(said)
-
-
-def _forgot(forgetting: Mapping[str, Any]) -> str:
-    """What was lost, in words."""
-    parts, said = forgetting["parts"], []
-    if parts.get("questions", {}).get("answer") == "lost":
-        accuracy = forgetting["accuracy"]
-        said.append(f"general accuracy {percent(accuracy['adapted'])} against {percent(accuracy['base'])}")
-    if parts.get("text", {}).get("answer") == "lost":
-        bits = forgetting["bits_per_byte"]
-        said.append(f"{number(bits['adapted'])} bits per byte of general text against {number(bits['base'])}")
-    return ", ".join(said)
 
 
 def _evidence(measure: Measure, side: str, against: str, rows: str | None = None) -> str:

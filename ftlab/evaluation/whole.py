@@ -33,19 +33,17 @@ def evaluate_whole(
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
     `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
     with `others` (runs to compare with), a `suite` (other rows) or `settings` (of the section evaluation) only
-    `comparison`. Raises as each of them does.
+    `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as each of
+    them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
             raise InputError(f"The run {reward_model.id} is no reward model", try_="name a run of the stage reward")
-        earlier = run.before_after()
-        if earlier and max_rows is None:
-            more["max_rows"] = earlier["settings"]["max_rows"]  # those that a person has seen already
-        compare_answers(run, **more)
-        judge_answers(run, reward_model, progress=progress, should_stop=should_stop)
-        return {"before_after": run.before_after() or {}}
+        question = compare_answers(run, **more)["question"]["name"]
+        judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
+        return {"before_after": (run.question(question) if question else run).before_after() or {}}
     if others or suite or settings:
         return {"comparison": evaluate_together([run, *others], suite=suite, settings=settings, **more)}
     found = {}

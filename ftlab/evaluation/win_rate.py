@@ -24,19 +24,22 @@ def judge_answers(
     run: RunDirectory,
     reward_run: RunDirectory,
     *,
+    question: str = "",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
 
-    They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers. What was judged
+    They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
+    to those of that question, beside the run's own. What was judged
     before by the same weights is not judged again. Raises FtlabError without answers, InputError when `reward_run` is
     no reward model, Stopped.
     """
     from ftlab.models.identity import weights_sha256
     from ftlab.models.reward import load_reward_model, score
 
-    found, rows = run.before_after(), run.before_after_answers()
+    place = run.question(question) if question else run
+    found, rows = place.before_after(), place.before_after_answers()
     if not found or not rows:
         raise FtlabError(
             f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
@@ -78,8 +81,8 @@ def judge_answers(
     for row in rows:
         for name in names:
             row[name].setdefault("scores", {})[reward_run.id] = scores[_key(row, name)]
-    write_jsonl(run.before_after_answers_file, rows)
-    write_json(run.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
+    write_jsonl(place.before_after_answers_file, rows)
+    write_json(place.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
     return judged
 
 

@@ -30,12 +30,13 @@ _KNOWN = {
     "general_probes": (
         "probe",
         "General probes",
-        "Questions with checkable answers that the starter model knows, to measure what tuning makes it forget.",
+        "Questions that the starter model answers, to measure what tuning makes it forget: half are of kinds that "
+        "general replay holds, half are not.",
     ),
     "general_replay": (
         "replay",
         "General replay",
-        "General examples to mix into training, so that the starter model forgets less.",
+        "General examples to mix into training, so that the starter model forgets less of these kinds.",
     ),
     "general_documents": (
         "replay",
@@ -46,6 +47,11 @@ _KNOWN = {
         "text",
         "General text",
         "Small stories and mails that the starter has never read, to measure what tuning does to its general language.",
+    ),
+    "general_chat": (
+        "text",
+        "General chat",
+        "The same stories and mails as answers to a request, to measure what tuning does to longer answers in a chat.",
     ),
     "messy_tickets": (
         "practice",

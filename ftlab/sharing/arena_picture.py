@@ -73,8 +73,7 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
     """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
     if found["win_rate"] is None:
         return Markup("")
-    interval = found["cluster_interval"] if found["clustered"] else found["interval"]
-    rows = [("all votes", found["win_rate"], interval or found["interval"], found["decided"], True)]
+    rows = [("all votes", found["win_rate"], found["interval"], found["decided"], True)]
     groups = [("by topic", found["by_topic"]), ("by rater", found["by_rater"])]
     for title, some in groups:
         known = [one for one in some if one["win_rate"] is not None]

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftlab.arena.evidence import EARLY_LEVEL, PLANNED_LEVEL
+from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
 from ftlab.arena.examples import RULE, examples
 from ftlab.arena.power import plan_in_words
+from ftlab.arena.sentences import whom
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.tests import get_test, list_contestants, list_prompts
@@ -47,6 +48,15 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
     return path
 
 
+def badge(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The colour and the words of a verdict in short."""
+    colour, words = BADGES[found["verdict"]]
+    if found["winner"] and found["pairs"]:
+        colour, words = "better", "One is better than all others"
+    limited = found["winner"] is not None and not found["general"]
+    return colour, words + (whom(found["raters_then"], found["raters"]) if limited else "")
+
+
 def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
     return [
@@ -80,13 +90,17 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
         f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
         f"within a rater and mirrored between raters. {made}, with the same settings for all.",
         "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
-        "independent. The verdict speaks of these raters, and of prompts like these.",
+        "independent. The verdict speaks of prompts like these.",
         f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
         f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
         "Ville 1939).",
-        "Intervals: 95%; Wilson (1927) for shares of votes, bootstrap over prompts where several votes share one. p by "
-        "topic and rater: adjusted by Benjamini and Hochberg (1995). Agreement: Krippendorff's alpha, nominal. "
-        "Three contestants or more: Bradley and Terry (1952), pairs by Bonferroni. By scipy and evalica.",
+        "A verdict without “for these raters” also passed a test in which raters are a sample, of "
+        f"{FEWEST_RATERS} or more: the signs of their net votes flipped (Fisher 1935), and an interval over raters and "
+        "prompts that leaves out 50%.",
+        "Intervals: 95%, over prompts, and by criterion over raters too: Wilson (1927) at the effective number of "
+        "votes (Korn and Graubard 1998), jackknife by cluster (MacKinnon, Nielsen and Webb 2024). p by topic and "
+        "rater: adjusted by Holm (1979). Agreement: Krippendorff's alpha, nominal. Three contestants or more: Bradley "
+        "and Terry (1952), pairs by Bonferroni. By scipy and evalica.",
     ]
 
 
@@ -94,9 +108,7 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
     return render_page(
         "arena_report.html.jinja",
         found=found,
-        badge=("better", "One is better than all others")
-        if found["winner"] and found["pairs"]
-        else BADGES[found["verdict"]],
+        badge=badge(found),
         facts=_facts(store, test_id, found),
         pictures=pictures(found),
         dot=f"A dot is the share that {found['contestants'][-1]['title']} won of the votes that chose a side; the line "
@@ -130,10 +142,11 @@ def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[s
 def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
     """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
     settings, votes = get_test(store, test_id).settings, found["votes"]
-    if not votes["planned"] or found["live"] or len(found["contestants"]) > 2:
+    if not votes["planned"] or found["live"]:
         return ""
     ties = round(min(found["ties"]["share"] or 0.0, 0.9), 2)
-    return plan_in_words(votes["planned"], settings["votes_per_prompt"], ties, settings["overlap"])
+    shape = settings["votes_per_prompt"], ties, settings["overlap"], len(found["contestants"])
+    return plan_in_words(votes["planned"], found["asked"], *shape)
 
 
 def _raters(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import value_text
@@ -75,7 +75,7 @@ def interval_text(measure: Measure, interval: list[float] | None) -> str:
 def unit_text(measure: Measure) -> str:
     """What the values are in, or which way is better where they have no unit."""
     if measure["kind"] == "share":
-        return "% of questions" if measure["name"] == "general_accuracy" else "% of rows"
+        return "% of questions" if measure["name"].startswith("general_accuracy") else "% of rows"
     if measure.get("unit") == "points":
         return "0 to 100"
     wish = f"{measure['better']} is better" if measure.get("better") else ""
@@ -119,6 +119,18 @@ def looks_note(comparison: Comparison) -> str:
 def unbroken(text: str) -> str:
     """`text` in which no "p < .001" is torn apart at the end of a line."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
+
+
+def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
+    """The comparisons of several runs, each with the rows of its probes.jsonl, as they can stand beside each other: the
+    general questions of all are parted by the kinds that any of them replayed."""
+    from ftlab.evaluation.general import regrouped
+
+    known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
+    kinds = None if None in known else frozenset().union(*known)
+    return [
+        {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
+    ]
 
 
 def _from_scores(comparison: Comparison) -> list[Measure]:

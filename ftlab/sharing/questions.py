@@ -11,11 +11,14 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.answer_limit import limit_used
 from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
+from ftlab.evaluation.metrics.text import is_exact
+from ftlab.models.identity import is_made_of
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.reference import Reference, load_reference, logits_along
+from ftlab.sharing.reference import Reference, ask_reference, load_reference
 from ftlab.sharing.shape import Shape
 
 MOST = 20
+_MOST_OF_QUANTISED = 100  # rows on which a merged model is compared with the quantised one that was evaluated
 _LONGEST_DOCUMENT = 256  # tokens
 _CONTINUATION = 32  # tokens, of a document
 _ALONG = 64  # tokens of an answer along which logits are compared
@@ -35,11 +38,13 @@ class Prompt:
     expected: str | None = None
     expected_ids: tuple[int, ...] = ()
     continued: tuple[int, ...] = ()
+    reference: str = ""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """`compared_with` says whose answers are expected ("that the evaluation recorded"); empty where none are."""
+    """`compared_with` says whose answers are expected ("that the evaluation recorded"); empty where none are. `more`
+    are asked for their answers alone, which are compared with those recorded."""
 
     prompts: list[Prompt]
     split: str
@@ -48,6 +53,7 @@ class Questions:
     who: str
     tokenizer: Any
     notes: list[str] = field(default_factory=list)
+    more: list[Prompt] = field(default_factory=list)
 
     def job(self) -> list[dict[str, Any]]:
         return [
@@ -57,7 +63,7 @@ class Questions:
                 "max_new_tokens": one.max_new_tokens,
                 "continued": list(one.continued),
             }
-            for one in self.prompts
+            for one in [*self.prompts, *self.more]
         ]
 
     def name_of(self, token: int) -> str:
@@ -72,6 +78,21 @@ class Questions:
             return None
         return sum(one.recorded == said["answer"] for one, said in zip(self.prompts, found, strict=True))
 
+    def against_recorded(self, found: list[dict[str, Any]]) -> dict[str, int]:
+        """What changed from the answers that the evaluation recorded, over `rows`: how many are the `same`, and how
+        many equal their reference `before` and `now`."""
+        pairs = [
+            (one, said["answer"])
+            for one, said in zip([*self.prompts, *self.more], found, strict=True)
+            if one.recorded is not None
+        ]
+        return {
+            "rows": len(pairs),
+            "same": sum(one.recorded == answer for one, answer in pairs),
+            "before": sum(is_exact(one.recorded or "", one.reference) for one, _ in pairs),
+            "now": sum(is_exact(answer, one.reference) for one, answer in pairs),
+        }
+
 
 def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
     """The questions to an export of `run`, and what the run's own model says to them.
@@ -84,7 +105,9 @@ def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference,
 
     tell("loading the run's own model", 0, 0)
     model, tokenizer = load_reference(run, shape)
-    asked, split, notes = _asked(run, tokenizer, shape)
+    every, split, notes = _asked(run, tokenizer, shape)
+    asked = some(every, MOST)
+    more = [one for one in every if one not in asked] if shape.merged_from_quantised else []
     stops = [] if shape.scores else stop_token_ids(tokenizer, model.generation_config)
     recorded = all(one.recorded is not None for one in asked)
     compared_with, who = "", ""
@@ -107,11 +130,10 @@ def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference,
         ]
     tell("logits of the run's own model", 0, 0)
     pairs = [(one.ids, list(one.continued)) for one in asked]
-    found = logits_along(model, pairs, scores=shape.scores)
+    found = ask_reference(run, shape, model, pairs)
     del model
     free_memory()
-    questions = Questions(asked, split, stops, compared_with, who, tokenizer, notes)
-    return Reference(found), questions
+    return found, Questions(asked, split, stops, compared_with, who, tokenizer, notes, more)
 
 
 def _expecting(one: Prompt, text: str | None, stops: list[int], tokenizer: Any) -> Prompt:
@@ -122,7 +144,8 @@ def _expecting(one: Prompt, text: str | None, stops: list[int], tokenizer: Any) 
 
 
 def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt], str, list[str]]:
-    """Up to 20 held-out rows as prompts. Recorded answers come with them where the evaluation is of these weights."""
+    """Held-out rows as prompts, more than are asked of most exports. Recorded answers come with them where the
+    evaluation is of these weights."""
     from ftlab.data.rendering import encode, encode_prompt, guard
     from ftlab.data.splits import read_split
     from ftlab.models.load import text_length
@@ -132,9 +155,12 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     comparison = run.comparison()
     rows = run.predictions() if comparison is not None and not shape.scores else []
     notes = []
-    if rows and _is_stale(run, comparison or {}):
+    if rows and not is_made_of(comparison or {}, run.adapter if run.adapter.exists() else run.model):
         rows = []
         notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
+    elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":
+        rows = []
+        notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
     elif not rows and not shape.scores:
         notes.append("The run has no evaluation yet: its answers were made now to compare with.")
     split = str((comparison or {}).get("split") or "test")
@@ -159,8 +185,10 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
             continue
         shown = str(row.get("prompt") or messages[-1]["content"])
         recorded = row.get("adapted") if "whole" not in row else None
-        found.append(Prompt(int(row["row"]), shown, messages, ids, room, recorded))
-    found = some(found, MOST)
+        found.append(
+            Prompt(int(row["row"]), shown, messages, ids, room, recorded, reference=str(row.get("reference") or ""))
+        )
+    found = some(found, _MOST_OF_QUANTISED)
     if not found:
         raise FtlabError(
             f"The run {run.id} has no held-out prompt to verify an export with",
@@ -180,9 +208,3 @@ def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
         ids = encode_prompt(document(text), tokenizer)
         found.append(Prompt(int(row["row"]), text, None, ids[:_LONGEST_DOCUMENT], _CONTINUATION))
     return found
-
-
-def _is_stale(run: RunDirectory, comparison: dict[str, Any]) -> bool:
-    folder = run.adapter if run.adapter.exists() else run.model
-    newest = max((file.stat().st_mtime for file in folder.glob("*.safetensors")), default=0.0)
-    return float(comparison.get("created") or 0) < newest - 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
+from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.files import read_jsonl, write_text
 from ftlab.run_directory import RunDirectory
@@ -16,9 +17,9 @@ from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
 from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
 from ftlab.sharing.page import render_page
-from ftlab.sharing.report_examples import choose_examples
+from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, tuned_on
-from ftlab.sharing.report_findings import also_checked, badge, forgetting, where_worse
+from ftlab.sharing.report_findings import also_checked, asked_beside, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
@@ -26,11 +27,11 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_MOST_MEASURES = {"task": 7, "general": 3, "style": 2}
+_MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
-    """Write the one-page report of the latest comparison of `run`; returns its path.
+    """Write the one-page report of the run's own comparison; returns its path.
 
     One HTML file without scripts that asks no other host for anything. With `price_per_hour` of the machine it says
     the cost. Raises FtlabError before an evaluation.
@@ -50,7 +51,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = [*also_checked(comparison), *judgements_of(run)]
+    checked = [*also_checked(comparison), *_over_seeds(run), *asked_beside(run), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {
@@ -67,13 +68,16 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
-        "lost": [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],
+        "lost": _lost(run)[:2],
         "worse": where_worse(comparison, predictions),
         "checked": checked,
         "before_after": _before_after(run.before_after()),
         "of_documents": of_documents(comparison),
         "examples": [
-            {key: _clip(value) for key, value in row.items()} | {"tone": _tone(row["kind"])} for row in examples
+            {key: _clip(value) for key, value in row.items()}
+            | {"tone": _tone(row["kind"])}
+            | {f"said_{side}": right_text(row, side) for side in ("base", "adapted")}
+            for row in examples
         ],
         "rule": rule,
         "measured": measured(comparison, {row["name"] for row in table}),
@@ -81,11 +85,22 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     }
 
 
+def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
+    found = verdict_with(run)
+    return [(f"Over {len(found.runs)} seeds", found.text)] if found else []
+
+
 def _page(found: dict[str, Any]) -> str:
     from markupsafe import Markup
 
     shown = {row["name"] for row in found["table"]}
     return render_page("report.html.jinja", **found, chart=Markup(gain_loss_svg(found["comparison"], only=shown)))
+
+
+def _lost(run: RunDirectory) -> list[dict[str, Any]]:
+    """The general questions that only the base answers right, those of kinds that were not replayed first."""
+    lost = [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]]
+    return sorted(lost, key=lambda row: bool(row.get("replayed")))
 
 
 def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:

@@ -47,18 +47,30 @@ def tuned_on(
     device = read_json(run.environment_file, {}).get("device")
     training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
     facts.append(("Training", ", ".join(filter(None, training))))
-    facts.append(("Time and cost", _cost(metrics, comparison.get("seconds"), price_per_hour)))
+    facts.append(("Time and cost", _cost(metrics, comparison, price_per_hour)))
     return facts
 
 
-def _cost(metrics: list[dict[str, Any]], evaluated: float | None, price_per_hour: float | None) -> str:
-    """What training and this comparison took; in money where the machine's price per hour is known."""
+def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:
+    """What training and evaluating took; in money where the machine's price per hour is known."""
     trained = metrics[-1]["time"] - metrics[0]["time"] if len(metrics) > 1 else 0.0
-    hours = (trained + (evaluated or 0)) / 3600
+    now, before = comparison.get("seconds"), comparison.get("seconds_before")
+    hours = (trained + (now or 0) + (before or 0)) / 3600
     text = f"{hours:.2g} machine hours"
-    if evaluated is not None:
-        text += f", {duration(evaluated)} of them for this comparison"
+    if now is not None:
+        text += f", {duration(now)} of them for this comparison"
+        text += f" and {duration(before)} for what was asked before it" if before else ""
+        # Comparisons of earlier versions did not keep what their base had taken.
+        text += "; what was asked before it is not counted" if before is None else ""
     return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
+
+
+def took(comparison: Comparison) -> str:
+    """How long a comparison took, and what was asked before it."""
+    text, before = duration(comparison["seconds"]), comparison.get("seconds_before")
+    if before is None:
+        return f"{text}, without what was asked before it"
+    return f"{text}, after {duration(before)} of asking before it" if before else text
 
 
 def _method(method: MethodConfig) -> str:
@@ -123,12 +135,15 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
     else:
         sentences = [
             f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of "
-            f"{settings.get('longest_answer') or _at_most(settings)}.",
+            f"{settings.get('longest_answer') or _at_most(settings)}"
+            f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
-    if known.get("general_accuracy") is not None:
+    asked = [known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed")]
+    if any(asked):
+        replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
         sentences.append(
-            f"General questions: {source_name(settings['probes'])}, {known['general_rows']:,} asked; "
+            f"General questions: {source_name(settings['probes'])}, {sum(asked):,} asked{replayed}; "
             f"{settings['general_accuracy_rule']}."
         )
     sentences.append(_tests(comparison))
@@ -136,10 +151,15 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         sentences.append("All sides ran on the quantised base, as in training.")
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     sentences.append(
-        f"The comparison took {duration(comparison['seconds'])} on {settings['device'].upper()} in "
+        f"The comparison took {took(comparison)}, on {settings['device'].upper()} in "
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _samples(comparison: Comparison) -> int:
+    """How many answers each side gave to a row."""
+    return int(comparison["settings"].get("samples") or 1)
 
 
 def _at_most(settings: dict[str, Any]) -> str:
@@ -155,13 +175,15 @@ def _where(comparison: Comparison) -> str:
 def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
     """The rule of each measure of answers: its normalisation or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
+    names = {one["name"] for one in measures_of(comparison)}
     listed = [
         one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
     ]
     rules = {one["title"]: one["rule"] for one in listed}
-    if "exact_match_rule" in settings:
+    # Comparisons that did not list their measures yet kept these two rules elsewhere.
+    if "exact_match" in names and "exact_match_rule" in settings:
         rules.setdefault("Exact match", settings["exact_match_rule"])
-    if "bleu_signature" in known:
+    if "bleu" in names and "bleu_signature" in known:
         rules.setdefault("BLEU", known["bleu_signature"])
     return [f"{title}: {rule}." for title, rule in rules.items()]
 
@@ -179,4 +201,5 @@ def _tests(comparison: Comparison) -> str:
         tests = comparison["settings"]["tests"]
         shares = tests.get("exact_match") or tests["general_accuracy"]
         found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
-    return f"Intervals: 95%, Wilson for shares, bootstrap for the rest. Tests: {'; '.join(found)}."
+    kinds = "Wilson for shares" if _samples(comparison) == 1 else "Wilson for shares without parts of a row"
+    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(found)}."

@@ -7,13 +7,17 @@ from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
 from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.keeping import also_asked
+from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
 from ftlab.evaluation.significance import p_text
 from ftlab.evaluation.slices import Slice, columns_of, findings, slices
+from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
+_MOST_BESIDE = 3
 _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 
@@ -56,12 +60,14 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
             said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return said or ["No measure is shown to be worse."]
+        return said or ["No measure of the task is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
     better = sum(change is not None and change > 0 for change in changes)
-    said.append(f"By {title}, {worse:,} of {len(rows):,} rows got worse and {better:,} got better.")
+    told = sum(change is not None for change in changes)
+    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
+    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
     return [*said, *_slices(comparison, rows, name, title, higher, first)]
 
 
@@ -79,6 +85,12 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     if memory.get("text"):
         found.append(("Learnt by heart?", memory["text"]))
     return found
+
+
+def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
+    """The newest verdicts on other questions (other rows, a prompted base): what was asked, and the text."""
+    found = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
+    return found[:_MOST_BESIDE]
 
 
 def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
@@ -115,8 +127,8 @@ def _slices(
     ]
     if fallen:
         return [
-            f"Where {column} is {one.value} ({one.rows} rows), {title} fell: {_text(comparison, name, one, 'adapted')} "
-            f"against {_text(comparison, name, one, first)}."
+            f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+            f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
             for column, one in fallen[:2]
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])

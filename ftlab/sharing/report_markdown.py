@@ -9,6 +9,7 @@ from ftlab.files import write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.markdown import bullets, escaped, quoted, table
 from ftlab.sharing.report import contents
+from ftlab.sharing.report_examples import right_text
 
 
 def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
@@ -82,5 +83,5 @@ def _example(row: dict[str, Any], *, of_documents: bool) -> str:
         return f"- **{escaped(row['kind'].capitalize())}:** {quoted(row['document'])}"
     lines = [f"- **{escaped(row['kind'].capitalize())}:** {quoted(row['prompt'])}"]
     for label, key in (("Base", "base"), ("Adapted", "adapted"), ("Reference", "reference")):
-        lines.append(f"  - {label}: {quoted(row[key])}")
+        lines.append(f"  - {label}{right_text(row, key)}: {quoted(row[key])}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftlab.errors import shorten
 from ftlab.evaluation.figures import change_text, signed, value_text
 from ftlab.sharing.measures import (
     Comparison,
@@ -28,7 +29,9 @@ def comparison_table(comparison: Comparison) -> list[dict[str, Any]]:
     tell. `sides` has for each side value, interval, change, p and better.
     """
     names = [side["name"] for side in sides_of(comparison)]
-    rows = [_row(measure, names) for measure in measures_of(comparison)]
+    rows: list[dict[str, Any]] = []
+    for measure in measures_of(comparison):
+        rows += [_row(measure, names), *baseline_rows(measure, names)]
     cut = _cut(comparison, names)
     return [*rows, _flat(cut, names)] if cut else rows
 
@@ -47,6 +50,23 @@ def _row(measure: Measure, names: list[str]) -> dict[str, Any]:
         }
     row = {key: measure[key] for key in ("name", "group", "help")}
     return _flat(row | {"measure": measure["title"], "unit": unit_text(measure), "sides": sides}, names)
+
+
+def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
+    """What the commonest label and guessing would get, below the accuracy of labels; the same for every side."""
+    known = (measure.get("detail") or {}).get("baselines") if measure["name"] == "accuracy" else None
+    if not known:
+        return []
+    lines = [("chance", "Guessing", "One of the labels at random, without a model.", known["chance"])]
+    if "label" in known:
+        help = "The commonest label of the training rows each time, without a model."
+        lines.insert(0, ("majority", f"Always “{shorten(known['label'], 30)}”", help, known["always"]))
+    rows = []
+    for name, title, help, value in lines:
+        one = {"value": value_text(measure, value), "interval": "", "change": "", "p": "", "better": None}
+        row = {"name": name, "group": measure["group"], "help": help, "measure": title, "unit": unit_text(measure)}
+        rows.append(_flat(row | {"sides": {side: dict(one) for side in names}}, names))
+    return rows
 
 
 def _flat(row: dict[str, Any], names: list[str]) -> dict[str, Any]:

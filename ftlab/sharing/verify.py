@@ -2,12 +2,14 @@
 
 Three things are compared on up to 20 held-out prompts: what the chat template makes of them, the logits along an
 answer (against the run's own model, loaded by ftlab), and the greedy answers (against those that the evaluation
-recorded). How far logits may be apart depends on the number format; see `TOLERANCES`.
+recorded). Logits are held against two limits: what the number format can explain (`TOLERANCES`), and what the run's
+training changed (`reference.carried`), since a check that an untrained base would pass proves nothing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.collect import Progress
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.questions import Questions, prepare
-from ftlab.sharing.reference import Reference, gap_between
+from ftlab.sharing.reference import Carried, Reference, apart, carried, gap_between
 from ftlab.sharing.shape import Shape
 from ftlab.wording import listed
 
@@ -30,6 +32,15 @@ from ftlab.wording import listed
 # is 0.001 off moves them by 750); rounding all weights to 16 bits by 1.7 steps of those. Errors add up like a random
 # walk, so a base of 40 layers moves 2.6 times as far as the starter's 6.
 TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
+# How far an export may be off what it should say, as a part of what training changed: a tenth, so that an adapter at
+# 0.8 of its strength is refused. What it should say is what the run's own model says when it is merged and rounded here
+# in the same way. Where models are computed in a short format, rounding may explain half as much again as it does here.
+_APART, _ROUNDING = 0.1, 1.5
+_SLOPE_OFF = 0.1  # the part of the change that is carried may be off by so much
+_SURE = 0.997  # of the interval of that part
+# Rounding that moves the logits by more of what training changed could hide another run's adapter.
+_HIDES = 0.5
+_MOVED = 0.03  # a part of the change that is worth a word
 _STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _MOST_SHOWN = 3
 
@@ -57,20 +68,28 @@ def verify(
     the difference when the artefact says something else.
     """
     reference, questions = prepare(run, shape, tell)
-    outside = (ask or ask_outside)(folder, shape, questions, tell)
+    every = (ask or ask_outside)(folder, shape, questions, tell)
+    outside = Outside(every.prompts[: len(questions.prompts)], every.stops, every.logits[: len(questions.prompts)])
     _check_stops(outside, questions)
     _check_prompts(outside, questions)
     largest, allowed = _check_logits(outside, questions, reference, shape)
-    same, tied = _check_answers(outside, questions, reference, run, shape)
+    change = carried(outside.logits, reference, scores=shape.scores)
+    unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
+    same, gaps = _check_answers(outside, questions, reference, run, shape, largest)
     return {
         "prompts": len(questions.prompts),
         "split": questions.split,
         "compared_with": questions.compared_with,
         "same_answers": same,
-        "near_ties": tied,
+        "near_ties": len(gaps),
+        "largest_gap": max(gaps, default=None),
         "same_as_evaluated": questions.same_as_recorded(outside.prompts),
         "largest_logit_difference": largest,
         "allowed_logit_difference": allowed,
+        "carried": {name: value if math.isfinite(value) else None for name, value in vars(change).items()},
+        "rounding": rounding,
+        "unproven": unproven,
+        "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
         "dtype": shape.dtype,
         "loaded_in": shape.load_dtype,
         "device": shape.device,
@@ -101,7 +120,7 @@ def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress
                 tell("loading the export without ftlab", 0, 0)
                 for line in process.stdout or ():
                     if line.startswith("asked "):
-                        tell("asking the export", int(line.split()[1]), len(questions.prompts))
+                        tell("asking the export", int(line.split()[1]), len(job["prompts"]))
                 code = process.wait()
             finally:
                 if process.poll() is None:
@@ -158,7 +177,7 @@ def _check_prompts(outside: Outside, questions: Questions) -> None:
 def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
     """The largest difference and what is allowed. Raises FtlabError above that."""
     scale = max(float(one.abs().max()) for one in reference.logits)
-    allowed = tolerance(shape.dtype, shape.load_dtype, shape.own_dtype) * scale
+    allowed = tolerance(shape.dtype, shape.load_dtype) * scale
     differences = [
         float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
     ]
@@ -175,35 +194,84 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
     return differences[worst], allowed
 
 
+def _check_change(
+    found: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
+) -> tuple[str, float]:
+    """Why the check proves nothing, or an empty text, and how far rounding moves the logits as a part of what training
+    changed. Raises FtlabError where the export carries another change than that of the run's training."""
+    if reference.largest_change <= tolerance("float32"):
+        return "what was trained changes nothing on these prompts, so the base alone would pass, too", 0.0
+    expected, rounding, right = reference.logits, 0.0, 1.0
+    if reference.rounded is not None:
+        expected = reference.rounded
+        rounding = apart(expected, reference.logits, reference)
+        right = carried(expected, reference).slope
+    if shape.load_dtype == "float32" or shape.is_adapter:
+        # Both are computed in the same way, so what the export should say is known to the last digits.
+        chance, allowed = 0.0, _APART
+        off = apart(export, expected, reference, scores=shape.scores)
+        if reference.merged is not None and not apart(reference.merged, reference.logits, reference) <= _APART:
+            raise _differs("merging the adapter into the base changes what it says", "a fault of the method's merging")
+    else:
+        # Short formats blur both, each in its way, and with them the change itself.
+        chance, allowed = _chance(found.error, prompts), max(_APART, _ROUNDING * rounding)
+        off = found.apart
+    if not (off <= allowed and abs(found.slope - right) - chance <= _SLOPE_OFF * abs(right)):
+        raise _differs(
+            f"it carries {found.slope:.0%} of the change that training made to the logits, and is off what it should "
+            f"say by {off:.0%} of that",
+            f"{right:.0%} is right in {shape.dtype}, and {allowed:.0%} is allowed",
+        )
+    finer = "a finer number format" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
+    if not rounding <= _HIDES:
+        return (
+            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed; {finer} would tell"
+        ), rounding
+    if chance > _SLOPE_OFF * right:
+        return (
+            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off by "
+            f"{chance:.0%}; more held-out prompts or {finer} would tell"
+        ), rounding
+    return "", rounding
+
+
+def _chance(error: float, prompts: int) -> float:
+    """Half the interval of a slope with this standard error over `prompts`."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + _SURE) / 2, prompts - 1)) * error if prompts > 1 else math.inf
+
+
 def tolerance(*formats: str) -> float:
     """How far logits may be apart, as a part of the largest: by the coarsest of the `formats` that are compared."""
     return max(TOLERANCES[name] * _STEPS[name] for name in formats)
 
 
 def _check_answers(
-    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
-) -> tuple[int, int]:
-    """How many answers are the same, and how many parted where two tokens were as good as equal."""
+    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape, moved: float
+) -> tuple[int, list[float]]:
+    """How many answers are the same, and of those that parted how far apart the two tokens were, in logits: no further
+    than rounding, which has `moved` logits here, can explain."""
     if outside.stops is None:
-        return 0, 0
+        return 0, []
     pairs = list(zip(outside.prompts, questions.prompts, strict=True))
     differing = [place for place, (found, asked) in enumerate(pairs) if found["answer"] != asked.expected]
     if not differing:
-        return len(pairs), 0
-    scale = max(float(one.abs().max()) for one in reference.logits)
+        return len(pairs), []
+    # The expected answers were given in batches, in a format that may round more than what is seen here.
+    moved = max(moved, tolerance(shape.evaluated_dtype) * max(float(one.abs().max()) for one in reference.logits))
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
     # Each of the two tokens may have moved that far.
-    tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.own_dtype, shape.evaluated_dtype) * scale
-    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > 2 * moved]
     if wrong:
         told = [
-            f"prompt {place + 1} (row {questions.prompts[place].row}): it says "
-            f"{shorten(outside.prompts[place]['answer'], 80)!r}, {questions.who} said "
-            f"{shorten(questions.prompts[place].expected or '', 80)!r}"
+            f"prompt {place + 1} (row {pairs[place][1].row}): it says "
+            f"{shorten(pairs[place][0]['answer'], 80)!r}, {questions.who} said "
+            f"{shorten(pairs[place][1].expected or '', 80)!r}"
             for place in wrong[:_MOST_SHOWN]
         ]
         raise _differs(f"{len(wrong)} of {len(pairs)} answers are others", "; ".join(told))
-    return len(pairs) - len(differing), len(differing)
+    return len(pairs) - len(differing), gaps
 
 
 def _differs(what: str, how: str) -> FtlabError:
@@ -211,18 +279,44 @@ def _differs(what: str, how: str) -> FtlabError:
 
 
 def said(finding: dict[str, Any]) -> str:
-    """What was verified, in one or two sentences for people."""
+    """What was verified, in some sentences for people; exports of an older ftlab have no figures on the change."""
     count = finding["prompts"]
     where = "in a fresh process without ftlab" if finding["without_ftlab"] else "in a fresh process, with ftlab"
-    largest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
-    largest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
+    rest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
+    rest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
+    if found := finding.get("carried"):
+        if finding["unproven"]:
+            rest += f" This does not prove that it is the trained model: {finding['unproven']}."
+        else:
+            rest += f" It carries {found['slope']:.1%} of what training changed there"
+            moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
+            rest += f", as rounding to {finding['dtype']} leaves it; float32 keeps it whole." if moved else "."
+    if (before := finding.get("quantised")) is not None:
+        rest += f" {_of_quantised(before, finding['split'])}"
     if not finding["compared_with"]:
-        return f"Loaded {where}: on {count} held-out texts it scores as the run's own model. {largest}"
+        return f"Loaded {where}: on {count} held-out texts it scores as the run's own model. {rest}"
     same = f"{finding['same_answers']} of {count} held-out prompts get the answer {finding['compared_with']}"
-    ties = finding["near_ties"]
-    if ties:
-        same += f"; {ties} {'parts' if ties == 1 else 'part'} from it where two tokens were as good as equally likely"
-    return f"Loaded {where}: {same}. {largest}"
+    if ties := finding["near_ties"]:
+        gap = finding.get("largest_gap")
+        close = "as good as equally likely" if gap is None else f"at most {gap:.2g} apart in their logits"
+        same += f"; {ties} {'parts' if ties == 1 else 'part'} from it where two tokens were {close}"
+    return f"Loaded {where}: {same}. {rest}"
+
+
+def _of_quantised(found: dict[str, int], split: str) -> str:
+    """How far a merged model is from the quantised one, which is what was trained and evaluated."""
+    if not found["rows"]:
+        return (
+            "What was trained is the quantised model, which was not evaluated: nothing says how far the merged one is "
+            "from it."
+        )
+    text = (
+        f"Against the quantised model, which is what was trained and evaluated: on {found['rows']} rows of the {split} "
+        f"split the merged model gives the same answer to {found['same']}"
+    )
+    if found["before"] or found["now"]:
+        text += f"; {found['before']} equalled the reference before, {found['now']} do now"
+    return f"{text}."
 
 
 def lines(finding: dict[str, Any]) -> Sequence[str]:

@@ -60,7 +60,7 @@ class ReportProgress(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._began, self._first_step = time.time(), state.global_step
-        self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps)
+        self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps, done=0, total=0)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_began = time.monotonic()

@@ -86,7 +86,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     `returncode` is that of `subprocess` (negative: a signal), or None when the process was not our child.
     """
     tail = _tail(log_file)
-    where = f" at step {status.step} of {status.total_steps}" if status.total_steps else ""
+    where = " at {} {} of {}".format(*counted) if (counted := status.counted) else ""
     if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file.parent):
         return dict(_DISK_FULL)
     if says_out_of_memory(tail):

@@ -17,7 +17,8 @@ HEARTBEAT_SECONDS = 2.0
 
 @dataclass
 class RunStatus:
-    """Times are unix seconds; `step` of `total_steps` counts optimiser steps (or rows, in an evaluation)."""
+    """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done`
+    of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
 
     state: str = "queued"
     phase: str = "waiting to start"
@@ -26,6 +27,8 @@ class RunStatus:
     heartbeat: float | None = None
     step: int = 0
     total_steps: int = 0
+    done: int = 0
+    total: int = 0
     epoch: float = 0.0
     eta_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -41,6 +44,13 @@ class RunStatus:
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+    @property
+    def counted(self) -> tuple[str, int, int] | None:
+        """What is counted now, how many are done, and of how many: rows in a phase that has some, else steps."""
+        if self.total:
+            return "row", self.done, self.total
+        return ("step", self.step, self.total_steps) if self.total_steps else None
 
     @property
     def seconds(self) -> float | None:

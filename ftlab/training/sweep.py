@@ -12,6 +12,7 @@ import yaml
 
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
+from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
 from ftlab.files import read_json, write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
@@ -19,6 +20,7 @@ from ftlab.workspace import Workspace
 
 MOST_RUNS = 24
 # What makes runs comparable stays the same in all of them.
+SEED = "optimisation.seed"
 _FIXED = ("name", "stage", "data", "evaluation", "tracking", "launcher")
 
 
@@ -89,6 +91,33 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     return sweep
 
 
+def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
+    """Start `count` runs that differ in nothing but the training seed: the split stays, and with it the rows asked.
+
+    Raises InputError as `submit_sweep` does, and where nothing would be compared.
+    """
+    if not FEWEST <= count <= MOST_RUNS:
+        raise InputError("So many seeds cannot be trained", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
+    if config.stage == "reward" or not config.evaluation.after_training:
+        why = "a reward model writes no answers" if config.stage == "reward" else "evaluation.after_training is off"
+        raise InputError("A verdict on seeds needs each run to be compared with its base", given=why)
+    first = config.optimisation.seed
+    return submit_sweep(config, {SEED: list(range(first, first + count))}, workspace)
+
+
+def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
+    """The verdict on a sweep over seeds alone, which is then kept beside it; None for other sweeps.
+
+    Raises FtlabError as long as fewer than two runs have been compared with their base.
+    """
+    if list(sweep.settings) != [SEED]:
+        return None
+    present = {run.id: run for run in workspace.runs()}
+    found = seeds_verdict([(one["values"][SEED], present[one["run"]]) for one in sweep.runs if one["run"] in present])
+    write_json(workspace.sweeps_folder / f"verdict-{sweep.id}.json", asdict(found))
+    return found
+
+
 def sweeps(workspace: Workspace) -> list[Sweep]:
     """All sweeps, the newest first."""
     files = sorted(workspace.sweeps_folder.glob("sweep-*.json"), reverse=True)
@@ -109,7 +138,8 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     """One row for each run that is still there: its values, state and scores, the best first.
 
     Sorted by the score on held-out rows where all have one, else by the lowest validation loss. Exact match and general
-    accuracy are from 0 to 1, losses in nats per token, times in seconds.
+    accuracy (of kinds that were not replayed, and of kinds that were) are from 0 to 1, losses in nats per token, times
+    in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
     rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
@@ -145,6 +175,7 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
         "exact_match": adapted.get("exact_match"),
         "perplexity": adapted.get("perplexity"),
         "general_accuracy": adapted.get("general_accuracy"),
+        "general_accuracy_replayed": adapted.get("general_accuracy_replayed"),
         "seconds": status.seconds,
     }
 

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             with telling(_fetching(writer, stop_file)):
                 outcome = work()
-        writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None)
+        writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None, done=0, total=0)
         return 0
     except Stopped:
         writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
@@ -168,7 +168,7 @@ def evaluate(
 
     began = time.monotonic()
 
-    writer.update(phase="loading the model", step=0, total_steps=0)
+    writer.update(phase="loading the model", done=0, total=0)
     try:
         evaluate_whole(run, max_rows=max_rows, progress=_progress(writer), should_stop=stop_file.exists, **wanted)
     except Stopped:
@@ -185,7 +185,7 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
     from ftlab.evaluation.judge_plan import JudgeSettings
 
     def progress(phase: str, done: int, total: int) -> None:
-        writer.update(phase=phase, step=done, total_steps=total)
+        writer.update(phase=phase, done=done, total=total)
 
     settings = JudgeSettings.from_dict(read_json(run.judging_file)["settings"])
     try:
@@ -226,12 +226,12 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
         traceback.print_exc()
         reason = explain_exception(error)
         writer.warn(f"The base was not evaluated before training: {reason['what']} {reason.get('why') or ''}".strip())
-    writer.update(phase="loading the libraries", step=0, total_steps=0)
+    writer.update(phase="loading the libraries", done=0, total=0)
 
 
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
     def progress(phase: str, done: int, total: int) -> None:
-        writer.update(phase=phase, step=done, total_steps=total, eta_seconds=None, tokens_per_second=None)
+        writer.update(phase=phase, done=done, total=total, eta_seconds=None, tokens_per_second=None)
 
     return progress
 

@@ -12,6 +12,7 @@ from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.row_changes import gain, row_scores
 from ftlab.ui.html import badge, count, empty, join, short
 from ftlab.ui.word_diff import marked
+from ftlab.wording import composed
 
 PAGE_ROWS = 10
 MARKS = {"reference": "that differ from the reference", "sides": "that differ between both", "none": "none"}
@@ -102,7 +103,7 @@ def _against(reference: str, answer: str) -> Markup | None:
     """`answer` with the words marked that the reference does not have, and struck out those that it lacks."""
     if not answer or not reference:
         return Markup("{}").format(answer) if answer else None
-    if answer.strip() == reference.strip():
+    if composed(answer) == composed(reference):
         return Markup("{}").format(answer)
     return marked(reference, answer)[1]
 
@@ -113,6 +114,10 @@ def _mark(row: Mapping[str, Any], side: str, look: Look, *, later: bool) -> Mark
     correct = row.get(f"{side}_correct")
     if correct is not None:
         parts.append(badge("equal" if correct else "differs", "good" if correct else "warn"))
+    right = (row.get("right") or {}).get(side)
+    if right is not None:
+        tone = "good" if right == row["samples"] else "warn"
+        parts.append(badge(f"{right} of {row['samples']} answers right", tone))
     if row.get(f"{side}_cut"):
         parts.append(badge("cut off", "warn"))
     if later:

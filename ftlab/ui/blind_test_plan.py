@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import prompt_sources
+from ftlab.arena.evidence import FEWEST_RATERS
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.config import DataConfig
@@ -47,7 +48,6 @@ def settings(values: dict[str, Any]) -> TestSettings:
         instructions=(values["instructions"] or "").strip(),
         votes_per_prompt=1 if live else whole("Votes per prompt", values["votes_per_prompt"]),
         overlap=1.0 if live else float(values["overlap"]) / 100,
-        seed=SEED,
         live=live,
     )
 
@@ -162,7 +162,7 @@ def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
         return notice("Raters write what they like; both answers are shown when both are complete.")
     said = f"{count(len(found.prompts))} of {count(found.of)} prompts."
     if found.left_out:
-        said += f" {count(found.left_out)} are left out: a contestant was trained on them, so they would show memory."
+        said += f" {count(found.left_out)} are left out: a contestant was trained on these or near copies."
     by_topic = Counter(prompt.topic for prompt in found.prompts if prompt.topic)
     if len(by_topic) > 1:
         said += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."
@@ -174,15 +174,15 @@ def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
 
 def _power(values: dict[str, Any], prompts: int, among: int) -> Markup:
     votes, how = planned(values, prompts, among), settings(values)
-    pairs = among * (among - 1) // 2
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
         return notice(f"More votes are planned than the test can give: {count(possible)} at most.", kind="warn")
     raters = whole("Raters", values["raters"])
-    said = f"Of the {count(votes)} votes, {count(votes // pairs)} go to each of {pairs} pairs: " if pairs > 1 else ""
-    said += plan_in_words(votes // pairs, how.votes_per_prompt, USUAL_TIES, how.overlap)
+    said = plan_in_words(votes, None if how.live else prompts, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
     if raters:
         said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
+    if 0 < raters < FEWEST_RATERS:
+        said += f" The verdict will speak of these raters: to say something of raters in general takes {FEWEST_RATERS}."
     if how.votes_per_prompt > raters:
         said += f" A prompt is to get {how.votes_per_prompt} votes, but there are only {raters} raters."
         return notice(said, kind="warn")

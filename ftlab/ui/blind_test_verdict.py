@@ -71,8 +71,8 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
                 _interval(found["interval"]),
             )
         )
-        if found["cluster_interval"]:
-            rows.append(("Over prompts", _interval(found["cluster_interval"]), "bootstrap: votes cluster by prompt"))
+        if found["general_interval"] and votes["raters"] > 1:
+            rows.append(("For raters in general", _interval(found["general_interval"]), "over raters and prompts"))
     if found["p"] is not None:
         rows.append(("Sign test", p_text(found["p"]), "exact, over prompts"))
     return rows

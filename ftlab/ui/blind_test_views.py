@@ -165,7 +165,7 @@ def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
     hidden = {
         None: "The tally is hidden until then, or until the evidence is clear earlier. Nobody can look by accident.",
         "planned": "The planned number is reached: the verdict is below.",
-        "evidence": "The evidence is clear already: the verdict is below, and voting may end.",
+        "evidence": "The evidence has decided for these raters: the verdict is below, and voting may end.",
         "early": "You opened the tally early. The verdict below says so, and so does the report.",
         "closed": "The test is closed: the verdict is below.",
     }[shown["revealed"]]
@@ -243,7 +243,7 @@ def open_early_warning(shown: Mapping[str, Any]) -> Markup:
 
 def close_warning(shown: Mapping[str, Any]) -> Markup:
     left = shown["planned"] - shown["votes"]
-    said = "Raters can vote no more, and the verdict is told on what is there."
+    said = "Voting closes. The verdict uses the votes so far."
     if left > 0:
         said += f" {count(left)} of the planned votes are missing, so it may be that nothing can be said."
     return heading("Close the test?") + notice(said, kind="warn")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, read_jsonl
-from ftlab.run_directory import RunDirectory, Suite
+from ftlab.run_directory import Question, RunDirectory
 from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
 from ftlab.workspace import Workspace
@@ -59,7 +59,7 @@ def config(run: RunDirectory) -> RunConfig | None:
     return _cached(run.config_file, load)
 
 
-def comparison(run: RunDirectory | Suite) -> dict[str, Any] | None:
+def comparison(run: RunDirectory | Question) -> dict[str, Any] | None:
     return _cached(run.comparison_file, read_json)
 
 
@@ -67,8 +67,13 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.metrics_file, read_jsonl) or []
 
 
-def predictions(run: RunDirectory | Suite) -> list[dict[str, Any]]:
+def predictions(run: RunDirectory | Question) -> list[dict[str, Any]]:
     return _cached(run.predictions_file, read_jsonl) or []
+
+
+def probes(run: RunDirectory | Question) -> list[dict[str, Any]]:
+    """The general questions, with what each side said."""
+    return _cached(run.probes_file, read_jsonl) or []
 
 
 def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -159,7 +164,7 @@ def fingerprint(workspace: Workspace) -> str:
         evaluation = evaluation_status(run)
         files = (
             run.comparison_file,
-            *(suite.comparison_file for suite in run.suites()),
+            *(question.comparison_file for question in run.questions()),
             run.preferences_file,
             run.rewards_file,
             run.before_after_file,

@@ -112,6 +112,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         background.release_chat(config.launcher.device if config else "auto")
         return {
             tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
+            tab.form.view: gr.update(value=evaluate_form.NEXT),
             **job_strip.at_work(strip, workspace),
         }
 
@@ -139,7 +140,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         tab.form.start.click,
         start,
         [tab.run, *tab.form.settings],
-        [strip.box, strip.stop, strip.job],
+        [tab.form.view, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
@@ -201,8 +202,13 @@ def show(
         return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)
     choices = evaluate_shown.views(run)
-    view = view if view in [value for _, value in choices] else next((value for _, value in choices), None)
-    hidden[tab.form.view] = gr.update(choices=choices, value=view, visible=len(choices) > 1)
+    asked = view
+    view = _viewed(run, view, [value for _, value in choices])
+    waits = asked == evaluate_form.NEXT and _at_work(run)
+    choices += [("being measured now", evaluate_form.NEXT)] if waits else []
+    hidden[tab.form.view] = gr.update(
+        choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
+    )
     if not choices:
         return {**hidden, tab.result: _preferences(run) + _ended(run, None) or _not_yet(run)}
     found = evaluate_shown.shown(run_id, others, view, workspace)
@@ -225,6 +231,20 @@ def show(
         tab.on_show: named,
         **panels,
     }
+
+
+def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | None:
+    """The result to show: the chosen one; after an evaluation from this page the one that it made; else the run's own
+    comparison."""
+    if view == evaluate_form.NEXT and not _at_work(run):
+        status = disk.evaluation_status(run)
+        view = evaluate_shown.newest(run, status.created if status else 0.0)
+    return view if view in known else next(iter(known), None)
+
+
+def _at_work(run: RunDirectory) -> bool:
+    status = disk.evaluation_status(run)
+    return status is not None and status.is_active
 
 
 def nothing_yet() -> Markup:
@@ -261,4 +281,4 @@ def _not_yet(run: RunDirectory) -> Markup:
     status = disk.evaluation_status(run)
     if status is not None and status.is_active:
         return notice(f"The evaluation is at work: {status.phase}.")
-    return empty("This run has not been compared with its base yet.", "Press Evaluate: it takes a minute or less.")
+    return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")

@@ -45,7 +45,8 @@ def per_class(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
             for one in found
         ]
         rows.append([label, next((one["rows"] for one in found if one), 0), *cells])
-    heads = ["Class", "Rows", *(f"F1, {side['title'].lower()}" for side in known)]
+    counted = "Answers" if detail.get("samples") else "Rows"
+    heads = ["Class", counted, *(f"F1, {side['title'].lower()}" for side in known)]
     return table(heads, rows, label="Every class", numbers=range(1, len(heads)))
 
 

@@ -1,6 +1,6 @@
 """What is asked: which runs, on which rows, by which measures, and whether the base gets a prompt first.
 
-elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which rows the result on show is of; hidden
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (what the result on show was asked; hidden
 while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
 `evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
 `evaluate_pattern`.
@@ -18,6 +18,7 @@ from ftlab.errors import InputError
 from ftlab.ui import disk
 
 HELD_OUT = ""
+NEXT = "(next)"  # the view of a result that is being measured
 _AUTO = "auto"
 
 
@@ -92,7 +93,7 @@ def build() -> Form:
             named = "Of a classification, with commas between. Empty: those found in the data."
             labels = _line("Labels", "labels", named)
             pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
-    view = _list("Result on", "view", "Which rows the answers below belong to.", visible=False)
+    view = _list("Result on", "view", "What was asked for the figures and answers below.", visible=False)
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
     return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
 

@@ -68,6 +68,8 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
         body += join(_score_row(row, sides) for row in found)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     asked = "documents" if of_documents(comparison) else "rows"
+    # Other data may hold what the run was trained on; a note says so where it is known.
+    where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
     who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
     looks = looks_note(comparison)
     return Markup(
@@ -76,7 +78,7 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
     ).format(
         heading(
             f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
-            f"On the same held-out {asked}. Small print: 95% interval; then the change, and p.",
+            f"On the same {asked}{where}. Small print: 95% interval; then the change, and p.",
         ),
         Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
         heads,
@@ -115,7 +117,7 @@ def memorisation(comparison: Mapping[str, Any]) -> Markup:
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
     pairs = (found.get("leaks") or {}).get("pairs") or []
-    kinds = {"same": "a copy", "near": "a near copy"}
+    kinds = {"same": "a copy", "near": "a near copy", "answer": "another question, with the answer"}
     named = [
         [
             pair["held_out_row"],
@@ -164,7 +166,10 @@ def _facts(comparison: Mapping[str, Any]) -> Markup:
         ("Made", when(comparison.get("created")), "local time"),
     ]
     if comparison.get("seconds") is not None:
-        shown.append(("Took", duration(comparison["seconds"]), "for all sides"))
+        before = comparison.get("seconds_before")
+        earlier = "what was asked before is not counted" if before is None else ""
+        earlier = f"after {duration(before)} of asking before it" if before else earlier
+        shown.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
     return facts(shown)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.run_directory import RunDirectory
+from ftlab.run_directory import Question, RunDirectory
 from ftlab.sharing.measures import sides_of
 from ftlab.ui import disk
 from ftlab.ui.evaluate_form import HELD_OUT
@@ -20,29 +20,46 @@ Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]
 def shown(run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace) -> Shown | None:
     """The comparison of `run_id` with `others` and its rows; None where they have not answered the same rows.
 
-    `view` is the name of a suite (a data set beside the held-out rows), or empty.
+    `view` is the name of a question beside the run's own comparison, or empty.
     """
     if not run_id:
         return None
     run = workspace.run(run_id)
-    suite = next((one for one in run.suites() if one.name == view), None)
-    place = suite or run
-    comparison = disk.comparison(place)
-    if comparison is None:
-        return None
-    wanted = [name for name in others or [] if name != run_id]
-    known = {side["name"] for side in sides_of(comparison)}
-    if all(name in known for name in wanted):
-        return comparison, disk.predictions(place)
-    if suite is not None:
-        return None
-    return disk.side_by_side([run, *(workspace.run(name) for name in wanted)])
+    question = next((one for one in reversed(run.questions()) if one.name == view), None)
+    wanted = {name for name in others or [] if name != run_id}
+    place = question or run
+    if (found := _of(place, wanted)) is not None or question is not None:
+        return found
+    beside = (
+        disk.side_by_side([run, *(workspace.run(name) for name in sorted(wanted))]) if disk.comparison(run) else None
+    )
+    if beside is not None:
+        return beside
+    asked = (_of(one, wanted) for one in reversed(run.questions()) if wanted)
+    return next((one for one in asked if one is not None and not one[0].get("suite")), None)
 
 
 def views(run: RunDirectory) -> list[tuple[str, str]]:
-    """The results of `run` that can be shown: on its held-out rows, and on every suite it was evaluated on."""
-    own = [("held-out rows", HELD_OUT)] if disk.comparison(run) else []
-    return own + [(suite.name, suite.name) for suite in run.suites()]
+    """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
+    own = disk.comparison(run)
+    said = ((own or {}).get("question") or {}).get("text") or "held-out rows"
+    others = [(one.asked(), one.name) for one in reversed(run.questions()) if disk.comparison(one)]
+    return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
+
+
+def newest(run: RunDirectory, since: float) -> str | None:
+    """The result of `run` that was made after `since` (unix seconds); None before there is one."""
+    made = {HELD_OUT: run} | {one.name: one for one in run.questions()}
+    created = {view: (disk.comparison(place) or {}).get("created", 0) for view, place in made.items()}
+    later = {view: when for view, when in created.items() if when > since}
+    return max(later, key=later.__getitem__, default=None)
+
+
+def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None:
+    comparison = disk.comparison(place)
+    if comparison is None or not set(wanted) <= {side["name"] for side in sides_of(comparison)}:
+        return None
+    return comparison, disk.predictions(place)
 
 
 def apart(run: RunDirectory, others: Sequence[str] | None) -> Markup:

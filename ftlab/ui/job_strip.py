@@ -98,11 +98,11 @@ def show(
 
 def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     status = job.status
-    share = min(1.0, status.step / status.total_steps) if status.total_steps else None
-    unit = "step" if status.phase.startswith("training") or status.phase == "saving a checkpoint" else "row"
-    numbers = []
-    if status.total_steps:
-        numbers.append(("", f"{unit} {count(status.step)} of {count(status.total_steps)}"))
+    share, numbers = None, []
+    if counted := status.counted:
+        unit, done, total = counted
+        share = min(1.0, done / total)
+        numbers.append(("", f"{unit} {count(done)} of {count(total)}"))
     losses = [row["loss"] for row in metrics if isinstance(row.get("loss"), int | float)]
     if job.kind == "training":
         numbers += _progress(metrics, losses)

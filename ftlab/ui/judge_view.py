@@ -25,7 +25,7 @@ def result(run: RunDirectory) -> Markup:
     parts = []
     status = supervisor.judging_status(run)
     if status is not None and status.is_active:
-        far = f": {count(status.step)} of {count(status.total_steps)} requests" if status.total_steps else ""
+        far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
         parts.append(notice(f"A judge is at work{far}. What it has judged is kept, also when it is stopped."))
     elif status is not None and status.error:
         parts.append(run_view.failure(status.error))

@@ -18,6 +18,7 @@ import gradio as gr
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.keeping import also_asked
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.workspace import Workspace
@@ -25,7 +26,7 @@ from ftlab.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _FACTS = ("name", "kind", "rows", "columns", "format", "why", "confidence", "splits", "dropped", "examples", "notes")
-_STATUS = ("state", "phase", "step", "total_steps", "eta_seconds", "error", "warnings")
+_STATUS = ("state", "phase", "step", "total_steps", "done", "total", "eta_seconds", "error", "warnings")
 
 
 def offer(workspace: Workspace) -> None:
@@ -154,6 +155,9 @@ def _status_of(run: RunDirectory) -> dict[str, Any]:
     if comparison:
         found["verdict"] = comparison["verdict"]["text"]
         found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}
+    found["also_asked"] = [
+        {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)
+    ]
     return found
 
 
@@ -179,7 +183,8 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     if found["revealed"] is None:
         return found
     verdict = evaluate(store, test.id)
-    told = {name: verdict[name] for name in ("verdict", "text", "win_rate", "interval", "counts", "contestants")}
+    names = ("verdict", "general", "text", "win_rate", "interval", "counts", "contestants")
+    told = {name: verdict[name] for name in names}
     return found | told
 
 

@@ -17,6 +17,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.figures import number, percent, value_text
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.measures import by_same_kinds
 from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import any_of, message_box, on
@@ -271,7 +272,9 @@ def detail(run: RunDirectory) -> Markup:
 def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     """Two runs side by side: scores, the settings that differ, both curves."""
     runs = (first, second)
-    sides = [disk.comparison(run) or {} for run in runs]
+    sides: list[dict[str, Any]] = [disk.comparison(run) or {} for run in runs]
+    if all("measures" in side for side in sides):
+        sides = by_same_kinds([(side, disk.probes(run)) for side, run in zip(sides, runs, strict=True)])
     titles = {measure["name"]: measure["title"] for side in sides for measure in side.get("measures", [])}
     scores = [[title, *(_pair(side, name) for side in sides)] for name, title in titles.items()]
     scores.insert(0, ["Stage", *(TITLES[disk.stage(run)] for run in runs)])
@@ -290,7 +293,11 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     )
     return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}</section>').format(
         *names,
-        heading("Scores", "base → adapted, on each run's own held-out rows"),
+        heading(
+            "Scores",
+            "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "
+            "counts as replayed for both.",
+        ),
         table(["Measure", *names], scores, label="Scores of both runs"),
         heading("Settings that differ"),
         changed,

@@ -15,7 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.figures import number, percent
 from ftlab.training import sweep as sweeps
 from ftlab.ui import background, disk, run_view
@@ -136,14 +136,15 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
             run_view.state_badge(row["state"]),
             number(row["validation_loss"]) if row["validation_loss"] is not None else NOTHING,
             _share(row["exact_match"]),
-            percent(row["general_accuracy"]) if row["general_accuracy"] is not None else NOTHING,
+            _share(row["general_accuracy"]),
+            _share(row["general_accuracy_replayed"]),
             duration(row["seconds"]),
             row["run"],
         ]
         for row in rows
     ]
     headers = [*(titles.get(path, path) for path in found.settings), "State", "Validation loss", "Exact match"]
-    headers += ["General accuracy", "Took", "Run"]
+    headers += ["General questions (kinds not replayed)", "General questions (replayed kinds)", "Took", "Run"]
     curves = [
         Series(
             ", ".join(map(str, row["values"].values())),
@@ -153,8 +154,14 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         )
         for row, colour in zip(rows, _COLOURS, strict=False)
     ]
-    more = f" The best {len(_COLOURS)} of {len(rows)}." if len(rows) > len(_COLOURS) else ""
-    return Markup('<section class="ft-card">{}{}{}</section>').format(
+    try:
+        verdict = sweeps.verdict(found, workspace)
+        said = join(notice(text, kind="info") for text in [verdict.text, *verdict.notes]) if verdict else Markup("")
+    except FtlabError as error:
+        said = notice(str(error), kind="info")
+    more = f" The first {len(_COLOURS)} of {len(rows)} in the table." if len(rows) > len(_COLOURS) else ""
+    return Markup('<section class="ft-card">{}{}{}{}</section>').format(
+        said,
         heading("Best first", "By exact match on held-out rows, then by the lowest validation loss."),
         table(headers, cells, label="Runs of the sweep", css="ft-rows ft-runs"),
         plot(curves, title="Validation loss", unit="nats per token", help=f"On examples it never learns from.{more}"),

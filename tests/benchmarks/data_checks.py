@@ -1,19 +1,29 @@
 """Rows per second of every check, on generated rows: `python -m tests.benchmarks.data_checks [--rows 100000]`.
 
 Prints one line per check and a JSON object as the last line; `--base none` leaves the tokens out.
+
+`--near FOLDER` reports instead how well near copies are found in real data: banking77_train.csv, banking77_test.csv,
+alpaca_en_demo.json and gsm8k_test.jsonl in FOLDER. Recall: variants of prompts, which a split and the leak check have
+to see. Precision: pairs that are found among prompts of different intents, the same questions with another number, a
+negation, or another word.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
+import re
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 WORDS = 8000
 SYLLABLES = "be bi bo da de di do fa fe ga go ha he ka ko la le li lo ma me mi mo na ne no pa po ra re ri ro sa se so"
@@ -45,11 +55,126 @@ def rows(count: int, seed: int = 0) -> Iterator[dict[str, str]]:
         yield row
 
 
+def _somewhere(text: str, rng: random.Random, word: str) -> str:
+    words = text.split(" ")
+    place = rng.randint(1, len(words))
+    return " ".join([*words[:place], word, *words[place:]])
+
+
+def _slip(text: str, rng: random.Random) -> str:
+    """A typing error in a word of six letters or more: a letter left out, doubled, or two in the wrong order."""
+    words = [found.span() for found in re.finditer(r"[A-Za-z]{6,}", text)]
+    if not words:
+        return text
+    begin, end = rng.choice(words)
+    place = rng.randrange(begin + 1, end - 1)
+    kinds = (text[place], text[place] * 3, text[place + 1] + text[place])
+    kind = rng.randrange(3)
+    if kind == 0:
+        return text[:place] + text[place + 1 :]
+    return text[:place] + (kinds[1][:2] + text[place + 1 :] if kind == 1 else kinds[2] + text[place + 2 :])
+
+
+# Each makes of a prompt the same question in another form.
+VARIANTS: dict[str, Callable[[str, random.Random], str]] = {
+    "Please": lambda text, rng: f"Please {text[:1].lower()}{text[1:]}",
+    "could you": lambda text, rng: f"Could you please tell me: {text}",
+    "a greeting": lambda text, rng: f"Hello,\n{text} Thank you!",
+    "a word more": lambda text, rng: _somewhere(text, rng, rng.choice("really kindly today exactly quickly".split())),
+    "a rare word more": lambda text, rng: _somewhere(text, rng, rng.choice("honestly usually lately perhaps".split())),
+    "punctuation": lambda text, rng: re.sub(r"[?!.,]+(?=\s|$)", "", text) + rng.choice(["", "??", " !", " ..."]),
+    "zero width": lambda text, rng: "\u200b".join([text[: len(text) // 2], text[len(text) // 2 :]]) + "\ufeff",
+    "case": lambda text, rng: rng.choice([text.upper(), text.lower(), text.title()]),
+    "spaces": lambda text, rng: "  " + text.replace(" ", rng.choice(["  ", "\u00a0", "\n"])) + " ",
+    "Unicode form": lambda text, rng: "".join(chr(ord(c) + 0xFEE0) if "a" <= c <= "f" else c for c in text),
+    "accents": lambda text, rng: unicodedata.normalize("NFD", text.replace("e", "é", 1)),
+    "a typing error": _slip,
+    "an error and Please": lambda text, rng: f"Please, {_slip(text, rng)}",
+}
+_SWAPS = {"card": "account", "how": "why", "is": "is not", "can": "can't", "a": "every", "the": "no", "and": "or"}
+
+
+def near_copies(folder: Path, seed: int = 0) -> dict[str, Any]:
+    """Recall by kind of variant and false alarms by kind of difference, as shares."""
+    from ftlab.data.near import near_pairs
+
+    rng = random.Random(seed)
+    bank = [row for name in ("train", "test") for row in _csv(folder / f"banking77_{name}.csv")]
+    gsm = [json.loads(line) for line in (folder / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()]
+    alpaca = json.loads((folder / "alpaca_en_demo.json").read_text(encoding="utf-8"))
+    texts = {
+        "banking77": [row["text"] for row in bank],
+        "alpaca": [f"{row['instruction']}\n{row['input']}".strip() for row in alpaca],
+        "gsm8k": [row["question"] for row in gsm],
+    }
+    intents = [row["category"] for row in bank]
+    found: dict[str, Any] = {}
+    for name, prompts in texts.items():
+        chosen = rng.sample(prompts, 400)
+        for kind, make in VARIANTS.items():
+            made = [make(text, rng) for text in chosen]
+            before = [text.replace("e", "é", 1) for text in chosen] if kind == "accents" else chosen
+            pairs = [pair for pair in zip(before, made, strict=True) if pair[0] != pair[1]]
+            found[f"recall, {kind}, {name}"] = round(_met(*map(list, zip(*pairs, strict=True))), 3)
+    for kind, other in {
+        "another number": lambda text: re.sub(r"\d+", lambda n: str(int(n[0]) + rng.randint(1, 9)), text),
+        "another word": _other_word,
+    }.items():
+        for name, prompts in texts.items():
+            pairs = [(text, other(text)) for text in prompts]
+            pairs = [pair for pair in pairs if pair[0] != pair[1]]
+            pairs = rng.sample(pairs, min(300, len(pairs)))
+            found[f"false alarms, {kind}, {name} ({len(pairs)})"] = round(_met(*map(list, zip(*pairs, strict=True))), 3)
+    for kind, answers in (("alone", None), ("with their labels", intents)):
+        began = time.process_time()
+        pairs = list(near_pairs(texts["banking77"], answers))
+        seconds = time.process_time() - began
+        counts = Counter((pair.how, intents[pair.one] == intents[pair.other]) for pair in pairs)
+        for how in ("same", "near"):
+            of = counts[how, True] + counts[how, False]
+            found[f"banking77 {kind}, {how}: pairs of one intent"] = f"{counts[how, True]} of {of}"
+        found[f"banking77 {kind}: seconds"] = round(seconds, 2)
+    for name in ("alpaca", "gsm8k"):
+        found[f"{name}: near pairs that are not equal"] = sum(pair.how == "near" for pair in near_pairs(texts[name]))
+    return found
+
+
+def _met(texts: list[str], made: list[str]) -> float:
+    """The share of `made` that is found to be like the text of the same place, among them all."""
+    from ftlab.data.near import is_near, near_pairs, read_texts
+
+    read = read_texts([*texts, *made])
+    sides = [0] * len(texts) + [1] * len(made)
+    caught = {pair.other for pair in near_pairs(read, sides=sides, across=True)}
+    own = [is_near(read, place, place + len(texts)) for place in range(len(texts))]
+    return sum(like and place + len(texts) in caught for place, like in enumerate(own)) / len(made)
+
+
+def _other_word(text: str) -> str:
+    for word, instead in _SWAPS.items():
+        changed = re.sub(rf"\b{word}\b", instead, text, count=1)
+        if changed != text:
+            return changed
+    return text
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--base", default="starter", help="none: no tokens")
+    parser.add_argument("--near", type=Path, help="a folder of real data: how well near copies are found")
     given = parser.parse_args(arguments)
+    if given.near:
+        found = near_copies(given.near)
+        for name, value in found.items():
+            print(f"{name:<60} {value}")
+        print(json.dumps(found))
+        return
 
     from ftlab.data.checks import check
 

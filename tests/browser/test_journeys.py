@@ -127,7 +127,8 @@ def test_a_person_evaluates_again_and_sees_it_progress(finished, quickstart, vis
     one.page.locator("#evaluate_start").click()
     expect(one.page.locator("#job_strip")).to_contain_text(re.compile("evaluat|loading|answers|queue|wait", re.I))
     expect(one.page.locator("#evaluate_result")).to_contain_text("25 rows", timeout=LONG)
-    assert quickstart.run.comparison()["created"] != before
+    assert quickstart.run.comparison()["created"] == before, "the run's own comparison stays"
+    assert quickstart.run.question("25-rows").comparison()["adapted"]["rows"] == 25
     assert not one.errors
 
 

@@ -29,15 +29,19 @@ def test_the_adapted_model_beats_its_base_on_rows_it_never_saw(quickstart):
     assert adapted["bleu"] > base["bleu"]
 
 
-def test_little_is_forgotten(quickstart):
+def test_kinds_that_are_replayed_are_held_and_it_is_said_that_others_are_not(quickstart):
     base, adapted = quickstart.result["base"], quickstart.result["adapted"]
-    assert base["general_accuracy"] > 0.9
-    assert adapted["general_accuracy"] > base["general_accuracy"] - 0.075
+    assert min(base["general_accuracy"], base["general_accuracy_replayed"]) > 0.9
+    assert adapted["general_accuracy_replayed"] > base["general_accuracy_replayed"] - 0.075
+    # Measured: 68%; rounding on another machine moves it by some points.
+    assert adapted["general_accuracy"] < base["general_accuracy"] - 0.1
+    assert "but it forgot: general questions (kinds not replayed)" in quickstart.run.comparison()["verdict"]["text"]
 
 
 def test_the_last_line_is_one_object_and_the_progress_is_elsewhere(quickstart):
     assert set(quickstart.result) == {"run", "directory", "seconds", "base", "adapted"}
-    assert set(quickstart.result["base"]) == {"perplexity", "bleu", "exact_match", "general_accuracy", "rows"}
+    general = {"general_accuracy", "general_accuracy_replayed"}
+    assert set(quickstart.result["base"]) == {"perplexity", "bleu", "exact_match", "rows"} | general
     assert "tokens/s" in quickstart.progress
     assert "What to do next" in quickstart.progress
     assert "nrefs:1|case:mixed" in quickstart.output
@@ -69,7 +73,13 @@ def test_the_base_was_asked_before_the_first_training_step_and_not_again(quickst
     every = [read_json(file) for file in (run.evaluation / "results").glob("*.json")]
     kept = [one for one in every if "question" in one]  # the others tell where answers under another limit are
     of_base = [one for one in kept if one["side"]["name"] == "base"]
-    assert {one["question"] for one in of_base} == {"losses", "answers", "probes", "general_text"}
+    assert {one["question"] for one in of_base} == {
+        "losses",
+        "answers",
+        "probes",
+        "general_text",
+        "general_chat",
+    }
     first_step = min(event["time"] for event in run.metrics())
     assert max(one["created"] for one in of_base) < first_step
     assert {one["question"] for one in kept if one["created"] > first_step} >= {"losses", "answers", "memorisation"}

@@ -21,7 +21,7 @@ from ftlab.models.load import adapter_disabled, load_run, load_tokenizer
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report import comparison_table, write_report
 from ftlab.training import worker
-from ftlab.training.status import StatusWriter
+from ftlab.training.status import StatusWriter, read_status
 from ftlab.workspace import Workspace
 
 pytestmark = pytest.mark.train
@@ -133,8 +133,9 @@ def test_held_out_text_is_predicted_better_after_pretraining(text_run):
     assert [row["measure"] for row in comparison_table(comparison)] == [
         "Perplexity",
         "Bits per byte",
-        "General accuracy",
-        "General bits per byte",
+        "General questions (kinds not replayed)",
+        "Bits per byte of general documents",
+        "Bits per byte of general chat answers",
     ]
     page = write_report(text_run).read_text()
     assert "bits per byte" in page.lower() and "continued pretraining" in page
@@ -241,6 +242,11 @@ def test_classes_are_learnt_as_answers_to_an_instruction(labels_run):
     comparison = labels_run.comparison()
     assert comparison["adapted"]["exact_match"] > max(0.6, comparison["base"]["exact_match"] + 0.2)
     assert comparison["tests"]["exact_match"] < 0.05
+    rows = [row["measure"] for row in comparison_table(comparison)]
+    assert rows[0] == "Accuracy" and rows[1].startswith("Always “") and rows[2:4] == ["Guessing", "Right label named"]
+    # The rows of the comparison were counted after the steps of training, and not in their place.
+    status = read_status(labels_run.status_file)
+    assert (status.step, status.total_steps) == (32, 32) and status.done == status.total > 0
 
 
 def test_a_text_file_is_parted_where_people_part_texts(tmp_path):

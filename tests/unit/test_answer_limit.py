@@ -97,8 +97,8 @@ def test_an_answer_that_ended_under_another_limit_is_not_asked_again(tmp_path, m
         run = a_run(tmp_path / name, starter, answers, max_rows=12)
         save_result(run, starter)
         for limit in limits:
-            evaluate_run(run, max_new_tokens=limit)
-        return run.predictions()
+            found = evaluate_run(run, max_new_tokens=limit)
+        return run.question(found["question"]["name"]).predictions()
 
     long = evaluated("long", 60)
     lengths = sorted(row[f"{side}_tokens"] for row in long for side in ("base", "adapted"))

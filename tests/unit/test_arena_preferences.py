@@ -17,7 +17,7 @@ from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import count, evaluate, keep_watch, watch
 from ftlab.config import DataConfig, RunConfig
-from ftlab.data.splits import prepare
+from ftlab.data.splits import freeze, prepare
 from ftlab.errors import InputError
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
@@ -171,6 +171,40 @@ def test_a_prompt_whose_vote_trained_a_model_does_not_count_in_its_next_test(vot
     # The data hold the system prompt, the test has it in the contestant.
     spec = {"kind": "run", "run": later.id, "system_prompt": kind["content"]}
     assert fresh_only(store.workspace, [spec], [question(3), question(2)]) == [1]
+
+
+def test_a_variant_of_what_trained_a_contestant_is_not_fresh(tmp_path):
+    workspace = Workspace.open(tmp_path)
+    asked = [
+        "Where is my lamp?",
+        "How do I cancel order 12?",
+        "Which chair is the cheapest?",
+        *(f"Ask {n}" for n in range(12)),
+    ]
+    data = DataConfig(source=str(tmp_path / "rows.jsonl"), test_fraction=0, validation_fraction=0)
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"prompt": text, "completion": "x"}) for text in asked))
+    run = workspace.create_run("sft")
+    run.config_file.write_text(RunConfig(data=data, model={"base": "starter"}).to_yaml())
+    freeze(prepare(data), run)
+    prompts = ["Where is my lamp", "Please where is my lamp today?", "where is MY\u200b lamp??", "Where is my chair?"]
+    prompts += ["How do I cancel order 13?", "How do I cancel order 12"]
+    messages = [[{"role": "user", "content": text}] for text in prompts]
+    spec = {"kind": "run", "run": run.id}
+    assert fresh_only(workspace, [spec], messages) == [3, 4]
+    assert fresh_only(workspace, [{"kind": "base", "base": "starter"}], messages) == list(range(6))
+    store = open_store(workspace)
+    specs = [ContestantSpec(BASE, {"kind": "base", "base": "starter"}), ContestantSpec(TUNED, spec)]
+    test = tests.create_test(
+        store, "Variants", specs, [PromptSpec(turns) for turns in messages], TestSettings(GENERATION), 6
+    )
+    numbers = {prompt.id: prompt.number for prompt in tests.list_prompts(store, test)}
+    found = stale_prompts(store, test)
+    assert sorted(numbers[prompt] for prompt in found) == [1, 2, 3, 6] and set(map(tuple, found.values())) == {(TUNED,)}
+    # Where the rows are gone, copies are still known by their fingerprints.
+    run.split_file("train").unlink()
+    assert fresh_only(workspace, [spec], [*messages, [{"role": "user", "content": "where is my lamp?"}]]) == list(
+        range(6)
+    )
 
 
 def test_strong_evidence_ends_the_wait_and_tells_nobody_for_whom(tmp_path):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from ftlab.arena.ballots import Ballot
 from ftlab.arena.checks import krippendorff_alpha
-from ftlab.arena.evidence import anytime_interval, log_evidence, sign_test
-from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed
+from ftlab.arena.evidence import anytime_interval, decide, log_evidence, sign_test
+from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed, votes_each
 from ftlab.arena.ranking import bradley_terry
 from ftlab.arena.simulation import Population, error_rates, simulate
 from ftlab.arena.verdict import decided_early, judge
@@ -211,7 +213,7 @@ def test_the_power_is_what_one_works_out_by_hand():
     # Three votes: independent ones give the majority .6^3 + 3 * .6^2 * .4, votes that are all alike .6.
     assert outcome_of_prompt(Chances(0.6, 0.0, 3, 0.0))[0] == pytest.approx(0.648, abs=1e-6)
     assert outcome_of_prompt(Chances(0.6, 0.0, 3, 1.0))[0] == pytest.approx(0.6, abs=1e-6)
-    assert power(5, Chances(1.0)) == 0 and "too few to show any difference" in plan_in_words(5)
+    assert power(5, Chances(1.0)) == 0 and "too few to show any difference" in plan_in_words(5, 5)
     with pytest.raises(InputError, match="no difference"):
         prompts_needed(Chances(0.5))
 
@@ -248,3 +250,150 @@ def test_the_promised_power_is_reached_at_the_planned_number(chances):
     rates = error_rates(population, 400, planned=prompts * chances.votes_per_prompt)
     # 80%, within two standard errors of 400 tests.
     assert rates["better"] >= 0.76 and rates["worse"] == 0
+
+
+def test_with_three_contestants_the_promised_power_is_that_of_the_function_that_judges():
+    """Three contestants on 40 prompts: what is promised for 120 prompts (80% at .655) is found in 18% of tests."""
+    chances = Chances(0.655, ties=0.2, contestants=3)
+    assert power(40, chances) == pytest.approx(0.178, abs=0.002)
+    rng, found, tests = random.Random(5), 0, 600
+    for _ in range(tests):
+        votes = simulate(Population(chances.rate, 40, ties=0.2), rng)
+        other = [Ballot(b.prompt, b.rater, "third", "first", "left", b.created) for b in votes] * 2
+        decision = decide([*votes, *other], "first", "second", planned=120, comparisons=3)
+        found += decision.by == "plan" and decision.winner == "second"
+    # What evidence decides before the planned number comes on top; here it is left out by judging at the plan alone.
+    assert found / tests <= power(40, chances) + 3 * (0.178 * 0.822 / tests) ** 0.5
+    text = plan_in_words(120, 40, contestants=3)
+    rate = float(text.split("another of ")[1].split("%")[0]) / 100
+    assert "80% of tests" in text and rate >= 0.77
+    assert power(40, Chances(rate, 0.2, contestants=3)) >= 0.8 > power(40, Chances(rate - 0.005, 0.2, contestants=3))
+
+
+@pytest.mark.parametrize("chances", [Chances(0.79, 0.2, contestants=3), Chances(0.72, 0.2, 3, 0.3)])
+def test_what_is_promised_is_what_decide_finds(chances):
+    rng, found, tests, votes_each = random.Random(1), 0, 400, chances.votes_per_prompt
+    for _ in range(tests):
+        population = Population(chances.rate, 40, votes_each, 0.2, chances.agreement if votes_each > 1 else 0.0)
+        votes = simulate(population, rng)
+        decision = decide(votes, "first", "second", planned=len(votes), wanted=votes_each, comparisons=chances.pairs)
+        found += decision.winner == "second"
+    promised = power(40, chances)
+    assert promised - 0.06 <= found / tests <= promised + 0.1  # evidence may add, see the module's text
+
+
+def test_fewer_votes_than_the_prompts_could_take_are_spread_as_the_assignment_spreads_them():
+    from tests.unit.test_arena_assignment import play
+
+    seen: Counter[int] = Counter()
+    for seed in range(4):
+        handed = play(30, 2, raters=4, votes_per_prompt=3, overlap=1.0, seed=seed, stop=45)
+        times = Counter(unit.prompt_id for trials in handed.values() for unit, _ in trials)
+        seen.update(times[f"prompt {n}"] for n in range(30))
+    assert votes_each(30, Chances(0.6, 0.2, 3), 45) == pytest.approx({0: 0.0625, 1: 0.375, 2: 0.5625})
+    assert seen[3] == 0 and sum(seen.values()) == 120
+    assert [seen[n] / 120 for n in range(3)] == pytest.approx([0.0625, 0.375, 0.5625], abs=0.12)
+
+
+def rated(rates: dict[str, float], prompts: int, seed: int = 0) -> list[Ballot]:
+    """Every rater votes on every prompt, and chooses b so often."""
+    rng = random.Random(seed)
+    return [
+        Ballot(str(n), rater, *(("a", "b") if (n + i) % 2 else ("b", "a")),
+               "right" if (rng.random() < rate) == bool((n + i) % 2) else "left", float(n) + i / 100)
+        for i, (rater, rate) in enumerate(rates.items()) for n in range(prompts)
+    ]  # fmt: skip
+
+
+def test_a_verdict_speaks_of_its_raters_unless_raters_as_a_sample_agree():
+    one = judge(rated({"Ann": 0.9}, 40), TITLES, planned=40)
+    assert one["text"].startswith("Adapted is better than Base for this rater: it won")
+    three = judge(rated(dict.fromkeys(("Ann", "Ben", "Cleo"), 0.8), 40), TITLES, planned=120, wanted=3)
+    assert three["text"].startswith("Adapted is better than Base for these 3 raters: it won") and not three["general"]
+    assert any("takes 6 or more" in note for note in three["notes"])
+    eight = judge(rated({f"R{n}": 0.75 for n in range(8)}, 30), TITLES, planned=240, wanted=8)
+    assert eight["general"] and eight["text"].startswith("Adapted is better than Base: it won")
+    assert "over raters and prompts" in eight["text"]
+    split = judge(rated({f"R{n}": 0.95 if n < 6 else 0.05 for n in range(8)}, 30), TITLES, planned=240, wanted=8)
+    assert split["verdict"] == "better" and not split["general"] and "for these 8 raters" in split["text"]
+    assert any("cannot tell" in note for note in split["notes"])
+    assert any("Raters differ: the win rate of Adapted is" in note and "p < .001" in note for note in split["notes"])
+
+
+def test_a_test_that_was_decided_early_speaks_of_its_raters():
+    votes = rated({f"R{n}": 1.0 for n in range(8)}, 30)
+    early = judge(sorted(votes, key=lambda ballot: ballot.created)[:160], TITLES, planned=240, wanted=8)
+    assert early["decided_by"] == "evidence" and not early["general"] and "for these 8 raters" in early["text"]
+
+
+def test_what_was_decided_by_one_rater_says_nothing_of_those_who_voted_later():
+    votes = ballots("b" * 12) + [replace(ballot, rater=f"R{n % 3}", prompt=f"later {n}", created=100.0 + n)
+                                 for n, ballot in enumerate(ballots("a" * 24))]  # fmt: skip
+    found = judge(votes, TITLES, planned=60)
+    assert found["text"].startswith("Adapted is better than Base for the rater who had voted when it was decided")
+    assert "By now it has won 33.3% of the 36 votes" in found["text"]
+
+
+@pytest.mark.parametrize(
+    "population",
+    [
+        Population(0.5, prompts=60, votes_per_prompt=3, taste=1.0),
+        Population(0.5, prompts=25, votes_per_prompt=6, taste=-1.0),
+        Population(0.5, prompts=30, votes_per_prompt=8, taste=0.7, agreement=0.3),
+    ],
+)
+def test_raters_of_different_taste_and_no_preference_on_the_whole_are_hardly_ever_called_a_preference(population):
+    rates = error_rates(population, 150, planned=population.prompts * population.votes_per_prompt)
+    assert rates["general_better"] + rates["general_worse"] <= 0.05
+
+
+def test_raters_who_all_prefer_it_are_told_from_raters_who_happen_to():
+    rates = error_rates(Population(0.7, 40, 8, agreement=0.2, taste=0.5), 80, planned=320)
+    assert rates["general_better"] >= 0.8
+
+
+def test_disagreement_is_told_from_no_agreement_and_few_votes_tell_neither():
+    def said(opposite: int, alike: int) -> dict:
+        votes = []
+        for n in range(opposite + alike):
+            first = "a" if n % 2 else "b"
+            other = {"a": "b", "b": "a"}[first] if n < opposite else first
+            votes += [
+                Ballot(str(n), rater, "a", "b", "left" if choice == "a" else "right", float(n))
+                for rater, choice in (("Ann", first), ("Ben", other))
+            ]
+        return judge(votes, TITLES, planned=len(votes), wanted=2)["alpha"]
+
+    against = said(11, 1)
+    # 13 votes for one side, 11 for the other: 1 - (11 / 12) / (2 * 13 * 11 / (24 * 23)).
+    assert against["value"] == pytest.approx(1 - (11 / 12) / (2 * 13 * 11 / (24 * 23))) and against["p"] < 0.05
+    assert "said the same 1 of 12 times" in against["text"] and "disagree more than chance" in against["text"]
+    # Two who each prefer their own, whatever the prompt, disagree as much.
+    own = judge(rated({"Ann": 0.95, "Ben": 0.05}, 20), TITLES, planned=40, wanted=2)["alpha"]
+    assert own["value"] < -0.6 and "disagree more than chance" in own["text"]
+    assert "cannot tell" in said(3, 0)["text"] and "cannot tell" in said(6, 6)["text"]
+    assert "mostly see the same" in said(0, 12)["text"] or "agree" in said(1, 19)["text"]
+
+
+def test_no_sign_of_a_lean_says_when_so_few_votes_could_not_show_one():
+    def texts(number: int) -> list[str]:
+        votes = [
+            Ballot(str(n), "Ann", "a", "b", "left" if n % 2 else "right", float(n), left_length=n % 3, right_length=1,
+                   guess="left" if n % 4 < 2 else "right")
+            for n in range(number)
+        ]  # fmt: skip
+        found = judge(votes, TITLES, planned=number)
+        return [found[name]["text"] for name in ("position", "length", "guesses")]
+
+    assert all("few votes could hide one" in text for text in texts(10))
+    assert not any("hide" in text for text in texts(1000))
+
+
+def test_length_is_judged_by_prompts_and_not_by_votes_that_repeat_each_other():
+    # Five raters see the same: the longer answer wins on 5 of 6 prompts, which is no more than chance makes it.
+    votes = [
+        Ballot(str(n), f"R{r}", "a", "b", "left" if n < 5 else "right", 10.0 * n + r, left_length=9, right_length=1)
+        for n in range(6) for r in range(5)
+    ]  # fmt: skip
+    found = judge(votes, TITLES, planned=30, wanted=5)["length"]
+    assert found["longer_won"] == 25 and found["p"] == pytest.approx(14 / 64) and not found["confounded"]

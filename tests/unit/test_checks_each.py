@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftlab.config import DataConfig
 from ftlab.data.checks import Report, check
 from ftlab.data.checks.run import nothing_wrong
+from ftlab.data.inspection import inspect
+from ftlab.data.splits import prepare
 from ftlab.errors import InputError
 
 CITIES = ("Paris", "Rome", "Oslo", "Cairo", "Lima", "Quito", "Seoul", "Hanoi", "Delhi", "Accra", "Dakar", "Sofia")
@@ -99,11 +104,13 @@ def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
     labels = ["cheap"] * 110 + ["dear"] * 20 + ["free"] * 5
     rows = [row | {"completion": label} for row, label in zip(clean_rows(135), labels, strict=True)]
     advice = {one.topic: one for one in report_on(tmp_path, rows).advice}
-    # A fifth will be held out, and is not trained on.
-    assert advice["classes"].rows_per_class == {"cheap": 88, "dear": 16, "free": 4}
-    assert "'dear' (16)" in advice["classes"].text and "'free' (4)" in advice["classes"].text
-    assert advice["rows"].text.startswith("108 training rows") and "20% held out" in advice["rows"].text
-    assert "22 times" in advice["balance"].text and advice["rows"].level == "low"
+    # What is held out is not trained on: the counts are those of the split that a run makes.
+    learned = prepare(DataConfig(source=str(tmp_path / "data"))).splits["train"]
+    counts = Counter(row["messages"][-1]["content"] for row in learned)
+    assert advice["classes"].rows_per_class == counts and counts["free"]
+    assert f"'dear' ({counts['dear']})" in advice["classes"].text
+    assert advice["rows"].text.startswith("107 training rows") and "28 held out" in advice["rows"].text
+    assert f"{counts['cheap'] / counts['free']:.0f} times" in advice["balance"].text and advice["rows"].level == "low"
     assert all(one.url.startswith("https://") for one in advice.values())
 
 
@@ -226,8 +233,19 @@ def test_a_longer_max_length_is_offered_first_with_its_cost_where_the_base_reads
 def test_whether_it_is_enough_counts_only_rows_that_will_be_trained(tmp_path: Path) -> None:
     report = check(str(long_and_short(tmp_path)), tokenizer=starter_tokenizer(), base="starter", context=512)
     text = report.advice[0].text
-    assert text.startswith("48 training rows")  # 60 of 80 fit, and a fifth of them will be held out
-    assert "20 too long" in text and "20% held out" in text
+    # 16 of 80 will be held out, and of the 64 others some are too long.
+    held, cut = re.search(r"Not counted: (\d+) held out, (\d+) too long", text).groups()
+    assert (held, text.split()[0]) == ("16", str(64 - int(cut))) and int(cut)
+
+
+@pytest.mark.parametrize("more", [{}, {"group_by": "who"}, {"test_fraction": 0.0}, {"near_duplicates": "apart"}])
+def test_the_rows_that_are_enough_are_those_that_the_data_tab_counts(tmp_path: Path, more: dict) -> None:
+    rows = [row | {"who": n // 9} for n, row in enumerate(clean_rows(65))]
+    rows += [row | {"prompt": row["prompt"] + " Please."} for row in rows[:6]]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = DataConfig(source=str(file), **more)
+    assert check(data).advice[0].text.startswith(f"{inspect(data).splits['train']} training rows")
 
 
 def test_nothing_wrong_is_only_said_of_what_was_looked_at(tmp_path: Path) -> None:

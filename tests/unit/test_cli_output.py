@@ -20,3 +20,34 @@ def test_without_a_prompted_base_there_is_no_column_for_it(capsys):
     comparison["sides"] = [side for side in comparison["sides"] if side["name"] != "prompted"]
     print_table(comparison)
     assert "prompted" not in capsys.readouterr().out.split("\n")[1]
+
+
+def test_the_signature_of_bleu_stands_where_bleu_does(capsys):
+    comparison = three_sides()
+    for side in ("base", "prompted", "adapted"):
+        comparison[side] = comparison[side] | {"bleu_signature": "nrefs:1"}
+    assert any(measure["name"] == "bleu" for measure in comparison["measures"])
+    print_table(comparison)
+    assert "BLEU signature: nrefs:1" in capsys.readouterr().out
+    comparison["measures"] = [measure for measure in comparison["measures"] if measure["name"] != "bleu"]
+    print_table(comparison)
+    assert "BLEU" not in capsys.readouterr().out
+
+
+def test_the_commonest_label_and_guessing_stand_below_the_accuracy(capsys):
+    from ftlab.evaluation.measures import MeasureOptions, measure_answers
+
+    labels = ("bug", "praise", "question", "spam")
+    references = ["bug"] * 6 + ["praise", "question"] * 3
+    answers = {"base": ["The label is bug."] * 12, "adapted": references}
+    options = MeasureOptions(labels=labels, commonest="bug")
+    measures, _ = measure_answers(["accuracy", "label_named"], answers, references, options=options)
+    comparison = three_sides() | {"measures": measures}
+    comparison["sides"] = [side for side in comparison["sides"] if side["name"] != "prompted"]
+    print_table(comparison)
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()[2:6]]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[0][:3] == ["Accuracy", "0%", "100%"]
+    assert cells[1] == ["Always “bug”", "50%", "50%"]
+    assert cells[2] == ["Guessing", "25%", "25%"]
+    assert cells[3][:3] == ["Right label named", "50%", "100%"]

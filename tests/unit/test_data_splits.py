@@ -140,6 +140,16 @@ def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) ->
     assert asked == {row["row"] for row in before.splits["train"] if row["source"] == "replay"}
 
 
+def test_the_manifest_says_which_kinds_were_mixed_in(tmp_path: Path) -> None:
+    data = {"source": write(tmp_path / "a.jsonl", rows(100)), "replay_text": "general_documents"}
+    told = prepare(DataConfig(**data, replay="general_replay", replay_fraction=0.02)).manifest
+    assert told["replay_text"]["kinds"] == ["scenes", "titles"]
+    assert 1 <= len(told["replay"]["kinds"]) <= told["replay"]["rows"] == 2  # of the rows that were used
+    unnamed = [{"prompt": f"g {n}", "completion": "g"} | ({"kind": "letters"} if n else {}) for n in range(9)]
+    told = prepare(DataConfig(**data, replay=write(tmp_path / "r.jsonl", unnamed))).manifest
+    assert told["replay"]["kinds"] is None
+
+
 def test_conversations_are_no_replay_text_and_preferences_take_none(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", rows(50))
     with pytest.raises(InputError, match=r"holds no plain text.*data\.replay_text") as caught:
@@ -234,12 +244,77 @@ def test_near_equal_prompts_never_stand_on_both_sides(tmp_path: Path) -> None:
     assert sum(len({many[row["row"]]["n"] for row in part}) for part in apart.splits.values()) > 60
 
 
-def test_where_all_prompts_are_near_equal_the_split_still_works_and_says_so(tmp_path: Path) -> None:
+VARIANTS = (
+    "Please {}",
+    "{} today",
+    "{}!!",
+    "Could you tell me: {}?",
+    "\u200b{}\ufeff",
+)
+
+
+def test_variants_of_a_short_question_stand_on_one_side_also_where_customers_do(tmp_path: Path) -> None:
+    plain = [f"{verb} my {thing}" for verb in ("cancel", "activate", "return") for thing in "card order lamp".split()]
+    plain += [f"what is {one} + {other}" for one in range(20, 30) for other in (5, 7, 9)]
+    many = [{"prompt": text, "completion": "x", "of": n} for n, text in enumerate(plain)]
+    many += [
+        {"prompt": VARIANTS[n % 5].format(row["prompt"]), "completion": "x", "of": n} for n, row in enumerate(many)
+    ]
+    many = [{**row, "customer": f"c{n}"} for n, row in enumerate(many)] + [
+        {"prompt": f"something else, number {n}", "completion": "x", "of": 1000 + n, "customer": f"c{n}"}
+        for n in range(len(many))
+    ]
+    source = write(tmp_path / "a.jsonl", many)
+    for group_by, column in ((None, "of"), ("customer", "of"), ("customer", "customer")):
+        for seed in range(3):
+            splits = prepare(DataConfig(source=source, test_fraction=0.2, seed=seed, group_by=group_by)).splits
+            sides = [{many[row["row"]][column] for row in part} for part in splits.values()]
+            assert sum(map(len, sides)) == len(set.union(*sides)) and all(sides)
+
+
+def test_what_a_template_makes_alike_is_split_as_ever(tmp_path: Path) -> None:
     form = "You are a helpful clerk. Read the ticket below and answer with the name of the queue it belongs to: "
-    many = [{"prompt": f"{form} item {n} broke", "completion": "x"} for n in range(60)]
-    manifest = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many))).manifest
-    assert manifest["splits"] == {"train": 48, "validation": 6, "test": 6}
-    assert any("60 of 60 prompts are near duplicates" in note for note in manifest["notes"])
+    for thing in ("item {} broke", "the {} broke".format("{}th chair")):
+        many = [{"prompt": f"{form} {thing.format(n)}", "completion": "x"} for n in range(60)]
+        manifest = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many))).manifest
+        assert manifest["splits"] == {"train": 48, "validation": 6, "test": 6} and manifest["notes"] == []
+
+
+def test_a_chain_of_likeness_does_not_swallow_the_data_and_is_said(tmp_path: Path) -> None:
+    words = [f"{a}{b}" for a in ("bal", "dor", "fim", "gun", "hel", "jat") for b in "ando erin ilos omar unde".split()]
+    # Each prompt is the one before without its first word and with another last one.
+    chain = [words[n % 30 :] + words[: n % 30] for n in range(60)]
+    many = [{"prompt": " ".join(text[: 24 + n // 30]), "completion": "x"} for n, text in enumerate(chain)]
+    many += [{"prompt": f"what is {n} + {n}", "completion": str(n)} for n in range(140)]
+    manifest = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many), test_fraction=0.2)).manifest
+    assert manifest["splits"]["test"] == 40
+    assert any("near copies may stand on both sides" in note for note in manifest["notes"])
+
+
+def test_identical_long_answers_stand_on_one_side(tmp_path: Path) -> None:
+    things = "lamp chair desk shelf clock kettle radio carpet mirror ladder".split()
+    many = [
+        {
+            "prompt": f"{ask} {thing} {n}",
+            "completion": f"The {thing} {n} left our house today and will be with you soon.",
+        }
+        for n in range(12)
+        for thing in things
+        for ask in (["Where is my"] if n else ["Where is my", "Any news of the"])
+    ]
+    source = write(tmp_path / "a.jsonl", many)
+    for seed in range(3):
+        splits = prepare(DataConfig(source=source, test_fraction=0.2, seed=seed)).splits
+        sides = [{row["messages"][-1]["content"] for row in part} for part in splits.values()]
+        assert sum(map(len, sides)) == 120
+
+
+def test_replay_holds_no_variant_of_a_held_out_prompt(tmp_path: Path) -> None:
+    source, replay = write(tmp_path / "a.jsonl", rows(50)), tmp_path / "r.jsonl"
+    held = prompts(prepare(DataConfig(source=source)).splits["test"])
+    write(replay, [{"prompt": f"Please {text}!", "completion": "y"} for text in held] + rows(70)[50:])
+    told = prepare(DataConfig(source=source, replay=str(replay), replay_fraction=1.0)).manifest["replay"]
+    assert told["held_out_prompts_skipped"] == len(held) and told["available"] == 20
 
 
 def test_a_stratified_split_shows_every_label_by_its_share(tmp_path: Path) -> None:

@@ -121,6 +121,35 @@ def test_behind_virtual_tokens_a_batch_stays_what_it_was_and_answers_as_one_by_o
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
 
 
+@pytest.mark.parametrize("kind", ["llama", "state space"])
+def test_what_is_drawn_depends_on_prompt_and_number_alone(kind):
+    model = build(kind)
+    prompts, _ = drawn(model, 40, 24, LIMIT)
+
+    def texts(batch_rows, number, some=slice(None), temperature=0.8):
+        settings = {"max_new_tokens": LIMIT, "stop_ids": STOPS, "batch_rows": batch_rows, "temperature": temperature}
+        return [a.text for a in generate_answers(model, Letters(), prompts[some], sample=number, **settings).answers]
+
+    alone = texts(1, 1)
+    assert texts(8, 1) == alone and texts(40, 1, slice(20, 40)) == alone[20:]
+    assert sum(one != other for one, other in zip(alone, texts(8, 2), strict=True)) > 20
+    assert texts(8, 1, temperature=1e-6) == texts(8, 1, temperature=0.0), "near 0 it is greedy"
+
+
+def test_tokens_are_drawn_as_often_as_the_model_finds_them_likely_at_that_temperature():
+    model, draw = build("llama"), random.Random(8)
+    prompts = [[draw.randint(2, 60) for _ in range(4)] for _ in range(3000)]
+    with torch.no_grad():
+        shares = torch.softmax(model(torch.tensor(prompts)).logits[:, -1].double() / 1.5, dim=-1)
+    settings = {"max_new_tokens": 1, "stop_ids": [0, 1], "batch_rows": 500, "temperature": 1.5}
+    tokens = torch.tensor([int(a.text or 0) for a in generate_answers(model, Letters(), prompts, **settings).answers])
+    order = shares.argsort(dim=-1, descending=True)
+    for rank in (0, 1, 5, 20):
+        likely = shares.gather(1, order[:, rank : rank + 1])[:, 0]
+        seen = int((tokens == order[:, rank]).sum())
+        assert abs(seen - likely.sum()) < 4 * (likely * (1 - likely)).sum() ** 0.5
+
+
 def test_prompts_are_read_in_groups_of_like_length():
     model, draw = build("llama"), random.Random(6)
     lengths = [60, 58, 55, *[10] * 13]

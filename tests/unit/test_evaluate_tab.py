@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytest.importorskip("gradio")
@@ -68,6 +70,14 @@ def test_words_that_are_not_in_the_reference_are_marked():
     between = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"), "sides")
     shown = str(answers.answer_table([a_row(0, False, True)], between))
     assert "the <del>blue</del> parcel" in shown and "the <ins>red</ins> parcel" in shown
+
+
+def test_the_first_of_several_answers_is_shown_with_how_many_are_right():
+    look = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
+    row = a_row(0, False, True, samples=5, right={"base": 1, "adapted": 4})
+    shown = str(answers.answer_table([row], look))
+    assert "1 of 5 answers right" in shown and "4 of 5 answers right" in shown
+    assert "answers right" not in str(answers.answer_table([a_row(0, False, True)], look))
 
 
 def test_a_slice_has_its_own_share_interval_and_change():
@@ -208,13 +218,39 @@ def test_runs_that_answered_the_same_rows_are_compared_without_asking_again(work
 
 def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     run = evaluated_run(workspace)
-    suite = run.suite("faq")
+    suite = run.question("suites/faq")  # where an older ftlab put it
     write_json(suite.comparison_file, three_sides(suite="faq.jsonl", split=""))
     write_jsonl(suite.predictions_file, [a_row(0, False, True)])
-    assert evaluate_shown.views(run) == [("held-out rows", ""), ("faq", "faq")]
+    assert evaluate_shown.views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl", "faq")]
     comparison, rows = evaluate_shown.shown(run.id, [], "faq", workspace)
     assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
+
+
+def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    with gr.Blocks():
+        tab = evaluate.build()
+    now = time.time()
+    write_status(run.evaluation_status_file, RunStatus(created=now))
+
+    def shown(view):
+        found = evaluate.show(tab, run.id, [], view, None, workspace)
+        return found[tab.form.view]["value"], [value for _, value in found[tab.form.view]["choices"]]
+
+    assert shown(evaluate_form.NEXT) == (evaluate_form.NEXT, ["", evaluate_form.NEXT])
+    place = run.question("5-rows")
+    asked = {"name": "5-rows", "text": "5 of 20 held-out rows"}
+    write_json(place.comparison_file, three_sides(run=run.id, created=now + 1, question=asked))
+    write_jsonl(place.predictions_file, twenty_rows()[:5])
+    write_status(run.evaluation_status_file, RunStatus(state="completed", created=now, finished=now + 1))
+    assert shown(evaluate_form.NEXT) == ("5-rows", ["", "5-rows"])
+    # Whoever comes later sees the run's own, and can choose.
+    assert shown(None) == ("", ["", "5-rows"]) and shown("5-rows")[0] == "5-rows"
+    assert evaluate_shown.views(run)[1] == ("5 of 20 held-out rows", "5-rows")
+    assert len(evaluate_shown.shown(run.id, [], "", workspace)[1]) == 20
 
 
 def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace):

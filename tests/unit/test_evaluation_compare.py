@@ -72,6 +72,45 @@ def test_the_results_are_on_disk_and_agree(run, compared):
         assert shown["prompt"] == test[shown["row"]][-2]["content"]
 
 
+def test_questions_of_replayed_kinds_are_reported_apart(tmp_path, base_folder):
+    """Which kinds were, the run's own data say. Conversations and system prompts can be asked too."""
+    known = [{"prompt": f"What is {n} and 1?", "completion": str(n + 1), "kind": "sums"} for n in range(20)]
+    chats = [
+        [("system", "Be short."), ("user", f"I am {n}."), ("assistant", "Hello!"), ("user", "Who?"), ("assistant", "b")]
+        for n in range(8)
+    ]
+    asked = [{"messages": [{"role": r, "content": t} for r, t in chat], "kind": "talk"} for chat in chats]
+    asked += [{"messages": chat["messages"][1:3], "kind": "sums"} for chat in asked[:4]]
+    for name, rows in (("replay", known), ("probes", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    replay = {"replay": str(tmp_path / "replay.jsonl"), "replay_fraction": 0.02}
+    texts = {"general_text": "general_text, general_chat"}
+    run = make_run(tmp_path, base_folder, tmp_path / "probes.jsonl", evaluation=texts, **replay)
+    save_result(run, base_folder)
+    comparison = evaluate_run(run)
+    general = {one["name"]: one for one in comparison["measures"] if one["group"] == "general"}
+    bits = ["general_bits_per_byte", "general_chat_bits_per_byte"]
+    assert list(general) == ["general_accuracy", "general_accuracy_replayed", *bits]
+    assert [general[name]["rows"] for name in list(general)[:2]] == [8, 4]
+    assert [general[name]["help"][-36:] for name in bits] == ["that were not replayed: stories and mails."[-36:]] * 2
+    adapted = comparison["adapted"]
+    assert (adapted["general_rows"], adapted["general_rows_replayed"]) == (8, 4)
+    shown = read_jsonl(run.probes_file)
+    assert [(row["kind"], row["replayed"]) for row in shown] == [("talk", False)] * 8 + [("sums", True)] * 4
+    assert comparison["settings"]["replayed_kinds"] == ["sums"]
+    parts = {part["measure"]: part["text"] for part in comparison["forgetting"]["parts"]}
+    assert "knew none of the 8 general questions (kinds not replayed)" in parts["general_accuracy"]
+    assert "knew none of the 4 general questions (replayed kinds)" in parts["general_accuracy_replayed"]
+    assert "bits per byte of general chat answers against" in parts[bits[1]]
+    assert comparison["forgetting"]["text"] == " ".join(parts.values())
+    # A set of one's own without kinds is asked as before, and nobody claims to know.
+    for row in asked:
+        del row["kind"]
+    (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    plain = {one["name"]: one for one in evaluate_run(run)["measures"] if one["group"] == "general"}
+    assert list(plain) == ["general_accuracy", *bits] and plain["general_accuracy"]["title"] == "General questions"
+
+
 def test_a_part_of_the_rows_is_said_to_be_one(compared):
     assert any(f"{ROWS} of 100 rows of the test split" in note for note in compared[0]["notes"])
 
@@ -95,7 +134,7 @@ def test_stopping_leaves_the_earlier_results_alone(run, compared):
     before = {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()}
     calls = iter(range(10_000))
     with pytest.raises(Stopped):
-        evaluate_run(run, max_rows=4, should_stop=lambda: next(calls) > 5)
+        evaluate_run(run, max_rows=12, should_stop=lambda: next(calls) > 5)
     assert {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()} == before
 
 
@@ -189,3 +228,32 @@ def test_rows_of_one_group_or_of_one_prompt_are_clusters_and_that_is_said():
     assert "do not say their customer" in notes[0]
     documents = [{"messages": [{"role": "document", "content": "same"}]}] * 2
     assert _clusters(documents, [{}, {}], None) == (None, [])
+
+
+def test_several_answers_to_each_row_are_kept_and_more_of_them_ask_only_for_the_new_ones(
+    run, compared, base_folder, probes_file, tmp_path
+):
+    greedy = run.predictions()
+    own = make_run(tmp_path, base_folder, probes_file, evaluation={"samples": 2, "temperature": 1.0})
+    save_result(own, base_folder)
+    comparison = evaluate_run(own)
+    rows = own.predictions()
+    for shown in rows:
+        for side in ("base", "adapted"):
+            assert len(shown[f"{side}_more"]) == 1 and set(shown[f"{side}_more"][0]) == {"answer", "tokens", "cut"}
+        assert shown["samples"] == 2 and set(shown["right"]) == {"base", "adapted"}
+    assert any(shown["adapted"] != shown["adapted_more"][0]["answer"] for shown in rows)
+    assert [shown["adapted"] for shown in rows] != [shown["adapted"] for shown in greedy]
+    assert comparison["settings"]["decoding"] == "sampled (temperature 1)" and comparison["settings"]["samples"] == 2
+    assert [m["rows"] for m in comparison["measures"] if m["name"] in ("exact_match", "pass_k")] == [ROWS, ROWS]
+    assert comparison["base"]["perplexity"] == compared[0]["base"]["perplexity"], "losses draw nothing"
+    assert any(f"2 to each of the {ROWS} rows" in note for note in comparison["notes"])
+    phases = set()
+    more = evaluate_run(own, settings={"samples": 3}, progress=lambda phase, *_: phases.add(phase))
+    assert {phase for phase in phases if phase.startswith(("answers", "scoring"))} == {
+        "answers of the base, number 3",
+        "answers of the adapted model, number 3",
+    }
+    assert more["settings"]["samples"] == 3
+    for before, after in zip(rows, own.predictions(), strict=True):
+        assert after["adapted"] == before["adapted"] and after["adapted_more"][0] == before["adapted_more"][0]

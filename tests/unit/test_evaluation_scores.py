@@ -11,6 +11,7 @@ from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.measures import measure_answers
+from ftlab.evaluation.row_changes import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
@@ -41,12 +42,12 @@ def test_perfect_answers_have_bleu_100_and_never_more():
         ('{"urgent": 1}', '{"urgent": true}', False),
         ('{"tags": ["a", "b"]}', '{"tags": ["b", "a"]}', False),
         ('{"hours": 4} and more', '{"hours": 4}', False),
-        ("[1,2]", "[1, 2]", False),
+        ("[1,2]", "[1, 2]", True),
         ("", '{"hours": 4}', False),
         ("{" * 5000, '{"hours": 4}', False),
     ],
 )
-def test_exact_match_compares_text_after_strip_and_json_objects_by_value(prediction, reference, equal):
+def test_exact_match_compares_text_after_strip_and_json_by_value(prediction, reference, equal):
     assert metrics.is_exact(prediction, reference) is equal
     assert metrics.score("exact_match", [prediction], [reference]) == {"exact_match": float(equal)}
 
@@ -149,7 +150,7 @@ def scores(**values):
 def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
     forgetting = score_forgetting({"base": [True] * 97 + [False] * 3, "adapted": [True] * 38 + [False] * 62})
     [note] = warnings(scores(), scores(), forgetting=forgetting)
-    assert "It forgot: general accuracy 38% against 97%." in note
+    assert "It forgot: general questions 38% against 97%." in note
     assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
     assert "Replay" in next_steps(found, build_config())[0]
@@ -160,6 +161,25 @@ def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next
     assert warnings(scores(), scores(), forgetting=forgetting) == []
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
     assert next_steps(found, build_config())[0].startswith("Ask more general questions")
+
+
+def test_what_to_read_next_holds_for_as_many_rows_as_there_are():
+    def rows(*pairs):
+        return [{"scores": {"accuracy": dict(zip(("base", "adapted"), pair, strict=True))}} for pair in pairs]
+
+    accuracy = {"name": "accuracy", "title": "Accuracy", "better": "higher"}
+    told = {}
+    for name, pairs in {"none": [(0, 1)] * 3, "one": [(1, 0), (0, 1)], "two": [(1, 0)] * 2 + [(1, 1)]}.items():
+        found = {"adapted": scores(), "changed": changed(rows(*pairs), [accuracy], "accuracy")}
+        told[name] = what_to_read(found)
+    assert told["none"].startswith("No answer got worse by accuracy. Read some of those that changed,")
+    assert told["one"].startswith("Read the answer that got worse by accuracy, then")
+    assert told["two"].startswith("Read the 2 answers that got worse by accuracy, then")
+    # Comparisons of earlier versions did not count them.
+    assert what_to_read({"adapted": scores()}).startswith("Read the answers that changed, then")
+    documents = [{"document": "a", "base_loss": 2.0, "adapted_loss": 2.5}, {"base_loss": 2.0, "adapted_loss": 1.0}]
+    found = {"adapted": scores(exact_match=None), "changed": changed(documents, [], "perplexity")}
+    assert what_to_read(found).startswith("Read the document that got worse by loss, then")
 
 
 def test_cut_answers_and_few_rows_are_noted():

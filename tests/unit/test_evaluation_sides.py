@@ -17,6 +17,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.files import read_jsonl
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from ftlab.workspace import Workspace
@@ -64,6 +65,11 @@ def rows_of(run):
     return [by_row[shown["row"]] for shown in run.predictions()]
 
 
+def answers_of(run, comparison):
+    """What is kept of a comparison that asked something else than the run's own."""
+    return run.question(comparison["question"]["name"]).predictions()
+
+
 def test_what_was_said_before_training_is_not_asked_again_after_it(runs, base_folder):
     first, second = runs
     before = phases(lambda tell: evaluate_before(first, progress=tell))
@@ -72,6 +78,10 @@ def test_what_was_said_before_training_is_not_asked_again_after_it(runs, base_fo
     after = phases(lambda tell: evaluate_run(first, progress=tell))
     assert "answers of the adapted model" in after
     assert not any("the base" in phase for phase in after)
+    # What the base took is a part of what the comparison took.
+    spent = read_jsonl(first.evaluation / "seconds.jsonl")
+    assert [one["what"] for one in spent] == ["base before training", "comparison"]
+    assert first.comparison()["seconds_before"] == spent[0]["seconds"] > 0
     # Another run on the same base and rows finds what was said there; its own folder has it from then on.
     again = phases(lambda tell: evaluate_run(second, progress=tell))
     assert not any("the base" in phase for phase in again)
@@ -96,6 +106,62 @@ def test_other_weights_other_rows_and_other_settings_are_asked(runs, base_folder
     assert "answers of the adapted model" in retrained
     assert "answers of the base" not in retrained
     save_result(run, base_folder, seed=2)
+
+
+def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, base_folder, source, monkeypatch):
+    """One run asks 3 rows, then its own 6 (of which those 3 may be some), then all 8: each row is asked once a side."""
+    from ftlab.evaluation import collect
+
+    asked = []
+
+    def counted(model, tokenizer, question, **more):
+        asked.append((question.steps, type(question).__name__))
+        return ask(model, tokenizer, question, **more)
+
+    evaluate_run(runs[0], max_rows=100)
+    ask = collect.ask
+    monkeypatch.setattr(collect, "ask", counted)
+    run = make_run(runs[0].path.parent, base_folder, "none", name="third", source=str(source))
+    save_result(run, base_folder, seed=5)
+    for rows in (3, None, 100, 4):
+        evaluate_run(run, max_rows=rows)
+    for kind in ("ToAnswer", "ToScore"):
+        # The base has said all of it in the runs beside: only the adapted model is asked, and each of 8 rows once.
+        assert sum(steps for steps, name in asked if name == kind) == 8
+    before = {
+        row["row"]: (row["base"], row["adapted"], row["adapted_loss"]) for row in run.question("8-rows").predictions()
+    }
+    assert len(before) == 8
+    for place in (run, run.question("3-rows"), run.question("4-rows")):
+        assert all(
+            before[row["row"]] == (row["base"], row["adapted"], row["adapted_loss"]) for row in place.predictions()
+        )
+
+
+def test_the_comparison_of_a_run_outlives_every_other_question(runs, tmp_path):
+    first, second = runs
+    own = evaluate_run(first)
+    files = [first.comparison_file, first.predictions_file, first.probes_file, first.scores_file("adapted")]
+    before = [file.read_bytes() for file in files]
+    others = [
+        evaluate_run(first, max_rows=3),
+        evaluate_run(first, max_new_tokens=5),
+        evaluate_together([first], settings={"prompted": True}),
+        evaluate_together([first], settings={"measures": "exact_match"}),
+        evaluate_together([first, second]),
+    ]
+    names = [one["question"]["name"] for one in others]
+    assert names[0] == "3-rows" and names[2] == "prompted" and len(set(names)) == 5 and "" not in names
+    assert own["question"] == {"name": "", "text": "6 of 8 held-out rows"}
+    assert others[0]["question"]["text"] == "3 of 8 held-out rows"
+    assert [file.read_bytes() for file in files] == before
+    kept = {place.name for place in first.questions()}
+    assert set(names) <= kept and len(first.question("3-rows").predictions()) == 3
+    # The same question is asked again: its own place is taken, no other.
+    again = evaluate_run(first, max_rows=3)
+    assert again["question"] == others[0]["question"]
+    assert len(first.questions()) == len(kept) and first.question("3-rows").comparison()["created"] == again["created"]
+    assert first.with_side("prompted").path == first.question("prompted").path
 
 
 def test_what_was_answered_before_a_stop_is_kept(tmp_path, base_folder, source):
@@ -142,7 +208,7 @@ def test_several_runs_stand_beside_one_base_with_the_figures_they_have_alone(run
             expected - measures["perplexity"]["values"]["base"], rel=1e-3
         )
     assert set(together["verdicts"]) == {"adapted", second.id}
-    for shown in first.predictions():
+    for shown in answers_of(first, together):
         assert {"base", "adapted", second.id, f"{second.id}_loss"} <= shown.keys()
         assert set(shown["scores"]["exact_match"]) == {"base", "adapted", second.id}
 
@@ -205,7 +271,8 @@ def test_runs_whose_tokenizers_differ_are_compared_in_bits_per_byte(runs, base_f
 def test_labels_by_likelihood_are_those_with_the_lowest_loss(runs, base_folder):
     first, _ = runs
     settings = {"likelihood": True, "labels": list(ANSWERS)}
-    measures = {measure["name"]: measure for measure in evaluate_together([first], settings=settings)["measures"]}
+    comparison = evaluate_together([first], settings=settings)
+    measures = {measure["name"]: measure for measure in comparison["measures"]}
     tokenizer, model = load_tokenizer(str(base_folder)), adapted_model(base_folder)
     right = 0
     for row in rows_of(first):
@@ -219,7 +286,8 @@ def test_labels_by_likelihood_are_those_with_the_lowest_loss(runs, base_folder):
             losses[label] = -sum(logits[at - 1, ids[at]].item() for at in range(1, len(ids)) if whole.trained[at])
         right += min(losses, key=losses.get) == answer["content"]
     assert measures["likelihood_accuracy"]["values"]["adapted"] == pytest.approx(right / ROWS)
-    assert {row["columns"]["label"] for row in first.predictions()} == {row["reference"] for row in first.predictions()}
+    rows = answers_of(first, comparison)
+    assert {row["columns"]["label"] for row in rows} == {row["reference"] for row in rows}
 
 
 def test_another_data_set_has_a_comparison_of_its_own(runs, tmp_path):
@@ -231,8 +299,9 @@ def test_another_data_set_has_a_comparison_of_its_own(runs, tmp_path):
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
     comparison = evaluate_together([first], suite=str(suite), max_rows=20)
     assert first.comparison_file.read_bytes() == before
-    [found] = first.suites()
-    assert found.name == "more-things"
+    assert comparison["question"]["text"] == "20 rows of More Things.jsonl"
+    found = first.question(comparison["question"]["name"])
+    assert found.name.startswith("more-things-20-rows-") and found in first.questions()
     assert found.comparison() == json.loads(json.dumps(comparison))
     assert [row["reference"] for row in found.predictions()] == ["red"] * 20
     learned = {row["messages"][0]["content"] for row in read_split(first, "train")}
@@ -265,8 +334,9 @@ def test_no_figure_depends_on_batch_size_padding_side_or_order(tmp_path, base_fo
         order = random.Random(number).sample(range(len(table)), len(table))
         pq.write_table(table.take(order), run.split_file("test"))
         comparison = evaluate_run(run, max_rows=100)
-        losses = {row["row"]: (row["base_loss"], row["adapted_loss"]) for row in run.predictions()}
-        texts = {row["row"]: (row["base"], row["adapted"]) for row in run.predictions()}
+        rows = answers_of(run, comparison)
+        losses = {row["row"]: (row["base_loss"], row["adapted_loss"]) for row in rows}
+        texts = {row["row"]: (row["base"], row["adapted"]) for row in rows}
         found.append((comparison["adapted"]["perplexity"], losses, texts))
     perplexity, losses, texts = found[0]
     assert len(texts) == 8

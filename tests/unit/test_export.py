@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from ftlab.api import Run
+from ftlab.config import load_config
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import evaluate_run
@@ -24,7 +25,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export as exporting
 from ftlab.sharing import serving
 from ftlab.sharing.export import Exported, export_run, pack, read_shape
-from ftlab.sharing.verify import verify
+from ftlab.sharing.verify import Outside, verify
 from ftlab.workspace import Workspace
 from tests.fake_hub import ROOT, TOKEN, FakeHub
 from tests.small_runs import make_base, make_run, save_result
@@ -129,6 +130,88 @@ def test_one_changed_weight_is_caught(evaluated: RunDirectory, merged: Exported,
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(FtlabError, match=r"logits at prompt \d of 6 \(row \d+ of the test split.*away from"):
         verify(evaluated, folder, read_shape(folder))
+
+
+def in_this_process(folder: Path, shape: Any, questions: Any, tell: Any) -> Outside:
+    """As `ask_outside`, without the seconds that a process of its own takes."""
+    from safetensors.torch import load_file
+
+    from ftlab.sharing import outside
+
+    place = folder.parent / f"{folder.name}-asked"
+    place.mkdir()
+    write_json(place / "job.json", shape.job(folder) | {"prompts": questions.job()})
+    try:
+        outside.main(str(place / "job.json"), str(place))
+    finally:
+        sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, outside.WithoutFtlab)]
+    found, tensors = read_json(place / "found.json"), load_file(place / "logits.safetensors")
+    return Outside(found["prompts"], found["stops"], [tensors[str(i)] for i in range(len(found["prompts"]))])
+
+
+DAMAGES = ("zeroed", "at 0.8", "of another run")
+
+
+def damage_adapter(folder: Path, how: str, other: Path, strength: float = 1.0) -> None:
+    """Put the adapter of `other` in place of the one in `folder`, or scale what that adds to the base."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file((other if how == "of another run" else folder) / "adapter_model.safetensors")
+    factor = {"zeroed": 0.0, "at 0.8": 0.8, "of another run": strength, "as it is": strength}[how]
+    scaled = {name: value * (factor if "lora_B" in name else 1) for name, value in weights.items()}
+    save_file(scaled, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def weak(runs: Path) -> tuple[RunDirectory, Path]:
+    """A run whose adapter changes little, as preference training does, and the adapter of another run like it."""
+    base = runs.parent / "base"
+    made = []
+    for seed, name in ((1, "weak"), (2, "other-weak")):
+        run = make_run(runs, base, runs.parent / "probes.jsonl", name=name)
+        save_result(run, base, seed=seed)
+        damage_adapter(run.adapter, "as it is", run.adapter, strength=0.02)
+        made.append(run)
+    evaluate_run(made[0])
+    return made[0], made[1].adapter
+
+
+def asked_of_export(run: RunDirectory, shape: Any, how: str, other: Path, folder: Path) -> dict[str, Any]:
+    """What is found of an export of `run` as it would be, had its adapter been damaged on the way."""
+    copy = RunDirectory(folder / "runs" / run.id)
+    shutil.copytree(run.path, copy.path)
+    damage_adapter(copy.adapter, how, other)
+    (folder / "export").mkdir(parents=True)
+    exporting.write_files(copy, load_config(run.config_file).resolved(), shape, folder / "export", lambda *_: None)
+    return verify(run, folder / "export", shape, ask=in_this_process)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged float32", "merged bfloat16", "merged float16"])
+@pytest.mark.parametrize("effect", ["strong", "weak"])
+def test_an_export_whose_adapter_is_damaged_is_refused(
+    evaluated: RunDirectory, weak: tuple[RunDirectory, Path], tmp_path: Path, kind: str, effect: str
+) -> None:
+    """Zeroed, at 0.8 of its strength, and that of another run; the export as it should be passes, and is proven."""
+    run = evaluated if effect == "strong" else weak[0]
+    name, _, dtype = kind.partition(" ")
+    shape = exporting.plan(run, load_config(run.config_file).resolved(), name, dtype or None)
+    sound = asked_of_export(run, shape, "as it is", run.adapter, tmp_path / "sound")
+    print(
+        kind,
+        effect,
+        sound["carried"],
+        sound["rounding"],
+        sound["unproven"],
+        sound["largest_logit_difference"],
+        sound["allowed_logit_difference"],
+    )
+    for how in DAMAGES:
+        try:
+            found = asked_of_export(run, shape, how, weak[1], tmp_path / how)
+            print("PASSED", how, found["carried"], found["unproven"])
+        except FtlabError as error:
+            print("refused", how, error.message())
+            assert "does not say what the run's model says" in error.what
 
 
 def test_another_chat_template_and_a_missing_stop_token_are_caught(

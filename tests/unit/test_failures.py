@@ -66,3 +66,20 @@ def test_a_status_of_a_newer_version_is_still_read(tmp_path):
     text = (tmp_path / "status.json").read_text().replace('"step"', '"added_later": 1, "step"')
     (tmp_path / "status.json").write_text(text)
     assert read_status(tmp_path / "status.json").step == 3
+
+
+def test_rows_of_an_evaluation_never_stand_where_steps_of_training_do(tmp_path):
+    from ftlab.training.status import StatusWriter
+    from ftlab.training.worker import _progress
+
+    file = tmp_path / "status.json"
+    writer = StatusWriter(file)
+    try:
+        writer.update(state="running", phase="training", step=1040, total_steps=1040)
+        _progress(writer)("answers of the base", 354, 400)
+        writer.update(state="failed")
+    finally:
+        writer.close()
+    status = read_status(file)
+    assert (status.step, status.total_steps, status.counted) == (1040, 1040, ("row", 354, 400))
+    assert "at row 354 of 400" in explain_death(None, tmp_path / "train.log", status)["what"]

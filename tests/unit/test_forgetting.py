@@ -10,18 +10,23 @@ from itertools import islice
 
 import pytest
 
-from ftlab.config import build_config, load_config, with_settings
+from ftlab.config import RunConfig, build_config, load_config, with_settings
 from ftlab.evaluation.documents import losses_of_documents
 from ftlab.evaluation.forgetting import answer_of, score_forgetting
-from ftlab.evaluation.general_text import load_general_text
+from ftlab.evaluation.general_text import CHAT, DOCUMENTS, load_general_text
 from ftlab.evaluation.perplexity import Losses
+from ftlab.evaluation.probes import replayed_kinds, was_replayed
 from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
+from ftlab.files import read_jsonl, write_json, write_text
 from ftlab.method_table import METHODS
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.general_documents import make_documents
-from ftlab.models.starter.general_text import make_texts
+from ftlab.models.starter.general_text import make_chats, make_texts
+from ftlab.run_directory import RunDirectory
 from ftlab.samples import sample_path
+from ftlab.sharing.measures import by_same_kinds
+from ftlab.workspace import Workspace
 
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
 
@@ -39,8 +44,7 @@ def tokenizer():
 
 
 def read_texts(name: str, split: str = "test") -> list[str]:
-    lines = (sample_path(name) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["text"] for line in lines]
+    return [row["text"] for row in read_jsonl(sample_path(name) / f"{split}.jsonl")]
 
 
 def test_the_score_is_the_share_of_what_was_known_and_is_lost():
@@ -99,7 +103,7 @@ def test_a_general_text_that_takes_more_bits_is_forgetting_beyond_chance_only():
     worse = score_forgetting(None, {"base": one_bit, "adapted": [1.2 * nll for nll in one_bit]}, sizes)
     assert worse["bits_per_byte"] == pytest.approx({"base": 1.0, "adapted": 1.2})
     assert worse["rise"] == pytest.approx(0.2)
-    assert worse["forgot"] is True and "worse than before: 1.20 bits per byte against 1.00" in worse["text"]
+    assert worse["forgot"] is True and "1.20 bits per byte of general text against 1.00: worse, by" in worse["text"]
     # One text of thirty differs, by so much that the mean rises by 20%.
     chance = score_forgetting(None, {"base": one_bit, "adapted": [7 * one_bit[0], *one_bit[1:]]}, sizes)
     assert chance["rise"] == pytest.approx(0.2)
@@ -110,7 +114,7 @@ def test_a_general_text_is_kept_where_five_percent_more_bits_are_ruled_out():
     bits = [100 * math.log(2) * (1 + place % 7) for place in range(80)]
     same = [nll * (1.01 if place % 2 else 0.995) for place, nll in enumerate(bits)]
     found = score_forgetting(None, {"base": bits, "adapted": same}, [100] * 80)
-    assert found["answer"] == "kept" and "that it takes 5% more bits, or worse, is ruled out" in found["text"]
+    assert found["answer"] == "kept" and "that it takes 5% more, or worse, is ruled out" in found["text"]
     few = score_forgetting(None, {"base": bits[:40], "adapted": same[:40]}, [100] * 40)
     assert few["answer"] == "unknown", "one text in twenty may take twice the bits, and 40 hold none in 13% of cases"
 
@@ -124,7 +128,9 @@ def test_where_nothing_general_was_asked_there_is_no_score():
 
 def test_the_shipped_text_is_what_the_script_writes_and_the_starter_never_read_it():
     texts = read_texts("general_text")
-    assert texts == make_texts()
+    assert texts == [row["text"] for row in make_texts()]
+    assert read_jsonl(sample_path("general_chat") / "test.jsonl") == make_chats()
+    assert [row["messages"][-1]["content"] for row in make_chats()] == texts
     assert len(texts) == len(set(texts)) == 120
     trained = {
         turn["content"]
@@ -137,7 +143,7 @@ def test_the_shipped_text_is_what_the_script_writes_and_the_starter_never_read_i
 
 def test_the_documents_that_are_mixed_in_are_none_of_those_that_measure():
     documents = read_texts("general_documents", "train")
-    assert documents == make_documents()
+    assert documents == [row["text"] for row in make_documents()]
     assert len(documents) == len(set(documents)) == 340
     # Without the questions in which the starter has read them.
     assert not [one for one in documents if re.search("Continue:|Go on:|next sentences|comes after this| title", one)]
@@ -148,8 +154,9 @@ def test_the_documents_that_are_mixed_in_are_none_of_those_that_measure():
 
 
 def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(tokenizer):
-    pieces, note = load_general_text(build_config(), tokenizer, context=32)
-    assert note is None
+    found, note = load_general_text(build_config(), tokenizer, context=32)
+    assert note is None and found.keys() == {DOCUMENTS, CHAT}
+    pieces = found[DOCUMENTS].pieces
     assert max(len(window.input_ids) for window in pieces.windows) == 32
     texts = read_texts("general_text")
     # Every token but the first of each text is predicted once, and its end-of-text token.
@@ -158,6 +165,19 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
     summed = losses_of_documents(Losses([0.0] * len(counts), counts), pieces)
     assert summed.tokens == wanted
     assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
+    assert found[CHAT].pieces.sizes == [len(text.encode()) for text in texts]
+
+
+def test_documents_and_conversations_of_several_sources_are_measured_apart(tmp_path, tokenizer):
+    for name, row in (("a", {"text": "Once."}), ("b", {"prompt": "Go on.", "completion": "Then.", "kind": "tales"})):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    named = f"{tmp_path}/a.jsonl, {tmp_path}/b.jsonl, general_chat"
+    config = build_config({"evaluation": {"general_text": named}})
+    found, note = load_general_text(config, tokenizer, context=512, replayed=frozenset({"tales"}))
+    assert note is None
+    assert len(found[DOCUMENTS].pieces.sizes) == 1 and len(found[CHAT].pieces.sizes) == 121
+    assert found[CHAT].pieces.owner == list(range(121))
+    assert found[CHAT].kinds == {"tales": True, "stories": False, "mails": False} and found[DOCUMENTS].kinds == {}
 
 
 def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
@@ -171,21 +191,71 @@ def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):
     file = tmp_path / "chat.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = build_config({"evaluation": {"general_text": str(file)}})
-    pieces, note = load_general_text(config, tokenizer, context=512)
-    assert note is None
-    assert pieces.sizes == [len(row["completion"].encode()) for row in rows]
+    found, note = load_general_text(config, tokenizer, context=512)
+    assert note is None and found.keys() == {CHAT}
+    assert found[CHAT].pieces.sizes == [len(row["completion"].encode()) for row in rows]
 
 
 def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer):
     config = build_config({"evaluation": {"general_text": "/no/such/file.txt"}})
-    pieces, note = load_general_text(config, tokenizer, context=512)
-    assert pieces is None and note.startswith("General language was not measured: ")
+    found, note = load_general_text(config, tokenizer, context=512)
+    assert found == {} and note.startswith("General language was not measured: ")
     assert load_general_text(build_config({"evaluation": {"general_text": "none"}}), tokenizer, context=512) == (
-        None,
+        {},
         None,
     )
     other = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}})
-    assert load_general_text(other, tokenizer, context=512) == (None, None)
+    assert load_general_text(other, tokenizer, context=512) == ({}, None)
+
+
+def make_replayed(workspace: Workspace, name: str, replay: dict | None, **model: str) -> tuple[RunDirectory, RunConfig]:
+    run = RunDirectory(workspace.runs_folder / name)
+    write_json(run.manifest_file, {"replay": replay, "replay_text": None})
+    config = build_config({"model": model} if model else {})
+    write_text(run.config_file, config.to_yaml())
+    return run, config
+
+
+def test_which_kinds_were_replayed_is_what_the_data_of_the_runs_say(tmp_path):
+    """Also those of what a run started from; unknown where something was mixed in whose kinds nobody tells."""
+    workspace = Workspace.open(tmp_path)
+    without = make_replayed(workspace, "without", None)
+    first = make_replayed(workspace, "first", {"kinds": ["sums", "colours"]})
+    second = make_replayed(workspace, "second", {"kinds": ["colours", "rhymes"]})
+    old = make_replayed(workspace, "old", {"source": "general_replay"})
+    tuned = make_replayed(workspace, "tuned", None, start="first")
+    lost = make_replayed(workspace, "lost", None, start="deleted")
+
+    def kinds(*runs):
+        return replayed_kinds(*zip(*runs, strict=True))
+
+    assert kinds(without) == frozenset()
+    assert kinds(first) == kinds(tuned) == {"sums", "colours"}
+    assert kinds(without, first, second) == {"sums", "colours", "rhymes"}
+    assert kinds(old) is kinds(first, old) is kinds(lost) is None
+    assert [was_replayed(kind, kinds(first)) for kind in ("sums", "rhymes", None)] == [True, False, None]
+    assert [was_replayed(kind, kinds(without)) for kind in ("sums", None)] == [False, False]
+    assert was_replayed("sums", None) is None
+
+
+def test_runs_beside_each_other_are_measured_by_the_same_questions():
+    """One replayed sums, the other nothing: what stands beside each other are the rhymes of both, and the sums."""
+    rows = [
+        {"row": n, "kind": kind, "reference": "1", "base": "1"} for n, kind in enumerate(["sums"] * 4 + ["rhymes"] * 4)
+    ]
+    one = [row | {"adapted": "1" if row["kind"] == "sums" else "2"} for row in rows]
+    two = [row | {"adapted": "2"} for row in rows]
+    measure = {"name": "general_accuracy", "values": {"base": 1.0, "adapted": 0.0}}
+    other = {"name": "perplexity", "values": {"base": 9.0, "adapted": 2.0}}
+    comparisons = [{"measures": [measure, other], "settings": {"replayed_kinds": kinds}} for kinds in (["sums"], [])]
+    found = by_same_kinds([(comparisons[0], one), (comparisons[1], two)])
+    values = [{one["name"]: one["values"]["adapted"] for one in comparison["measures"]} for comparison in found]
+    assert values[0] == {"general_accuracy": 0.0, "general_accuracy_replayed": 1.0, "perplexity": 2.0}
+    assert values[1] == {"general_accuracy": 0.0, "general_accuracy_replayed": 0.0, "perplexity": 2.0}
+    assert [one["rows"] for one in found[1]["measures"][:2]] == [4, 4]
+    del comparisons[0]["settings"]  # evaluated before kinds were kept
+    [unknown, _], _ = (one["measures"] for one in by_same_kinds([(comparisons[0], one), (comparisons[1], two)]))
+    assert unknown["title"] == "General questions" and unknown["rows"] == 8 and "not known" in unknown["help"]
 
 
 @pytest.mark.parametrize("method", METHODS)

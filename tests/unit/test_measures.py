@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ftlab.data.final_number import find_number, last_number
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.measures import (
@@ -23,7 +24,8 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.numbers import find_number, is_number
+from ftlab.evaluation.metrics.form import label_notes
+from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
 from ftlab.evaluation.metrics.text import token_f1
 
@@ -120,6 +122,7 @@ def test_rouge_reads_letters_beyond_a_to_z():
         ("a a", "the", 1.0),
         ("", "Paris", 0.0),
         ("東京です", "東京", 2 * (2 / 4) * 1 / (2 / 4 + 1)),
+        ("cafe\u0301 \u200bcre\u0300me", "Caf\u00e9 cr\u00e8me", 1.0),
     ],
 )
 def test_token_f1_is_that_of_squad(answer, reference, f1):
@@ -203,6 +206,68 @@ def test_fields_are_those_of_the_reference_and_a_list_is_right_as_a_whole():
     assert found["detail"]["fields"]["who.name"] == {"base": 0.0, "adapted": 1.0}
 
 
+def test_objects_in_a_list_are_compared_field_by_field_at_their_place():
+    reference = '[{"name": "Ann", "hours": 1000}, {"name": "Bo", "hours": 2}]'
+    answer = '[{"hours": 1e3, "name": "Ann"}, {"name": "Bob", "hours": 2.0}]'
+    assert fields_right(answer, reference) == {
+        "[]": True,
+        "[0].name": True,
+        "[0].hours": True,
+        "[1].name": False,
+        "[1].hours": True,
+    }
+    assert fields_right('{"a": [{"b": 1}]}', '{"a": [{"b": 1}, {"b": 2}]}') == {
+        "a[]": False,
+        "a[0].b": True,
+        "a[1].b": False,
+    }
+    found, _ = one("json_fields", {"base": [answer]}, [reference])
+    assert found["detail"]["fields"] == {"[]": {"base": 1.0}, "[].name": {"base": 0.5}, "[].hours": {"base": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "equal"),
+    [
+        ('[{"name": "Ann"}]', '[{"name":"Ann"}]', True),
+        ('{"a": [{"b": 1e3}, [2.0]]}', '{"a": [{"b": 1000}, [2]]}', True),
+        ("[1, 2]", "[2, 1]", False),
+        ('{"a": "4"}', '{"a": 4}', False),  # a program reads a text and not a number
+        ('{"a": "1,000"}', '{"a": "1000"}', True),
+        ("1,000", "1000", True),
+        ("1e3", "1 000", True),
+        ("-.5", "-0.50", True),
+        ("1/2", "0.5", False),
+        # Names that are written with digits are texts.
+        ("7", "007", False),
+        ("49 30 123456", "+49 30 123456", False),
+        ("4111111111111111", "4111 1111 1111 1111", False),
+        ("4 hours", "4.0 hours", False),
+        ("Cafe\u0301", "Caf\u00e9", True),
+        ("cafe\u0301", "Caf\u00e9", False),
+    ],
+)
+def test_exact_match_compares_json_and_single_numbers_by_value_and_all_else_as_text(answer, reference, equal):
+    assert metrics.is_exact(answer, reference) is equal
+    assert metrics.is_exact(reference, answer) is equal
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if describe(name)["group"] == "task"])
+def test_no_measure_tells_the_unicode_forms_of_a_text_apart(name):
+    import unicodedata
+
+    references = ["café 4", "naïve", "café 4", "naïve"] * 5
+    other = [unicodedata.normalize("NFD", text) for text in references]
+    composed, _ = one(name, {"base": references}, references, pattern="é 4$")
+    mixed, _ = one(name, {"base": other}, references, pattern="é 4$")
+    assert mixed["values"] == composed["values"]
+
+
+def test_a_label_in_two_unicode_forms_is_one_label():
+    found, _ = one("accuracy", {"base": ["cafe\u0301"] * 10}, ["caf\u00e9", "cafe\u0301", "the"] * 3 + ["the"])
+    assert found["detail"]["labels"] == ["caf\u00e9", "the"]
+    assert found["values"]["base"] == 0.6
+
+
 @pytest.mark.parametrize(
     ("answer", "parses"),
     [
@@ -239,10 +304,24 @@ def test_a_pattern_is_searched_for_and_one_that_hangs_counts_as_not_found():
         ("version v2", None),
         ("none", None),
         ("9e999", None),
+        (".5", 0.5),
+        ("it fell to -.5", -0.5),
+        ("1 000", 1000),
+        ("1\u202f000 km", 1000),  # a narrow space, as French is set
+        ("1\u2009234\u2009567.5", 1234567.5),
+        ("1'000", 1000),
     ],
 )
 def test_the_last_number_of_an_answer_counts(text, number):
     assert find_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["1/2", "3 or 1 1/2", "½", "2½", "1,5", "0,123", "10:30", "2024-05-01", "1.2.3", "10^3", "\\frac{1}{2}"]
+)
+def test_digits_that_are_no_plain_number_are_refused_rather_than_read_in_parts(text):
+    assert find_number(text) is None
+    assert last_number(f"So it is {text}") is None
 
 
 def test_a_number_with_its_unit_is_a_number_and_a_sentence_is_not():
@@ -326,6 +405,71 @@ def test_labels_that_differ_only_in_case_are_told_apart():
     references = ["A", "a"] * 5
     found, _ = one("accuracy", {"base": ["A"] * 10}, references, labels=("A", "a"))
     assert found["values"]["base"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ('The label that fits the text is "change_pin".', "change_pin"),
+        ("**Change PIN**", "change_pin"),
+        ("pin", "pin"),
+        ("It could be pin or card-arrival", None),
+        ("pinned", None),
+        ("", None),
+    ],
+)
+def test_the_label_that_an_answer_names_is_the_longest_and_the_only_one(answer, label):
+    labels = ("card_arrival", "change_pin", "pin")
+    for right in labels:
+        assert value("label_named", answer, right, labels=labels) == float(right == label)
+
+
+def test_labels_of_one_letter_or_a_number_are_not_found_in_other_words():
+    assert value("label_named", "A good choice is (B).", "B", labels=("A", "B")) == 0  # both are named
+    assert value("label_named", "It is a clear case of B.", "B", labels=("A", "B")) == 1
+    assert value("label_named", "I give it -1.", "-1", labels=("-1", "1")) == 1
+    assert value("label_named", "It has 1.5 stars", "1", labels=("1", "2")) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "named"),
+    [
+        ("The capital of Finland is Helsinki.", "Helsinki", 1.0),
+        ("In Helsinkis suburbs", "Helsinki", 0.0),
+        ('Sure:\n```json\n{"a": 1}\n```', '{"a": 1.0}', 1.0),
+        ('{"a": 1} or {"a": 2}', '{"a": 1}', 0.0),
+        ('[1] {"a": [2]}', '{"a": [2]}', 1.0),
+        ("It is 1,000 in all.", "1000", 1.0),
+        ("First 1000, then 7", "1000", 0.0),
+        ("東京は日本の首都です", "東京", 1.0),
+        ("a b c d e f g", "a b c d e f", None),
+        ("anything", "", None),
+    ],
+)
+def test_a_reference_that_stands_in_an_answer_is_told_from_one_that_does_not(answer, reference, named):
+    assert value("reference_named", answer, reference) == named
+
+
+def test_what_is_equal_is_named_too():
+    answers = ["4", "Paris.", '{"a": 1}', "1/2", "C++"]
+    strict, _ = one("exact_match", {"base": answers}, answers)
+    named, _ = one("reference_named", {"base": answers}, answers)
+    assert strict["values"] == named["values"] == {"base": 1.0}
+
+
+def test_majority_and_chance_and_answers_that_are_no_label_stand_beside_the_accuracy():
+    answers = {"base": ["so bug", "So  bug", "what?"] * 8, "adapted": ["bug"] * 24}
+    found, _ = one("accuracy", answers, TRUE, labels=("bug", "praise", "question"), commonest="bug ")
+    assert found["detail"]["baselines"] == {"chance": 1 / 3, "label": "bug", "always": 0.5}
+    assert found["detail"]["base"]["unlabelled"] == {
+        "rows": 24,
+        "commonest": [["so bug", 8], ["So bug", 8], ["what?", 8]],
+    }
+    spoken = {"base": "the base", "adapted": "the adapted model"}
+    assert label_notes([found], spoken) == [
+        "Labels of the base: 24 of 24 answers are no label, such as “so bug” (8), “So bug” (8) and “what?” (8).",
+        "Labels of the adapted model: 2 of 3 labels were never given: praise, question.",
+    ]
 
 
 def test_an_answer_of_the_data_outside_the_given_labels_is_refused_with_the_likeliest_meant():

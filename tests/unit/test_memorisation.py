@@ -160,5 +160,22 @@ def test_held_out_rows_that_training_has_seen_are_named():
     assert found["pairs"][0]["held_out"] == "HOW FAR is the moon"
     assert "1 has a copy and 1 has a near copy among the training rows" in found["text"]
     assert find_leaks(train, held_out[2:])["pairs"] == []
+    # Every held-out row is counted, though one training row is behind all of them; answers count where they are long.
+    told = "The parcel is on its way and will be with you before the end of the week, we promise."
+    train += [
+        example("Where is order 12?", told, 22),
+        *(example(f"Item {n}?", f"{long} {n}.", n) for n in range(30, 40)),
+    ]
+    short = (
+        "Please, how far is the moon?",
+        "How far is the moon now?",
+        "How far is the\u200b moon?!",
+        "How far is the sun?",
+    )
+    held_out = [example(text, "Far.", n) for n, text in enumerate(short)] + [example("Any news?", told, 9)]
+    found = find_leaks(train, held_out)
+    assert (found["same"], found["near"], found["answer"], found["held_out"]) == (1, 2, 1, 5)
+    assert "1 has a copy, 2 have a near copy and 1 has its answer word for word among" in found["text"]
+    assert {pair["held_out_row"] for pair in found["pairs"]} == {0, 1, 2, 9}
     with pytest.raises(Stopped):
         find_leaks(train, held_out, should_stop=lambda: True)

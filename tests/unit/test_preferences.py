@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 
@@ -164,7 +165,9 @@ def test_data_of_another_kind_are_refused_by_name(rows, stage, row, said):
 def test_defects_of_pairs_are_counted(rows):
     pairs = [{"prompt": f"Question {n}?", "chosen": f"A long answer {n}", "rejected": f"No {n}"} for n in range(100)]
     for one in pairs[:5]:
-        one["rejected"] = one["chosen"]
+        # Equal to whoever reads them: accents as letters of their own are the same text.
+        one["chosen"] += " café"
+        one["rejected"] = unicodedata.normalize("NFD", one["chosen"])
     pairs += [{"prompt": one["prompt"], "chosen": one["rejected"], "rejected": one["chosen"]} for one in pairs[10:13]]
     pairs += [{"prompt": f"Empty {n}?", "chosen": "Something", "rejected": ""} for n in range(4)]
     config = build_config(
@@ -346,6 +349,8 @@ def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
     (note,) = _about_effect(run, config, {"margin": 0.1, "margin_p": 0.2})
     assert "may be chance" in note and said in note
     assert _about_effect(run, config, {"margin": 0.1, "margin_p": 0.01}) == []
+    (note,) = _about_effect(run, config, {"margin": -0.2, "margin_p": 0.01, "margin_interval": [-0.3, -0.1]})
+    assert "below that of the start by more than chance (-0.3 to -0.1)" in note
     simpo = build_config({"stage": "cpo", "optimisation": optimisation})
     assert _about_effect(run, simpo, {"margin": 0.1, "margin_p": 0.2}) == [], "its margin does not start at 0"
 

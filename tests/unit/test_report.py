@@ -263,16 +263,17 @@ def test_data_and_answers_are_text_and_never_markup(run):
 
 def test_the_page_says_where_it_is_worse_what_else_was_checked_and_what_it_took(workspace):
     rows = [a_row(row, row < 10, row >= 10, columns={"channel": "mail" if row < 10 else "phone"}) for row in range(20)]
-    run = evaluated_run(workspace)
+    run = evaluated_run(workspace, seconds_before=44.0)
     write_jsonl(run.predictions_file, rows)
     page = Page(write_report(run, price_per_hour=2.0).read_text())
     for part in (
         "By exact match, 10 of 20 rows got worse and 10 got better.",
-        "Where channel is mail (10 rows), exact match fell: 0% against 100%.",
+        "Where channel is mail (10 rows), exact match got worse: 0% against 100%.",
         "Against a prompt The adapted model is better than the prompted base",
         "The adapted model lost 9 of 45 general questions.",
-        # 59 minutes of training and one for the comparison.
-        "1 machine hours, 1 min 00 s of them for this comparison; 2.00 at 2 per hour",
+        # 59 minutes of training, one for the comparison, and the base that was asked before.
+        "1 machine hours, 1 min 00 s of them for this comparison and 44 s for what was asked before it; 2.02 at 2",
+        "The comparison took 1 min 00 s, after 44 s of asking before it, on CPU",
         "Base, prompted",
         "Exact match: the rule of Exact match.",
     ):

@@ -1,235 +1,124 @@
-"""The sample data sets: what ships is what the scripts write, keeps to its stated rules, and is split honestly."""
+"""Several answers to each row: the row's value is their mean, the row is what is drawn, and pass^k wants all right."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from pathlib import Path
-
 import pytest
+import sacrebleu
 
+from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.samples import list_samples, sample_path
-from ftlab.samples.generate.__main__ import GENERATORS, to_jsonl
-from ftlab.samples.generate.triage import build_tickets
-from ftlab.samples.generate.triage_wording import HOURS, PROBLEMS
-from ftlab.samples.house_style import RULES, follows_house_style
+from ftlab.evaluation.measures import MeasureOptions, measure_answers
+from ftlab.evaluation.results import ToAnswer
+from ftlab.evaluation.samples import measure_samples, right_of
+from ftlab.sharing.report_examples import choose_examples, right_text
+from ftlab.training.preflight.asking import Amount, amount_of
 
-ROWS = {
-    "support_triage": {"train": 600, "validation": 100, "test": 100},
-    "brand_voice": {"train": 400, "validation": 60, "test": 60},
-    "brand_voice_preferences": {"train": 220, "validation": 40, "test": 40},
-}
+REFERENCES = ["red", "blue", "red", "green", "blue", "green", "red", "blue", "green", "red"]
 
 
-def read(name: str, split: str) -> list[dict[str, str]]:
-    lines = (sample_path(name) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+def answers(right, k):
+    """k lists of answers, of which the first `right[i]` to row i are right."""
+    return [
+        [ref if sample < count else "none" for ref, count in zip(REFERENCES, right, strict=True)] for sample in range(k)
+    ]
 
 
-def read_all(name: str) -> list[dict[str, str]]:
-    return [row for split in ROWS[name] for row in read(name, split)]
+SIDES = {"base": answers([0, 1, 0, 0, 2, 0, 1, 0, 0, 0], 3), "adapted": answers([3, 3, 2, 1, 3, 0, 3, 2, 3, 1], 3)}
 
 
-def trigrams(text: str) -> set[str]:
-    # Written apart from the generator's own measure, with plain splitting on spaces.
-    words = [word.strip(".,?!") for word in text.lower().split()]
-    return {" ".join(words[i : i + 3]) for i in range(len(words) - 2)}
+def named(measures):
+    return {measure["name"]: measure for measure in measures}
 
 
-def highest_overlap(some: list[str], others: list[str]) -> float:
-    ones, twos = [trigrams(text) for text in some], [trigrams(text) for text in others]
-    return max(len(one & two) / len(one | two) for one in ones for two in twos)
+def test_a_row_counts_with_the_mean_over_its_answers_and_pass_k_with_all_of_them():
+    measures, rows = measure_samples(["exact_match"], SIDES, REFERENCES)
+    found = named(measures)
+    assert list(found) == ["exact_match", "pass_k"]
+    assert found["exact_match"]["values"] == {"base": pytest.approx(4 / 30), "adapted": pytest.approx(21 / 30)}
+    assert found["exact_match"]["rows"] == 10 and found["exact_match"]["title"] == "Exact match"
+    assert rows["exact_match"]["adapted"] == pytest.approx([1, 1, 2 / 3, 1 / 3, 1, 0, 1, 2 / 3, 1, 1 / 3])
+    assert found["pass_k"]["values"] == {"base": 0.0, "adapted": 0.5} and found["pass_k"]["title"] == "pass^3"
+    # Wilson of 5 in 10 (Newcombe 1998), and McNemar where five rows were won and none lost: 2 / 2**5.
+    assert found["pass_k"]["intervals"]["adapted"] == pytest.approx([0.2366, 0.7634], abs=1e-4)
+    assert found["pass_k"]["differences"]["adapted"]["p"] == pytest.approx(2 / 32)
+    assert right_of(rows, 2, 3) == {"base": 0, "adapted": 2}
 
 
-@pytest.mark.parametrize("name", GENERATORS)
-def test_shipped_files_are_what_the_scripts_write(name):
-    for split, rows in GENERATORS[name]().items():
-        assert (sample_path(name) / f"{split}.jsonl").read_bytes() == to_jsonl(rows).encode("ascii")
+def test_answers_to_one_row_are_no_rows_of_their_own():
+    alike = {side: [given[0]] * 5 for side, given in SIDES.items()}
+    once = {side: given[0] for side, given in SIDES.items()}
+    names = ["exact_match", "accuracy", "macro_f1", "bleu", "chrf", "rouge_l", "token_f1", "repetition", "length_ratio"]
+    options = MeasureOptions(labels=("blue", "green", "red"))
+    many, plain = (
+        named(measure(names, given, REFERENCES, options=options)[0])
+        for measure, given in ((measure_samples, alike), (measure_answers, once))
+    )
+    for name in names:
+        new, old = many[name], plain[name]
+        assert new["rows"] == old["rows"] == 10
+        for side in SIDES:
+            assert new["values"][side] == pytest.approx(old["values"][side]), name
+            assert new["intervals"][side] == pytest.approx(old["intervals"][side]), name
+        new, old = new["differences"]["adapted"], old["differences"]["adapted"]
+        assert new["interval"] == pytest.approx(old["interval"]), name
+        assert new["p"] == pytest.approx(old["p"], abs=0.02), name
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_row_counts_are_as_promised(name):
-    sample = next(sample for sample in list_samples() if sample.name == name)
-    assert sample.splits == ROWS[name]
-    assert list(sample.splits) == ["train", "validation", "test"]
-    assert {split: len(read(name, split)) for split in ROWS[name]} == ROWS[name]
+def test_rows_that_belong_together_stay_together():
+    alike = {side: [given[0]] * 5 for side, given in SIDES.items()}
+    once = {side: given[0] for side, given in SIDES.items()}
+    options = MeasureOptions(clusters=(0, 0, 0, 1, 1, 2, 2, 3, 3, 4))
+    names = ["exact_match", "bleu"]
+    many, plain = (
+        named(measure(names, given, REFERENCES, options=options)[0])
+        for measure, given in ((measure_samples, alike), (measure_answers, once))
+    )
+    for name in names:
+        for one in (many, plain):
+            assert one[name]["intervals"]["adapted"] is not None
+        assert many[name]["intervals"]["adapted"] == pytest.approx(plain[name]["intervals"]["adapted"]), name
+    assert many["pass_k"]["differences"]["adapted"]["clusters"] == 5
 
 
-def test_every_sample_has_a_card_with_license_and_a_sentence_for_the_page():
-    for sample in list_samples():
-        if sample.name in ROWS:
-            card = (sample.path / "README.md").read_text(encoding="ascii")
-            assert card.startswith("---\n") and "license: apache-2.0" in card and "- en\n" in card
-            assert "python -m ftlab.samples.generate" in card
-        assert sample.title and sample.description.endswith(".")
+def test_bleu_of_several_answers_is_that_of_all_of_them():
+    references = ["the cat sat on the mat today", "a dog ran over the green hill"]
+    given = [["the cat sat on the mat", "a dog ran"], ["the cat on the mat today", "a dog ran over a green hill"]]
+    measures, _ = measure_samples(["bleu"], {"base": given, "adapted": given}, references)
+    expected = sacrebleu.corpus_bleu([*given[0], *given[1]], [references * 2]).score
+    assert measures[0]["values"]["base"] == pytest.approx(expected) and measures[0]["rows"] == 2
 
 
-def test_an_unknown_sample_is_refused_with_the_nearest_name():
-    with pytest.raises(InputError) as caught:
-        sample_path("suport_triage")
-    assert "support_triage" in caught.value.try_ and caught.value.given == "suport_triage"
-    with pytest.raises(InputError):
-        sample_path("../models")
+def test_one_answer_is_measured_as_ever():
+    one = {side: given[:1] for side, given in SIDES.items()}
+    once = {side: given[0] for side, given in SIDES.items()}
+    names = ["exact_match", "bleu"]
+    assert measure_samples(names, one, REFERENCES) == measure_answers(names, once, REFERENCES)
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_no_prompt_occurs_twice_in_any_split(name):
-    prompts = [row["prompt"].lower() for row in read_all(name)]
-    assert len(set(prompts)) == len(prompts)
+@pytest.mark.parametrize("settings", [{"samples": 3}, {"samples": 3, "temperature": 0}])
+def test_several_greedy_answers_are_refused_in_one_message(settings):
+    with pytest.raises(InputError, match=r"temperature.*above 0 where evaluation.samples.*same answer each time"):
+        build_config({"evaluation": settings})
+    assert build_config({"evaluation": settings | {"temperature": 0.7}}).evaluation.samples == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "bound"), [("support_triage", 0.65), ("brand_voice", 0.7), ("brand_voice_preferences", 0.7)]
-)
-def test_held_out_prompts_are_no_near_copies_of_training_prompts(name, bound):
-    train, validation, test = ([row["prompt"] for row in read(name, split)] for split in ROWS[name])
-    assert highest_overlap(test, train) < bound
-    assert highest_overlap(validation, train) < bound
-    assert highest_overlap(test, validation) < bound
+def test_examples_go_by_how_many_answers_are_right_and_say_so():
+    def row(number, base, adapted):
+        right = {"base": base, "adapted": adapted}
+        first = {"base_correct": base > 0, "adapted_correct": adapted > 0, "base": "a", "adapted": "b"}
+        return {"row": number, "samples": 3, "right": right} | first
+
+    chosen, rule = choose_examples([row(0, 1, 3), row(1, 2, 1), row(2, 0, 0), row(3, 3, 3), row(4, 2, 2)])
+    kinds = {one["row"]: one["kind"] for one in chosen}
+    assert kinds[0] == "improved" and kinds[1] == "got worse" and kinds[4] == "as often right on both sides"
+    assert "1 as often right on both sides" in rule
+    assert right_text(chosen[0], "base") == " (first of 3 answers, 1 right)"
+    assert right_text({"row": 1}, "base") == ""
 
 
-def test_preference_prompts_are_no_near_copies_of_brand_voice_prompts():
-    replies = [row["prompt"] for row in read_all("brand_voice")]
-    assert highest_overlap([row["prompt"] for row in read_all("brand_voice_preferences")], replies) < 0.7
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_every_text_is_plain_ascii_on_one_line_without_stray_spaces_or_open_slots(name):
-    for row in read_all(name):
-        for text in row.values():
-            assert text.isascii() and text == " ".join(text.split())
-            if not text.startswith('{"queue"'):
-                assert "{" not in text and "}" not in text
-                assert not re.search(r" [,.?!]|\.\.|,,", text)
-
-
-# The rules of the card, written down a second time as patterns: what a careful reader would go by.
-QUEUE_AND_HOURS = [  # the first pattern that is found decides
-    (r"invoice|receipt|twice|two payments|two times|paid double", "billing", 2),
-    (r"stranger|thief|someone else|never made|password|log in|locked out", "account", 2),
-    (r"connect|app cannot find|signal|talks to|turn on|turns off|is dead|does nothing|no power", "technical", 8),
-    (r"driver lost|but i never got|nobody at the post|wrong house|stolen from my door", "shipping", 4),
-    (r"not arrived|should have come|is late|still not here|still waiting for the parcel", "shipping", 4),
-    (r"send the \w+( \w+)? back|return it|send it back|give it back", "returns", 4),
-    (r"broken|crack|in pieces|damaged|bent", "returns", 4),
-    (r"in stock|still have|sold out|still for sale", "products", 1),
-    (r"name on it|my own size|color that we choose|own drawing|sign of our team", "products", 1),
-]
-HIGH = r"urgent|today|help me right now|at once|cannot work|act fast"
-LOW = r"no hurry|take your time|until next month|no rush|not important|do not mind"
-NUMBER = r"(three|four|five|six|seven|eight|nine|ten|twelve|twenty|\d{1,2})"
-SLIPS = {"hvae": "have", "wiht": "with", "teh": "the", "adn": "and", "becuase": "because", "orderd": "ordered"}
-SEVERAL = rf"\b{NUMBER} (more|orders|of (my|us|them)|people)\b|\ball {NUMBER} that\b"
-
-
-def triage_by_rule(message: str) -> dict[str, object]:
-    text = message.lower()
-    for slip, word in SLIPS.items():
-        text = re.sub(rf"\b{slip}\b", word, text)
-    queue, hours = next((queue, hours) for pattern, queue, hours in QUEUE_AND_HOURS if re.search(pattern, text))
-    priority = "high" if re.search(HIGH, text) else "low" if re.search(LOW, text) else "normal"
-    return {"queue": queue, "priority": priority, "hours": hours * (2 if re.search(SEVERAL, text) else 1)}
-
-
-def test_every_triage_answer_follows_the_stated_rules_from_the_message_alone():
-    for row in read_all("support_triage"):
-        answer = json.loads(row["completion"])
-        assert answer == triage_by_rule(row["prompt"]), row["prompt"]
-        assert row["completion"] == json.dumps(answer) and list(answer) == ["queue", "priority", "hours"]
-
-
-def test_the_card_states_the_queue_and_hours_of_every_problem():
-    card = (sample_path("support_triage") / "README.md").read_text(encoding="ascii")
-    stated = re.findall(r"^\| ([\w ]+) \| (\w+) \| (\d+) \|", card, re.MULTILINE)
-    assert stated == [(problem.name, problem.queue, str(HOURS[problem.queue])) for problem in PROBLEMS]
-
-
-@pytest.mark.parametrize("split", ROWS["support_triage"])
-def test_triage_labels_are_spread_in_every_split(split):
-    rows = [json.loads(row["completion"]) for row in read("support_triage", split)]
-    queues, priorities, hours = (Counter(row[key] for row in rows) for key in ("queue", "priority", "hours"))
-    assert len(queues) == 6 and min(queues.values()) >= 0.08 * len(rows)
-    assert set(priorities) == {"low", "normal", "high"} and min(priorities.values()) >= 0.15 * len(rows)
-    assert set(hours) == {1, 2, 4, 8, 16} and max(hours.values()) <= 0.4 * len(rows)
-
-
-def test_triage_messages_have_15_to_45_words():
-    lengths = [len(row["prompt"].split()) for row in read_all("support_triage")]
-    assert min(lengths) >= 15 and max(lengths) <= 45
-
-
-def test_held_out_triage_rows_combine_known_phrases_anew():
-    built = build_tickets()
-    pairs = {split: {ticket.pair for ticket in tickets} for split, tickets in built.items()}
-    assert not pairs["test"] & pairs["train"] and not pairs["validation"] & pairs["train"]
-    for place in (0, 1):  # but each phrase and each cue by itself was seen, several times, in training
-        trained = Counter(ticket.pair[place] for ticket in built["train"])
-        assert {pair[place] for pair in pairs["test"] | pairs["validation"]} <= set(trained)
-        assert min(trained.values()) >= 5
-
-
-def test_every_brand_voice_reply_keeps_to_the_house_style():
-    for row in read_all("brand_voice"):
-        assert follows_house_style(row["completion"], prompt=row["prompt"]) == [], row["completion"]
-        assert 15 <= len(row["completion"].split()) <= 40
-
-
-def test_every_chosen_answer_keeps_to_the_house_style_and_every_rejected_breaks_one_to_three_rules():
-    broken = Counter()
-    for row in read_all("brand_voice_preferences"):
-        assert follows_house_style(row["chosen"], prompt=row["prompt"]) == []
-        rules = follows_house_style(row["rejected"])
-        assert 1 <= len(rules) <= 3, row["rejected"]
-        broken.update(rules)
-    assert set(broken) == set(RULES) and min(broken.values()) >= 30
-
-
-@pytest.mark.parametrize("split", ROWS["brand_voice_preferences"])
-def test_length_alone_does_not_tell_chosen_from_rejected(split):
-    rows = read("brand_voice_preferences", split)
-    for size in (len, lambda text: len(text.split())):
-        longer = sum(size(row["chosen"]) > size(row["rejected"]) for row in rows)
-        shorter = sum(size(row["chosen"]) < size(row["rejected"]) for row in rows)
-        assert 0.4 <= longer / len(rows) <= 0.6 and 0.4 <= shorter / len(rows) <= 0.6
-
-
-GOOD = "Hi Anna, we have the lamp in blue. It is on the shelf. Just ask if you need more help. Iris at Pinebrook"
-
-
-@pytest.mark.parametrize(
-    ("text", "broken"),
-    [
-        (GOOD, []),
-        (GOOD + ".", []),
-        (GOOD.replace("Hi Anna, we", "We"), ["greeting"]),
-        (GOOD.replace("Anna", "there"), ["greeting"]),
-        (GOOD.replace("Hi Anna", "Dear Customer"), ["greeting"]),
-        (GOOD.replace("shelf.", "shelf!"), ["calm"]),
-        (GOOD.replace("It is", "Unfortunately it is"), ["plain words"]),
-        (GOOD.replace("It is", "It's"), ["full forms"]),
-        (GOOD.replace("the shelf", "the shelf by the door that leads to our garden"), ["short sentences"]),
-        (GOOD.replace(" Just ask if you need more help.", ""), ["offer"]),
-        (GOOD.replace(" Iris at Pinebrook", ""), ["sign-off"]),
-        (GOOD.replace("Iris at Pinebrook", "The Pinebrook team"), ["offer", "sign-off"]),
-        ("", ["greeting", "offer", "sign-off"]),
-    ],
-)
-def test_the_style_check_names_each_broken_rule(text, broken):
-    assert follows_house_style(text) == broken
-
-
-def test_the_style_check_compares_the_name_with_the_prompt():
-    assert follows_house_style(GOOD, prompt="Anna here. Do you have a blue lamp?") == []
-    assert follows_house_style(GOOD, prompt="Ben here. Do you have a blue lamp?") == ["greeting"]
-
-
-def test_generating_into_another_folder_leaves_the_shipped_files_alone(tmp_path: Path):
-    from ftlab.samples.generate.__main__ import main
-
-    main(["support_triage", "--into", str(tmp_path)])
-    assert sorted(path.name for path in tmp_path.rglob("*.jsonl")) == ["test.jsonl", "train.jsonl", "validation.jsonl"]
-    with pytest.raises(SystemExit) as stopped:
-        main(["no_such_sample"])
-    assert stopped.value.code == 2
+def test_the_estimate_counts_every_answer():
+    one = {"answers": ToAnswer([[1, 2], [3]], 8, None), "probes": ToAnswer([[1]], 8, None)}
+    three = one | {f"answers_of_sample_{n}": ToAnswer([[1, 2], [3]], 8, None, 0.7, n) for n in (2, 3)}
+    lengths = {"answers": 5.0, "probes": 1.0}
+    assert amount_of(one, lengths) == Amount(read=4, written=11)
+    assert amount_of(three, lengths) == Amount(read=10, written=31)

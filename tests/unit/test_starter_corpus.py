@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from ftlab.config import build_config
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import draw, family_examples, training_examples
-from ftlab.models.starter.families import FAMILIES
+from ftlab.models.starter.families import FAMILIES, fact_tables, words
 from ftlab.models.starter.families.draft import an, several_turns, split_of
 from ftlab.models.starter.families.talk import obey
 from ftlab.models.starter.families.word_tasks import plural_of
@@ -240,26 +243,66 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
 
 
 def test_shipped_probes_and_replay_are_what_the_script_writes():
-    probes, keys = make_probes()
+    probes, about = make_probes()
     assert read_rows(SAMPLES / "general_probes" / "test.jsonl") == probes
-    assert read_rows(SAMPLES / "general_replay" / "train.jsonl") == make_replay(probes, keys)
+    assert read_rows(SAMPLES / "general_replay" / "train.jsonl") == make_replay(probes, about)
 
 
-def test_no_probe_is_replayed():
-    probes = read_rows(SAMPLES / "general_probes" / "test.jsonl")
-    replay = read_rows(SAMPLES / "general_replay" / "train.jsonl")
-    assert len(probes) == 200 and len(replay) == 600
-    assert not {r["prompt"] for r in probes} & {r["prompt"] for r in replay}
-    assert len({r["prompt"] for r in probes}) == 200 and len({r["prompt"] for r in replay}) == 600
-    capitals = [{r["completion"] for r in rows if r["family"] == "capitals"} for rows in (probes, replay)]
-    assert not capitals[0] & capitals[1]
+def read_probes_and_replayed() -> tuple[list[dict], list[dict]]:
+    replayed = [SAMPLES / name / "train.jsonl" for name in ("general_replay", "general_documents")]
+    return read_rows(SAMPLES / "general_probes" / "test.jsonl"), [row for file in replayed for row in read_rows(file)]
 
 
-def test_the_starter_answers_most_probes(model, tokenizer):
+def whole(row: dict) -> str:
+    """All texts of a row as words, with a blank at both ends."""
+    texts = [turn["content"] for turn in row.get("messages", [])] + [row.get(k, "") for k in ("prompt", "completion")]
+    found = re.findall(r"\w+", " ".join([*texts, row.get("text", "")]).casefold())
+    return f" {' '.join(found)} "
+
+
+def test_half_of_the_probes_are_of_kinds_that_replay_never_holds():
+    probes, replayed = read_probes_and_replayed()
+    kinds = Counter(row["kind"] for row in probes)
+    held = {row["kind"] for row in replayed}
+    apart = {kind for kind in kinds if kind not in held}
+    assert apart == {"extraction", "advice", "conversation", "system prompts", "remembered numbers"}
+    assert sum(kinds[kind] for kind in apart) == 100 == sum(kinds.values()) - 100
+    # Nor under another name: no JSON is read out of a text, nothing is asked for in a later turn or ruled by a system
+    # prompt, no advice is given.
+    assert not [row for row in replayed if row.get("completion", "").startswith("{") and row["kind"] != "requests"]
+    assert not [row for row in replayed if "messages" in row]
+    advice = {row["messages"][-1]["content"] for row in probes if row["kind"] == "advice"}
+    assert not [row for row in replayed for text in advice if text in row.values()]
+
+
+def test_no_question_and_no_fact_of_a_probe_is_replayed():
+    probes, replayed = read_probes_and_replayed()
+    assert len(probes) == 200 and len(replayed) == 600 + 340
+    assert len({json.dumps(row["messages"][:-1]) for row in probes}) == 200
+    texts = [whole(row) for row in replayed]
+    for row in probes:
+        asked = whole({"prompt": row["messages"][-2]["content"]})
+        assert not [text for text in texts if asked in text], asked
+    # A fact is its two ends, in whatever form they are asked for: What is the capital of Peru? Lima is the capital of
+    # which country? Is Lima the capital of Peru? Answer in upper case ...
+    of = fact_tables
+    pairs = [*of.CAPITALS, *of.OPPOSITES, *of.COLOURS_OF, *of.USES, *of.WORKERS, *of.SOUNDS, *of.YOUNG, *of.HOMES]
+    pairs += [*of.LEGS, *of.NUMBERS_KNOWN]
+    for cycle in (words.DAYS, words.MONTHS):
+        pairs += zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    facts = [tuple(whole({"text": end}) for end in pair) for pair in pairs]
+    probed = {fact for fact in facts for text in map(whole, probes) if fact[0] in text and fact[1] in text}
+    assert len(probed) > 45
+    assert not [fact for fact in probed for text in texts if fact[0] in text and fact[1] in text]
+
+
+def test_the_starter_answers_most_probes_of_either_kind(model, tokenizer):
+    from ftlab.evaluation.probes import by_replay, load_probes
     from ftlab.models.starter.evaluate import answer_greedily
 
-    rows = read_rows(SAMPLES / "general_probes" / "test.jsonl")
-    answers = answer_greedily(
-        model, tokenizer, [[{"role": "user", "content": r["prompt"]}] for r in rows], max_new_tokens=16
-    )
-    assert sum(a == r["completion"] for a, r in zip(answers, rows, strict=True)) >= 190
+    replayed = frozenset(row["kind"] for row in read_rows(SAMPLES / "general_replay" / "train.jsonl"))
+    probes, _ = load_probes(build_config(), replayed)
+    answers = answer_greedily(model, tokenizer, [probe.messages for probe in probes])
+    for places in by_replay(probes).values():
+        assert sum(answers[i] == probes[i].reference for i in places) >= 95
+        assert len(places) == 100

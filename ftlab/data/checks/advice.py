@@ -12,7 +12,10 @@ from ftlab.config import DataConfig
 from ftlab.data.checks.examples import Examples
 from ftlab.data.checks.structure import NEARLY_ALL, parse_json
 from ftlab.data.final_number import final_number
-from ftlab.errors import shorten
+from ftlab.data.grouping import check_columns
+from ftlab.data.load import Loaded
+from ftlab.data.partition import hold_out
+from ftlab.errors import InputError, shorten
 
 # What others recommend, with where they say so (read in November 2026).
 OPENAI = (
@@ -51,42 +54,43 @@ class Advice:
 
 
 def advise(
-    examples: Examples, untrained: Collection[int] = (), config: DataConfig | None = None, checked: float = 1.0
+    examples: Examples, learned: Collection[int], untrained: Collection[int] = (), checked: float = 1.0
 ) -> list[Advice]:
     """Remarks on the number of training rows, rows per class and imbalance.
 
-    Only rows that a run will train on count: neither those at the positions `untrained` (too long, say), nor the share
-    that `config` holds out of a source without splits of its own. Of a source of which only the share `checked` was
-    looked at, the counts are estimates.
+    Only rows that a run will train on count: those at the positions `learned` (see `learned_from`) without those
+    `untrained` (too long, say). Of a source of which only the share `checked` was looked at, the counts are estimates.
     """
     if examples.are_documents:
         return []  # the rules of thumb are about answers
-    train = examples.positions("train")
-    answers = [examples.answers[position] for position in train if position not in untrained]
+    answers = [examples.answers[position] for position in learned if position not in untrained]
     classes = find_classes(answers)
-    held_out = _held_out_share(examples, config)
-    share = (1 - held_out) / checked
-    rows = round(share * len(answers))
-    one = _enough(rows, bool(classes))
-    less = [f"{len(train) - len(answers):,} too long or without a trained token"] if len(train) > len(answers) else []
-    less += [f"{held_out:.0%} held out"] if held_out else []
+    one = _enough(round(len(answers) / checked), bool(classes))
+    held_out = len(examples.positions("train")) - len(learned)
+    less = [f"{held_out:,} held out"] if held_out else []
+    if len(learned) > len(answers):
+        less.append(f"{len(learned) - len(answers):,} too long or without a trained token")
     if less:
         one.text += f" Not counted: {', '.join(less)}."
     if checked < 1:
         one.text += f" Estimated from {checked:.0%} of the rows."
     advice = [one]
     for name, counts in classes.items():
-        advice += _per_class(name, {label: round(share * count) for label, count in counts.items()})
-    return advice + _final_numbers(answers)
+        advice += _per_class(name, {label: round(count / checked) for label, count in counts.items()})
+    return advice + _final_numbers([examples.answers[position] for position in examples.positions("train")])
 
 
-def _held_out_share(examples: Examples, config: DataConfig | None) -> float:
-    """The share of the training rows that a run holds out, because the source brings no such split."""
-    if config is None:
-        return 0.0
-    own = set(examples.split)
-    wanted = (("validation", config.validation_fraction), ("test", config.test_fraction))
-    return sum(fraction for split, fraction in wanted if split not in own)
+def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list[int]:
+    """The positions of the examples that a run would train on, by the split that it would make."""
+    train = examples.positions("train")
+    rows, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
+    cells = [{column: rows[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
+    given: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
+    given["train"] = [{"messages": examples.turns[at], "position": at} for at in train]
+    try:
+        return [example["position"] for example in hold_out(given, config, cells)["train"]]
+    except InputError:
+        return train  # too few to hold any out, which is said where the data are prepared
 
 
 def _final_numbers(answers: list[str]) -> list[Advice]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
-from ftlab.data.checks.words import split_words
+from ftlab.data.words import split_words
 from ftlab.errors import shorten
 
 _MOST_TRAIN, _MOST_ASKED = 20_000, 1_000

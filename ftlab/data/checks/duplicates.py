@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ftlab.data.checks.examples import Examples, Watch
 from ftlab.data.checks.finding import Finding, by_split
-from ftlab.data.checks.near import FEWEST_WORDS, NEAR, near_pairs
-from ftlab.data.checks.words import Words, count_words
+from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, near_pairs, read_texts, share_trigrams
+from ftlab.data.words import Words, count_words
 from ftlab.errors import shorten
 
-_LABEL_WORDS = 5
 _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
 
 
 @dataclass
 class Sameness:
-    """What is alike, per position: `prompt` and `answer` are numbers that are equal for the same text (without regard
-    to case, spaces and closing signs), `copies` are the positions of exact copies with that of the first."""
+    """What is alike, per position: `prompt` and `answer` are numbers that are equal for the same text (prompts as
+    `near.normal_form` says, answers without regard to case, spaces and closing signs), `copies` are the positions of
+    exact copies with that of the first. `texts` are the prompts as near copies are found."""
 
     prompt: list[int]
     answer: list[int]
     copies: dict[int, int]
     prompt_words: Words
     answer_words: Words
+    texts: Texts
 
 
 def find_sameness(examples: Examples, watch: Watch) -> Sameness:
     """Count the words of every text once, and tell which are the same."""
     prompt_words = count_words(examples.prompts, watch)
     answer_words = count_words(examples.answers, watch, prompt_words.vocabulary)
+    texts = read_texts(examples.prompts, watch)
     numbers: dict[str, int] = {}
     systems = (turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in examples.turns)
     # The same question under another system prompt is another question.
     prompt = [
-        numbers.setdefault(f"{system}\x1e{_plain(text)}", len(numbers))
-        for system, text in zip(systems, examples.prompts, strict=True)
+        numbers.setdefault(f"{system}\x1e{form}", len(numbers))
+        for system, form in zip(systems, texts.forms.tolist(), strict=True)
     ]
     answer = [numbers.setdefault(_plain(text), len(numbers)) for text in examples.answers]
     first: dict[tuple, int] = {}
@@ -47,7 +50,7 @@ def find_sameness(examples: Examples, watch: Watch) -> Sameness:
         original = first.setdefault(key, position)
         if original != position:
             copies[position] = original
-    return Sameness(prompt, answer, copies, prompt_words, answer_words)
+    return Sameness(prompt, answer, copies, prompt_words, answer_words, texts)
 
 
 def exact_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
@@ -56,17 +59,21 @@ def exact_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[F
 
 
 def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Training rows whose prompt is that of a held-out row; case, spaces and closing signs do not count."""
+    """Training rows whose prompt is that of a held-out row; case, Unicode form, spaces and punctuation do not count."""
     held_out: dict[int, int] = {}
+    trained = {prompt for prompt, split in zip(same.prompt, examples.split, strict=True) if split == "train"}
+    seen = []
     for position, prompt in enumerate(same.prompt):
         if examples.split[position] != "train":
             held_out.setdefault(prompt, position)
+            if prompt in trained:
+                seen.append(position)
     leaks = {
         position: held_out[prompt]
         for position, prompt in enumerate(same.prompt)
         if examples.split[position] == "train" and prompt in held_out
     }
-    return by_split("overlap", leaks, examples, matches=leaks, detail=_held_out_counts(examples, leaks))
+    return by_split("overlap", leaks, examples, matches=leaks, detail=_held_out_counts(examples, seen))
 
 
 def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
@@ -86,12 +93,12 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
         if len(answers) < 2:
             continue
         (best, most), (_, second) = answers.most_common(2)
-        is_label = all(_is_label(examples.answers[position]) for position in positions)
+        are_labels = all(is_label(examples.answers[position]) for position in positions)
         original = next(position for position in positions if same.answer[position] == best)
         for position in positions:
             conflicting.append(position)
             group_of[position] = positions[0]
-            usual[position] = original if most > second and is_label else position
+            usual[position] = original if most > second and are_labels else position
             shown[position] = f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
     findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
     for finding in findings:
@@ -101,56 +108,45 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
 
 
 def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """At least 80% of the word trigrams of prompt and answer are those of another row of the split.
+    """Rows whose prompt is nearly that of an earlier row of the split, and whose answer is too (80% of the trigrams).
 
-    Prompts and answers of fewer than 8 words have to be the same: there one other word is another meaning.
+    Prompts and answers of fewer than 8 words have to be the same: a row with a word more still teaches something.
     """
-    asked, said = same.prompt_words.sizes, same.answer_words.sizes
     copies: dict[int, int] = {}
-
-    def alike(earlier: int, later: int) -> bool:
+    sides = _numbered(examples.split)
+    for earlier, later, how in near_pairs(same.texts, examples.answers, sides=sides, watch=watch):
+        if later in copies or earlier in same.copies or later in same.copies:
+            continue
         same_prompt = same.prompt[earlier] == same.prompt[later]
         same_answer = same.answer[earlier] == same.answer[later]
-        return (
-            later not in copies
-            and (same_answer or not same_prompt)  # conflicting answers are another finding
-            and (same_prompt or min(asked[earlier], asked[later]) >= FEWEST_WORDS)
-            and (same_answer or min(said[earlier], said[later]) >= FEWEST_WORDS)
-        )
-
-    sides = _numbered(examples.split)
-    whole = (same.prompt_words, same.answer_words)
-    for earlier, later, _ in near_pairs(whole, sides, watch, alike, left_out=same.copies):
+        if same_prompt and not same_answer:  # another finding
+            continue
+        if not same_prompt and (how != "near" or not _nearly(same.prompt_words, earlier, later)):
+            continue
+        if not same_answer and not _nearly(same.answer_words, earlier, later):
+            continue
         copies[later] = earlier
     return by_split("near_duplicate", copies, examples, matches=copies, detail={"threshold": NEAR})
 
 
 def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Training rows whose prompt shares at least 80% of its word trigrams with that of a held-out row."""
+    """Training rows whose prompt is nearly that of a held-out row (see `ftlab.data.near`)."""
     if len(set(examples.split)) < 2:
         return []
-    asked = same.prompt_words.sizes
     held_out = {prompt for prompt, split in zip(same.prompt, examples.split, strict=True) if split != "train"}
-    known = {
-        position
-        for position, split in enumerate(examples.split)
-        if position in same.copies or (split == "train" and same.prompt[position] in held_out)
-    }
     leaks: dict[int, int] = {}
-
-    def straddles(trained: int, held: int) -> bool:
-        return trained not in leaks and min(asked[trained], asked[held]) >= FEWEST_WORDS
-
+    seen = set()
     sides = _numbered(examples.split)
-    for trained, held, _ in near_pairs(same.prompt_words, sides, watch, straddles, across=True, left_out=known):
-        leaks[trained] = held
-    detail = _held_out_counts(examples, leaks) | {"threshold": NEAR}
+    for trained, held, how in near_pairs(same.texts, examples.answers, sides=sides, across=True, watch=watch):
+        if how != "answer" and trained not in same.copies and same.prompt[trained] not in held_out:
+            leaks.setdefault(trained, held)
+            seen.add(held)
+    detail = _held_out_counts(examples, seen) | {"threshold": NEAR}
     return by_split("near_overlap", leaks, examples, matches=leaks, detail=detail)
 
 
-def _is_label(answer: str) -> bool:
-    """Whether an answer is a label, a number or JSON, of which only one can be right."""
-    return len(answer.split(None, _LABEL_WORDS)) <= _LABEL_WORDS or answer.lstrip()[:1] in ("{", "[")
+def _nearly(words: Words, one: int, other: int) -> bool:
+    return min(len(words.of(one)), len(words.of(other))) >= FEWEST_WORDS and share_trigrams(words, one, other)
 
 
 def _plain(text: str) -> str:
@@ -163,5 +159,5 @@ def _numbered(splits: list[str]) -> list[int]:
     return [numbers.setdefault(split, len(numbers)) for split in splits]
 
 
-def _held_out_counts(examples: Examples, matches: dict[int, int]) -> dict[str, dict[str, int]]:
-    return {"held_out_rows": dict(Counter(examples.split[position] for position in set(matches.values())))}
+def _held_out_counts(examples: Examples, seen: Iterable[int]) -> dict[str, dict[str, int]]:
+    return {"held_out_rows": dict(Counter(examples.split[position] for position in seen))}

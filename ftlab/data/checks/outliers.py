@@ -14,7 +14,7 @@ from ftlab.errors import shorten
 if TYPE_CHECKING:
     import numpy as np
 
-    from ftlab.data.checks.words import Words
+    from ftlab.data.words import Words
 
 _SURE = 0.95  # probability of a language below which nothing is said
 _FEWEST_LETTERS = 25  # of shorter texts a detector guesses

@@ -13,7 +13,7 @@ from ftlab.data.checks import advice, coverage, damage, duplicates, outliers, pe
 from ftlab.data.checks.examples import Examples, Progress, Stopped, Watch, gather
 from ftlab.data.checks.finding import Finding, in_order
 from ftlab.data.conversion import MARKED_BAD
-from ftlab.data.formats import Detected
+from ftlab.data.formats import PREFERENCES, Detected
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
 from ftlab.workspace import Workspace
@@ -130,7 +130,12 @@ def check(
                     examples, watch, tokenizer, base, length, context
                 )
                 report.findings += found
-        _run(report, examples, watch, prompts, untrained, config)
+            if detected.format in PREFERENCES and 2 * report.tokens.get("too_long", 0) > len(examples):
+                report.notes.append(
+                    "Counted as instruction tuning does it, on the chosen answers. Preference training (DPO and the "
+                    f"like) would cut answers at {length:,} tokens here: leaving out would cost half of the pairs."
+                )
+        _run(report, examples, watch, prompts, untrained, loaded, config)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more to find.")
@@ -166,6 +171,7 @@ def _run(
     watch: Watch,
     prompts: Sequence[str] | None,
     untrained: set[int],
+    loaded: Loaded,
     config: DataConfig,
 ) -> None:
     with _timed(report, watch, "counting words"):
@@ -190,7 +196,8 @@ def _run(
         with _timed(report, watch, name):
             report.findings += run()
     with _timed(report, watch, "enough rows"):
-        report.advice = advice.advise(examples, untrained, config, report.checked / max(1, report.rows))
+        learned = advice.learned_from(examples, loaded, config)
+        report.advice = advice.advise(examples, learned, untrained, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
         report.coverage, found = coverage.held_out_coverage(examples, watch, prompts)
         report.findings += found

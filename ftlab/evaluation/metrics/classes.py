@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.errors import InputError, nearest, shorten
 from ftlab.evaluation.metrics.text import plain
+from ftlab.wording import composed
 
 if TYPE_CHECKING:
     import numpy as np
 
 LABEL_RULE = (
-    "the whole answer must be a label; case, white space and a final full stop, question or exclamation mark ignored"
+    "the whole answer must be a label; case, white space, Unicode forms and a final full stop, question or exclamation "
+    "mark ignored"
 )
 LIKELIHOOD_RULE = "the label that the model finds likeliest as its answer"
 NO_LABEL = "no label"
@@ -23,23 +25,27 @@ _LONGEST_LABEL = 60  # characters
 
 def find_labels(references: Sequence[str]) -> list[str] | None:
     """The labels that the references are: few, short, and the same ones again and again; else None."""
-    counts = Counter(reference.strip() for reference in references)
+    counts = Counter(composed(reference) for reference in references)
     short = all(label and len(label) <= _LONGEST_LABEL and label[0] not in "{[" for label in counts)
     # On average five rows for each: fewer, and short answers that happen to recur would pass for classes.
     if not short or not 2 <= len(counts) <= _MOST_LABELS or len(references) < 5 * len(counts):
         return None
-    return sorted(counts)
+    return find_all_labels(references)
 
 
-def find_all_labels(references: Sequence[str]) -> list[str]:
-    """The references themselves, each once: the labels of data that is known to be a classification."""
-    return sorted({reference.strip() for reference in references})
+def find_all_labels(references: Iterable[str]) -> list[str]:
+    """The references themselves, each once: the labels of data that is known to be a classification.
+
+    Of one in several Unicode forms the commonest form stays.
+    """
+    forms = {composed(text): text for text, _ in reversed(Counter(map(str.strip, references)).most_common())}
+    return sorted(forms.values())
 
 
 def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Which of `labels` each text is, by its place; -1 for none of them."""
     keys = [plain(label) for label in labels]
-    read = plain if len(set(keys)) == len(keys) else str.strip
+    read = plain if len(set(keys)) == len(keys) else composed
     place = {read(label): at for at, label in enumerate(labels)}
     return [place.get(read(text), -1) for text in texts]
 
@@ -57,6 +63,14 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
                 allowed=shorten(", ".join(labels)),
                 try_=f"{'did you mean ' + meant + '? Else ' if meant else ''}add it to the labels, or leave them empty",
             )
+
+
+def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
+    """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
+    training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    [place] = label_numbers([commonest or ""], labels)
+    found: dict[str, Any] = {"chance": 1 / len(labels)}
+    return found if place < 0 else found | {"label": labels[place], "always": list(true).count(place) / len(true)}
 
 
 def class_counts(true: Sequence[int], given: Sequence[int], labels: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 from ftlab.data.final_number import same_final_number
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics import structured
+from ftlab.evaluation.metrics.form import named_labels, names_reference, unlabelled
 from ftlab.evaluation.metrics.numbers import absolute_error, gives_number
 from ftlab.evaluation.metrics.summary import of_counts, of_errors, of_rows
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
-from ftlab.evaluation.metrics.text import is_exact, is_general_match, repetition, token_f1, words
+from ftlab.evaluation.metrics.text import (
+    is_exact,
+    is_general_match,
+    json_value,
+    repetition,
+    token_f1,
+    words,
+)
 
 if TYPE_CHECKING:
     from ftlab.evaluation.measures import MeasureOptions
@@ -25,7 +34,9 @@ _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
     "normalised_match": is_general_match,
     "general_accuracy": is_general_match,
+    "general_accuracy_replayed": is_general_match,
     "token_f1": token_f1,
+    "reference_named": names_reference,
     "final_number": same_final_number,
     "number_given": gives_number,
     "code_parses": lambda answer, reference: structured.code_parses(answer),
@@ -49,18 +60,34 @@ def measure_family(
         return _by_sacrebleu(name, answers, references, options.clusters)
     if name in _ROUGE:
         return _by_rouge([wanted for wanted in _ROUGE if wanted in names], answers, references, options.clusters)
-    if name in ("accuracy", "macro_f1"):
-        from ftlab.evaluation.metrics.classes import find_all_labels, label_numbers
-
-        labels = list(options.labels or find_all_labels(references))
-        infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
-        given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
-        return measure_labels(infos, label_numbers(references, labels), given, labels, clusters=options.clusters)
+    if name in ("accuracy", "macro_f1", "label_named"):
+        return _by_labels(name, names, answers, references, options)
     if name == "length_ratio":
         return _length_ratio(answers, references, options.clusters)
     if name == "pattern":
         return _by_pattern(answers, options)
     return _by_json(name, answers, references, options)
+
+
+def _by_labels(
+    name: str, names: Sequence[str], answers: Answers, references: Sequence[str], options: MeasureOptions
+) -> Measured:
+    from ftlab.evaluation.metrics.classes import baselines, find_all_labels, label_numbers
+
+    labels = list(options.labels or find_all_labels(references))
+    true = label_numbers(references, labels)
+    if name == "label_named":
+        named = {side: named_labels(texts, labels) for side, texts in answers.items()}
+        rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in named.items()}
+        return [of_rows(BUILT_IN[name], rows, clusters=options.clusters)], {name: rows}
+    infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
+    given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
+    measures, values = measure_labels(infos, true, given, labels, clusters=options.clusters)
+    detail = measures[0]["detail"]
+    detail["baselines"] = baselines(true, labels, options.commonest)
+    for side, said in given.items():
+        detail[side]["unlabelled"] = unlabelled(answers[side], said)
+    return measures, values
 
 
 def measure_labels(
@@ -133,16 +160,29 @@ def _by_error(answers: Answers, references: Sequence[str], clusters: Clusters) -
 def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], clusters: Clusters) -> Measured:
     from ftlab.evaluation.metrics.corpus import corpus_metric, row_counts, row_scores, score_of_counts
 
+    every, composed = [references, *answers.values()], [_composed(references), *map(_composed, answers.values())]
+    references, answers = composed[0], dict(zip(answers, composed[1:], strict=True))
     metric = corpus_metric(name, references)
     counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
-    info = replace(BUILT_IN[name], rule=f"sacrebleu, {metric.get_signature()}")
+    rule = f"sacrebleu, {metric.get_signature()}"
+    # Letters as one character or as two are the same text; the signature alone would not give these figures again.
+    rule += "" if all(map(_same, every, composed)) else "; all texts in Unicode form NFC"
+    info = replace(BUILT_IN[name], rule=rule)
 
     def combine(sums: Any) -> Any:
         return score_of_counts(metric, sums)
 
     p = _exchanged(counts, combine, clusters)
     return [of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, clusters=clusters)], {name: rows}
+
+
+def _composed(texts: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
+def _same(before: Sequence[str], after: Sequence[str]) -> bool:
+    return list(before) == list(after)
 
 
 def _exchanged(counts: Mapping[str, Any], combine: Any, clusters: Clusters) -> dict[str, float]:
@@ -204,13 +244,14 @@ def _by_json(name: str, answers: Answers, references: Sequence[str], options: Me
         rows[side] = [None if found is None else sum(found.values()) / len(found) for found in right]
         fields[side] = right
     # In the order in which the fields come up.
-    known = dict.fromkeys(field for found in next(iter(fields.values())) for field in found or {})
+    paths = (path for found in next(iter(fields.values())) for path in found or {})
+    known = dict.fromkeys(map(structured.field_name, paths))
     detail = {"fields": {field: {side: _field_share(fields[side], field) for side in fields} for field in known}}
-    by_schema = validator is not None and structured.json_object(references[0].strip()) is None
+    by_schema = validator is not None and json_value(references[0].strip()) is None
     rule = structured.SCHEMA_FIELDS_RULE if by_schema else info.rule
     return [of_rows(replace(info, rule=rule), rows, detail=detail, clusters=options.clusters)], {name: rows}
 
 
 def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
-    found = [row[field] for row in rows if row is not None and field in row]
+    found = [right for row in rows if row for path, right in row.items() if structured.field_name(path) == field]
     return sum(found) / len(found)

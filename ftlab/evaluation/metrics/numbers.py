@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ftlab.data.final_number import NUMBER, number_of
+from ftlab.data.final_number import NUMBER, find_number
 
-NUMBER_RULE = "the last number of the answer counts; commas between thousands, a point before decimals"
-
-
-def find_number(text: str) -> float | None:
-    """The last number in `text`, or None when there is none."""
-    found = NUMBER.findall(text)
-    return number_of(found[-1]) if found else None
+NUMBER_RULE = (
+    "the last number of the answer counts; commas, spaces or apostrophes between thousands, a point before decimals; "
+    "fractions, times, dates and decimal commas are no numbers"
+)
 
 
 def is_number(text: str) -> bool:

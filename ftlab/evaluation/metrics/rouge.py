@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.evaluation.metrics.text import words
+from ftlab.evaluation.metrics.text import folded, words
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -15,7 +15,7 @@ class _Words:
     """rouge-score's own tokenizer drops every letter beyond a to z; on plain English this one gives the same words."""
 
     def tokenize(self, text: str) -> list[str]:
-        return words(" ".join(_WORD.findall(text.lower())))
+        return words(" ".join(_WORD.findall(folded(text))))
 
 
 def rouge_rows(
@@ -34,7 +34,7 @@ def rouge_rows(
 def rouge_rule() -> str:
     from importlib.metadata import version
 
-    return f"F1, rouge-score {version('rouge-score')}, lower case, no stemming"
+    return f"F1, rouge-score {version('rouge-score')}, lower case, one Unicode form, no stemming"
 
 
 def _scorer(names: Sequence[str]) -> Any:

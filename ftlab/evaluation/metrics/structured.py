@@ -9,12 +9,14 @@ import warnings
 from typing import Any
 
 from ftlab.errors import InputError
-from ftlab.evaluation.metrics.text import json_object, same_value
+from ftlab.evaluation.metrics.text import json_value, same_value
+from ftlab.wording import composed
 
 JSON_RULE = "valid JSON, an object or a list, and nothing around it"
 FIELDS_RULE = (
-    "share of the fields of the reference that the answer has with the same value; fields inside fields count one by "
-    "one, a list counts as a whole, fields of the answer alone are not counted"
+    "share of the fields of the reference that the answer has with the same value; numbers by value, but a text is no "
+    "number; fields inside fields count one by one, also those of objects in a list, by their place in it, and how "
+    "many they are; another list counts as a whole, fields of the answer alone are not counted"
 )
 SCHEMA_FIELDS_RULE = "share of the fields of the schema that are valid, or left out where they may be"
 CODE_RULE = "Python's own parser reads it; a Markdown fence around it is ignored; nothing is run"
@@ -66,19 +68,19 @@ def is_valid(value: Any, validator: Any) -> bool:
 
 
 def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str, bool] | None:
-    """For each field of the reference (a JSON object) whether the answer has it with the same value.
+    """For each field of the reference (a JSON object or list) whether the answer has it with the same value.
 
     Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
-    None where neither names a field.
+    None where neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
     """
-    wanted, given = json_object(reference.strip()), json_object(answer.strip())
+    wanted, given = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
-        found = dict(_leaves(given or {}))
+        found = {} if given is None else dict(_leaves(given))
         return {path: path in found and same_value(found[path], value) for path, value in _leaves(wanted)} or None
     properties = validator.schema.get("properties") if validator is not None else None
     if not isinstance(properties, dict) or not properties:
         return None
-    if given is None:
+    if not isinstance(given, dict):
         return dict.fromkeys(properties, False)
     required = validator.schema.get("required", [])
     return {
@@ -111,12 +113,20 @@ def looks_like_code(text: str) -> bool:
     return any(isinstance(node, kinds) for node in ast.walk(ast.parse((fenced[1] if fenced else text).strip("\n"))))
 
 
-def _leaves(value: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for key, inner in value.items():
-        name = f"{path}.{key}" if path else key
-        found += _leaves(inner, name) if isinstance(inner, dict) and inner else [(name, inner)]
-    return found
+def field_name(path: str) -> str:
+    """The field that a path of `fields_right` belongs to, whatever the place in a list: items[].price."""
+    return re.sub(r"\[\d+\]", "[]", path)
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        pairs = [(f"{path}.{key}" if path else key, inner) for key, inner in value.items()]
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        pairs = [(f"{path}[{place}]", inner) for place, inner in enumerate(value)]
+        return [(f"{path}[]", len(value)), *(leaf for name, inner in pairs for leaf in _leaves(inner, name))]
+    else:
+        return [(path or "[]", value)] if path or isinstance(value, list) else []
+    return [leaf for name, inner in pairs for leaf in _leaves(inner, name)]
 
 
 def _refuse(constant: str) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ftlab.data.final_number import FINAL_NUMBER_RULE
 from ftlab.evaluation.metrics.classes import LABEL_RULE
+from ftlab.evaluation.metrics.form import LABEL_NAMED_RULE, REFERENCE_NAMED_RULE
 from ftlab.evaluation.metrics.numbers import NUMBER_RULE
 from ftlab.evaluation.metrics.structured import CODE_RULE, FIELDS_RULE, JSON_RULE
 from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, TOKEN_F1_RULE
@@ -50,6 +51,18 @@ BUILT_IN = {
             "Mean F1 of the labels; a rare label counts as much as a frequent one.",
             f"mean over the labels of the references; {LABEL_RULE}",
         ),
+        Measure(
+            "label_named",
+            "Right label named",
+            "Share of answers in which the right label stands, whatever is around it.",
+            LABEL_NAMED_RULE,
+        ),
+        Measure(
+            "reference_named",
+            "Reference named",
+            "Share of answers in which the reference stands, whatever is around it.",
+            REFERENCE_NAMED_RULE,
+        ),
         Measure("json_valid", "Valid JSON", "Share of answers that a program can read.", JSON_RULE),
         Measure("json_fields", "Fields right", "Share of the fields of each answer that are right.", FIELDS_RULE),
         Measure("pattern", "Pattern found", "Share of answers in which the regular expression is found."),
@@ -73,8 +86,16 @@ BUILT_IN = {
         Measure("rouge_l", "ROUGE-L", "Longest sequence of words in common with the reference."),
         Measure(
             "general_accuracy",
-            "General accuracy",
-            "Share of general questions answered right. A fall is forgetting.",
+            "General questions (kinds not replayed)",
+            "Share of general questions answered right, of kinds that training did not hold. A fall is forgetting.",
+            PROBE_RULE,
+            group="general",
+        ),
+        Measure(
+            "general_accuracy_replayed",
+            "General questions (replayed kinds)",
+            "Share of general questions answered right, of kinds that were mixed into training: what was held by "
+            "training it, not what was kept.",
             PROBE_RULE,
             group="general",
         ),
@@ -114,9 +135,10 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
     """The description of a measure of losses, by the end of its name: perplexity or bits_per_byte."""
     general = "General " if name.startswith("general_") else ""
     if name.endswith("bits_per_byte"):
+        of = {"general_": " of general documents", "general_chat_": " of general chat answers"}
         return Measure(
             name,
-            f"{general}Bits per byte".capitalize(),
+            f"Bits per byte{of.get(name.removesuffix('bits_per_byte'), '')}",
             "What the model needs to write down a byte of the text; the same for every tokenizer.",
             "summed loss in bits by the UTF-8 bytes of the text",
             unit="",

@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import re
 import string
+import unicodedata
 from collections import Counter
 from typing import Any
 
-EXACT_MATCH_RULE = "white space at both ends ignored; where the reference is a JSON object, compared by value"
-PROBE_RULE = "upper and lower case, white space and a final full stop, question or exclamation mark ignored"
-TOKEN_F1_RULE = (
-    "as SQuAD: lower case, punctuation and the articles a, an, the left out; words by white space, each character a "
-    "word in scripts without spaces"
+from ftlab.data.final_number import quantity
+from ftlab.wording import composed
+
+EXACT_MATCH_RULE = (
+    "white space at both ends and the Unicode form of letters ignored; where the reference is a JSON object or list, "
+    "or one number (1,000 = 1000 = 1e3; not 007, +49 or more than 15 digits), compared by value"
 )
+PROBE_RULE = (
+    "upper and lower case, white space, Unicode forms and a final full stop, question or exclamation mark ignored"
+)
+TOKEN_F1_RULE = (
+    "as SQuAD: lower case, Unicode forms, punctuation and the articles a, an, the left out; words by white space, each "
+    "character a word in scripts without spaces"
+)
+# Nobody sees them: soft hyphen, zero-width space, word joiner, byte order mark. Joiners that shape letters stay.
+_UNSEEN = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
 # Kana, Han, Thai, Lao, Khmer and Myanmar are written without spaces between words.
 _UNSPACED = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 _PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
@@ -22,13 +33,16 @@ _GRAM = 3  # words
 
 
 def is_exact(prediction: str, reference: str) -> bool:
-    """Whether an answer equals its reference: after strip, or as a JSON value where the reference is a JSON object."""
-    prediction, reference = prediction.strip(), reference.strip()
+    """Whether an answer equals its reference as EXACT_MATCH_RULE says."""
+    prediction, reference = (composed(text) for text in (prediction, reference))
     if prediction == reference:
         return True
-    wanted = json_object(reference)
-    given = json_object(prediction) if wanted is not None else None
-    return given is not None and same_value(given, wanted)
+    wanted = json_value(reference)
+    if wanted is not None:
+        given = json_value(prediction)
+        return given is not None and same_value(given, wanted)
+    number = quantity(reference)
+    return number is not None and quantity(prediction) == number
 
 
 def is_general_match(prediction: str, reference: str) -> bool:
@@ -68,30 +82,43 @@ def has_spaces(texts: list[str]) -> bool:
     return 2 * sum(len(_UNSPACED.findall(text)) for text in texts) <= letters
 
 
+def folded(text: str) -> str:
+    """`text` in one Unicode form (NFKC), without characters that nobody sees and regardless of case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).translate(_UNSEEN).casefold())
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether `character` belongs to a script that puts no spaces between words."""
+    return _UNSPACED.match(character) is not None
+
+
 def plain(text: str) -> str:
     """`text` without what PROBE_RULE ignores."""
-    return " ".join(text.split()).rstrip(".!?").rstrip().casefold()
+    return " ".join(folded(text).split()).rstrip(".!?").rstrip()
 
 
-def json_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that `text` is, else None."""
-    if not text.startswith("{"):
+def json_value(text: str) -> dict[str, Any] | list[Any] | None:
+    """The JSON object or list that `text` is, else None: a bare number or word is text."""
+    if not text.startswith(("{", "[")):
         return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict | list) else None
 
 
 def same_value(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say."""
+    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say, and "4" is a text."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_value(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(same_value(a, b) for a, b in zip(left, right, strict=True))
+    if isinstance(left, str) and isinstance(right, str):
+        left, right = (unicodedata.normalize("NFC", text) for text in (left, right))
+        return left == right or ((number := quantity(right)) is not None and quantity(left) == number)
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
 
 def _squad_words(text: str) -> list[str]:
-    return words(_ARTICLES.sub(" ", _PUNCTUATION.sub("", text.lower())))
+    return words(_ARTICLES.sub(" ", _PUNCTUATION.sub("", folded(text))))

@@ -2,8 +2,9 @@
 
     python -m ftlab.models.starter.general_documents          rewrites ftlab/samples/general_documents
 
-They are the passages of the starter's own text without the questions around them: scenes, small reports and advice.
-None is a story or a mail of the kinds that general_text measures with, so what that shows is not what was replayed.
+They are the passages of the starter's own text without the questions around them: scenes and small reports. None is a
+story or a mail of the kinds that general_text and general_chat measure with, and none is advice, which general_probes
+ask for: what these show is not what was replayed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
-from ftlab.models.starter.general_text import SEED, write_documents
+from ftlab.models.starter.general_text import SEED, arguments, write_rows
 
-DOCUMENTS = {"scenes": 200, "titles": 120, "advice": 20}
+DOCUMENTS = {"scenes": 210, "titles": 130}
 # How the starter is asked to go on with a scene, or for the title of a passage.
 _ASKED = re.compile(
     r"^(Continue: |Go on: |Write the next sentences\. |What comes after this\? |Give this story a title: |"
@@ -25,7 +26,6 @@ _ASKED = re.compile(
 _READ: dict[str, Callable[[str, str], str]] = {
     "scenes": lambda asked, answer: f"{_ASKED.sub('', asked)} {answer}",
     "titles": lambda asked, answer: _ASKED.sub("", asked),
-    "advice": lambda asked, answer: answer,
 }
 CARD = """\
 ---
@@ -54,26 +54,28 @@ reads outside a chat.
 ## Columns
 
 - `text`: a document, without a question before it.
+- `kind`: scenes ({scenes}) or titles ({titles}): passages for which a title can be asked.
 
 ## How it was made
 
-`python -m ftlab.models.starter.general_documents` (seed {seed}) draws {scenes} scenes from shops, offices and journeys,
-{titles} passages of two or three sentences and {advice} pieces of advice from the generator of the starter's own text,
-from the part that it was trained on, and takes the questions away. None is a story or a mail, the kinds of which
-general_text consists.
+`python -m ftlab.models.starter.general_documents` (seed {seed}) draws {scenes} scenes from shops, offices and journeys
+and {titles} passages of two or three sentences from the generator of the starter's own text, from the part that it was
+trained on, and takes the questions away. None is a story, a mail or advice: general_text, general_chat and
+general_probes measure with these.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """
 
 
-def make_documents(seed: int = SEED) -> list[str]:
-    """The documents, without the questions in which the starter has read them."""
-    found: list[str] = []
+def make_documents(seed: int = SEED) -> list[dict[str, str]]:
+    """The documents, without the questions in which the starter has read them, and the kind of each."""
+    found: list[dict[str, str]] = []
     for family in FAMILIES:
         wanted = DOCUMENTS.get(family.name, 0)
         if wanted:
             drawn = family_examples(family, "train", 4 * wanted, seed)
-            found += list(dict.fromkeys(_passage(family.name, one["messages"]) for one in drawn))[:wanted]
+            texts = list(dict.fromkeys(_passage(family.name, one["messages"]) for one in drawn))[:wanted]
+            found += [{"text": text, "kind": family.name} for text in texts]
     random.Random(f"documents/{seed}").shuffle(found)
     return found
 
@@ -84,4 +86,5 @@ def _passage(family: str, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    write_documents("general_documents", "train", make_documents(), CARD, DOCUMENTS)
+    args = arguments("general_documents")
+    write_rows(args.out / "general_documents", "train", make_documents(), CARD, DOCUMENTS)

@@ -1,10 +1,12 @@
-"""Writes the sample general_text: small stories and mails that the starter has never read, to measure forgetting.
+"""Writes the samples general_text and general_chat: small stories and mails that the starter has never read, to measure
+forgetting; as plain documents, and as answers in a chat.
 
-    python -m ftlab.models.starter.general_text          rewrites ftlab/samples/general_text
+    python -m ftlab.models.starter.general_text          rewrites both in ftlab/samples
 
 They are drawn from the held-out part of the starter's own text: each combination of contents was kept out of its
 training, though the sentences that are filled with them were not. Neither general_replay nor general_documents holds
-stories or mails, so the text shows what happens to an ability that nobody trains.
+stories or mails, so they show what happens to an ability that nobody trains. Plain documents are mixed in where
+general_documents are, long answers in a chat never are: the two forms are measured apart.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
@@ -46,6 +49,7 @@ byte it needs for them before and after.
 ## Columns
 
 - `text`: a document, without a question before it.
+- `kind`: stories or mails.
 
 ## How it was made
 
@@ -57,30 +61,88 @@ All text was written for this project; the names are invented. License: Apache-2
 """
 
 
-def make_texts(seed: int = SEED) -> list[str]:
-    """The documents: answers of held-out conversations of the families `TEXTS` names."""
-    texts = []
+CHAT_CARD = """\
+---
+license: apache-2.0
+language:
+- en
+pretty_name: General chat
+size_categories:
+- n<1K
+configs:
+- config_name: default
+  data_files:
+  - split: test
+    path: test.jsonl
+---
+
+# General chat
+
+Requests for small stories and mails with an answer, to measure what tuning does to longer answers in a chat: how many
+bits per byte of the answer a model needs before and after.
+
+| split | conversations | bytes of answers |
+|---|---|---|
+| test | {documents} | {size:,} |
+
+## Columns
+
+- `messages`: a request, and one of its many good answers.
+- `kind`: stories or mails.
+
+## How it was made
+
+`python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} mails from the held-out
+part of the generator of the starter's own text: the documents of general_text, with what was asked before each. Each
+combination of names and things was kept out of the starter's training; the sentences that hold them were not. Neither
+general_replay nor general_documents holds stories or mails.
+
+All text was written for this project; the names are invented. License: Apache-2.0.
+"""
+
+
+def make_chats(seed: int = SEED) -> list[dict[str, Any]]:
+    """Held-out conversations of the families that `TEXTS` names, each with an answer of its own."""
+    found = []
     for family in FAMILIES:
         if family.name in TEXTS:
-            drawn = family_examples(family, "held-out", 2 * TEXTS[family.name], seed)
             # The same answer can stand under two questions.
-            texts += list(dict.fromkeys(one["messages"][-1]["content"] for one in drawn))[: TEXTS[family.name]]
-    return texts
+            drawn = {
+                one["messages"][-1]["content"]: one["messages"]
+                for one in reversed(family_examples(family, "held-out", 2 * TEXTS[family.name], seed))
+            }
+            chats = list(reversed(drawn.values()))[: TEXTS[family.name]]
+            found += [{"messages": messages, "kind": family.name} for messages in chats]
+    return found
 
 
-def write_documents(name: str, split: str, texts: Sequence[str], card: str, counts: Mapping[str, int]) -> None:
-    """Write the sample `name`, or one like it in the folder that --out names: a file with `texts` and its `card`."""
+def make_texts(seed: int = SEED) -> list[dict[str, str]]:
+    """The answers of `make_chats` as documents."""
+    return [{"text": one["messages"][-1]["content"], "kind": one["kind"]} for one in make_chats(seed)]
+
+
+def arguments(name: str) -> argparse.Namespace:
+    """`out`: the folder in which the folder of the sample is written."""
     parser = argparse.ArgumentParser(description=f"Writes {name}.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
-    folder = parser.parse_args().out / name
+    return parser.parse_args()
+
+
+def write_rows(
+    folder: Path, split: str, rows: Sequence[Mapping[str, Any]], card: str, counts: Mapping[str, int]
+) -> None:
+    """Write a sample of documents, or of conversations whose answers count: a file with `rows`, and its `card`."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    texts = [row["text"] if "text" in row else row["messages"][-1]["content"] for row in rows]
     size = sum(len(text.encode()) for text in texts)
-    told = card.format(documents=len(texts), size=size, seed=SEED, **counts)
+    told = card.format(documents=len(rows), size=size, seed=SEED, **counts)
     (folder / "README.md").write_text(told, encoding="utf-8")
-    print(f"{len(texts)} documents, {size:,} bytes")
+    print(f"{folder.name}: {len(rows)} rows, {size:,} bytes")
 
 
 if __name__ == "__main__":
-    write_documents("general_text", "test", make_texts(), CARD, TEXTS)
+    args = arguments("general_text and general_chat")
+    write_rows(args.out / "general_text", "test", make_texts(), CARD, TEXTS)
+    write_rows(args.out / "general_chat", "test", make_chats(), CHAT_CARD, TEXTS)

@@ -2,27 +2,34 @@
 
     python -m ftlab.models.starter.samples          rewrites ftlab/samples/general_probes and general_replay
 
-Both are drawn from the starter's own text. The families of the probes are some that the starter does well; their rows
-are drawn whether or not it answers them right, and the share that it does is measured afterwards and stands in the
-card. Probes and replay share no prompt, no combination of contents and, in the closed sets of facts, no fact: replay
-must not train the answers that the probes ask for.
+Both are drawn from the starter's own text. Half of the probes are of kinds that the replay data hold too, with other
+facts and other questions; half are of five kinds of which neither general_replay nor general_documents holds anything,
+from the part that the starter was not trained on. What replay protects beyond what it trains shows in these alone. The
+rows are drawn whether or not the starter answers them right; the share that it does is measured afterwards and stands
+in the card. No question and no fact of a probe stands in the replay data.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import draw
 from ftlab.models.starter.families import FAMILIES, Draft, Family
+from ftlab.models.starter.families import fact_tables as tables
+from ftlab.models.starter.families.draft import Split
+from ftlab.models.starter.families.word_tasks import PLURAL_WORDS, plural_of
+from ftlab.models.starter.families.words import ALL_CATEGORIES, DAYS, MONTHS, NUMBER_WORDS, VERBS
 
 SEED = 2024
-PROBES_PER_FAMILY = 10
-PROBE_FAMILIES = (
+REPLAYED_KINDS = (
     "capitals",
     "opposites",
     "colours",
@@ -44,84 +51,106 @@ PROBE_FAMILIES = (
     "reversing",
     "yes or no",
 )
+UNREPLAYED_KINDS = ("remembered numbers", "extraction", "conversation", "advice", "system prompts")
+PROBES_OF_A_KIND = dict.fromkeys(REPLAYED_KINDS, 5) | dict.fromkeys(UNREPLAYED_KINDS, 20)
 REPLAY_ROWS = 600
-# Families that ask for the facts of others in another form; they may only replay facts that are not probed.
-DERIVED_FAMILIES = ("gaps", "requests", "yes or no")
-FACT_TOPICS = (
-    "capital",
-    "capital in a sentence",
-    "country of",
-    "opposite",
-    "colour of",
-    "use",
-    "job",
-    "sound",
-    "young",
-    "home",
-    "legs",
-    "season",
-)
-LONGEST_ANSWER = 40  # characters: replay, like the probes, is about short answers
+LONGEST_ANSWER = 40  # characters: replay is about short answers
+_REMEMBERED = ("my name|", "favourite|")  # of conversation, what is said in one turn and asked for in a later one
 
 
-def is_probe_fact(fact: str) -> bool:
-    """Divides the facts of the closed sets: about 40% may be probed, the others replayed."""
-    return int.from_bytes(hashlib.sha256(fact.encode()).digest()[:4], "big") % 100 < 40
+@cache
+def known_facts() -> frozenset[tuple[str, ...]]:
+    """The two ends of every fact of the closed sets, as plain words in alphabetical order."""
+    pairs: list[tuple[str, str]] = []
+    for table in (
+        tables.CAPITALS,
+        tables.OPPOSITES,
+        tables.COLOURS_OF,
+        tables.SOUNDS,
+        tables.YOUNG,
+        tables.HOMES,
+        tables.LEGS,
+        tables.USES,
+        tables.WORKERS,
+        tables.NUMBERS_KNOWN,
+        tables.SEASON_FACTS,
+    ):
+        pairs += table
+    for cycle in (DAYS, MONTHS):
+        pairs += zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    pairs += [(word, kind) for kind, words in ALL_CATEGORIES.items() for word in words]
+    pairs += [(word, plural_of(word)) for word in PLURAL_WORDS]
+    pairs += [(verb[0], form) for verb in VERBS for form in verb[1:]]
+    pairs += [(word, str(number)) for number, word in enumerate(NUMBER_WORDS)]
+    plain = [tuple(sorted((_words(x), _words(y)))) for x, y in pairs]
+    return frozenset(pair for pair in plain if pair[0] != pair[1])
 
 
-def draw_short(family: Family, rng: random.Random) -> Draft:
-    """A trained combination with one question and a short answer."""
-    while True:
-        draft = draw(family, "train", rng)
-        if len(draft.messages) == 2 and len(draft.answer) <= LONGEST_ANSWER:
-            return draft
+def facts_in(text: str) -> frozenset[tuple[str, ...]]:
+    """The facts of the closed sets whose both ends stand in `text`, in whatever form they are asked for."""
+    shown = f" {_words(text)} "
+    return frozenset(fact for fact in known_facts() if all(f" {end} " in shown for end in fact))
 
 
-def row_of(family: Family, draft: Draft) -> dict[str, str]:
-    return {"prompt": draft.prompt, "completion": draft.answer, "family": family.name}
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[\w']+", text.casefold()))
 
 
-def make_probes(seed: int = SEED) -> tuple[list[dict[str, str]], set[str]]:
-    """The probe rows, and the keys of their combinations (for facts: without the phrasing)."""
+def contents(family: Family, draft: Draft) -> str:
+    """What a draft is about: its key without the kind of question, and of a closed fact without the phrasing."""
+    key = draft.key.split("|", 1)[1]
+    return key.rsplit("|", 1)[0] if family.facts else key
+
+
+def make_probes(seed: int = SEED) -> tuple[list[dict[str, Any]], set[str]]:
+    """The probe rows, a kind after the other, and what they are about, which nothing that is replayed may be."""
+    from ftlab.models.starter.general_documents import make_documents
+
     rng = random.Random(f"probes/{seed}")
-    rows, keys = [], set()
-    for family in (f for f in FAMILIES if f.name in PROBE_FAMILIES):
-        prompts: set[str] = set()
-        while len(prompts) < PROBES_PER_FAMILY:
-            draft = draw_short(family, rng)
-            fact = fact_of(draft)
-            if draft.prompt in prompts or (family.facts and not is_probe_fact(fact)):
+    read = _facts_of(row["text"] for row in make_documents())
+    rows: list[dict[str, Any]] = []
+    about: set[str] = set()
+    for family in sorted((f for f in FAMILIES if f.name in PROBES_OF_A_KIND), key=lambda f: f.name in UNREPLAYED_KINDS):
+        taken: set[str] = set()
+        while len(taken) < PROBES_OF_A_KIND[family.name]:
+            draft = _draw_probe(family, rng)
+            # Of advice there are too few held-out pairs to ask for each subject only once.
+            key = draft.key if family.name == "advice" else contents(family, draft)
+            if key in taken or facts_in(_text_of(draft)) & read:
                 continue
-            prompts.add(draft.prompt)
-            keys.add(fact if family.facts else draft.key)
-            rows.append(row_of(family, draft))
-    return rows, keys
+            taken.add(key)
+            about.add(contents(family, draft))
+            rows.append({"messages": list(draft.messages), "kind": family.name})
+    return rows, about
 
 
-def make_replay(probe_rows: list[dict[str, str]], probe_keys: set[str], seed: int = SEED) -> list[dict[str, str]]:
-    """The replay rows: every family with short answers, in turn, none of them close to a probe."""
+def make_replay(probes: Sequence[Mapping[str, Any]], about: set[str], seed: int = SEED) -> list[dict[str, str]]:
+    """The replay rows: every other family with short answers, in turn, nothing of which is a question or a fact of a
+    probe."""
     rng = random.Random(f"replay/{seed}")
-    families = [f for f in FAMILIES if f.scored == "exact" and has_short_answers(f)]
-    prompts = {row["prompt"] for row in probe_rows}
-    subjects = {key.split("|")[1] for key in probe_keys if key.split("|")[0] in FACT_TOPICS}
+    families = [f for f in FAMILIES if f.scored == "exact" and f.name not in UNREPLAYED_KINDS and has_short_answers(f)]
+    probed = _facts_of(" ".join(turn["content"] for turn in row["messages"]) for row in probes)
+    prompts = {row["messages"][-2]["content"] for row in probes}
     rows: list[dict[str, str]] = []
     while len(rows) < REPLAY_ROWS:
         family = families[len(rows) % len(families)]
-        draft = draw_short(family, rng)
-        fact = fact_of(draft)
-        if draft.prompt in prompts or draft.key in probe_keys or (family.facts and is_probe_fact(fact)):
+        draft = draw_short(family, "train", rng)
+        if draft.prompt in prompts or contents(family, draft) in about or facts_in(_text_of(draft)) & probed:
             continue
-        if family.name in DERIVED_FAMILIES and subjects & set(draft.key.split("|")):
-            continue
+        if family.name == "new words" and draft.answer.startswith("{"):
+            continue  # extraction, by another name
         prompts.add(draft.prompt)
-        rows.append(row_of(family, draft))
+        rows.append({"prompt": draft.prompt, "completion": draft.answer, "kind": family.name})
     rng.shuffle(rows)
     return rows
 
 
-def fact_of(draft: Draft) -> str:
-    """The key without its last part, which in the closed sets is the phrasing."""
-    return draft.key.rsplit("|", 1)[0]
+def draw_short(family: Family, split: Split, rng: random.Random) -> Draft:
+    """A combination of the split with one question and a short answer."""
+    while True:
+        draft = draw(family, split, rng)
+        if len(draft.messages) == 2 and len(draft.answer) <= LONGEST_ANSWER:
+            return draft
 
 
 def has_short_answers(family: Family) -> bool:
@@ -131,12 +160,37 @@ def has_short_answers(family: Family) -> bool:
     return sum(len(d.messages) == 2 and len(d.answer) <= LONGEST_ANSWER for d in drafts) >= 50
 
 
+def _draw_probe(family: Family, rng: random.Random) -> Draft:
+    if family.name in REPLAYED_KINDS:
+        return draw_short(family, "train", rng)
+    while True:
+        draft = draw(family, "held-out", rng)
+        if family.name != "conversation" or (draft.key.startswith(_REMEMBERED) and len(draft.messages) > 2):
+            return draft
+
+
+def _facts_of(texts: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    return frozenset().union(*map(facts_in, texts))
+
+
+def _text_of(draft: Draft) -> str:
+    return " ".join(turn["content"] for turn in draft.messages)
+
+
 ABOUT_PROBES = """\
 Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask them before
-and after tuning, and compare exact match."""
+and after tuning, and compare exact match. Half are of kinds that general_replay holds, half are of kinds that it does
+not: a run that mixes in general_replay is only taught to keep the first."""
 ABOUT_REPLAY = """\
 Examples of what the starter already knows, to be mixed into the training data of another task, so that the model
-forgets less."""
+forgets less of these kinds of tasks."""
+PROBE_COLUMNS = """\
+- `messages`: a system turn in some, the question (in some after earlier turns), and its one right answer.
+- `kind`: the kind of task. In general_replay too: {replayed}. Not in general_replay or general_documents: {others}."""
+REPLAY_COLUMNS = """\
+- `prompt`: a question or small task.
+- `completion`: its one right answer.
+- `kind`: the kind of task: {replayed}."""
 CARD = """\
 ---
 license: apache-2.0
@@ -162,44 +216,58 @@ configs:
 
 ## Columns
 
-- `prompt`: a question or small task.
-- `completion`: its one right answer.
-- `family`: the kind of task: {families}.
+{columns}
 
 ## How it was made
 
-`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The
-families of the probes were chosen among those that the starter does well; the rows were drawn without looking at its
-answers. general_probes and general_replay share no prompt and no combination of contents; of the closed sets of facts
-(capitals, opposites ...) a fact is either probed or replayed, never both.
+`python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The kinds
+of the probes were chosen among those that the starter does well; the rows were drawn without looking at its answers.
+general_probes shares no prompt, no combination of contents and no fact (the capital of a country, an opposite, the day
+after another ...) with general_replay or general_documents, in whatever form the fact is asked for. The probes of kinds
+that are not replayed come from the part that was kept out of the starter's training. Kinds are related: general_replay
+holds single fields of a sentence, not extraction to JSON, and forms asked for in the question, not by a system turn.
 
-The starter as shipped answers {right:.1%} of the rows right (greedy, exact match).
+The starter as shipped answers {right} of the rows right (greedy, exact match).
 
 All text was written for this project. License: Apache-2.0.
 """
 
 
-def write(folder: Path, split: str, title: str, about: str, rows: list[dict[str, str]], right: float) -> None:
-    """Writes the rows and the card of one sample; `right` is the share that the starter answers right."""
+def write(
+    folder: Path, split: str, title: str, about: str, columns: str, rows: Sequence[Mapping[str, Any]], right: str
+) -> None:
+    """Writes the rows and the card of one sample; `right` tells the share that the starter answers right."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
-    counts = {f.name: sum(row["family"] == f.name for row in rows) for f in FAMILIES}
-    families = ", ".join(f"{name} ({n})" for name, n in counts.items() if n)
-    card = CARD.format(title=title, about=about, split=split, rows=len(rows), families=families, seed=SEED, right=right)
+    counts = {f.name: sum(row["kind"] == f.name for row in rows) for f in FAMILIES}
+    told = [
+        ", ".join(f"{name} ({n})" for name, n in counts.items() if n and (name in UNREPLAYED_KINDS) == apart)
+        for apart in (False, True)
+    ]
+    columns = columns.format(replayed=told[0], others=told[1])
+    card = CARD.format(title=title, about=about, split=split, rows=len(rows), columns=columns, seed=SEED, right=right)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def measure(rows: list[dict[str, str]], model_path: Path) -> tuple[float, list[dict[str, str]]]:
-    """Greedy exact match of a model on the rows, and the rows that it missed with its answers."""
+def measure(rows: Sequence[Mapping[str, Any]], model_path: Path) -> list[dict[str, Any]]:
+    """The rows that a model answers wrong (greedy, exact match), with its answers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from ftlab.models.starter.evaluate import answer_greedily
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_path), AutoTokenizer.from_pretrained(model_path)
-    answers = answer_greedily(model, tokenizer, [[{"role": "user", "content": r["prompt"]}] for r in rows])
-    missed = [{**r, "answer": a} for r, a in zip(rows, answers, strict=True) if a != r["completion"]]
-    return 1 - len(missed) / len(rows), missed
+    chats = [row.get("messages") or _chat(row["prompt"], row["completion"]) for row in rows]
+    answers = answer_greedily(model, tokenizer, [chat[:-1] for chat in chats])
+    return [
+        {**row, "answer": answer}
+        for row, chat, answer in zip(rows, chats, answers, strict=True)
+        if answer != chat[-1]["content"]
+    ]
+
+
+def _chat(prompt: str, completion: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
 
 
 def main() -> None:
@@ -209,13 +277,18 @@ def main() -> None:
         "--model", type=Path, default=starter_path(), help="the model whose share of right answers is noted in the card"
     )
     args = parser.parse_args()
-    probes, keys = make_probes()
-    replay = make_replay(probes, keys)
-    right, missed = measure(probes, args.model)
-    known, _ = measure(replay, args.model)
-    write(args.out / "general_probes", "test", "General probes", ABOUT_PROBES, probes, right)
-    write(args.out / "general_replay", "train", "General replay", ABOUT_REPLAY, replay, known)
-    print(f"probes: {len(probes)} rows, {right:.1%} right; replay: {len(replay)} rows, {known:.1%} right")
+    probes, about = make_probes()
+    replay = make_replay(probes, about)
+    missed, forgotten = measure(probes, args.model), measure(replay, args.model)
+    shares = []
+    for apart in (False, True):
+        asked = sum((row["kind"] in UNREPLAYED_KINDS) == apart for row in probes)
+        shares.append(1 - sum((row["kind"] in UNREPLAYED_KINDS) == apart for row in missed) / asked)
+    known = f"{shares[0]:.1%} (kinds in general_replay) and {shares[1]:.1%} (the others)"
+    right = f"{1 - len(forgotten) / len(replay):.1%}"
+    write(args.out / "general_probes", "test", "General probes", ABOUT_PROBES, PROBE_COLUMNS, probes, known)
+    write(args.out / "general_replay", "train", "General replay", ABOUT_REPLAY, REPLAY_COLUMNS, replay, right)
+    print(f"probes: {len(probes)} rows, {known} right; replay: {len(replay)} rows, {right} right")
     for row in missed:
         print(json.dumps(row))
 

@@ -26,8 +26,8 @@ from ftlab.training.verify import verify_saved
 
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
-_SHOWN = ("phase", "step", "total_steps", "epoch", "eta_seconds", "tokens_per_second", "trained_parameters",
-          "total_parameters")  # fmt: skip
+_SHOWN = ("phase", "step", "total_steps", "done", "total", "epoch", "eta_seconds", "tokens_per_second",
+          "trained_parameters", "total_parameters")  # fmt: skip
 
 
 def uses_accelerate(launcher: LauncherConfig) -> bool:

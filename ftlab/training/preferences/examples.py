@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
+from ftlab.data.preference_checks import equal_answers
 from ftlab.data.preferences import balanced_weights, cuts_long_answers
 from ftlab.data.rendering import Completion, encode_completions
 from ftlab.errors import InputError
@@ -65,11 +66,11 @@ def tokenised_preferences(
             encoded = encode_completions(row["prompt"], sides, tokenizer)
             remarks.update(note for one in encoded for note in set(one.notes))
             lengths.append(max(len(one.whole.input_ids) for one in encoded))
-            every.append((encoded, row.get("label")))
+            every.append((encoded, row.get("label"), equal_answers(row)))
         longest, most = max(lengths), sorted(lengths)[3 * len(lengths) // 4]
         if split == "train":
             cut = cuts_long_answers(config.stage, sum(length <= limit for length in lengths), len(rows))
-        made = [_example(config.stage, encoded, label, limit, counts, cut=cut) for encoded, label in every]
+        made = [_example(config.stage, *one, limit, counts, cut=cut) for one in every]
         examples = [one for one in made if one is not None]
         counted = {name: counts[name] for name in _SAID if counts[name]}
         tokens = sum(len(ids) for one in examples for name, ids in one.items() if name.endswith("_ids"))
@@ -95,7 +96,14 @@ def tokenised_preferences(
 
 
 def _example(
-    stage: str, encoded: list[Completion], label: bool | None, limit: int, counts: Counter[str], *, cut: bool
+    stage: str,
+    encoded: list[Completion],
+    label: bool | None,
+    equal: bool,
+    limit: int,
+    counts: Counter[str],
+    *,
+    cut: bool,
 ) -> dict[str, Any] | None:
     """One row for the trainer, or None; why, or what was cut, is added to `counts`."""
     if len(encoded[0].prompt_ids) >= limit:
@@ -108,7 +116,7 @@ def _example(
     room = limit - len(encoded[0].prompt_ids)
     ids = [one.completion_ids[:room] for one in encoded]
     trained = [one.trained[:room] for one in encoded]
-    if len(ids) == 2 and ids[0] == ids[1]:
+    if len(ids) == 2 and (equal or ids[0] == ids[1]):
         counts["identical"] += 1
         return None
     counts["cut"] += too_long

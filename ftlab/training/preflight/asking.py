@@ -13,6 +13,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.evaluation.asking import kind_of
 from ftlab.evaluation.results import ToAnswer, ToScore
 from ftlab.run_directory import RunDirectory
 
@@ -52,7 +53,7 @@ def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float]) -> Amo
     for name, question in questions.items():
         if isinstance(question, ToAnswer):
             read = sum(map(len, question.prompts))
-            whole += Amount(read=read, written=lengths.get(name, 0) * len(question.prompts))
+            whole += Amount(read=read, written=lengths.get(kind_of(name), 0) * len(question.prompts))
         else:
             whole += Amount(scored=sum(len(one.input_ids) for one in question.encoded))
     return whole
@@ -131,7 +132,8 @@ class Comparison:
         return base, Amount(scored=scored) + continued
 
     def _to_answer(self) -> list[tuple[str, Any]]:
-        return [(name, one) for name, one in self.of_base.items() if isinstance(one, ToAnswer)]
+        # Of several answers to a row, the others take as long as the first.
+        return [(name, one) for name, one in self.of_base.items() if isinstance(one, ToAnswer) and one.sample == 1]
 
     def _rates(self, model: Any, tokenizer: Any) -> Rates:
         """On the longest rows and prompts, where memory peaks."""
@@ -206,8 +208,8 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
     if "prompted" in comparison.asked:
         # General questions, texts and what else needs no examples are asked once.
         shown = comparison.of("prompted", references)
-        of_both = comparison.of_base.keys() - {"losses", "answers", "labels"}
-        once = {name: comparison.of_base[name] for name in of_both}
+        by_prompt = ("losses", "answers", "labels")
+        once = {name: one for name, one in comparison.of_base.items() if kind_of(name) not in by_prompt}
         before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)

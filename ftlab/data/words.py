@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftlab.data.checks.examples import Watch
+from ftlab.data.watch import Watch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,124 @@
+"""Shares of votes or answers that belong together: several on one prompt, many by one rater, or both at once.
+
+clustered_share(won, prompts)            prompts are a sample, the raters are these
+clustered_share(won, prompts, raters)    both are samples: what another rater would say of another prompt
+sign_flip(net)                          the p of the mean of a few clusters, whatever their distribution
+
+`tests/benchmarks/calibration_votes.py` measures how often the intervals hold and the tests are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from ftlab.evaluation.significance import LEVEL, SEED
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_EXACT_CLUSTERS = 13
+_FLIPS = 9999
+
+
+def clustered_share(right: Sequence[bool], *clusters: Sequence[Hashable], level: float = LEVEL) -> list[float] | None:
+    """The 1 - `level` interval of the share of `right`, as [low, high] in 0 to 1; None without any.
+
+    `clusters` holds one or two keys for each value; a way with one cluster only is taken as fixed. Wilson's interval
+    at the effective number of values (Korn and Graubard, Survey Methodology 24, 1998). Their variance is the jackknife
+    that leaves out clusters, summed over both ways (MacKinnon, Nielsen and Webb, Jackknife inference with two-way
+    clustering, 2024); Student's t has one degree of freedom less than the fewest clusters. Where all values are alike
+    the clusters count, not the values: how alike they are within one cannot be seen then.
+    """
+    import numpy as np
+    from scipy.stats import norm, t
+
+    value = np.asarray(right, dtype=float)
+    ways = [_positions(keys) for keys in clusters]
+    ways = [way for way in ways if len(way) and way.max()] or ways[:1]
+    if not len(value) or all(way.max() + 1 == len(value) for way in ways):
+        return _wilson(float(value.mean()), len(value), level) if len(value) else None
+    mean, count = float(value.mean()), len(value)
+    sizes = [int(way.max()) + 1 for way in ways]
+    variances = [jackknife_variance(*_summed(value, way)) for way in ways]
+    variance = max(sum(variances) - (len(ways) - 1) * mean * (1 - mean) / max(count - 1, 1), *variances, 0.0)
+    effective = min(mean * (1 - mean) / variance, count) if variance > 1e-12 else max(sizes)
+    if min(sizes) > 1:
+        effective *= float(norm.ppf(1 - level / 2) / t.ppf(1 - level / 2, min(sizes) - 1)) ** 2
+    return _wilson(mean, effective, level)
+
+
+def jackknife_variance(won: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The delete-one-cluster variance of sum(won) / sum(count); both of shape (..., clusters), the result of (...)."""
+    import numpy as np
+
+    all_won, all_count = won.sum(axis=-1, keepdims=True), count.sum(axis=-1, keepdims=True)
+    rest, mean = all_count - count, all_won / all_count
+    without = np.where(rest > 0, (all_won - won) / np.maximum(rest, 1), mean)
+    clusters = (count > 0).sum(axis=-1)
+    return (clusters - 1) / clusters * ((without - mean) ** 2).sum(axis=-1)
+
+
+def sign_flip(net: Sequence[float]) -> float:
+    """The two-sided p of the sum of `net`, one number for each cluster, by flipping their signs (R. A. Fisher, 1935).
+
+    Exact up to 13 clusters when each is as likely to be above zero as below by the same amount, however far apart they
+    are; with fewer than 6 it is never below .05.
+    """
+    import numpy as np
+
+    sums = np.asarray(net, dtype=float)
+    if not len(sums):
+        return 1.0
+    if len(sums) <= _EXACT_CLUSTERS:
+        signs = ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1) * 2.0 - 1
+    else:
+        signs = np.random.default_rng(SEED).integers(2, size=(_FLIPS, len(sums))) * 2.0 - 1
+    extreme = int((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).sum())
+    return extreme / len(signs) if len(sums) <= _EXACT_CLUSTERS else (extreme + 1) / (_FLIPS + 1)
+
+
+def same_share(won: Sequence[int], count: Sequence[int]) -> float:
+    """The p of "all clusters have the same share": a chi-square statistic among 9999 draws with the same totals, which
+    the multivariate hypergeometric distribution gives. Values that are alike across clusters make it larger."""
+    import numpy as np
+
+    some = np.asarray([(w, n) for w, n in zip(won, count, strict=True) if n], dtype=np.int64).reshape(-1, 2)
+    if len(some) < 2:
+        return 1.0
+    wins, sizes = some.T
+    expected = sizes * (wins.sum() / sizes.sum())
+    draws = np.random.default_rng(SEED)
+    drawn = draws.multivariate_hypergeometric(sizes, int(wins.sum()), size=_FLIPS, method="marginals")
+    seen = ((wins - expected) ** 2 / sizes).sum()
+    return (int((((drawn - expected) ** 2 / sizes).sum(axis=1) >= seen - 1e-9).sum()) + 1) / (_FLIPS + 1)
+
+
+def majorities(right: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[int, int]:
+    """In how many clusters most values are not `right`, and in how many most are; an even one is in neither."""
+    net: dict[Hashable, int] = {}
+    for value, key in zip(right, clusters, strict=True):
+        net[key] = net.get(key, 0) + (1 if value else -1)
+    return sum(one < 0 for one in net.values()), sum(one > 0 for one in net.values())
+
+
+def _positions(keys: Sequence[Hashable]) -> np.ndarray:
+    import numpy as np
+
+    known: dict[Hashable, int] = {}
+    return np.asarray([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+
+
+def _summed(value: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    return np.bincount(way, weights=value), np.bincount(way).astype(float)
+
+
+def _wilson(share: float, count: float, level: float) -> list[float]:
+    """Wilson's interval at a number that need not be whole."""
+    from scipy.stats import norm
+
+    z2 = float(norm.ppf(1 - level / 2)) ** 2
+    centre, half = share + z2 / (2 * count), (z2 * (share * (1 - share) / count + z2 / (4 * count**2))) ** 0.5
+    return [max(0.0, (centre - half) / (1 + z2 / count)), min(1.0, (centre + half) / (1 + z2 / count))]

@@ -1,0 +1,207 @@
+"""Format is not knowledge: what an answer names, whatever stands around it, and how much of a change that explains."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ftlab.data.final_number import quantity, same_final_number
+from ftlab.errors import shorten
+from ftlab.evaluation.figures import percent, value_text
+from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
+from ftlab.evaluation.significance import p_text
+from ftlab.wording import composed, listed
+
+Measure = Mapping[str, Any]
+
+LABEL_NAMED_RULE = (
+    "the one label that stands in the answer as whole words; case, Unicode forms, hyphens and underscores ignored; a "
+    "label within a longer one does not count, and an answer with several labels or none is wrong"
+)
+REFERENCE_NAMED_RULE = (
+    "the reference stands somewhere in the answer: a short text as whole words, whatever the case; JSON as the only "
+    "object (or list) there; of numbers the last one counts; rows with longer references are left out"
+)
+# The measure of what an answer names, beside each that asks for the answer and nothing else.
+COMPANIONS = {"accuracy": "label_named", "exact_match": "reference_named"}
+_SHORT = 5  # words of a reference; in a longer one form and content are not told apart
+_NEARLY_ALL = 0.9
+_MOST_STARTS = 50  # brackets of one answer at which JSON is looked for
+_MOST_NAMED = 5
+
+
+def label_namer(labels: Sequence[str]) -> Callable[[str], int]:
+    """A function that tells which of `labels` a text names, by its place; -1 for none and for several."""
+    keys = [_spelled(label, folded) for label in labels]
+    # A, B and C, or labels that differ in case only: an article must not pass for a label.
+    fold = folded if len(set(keys)) == len(keys) and all(len(key) > 1 for key in keys) else composed
+    place = {_spelled(label, fold): at for at, label in enumerate(labels)}
+    longest = sorted(filter(None, place), key=len, reverse=True)
+    pattern = re.compile("|".join(f"(?:{_whole(key)})" for key in longest))
+
+    def named(text: str) -> int:
+        found = {place[match.group()] for match in pattern.finditer(_spelled(text, fold))}
+        return found.pop() if len(found) == 1 else -1
+
+    return named
+
+
+def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Which of `labels` each text is or else names, by its place; -1 for none and for several."""
+    from ftlab.evaluation.metrics.classes import label_numbers
+
+    named = label_namer(labels)
+    return [
+        named(text) if number < 0 else number for text, number in zip(texts, label_numbers(texts, labels), strict=True)
+    ]
+
+
+def names_reference(answer: str, reference: str) -> float | None:
+    """1 or 0: whether `answer` holds `reference`, as REFERENCE_NAMED_RULE says; None for references of other kinds."""
+    reference = reference.strip()
+    if not can_be_named(reference):
+        return None
+    if is_exact(answer, reference):
+        return 1.0
+    if (wanted := json_value(reference)) is not None:
+        found = [value for value in _json_in(answer) if type(value) is type(wanted)]
+        return float(bool(found) and all(same_value(value, wanted) for value in found))
+    if quantity(reference) is not None:
+        return same_final_number(answer, reference)
+    key = _spelled(plain(reference), folded)
+    return float(bool(key) and re.search(_whole(key), _spelled(answer, folded)) is not None)
+
+
+def can_be_named(reference: str) -> bool:
+    """Whether `reference` can stand in an answer without being the whole of it: JSON, a number, or a few words."""
+    reference = reference.strip()
+    return bool(reference) and (json_value(reference) is not None or len(words(reference)) <= _SHORT)
+
+
+def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str]:
+    """`names` with the measure of what is named behind each that is strict about the form, where the data allow it."""
+    short = sum(map(can_be_named, references)) >= _NEARLY_ALL * max(1, len(references))
+    every: list[str] = []
+    for name in names:
+        every += [name]
+        beside = COMPANIONS.get(name)
+        if beside and beside not in names and (short or name != "exact_match"):
+            every += [beside]
+    return every
+
+
+def judged_by_form(
+    verdict: dict[str, Any],
+    task: Sequence[Measure],
+    decided: Sequence[Measure],
+    side: str,
+    against: str,
+    improved: Callable[[Measure, str], bool | None],
+) -> dict[str, Any]:
+    """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
+
+    `improved` tells whether a side is better by a measure. A side that is better in form and worse in what it names is
+    neither better nor worse: then `better` becomes None.
+    """
+    known = {one["name"]: one for one in task}
+    strict = next((one for one in decided if one["name"] in COMPANIONS), None)
+    if strict is None or verdict["better"] is None:
+        return verdict
+    # What the model finds likeliest does not depend on how it words an answer.
+    lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
+    lenient = lenient or known.get(COMPANIONS[strict["name"]])
+    values = [one and one["values"].get(at) for one in (strict, lenient) for at in (side, against)]
+    if lenient is None or side not in lenient["differences"] or None in values or values[:2] == values[2:]:
+        return verdict
+    better, named = improved(lenient, side), _named(lenient, side, against)
+    change, knowing = values[0] - values[1], values[2] - values[3]
+    if better is None:
+        told = f"; how much of that is more than form cannot be told: {named}"
+    elif better != verdict["better"]:
+        words = ("worse", "better") if verdict["better"] else ("better", "worse")
+        text = verdict["text"].replace(f" is {words[1]}", f" is {words[1]} in form and {words[0]} in knowing", 1)
+        return verdict | {"better": None, "text": f"{text}; {named}"}
+    elif abs(knowing) >= abs(change):
+        told = f"; none of that is form: {named}"
+    else:
+        points = [_points(part) for part in (change, change - knowing, knowing)]
+        told = f"; of these {points[0]} points {points[1]} are form and {points[2]} knowing: {named}"
+    return verdict | {"text": verdict["text"] + told}
+
+
+def unlabelled(texts: Sequence[str], numbers: Sequence[int]) -> dict[str, Any]:
+    """Answers that are no label: how many, and the commonest of them as [text, count]."""
+    other = [" ".join(text.split()) for text, number in zip(texts, numbers, strict=True) if number < 0]
+    commonest = [[shorten(text, 60), count] for text, count in Counter(other).most_common(3)]
+    return {"rows": len(other), "commonest": commonest}
+
+
+def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[str]:
+    """What each side made of the labels, in sentences: those that it never gave, and its answers that are none.
+
+    `spoken` are the sides by name, as they are called in a sentence.
+    """
+    detail = next((one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]), {})
+    notes = []
+    for side, called in spoken.items():
+        found = detail.get(side) or {}
+        if "unlabelled" not in found:
+            continue
+        matrix, other = found["confusion"], found["unlabelled"]
+        never = [label for place, label in enumerate(detail["labels"]) if not any(line[place] for line in matrix)]
+        rows = sum(map(sum, matrix))
+        said = []
+        if other["rows"]:
+            examples = listed([f"“{text}” ({count})" for text, count in other["commonest"]])
+            said.append(f"{other['rows']} of {rows} answers are no label, such as {examples}")
+        if never and other["rows"] < rows:
+            more = f" and {len(never) - _MOST_NAMED} more" if len(never) > _MOST_NAMED else ""
+            names = ", ".join(never[:_MOST_NAMED])
+            said.append(f"{len(never)} of {len(detail['labels'])} labels were never given: {names}{more}")
+        if said:
+            notes.append(f"Labels of {called}: {'; '.join(said)}.")
+    return notes
+
+
+def _named(lenient: Measure, side: str, against: str) -> str:
+    after, before = (value_text(lenient, lenient["values"][at]) for at in (side, against))
+    what = {
+        "label_named": "the right label stands in {} of the answers against {}",
+        "reference_named": "the reference stands in {} of the answers against {}",
+        "likelihood_accuracy": "the right label is the likeliest in {} of the rows against {}",
+    }[lenient["name"]].format(after, before)
+    return f"{what} ({p_text(lenient['differences'][side]['p'])})"
+
+
+def _points(change: float) -> str:
+    return percent(abs(change)).removesuffix("%")
+
+
+def _spelled(text: str, fold: Callable[[str], str]) -> str:
+    """`text` with single spaces, also for the hyphens and underscores within words; the minus of a number stays."""
+    return re.sub(r"(?<=[^\W_])[_-]+(?=[^\W_])", " ", " ".join(fold(text).split()))
+
+
+def _whole(key: str) -> str:
+    """A pattern of `key` that is no part of a longer word or number; scripts without spaces have no such bounds."""
+    before = "" if is_unspaced(key[0]) else r"(?<!\w)(?<!\d[.,])" + (r"(?<![-−])" if key[0].isdigit() else "")
+    after = "" if is_unspaced(key[-1]) else r"(?!\w)(?![.,]\d)"
+    return before + re.escape(key) + after
+
+
+def _json_in(text: str) -> list[Any]:
+    """The JSON objects and lists that stand in `text`, one after the other."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    for _ in range(_MOST_STARTS):
+        start = re.compile(r"[{\[]").search(text, at)
+        if start is None:
+            break
+        try:
+            value, at = decoder.raw_decode(text, start.start())
+            found.append(value)
+        except (ValueError, RecursionError):
+            at = start.end()
+    return found

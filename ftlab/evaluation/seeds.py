@@ -1,0 +1,307 @@
+"""One verdict on runs that differ in nothing but the seed: would another run like these be better than the base?
+
+The models that were trained are a sample of those that could have been, as the rows are of those that could be asked.
+For each measure d[r, s] is what run s gained over the base on row r. The 95% interval of its mean is
+
+    mean +- sqrt((t[n-1] * SE_rows)**2 + (t[k-1] * SE_seeds)**2)
+
+with SE_rows from the n means of rows, SE_seeds from the k means of runs, and t their 97.5% quantiles (the sum of two
+sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for independent normal parts). Of right-or-wrong
+rows the part of the rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much
+narrower as the gains of rows spread less when they are means over runs. It does not shrink to a point where all rows
+change alike.
+`tests/benchmarks/seeds.py`: 1.2 to 3.8% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ftlab.errors import FtlabError
+from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
+from ftlab.evaluation.samples import OF_CORPUS
+from ftlab.evaluation.significance import LEVEL, mean_interval, p_text, row_difference, share_difference
+from ftlab.files import read_json, read_jsonl
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
+
+FEWEST = 2
+GENERAL = "general_accuracy"
+_SIDES = ("base", "adapted")
+_FITS = ("perplexity", "bits_per_byte")
+# Of free text the loss decides together with the first of these.
+_OVERLAP = ("rouge_l", "rouge2", "rouge1", "token_f1")
+
+
+@dataclass(frozen=True)
+class SeedMeasure:
+    """One measure over all runs: the value of the base and of each run, their mean, range and standard deviation.
+
+    Where single `rows` have values: `difference`, the mean gain over the base with its 95% `interval` (rows and seeds
+    are both samples), and `p`, the paired permutation of rows for these models alone.
+    """
+
+    name: str
+    title: str
+    kind: str
+    unit: str
+    better: str | None
+    base: float
+    values: list[float]
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    rows: int | None = None
+    difference: float | None = None
+    interval: list[float] | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class SeedsVerdict:
+    """The verdict on `runs` with these `seeds`. `better`: True, False, or None where the data cannot tell; `decided`
+    names the measures that decided. `own` counts the single verdicts: better, worse, cannot tell, forgot."""
+
+    created: float  # unix seconds
+    runs: list[str]
+    seeds: list[int]
+    split: str
+    rows: int
+    measures: list[SeedMeasure]
+    better: bool | None
+    decided: list[str]
+    own: dict[str, int]
+    text: str
+    notes: list[str]
+
+
+def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
+    """The verdict on `runs` (seed and run) by what they answered; nothing is asked again.
+
+    Raises FtlabError for fewer than two runs with a comparison, or without rows that all of them were asked.
+    """
+    compared = [(seed, run, found) for seed, run in runs if (found := run.comparison()) is not None]
+    if len(compared) < FEWEST:
+        raise FtlabError(
+            f"{len(compared)} of {len(runs)} runs have been compared with their base: too few for a verdict on seeds",
+            try_="wait for the runs, or resume those that stopped: python -m ftlab runs resume RUN",
+        )
+    comparisons = [found for _, _, found in compared]
+    keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
+    common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
+    if not common:
+        raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
+    tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
+    clusters = [keyed[0][key].get("cluster") for key in common]
+    tied = None if None in clusters else clusters
+    measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
+    own = _own(comparisons)
+    decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
+    directions = {_direction(one) for one in decided}
+    better = directions.pop() if len(directions) == 1 else None
+    notes = [f"{len(runs) - len(compared)} of {len(runs)} runs have no comparison and do not count."]
+    notes = notes if len(compared) < len(runs) else []
+    asked = max(map(len, keyed))
+    notes += [f"These are the {len(common)} rows that all runs answered, of {asked}."] if asked > len(common) else []
+    notes += ["Two runs say little of how much seeds matter: train three or more."] if len(compared) == FEWEST else []
+    return SeedsVerdict(
+        created=time.time(),
+        runs=[run.id for _, run, _ in compared],
+        seeds=[seed for seed, _, _ in compared],
+        split=comparisons[0].get("split", ""),
+        rows=len(common),
+        measures=measures,
+        better=better,
+        decided=[one.name for one in decided],
+        own=own,
+        text=_text(better, decided, len(compared), own),
+        notes=notes,
+    )
+
+
+def both_sources(
+    runs: Sequence[tuple[Sequence[float], Sequence[float]]], clusters: Sequence[int] | None = None
+) -> list[float]:
+    """The 95% interval of the mean gain of two or more runs, each the values of base and of adapted on the same two or
+    more rows; see the head of this file. Of `clusters` (what each row belongs to) the part of the rows is wider."""
+    gains = [[new - old for old, new in zip(base, adapted, strict=True)] for base, adapted in runs]
+    whole = all(value in (0, 1) for run in runs for side in run for value in side)
+    mean = statistics.fmean(map(statistics.fmean, gains))
+    seeds = _half([statistics.fmean(run) for run in gains])
+    of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
+    if whole:
+        found = [share_difference(*([bool(value) for value in side] for side in run), clusters) for run in runs]
+        # The mean of several runs is known better than one of them, by at most the root of their number.
+        single = statistics.fmean(map(statistics.stdev, gains))
+        share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
+        below = share * (mean - statistics.fmean(low for low, _ in found))
+        above = share * (statistics.fmean(high for _, high in found) - mean)
+        return [max(-1.0, mean - math.hypot(below, seeds)), min(1.0, mean + math.hypot(above, seeds))]
+    half = math.hypot(_half_of_clusters(of_rows, clusters) if clusters else _half(of_rows), seeds)
+    return [mean - half, mean + half]
+
+
+def _half_of_clusters(values: Sequence[float], clusters: Sequence[int]) -> float:
+    interval = mean_interval(values, clusters)
+    return (interval[1] - interval[0]) / 2 if interval else math.inf
+
+
+def _half(values: Sequence[float]) -> float:
+    """Half the 95% interval of the mean of `values` by t."""
+    from scipy.stats import t
+
+    return float(t.ppf(1 - LEVEL / 2, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+
+
+def read_verdict(values: Mapping[str, Any]) -> SeedsVerdict:
+    """A verdict as it was written by `asdict`."""
+    known = {field.name for field in fields(SeedsVerdict)}
+    kept = {name: value for name, value in values.items() if name in known}
+    return SeedsVerdict(**kept | {"measures": [SeedMeasure(**one) for one in values["measures"]]})
+
+
+def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
+    """The newest verdict on seeds that `run` is a part of."""
+    files = Workspace.of(run).sweeps_folder.glob("verdict-*.json")
+    found = [read_verdict(values) for file in files if run.id in (values := read_json(file, {})).get("runs", [])]
+    return max(found, key=lambda one: one.created, default=None)
+
+
+def measure_text(one: SeedMeasure) -> str:
+    """One measure as a line: 88% on average of 3 runs (84% to 93%, standard deviation 4.6 points), base 12%."""
+    about = asdict(one)
+    low, high, mean, base = (value_text(about, value) for value in (one.low, one.high, one.mean, one.base))
+    spread = f"{low} to {high}, standard deviation {_amount(one, one.deviation)}"
+    return f"{in_sentence(one.title)} {mean} on average of {len(one.values)} runs ({spread}) against {base} of the base"
+
+
+def difference_text(one: SeedMeasure) -> str:
+    """The gain over the base and its interval; empty where single rows have no values."""
+    if one.difference is None or one.interval is None:
+        return ""
+    low, high = (signed(_amount(one, abs(value)), value) for value in one.interval)
+    return f"{signed(_amount(one, abs(one.difference)), one.difference)} ({low} to {high})"
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
+
+
+def _amount(one: SeedMeasure, value: float) -> str:
+    return f"{100 * value:.1f} points" if one.kind == "share" else f"{value:.3g}"
+
+
+def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[list[float]]]]:
+    """{measure: per run the values of base and of adapted, row by row}, of measures that all rows have."""
+    scores = [[row_scores(row, _SIDES) for row in one] for one in rows]
+    names = [name for name in scores[0][0] if name not in OF_CORPUS]
+    found = {}
+    for name in names:
+        values = [[[row.get(name, {}).get(side) for row in one] for side in _SIDES] for one in scores]
+        if all(value is not None for one in values for side in one for value in side):
+            found[name] = values
+    return found
+
+
+def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
+    asked = [{row["row"]: row for row in read_jsonl(run.probes_file)} for run in runs]
+    common = [row for row in asked[0] if all(row in one for one in asked)]
+    if not common:
+        return {}
+    values = [[[float(one[row][f"{side}_correct"]) for row in common] for side in _SIDES] for one in asked]
+    return {GENERAL: values}
+
+
+def _known(comparisons: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The measures that all comparisons have a value of on both sides, and the loss of rows."""
+    listed = [{one["name"]: one for one in found.get("measures", [])} for found in comparisons]
+    names = [name for name in listed[0] if all(_has_values(one.get(name)) for one in listed)]
+    return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
+
+
+def _has_values(measure: Mapping[str, Any] | None) -> bool:
+    return measure is not None and all(measure["values"].get(side) is not None for side in _SIDES)
+
+
+def _measure(
+    about: Mapping[str, Any],
+    comparisons: Sequence[Mapping[str, Any]],
+    table: list[list[list[float]]] | None,
+    clusters: list[int] | None,
+) -> SeedMeasure:
+    told = {key: about.get(key) for key in ("name", "title", "kind", "unit", "better")}
+    if table is None:
+        found = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
+        base, values = (([one["values"][side] for one in found]) for side in _SIDES)
+        return SeedMeasure(**told, base=statistics.fmean(base), **_spread(values))
+    base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
+    mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
+    gain = statistics.fmean(new - old for old, new in zip(base_rows, mean_rows, strict=True))
+    more: dict[str, Any] = {"rows": len(base_rows), "difference": gain}
+    if len(base_rows) > 1:
+        clusters = None if about["name"] == GENERAL else clusters
+        more["interval"] = both_sources([(base, adapted) for base, adapted in table], clusters)
+        more["p"] = row_difference(base_rows, mean_rows, binary=False, clusters=clusters)["p"]
+    spread = _spread([statistics.fmean(run[1]) for run in table])
+    return SeedMeasure(**told, base=statistics.fmean(base_rows), **spread, **more)
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    return {"values": values, "mean": mean, "low": min(values), "high": max(values), "deviation": deviation}
+
+
+def _own(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    verdicts = [found.get("verdict") or {} for found in comparisons]
+    words = {True: "better", False: "worse", None: "cannot tell"}
+    counts = Counter(words[one.get("better")] for one in verdicts)
+    return {word: counts[word] for word in words.values()} | {
+        "forgot": sum(one.get("forgot") is True for one in verdicts)
+    }
+
+
+def _deciding(comparisons: Sequence[Mapping[str, Any]], known: Mapping[str, SeedMeasure]) -> list[SeedMeasure]:
+    """What decided most of the single verdicts; of free text the loss and the overlap with the reference together."""
+    named = Counter((found.get("verdict") or {}).get("measure") for found in comparisons)
+    name = named.most_common(1)[0][0]
+    if name in known and name not in _FITS:
+        return [known[name]]
+    fit = next((known[one] for one in (LOSS, *_FITS) if one in known), None)
+    overlap = next((known[one] for one in _OVERLAP if one in known), None)
+    return [one for one in (fit, overlap) if one is not None]
+
+
+def _direction(one: SeedMeasure) -> bool | None:
+    """Whether the interval is wholly on the better side, on the worse side, or on neither."""
+    assert one.interval is not None
+    low, high = one.interval
+    if one.better is None or low <= 0 <= high:
+        return None
+    return (low > 0) == (one.better == "higher")
+
+
+def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: Mapping[str, int]) -> str:
+    if not decided:
+        return f"Cannot tell over {runs} seeds: no measure has a value for single rows."
+    lead = {
+        True: "A run like these is better than the base: ",
+        False: "A run like these is worse than the base: ",
+        None: "Cannot tell whether a run like these is better than the base: ",
+    }[better]
+    said = []
+    for one in decided:
+        alone = f"for these {runs} models alone {p_text(one.p)} on {one.rows} rows" if one.p is not None else ""
+        change = f"a change of {difference_text(one)}, seeds and rows both counted as chance"
+        said.append(", ".join(filter(None, [measure_text(one), change, alone])))
+    counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
+    text = f"{lead}{'; '.join(said)}. Each run by itself: {counts}."
+    return text + (f" {own['forgot']} of {runs} forgot more than the limit." if own["forgot"] else "")

@@ -1,0 +1,139 @@
+"""Which questions are the same in other words, and which differ in what decides."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ftlab.data.near import near_pairs, normal_form
+
+QUESTION = "How do I activate my new card?"
+VARIANTS = (
+    "Please how do I activate my new card",
+    "Could you please tell me: how do I activate my new card?",
+    "Hello,\nhow do I activate my new card? Thank you!",
+    "HOW DO I ACTIVATE MY NEW CARD",
+    "how do i  activate my\u00a0new card ...",
+    "How do I act\u200bivate my new card\ufeff?",
+    "Ｈow do I activate my new card?",
+    "How do I activate my new card today?",
+    "How do I quickly activate my new card?",
+    "How do I actually activate my new card?",
+    "How do I acitvate my new card?",
+    "How do I activate my new cards?",
+    "How do I activate the new card?",
+)
+DIFFERENT = (
+    ("What is 12 + 5", "What is 12 + 7"),
+    ("What is 3 + 4?", "What is 3 - 4?"),
+    ("Is -5 above zero?", "Is 5 above zero?"),
+    ("What is 1.5 times 2?", "What is 15 times 2?"),
+    ("cancel my card", "activate my card"),
+    ("Where is order 4711?", "Where is order 4712?"),
+    ("Where is order AB12?", "Where is order AB13?"),
+    ("I can log in", "I can't log in"),
+    ("I have received my card", "I have not received my card"),
+    ("How do I turn it on?", "How do I turn it off?"),
+    ("Where is my card?", "Where is my PIN?"),
+    ("How do you say thanks in French?", "How do you say hello in French?"),
+    ("What is the capital of France?", "What is the capital of Spain?"),
+    ("取消我的卡", "激活我的卡"),
+    ("Hello", "Thanks"),
+    ("???", "!!!"),
+    (
+        "Tom has 12 apples and gives 3 to each of his two sisters before lunch. How many apples does he have left?",
+        "Tom has 18 apples and gives 3 to each of his two sisters before lunch. How many apples does he have left?",
+    ),
+)
+STORY = "The parcel with the lamp came late, and the box was torn on two sides when the driver put it down."
+
+
+def how(one: str, other: str, answers: tuple[str, str] | None = None) -> str | None:
+    return next((pair.how for pair in near_pairs([one, other], answers)), None)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_of_a_short_question_is_a_near_copy(variant: str) -> None:
+    assert how(QUESTION, variant) in ("same", "near")
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_another_number_negation_or_word_is_another_question(one: str, other: str) -> None:
+    assert how(one, other) is None
+
+
+def test_what_is_written_in_another_way_is_the_same() -> None:
+    for one, other in (
+        ("What is 1,000 + 5?", "what is 1000 + 5"),
+        ("What's the café's \u201cWi-Fi\u201d code", "what is the cafe\u0301s wi fi code?"),
+        ("I cannot login", "i can't log in!"),
+        ("取消我的卡。", "取消我的卡"),
+    ):
+        assert normal_form(one) == normal_form(other) and how(one, other) == "same"
+    assert normal_form("items 1 23") != normal_form("items 12 3")
+    assert normal_form("schon") != normal_form("schön") and how("Wie komme ich zum Café?", "Wie komme ich zum Cafe?")
+
+
+def test_a_word_of_the_topic_put_in_between_is_another_question() -> None:
+    pair = ["How do I get my card?", "How do I get my virtual card?"]
+    assert how(*pair) == "near"  # nothing says what the topics are
+    verbs = "buy sell lend pack paint store break mend lose find".split()
+    assert not list(near_pairs([*pair, *(f"Where do I {verb} a virtual one?" for verb in verbs)]))
+
+
+def test_labels_are_no_evidence_and_other_labels_speak_against() -> None:
+    for label in (("refund", "refund"), ("refund", "delivery")):
+        assert how("cancel my card", "activate my card", label) is None
+    assert how("Where is my card?", "Where is my card now?", ("card", "card")) == "near"
+    assert how("Where is my card?", "Where is my card now?", ("card", "limit")) is None
+    assert how("Where is my card?", "where is my CARD", ("card", "limit")) == "same"
+    assert how("Name the town?", "Name the town now?", ("Paris", "It is Paris.")) == "near"
+
+
+def test_a_long_answer_that_few_rows_share_is_evidence_and_a_stock_phrase_is_none() -> None:
+    reply = "We are sorry for the delay; the parcel leaves our house today and arrives on Friday."
+    orders = ("Order 123 never came, where is it?", "Order 456 never came, where is it?")
+    assert how(*orders) is None
+    assert how(*orders, (reply, reply)) == "near"
+    nearly = (reply, reply.replace("Friday", "Friday morning then"))
+    assert how(*orders, nearly) is None
+    assert how(*(f"{order} I have been waiting for two weeks." for order in orders), nearly) == "near"
+    assert how(orders[0], "Do you sell blue chairs?", (reply, "Yes, we do.")) is None
+    many = [f"Order {n} never came, where is it?" for n in range(100, 120)]
+    assert not list(near_pairs(many, [reply] * 20))
+    # A long answer of a row is that of another whose question is not alike: where answers are mostly different.
+    others = [f"{STORY} That was number {n} of this month." for n in range(20)]
+    asked = [*(f"What about case {n}?" for n in range(20)), "Is the blue lamp gone?", "Any news on my claim?"]
+    assert [tuple(pair) for pair in near_pairs(asked, [*others, reply, reply])] == [(20, 21, "answer")]
+
+
+def test_long_texts_are_near_copies_by_their_trigrams() -> None:
+    assert how(STORY, STORY.replace("down", "away") + " Sorry.") == "near"
+    assert how(STORY, STORY.replace("lamp", "desk").replace("torn", "wet").replace("driver", "man")) is None
+    assert how(STORY, STORY.replace("two", "three")) is None
+
+
+def test_what_many_prompts_begin_with_is_no_likeness() -> None:
+    asked = "Which label fits the text: refund, delivery, invoice, account or other? Answer with the label only.\n\n"
+    texts = [f"Where do I {verb} it?" for verb in "buy sell lend pack paint store break mend lose find".split()]
+    assert not list(near_pairs([asked + text for text in texts]))
+    variants = [asked + text for text in [*texts, "Please where do I buy it"]]
+    assert [tuple(pair) for pair in near_pairs(variants)] == [(0, 10, "near")]
+
+
+def test_across_two_sides_each_text_that_is_like_one_of_the_other_is_named() -> None:
+    train = [QUESTION, "Where is order 4711?", "Where is my PIN?"]
+    held_out = [*VARIANTS, "Where is order 4712?", "Close my account"]
+    sides = [0] * len(train) + [1] * len(held_out)
+    pairs = list(near_pairs([*train, *held_out], sides=sides, across=True))
+    assert {pair.other for pair in pairs} == set(range(3, 3 + len(VARIANTS))) and {pair.one for pair in pairs} == {0}
+
+
+def test_templates_are_not_compared_each_with_each() -> None:
+    words = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("ano", "eru", "ilo", "oma") for c in "bdfgklmnprst"]
+    texts = [f"What is the capital of {one}{other}?" for one in words[:60] for other in words[-60:]]
+    began = time.process_time()
+    list(near_pairs(texts))
+    # Six million pairs at 20 microseconds would take two minutes.
+    assert time.process_time() - began < 20
