@@ -78,7 +78,7 @@ def _carried_over(losses: Mapping[str, Mapping[str, Losses]]) -> tuple[float | N
 
 
 def _draw(losses: Losses) -> Any:
-    """Mean losses of 1000 bootstrap samples of the rows."""
+    """Mean losses of bootstrap samples of the rows."""
     import numpy as np
 
     nll, tokens = np.asarray(losses.nll, dtype=np.float64), np.asarray(losses.tokens, dtype=np.float64)

@@ -304,4 +304,4 @@ def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: M
         said.append(", ".join(filter(None, [measure_text(one), change, alone])))
     counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
     text = f"{lead}{'; '.join(said)}. Each run by itself: {counts}."
-    return text + (f" {own['forgot']} of {runs} forgot more than the limit." if own["forgot"] else "")
+    return text + (f" In {own['forgot']} of {runs} something was forgotten." if own["forgot"] else "")
