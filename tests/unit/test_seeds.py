@@ -89,7 +89,7 @@ def test_seeds_that_disagree_leave_it_open_though_these_models_are_better(worksp
     one = found.measures[0]
     assert one.p is not None and one.p < 0.05 and found.better is None
     assert found.text.startswith("Cannot tell whether a run like these is better")
-    assert "2 better, 1 cannot tell" in found.text and "1 of 3 forgot" in found.text
+    assert "2 better, 1 cannot tell" in found.text and "In 1 of 3 something was forgotten." in found.text
 
 
 def test_of_free_text_the_loss_alone_proves_nothing(workspace):

@@ -67,14 +67,16 @@ def of_errors(
 ) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
     """The mean of errors in which refusing does not help and no single row decides, and the errors that it is made of.
 
-    A missing answer (None) and an error above `cap` count as `cap`. The p is the larger one of that of the difference
-    of these means and that of their ranks (see `missing_counts`), and 1 where the two point in different directions.
+    A missing answer (None) and an error above `cap` count as `cap`. The p is that of a paired permutation of these.
     """
     capped = {side: [cap if value is None else min(value, cap) for value in values] for side, values in rows.items()}
     measure = of_rows(info, capped, clusters=clusters)
     first, *later = rows
     for side in later:
-        missing_counts(measure["differences"][side], rows[first], rows[side], "lower", clusters)
+        # No error is above the cap, so no row outweighs others, and none that is missing is below it.
+        change = [new - old for old, new in zip(capped[first], capped[side], strict=True)]
+        tested = {"p": significance.exchange_p(change, clusters), "test": "paired permutation of capped errors"}
+        measure["differences"][side] |= tested
     measure["detail"] = {
         "cap": cap,
         "missing": {side: sum(value is None for value in values) for side, values in rows.items()},
