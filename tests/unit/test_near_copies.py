@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ftlab.data.near import near_pairs, normal_form
+from ftlab.data.near import near_pairs
+from ftlab.data.normal import normal_form
 
 QUESTION = "How do I activate my new card?"
 VARIANTS = (
