@@ -28,7 +28,17 @@ from itertools import combinations
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
-from ftlab.data.normal import LIGHT, is_decisive, is_typo, joined, plain_text, typings, without_courtesy, words_of
+from ftlab.data.normal import (
+    LIGHT,
+    LOOSE,
+    is_decisive,
+    is_typo,
+    joined,
+    plain_text,
+    typings,
+    without_courtesy,
+    words_of,
+)
 from ftlab.data.watch import Watch
 from ftlab.data.words import Vocabulary, Words
 
@@ -216,10 +226,9 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
 
 
 def _stands_for(texts: Texts, one: int, other: int) -> bool:
-    """Whether one word is the other with a typing error, in another form, or both are light."""
-    return (texts.light[one] and texts.light[other]) or is_typo(
-        *sorted((texts.names[one], texts.names[other]), key=len)
-    )
+    """Whether one word is the other with a typing error, in another form, or both are of those that mean little."""
+    first, second = sorted((texts.names[one], texts.names[other]), key=len)
+    return (first in LOOSE and second in LOOSE) or is_typo(first, second)
 
 
 @dataclass

@@ -32,7 +32,7 @@ _OPENING = regex.compile(  # of text in lower case
     r"|(?:please\s+)?tell\s+me\b|i(?:\s+would|'d|’d)\s+like\s+to\s+know\b|i\s+want\s+to\s+know\b|do\s+you\s+know\b)[\s,:]*)+"
 )
 _CLOSING = regex.compile(
-    r"(?:[,.!?;:\n–-]+\s*(?:please|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
+    r"(?:[,.!?;\n–-]+\s*(?:please|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
     r"(?:\s+a\s+lot|\s+very\s+much|\s+so\s+much|\s+in\s+advance|\s+for\s+your\s+help)?[\s.!]*)+$"
 )
 _NUMBER_WORDS = frozenset(
@@ -42,7 +42,8 @@ _NUMBER_WORDS = frozenset(
 )
 _NEGATIONS = frozenset(
     "not no never without neither nor none nothing nobody nicht kein keine keinen keinem keiner keines nie niemals "
-    "ohne pas jamais sans sin nunca jamás não sem nem niet geen zonder не нет ни без 不 没 無 无 否 非 未".split()
+    "ohne pas jamais sans sin nunca jamás não sem nem niet geen zonder не нет ни без "
+    "ikke inte ingen değil yok không नहीं न لا لم لن ليس 不 没 無 无 否 非 未".split()
 )
 # Words without an apostrophe, as people type them too, that are nothing else.
 _SAID_IN_FULL = {
@@ -109,6 +110,10 @@ def joined(words: Sequence[str], text: str) -> str:
 def without_courtesy(plain: str) -> str:
     """A `plain_text` without greeting, "please", "could you tell me" before it and thanks after it."""
     return _CLOSING.sub("", _OPENING.sub("", plain, 1))
+
+
+# Of the light words those that may stand for one another; "me" and "you", "please" and "thanks" may not.
+LOOSE = LIGHT - frozenset("i me we you please kindly thank thanks bitte danke".split())
 
 
 @lru_cache(maxsize=100_000)
