@@ -109,8 +109,8 @@ class EvaluationConfig(Section):
     forgetting_limit: float = field(
         0.05,
         "Forgetting limit",
-        "Warns when general accuracy falls by more than this, or when the general text needs more bits by more than "
-        "this share. 0.05 is 5 points, or 5%.",
+        "The largest acceptable loss of general accuracy (0.05 is 5 points) and rise in bits of general text (5%). "
+        "Kept means that such a loss is ruled out; the smaller the limit, the more questions that takes.",
         advanced=True,
         ge=0,
         le=1,

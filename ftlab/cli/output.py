@@ -147,21 +147,22 @@ def print_before_after(found: dict[str, Any]) -> None:
 
 def print_tasks(found: dict[str, Any]) -> None:
     """What base and adapted model reached in tasks of lm-evaluation-harness."""
-    from ftlab.evaluation.significance import p_text
+    from ftlab.sharing.measures import looks_note, measures_of, p_of
 
     rows = [[found["run"], "base", "adapted", "", "questions"]]
-    for measure in found["measures"]:
-        p = measure["differences"]["adapted"]["p"]
+    for measure in measures_of(found):
         values = [
             f"{100 * measure['values'][side]:.1f}%" if measure["unit"] == "%" else f"{measure['values'][side]:.4g}"
             for side in ("base", "adapted")
         ]
-        rows.append([measure["title"], *values, "" if p is None else p_text(p), str(measure["rows"] or "")])
+        rows.append([measure["title"], *values, p_of(measure, "adapted"), str(measure["rows"] or "")])
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\nmeasured by lm-evaluation-harness {found['settings']['lm_eval']}")
+    if note := looks_note(found):
+        print(note)
 
 
 def print_table(comparison: dict[str, Any]) -> None:
@@ -188,17 +189,13 @@ def print_table(comparison: dict[str, Any]) -> None:
 
 def print_measures(comparison: dict[str, Any]) -> None:
     """One line per measure, one column per side, with 95% intervals; then what is to be said of each side."""
-    from ftlab.evaluation.significance import p_text
+    from ftlab.sharing.measures import looks_note, measures_of, p_of
     from ftlab.sharing.table import baseline_rows
 
     sides = comparison["sides"]
     rows = [["", *(side["title"] for side in sides)]]
-    for measure in comparison["measures"]:
-        cells = []
-        for side in sides:
-            difference = measure["differences"].get(side["name"])
-            p = f" {p_text(difference['p'])}" if difference and difference["p"] is not None else ""
-            cells.append(_measured(measure, side["name"]) + p)
+    for measure in measures_of(comparison):
+        cells = [f"{_measured(measure, side['name'])} {p_of(measure, side['name'])}".rstrip() for side in sides]
         rows.append([measure["title"], *cells])
         for line in baseline_rows(measure, [side["name"] for side in sides]):
             rows.append([line["measure"], *(one["value"] for one in line["sides"].values())])
@@ -207,6 +204,8 @@ def print_measures(comparison: dict[str, Any]) -> None:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{comparison['base']['rows']} rows; {', '.join(side['title'] + ': ' + side['what'] for side in sides)}")
+    if note := looks_note(comparison):
+        print(note)
     titles = {side["name"]: side["title"] for side in sides} | {"adapted_vs_prompted": "Adapted against prompted"}
     for name, verdict in comparison.get("verdicts", {}).items():
         print(f"{titles.get(name, name)}: {verdict['text']}")

@@ -3,9 +3,11 @@ them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ftlab.data.prompt_template import cell_as_text
 from ftlab.files import read_jsonl, write_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -27,9 +29,15 @@ def small_columns(row: Mapping[str, Any], without: Iterable[str] = ()) -> dict[s
 
 
 def columns_of(
-    splits: Mapping[str, Sequence[Mapping[str, Any]]], examples: Iterable[Mapping[str, Any]], without: Iterable[str]
+    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    examples: Iterable[Mapping[str, Any]],
+    without: Iterable[str],
+    group_by: str | None = None,
 ) -> Columns:
-    """The small columns of the source row of each example, by its (source, row); `splits` are the source rows."""
+    """The small columns of the source row of each example, by its (source, row); `splits` are the source rows.
+
+    The value of `group_by` is always among them: rows that belong together are counted together.
+    """
     wanted: dict[str, set[int]] = {}
     for example in examples:
         wanted.setdefault(example["source"], set()).add(example["row"])
@@ -41,9 +49,18 @@ def columns_of(
         through = len(numbers) * 20 > len(rows)
         picked = enumerate(rows) if through else ((number, rows[number]) for number in sorted(numbers))
         for number, row in picked:
-            if number in numbers and (cells := small_columns(row, left_out)):
+            if number not in numbers:
+                continue
+            cells = small_columns(row, left_out)
+            if group_by and group_by not in cells and (text := cell_as_text(row.get(group_by))):
+                cells[group_by] = text if len(text) <= _LONGEST_TEXT else f"{text[:60]}… {_digest(text)}"
+            if cells:
                 found[source, number] = cells
     return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def freeze_columns(run: RunDirectory, columns: Mapping[str, Columns]) -> None:

@@ -113,7 +113,7 @@ def prepare(
     }
     texts = [column for role, column in detected.columns.items() if role != "label"]
     columns = {
-        split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts)
+        split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts, data.group_by)
         for split in ("validation", "test")
     }
     return Prepared(splits, manifest, columns, how)

@@ -86,7 +86,7 @@ def evaluate_together(
     sizes = first.pieces.sizes if first.pieces else None
     more, per_row = measured(material, sides, asked, results, configs[0])
     comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results, more["measures"]
+        material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
     if suite is None:
         more["measures"] += kept_measures(runs[0])
@@ -96,6 +96,8 @@ def evaluate_together(
             name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
         }
         shown["columns"] = material.columns[number]
+        if material.clusters:
+            shown["cluster"] = material.clusters[number]
     comparison = {
         "run": runs[0].id,
         "created": time.time(),
@@ -114,7 +116,7 @@ def evaluate_together(
             *material.notes,
             *_notes(asked, results, material),
             *label_notes(more["measures"], {side.name: side.spoken for side in sides}),
-            *warnings(comparison["base"], comparison["adapted"], str(material.limit)),
+            *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
         ],
     }
     write_comparison(runs[0], suite, comparison, predictions, probes)

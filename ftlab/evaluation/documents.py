@@ -62,14 +62,17 @@ def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def compare_documents(
-    rows: Sequence[dict[str, Any]], sizes: Sequence[int], sides: Mapping[str, Result]
+    rows: Sequence[dict[str, Any]],
+    sizes: Sequence[int],
+    sides: Mapping[str, Result],
+    clusters: Sequence[int] | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
     """The scores of all sides, the p of each measure, and the rows of predictions.jsonl."""
     from ftlab.evaluation.significance import loss_difference
 
-    scores = {side: _scores(result.losses, sizes) for side, result in sides.items()}
+    scores = {side: _scores(result.losses, sizes, clusters) for side, result in sides.items()}
     # The same losses over the same bytes: one test for both measures.
-    p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll)
+    p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll, clusters)
     predictions = []
     for i, row in enumerate(rows):
         shown = {"row": row.get("row", i), "document": row["messages"][0]["content"], "bytes": sizes[i]}
@@ -80,14 +83,14 @@ def compare_documents(
     return scores, {"perplexity": p, "bits_per_byte": p}, predictions
 
 
-def _scores(losses: Losses, sizes: Sequence[int]) -> dict[str, Any]:
+def _scores(losses: Losses, sizes: Sequence[int], clusters: Sequence[int] | None) -> dict[str, Any]:
     from ftlab.evaluation.significance import perplexity_interval
 
     return {
         "perplexity": losses.perplexity,
-        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
+        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens, clusters),
         "bits_per_byte": bits_per_byte(losses.nll, sizes),
-        "bits_per_byte_interval": [math.log2(end) for end in perplexity_interval(losses.nll, sizes)],
+        "bits_per_byte_interval": [math.log2(end) for end in perplexity_interval(losses.nll, sizes, clusters)],
         # There is no answer that could be equal to anything.
         "exact_match": None,
         "bleu": None,

@@ -1,4 +1,8 @@
-"""What a side gained and what it lost, in words."""
+"""What a side gained and what it lost, in words: findings, which hold among all that is listed, and looks.
+
+With ten measures of a model that did not change, one of them falls below p = .05 in a third of comparisons. So each p
+is also kept as it stands among all measures of its side (Holm, 1979), and that one decides what is named and coloured.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,74 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import change_text, in_sentence, value_text
-from ftlab.evaluation.significance import p_text
-from ftlab.evaluation.verdict import has_forgotten, improved
+from ftlab.evaluation.significance import LEVEL, holm, p_text
 from ftlab.wording import listed
 
 _GENERAL = "general_accuracy"
 
 
+def with_adjusted(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
+    found = [
+        dict(one) | {"differences": {side: dict(of) for side, of in (one.get("differences") or {}).items()}}
+        for one in measures
+    ]
+    sides = dict.fromkeys(side for one in found for side in one["differences"])
+    for side in sides:
+        tested = [one["differences"][side] for one in found if side in one["differences"] and one.get("better")]
+        for difference, p in zip(tested, holm([one.get("p") for one in tested]), strict=True):
+            difference["p_adjusted"] = p
+    return found
+
+
+def counted(measures: Sequence[Mapping[str, Any]], side: str) -> int:
+    """How many measures of `side` the correction is over."""
+    return sum(
+        bool(one.get("better")) and (one.get("differences") or {}).get(side, {}).get("p") is not None
+        for one in measures
+    )
+
+
+def direction(measure: Mapping[str, Any], side: str, *, adjusted: bool = True) -> bool | None:
+    """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell.
+
+    By the p among all measures that are listed, where `with_adjusted` gave one; by its own with `adjusted` False.
+    """
+    difference = (measure.get("differences") or {}).get(side)
+    if not difference or not measure["better"] or not difference["value"] or difference.get("p") is None:
+        return None
+    p = difference.get("p_adjusted") if adjusted else difference["p"]
+    p = difference["p"] if p is None else p
+    return None if p >= LEVEL else (difference["value"] > 0) == (measure["better"] == "higher")
+
+
+def is_look(measure: Mapping[str, Any], side: str) -> bool:
+    """Whether its p is below 5% by itself and not among all that is listed: something to look at, and no finding."""
+    return direction(measure, side) is None and direction(measure, side, adjusted=False) is not None
+
+
 def gain_loss(
     measures: Sequence[Mapping[str, Any]], side: str = "adapted", *, forgetting: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What `side` gained and lost against the first side: {gained, lost, text, forgetting}.
+    """What `side` gained and lost against the first side: {gained, lost, looks, text, forgetting}.
 
-    `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains, and
-    of general accuracy where it fell past the limit. `forgetting` is the share of the known general questions that were
-    lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general was asked.
+    `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains among
+    all that are listed, `looks` those that did by themselves only. `forgetting` is the share of the known general
+    questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
+    was asked.
     """
-    gained, lost = [], []
-    for measure in measures:
-        better = improved(measure, side)
-        if better is None and measure["name"] == _GENERAL and _fell(measure, side):
-            better = False
+    gained, lost, looks = [], [], []
+    for measure in with_adjusted(measures):
+        better = direction(measure, side)
         if better is not None:
             (gained if better else lost).append(_entry(measure, side))
+        elif is_look(measure, side):
+            looks.append(_entry(measure, side))
     return {
         "gained": gained,
         "lost": lost,
-        "text": _in_words(gained, lost),
+        "looks": looks,
+        "text": _in_words(gained, lost, looks),
         "forgetting": _share(measures, side, forgetting),
     }
 
@@ -46,16 +91,26 @@ def _entry(measure: Mapping[str, Any], side: str) -> dict[str, str]:
     return {"name": measure["name"], "title": measure["title"], "change": change, "text": text}
 
 
-def _in_words(gained: Sequence[Mapping[str, str]], lost: Sequence[Mapping[str, str]]) -> str:
+def _in_words(
+    gained: Sequence[Mapping[str, str]], lost: Sequence[Mapping[str, str]], looks: Sequence[Mapping[str, str]]
+) -> str:
     parts = []
     for word, entries in (("better in", gained), ("worse in", lost)):
         if entries:
-            changes = [f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries]
-            parts.append(f"{word} {listed(changes)}")
-    if not parts:
-        return "Nothing changed by more than chance explains."
+            parts.append(f"{word} {_listed(entries)}")
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + ("." if lost else "; no measure got worse.")
+    if not parts:
+        text = "no change is shown"
+    elif not lost:
+        text += "; no loss is shown"
+    elif not gained:
+        text += "; no gain is shown"
+    by_itself = f" Below 5% only by itself, so a look and no finding: {_listed(looks)}." if looks else ""
+    return f"{text[:1].upper()}{text[1:]}.{by_itself}"
+
+
+def _listed(entries: Sequence[Mapping[str, str]]) -> str:
+    return listed([f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries])
 
 
 def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping[str, Any] | None) -> float | None:
@@ -65,10 +120,3 @@ def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping
         if measure["name"] == _GENERAL and side in measure["differences"]:
             return max(0.0, -measure["differences"][side]["value"])
     return None
-
-
-def _fell(measure: Mapping[str, Any], side: str) -> bool:
-    first = next(iter(measure["values"]))
-    return side in measure["differences"] and has_forgotten(
-        *({_GENERAL: measure["values"][at]} for at in (first, side))
-    )

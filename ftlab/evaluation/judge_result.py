@@ -8,7 +8,7 @@ from typing import Any
 
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import JudgeSettings, Question, cost, same_answers
-from ftlab.evaluation.significance import LEVEL, p_text, wilson_interval
+from ftlab.evaluation.significance import LEVEL, mcnemar, p_text, share_interval
 
 PROXY = "A proxy: it is another model's opinion, not people's."
 TIE = "tie"
@@ -39,6 +39,7 @@ def summarise(
     for question in asked:
         by_row.setdefault(question.row, []).append(lines.get(question.key))
     counts = dict.fromkeys((before, after, TIE), 0)
+    signs: list[tuple[float, Any]] = []  # of the rows that are decided, and what each belongs to
     places, alike, longer, unreadable, open_ = [0, 0], 0, [0, 0], 0, 0
     for row in rows:
         if same_answers(row, settings):
@@ -54,6 +55,8 @@ def summarise(
             continue
         alike += choices[0] == choices[1]
         counts[choices[0] if choices[0] == choices[1] else TIE] += 1
+        if choices[0] == choices[1] != TIE:
+            signs.append((1.0 if choices[0] == after else -1.0, row.get("cluster", f"row {row['row']}")))
         if set(choices) == {before, after}:
             # The first of the pair showed `before` first: whoever was chosen there says which place was preferred.
             places[choices[0] == after] += 1
@@ -63,7 +66,8 @@ def summarise(
     judged, decided = sum(counts.values()), wins + losses
     answered = [lines[question.key] for question in asked if question.key in lines]
     tokens = {name: sum(line.get(f"{name}_tokens") or 0 for line in answered) for name in ("prompt", "completion")}
-    p = float(binomtest(wins, decided).pvalue) if decided else 1.0
+    won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
+    p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
     found = {
         "id": settings.id,
@@ -81,7 +85,7 @@ def summarise(
         "unreadable": unreadable,
         "open": open_,
         "win_rate": wins / decided if decided else None,
-        "interval": wilson_interval(wins, decided),
+        "interval": share_interval(won, clusters),
         "p": p,
         "test": "exact sign test on the decided rows",
         "better": (wins > losses) if decided and p < LEVEL else None,

@@ -28,6 +28,7 @@ class Material:
 
     `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them.
+    `clusters`: for each row what it belongs to, see `_clusters`.
     """
 
     split: str
@@ -41,6 +42,7 @@ class Material:
     context: int | None
     notes: list[str]
     commonest: str | None = None
+    clusters: list[int] | None = None
 
     @property
     def documents(self) -> bool:
@@ -65,10 +67,13 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
+    columns = _columns(runs[0], split, rows, labels, references)
+    clusters, more = _clusters(rows, columns, config.data.group_by)
+    notes += more
     return Material(
         split=split,
         rows=rows,
-        columns=_columns(runs[0], split, rows, labels, references),
+        columns=columns,
         references=references,
         probes=probes,
         labels=labels,
@@ -77,6 +82,7 @@ def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         context=_smallest_context(configs),
         notes=notes,
         commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
+        clusters=clusters,
     )
 
 
@@ -160,6 +166,40 @@ def _columns(
     if not labels:
         return found
     return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]
+
+
+def _clusters(
+    rows: Sequence[dict[str, Any]], columns: Sequence[dict[str, Any]], group_by: str | None
+) -> tuple[list[int] | None, list[str]]:
+    """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
+
+    Rows that belong together say less than as many rows of their own: intervals and tests count them together. None
+    where no two rows do.
+    """
+    from ftlab.data.documents import is_document
+    from ftlab.data.prompt_template import cell_as_text
+    from ftlab.data.rendering import prompt_messages
+
+    keys = []
+    for number, (row, cells) in enumerate(zip(rows, columns, strict=True)):
+        group = cell_as_text(cells.get(group_by)) if group_by else ""
+        alone = is_document(row["messages"])
+        keys.append(f"group {group}" if group else f"row {number}" if alone else repr(prompt_messages(row["messages"])))
+    notes = []
+    if group_by and not any(key.startswith("group ") for key in keys):
+        notes.append(
+            f"The rows do not say their {group_by} (data.group_by), so intervals and tests take them as independent."
+        )
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    count = len(numbers)
+    if count == len(rows):
+        return None, notes
+    if group_by and not notes:
+        notes.append(
+            f"The {len(rows)} rows belong to {count} values of {group_by}: intervals and tests count rows of one value "
+            "together."
+        )
+    return [numbers[key] for key in keys], notes
 
 
 def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], suite: str | None) -> list[str]:

@@ -34,13 +34,15 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 @dataclass(frozen=True)
 class MeasureOptions:
     """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own. `commonest` is the answer that most of the training rows have."""
+    paths of metric files of one's own. `commonest` is the answer that most of the training rows have, `clusters` what
+    each row belongs to (see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
     pattern: str | None = None
     extra: tuple[str, ...] = ()
     commonest: str | None = None
+    clusters: tuple[int, ...] | None = None
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def measure_answers(
     for path in options.extra:
         from ftlab.evaluation.metrics.own import measure_own
 
-        own, values = measure_own(path, answers, references)
+        own, values = measure_own(path, answers, references, clusters=options.clusters)
         measures.append(own)
         rows |= {own["name"]: values} if values is not None else {}
     return measures, rows
@@ -151,6 +153,7 @@ def measure_losses(
     *,
     name: str = "perplexity",
     group: Literal["task", "general", "style"] = "task",
+    clusters: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Perplexity of summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes a row) bits per byte.
 
@@ -166,11 +169,11 @@ def measure_losses(
     found = []
     if not name.endswith("bits_per_byte"):
         counts = {side: np.column_stack([nll[side], tokens[side]]).astype(np.float64) for side in nll}
-        found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0))))
+        found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0)), clusters))
     if texts_bytes is not None:
         bits = name.removesuffix("bits_per_byte").removesuffix("perplexity") + "bits_per_byte"
         counts = {side: np.column_stack([nll[side], texts_bytes]).astype(np.float64) for side in nll}
-        found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2)))
+        found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2), clusters))
     return found
 
 
@@ -180,6 +183,7 @@ def measure_likelihoods(
     references: Sequence[str],
     *,
     sizes: Sequence[int] | None = None,
+    clusters: Sequence[int] | None = None,
 ) -> tuple[list[dict[str, Any]], Rows]:
     """Classification by likelihood: the label whose text the model finds likeliest as its answer.
 
@@ -201,7 +205,7 @@ def measure_likelihoods(
         replace(BUILT_IN[name], name=f"likelihood_{name}", title=f"{BUILT_IN[name].title} by likelihood", rule=rule)
         for name in ("accuracy", "macro_f1")
     ]
-    return measure_labels(infos, label_numbers(references, labels), given, labels)
+    return measure_labels(infos, label_numbers(references, labels), given, labels, clusters=clusters)
 
 
 def _pattern(options: MeasureOptions) -> Any:
@@ -218,7 +222,9 @@ def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
     return labels
 
 
-def _losses(name: str, group: Any, counts: Mapping[str, Any], combine: Any) -> dict[str, Any]:
+def _losses(
+    name: str, group: Any, counts: Mapping[str, Any], combine: Any, clusters: Sequence[int] | None
+) -> dict[str, Any]:
     from ftlab.evaluation.metrics.summary import of_counts
 
     first, *later = counts
@@ -227,12 +233,12 @@ def _losses(name: str, group: Any, counts: Mapping[str, Any], combine: Any) -> d
         # Over the same tokens or bytes the summed loss says all; else losses and tokens change places together.
         same = (counts[side][:, 1] == counts[first][:, 1]).all()
         p[side] = (
-            significance.loss_difference(counts[first][:, 0], counts[side][:, 0])
+            significance.loss_difference(counts[first][:, 0], counts[side][:, 0], clusters)
             if same
-            else significance.approximate_randomisation(counts[first], counts[side], combine)
+            else significance.approximate_randomisation(counts[first], counts[side], combine, clusters)
         )
-    test = "paired permutation of summed losses, 9999 resamples"
-    return of_counts(loss_measure(name, group), counts, combine, p=p, test=test)
+    test = f"summed losses: {significance.MEAN_TEST}"
+    return of_counts(loss_measure(name, group), counts, combine, p=p, test=test, clusters=clusters)
 
 
 def _ratio(sums: Any) -> Any:

@@ -56,12 +56,13 @@ def measured(
             name="general_bits_per_byte",
             group="general",
         )
-    forgetting = _forgetting(material, results, pieces.sizes if pieces else None, config)
+    sizes = pieces.sizes if pieces else None
+    forgetting = {side.name: _forgetting(material, results, sizes, config, side.name) for side in sides[1:]}
     return {
         "measures": measures,
-        "forgetting": forgetting,
-        "gain_loss": gain_loss(measures, forgetting=forgetting),
-        "verdicts": _verdicts(measures, material, sides, asked, results, config),
+        "forgetting": forgetting["adapted"],
+        "gain_loss": gain_loss(measures, forgetting=forgetting["adapted"]),
+        "verdicts": _verdicts(measures, material, sides, asked, results, config, forgetting),
     }, rows
 
 
@@ -72,10 +73,13 @@ def _verdicts(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
+    forgetting: Mapping[str, Mapping[str, Any] | None],
 ) -> dict[str, dict[str, Any]]:
     """Each later side against the base, and the adapted model against the base that was only prompted."""
     spoken = {side.name: side.spoken for side in sides}
-    found = {side.name: judge(measures, side.name, names=spoken) for side in sides[1:]}
+    found = {
+        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+    }
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
         names = [side.name for side in two]
@@ -86,15 +90,15 @@ def _verdicts(
 
 
 def _forgetting(
-    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig
+    material: Material, results: Mapping[str, Result], sizes: Sequence[int] | None, config: RunConfig, side: str
 ) -> dict[str, Any] | None:
-    two = {side: results[side] for side in ("base", "adapted")}
+    two = {name: results[name] for name in ("base", side)}
     known = {
-        side: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
-        for side, one in two.items()
+        name: [is_general_match(a.text, p.reference) for a, p in zip(one.probe_answers, material.probes, strict=True)]
+        for name, one in two.items()
     }
-    losses = {side: one.general.nll for side, one in two.items() if one.general} if sizes else None
-    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit)
+    losses = {name: one.general.nll for name, one in two.items() if one.general} if sizes else None
+    return score_forgetting(known, losses, sizes, limit=config.evaluation.forgetting_limit, side=side)
 
 
 def _of_task(
@@ -112,7 +116,7 @@ def _of_task(
     measures, rows = measure_answers(chosen, answers, material.references, options=options)
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
-        likeliest, more = measure_likelihoods(losses, material.labels, material.references)
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
         return measures + likeliest, rows | more
     return measures, rows
 
@@ -148,7 +152,9 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
     # How much is form is told whatever was asked for.
     chosen = with_companions(chosen, material.references) if chosen else chosen
-    return chosen, replace(options_of(config, material.labels or None), commonest=material.commonest)
+    clusters = tuple(material.clusters) if material.clusters else None
+    options = options_of(config, material.labels or None)
+    return chosen, replace(options, commonest=material.commonest, clusters=clusters)
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
@@ -173,6 +179,7 @@ def _of_losses(
         {name: result.losses.nll for name, result in alike.items()},
         {name: result.losses.tokens for name, result in alike.items()},
         sizes if len(alike) == len(results) else None,
+        clusters=material.clusters,
     )
     if len(alike) < len(results):
         # Tokens of different tokenizers are different units; bytes are not.
@@ -183,6 +190,7 @@ def _of_losses(
             {name: losses.tokens for name, losses in every.items()},
             sizes,
             name="bits_per_byte",
+            clusters=material.clusters,
         )
     return measures
 

@@ -14,7 +14,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.held_out import held_out_rows
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.evaluation.significance import mean_difference, wilson_interval
+from ftlab.evaluation.significance import LEVEL, loss_difference, mean_difference, share_interval, sign_p
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 
@@ -36,10 +36,11 @@ def evaluate_preferences(
 ) -> dict[str, Any]:
     """Score the held-out preferences of `run`, write evaluation/preferences.json, and return it.
 
-    `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval; `margin`:
-    the mean difference, with its 95% bootstrap interval. The reward is the score of a reward model; for dpo and kto
-    beta times the gain in log probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times the
-    mean log probability per token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log
+    `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
+    of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
+    interval and `margin_p`. Pairs of one prompt count together. The reward is the score of a reward model; for dpo and
+    kto beta times the gain in log probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times
+    the mean log probability per token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log
     probabilities per token, of what it started from and of the trained model. Raises Stopped, InputError without
     held-out rows, and FtlabError when the run has no result.
     """
@@ -92,7 +93,8 @@ def _scored(
     scores = score(model, tokenizer, chats, advance=advance)
     del model
     free_memory()
-    return _figures(scores[: len(pairs)], scores[len(pairs) :], "score of the reward model") | {"notes": []}
+    measure = "score of the reward model"
+    return _figures(scores[: len(pairs)], scores[len(pairs) :], measure, _prompts(pairs)) | {"notes": []}
 
 
 def _by_probability(
@@ -111,8 +113,9 @@ def _by_probability(
     # As in training: pairs that are too long are left out, or cut where training had to cut.
     cutting = bool(run.manifest().get("tokens", {}).get("train", {}).get("cut"))
     limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
-    sides, cut = [], 0
-    for prompt, chosen, rejected in pairs:
+    sides, used, cut = [], [], 0
+    for pair in pairs:
+        prompt, chosen, rejected = pair
         both = encode_completions(prompt, [chosen, rejected], tokenizer)
         too_long = any(len(one.whole.input_ids) > limit for one in both)
         if too_long and not cutting:
@@ -120,6 +123,7 @@ def _by_probability(
         whole = [one.whole.cut(limit) for one in both]
         if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
             sides.append(whole)
+            used.append(pair)
             cut += too_long
     if len(sides) < len(pairs):
         notes.append(
@@ -165,10 +169,12 @@ def _by_probability(
     del model
     free_memory()
     rewards, measure = _rewards(config, trained, before)
-    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure)
+    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _prompts(used))
     per_token = {"before": before.per_token, "after": trained.per_token}
     found["by_log_probability"] = {
-        when: _accuracy([-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]])
+        when: _accuracy(
+            [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _prompts(used)
+        )
         for when, losses in per_token.items()
     }
     for place, side in enumerate(("chosen", "rejected")):
@@ -181,12 +187,11 @@ def _by_probability(
 
 def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -> list[str]:
     """What to make of a margin over the start that may be chance."""
-    if config.stage not in _WITH_REFERENCE or found["margin_interval"][0] > 0:
+    if config.stage not in _WITH_REFERENCE or (found["margin"] > 0 and found["margin_p"] < LEVEL):
         return []
-    low, high = found["margin_interval"]
-    if high < 0:
+    if found["margin_p"] < LEVEL:
         return [
-            f"The margin fell below that of the start by more than chance ({low:+.3g} to {high:+.3g}): check whether "
+            f"The margin fell below that of the start by more than chance ({found['margin']:+.3g}): check whether "
             "chosen and rejected are swapped, and try a lower learning rate."
         ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)
@@ -213,24 +218,37 @@ def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float],
     return [-beta * nll for nll in trained.nll], "beta times the log probability"
 
 
-def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str) -> dict[str, Any]:
+def _prompts(pairs: Sequence[Pair]) -> list[str]:
+    """The prompt of each pair: pairs of one prompt share their answers, and are no independent rows."""
+    return [repr(prompt) for prompt, _, _ in pairs]
+
+
+def _figures(
+    chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]
+) -> dict[str, Any]:
     rows = len(chosen)
-    margin, interval = mean_difference(rejected, chosen)
+    margin, interval = mean_difference(rejected, chosen, prompts)
     return {
         "rows": rows,
         "measure": measure,
-        **_accuracy(chosen, rejected),
+        **_accuracy(chosen, rejected, prompts),
         "margin": margin,
         "margin_interval": interval,
+        "margin_p": loss_difference(rejected, chosen, prompts),
         "reward_chosen": sum(chosen) / rows,
         "reward_rejected": sum(rejected) / rows,
     }
 
 
-def _accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, Any]:
-    """A tie is not a win."""
-    right = sum(a > b for a, b in zip(chosen, rejected, strict=True))
-    return {"accuracy": right / len(chosen), "interval": wilson_interval(right, len(chosen))}
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]:
+    """A tie is not a win, and no loss either: the test leaves it out."""
+    right = [a > b for a, b in zip(chosen, rejected, strict=True)]
+    return {
+        "accuracy": sum(right) / len(right),
+        "interval": share_interval(right, prompts),
+        "ties": sum(a == b for a, b in zip(chosen, rejected, strict=True)),
+        "p": sign_p(rejected, chosen, prompts),
+    }
 
 
 def _pairs(rows: list[dict[str, Any]]) -> list[Pair]:

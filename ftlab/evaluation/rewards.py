@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.significance import mean_difference
+from ftlab.evaluation.significance import MEAN_TEST, loss_difference, mean_difference
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,12 @@ def measure(
 
 
 def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
-    """Both sides, their difference (adapted minus start) and its paired 95% interval, over all and for each reward."""
+    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward."""
     rewards = {}
     for name in adapted.scores:
         difference, interval = mean_difference(start.scores[name], adapted.scores[name])
-        rewards[name] = {"difference": difference, "interval": interval}
+        p = loss_difference(start.scores[name], adapted.scores[name])
+        rewards[name] = {"difference": difference, "interval": interval, "p": p}
     difference, interval = mean_difference(start.rewards, adapted.rewards)
     return {
         "rows": len(adapted.answers),
@@ -85,6 +86,7 @@ def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
         "adapted": adapted.as_dict(),
         "difference": difference,
         "interval": interval,
+        "p": loss_difference(start.rewards, adapted.rewards),
         "rewards": rewards,
-        "test": "paired bootstrap of the mean difference, 95% percentile interval",
+        "test": MEAN_TEST,
     }

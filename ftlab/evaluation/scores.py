@@ -32,19 +32,20 @@ def compare_results(
     probes: Sequence[Probe],
     sides: Mapping[str, Result],
     measures: Sequence[Mapping[str, Any]] = (),
+    clusters: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. Of `measures` BLEU is taken over.
 
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
-    among the sides.
+    among the sides. `clusters`: what each row belongs to.
     """
     from ftlab.evaluation.metrics import is_general_match
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
-        scores, tests, predictions = compare_documents(rows, sizes, sides)
+        scores, tests, predictions = compare_documents(rows, sizes, sides, clusters)
     else:
-        scores, tests, predictions = _compare_answers(rows, references, sides, measures)
+        scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {
         side: [is_general_match(a.text, p.reference) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
@@ -68,8 +69,9 @@ def _compare_answers(
     references: Sequence[str],
     sides: Mapping[str, Result],
     measures: Sequence[Mapping[str, Any]],
+    clusters: Sequence[int] | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
-    from ftlab.evaluation.measures import measure_answers
+    from ftlab.evaluation.measures import MeasureOptions, measure_answers
     from ftlab.evaluation.metrics import is_exact
     from ftlab.evaluation.significance import loss_difference, mcnemar
 
@@ -81,11 +83,13 @@ def _compare_answers(
     answers = {side: [answer.text for answer in result.answers] for side, result in sides.items()}
     bleu = next((measure for measure in measures if measure["name"] == "bleu"), None)
     if bleu is None:
-        [bleu], _ = measure_answers(["bleu"], answers, references)
-    scores = {side: _answer_scores(side, result, bleu, correct[side]) for side, result in sides.items()}
+        [bleu], _ = measure_answers(
+            ["bleu"], answers, references, options=MeasureOptions(clusters=tuple(clusters) if clusters else None)
+        )
+    scores = {side: _answer_scores(side, result, bleu, correct[side], clusters) for side, result in sides.items()}
     tests = {
-        "exact_match": mcnemar(correct["base"], correct["adapted"]),
-        "perplexity": loss_difference(base.losses.nll, adapted.losses.nll),
+        "exact_match": mcnemar(correct["base"], correct["adapted"], clusters),
+        "perplexity": loss_difference(base.losses.nll, adapted.losses.nll, clusters),
         "bleu": bleu["differences"]["adapted"]["p"],
     }
     predictions = []
@@ -101,18 +105,20 @@ def _compare_answers(
     return scores, tests, predictions
 
 
-def _answer_scores(side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool]) -> dict[str, Any]:
-    from ftlab.evaluation.significance import perplexity_interval, wilson_interval
+def _answer_scores(
+    side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool], clusters: Sequence[int] | None
+) -> dict[str, Any]:
+    from ftlab.evaluation.significance import perplexity_interval, share_interval
 
     losses = result.losses
     return {
         "perplexity": losses.perplexity,
-        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens),
+        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens, clusters),
         "bleu": bleu["values"][side],
         "bleu_interval": bleu["intervals"][side],
         "bleu_signature": bleu["rule"].removeprefix("sacrebleu, "),
         "exact_match": sum(correct) / len(correct),
-        "exact_match_interval": wilson_interval(sum(correct), len(correct)),
+        "exact_match_interval": share_interval(correct, clusters),
         "rows": len(correct),
         "tokens": sum(losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),

@@ -9,6 +9,7 @@ from ftlab.config import RunConfig
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.sides import Side, identity
+from ftlab.evaluation.significance import MEAN_TEST
 
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
 
@@ -18,7 +19,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
 
-    tests = {"perplexity": "paired permutation of summed losses, 9999 resamples"}
+    tests = {"perplexity": f"summed losses: {MEAN_TEST}"}
     if asked.pieces:
         rules = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
@@ -26,7 +27,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         }
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
-        tests |= {"exact_match": "exact McNemar", "bleu": "paired bootstrap by sacrebleu, 1000 resamples"}
+        tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
     prompted = [side.prompting for side in sides if side.prompting]
     device, dtype, *_ = identity(sides[0])
     return {

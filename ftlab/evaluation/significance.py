@@ -1,9 +1,15 @@
-"""Is a difference more than chance? Intervals and paired tests, all by scipy and sacrebleu."""
+"""Is a difference more than chance, and is a loss less than a margin? Intervals and paired tests, in one place.
+
+`clusters` everywhere: one key for each row. Rows with the same key (one customer, one document) are one draw: they are
+exchanged, drawn and counted together. None, or as many keys as rows, takes rows as independent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,73 +17,147 @@ if TYPE_CHECKING:
     # From summed counts, shape (m, k), to m values of a measure; nan where there is none.
     Combine = Callable[[np.ndarray], np.ndarray]
 
-RESAMPLES = 1000
+Clusters = Sequence[Hashable] | None
+
+RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.05
+_EXCHANGES = 9999
+# Above so many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
+_MOST_STUDENTISED = 1000
+# Above so many rows the normal approximation of Tango's test is exact to the third digit.
+_MOST_EXACT = 2000
 
 
-def wilson_interval(right: int, rows: int) -> list[float] | None:
-    """The 95% Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1; None without rows."""
-    from scipy.stats import binomtest
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """The p-values adjusted for being looked at together (Holm, 1979), in their order; None stays None.
+
+    Calling those below 5% findings names something false in at most 5% of lists in which nothing changed, whatever the
+    dependence between them.
+    """
+    known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    found: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        found[place] = largest
+    return found
+
+
+def wilson_interval(right: float, rows: float) -> list[float] | None:
+    """The 95% Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1; None without rows.
+
+    Counts need not be whole: those of clustered rows are scaled to what they are worth.
+    """
+    from scipy.stats import norm
 
     if not rows:
         return None
-    interval = binomtest(right, rows).proportion_ci(confidence_level=1 - LEVEL, method="wilson")
-    return [float(interval.low), float(interval.high)]
+    share, z = right / rows, float(norm.ppf(1 - LEVEL / 2))
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    low = 0.0 if right <= 0 else max(0.0, middle - half)
+    return [low, 1.0 if right >= rows else min(1.0, middle + half)]
 
 
-def mcnemar(base: Sequence[bool], adapted: Sequence[bool]) -> float:
-    """The two-sided p of the exact McNemar test: a binomial test on the rows that only one side got right."""
+def share_interval(right: Sequence[float], clusters: Clusters = None) -> list[float] | None:
+    """The Wilson interval of the share of ones among `right` (0 and 1), over the rows that clustered ones are worth."""
+    if not len(right):
+        return None
+    share = sum(right) / len(right)
+    rows = _worth([value - share for value in right], share * (1 - share), clusters)
+    return wilson_interval(share * rows, rows)
+
+
+def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = None) -> float:
+    """The two-sided p of the exact McNemar test: a binomial test on the rows that only one side got right.
+
+    With clusters their net gains change sides as a whole (a paired permutation test, exact as well).
+    """
     from scipy.stats import binomtest
 
-    gained = sum(new and not old for old, new in zip(base, adapted, strict=True))
-    lost = sum(old and not new for old, new in zip(base, adapted, strict=True))
+    change = [float(bool(new)) - float(bool(old)) for old, new in zip(base, adapted, strict=True)]
+    if _clustered(clusters):
+        return exchange_p(change, clusters)
+    gained, lost = change.count(1.0), change.count(-1.0)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def loss_difference(base: Sequence[float], adapted: Sequence[float]) -> float:
-    """The two-sided p of a paired permutation test on the sum of rows.
+def loss_difference(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of the difference of two sums over the same rows.
 
     With the summed losses of the same rows over the same tokens, what is tested is exactly the difference of the corpus
-    perplexities. The smallest p that 9999 random exchanges can give is .0001.
+    perplexities. See `mean_p`.
     """
     import numpy as np
 
-    sides = (np.asarray(side, dtype=np.float64)[:, None] for side in (base, adapted))
-    return approximate_randomisation(*sides, lambda sums: sums[:, 0])
+    return mean_p(np.asarray(adapted, dtype=np.float64) - np.asarray(base, dtype=np.float64), clusters)
 
 
-def perplexity_interval(nll: Sequence[float], tokens: Sequence[int]) -> list[float]:
-    """The 95% percentile bootstrap interval of the corpus perplexity, rows drawn with replacement."""
+def mean_p(values: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of a mean of paired differences that is not 0: the larger one of two tests.
+
+    A paired permutation test is exact where both sides are alike, and a bootstrap-t (Efron and Tibshirani, 1993,
+    chapter 16) holds for skewed differences, where a few rows get much worse and the others a little better.
+    """
+    sums = _summed(values, clusters)
+    return min(1.0, max(_two_sided(_exchanges(sums)), _two_sided(_studentised(sums))))
+
+
+def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    above = [new > old for old, new in zip(base, adapted, strict=True)]
+    return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
+
+
+def exchange_p(values: Sequence[float], clusters: Clusters = None) -> float:
+    """The two-sided p of paired differences whose sides may change places: a permutation test on their sum."""
+    return _two_sided(_exchanges(_summed(values, clusters)))
+
+
+def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: Clusters = None) -> list[float]:
+    """The 95% bootstrap interval of the corpus perplexity, rows (or clusters of them) drawn with replacement."""
     import numpy as np
 
-    losses, counts = np.asarray(nll, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-    draws = np.random.default_rng(SEED).integers(len(losses), size=(RESAMPLES, len(losses)))
-    means = losses[draws].sum(axis=1) / np.maximum(counts[draws].sum(axis=1), 1)
-    low, high = np.exp(np.minimum(np.percentile(means, [2.5, 97.5]), 700.0))
-    return [float(low), float(high)]
+    table = np.column_stack([nll, tokens]).astype(np.float64)
+    if len(table) < 2:
+        value = math.exp(min(table[0, 0] / max(table[0, 1], 1), 700.0))
+        return [value, value]
+    intervals, _ = bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1].clip(min=1), clusters)
+    low, high = intervals[""] or [math.nan, math.nan]
+    return [math.exp(min(low, 700.0)), math.exp(min(high, 700.0))]
 
 
-def mean_difference(base: Sequence[float], adapted: Sequence[float]) -> tuple[float, list[float]]:
-    """The mean of `adapted` minus `base` over paired rows, and its 95% percentile bootstrap interval [low, high]."""
+def mean_difference(
+    base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None
+) -> tuple[float, list[float]]:
+    """The mean of `adapted` minus `base` over paired rows, and its 95% bootstrap interval [low, high]."""
     import numpy as np
 
     differences = np.asarray(adapted, dtype=np.float64) - np.asarray(base, dtype=np.float64)
-    draws = np.random.default_rng(SEED).integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
-    return float(differences.mean()), [float(low), float(high)]
+    mean = float(differences.mean())
+    return mean, _mean_interval(differences, clusters) or [mean, mean]
 
 
-def share_difference(base: Sequence[bool], adapted: Sequence[bool]) -> list[float]:
+def mean_interval(values: Sequence[float], clusters: Clusters = None) -> list[float] | None:
+    """The 95% bootstrap interval of a mean; None for fewer than two values or clusters."""
+    return _mean_interval(values, clusters)
+
+
+def share_difference(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = None) -> list[float]:
     """The 95% interval of the difference of two paired shares, adapted minus base, as [low, high] in -1 to 1.
 
     Newcombe's method 10 (Statistics in Medicine 17, 1998, 2635-2650): built of Wilson intervals, so that it does not
-    shrink to a point where no row differs.
+    shrink to a point where no row differs. Clustered rows count for as many as they are worth.
     """
-    pairs = list(zip(base, adapted, strict=True))
-    rows = len(pairs)
-    both, only_new = sum(old and new for old, new in pairs), sum(new and not old for old, new in pairs)
-    only_old = sum(old and not new for old, new in pairs)
+    pairs = [(bool(old), bool(new)) for old, new in zip(base, adapted, strict=True)]
+    change = [new - old for old, new in pairs]
+    mean = sum(change) / len(change)
+    spread = sum((value - mean) ** 2 for value in change) / len(change)
+    rows = _worth([value - mean for value in change], spread, clusters)
+    scale = rows / len(pairs)
+    both, only_new = (scale * sum(pair == kind for pair in pairs) for kind in ((True, True), (False, True)))
+    only_old = scale * sum(pair == (True, False) for pair in pairs)
     neither = rows - both - only_new - only_old
     after, before = both + only_new, both + only_old
     (low_1, high_1), (low_2, high_2) = wilson_interval(after, rows), wilson_interval(before, rows)
@@ -86,92 +166,103 @@ def share_difference(base: Sequence[bool], adapted: Sequence[bool]) -> list[floa
     excess = both * neither - only_new * only_old
     # The continuity correction of the paper, for positive correlation only.
     excess = max(excess - rows / 2, 0) if excess > 0 else excess
-    phi = excess / margins**0.5 if margins else 0.0
+    phi = excess / margins**0.5 if margins > 0 else 0.0
 
-    def spread(first: float, second: float) -> float:
+    def reach(first: float, second: float) -> float:
         return max(0.0, first**2 - 2 * phi * first * second + second**2) ** 0.5
 
     difference = p_1 - p_2
-    low, high = difference - spread(p_1 - low_1, high_2 - p_2), difference + spread(high_1 - p_1, p_2 - low_2)
+    low, high = difference - reach(p_1 - low_1, high_2 - p_2), difference + reach(high_1 - p_1, p_2 - low_2)
     return [max(-1.0, low), min(1.0, high)]
 
 
-def share_interval(right: Sequence[float]) -> list[float] | None:
-    """The Wilson interval of the share of ones among `right` (0 and 1)."""
-    return wilson_interval(int(sum(right)), len(right))
-
-
-def mean_interval(values: Sequence[float]) -> list[float] | None:
-    """The 95% percentile bootstrap interval of a mean; None for fewer than two values."""
-    return mean_difference([0.0] * len(values), values)[1] if len(values) > 1 else None
-
-
-def row_difference(base: Sequence[float], adapted: Sequence[float], *, binary: bool) -> dict[str, Any]:
+def row_difference(
+    base: Sequence[float], adapted: Sequence[float], *, binary: bool, clusters: Clusters = None
+) -> dict[str, Any]:
     """The difference of the means of paired rows, adapted minus base: {value, interval, p, test}.
 
-    `binary` rows are 0 and 1 (right or wrong): exact McNemar. Others: paired permutation.
+    `binary` rows are 0 and 1 (right or wrong): exact McNemar; they also have `gained` and `lost` in rows. Others: see
+    `mean_p`. With clusters their number is there as `clusters`.
     """
+    many = {"clusters": len(set(clusters))} if clusters and _clustered(clusters) else {}
     if binary:
         before, after = [bool(value) for value in base], [bool(value) for value in adapted]
-        value = (sum(after) - sum(before)) / len(after)
-        p, interval = mcnemar(before, after), share_difference(before, after)
-        return {"value": value, "interval": interval, "p": p, "test": "exact McNemar"}
-    value, interval = mean_difference(base, adapted)
-    p = loss_difference(base, adapted)
+        gained = sum(new and not old for old, new in zip(before, after, strict=True))
+        lost = sum(old and not new for old, new in zip(before, after, strict=True))
+        return {
+            "value": (sum(after) - sum(before)) / len(after),
+            "interval": share_difference(before, after, clusters),
+            "p": mcnemar(before, after, clusters),
+            "test": "paired permutation of clusters" if many else "exact McNemar",
+            "gained": gained,
+            "lost": lost,
+        } | many
+    value, interval = mean_difference(base, adapted, clusters)
     return {
         "value": value,
         "interval": interval if len(base) > 1 else None,
-        "p": p,
-        "test": "paired permutation, 9999 resamples",
-    }
+        "p": loss_difference(base, adapted, clusters),
+        "test": MEAN_TEST + (" of clusters" if many else ""),
+    } | many
+
+
+MEAN_TEST = f"paired permutation, {_EXCHANGES} exchanges, and bootstrap-t, {RESAMPLES} draws"
 
 
 def bootstrap(
-    counts: Mapping[str, np.ndarray], combine: Combine
+    counts: Mapping[str, np.ndarray], combine: Combine, clusters: Clusters = None
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None]]:
-    """95% percentile bootstrap intervals: of the value of each side, and of its difference to the first side.
+    """95% bootstrap intervals: of the value of each side, and of its difference to the first side.
 
     `counts` holds for each side what a row adds to the measure, shape (rows, k); all sides are drawn with the same
-    rows. A side without an interval (fewer than two rows, or no value in some draws) has None.
+    rows. Percentiles are widened for few rows (Hesterberg, 2015, "expanded percentile"). A side without an interval
+    (fewer than two rows, or no value in some draws) has None.
     """
     import numpy as np
 
-    rows = len(next(iter(counts.values())))
+    tables = {side: _summed(table, clusters) for side, table in counts.items()}
+    rows = len(next(iter(tables.values())))
     if rows < 2:
         return dict.fromkeys(counts), dict.fromkeys(list(counts)[1:])
     rng = np.random.default_rng(SEED)
     # How often each row is drawn: its product with the counts is the counts of the drawn corpus.
-    drawn = rng.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
-    values = {side: combine(drawn @ table) for side, table in counts.items()}
+    sums: dict[str, list[np.ndarray]] = {side: [] for side in tables}
+    for _ in range(0, RESAMPLES, 500):
+        drawn = rng.multinomial(rows, np.full(rows, 1 / rows), size=500).astype(np.float64)
+        for side, table in tables.items():
+            sums[side].append(drawn @ table)
+    values = {side: combine(np.concatenate(found)) for side, found in sums.items()}
     first = next(iter(values.values()))
-    later = {side: _percentiles(value - first) for side, value in list(values.items())[1:]}
-    return {side: _percentiles(value) for side, value in values.items()}, later
+    later = {side: _percentiles(value - first, rows) for side, value in list(values.items())[1:]}
+    return {side: _percentiles(value, rows) for side, value in values.items()}, later
 
 
-def approximate_randomisation(base: np.ndarray, adapted: np.ndarray, combine: Combine) -> float:
+def approximate_randomisation(
+    base: np.ndarray, adapted: np.ndarray, combine: Combine, clusters: Clusters = None
+) -> float:
     """The two-sided p of a paired permutation test (Noreen, 1989) on any measure of summed counts, shape (rows, k).
 
     With up to 13 rows all exchanges of the two sides are tried, else 9999 random ones.
     """
     import numpy as np
 
-    rows = len(base)
-    if rows < 2:
+    base, adapted = _summed(base, clusters), _summed(adapted, clusters)
+    differs = (base != adapted).any(axis=1)
+    # Rows in which both sides count the same are the same after an exchange.
+    before, after = base.sum(axis=0), adapted.sum(axis=0)
+    moving = (adapted - base)[differs]
+    rows = len(moving)
+    if len(base) < 2 or not rows:
         return 1.0
-    exact = rows <= 13
-    rng = np.random.default_rng(SEED)
-    total = 2**rows if exact else 9999
+    exact, total, swaps = _swaps(rows)
     difference = np.empty(total)
-    # A batch at a time: all exchanges of many rows at once would fill the memory.
-    for start in range(0, total, 500):
-        stop = min(start + 500, total)
-        if exact:
-            swapped = (np.arange(start, stop)[:, None] >> np.arange(rows)) & 1
-        else:
-            swapped = rng.integers(2, size=(stop - start, rows), dtype=np.int8)
-        moved = swapped.astype(np.float64) @ (adapted - base)
-        difference[start:stop] = np.abs(combine(adapted.sum(axis=0) - moved) - combine(base.sum(axis=0) + moved))
-    seen = np.abs(combine(adapted.sum(axis=0)[None]) - combine(base.sum(axis=0)[None]))[0]
+    at = 0
+    for swapped in swaps:
+        moved = swapped.astype(np.float64) @ moving
+        found = np.abs(combine(after - moved) - combine(before + moved))
+        difference[at : at + len(found)] = found
+        at += len(found)
+    seen = np.abs(combine(after[None]) - combine(before[None]))[0]
     if np.isnan(seen):
         return 1.0
     # Equal differences can differ in the last digit by the order of their sums; without a value counts as extreme.
@@ -184,6 +275,7 @@ def resampled(
     references: Sequence[str],
     value: Callable[[Sequence[str], Sequence[str]], float],
     resamples: int,
+    clusters: Clusters = None,
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None], dict[str, float]]:
     """As `bootstrap` and `approximate_randomisation`, for a value that is known of whole lists of texts only.
 
@@ -193,7 +285,12 @@ def resampled(
 
     rng = np.random.default_rng(SEED)
     first, *later = answers
-    draws = rng.integers(len(references), size=(resamples, len(references)))
+    place = _places(clusters, len(references))
+    members = [np.flatnonzero(place == number) for number in range(int(place.max()) + 1)]
+    draws = [
+        np.concatenate([members[number] for number in rng.integers(len(members), size=len(members))])
+        for _ in range(resamples)
+    ]
     values = {
         side: np.array([value([texts[i] for i in draw], [references[i] for i in draw]) for draw in draws])
         for side, texts in answers.items()
@@ -202,41 +299,91 @@ def resampled(
     for side in later:
         seen = abs(value(answers[side], references) - value(answers[first], references))
         extreme = 0
-        for swap in rng.integers(2, size=(resamples, len(references)), dtype=bool):
+        for swap in rng.integers(2, size=(resamples, len(members)), dtype=bool)[:, place]:
             pairs = list(zip(answers[first], answers[side], swap, strict=True))
             before = value([new if swapped else old for old, new, swapped in pairs], references)
             after = value([old if swapped else new for old, new, swapped in pairs], references)
             extreme += abs(after - before) >= seen - 1e-12
         p[side] = (extreme + 1) / (resamples + 1)
-    changes = {side: _percentiles(values[side] - values[first]) for side in later}
-    return {side: _percentiles(drawn) for side, drawn in values.items()}, changes, p
+    changes = {side: _percentiles(values[side] - values[first], len(members)) for side in later}
+    return {side: _percentiles(drawn, len(members)) for side, drawn in values.items()}, changes, p
 
 
-def _percentiles(values: np.ndarray) -> list[float] | None:
+@dataclass(frozen=True)
+class Kept:
+    """Whether a loss is smaller than a margin.
+
+    `answer`: kept (the loss is below `margin`, with at most 5% error where it is not), lost (there is a loss, with at
+    most 5% error where there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
+    `margin`; both p are one-sided. `enough`: with about so many rows one or the other would be found in four of five
+    cases, if the rest of the rows come out like these.
+    """
+
+    answer: Literal["kept", "lost", "unknown"]
+    loss: float
+    margin: float
+    p_kept: float
+    p_lost: float
+    rows: int
+    enough: int | None
+
+
+def kept(
+    base: Sequence[float],
+    adapted: Sequence[float],
+    *,
+    margin: float,
+    better: Literal["higher", "lower"] = "higher",
+    binary: bool = False,
+    relative: bool = False,
+    clusters: Clusters = None,
+) -> Kept:
+    """Whether `adapted` lost less than `margin` of what `base` has, over paired rows.
+
+    `binary`: rows are right or wrong, the margin is a share (0.05 is 5 points): see `kept_of_counts`. `relative`: the
+    margin is a share of the sum of `base` (0.05: bits per byte rise by less than 5%). Else it is in the unit of the
+    rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how far each row stays
+    within the margin, the t test with one more row that is as far beyond the worst one as that is beyond the median:
+    what was not seen in few rows may be worse. A ratio also needs as many rows as a share: one text in twenty that
+    takes twice the bits would be a rise of 5%.
+    """
     import numpy as np
 
-    if not np.isfinite(values).all():
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
+    old, new = np.asarray(base, dtype=np.float64), np.asarray(adapted, dtype=np.float64)
+    worse = old - new if better == "higher" else new - old
+    if binary:
+        if not _clustered(clusters):
+            return kept_of_counts(int((worse > 0).sum()), int((worse < 0).sum()), len(worse), margin)
+        return _kept_of_clusters(worse, margin, clusters)
+    loss = float(worse.sum() / old.sum()) if relative and old.sum() else float(worse.mean())
+    within = _summed(margin * old - worse if relative else margin - worse, clusters)
+    fallen = _summed(worse, clusters)
+    p_kept, p_lost = _surely_above(within), max(_exchanges(fallen)[1], _studentised(fallen)[1])
+    fewest = 10
+    if relative and 0 < margin < 1:
+        # What the rows show to be small is no loss, be they too few to rule out a larger one.
+        p_lost = 1.0 if p_kept <= LEVEL else p_lost
+        p_kept = max(p_kept, (1 - margin) ** _fewest(clusters, len(old)))
+        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
+    spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
+    room = margin * (float(old.sum()) if relative else len(old)) / len(within)
+    enough = _enough(loss / margin * room, spread**2, room, fewest) if room > 0 else None
+    return _decided(loss, margin, p_kept, p_lost, len(old), enough and round(enough * len(old) / len(within)))
 
 
-def sacrebleu_p(metric: Any, answers: Mapping[str, Sequence[str]], references: Sequence[str]) -> dict[str, float]:
-    """The p of sacrebleu's paired bootstrap (Koehn, 2004) for each later side against the first one."""
-    from sacrebleu.significance import PairedTest
+def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
+    """As `kept` for right and wrong: `lost` rows only the base has right, `gained` only the adapted model, of `rows`.
 
-    systems = [(side, list(texts)) for side, texts in answers.items()]
-    if len(references) < 2 or len(systems) < 2:
-        return {side: 1.0 for side, _ in systems[1:]}
-    test = PairedTest(systems, {"metric": metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
-    _, scores = test()
-    # The key is sacrebleu's own name of the metric; "System" holds the names of the sides.
-    [results] = [found for name, found in scores.items() if name != "System"]
-    # Where there is no difference at all sacrebleu counts no draw beyond it, and gives the smallest p there is.
-    return {
-        side: float(result.p_value) if result.score != results[0].score else 1.0
-        for (side, _), result in zip(systems[1:], results[1:], strict=True)
-    }
+    Kept: exact unconditional test (the largest p over all shares of gained rows) that orders outcomes by Tango's score
+    (Statistics in Medicine 17, 1998, 891-908); 59 rows of which none is lost are the fewest that can show 5 points.
+    Lost: exact one-sided McNemar.
+    """
+    from scipy.stats import binom
+
+    p_kept = _tango_p(lost, gained, rows, margin)
+    p_lost = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
+    loss = (lost - gained) / rows if rows else 0.0
+    return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
 
 
 def p_text(p: float) -> str:
@@ -245,3 +392,236 @@ def p_text(p: float) -> str:
         return "p < .001"
     text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
     return f"p = {text.lstrip('0')}" if p < 1 else "p = 1"
+
+
+def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int, enough: int | None) -> Kept:
+    answer = "kept" if p_kept <= LEVEL else "lost" if p_lost <= LEVEL else "unknown"
+    return Kept(answer, loss, margin, p_kept, p_lost, rows, enough)
+
+
+def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> Kept:
+    """Clustered rows count for as many as there would be if all of a cluster did the same: never too many."""
+    rows = len(worse)
+    worth = max(1, math.floor(_fewest(clusters, rows)))
+    lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)
+    p_kept = _tango_p(math.ceil(lost), math.floor(gained), worth, margin)
+    exchanges = _exchanges(_summed(worse, clusters))
+    enough = _enough_of_shares(lost, gained, worth, margin)
+    return _decided(float(worse.mean()), margin, p_kept, exchanges[1], rows, enough and round(enough * rows / worth))
+
+
+def _enough_of_shares(lost: float, gained: float, rows: int, margin: float) -> int | None:
+    if not 0 < margin < 1 or not rows:
+        return None
+    loss = (lost - gained) / rows
+    fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
+    return _enough(loss, max(0.0, (lost + gained) / rows - loss**2), margin, fewest)
+
+
+def _enough(loss: float, variance: float, margin: float, fewest: int) -> int:
+    """Rows with which, in 80% of cases, a `loss` would be told from `margin` or from nothing, whichever comes first."""
+    loss = max(0.0, loss)
+    apart = max(margin - loss, loss)
+    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * variance / apart**2))
+
+
+def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
+    """The one-sided p of: the share lost minus the share gained is `margin` or more."""
+    import numpy as np
+    from scipy.stats import binom, norm
+
+    if not rows or margin <= 0:
+        return 1.0
+    if margin >= 1:
+        return 0.0
+    seen = float(_tango(np.array([lost]), np.array([gained]), rows, margin)[0])
+    if rows > _MOST_EXACT:
+        return float(norm.cdf(seen))
+    # For each number of gained rows, the most lost ones with which the score is at least as clear.
+    gains = np.arange(rows + 1)
+    low, high = np.full(rows + 1, -1), rows - gains
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        clear = (middle < 0) | (_tango(middle.clip(min=0), gains, rows, margin) <= seen + 1e-9)
+        low, high = np.where(clear, middle, low), np.where(clear, high, middle - 1)
+    useful = low >= 0
+    gains, low = gains[useful], low[useful]
+    # Shares of gained rows, closer together where they are small: there the p changes most.
+    shares = (1 - margin) / 2 * np.linspace(0, 1, 60)[:, None] ** 2
+    weight = binom.pmf(gains, rows, shares)
+    found = weight * binom.cdf(low, rows - gains, ((shares + margin) / (1 - shares)).clip(max=1.0))
+    return float(min(1.0, found.sum(axis=1).max()))
+
+
+def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np.ndarray:
+    """Tango's score of lost minus gained against `margin`: the lower, the less was lost."""
+    import numpy as np
+
+    lead = -lost - gained + (2 * rows - lost + gained) * margin
+    last = -gained * margin * (1 - margin)
+    share = (np.sqrt(np.maximum(lead**2 - 8 * rows * last, 0)) - lead) / (4 * rows)
+    spread = rows * (2 * share + margin * (1 - margin))
+    return (lost - gained - rows * margin) / np.sqrt(spread)
+
+
+def _surely_above(sums: np.ndarray) -> float:
+    """The one-sided p of a mean above 0, also where the lower tail is long: see `kept`."""
+    import numpy as np
+    from scipy.stats import t
+
+    rows = len(sums)
+    if rows < 2:
+        return 1.0
+    spread = float(sums.std(ddof=1))
+    if not spread > 1e-12 * float(abs(sums).max()):
+        # All alike: as many heads in a row.
+        return 0.5**rows if sums[0] > 0 else 1.0
+    more = np.append(sums, 2 * sums.min() - np.median(sums))
+    by_t = float(t.sf(more.mean() / (more.std(ddof=1) / math.sqrt(rows + 1)), rows))
+    return max(by_t, _studentised(sums)[1])
+
+
+def _exchanges(sums: np.ndarray) -> tuple[float, float]:
+    """The one-sided p of a sum below and above 0 where each summand may as well have the other sign."""
+    import numpy as np
+
+    size = abs(sums).max() if len(sums) else 0.0
+    if not size > 0:
+        return 1.0, 1.0
+    # Losses of 1e300 would overflow, and a difference of nothing is no exchange.
+    moving = sums[sums != 0] / size
+    total = moving.sum()
+    exact, count, swaps = _swaps(len(moving))
+    found = np.concatenate([total - 2 * (swapped.astype(np.float64) @ moving) for swapped in swaps])
+    slack = 1e-9 * max(1.0, abs(moving).sum())
+    low, high = int((found <= total + slack).sum()), int((found >= total - slack).sum())
+    return (low / count, high / count) if exact else ((low + 1) / (count + 1), (high + 1) / (count + 1))
+
+
+def _studentised(sums: np.ndarray) -> tuple[float, float]:
+    """The one-sided p of a mean below and above 0 by the bootstrap-t; by t for fewer than 6 or very many rows."""
+    import numpy as np
+    from scipy.stats import t
+
+    rows = len(sums)
+    if rows < 2:
+        return 1.0, 1.0
+    size = float(abs(sums).max())
+    scaled = sums / size if size > 0 else sums
+    mean, spread = float(scaled.mean()), float(scaled.std(ddof=1))
+    if not spread > 1e-12:
+        # All alike says nothing about spread: the exchange of signs judges alone.
+        return (0.0, 1.0) if mean < 0 else (1.0, 0.0) if mean > 0 else (1.0, 1.0)
+    seen = mean / (spread / math.sqrt(rows))
+    if rows < 6 or rows > _MOST_STUDENTISED:
+        return float(t.cdf(seen, rows - 1)), float(t.sf(seen, rows - 1))
+    rng = np.random.default_rng(SEED)
+    drawn = scaled[rng.integers(rows, size=(RESAMPLES, rows))] - mean
+    # Draws of rows that are almost all alike have no spread: without a floor they would be infinitely extreme.
+    spreads = np.maximum(drawn.std(axis=1, ddof=1), spread / 3)
+    ratios = drawn.mean(axis=1) / (spreads / math.sqrt(rows))
+    low, high = int((ratios <= seen).sum()), int((ratios >= seen).sum())
+    return (low + 1) / (RESAMPLES + 1), (high + 1) / (RESAMPLES + 1)
+
+
+def _two_sided(tails: tuple[float, float]) -> float:
+    return min(1.0, 2 * min(tails))
+
+
+def _swaps(rows: int) -> tuple[bool, int, Any]:
+    """Whether all exchanges of `rows` are tried, how many there are, and batches of them, shape (m, rows)."""
+    import numpy as np
+
+    exact = rows <= 13
+    total = 2**rows if exact else _EXCHANGES
+    rng = np.random.default_rng(SEED)
+
+    def batches() -> Any:
+        # A batch at a time: all exchanges of many rows at once would fill the memory.
+        for start in range(0, total, 500):
+            stop = min(start + 500, total)
+            if exact:
+                yield (np.arange(start, stop)[:, None] >> np.arange(rows)) & 1
+            else:
+                yield rng.integers(2, size=(stop - start, rows), dtype=np.int8)
+
+    return exact, total, batches()
+
+
+def _mean_interval(values: Sequence[float], clusters: Clusters) -> list[float] | None:
+    import numpy as np
+
+    table = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
+    return bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1], clusters)[0][""] if len(table) else None
+
+
+def _percentiles(values: np.ndarray, rows: int) -> list[float] | None:
+    import numpy as np
+    from scipy.stats import norm, t
+
+    if not np.isfinite(values).all():
+        return None
+    # Bootstrap percentiles know the spread of the sample: too narrow by what t and n - 1 add.
+    tail = float(norm.cdf(-math.sqrt(rows / (rows - 1)) * t.ppf(1 - LEVEL / 2, rows - 1)))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return [float(low), float(high)]
+
+
+def _clustered(clusters: Clusters) -> bool:
+    return clusters is not None and len(set(clusters)) < len(clusters)
+
+
+def _places(clusters: Clusters, rows: int) -> np.ndarray:
+    """The number of the cluster of each row, 0 and up, in the order in which they come."""
+    import numpy as np
+
+    if clusters is None:
+        return np.arange(rows)
+    if len(clusters) != rows:
+        raise ValueError(f"{len(clusters)} cluster keys for {rows} rows: they must be paired")
+    known = {key: place for place, key in enumerate(dict.fromkeys(clusters))}
+    return np.array([known[key] for key in clusters], dtype=np.int64)
+
+
+def _summed(rows: Any, clusters: Clusters) -> np.ndarray:
+    """Rows, of shape (rows,) or (rows, k), added up by their clusters."""
+    import numpy as np
+
+    table = np.asarray(rows, dtype=np.float64)
+    if not _clustered(clusters):
+        return table
+    place = _places(clusters, len(table))
+    found = np.zeros((int(place.max()) + 1, *table.shape[1:]))
+    np.add.at(found, place, table)
+    return found
+
+
+def _fewest(clusters: Clusters, rows: int) -> float:
+    """How many independent rows clustered ones are worth when all of a cluster say the same (Kish, 1965)."""
+    if clusters is None:
+        return float(rows)
+    from collections import Counter
+
+    return rows**2 / sum(size**2 for size in Counter(clusters).values())
+
+
+def _worth(deviations: Sequence[float], variance: float, clusters: Clusters) -> float:
+    """How many independent rows clustered ones are worth: rows by the design effect (Korn and Graubard, 1998).
+
+    `deviations` of the rows from their mean, and the `variance` that independent rows have. Between the number that
+    `_fewest` gives and that of the rows; where no row deviates, `_fewest`.
+    """
+    from scipy.stats import t
+
+    rows = len(deviations)
+    if not _clustered(clusters):
+        return float(rows)
+    fewest = _fewest(clusters, rows)
+    sums = _summed(deviations, clusters)
+    count = len(sums)
+    between = float((sums**2).sum()) * count / max(1, count - 1) / rows**2
+    if variance <= 0 or between <= 0:
+        return fewest
+    # Few clusters tell their spread badly, as t does of few rows.
+    few = (t.ppf(1 - LEVEL / 2, rows - 1) / t.ppf(1 - LEVEL / 2, max(1, count - 1))) ** 2
+    return min(float(rows), max(min(fewest, float(count)) * few, few * variance / between))

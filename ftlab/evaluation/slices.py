@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.row_changes import Row, row_scores
-from ftlab.evaluation.significance import mean_difference, share_difference, wilson_interval
+from ftlab.evaluation.significance import (
+    holm,
+    mcnemar,
+    mean_difference,
+    mean_interval,
+    mean_p,
+    share_difference,
+    share_interval,
+)
 
+_Scored = tuple[dict[str, float], Any]  # values by side, and what the row belongs to
 MOST_SLICES = 12
 _FEW_VALUES = 8  # numbers with more different values than these are cut into quarters
 OTHER = "(all others)"
@@ -17,7 +26,10 @@ OTHER = "(all others)"
 
 @dataclass(frozen=True)
 class Slice:
-    """The rows with one value of a column: mean and 95% interval of each side, and of the difference to the first."""
+    """The rows with one value of a column: mean and 95% interval of each side, and of the difference to the first.
+
+    `p` of each later side, by itself: among several slices use `findings`.
+    """
 
     value: str
     rows: int
@@ -25,6 +37,12 @@ class Slice:
     intervals: dict[str, list[float] | None]
     differences: dict[str, float]
     difference_intervals: dict[str, list[float] | None]
+    p: dict[str, float]
+
+
+def findings(found: Sequence[Slice], side: str) -> list[bool]:
+    """Of each slice whether `side` differs there by more than chance explains among all of them (Holm, 5%)."""
+    return [p is not None and p < 0.05 for p in holm([one.p.get(side) for one in found])]
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -45,41 +63,51 @@ def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str])
     Numbers of many values are cut at their quartiles, and stay in their order; beyond MOST_SLICES values the rest is
     one slice. Rows that lack the measure on a side are left out.
     """
-    scored = [(row.get("columns", {}).get(column), row_scores(row, sides).get(measure, {})) for row in rows]
-    whole = [(value, scores) for value, scores in scored if all(scores.get(side) is not None for side in sides)]
-    bins = _bins([value for value, _ in whole])
-    parts: dict[str, list[dict[str, float]]] = {_bin_name(one, bins): [] for one in bins}
-    for value, scores in whole:
+    scored = [
+        (row.get("columns", {}).get(column), row_scores(row, sides).get(measure, {}), row.get("cluster", f"row {at}"))
+        for at, row in enumerate(rows)
+    ]
+    whole = [one for one in scored if all(one[1].get(side) is not None for side in sides)]
+    bins = _bins([value for value, *_ in whole])
+    parts: dict[str, list[_Scored]] = {_bin_name(one, bins): [] for one in bins}
+    for value, scores, cluster in whole:
         name = _bin_name(_bin_of(value, bins), bins) if bins else str(value)
-        parts.setdefault(name, []).append(scores)
+        parts.setdefault(name, []).append((scores, cluster))
     found = list(parts.items()) if bins else _largest(parts)
     return [_slice(value, part, sides) for value, part in found if part]
 
 
-def _slice(value: str, found: list[dict[str, float]], sides: Sequence[str]) -> Slice:
-    by_side = {side: [scores[side] for scores in found] for side in sides}
+def _slice(value: str, found: list[_Scored], sides: Sequence[str]) -> Slice:
+    by_side = {side: [scores[side] for scores, _ in found] for side in sides}
+    clusters = [cluster for _, cluster in found]
     first, *later = sides
     return Slice(
         value,
         len(found),
         {side: sum(values) / len(values) for side, values in by_side.items()},
-        {side: _interval(values) for side, values in by_side.items()},
+        {side: _interval(values, clusters) for side, values in by_side.items()},
         {side: (sum(by_side[side]) - sum(by_side[first])) / len(found) for side in later},
-        {side: _difference_interval(by_side[first], by_side[side]) for side in later},
+        {side: _difference_interval(by_side[first], by_side[side], clusters) for side in later},
+        {side: _p(by_side[first], by_side[side], clusters) for side in later},
     )
 
 
-def _interval(values: Sequence[float]) -> list[float] | None:
-    if _right_or_wrong(values):
-        return wilson_interval(int(sum(values)), len(values))
-    # The mean against nothing: the same bootstrap, one row is no sample.
-    return mean_difference([0.0] * len(values), values)[1] if len(values) > 1 else None
+def _interval(values: Sequence[float], clusters: Sequence[Any]) -> list[float] | None:
+    return share_interval(values, clusters) if _right_or_wrong(values) else mean_interval(values, clusters)
 
 
-def _difference_interval(before: Sequence[float], after: Sequence[float]) -> list[float] | None:
+def _difference_interval(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[Any]
+) -> list[float] | None:
     if _right_or_wrong([*before, *after]):
-        return share_difference(list(map(bool, before)), list(map(bool, after)))
-    return mean_difference(before, after)[1] if len(before) > 1 else None
+        return share_difference(list(map(bool, before)), list(map(bool, after)), clusters)
+    return mean_difference(before, after, clusters)[1] if len(before) > 1 else None
+
+
+def _p(before: Sequence[float], after: Sequence[float], clusters: Sequence[Any]) -> float:
+    if _right_or_wrong([*before, *after]):
+        return mcnemar(list(map(bool, before)), list(map(bool, after)), clusters)
+    return mean_p([new - old for old, new in zip(before, after, strict=True)], clusters)
 
 
 def _right_or_wrong(values: Sequence[float]) -> bool:
@@ -104,7 +132,7 @@ def _bin_name(pair: tuple[float, float], bins: list[tuple[float, float]]) -> str
     return f"{pair[0]:g} to {'' if pair == bins[-1] else 'below '}{pair[1]:g}"
 
 
-def _largest(parts: dict[str, list[dict[str, float]]]) -> list[tuple[str, list[dict[str, float]]]]:
+def _largest(parts: dict[str, list[_Scored]]) -> list[tuple[str, list[_Scored]]]:
     found = sorted(parts.items(), key=lambda part: -len(part[1]))
     if len(found) <= MOST_SLICES:
         return found

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.evaluation.measures import NAMES, measure_answers
+from ftlab.evaluation.measures import NAMES, MeasureOptions, measure_answers
 from ftlab.evaluation.metrics.summary import of_rows
 from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.verdict import judge
@@ -74,7 +74,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
     """One row with what each run said to it under the run's own name."""
-    kept = ("row", "prompt", "messages", "reference", "document", "columns")
+    kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
     merged = {key: found[0][key] for key in kept if key in found[0]}
     for name, row in zip(names, found, strict=True):
         for key in ("", "_tokens", "_cut", "_correct", "_loss"):
@@ -88,11 +88,13 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any
     known = set.intersection(*(one for row in rows for one in row.pop("measured")))
     found: list[dict[str, Any]] = []
     values: dict[str, dict[str, list[Any]]] = {}
+    clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
         answers = {name: [row[name] for row in rows] for name in names}
         chosen = [name for name in NAMES if name in known and name != "general_accuracy"]
-        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows])
+        options = MeasureOptions(clusters=clusters)
+        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
     if all(any(value is not None for value in one) for one in losses.values()):
-        found.append(of_rows(_LOSS, losses))
+        found.append(of_rows(_LOSS, losses, clusters=clusters))
     return found, values

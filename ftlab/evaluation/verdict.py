@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, value_text
+from ftlab.evaluation.figures import in_sentence, number, percent, value_text
+from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.row_changes import what_to_read
-from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.evaluation.significance import p_text
 from ftlab.wording import listed
 
 Measure = Mapping[str, Any]
 Verdict = dict[str, Any]
 
-FORGETTING_LIMIT = 0.05
 # Below this share of right answers on both sides the task is free text, where equality says nothing.
 _INFORMATIVE_SHARE = 0.05
 # Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
@@ -39,14 +40,23 @@ _REASONS = {
 }
 
 
-def judge(measures: Sequence[Measure], side: str = "adapted", *, names: Mapping[str, str] | None = None) -> Verdict:
+def judge(
+    measures: Sequence[Measure],
+    side: str = "adapted",
+    *,
+    names: Mapping[str, str] | None = None,
+    forgetting: Mapping[str, Any] | None = None,
+) -> Verdict:
     """The verdict on `side` against the first side of `measures` (dicts as measures.py makes them).
 
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
-    why (what decided for which reason, and what the others say), forgot (general accuracy fell by more than 5 points,
-    or general text needs more bits by more than 5%; False for a base that was only prompted). `names` are the sides
-    as they are called in the sentence; other runs are called by their names.
+    why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
+    `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
+    prompted) and forgot (whether that is lost). `names` are the sides as they are called in the sentence; other runs
+    are called by their names. What decides is chosen before the figures are seen, so its p stands by itself; those of
+    the others stand as a list (see gain_loss.py).
     """
+    measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
     told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
@@ -54,41 +64,38 @@ def judge(measures: Sequence[Measure], side: str = "adapted", *, names: Mapping[
     found = judged_by_form(found, task, decided, side, against, improved)
     found["why"] = _why(task, decided, side, found["better"])
     found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
-    forgot = None if side == "prompted" or against != "base" else _forgot(measures, side, against)
-    found["forgot"] = forgot is not None
-    if forgot:
+    asked = forgetting if side != "prompted" and against == "base" else None
+    found["forgetting"] = asked["answer"] if asked else None
+    found["forgot"] = found["forgetting"] == "lost"
+    if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it forgot: {forgot}"
+        found["text"] += f", {link} it forgot: {_forgot(asked)}"
+    elif found["forgetting"] == "unknown":
+        found["text"] += "; whether it forgot cannot be told"
     found["text"] += "."
     return found
 
 
 def improved(measure: Measure, side: str) -> bool | None:
-    """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell."""
-    difference = measure["differences"].get(side)
-    if not difference or not measure["better"] or not difference["value"] or difference["p"] >= LEVEL:
-        return None
-    return (difference["value"] > 0) == (measure["better"] == "higher")
+    """Whether `side` is better than the first side by the p of this measure alone: one that was chosen to decide."""
+    return direction(measure, side, adjusted=False)
 
 
-def has_forgotten(base: dict[str, Any], adapted: dict[str, Any]) -> bool:
-    """Whether general accuracy fell by more than 5 points."""
-    before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
-    # The small term keeps a fall of exactly 5 points on the right side of binary fractions.
-    return before is not None and after is not None and before - after > FORGETTING_LIMIT + 1e-9
-
-
-def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str = "") -> list[str]:
+def warnings(
+    base: dict[str, Any],
+    adapted: dict[str, Any],
+    longest_answer: str = "",
+    forgetting: Mapping[str, Any] | None = None,
+) -> list[str]:
     """Notes on the result itself: what was forgotten, answers that were cut, too few rows.
 
     `longest_answer`: where answers are cut, in words.
     """
     notes = []
-    if has_forgotten(base, adapted):
-        lost = 100 * (base["general_accuracy"] - adapted["general_accuracy"])
+    if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"General accuracy fell by {lost:.3g} points. Mix in general examples (data.replay), or more of them "
+            f"It forgot: {_forgot(forgetting)}. Mix in general examples (data.replay), or more of them "
             "(data.replay_fraction), lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
@@ -108,13 +115,16 @@ def warnings(base: dict[str, Any], adapted: dict[str, Any], longest_answer: str 
 
 def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     """What to do next, the most urgent first, in sentences."""
-    base, adapted, verdict = comparison["base"], comparison["adapted"], comparison["verdict"]
+    adapted, verdict = comparison["adapted"], comparison["verdict"]
     steps = []
-    if has_forgotten(base, adapted):
+    forgotten = answer_of(comparison)
+    if forgotten == "lost":
         if config.data.replay is None:
             steps.append("Train again with general examples mixed in (Replay data), which protects what the base knew.")
         else:
             steps.append("Raise the share of replay data, lower the learning rate, or train fewer epochs.")
+    elif forgotten == "unknown":
+        steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
@@ -202,7 +212,7 @@ def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, aga
     """A gain that was paid for in another measure, the clearest case."""
     # Of what the answers name the sentence speaks already.
     apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
-    others = [one for one in task if one not in decided and one["name"] not in apart and improved(one, side) is False]
+    others = [one for one in task if one not in decided and one["name"] not in apart and direction(one, side) is False]
     if not others:
         return ""
     worst = min(others, key=lambda one: _p(one, side))
@@ -227,7 +237,7 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
         words = {True: ("is better", "are better"), False: ("is worse", "are worse")}
     for verdict, (singular, plural) in {**words, None: ("cannot tell", "cannot tell")}.items():
         wanted = verdict if better is not False or verdict is None else not verdict
-        titles = [in_sentence(one["title"]) for one in others if improved(one, side) is wanted]
+        titles = [in_sentence(one["title"]) for one in others if direction(one, side) is wanted]
         if titles:
             parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
     if parts:
@@ -235,24 +245,33 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
     return " ".join(said)
 
 
-def _forgot(measures: Sequence[Measure], side: str, against: str) -> str | None:
-    """What was forgotten beyond the limit, in words."""
-    general = {one["name"]: one for one in measures if one["group"] == "general"}
-    accuracy, bits = general.get("general_accuracy"), general.get("general_bits_per_byte")
-    said = []
-    if accuracy and has_forgotten(*({"general_accuracy": accuracy["values"].get(at)} for at in (against, side))):
-        said.append(_figures(accuracy, side, against))
-    if bits and improved(bits, side) is False:
-        before, after = (bits["values"][at] for at in (against, side))
-        if after > before * (1 + FORGETTING_LIMIT):
-            said.append(f"{number(after)} bits per byte of general text against {number(before)}")
-    return ", ".join(said) or None
+def _forgot(forgetting: Mapping[str, Any]) -> str:
+    """What was lost, in words."""
+    parts, said = forgetting["parts"], []
+    if parts.get("questions", {}).get("answer") == "lost":
+        accuracy = forgetting["accuracy"]
+        said.append(f"general accuracy {percent(accuracy['adapted'])} against {percent(accuracy['base'])}")
+    if parts.get("text", {}).get("answer") == "lost":
+        bits = forgetting["bits_per_byte"]
+        said.append(f"{number(bits['adapted'])} bits per byte of general text against {number(bits['base'])}")
+    return ", ".join(said)
 
 
 def _evidence(measure: Measure, side: str, against: str, rows: str | None = None) -> str:
-    paired = measure["differences"][side].get("rows", measure["rows"])
-    counted = f", {paired} {rows}" if rows else ""
-    return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted})"
+    difference = measure["differences"][side]
+    counted = f", {difference.get('rows', measure['rows'])} {rows}" if rows else ""
+    groups = f" in {difference['clusters']} groups" if rows and "clusters" in difference else ""
+    return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted}{groups}{_missing(measure, side)})"
+
+
+def _missing(measure: Measure, side: str) -> str:
+    """How many answers count as if they were as far off as can be, where some do."""
+    missing = (measure["detail"] or {}).get("missing") if isinstance(measure["detail"], Mapping) else None
+    if not missing or not any(missing.values()):
+        return ""
+    first = missing[next(iter(missing))]
+    each = f"{measure['detail']['cap']:,.4g}"
+    return f"; answers without a number {missing[side]} against {first}, each counts as {each} off"
 
 
 def _figures(measure: Measure, side: str, against: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.significance import mean_difference, wilson_interval
+from ftlab.evaluation.significance import loss_difference, mean_difference, sign_p, wilson_interval
 from ftlab.files import write_json, write_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -87,8 +87,8 @@ def win_rate(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
     `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
-    neither side, and both are None when all are ties. `difference` is the mean of after minus before over all prompts,
-    with a paired 95% bootstrap interval.
+    neither side, and both are None when all are ties; `p` is that of the exact sign test. `difference` is the mean of
+    after minus before over all prompts, with a paired 95% bootstrap interval and `difference_p`.
     """
     pairs = list(zip(before, after, strict=True))
     wins, losses = sum(new > old for old, new in pairs), sum(new < old for old, new in pairs)
@@ -99,8 +99,10 @@ def win_rate(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
         "losses": losses,
         "win_rate": wins / (wins + losses) if wins + losses else None,
         "interval": wilson_interval(wins, wins + losses),
+        "p": sign_p(before, after),
         "difference": difference,
         "difference_interval": interval,
+        "difference_p": loss_difference(before, after),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.figures import percent
+from ftlab.evaluation.significance import p_text
 
 HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
 # What each figure means, in the order of the columns.
@@ -50,13 +51,15 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
         one, against = judged["against"][name], CONTESTANTS[name]
         decided = one["wins"] + one["losses"]
         low, high = one["difference_interval"]
-        scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g})."
+        tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
+        scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
         if one["win_rate"] is None:
             lines.append(f"Against {against}: all {one['ties']} answers are the same.")
             continue
         share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
+        sign = f", {p_text(one['p'])}" if "p" in one else ""
         lines.append(
-            f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}), with "
-            f"{one['ties']} ties. {scores}"
+            f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
+            f"with {one['ties']} ties. {scores}"
         )
     return [*lines, f"Judged by {judged['reward_model']}. {judged['proxy']}", *judged["notes"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftlab.evaluation.advisor import Evidence
 from ftlab.evaluation.figures import percent, value_text
-from ftlab.evaluation.verdict import has_forgotten
+from ftlab.evaluation.forgetting import answer_of
 from ftlab.sharing.measures import measures_of, sides_of, verdict_of
 
 _SHOWN = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
@@ -45,11 +45,11 @@ def _deciding(comparison: dict[str, Any]) -> dict[str, Any] | None:
 
 def _forgetting(comparison: dict[str, Any]) -> tuple[bool, str | None]:
     """Whether something was forgotten, and the sentence on it."""
-    scored = comparison.get("forgetting")
+    scored, lost = comparison.get("forgetting"), answer_of(comparison) == "lost"
     if scored:
-        return scored["forgot"], scored["text"]
+        return lost, scored["text"]
     sides = comparison.get("base", {}), comparison.get("adapted", {})
     before, after = (side.get("general_accuracy") for side in sides)
     if before is None or after is None:
         return False, None
-    return has_forgotten(*sides), f"General accuracy: Base {percent(before)}; Adapted {percent(after)}."
+    return lost, f"General accuracy: Base {percent(before)}; Adapted {percent(after)}."

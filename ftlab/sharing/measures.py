@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftlab.evaluation.figures import value_text
-from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.evaluation.gain_loss import counted, direction, gain_loss, is_look, with_adjusted
+from ftlab.evaluation.significance import p_text
 
 Measure = dict[str, Any]
 Comparison = Mapping[str, Any]
@@ -33,8 +34,11 @@ _EARLIER: dict[str, tuple[str, str, str, str, str]] = {
 
 
 def measures_of(comparison: Comparison) -> list[Measure]:
-    """The measures of `comparison`; those of one that was made before it listed them, from its scores."""
-    return comparison["measures"] if "measures" in comparison else _from_scores(comparison)
+    """The measures of `comparison`, each p also as one of all that are listed (`p_adjusted`, by Holm).
+
+    Those of one that was made before it listed them, from its scores.
+    """
+    return with_adjusted(comparison["measures"] if "measures" in comparison else _from_scores(comparison))
 
 
 def sides_of(comparison: Comparison) -> list[dict[str, str]]:
@@ -79,23 +83,37 @@ def unit_text(measure: Measure) -> str:
 
 
 def improved(measure: Measure, side: str, first: str) -> bool | None:
-    """Whether `side` is better than `first` by more than chance explains; None when the data cannot tell."""
+    """Whether `side` is better than `first` by more than chance explains among all that is listed; None when the data
+    cannot tell, and without a test."""
     before, after = (measure["values"].get(name) for name in (first, side))
-    if before is None or after is None or before == after or not measure.get("better"):
-        return None
-    difference = measure.get("differences", {}).get(side) or {}
-    p, interval = difference.get("p"), difference.get("interval")
-    if p is not None and p >= LEVEL:
-        return None
-    if p is None and interval and interval[0] <= 0 <= interval[1]:
-        return None
-    return (after > before) == (measure["better"] == "higher")
+    return None if before is None or after is None else direction(measure, side)
 
 
 def p_of(measure: Measure, side: str) -> str:
-    """The p of `side` against the first side, as it is written: p < .001."""
+    """The p of `side` against the first side, as it is written: p < .001; one that is below 5% only while nothing else
+    is listed is called a look."""
     p = (measure.get("differences", {}).get(side) or {}).get("p")
-    return "" if p is None else p_text(p)
+    return "" if p is None else p_text(p) + (", a look" if is_look(measure, side) else "")
+
+
+def gained_text(comparison: Comparison) -> str:
+    """What was gained and lost, in words; told anew of a comparison from before looks were told from findings."""
+    known = comparison.get("gain_loss") or {}
+    if not known or "looks" in known:
+        return known.get("text") or ""
+    return gain_loss(measures_of(comparison), later_sides(comparison)[0]["name"])["text"]
+
+
+def looks_note(comparison: Comparison) -> str:
+    """What the colours and the word "look" of a list of measures mean; empty where there is one measure or none."""
+    measures = measures_of(comparison)
+    of = max((counted(measures, side["name"]) for side in sides_of(comparison)), default=0)
+    if of < 2:
+        return ""
+    return (
+        f"A finding holds among all {of} measures that are listed (Holm's correction at 5%). A look has p < .05 only "
+        "by itself: in a list this long chance alone brings such lines."
+    )
 
 
 def unbroken(text: str) -> str:

@@ -14,7 +14,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
-from ftlab.sharing.measures import of_documents, sides_of
+from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples
 from ftlab.sharing.report_facts import measured, tuned_on
@@ -63,7 +63,8 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "sides": sides_of(comparison),
         "table": table,
         "comparison": comparison,
-        "gained": (comparison.get("gain_loss") or {}).get("text") or "",
+        "gained": gained_text(comparison),
+        "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
         "lost": [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]][:2],

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import in_sentence, percent, value_text
+from ftlab.evaluation.forgetting import answer_of
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
-from ftlab.evaluation.significance import LEVEL, p_text
-from ftlab.evaluation.slices import Slice, columns_of, slices
-from ftlab.evaluation.verdict import has_forgotten
+from ftlab.evaluation.significance import p_text
+from ftlab.evaluation.slices import Slice, columns_of, findings, slices
 from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
@@ -42,11 +42,9 @@ def forgetting(comparison: Comparison) -> str:
     evidence += f" ({p_text(p)})." if p is not None else "."
     if before < _KNOWS_TOO_LITTLE:
         return f"Cannot be told: the base itself knows too few answers. {evidence}"
-    if has_forgotten(base, adapted):
+    if answer_of(comparison) == "lost":
         return f"The model has forgotten some of what it knew: {evidence}"
-    if after < before and p is not None and p < LEVEL:
-        return f"Something was forgotten, less than the limit: {evidence}"
-    return f"These questions show nothing that was forgotten, and cannot rule out a small loss: {evidence}"
+    return f"Whether something was forgotten cannot be told from these questions: {evidence}"
 
 
 def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -59,7 +57,7 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
             said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return said or ["No measure is worse."]
+        return said or ["No measure is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
@@ -113,17 +111,15 @@ def _slices(
     if not found:
         return []
     sign = 1 if higher else -1
-
-    def certain_fall(one: Slice) -> bool:
-        ends = one.difference_intervals["adapted"]
-        return ends is not None and max(sign * end for end in ends) < 0
-
-    fallen = [(column, one) for column, one in found if certain_fall(one)]
+    # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
+    certain = findings([one for _, one in found], "adapted")
+    fallen = [
+        pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
+    ]
     looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
     if fallen:
-        # Each interval is its own: of many slices some leave out zero where nothing changed.
         return [
-            f"{looked}, {len(fallen)} got worse beyond its own interval, as 1 in 40 does where nothing changed.",
+            f"{looked}, {len(fallen)} got worse by more than chance explains.",
             *(
                 f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
                 f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
@@ -131,7 +127,7 @@ def _slices(
             ),
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
-    none = f"{looked}, none got worse by more than chance explains."
+    none = f"{looked}, none is shown to be worse."
     if not _is_share(comparison, name):
         return [none]
     value = _text(comparison, name, weakest, "adapted")

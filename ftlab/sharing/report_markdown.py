@@ -28,6 +28,7 @@ def report_markdown(found: dict[str, Any]) -> str:
         "## Gained and lost",
         escaped(found["gained"]),
         comparison_rows(found),
+        escaped(found["looks"]),
         bullets(escaped(note) for note in found["notes"]),
         "## What was forgotten",
         escaped(found["forgetting"]),

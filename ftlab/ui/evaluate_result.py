@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
-from ftlab.sharing.measures import later_sides, of_documents, sides_of, unbroken, verdict_of
+from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_documents, sides_of, unbroken, verdict_of
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
@@ -71,9 +71,10 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
     # Other data may hold what the run was trained on; a note says so where it is known.
     where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
     who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
+    looks = looks_note(comparison)
     return Markup(
         '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
-        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>'
+        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>{}'
     ).format(
         heading(
             f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
@@ -82,6 +83,7 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
         Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
         heads,
         body,
+        Markup('<p class="ft-help">Colored: findings. {}</p>').format(looks) if looks else "",
     )
 
 
@@ -97,11 +99,11 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     )
     if not pictures:
         return Markup("")
-    said = (comparison.get("gain_loss") or {}).get("text") or ""
+    said = gained_text(comparison)
     forgetting = (comparison.get("forgetting") or {}).get("text") or ""
     help = (
-        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
-        "may be chance."
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
+        "finding: chance, or a look."
     )
     return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
         heading("Gained and lost", help), _line(said), _line(forgetting), pictures

@@ -13,7 +13,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import signed, value_text
-from ftlab.evaluation.slices import Slice, columns_of, slices
+from ftlab.evaluation.slices import Slice, columns_of, findings, slices
 from ftlab.sharing.measures import interval_text, sides_of
 from ftlab.ui.evaluate_rows import Shown, measures_by_row
 from ftlab.ui.events import any_of, on
@@ -88,7 +88,10 @@ def slice_table(
     found = slices(rows, column, measure, [side["name"] for side in sides])
     shown, first = measures[measure], sides[0]["title"]
     heads = [column, *(side["title"] for side in sides)]
-    body = join(_line(one, shown, sides) for one in found)
+    certain = {side["name"]: findings(found, side["name"]) for side in sides[1:]}
+    body = join(
+        _line(one, shown, sides, {side: of[place] for side, of in certain.items()}) for place, one in enumerate(found)
+    )
     table = Markup(
         '<div class="ft-scroll" tabindex="0" role="region" aria-label="Slices"><table class="ft-table ft-scores">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
@@ -100,18 +103,18 @@ def slice_table(
         body,
     )
     return table + Markup(
-        '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Coloured where that '
-        "leaves out zero, which 1 of 20 does where nothing changed; there are {} here.</p>"
+        '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Colored where it is '
+        "more than chance explains among {} slices (Holm).</p>"
     ).format(first.lower(), count(len(found)))
 
 
-def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]], certain: Mapping[str, bool]) -> Markup:
     cells = join(
         Markup('<td class="ft-num" data-label="{}"><b>{}</b><span class="ft-help">{}</span>{}</td>').format(
             side["title"],
             value_text(measure, one.means[side["name"]]),
             interval_text(measure, one.intervals[side["name"]]),
-            _difference(one, side["name"], measure) if place else "",
+            _difference(one, side["name"], measure, certain[side["name"]]) if place else "",
         )
         for place, side in enumerate(sides)
     )
@@ -120,9 +123,8 @@ def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]]) -
     )
 
 
-def _difference(one: Slice, side: str, measure: Mapping[str, Any]) -> Markup:
+def _difference(one: Slice, side: str, measure: Mapping[str, Any], certain: bool) -> Markup:
     value, interval = one.differences[side], one.difference_intervals[side]
-    certain = interval is not None and not interval[0] <= 0 <= interval[1]
     better = (value > 0) == (measure.get("better") != "lower") if certain else None
     scale = 100 if measure["kind"] == "share" else 1
     unit = " points" if measure["kind"] == "share" else ""

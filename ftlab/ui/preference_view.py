@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.preferences.signs import read_preference_signs
 from ftlab.training.reinforcement.signs import Sign
 from ftlab.training.status import RunStatus
@@ -139,14 +140,22 @@ def _between(interval: list[float] | None) -> str:
 def result(found: dict[str, Any]) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
-    kind, verdict = "warn", "The interval holds 50%, so it may be chance."
-    if low > 0.5:
+    kind, verdict = "warn", "That may be chance."
+    ties = found.get("ties", 0)
+    if "p" in found:
+        # Ties are no losses: of those that are decided, are more won than lost?
+        won, lost = accuracy * found["rows"], (1 - accuracy) * found["rows"] - ties
+        more, less = (found["p"] < LEVEL and won > lost), (found["p"] < LEVEL and won < lost)
+    else:
+        more, less = low > 0.5, high < 0.5
+    if more:
         kind, verdict = "good", "That is more than chance."
-    elif high < 0.5:
+    elif less:
         kind, verdict = "bad", "That is less than a coin toss: are chosen and rejected swapped?"
+    tested = f", {p_text(found['p'])}" if "p" in found else ""
     said = (
         f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
-        f"{percent(low)} to {percent(high)}). {verdict}"
+        f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
     )
     shown = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.reinforcement.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
 from ftlab.ui.charts import Series, distribution, metric_points, run_curves
@@ -161,14 +162,16 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
 def result(found: dict[str, Any]) -> Markup:
     """The rewards of greedy answers to held-out prompts, before and after."""
     start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
-    kind, verdict = "warn", "The interval holds 0, so it may be chance."
-    if low > 0:
-        kind, verdict = "good", "That is more than chance."
-    elif high < 0:
-        kind, verdict = "bad", "It got worse."
+    kind, verdict = "warn", "That may be chance."
+    certain = found["p"] < LEVEL if "p" in found else low > 0 or high < 0
+    if certain and found["difference"]:
+        better = found["difference"] > 0
+        kind, verdict = ("good", "That is more than chance.") if better else ("bad", "It got worse.")
+    tested = f", {p_text(found['p'])}" if "p" in found else ""
     said = (
         f"The mean reward on {count(found['rows'])} held-out prompts went from {short(start['reward'])} to "
-        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}). {verdict}"
+        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}{tested}). "
+        f"{verdict}"
     )
     shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
     titles = {

@@ -65,7 +65,8 @@ def test_equal_answers_win_nothing():
 
 def test_a_win_rate_is_never_said_without_that_it_is_a_proxy():
     said = lines_of(judged_by(start=win_rate([0.0] * 8, [1.0] * 6 + [-1.0] * 2), base=win_rate([0.0] * 4, [1.0] * 4)))
-    assert "this run wins 75% of 8 prompts (95% interval 40.9% to 92.9%)" in said[0]  # Wilson by hand: (.669 -+ .2596)
+    # Wilson by hand: .669 -+ .2596.
+    assert "this run wins 75% of 8 prompts (95% interval 40.9% to 92.9%, p = .29)" in said[0]
     assert said[1].startswith("Against the base: this run wins 100% of 4 prompts")
     assert "not people's" in said[2]
 

@@ -9,6 +9,7 @@ import pytest
 from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
+from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.measures import measure_answers
 from ftlab.evaluation.row_changes import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
@@ -147,11 +148,11 @@ def scores(**values):
 
 
 def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
-    base, adapted = scores(exact_match=0.02, general_accuracy=0.97), scores(exact_match=0.86, general_accuracy=0.38)
-    [note] = warnings(base, adapted)
-    assert "59 points" in note
+    forgetting = score_forgetting({"base": [True] * 97 + [False] * 3, "adapted": [True] * 38 + [False] * 62})
+    [note] = warnings(scores(), scores(), forgetting=forgetting)
+    assert "It forgot: general accuracy 38% against 97%." in note
     assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
-    found = {"base": base, "adapted": adapted, "verdict": {"better": True}}
+    found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
     assert "Replay" in next_steps(found, build_config())[0]
 
 
@@ -174,8 +175,11 @@ def test_what_to_read_next_holds_for_as_many_rows_as_there_are():
     assert what_to_read(found).startswith("Read the document that got worse by loss, then")
 
 
-def test_a_fall_of_just_five_points_is_not_yet_a_warning():
-    assert warnings(scores(general_accuracy=0.97), scores(general_accuracy=0.92)) == []
+def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next_step():
+    forgetting = score_forgetting({"base": [True] * 20, "adapted": [True] * 18 + [False] * 2})
+    assert warnings(scores(), scores(), forgetting=forgetting) == []
+    found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
+    assert next_steps(found, build_config())[0].startswith("Ask more general questions")
 
 
 def test_cut_answers_and_few_rows_are_noted():

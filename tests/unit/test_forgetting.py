@@ -12,7 +12,7 @@ import pytest
 
 from ftlab.config import build_config, load_config, with_settings
 from ftlab.evaluation.documents import losses_of_documents
-from ftlab.evaluation.forgetting import score_forgetting
+from ftlab.evaluation.forgetting import answer_of, score_forgetting
 from ftlab.evaluation.general_text import load_general_text
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
@@ -50,14 +50,47 @@ def test_the_score_is_the_share_of_what_was_known_and_is_lost():
     # Wilson's interval of 2 in 8, by hand with z = 1.96.
     assert found["interval"] == pytest.approx([0.0715, 0.5907], abs=1e-4)
     assert found["accuracy"] == {"base": 0.8, "adapted": 0.7}
-    assert found["forgot"] is True
     assert "lost 2 of the 8 general questions that its base knew, 25%" in found["text"]
+    # Two lost and one gained of ten is what chance does: neither forgotten nor kept.
+    assert (found["answer"], found["forgot"]) == ("unknown", False)
+    assert "fell by 10 points; whether it fell by 5 points or more cannot be told from 10 questions" in found["text"]
 
 
-def test_a_fall_of_exactly_the_limit_is_no_forgetting():
-    twenty = {"base": [True] * 20, "adapted": [True] * 19 + [False]}
-    assert score_forgetting(twenty, limit=0.05)["forgot"] is False
-    assert score_forgetting(twenty, limit=0.04)["forgot"] is True
+def test_59_questions_of_which_none_is_lost_are_the_fewest_that_rule_out_a_loss_of_five_points():
+    # .95 ** 59 = .0485: were one in twenty forgotten, all of 59 would still be right in less than 5% of cases.
+    def asked(count):
+        return score_forgetting({"base": [True] * count, "adapted": [True] * count})
+
+    assert asked(58)["answer"] == "unknown" and "about 59 questions would" in asked(58)["text"]
+    assert asked(59)["answer"] == "kept"
+    assert "did not fall; a fall of 5 points or more is ruled out (p = .048)" in asked(59)["text"]
+
+
+def test_a_fall_that_is_more_than_chance_is_lost_unless_it_is_shown_to_be_small():
+    def fell(lost, asked):
+        return score_forgetting({"base": [True] * asked, "adapted": [True] * (asked - lost) + [False] * lost})
+
+    assert fell(4, 50)["answer"] == "unknown", "4 of 4 heads: p = .0625"
+    assert fell(5, 50)["answer"] == "lost" and "more than chance explains (p = .031, one-sided)" in fell(5, 50)["text"]
+    # 10 of 1,000 are a loss, and one of less than 5 points for certain.
+    assert fell(10, 1000)["answer"] == "kept" and "fell by 1 point; a fall of 5" in fell(10, 1000)["text"]
+
+
+def test_a_base_that_knew_little_cannot_show_that_nothing_was_forgotten():
+    found = score_forgetting({"base": [True] * 6 + [False] * 194, "adapted": [True] * 6 + [False] * 194})
+    assert found["answer"] == "unknown" and "knew too few of the 200 questions" in found["text"]
+
+
+def test_a_comparison_from_before_the_three_answers_is_told_by_its_counts():
+    old = {"lost": 0, "gained": 0, "asked": 200, "known": 190, "limit": 0.05, "forgot": False, "text": ""}
+    assert answer_of({"forgetting": old}) == "kept"
+    assert answer_of({"forgetting": old | {"asked": 20, "known": 19}}) == "unknown"
+    assert answer_of({"forgetting": old | {"lost": 12}}) == "lost"
+    assert answer_of({"forgetting": {"limit": 0.05, "rise": 0.2, "bits_p": 0.001, "forgot": True}}) == "lost"
+    sides = {"base": {"general_accuracy": 0.9}, "adapted": {"general_accuracy": 0.8}}
+    assert answer_of(sides | {"tests": {"general_accuracy": 0.01}}) == "lost"
+    assert answer_of(sides | {"tests": {"general_accuracy": 0.2}}) == "unknown"
+    assert answer_of({"base": {}, "adapted": {}}) is None
 
 
 def test_a_general_text_that_takes_more_bits_is_forgetting_beyond_chance_only():
@@ -70,7 +103,16 @@ def test_a_general_text_that_takes_more_bits_is_forgetting_beyond_chance_only():
     # One text of thirty differs, by so much that the mean rises by 20%.
     chance = score_forgetting(None, {"base": one_bit, "adapted": [7 * one_bit[0], *one_bit[1:]]}, sizes)
     assert chance["rise"] == pytest.approx(0.2)
-    assert chance["forgot"] is False and "about as well as before" in chance["text"]
+    assert chance["answer"] == "unknown" and "cannot be told from 30 texts" in chance["text"]
+
+
+def test_a_general_text_is_kept_where_five_percent_more_bits_are_ruled_out():
+    bits = [100 * math.log(2) * (1 + place % 7) for place in range(80)]
+    same = [nll * (1.01 if place % 2 else 0.995) for place, nll in enumerate(bits)]
+    found = score_forgetting(None, {"base": bits, "adapted": same}, [100] * 80)
+    assert found["answer"] == "kept" and "that it takes 5% more bits, or worse, is ruled out" in found["text"]
+    few = score_forgetting(None, {"base": bits[:40], "adapted": same[:40]}, [100] * 40)
+    assert few["answer"] == "unknown", "one text in twenty may take twice the bits, and 40 hold none in 13% of cases"
 
 
 def test_where_nothing_general_was_asked_there_is_no_score():

@@ -334,10 +334,10 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("steps", "low", "said"),
-    [(9, -0.1, "9 steps on 72 rows, learning rate 5e-05). That is too few steps"), (40, -0.1, "three times as high")],
+    ("steps", "said"),
+    [(9, "9 steps on 72 rows, learning rate 5e-05). That is too few steps"), (40, "three times as high")],
 )
-def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, low, said):
+def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
     from ftlab.evaluation.preferences import _about_effect
     from ftlab.files import append_jsonl
     from ftlab.run_directory import RunDirectory
@@ -346,10 +346,26 @@ def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, low, said):
     append_jsonl(run.metrics_file, {"step": steps, "loss": 0.69})
     optimisation = {"learning_rate": 5e-5, "batch_size": 2, "gradient_accumulation": 4}
     config = build_config({"stage": "dpo", "optimisation": optimisation})
-    (note,) = _about_effect(run, config, {"margin_interval": [low, 0.2]})
+    (note,) = _about_effect(run, config, {"margin": 0.1, "margin_p": 0.2})
     assert "may be chance" in note and said in note
-    assert _about_effect(run, config, {"margin_interval": [0.01, 0.2]}) == []
-    (note,) = _about_effect(run, config, {"margin_interval": [-0.3, -0.1]})
-    assert "below that of the start by more than chance (-0.3 to -0.1)" in note
+    assert _about_effect(run, config, {"margin": 0.1, "margin_p": 0.01}) == []
+    (note,) = _about_effect(run, config, {"margin": -0.2, "margin_p": 0.01})
+    assert "below that of the start by more than chance (-0.2)" in note
     simpo = build_config({"stage": "cpo", "optimisation": optimisation})
-    assert _about_effect(run, simpo, {"margin_interval": [low, 0.2]}) == [], "its margin does not start at 0"
+    assert _about_effect(run, simpo, {"margin": 0.1, "margin_p": 0.2}) == [], "its margin does not start at 0"
+
+
+def test_ties_are_no_losses_and_pairs_of_one_prompt_count_together():
+    from scipy.stats import binomtest
+
+    from ftlab.evaluation.preferences import _figures
+
+    # 12 won, 3 lost, 25 ties: a model that has learnt little, and nothing swapped.
+    chosen = [1.0] * 12 + [0.0] * 3 + [0.0] * 25
+    rejected = [0.0] * 12 + [1.0] * 3 + [0.0] * 25
+    alone = _figures(chosen, rejected, "score", [str(place) for place in range(40)])
+    assert (alone["accuracy"], alone["ties"]) == (0.3, 25)
+    assert alone["p"] == pytest.approx(binomtest(12, 15).pvalue)
+    # The same 40 pairs from two prompts are two observations.
+    two = _figures(chosen, rejected, "score", ["a"] * 20 + ["b"] * 20)
+    assert two["p"] == 1.0 and two["interval"][1] - two["interval"][0] > 0.6

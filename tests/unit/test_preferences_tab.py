@@ -197,6 +197,12 @@ def test_the_result_on_held_out_pairs_is_a_sentence_with_its_interval(workspace)
     assert "wins in 87.5% of 40 held-out pairs (95% interval 73.9% to 94.5%)" in shown
     assert "more than chance" in shown
     assert "may be chance" in preference_view.result(found | {"interval": [0.45, 0.9]})
+    # 32 of 50: Wilson's interval begins at .501, and the exact test says .065.
+    edge = found | {"accuracy": 0.64, "rows": 50, "interval": [0.501, 0.759], "p": 0.065, "ties": 0}
+    assert "may be chance" in preference_view.result(edge)
+    ties = found | {"accuracy": 0.0, "interval": [0.0, 0.09], "p": 1.0, "ties": 40}
+    shown = preference_view.result(ties)
+    assert "with 40 ties" in shown and "swapped" not in shown
 
 
 def test_answers_that_a_run_tries_are_text_and_never_markup():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 import pytest
 
-from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.forgetting import score_forgetting
+from ftlab.evaluation.gain_loss import gain_loss, with_adjusted
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
 from ftlab.evaluation.verdict import judge
 
@@ -115,14 +117,14 @@ def test_one_measure_decides_whatever_the_order_and_the_reason_is_said(names, de
 def test_the_other_measures_are_told_and_do_not_decide():
     found = [
         measure("exact_match", 0.3, 0.4, 0.02),
-        measure("bleu", 30, 40, 0.01),
-        measure("chrf", 30, 41, 0.01),
+        measure("bleu", 30, 40, 0.001),
+        measure("chrf", 30, 41, 0.001),
         measure("rouge_l", 0.3, 0.31, 0.6),
-        measure("token_f1", 0.5, 0.4, 0.03),
+        measure("token_f1", 0.5, 0.4, 0.003),
     ]
     verdict = judge(found)
     assert verdict["better"] is True
-    assert ", but token F1 is worse: 40% against 50% (p = .030)." in verdict["text"]
+    assert ", but token F1 is worse: 40% against 50% (p = .003)." in verdict["text"]
     assert verdict["why"].endswith(
         "Of the other measures, BLEU and chrF agree, token F1 says the opposite, ROUGE-L cannot tell; they are shown "
         "and do not decide."
@@ -134,7 +136,7 @@ def test_few_whole_answers_right_leave_the_word_to_the_fields_or_the_distance():
     verdict = judge([few, measure("json_fields", 0.1, 0.6, 0.001)])
     assert verdict["text"].startswith("The adapted model is better: fields right 60% against 10%")
     verdict = judge([few, measure("mean_absolute_error", 7, 2, 0.001)])
-    assert verdict["text"].startswith("The adapted model is better: mean absolute error 2.00 against 7.00")
+    assert verdict["text"].startswith("The adapted model is better: mean absolute error (capped) 2.00 against 7.00")
     assert judge([few, measure("bleu", 10, 20, 0.3)])["measure"] == "exact_match"
 
 
@@ -182,20 +184,44 @@ def test_where_likelihood_was_measured_it_tells_what_is_known():
     assert "51 are form and 10 knowing: the right label is the likeliest in 60% of the rows against 50%" in text
 
 
+def forgotten(lost, gained, asked, *, known, limit=0.05):
+    """What forgetting.py says of `asked` general questions of which the base knew `known`."""
+    base = [True] * known + [False] * (asked - known)
+    adapted = [False] * lost + [True] * (known - lost + gained) + [False] * (asked - known - gained)
+    return score_forgetting({"base": base, "adapted": adapted}, limit=limit)
+
+
 def test_forgetting_is_part_of_the_verdict():
     found = [measure("exact_match", 0.02, 0.86, 1e-9), measure("general_accuracy", 0.97, 0.38, 1e-9)]
-    verdict = judge(found)
+    verdict = judge(found, forgetting=forgotten(59, 0, 100, known=97))
     assert verdict["text"].endswith(", but it forgot: general accuracy 38% against 97%.")
-    assert verdict["forgot"] is True
-    bits = [measure("exact_match", 0.9, 0.1, 1e-9), measure("general_bits_per_byte", 1, 1.2, 1e-4)]
-    assert judge(bits)["text"].endswith(", and it forgot: 1.20 bits per byte of general text against 1.00.")
+    assert (verdict["forgot"], verdict["forgetting"]) == (True, "lost")
+    one_bit, sizes = [100 * math.log(2)] * 30, [100] * 30
+    more = score_forgetting(None, {"base": one_bit, "adapted": [1.2 * nll for nll in one_bit]}, sizes)
+    worse = judge([measure("exact_match", 0.9, 0.1, 1e-9)], forgetting=more)
+    assert worse["text"].endswith(", and it forgot: 1.20 bits per byte of general text against 1.00.")
+
+
+def test_a_gain_says_whether_anything_was_forgotten_or_that_nobody_can_tell():
+    found = [measure("exact_match", 0.02, 0.86, 1e-9)]
+    few = judge(found, forgetting=forgotten(1, 1, 20, known=19))
+    assert (few["forgot"], few["forgetting"]) == (False, "unknown")
+    assert few["text"].endswith("(p < .001, 100 rows); whether it forgot cannot be told.")
+    kept = judge(found, forgetting=forgotten(1, 0, 200, known=190))
+    assert kept["forgetting"] == "kept" and kept["text"].endswith("(p < .001, 100 rows).")
+    assert judge(found)["forgetting"] is None, "nothing general was asked"
+
+
+def test_the_limit_that_is_set_is_the_one_that_judges():
+    # 8 of 100 are lost and 5 gained: a fall of 3 points, told from 20 points and not from 5.
+    found = [measure("exact_match", 0.02, 0.86, 1e-9)]
+    assert judge(found, forgetting=forgotten(8, 5, 100, known=95, limit=0.2))["forgetting"] == "kept"
+    assert judge(found, forgetting=forgotten(8, 5, 100, known=95, limit=0.05))["forgetting"] == "unknown"
 
 
 def test_a_prompted_base_cannot_forget():
-    sides = ("base", "prompted")
-    found = [measure("exact_match", 0.1, 0.4, 0.001, sides=sides)]
-    found.append(measure("general_accuracy", 0.97, 0.5, 1e-9, sides=sides))
-    assert judge(found, "prompted")["forgot"] is False
+    found = [measure("exact_match", 0.1, 0.4, 0.001, sides=("base", "prompted"))]
+    assert judge(found, "prompted", forgetting=forgotten(50, 0, 100, known=97))["forgot"] is False
 
 
 def test_gains_and_losses_are_told_with_their_figures_and_chance_is_neither():
@@ -219,12 +245,36 @@ def test_gains_and_losses_are_told_with_their_figures_and_chance_is_neither():
     assert found["forgetting"] == pytest.approx(0.59)
 
 
-def test_a_fall_past_the_limit_is_a_loss_even_where_few_questions_cannot_prove_it():
-    found = gain_loss([measure("general_accuracy", 1.0, 0.9, 0.5, rows=10)])
-    assert [entry["name"] for entry in found["lost"]] == ["general_accuracy"]
+def test_of_a_list_only_what_holds_among_all_of_it_is_a_finding_and_the_rest_are_looks():
+    found = [
+        measure("exact_match", 0.40, 0.48, 0.03),
+        measure("bleu", 20, 26, 0.0001),
+        measure("chrf", 20, 21, 0.2),
+        measure("answer_words", 5, 20, 1e-4),
+    ]
+    told = gain_loss(found)
+    # Of three measures with a better and a worse, .03 counts as the second smallest: .06.
+    assert [one["p_adjusted"] for one in (m["differences"]["adapted"] for m in with_adjusted(found[:3]))] == (
+        pytest.approx([0.06, 0.0003, 0.2])
+    )
+    assert [entry["name"] for entry in told["gained"]] == ["bleu"]
+    assert [entry["name"] for entry in told["looks"]] == ["exact_match"]
+    assert told["text"] == (
+        "Better in BLEU (+6.0); no loss is shown. Below 5% only by itself, so a look and no finding: exact match "
+        "(+8 points)."
+    )
+    # What decides was chosen before, and stands by itself.
+    assert judge(found)["better"] is True
 
 
-def test_no_change_is_said_to_be_none():
-    assert gain_loss([measure("exact_match", 0.4, 0.41, 0.9)])["text"] == (
-        "Nothing changed by more than chance explains."
+def test_no_change_is_said_to_be_none_that_is_shown():
+    assert gain_loss([measure("exact_match", 0.4, 0.41, 0.9)])["text"] == "No change is shown."
+
+
+def test_a_verdict_by_distance_says_how_many_answers_gave_no_number():
+    silent = measure("mean_absolute_error", 7, 20, 1e-6) | {
+        "detail": {"cap": 60.0, "missing": {"base": 0, "adapted": 75}, "capped": {"base": 0, "adapted": 0}}
+    }
+    assert judge([silent])["text"].endswith(
+        "(p < .001, 100 rows; answers without a number 75 against 0, each counts as 60 off)."
     )

@@ -34,11 +34,43 @@ def row_counts(metric: Any, answers: Sequence[str], references: Sequence[str]) -
 
 
 def score_of_counts(metric: Any, counts: np.ndarray) -> np.ndarray:
-    """The corpus score, 0 to 100, of each line of summed `counts`."""
+    """The corpus score, 0 to 100, of each line of summed `counts`: sacrebleu's formulas for all lines at once."""
+    from sacrebleu.metrics import BLEU
+
+    if isinstance(metric, BLEU):
+        return _bleu(counts, effective_order=metric.effective_order)
+    return _chrf(counts, metric.beta**2)
+
+
+def _bleu(counts: np.ndarray, *, effective_order: bool) -> np.ndarray:
+    """BLEU with exponential smoothing of counts: lengths of answers and references, right and all n-grams of 1 to 4."""
     import numpy as np
 
+    given, wanted, right, total = counts[:, 0], counts[:, 1], counts[:, 2:6], counts[:, 6:10]
+    reached = np.logical_and.accumulate(total > 0, axis=1)
+    # Each order without a match counts half as much as the one before it.
+    halved = 2.0 ** -np.cumsum(reached & (right == 0), axis=1)
+    precision = np.where(reached, np.where(right > 0, right, halved) / total.clip(min=1), 1.0)
+    orders = reached.sum(axis=1).clip(min=1) if effective_order else np.full(len(counts), 4)
+    shorter = np.exp(1 - np.maximum(wanted / given.clip(min=1), 1))
+    score = 100 * shorter * np.exp(np.log(precision).sum(axis=1) / orders)
+    known = right.any(axis=1) & (reached.all(axis=1) | effective_order)
     # Rounding can put a perfect score at 100.00000000000004.
-    return np.array([min(100.0, float(metric._compute_score_from_stats(line).score)) for line in counts])
+    return np.where(known, np.minimum(score, 100.0), 0.0)
+
+
+def _chrf(counts: np.ndarray, weight: float) -> np.ndarray:
+    """chrF of counts: for each order the n-grams of answers, of references and of both; `weight` is beta squared."""
+    import numpy as np
+
+    given, wanted, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
+    known = (given > 0) & (wanted > 0)
+    orders = known.sum(axis=1).clip(min=1)
+    precision = np.where(known, both / given.clip(min=1), 0).sum(axis=1) / orders
+    recall = np.where(known, both / wanted.clip(min=1), 0).sum(axis=1) / orders
+    divisor = weight * precision + recall
+    score = 100 * (1 + weight) * precision * recall / np.where(divisor > 0, divisor, 1)
+    return np.minimum(score, 100.0)
 
 
 def row_scores(metric: Any, counts: np.ndarray) -> list[float]:

@@ -92,7 +92,11 @@ def load_own(path: str | Path) -> OwnMetric:
 
 
 def measure_own(
-    path: str, answers: Mapping[str, Sequence[str]], references: Sequence[str]
+    path: str,
+    answers: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    *,
+    clusters: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[float | None]] | None]:
     """The measure in the file `path` of each side, and its values row by row (None where it has none).
 
@@ -109,7 +113,7 @@ def measure_own(
     if rows is not None:
         if all(value in (0, 1) for given in rows.values() for value in given):
             info = replace(info, kind="share", unit="%")
-        return of_rows(info, rows, total=values), rows
+        return of_rows(info, rows, total=values, clusters=clusters), rows
     for given in answers.values():
         own.value(given, references)
     # Draws for each side, two values for each exchange of each later side.
@@ -117,7 +121,7 @@ def measure_own(
     if calls * (time.monotonic() - began) / max(1, len(answers)) > _SECONDS:
         return of_values(info, values, len(references)), None
     texts = {side: list(given) for side, given in answers.items()}
-    intervals, changes, p = significance.resampled(texts, list(references), own.value, _RESAMPLES)
+    intervals, changes, p = significance.resampled(texts, list(references), own.value, _RESAMPLES, clusters)
     test = f"approximate randomisation, {_RESAMPLES} exchanges"
     return of_values(info, values, len(references), intervals=intervals, changes=changes, p=p, test=test), None
 

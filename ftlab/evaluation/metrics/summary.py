@@ -13,7 +13,7 @@ from ftlab.evaluation.metrics.table import Measure
 if TYPE_CHECKING:
     import numpy as np
 
-    from ftlab.evaluation.significance import Combine
+    from ftlab.evaluation.significance import Clusters, Combine
 
 
 def of_rows(
@@ -22,12 +22,14 @@ def of_rows(
     *,
     detail: Any = None,
     total: Mapping[str, float] | None = None,
+    clusters: Clusters = None,
 ) -> dict[str, Any]:
     """The measure that is the mean of a value per row; rows without a value (None) are left out of it.
 
     Right-or-wrong rows (0 and 1 only) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
-    a paired permutation test. A difference is over the rows in which both sides have a value; it says how many, as its
-    `rows`, where these are not all. `total` are the values where they are known better than by the mean.
+    the tests of `mean_p`. A difference is over the rows in which both sides have a value; it says how many, as its
+    `rows`, where these are not all. Where only one side has a value, the other one must not gain by that: see
+    `missing_counts`. `total` are the values where they are known better than by the mean.
     """
     first, *later = rows
     known = {side: [value for value in values if value is not None] for side, values in rows.items()}
@@ -35,22 +37,78 @@ def of_rows(
     binary = whole and info.kind == "share" and info.group != "style"
     differences = {}
     for side in later:
-        both = zip(rows[first], rows[side], strict=True)
-        pairs = [(old, new) for old, new in both if old is not None and new is not None]
-        if pairs:
-            differences[side] = significance.row_difference(*zip(*pairs, strict=True), binary=binary)
-            if len(pairs) < len(rows[side]):
-                differences[side]["rows"] = len(pairs)
-    interval = significance.share_interval if binary else significance.mean_interval
+        both = list(zip(rows[first], rows[side], strict=True))
+        places = [place for place, pair in enumerate(both) if None not in pair]
+        if places:
+            old, new = zip(*(both[place] for place in places), strict=True)
+            differences[side] = significance.row_difference(old, new, binary=binary, clusters=_at(clusters, places))
+            if len(places) < len(both):
+                differences[side]["rows"] = len(places)
+            if info.better and any((a is None) != (b is None) for a, b in both):
+                missing_counts(differences[side], rows[first], rows[side], info.better, clusters)
     means = {side: math.fsum(values) / len(values) if values else None for side, values in known.items()}
+    intervals = {}
+    for side, values in rows.items():
+        places = [place for place, value in enumerate(values) if value is not None]
+        interval = significance.share_interval if binary else significance.mean_interval
+        intervals[side] = interval(known[side], _at(clusters, places))
     return {
         **asdict(info),
         "values": dict(total) if total else means,
-        "intervals": {side: interval(values) for side, values in known.items()},
+        "intervals": intervals,
         "rows": sum(any(value is not None for value in row) for row in zip(*rows.values(), strict=True)),
         "differences": differences,
         "detail": detail,
     }
+
+
+def of_errors(
+    info: Measure, rows: Mapping[str, Sequence[float | None]], cap: float, *, clusters: Clusters = None
+) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
+    """The mean of errors in which refusing does not help and no single row decides, and the errors that it is made of.
+
+    A missing answer (None) and an error above `cap` count as `cap`. The p is the larger one of that of the difference
+    of these means and that of their ranks (see `missing_counts`), and 1 where the two point in different directions.
+    """
+    capped = {side: [cap if value is None else min(value, cap) for value in values] for side, values in rows.items()}
+    measure = of_rows(info, capped, clusters=clusters)
+    first, *later = rows
+    for side in later:
+        missing_counts(measure["differences"][side], rows[first], rows[side], "lower", clusters)
+    measure["detail"] = {
+        "cap": cap,
+        "missing": {side: sum(value is None for value in values) for side, values in rows.items()},
+        "capped": {side: sum(value is not None and value > cap for value in values) for side, values in rows.items()},
+    }
+    return measure, {side: list(values) for side, values in capped.items()}
+
+
+def missing_counts(
+    difference: dict[str, Any],
+    base: Sequence[float | None],
+    adapted: Sequence[float | None],
+    better: str,
+    clusters: Clusters = None,
+) -> None:
+    """Let a missing value count against its side in the p of `difference`, and no outlier decide it.
+
+    All values of both sides are ranked together, a missing one behind all others; ranks are exchanged between the sides
+    row by row. A difference counts only where means and ranks agree on its direction.
+    """
+    from scipy.stats import rankdata
+
+    worst = math.inf if better == "lower" else -math.inf
+    every = [worst if value is None else value for value in (*base, *adapted)]
+    ranks = rankdata(every)
+    change = ranks[len(base) :] - ranks[: len(base)]
+    p = significance.exchange_p(change, clusters)
+    agree = (difference["value"] > 0) == (change.sum() > 0) and change.sum() != 0
+    difference["p"] = max(difference["p"], p) if agree else 1.0
+    difference["test"] += "; and of ranks, a missing answer last"
+
+
+def _at(clusters: Clusters, places: Sequence[int]) -> Clusters:
+    return None if clusters is None else [clusters[place] for place in places]
 
 
 def of_counts(
@@ -61,13 +119,14 @@ def of_counts(
     p: Mapping[str, float],
     test: str,
     detail: Any = None,
+    clusters: Clusters = None,
 ) -> dict[str, Any]:
     """The measure that `combine` makes of counts (rows, k) summed over rows, with bootstrap intervals.
 
     `p` holds the p of each later side by `test`.
     """
     values = {side: float(combine(table.sum(axis=0)[None])[0]) for side, table in counts.items()}
-    intervals, changes = significance.bootstrap(counts, combine)
+    intervals, changes = significance.bootstrap(counts, combine, clusters)
     rows = len(next(iter(counts.values())))
     return of_values(info, values, rows, intervals=intervals, changes=changes, p=p, test=test, detail=detail)
 

@@ -69,9 +69,10 @@ BUILT_IN = {
         Measure("number_given", "Number given", "Share of answers with a number in them.", NUMBER_RULE),
         Measure(
             "mean_absolute_error",
-            "Mean absolute error",
+            "Mean absolute error (capped)",
             "How far the numbers of the answers are from those of the references.",
-            f"{NUMBER_RULE}; over the answers with a number, differences over rows where both have one",
+            f"{NUMBER_RULE}; an answer without a number, and one that is farther off than the references are from each "
+            "other, counts as that far off",
             unit="",
             better="lower",
             kind="score",
