@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Workspace:
     def of(cls, run: RunDirectory) -> Workspace:
         """The workspace that `run` lies in."""
         return cls(run.path.parents[1])
+
+    @property
+    def flag(self) -> str:
+        """What a printed command needs to find this workspace: " --workspace FOLDER", nothing for the default one."""
+        return "" if self.root == default_root() else f" --workspace {shlex.quote(str(self.root))}"
 
     @property
     def runs_folder(self) -> Path:

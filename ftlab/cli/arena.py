@@ -272,7 +272,7 @@ def loop(given: argparse.Namespace) -> int:
         print_json(found)
     else:
         print(found["verdicts"][1]["text"])
-        say(f"See both tests with: python -m ftlab arena list --workspace {workspace.root}")
+        say(f"See both tests with: python -m ftlab arena list{workspace.flag}")
     return 0
 
 
@@ -282,5 +282,6 @@ def _train(settings: dict[str, Any], workspace: Workspace) -> RunDirectory:
 
     run = api.train(workspace=workspace.root, **settings).wait(show=False)
     if run.status.state != "completed":
-        raise FtlabError(f"The run {run.id} is {run.status.state}", try_=f"python -m ftlab runs show {run.id}")
+        look = f"python -m ftlab runs show {run.id}{workspace.flag}"
+        raise FtlabError(f"The run {run.id} is {run.status.state}", try_=look)
     return workspace.run(run.id)

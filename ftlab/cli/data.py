@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,14 @@ from ftlab.config import STARTER
 from ftlab.data.checks import KINDS, Finding, Report, check
 from ftlab.data.checks.run import nothing_wrong
 from ftlab.data.checks.worker import work
-from ftlab.data.latest import latest_choice
+from ftlab.data.latest import latest_choice, train_command
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
 _NO_BASE = "none"
+_NO_RUN = "no run here names a base; --base takes another"
 _ROWS_SHOWN = 8
 
 
@@ -81,6 +83,9 @@ def fix(given: argparse.Namespace) -> int:
         if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
             tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
         mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why)
+    base = None if given.base == _NO_BASE else given.base
+    raised = [one.detail["raise_to"] for one in report.findings if _is_raised(one, remedies, skip)]
+    longest = max(raised, default=given.max_length)
     value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": given.base}
     return _told(
         given,
@@ -90,9 +95,9 @@ def fix(given: argparse.Namespace) -> int:
         *_counted(given, report),
         "",
         _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
-        f"  look again     python -m ftlab data inspect {mended.source}",
-        f"  save it        python -m ftlab data export {mended.source} mended.jsonl",
-        f"  train on it    python -m ftlab train --set data.source={mended.source}",
+        f"  look again     python -m ftlab data inspect {mended.source}{_as_counted(given)}",
+        f"  save it        python -m ftlab data export {mended.source} mended.jsonl{workspace.flag}",
+        f"  train on it    {train_command(mended.source, workspace, base, max_length=longest)}",
     )
 
 
@@ -137,7 +142,7 @@ def _base(given: argparse.Namespace, workspace: Workspace) -> tuple[str, int | N
     if given.base and (latest is None or latest[0] != given.base):
         return given.base, given.max_length, "as --base says"
     if latest is None:
-        return STARTER, given.max_length, "no run here names a base; --base takes another"
+        return STARTER, given.max_length, _NO_RUN
     base, length, run = latest
     why = "as --base says" if given.base else f"the base of the run {run}; --base takes another"
     return base, given.max_length or length, why
@@ -289,12 +294,19 @@ def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
             yield f"  not covered: {', '.join(topic['terms'])} ({topic['prompts']} prompts), e.g. {topic['example']}"
 
 
+def _as_counted(given: argparse.Namespace) -> str:
+    """The flags with which another command counts tokens as this one did: else other rows would be too long for it."""
+    base = "" if given.whose == _NO_RUN else f" --base {shlex.quote(given.base)}"
+    length = f" --max-length {given.max_length}" if given.max_length else ""
+    return base + length + Workspace.open(given.workspace).flag
+
+
 def _next_steps(given: argparse.Namespace, report: Report) -> Iterator[str]:
     from ftlab.data.mending import is_mended
 
     if any(map(is_mended, report.findings)):
         yield ""
-        yield f"Mend this in a new version: python -m ftlab data fix {given.source}"
+        yield f"Mend this in a new version: python -m ftlab data fix {shlex.quote(given.source)}{_as_counted(given)}"
 
 
 def _pair(text: str) -> tuple[str, str]:

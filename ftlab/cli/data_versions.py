@@ -122,6 +122,7 @@ def versions_create(given: argparse.Namespace) -> int:
 
 
 def versions_show(given: argparse.Namespace) -> int:
+    from ftlab.data.latest import train_command
     from ftlab.data.versions import find, used_by
 
     workspace = Workspace.open(given.workspace)
@@ -132,7 +133,7 @@ def versions_show(given: argparse.Namespace) -> int:
         f"parent     {version.parent or 'none: taken from the source'}",
         f"content    {version.content}",
         *[f"source     {entry['name']} ({entry['sha256'] or entry.get('revision')})" for entry in version.origin],
-        f"use it     python -m ftlab train --set data.source={version.source}",
+        f"use it     {train_command(version.source, workspace)}",
         f"runs       {', '.join(runs) or 'none yet'}",
     ]
     return _told(given, version.as_dict() | {"source": version.source, "runs": runs}, *lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -148,7 +147,8 @@ def quickstart(given: argparse.Namespace) -> int:
     _raise_if_failed(run)
     comparison = run.comparison()
     if comparison is None:
-        raise FtlabError(f"The run is {state} and there is no comparison", try_=f"python -m ftlab evaluate {run.id}")
+        evaluate_it = f"python -m ftlab evaluate {run.id}{workspace.flag}"
+        raise FtlabError(f"The run is {state} and there is no comparison", try_=evaluate_it)
     show_comparison(run, comparison)
     say(_next_steps(run, comparison, workspace))
     if given.json:
@@ -199,7 +199,7 @@ def train(given: argparse.Namespace) -> int:
         config = _with_found_rate(config, workspace)
     run = _submit(config, workspace)
     if given.detach:
-        say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}")
+        say(f"It trains on its own. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
         state = "queued"
     else:
         state = _follow(run)
@@ -296,20 +296,19 @@ def _raise_if_failed(run: RunDirectory) -> None:
 
 
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
+    from ftlab.data.latest import train_command
     from ftlab.evaluation.verdict import next_steps
 
-    where = "" if workspace.root == Workspace.open(None).root else f" --workspace {workspace.root}"
+    where = workspace.flag
     config = load_config(run.config_file)
     advice = "".join(f"  - {step}\n" for step in next_steps(comparison, config))
-    own_data = "python -m ftlab train --set data.source=my.jsonl"
-    if not config.is_starter:
-        own_data += f" --set model.base={shlex.quote(config.model.base)}"
+    own_data = train_command("my.jsonl", workspace, config.model.base)
     real = "  a real base                 --set model.base=smollm2 (93 MB; see the README for bases by GPU memory)"
     return (
         f"\nWhat to do next:\n{advice}"
         f"  talk to both models         python -m ftlab chat {run.id}{where}\n"
         f"  see it in the browser       python -m ftlab app{where}\n"
-        f"  your own data               {own_data}{where}" + (f"\n{real}" if config.is_starter else "")
+        f"  your own data               {own_data}" + (f"\n{real}" if config.is_starter else "")
     )
 
 

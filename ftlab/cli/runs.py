@@ -142,7 +142,7 @@ def resume(given: argparse.Namespace) -> int:
         print_json({"run": run.id, "step": step})
     else:
         said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
-        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}")
+        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
     return 0
 
 

@@ -44,7 +44,8 @@ def start(given: argparse.Namespace) -> int:
             raise InputError("--vary takes a setting and its values", given=text, allowed="method.rank=8,16,32")
         vary[path.strip()] = sweep.read_values(path.strip(), values)
     started = sweep.submit_sweep(config, vary, workspace)
-    say(f"{len(started.runs)} runs wait in the queue. Compare them with: python -m ftlab sweep show {started.id}")
+    look = f"python -m ftlab sweep show {started.id}{workspace.flag}"
+    say(f"{len(started.runs)} runs wait in the queue. Compare them with: {look}")
     if given.json:
         print_json({"sweep": started.id, "runs": started.runs})
     return 0

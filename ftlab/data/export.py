@@ -14,6 +14,7 @@ from ftlab.config import DataConfig
 from ftlab.data.conversion import UnusableRow, to_messages
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows
+from ftlab.data.named import remember, settled
 from ftlab.data.openai_chat import problems_of
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
@@ -57,6 +58,7 @@ def export(
     if kind not in SUFFIX_OF:
         raise InputError("Data cannot be saved in this form", given=kind, allowed=", ".join(SUFFIX_OF))
     loaded = load_rows(data, workspace)
+    named = settled(data, loaded.named)
     paths = _paths(target, list(loaded.splits), kind)
     for path in paths.values():
         if path.exists() and not overwrite:
@@ -71,6 +73,9 @@ def export(
             done.files[str(path)] = _write(loaded, split, path, kind, detected, data.system_prompt, done)
         except OSError as error:
             raise InputError(f"{path.name} cannot be written: {error.strerror}", given=path) from None
+        if workspace is not None and kind != "openai":
+            # The columns are as they were, so what was named of them still holds.
+            remember(named.model_copy(update={"source": str(path), "subset": None}), workspace)
     return done
 
 

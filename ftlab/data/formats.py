@@ -205,6 +205,9 @@ def _from_mapping(
         if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
         return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
+    if (text := _labelled_text(roles, free, rows, by_name)) is not None:
+        roles = {role: column for role, column in roles.items() if role != "prompt"} | {"text": text}
+        return Detected("classification", roles, f"{why}; {roles['label']} holds a class for every {text}", 0.9)
     for role, names in (("prompt", _PROMPTS), ("completion", _ANSWERS)):
         if role in roles or (role == "prompt" and named):
             continue
@@ -213,7 +216,7 @@ def _from_mapping(
             raise InputError(
                 f"It is not said which column is the {role}",
                 given=_said(given) or None,
-                allowed=f"columns of this data: {', '.join(free)}",
+                allowed=f"columns of this data: {', '.join(free)}" if free else None,
                 try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
                 if (likely := likely_texts(free, rows))
                 else None,
@@ -222,6 +225,19 @@ def _from_mapping(
         why += f"; {roles[role]} is the {role} by its name"
     known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
+
+
+def _labelled_text(
+    roles: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: Mapping[str, str]
+) -> str | None:
+    """The column of the texts, where a person named a column of classes and at most the prompt; None elsewhere."""
+    if "label" not in roles or roles.keys() - {"label", "prompt", "system"} or _first(_ANSWERS, by_name):
+        return None
+    labels = column_values(rows, roles["label"])
+    if is_judgement(labels) or not are_classes(labels):
+        return None
+    named = _first(TEXTS, by_name)
+    return roles.get("prompt") or (by_name[named] if named else next(iter(likely_texts(free, rows)), None))
 
 
 def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:

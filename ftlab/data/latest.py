@@ -1,8 +1,10 @@
-"""Which base the next training is likely to use: that of the latest run of the workspace."""
+"""The base of the next training, which is likely that of the latest run, and the command that starts it."""
 
 from __future__ import annotations
 
-from ftlab.config import load_config
+import shlex
+
+from ftlab.config import STARTER, load_config
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 
@@ -16,3 +18,13 @@ def latest_choice(workspace: Workspace) -> tuple[str, int, str] | None:
             continue
         return config.model.base, config.optimisation.max_length, run.id
     return None
+
+
+def train_command(source: str, workspace: Workspace, base: str | None = None, *, max_length: int | None = None) -> str:
+    """The line that trains on `source` in `workspace`, with `base`, else with the base of the latest run."""
+    if base is None:
+        base = (latest_choice(workspace) or (STARTER,))[0]
+    line = f"python -m ftlab train --set data.source={shlex.quote(source)}"
+    line += f" --set model.base={shlex.quote(base)}" if base != STARTER else ""
+    line += f" --set optimisation.max_length={max_length}" if max_length else ""
+    return line + workspace.flag

@@ -160,7 +160,7 @@ def _encode_document(text: str, tokenizer: Any) -> Encoded:
             try_="use a base whose tokenizer has an end-of-text token",
         )
     guarded, literals = guard_text(text, tokenizer)
-    ids, _ = tokenise(guarded, literals, tokenizer)
+    ids = tokenise(guarded, literals, tokenizer)[0]
     begin = [tokenizer.bos_token_id] if begins(tokenizer) else []
     notes = [f"{', '.join(dict.fromkeys(literals))} in the text is taken as text, not as a control token."]
     return Encoded(
@@ -230,7 +230,9 @@ def _by_rendering(
     if skipped:
         # Templates of reasoning models write earlier answers without what they write before the last one.
         notes.append("Only the last answer is trained: the chat template shows earlier answers in another way.")
-    ids, ends = tokenise(full, literals, tokenizer, [start for start, _ in spans])
+    ids, ends, cut = tokenise(full, literals, tokenizer, [start for start, _ in spans])
+    if cut:
+        notes.append("A question and its answer are tokenised apart: else a token would reach over both.")
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
 
 

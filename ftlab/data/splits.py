@@ -30,7 +30,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 FEWEST_ROWS = 10
-_LOOKED_AT = 100  # rows whose cells decide the format
+_LOOKED_AT = 1000  # as many as show that the classes of a column recur, where there are hundreds of them
 
 
 @dataclass

@@ -245,8 +245,8 @@ def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Patte
 
 def tokenise(
     text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()
-) -> tuple[list[int], list[int]]:
-    """Token ids of a rendered text, and where in `text` each of them ends (characters).
+) -> tuple[list[int], list[int], bool]:
+    """Token ids of a rendered text, where in `text` each of them ends (characters), and whether it was cut.
 
     No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text. Where
     a token would reach over one of `starts` (an answer begins there), what is before it and what follows are tokenised
@@ -255,7 +255,7 @@ def tokenise(
     ids, ends = _pieces(text, literals, tokenizer, [])
     reached = set(ends)
     cuts = [start for start in starts if 0 < start < len(text) and start not in reached]
-    return _pieces(text, literals, tokenizer, cuts) if cuts else (ids, ends)
+    return (*_pieces(text, literals, tokenizer, cuts), True) if cuts else (ids, ends, False)
 
 
 def _pieces(text: str, literals: Sequence[str], tokenizer: Any, cuts: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
-from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
 from ftlab.method_table import BaseShape, virtual_tokens
@@ -65,6 +65,8 @@ def base_path(base: str) -> str:
             allowed=f"starter, {', '.join(KNOWN)}, a folder with config.json and *.safetensors, a GGUF file, or a Hub "
             "id such as Qwen/Qwen3-0.6B",
         )
+    if "/" not in base and (meant := nearest(base, (STARTER, *KNOWN))):
+        raise InputError("There is no base of this name", given=base, try_=f"did you mean {meant}?")
     return base
 
 

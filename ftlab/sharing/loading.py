@@ -103,8 +103,8 @@ def _continue(most: int) -> list[str]:
 
 def _generate(most: int) -> list[str]:
     return [
-        "settings = GenerationConfig.from_pretrained(folder)  # where an answer ends",
-        f"made = model.generate(**asked, generation_config=settings, max_new_tokens={most})",
+        f"settings = GenerationConfig.from_pretrained(folder, max_new_tokens={most})  # and where an answer ends",
+        "made = model.generate(**asked, generation_config=settings)",
         'print(tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))',
     ]
 

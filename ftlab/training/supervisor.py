@@ -22,6 +22,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, write_json, write_text
 from ftlab.hub import is_offline
 from ftlab.processes import is_alive, kill
+from ftlab.quiet import CACHES
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
@@ -174,7 +175,8 @@ def submit_evaluation(
     if current is not None and current.is_active:
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
-    with_settings(config, {f"evaluation.{name}": value for name, value in (settings or {}).items()})
+    wanted = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
+    with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
     run.evaluation.mkdir(exist_ok=True)
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
@@ -300,6 +302,7 @@ def environment_for(config: RunConfig, *, online: bool) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_TOP_PAD_": str(1 << 28),
+        **CACHES,  # here too: accelerate imports torch before ftlab is there
         # Threads that spin for milliseconds on a core somebody else needs make both many times slower (facts.md).
         # Those that sleep at once have to be woken for every operation: a small model trains a fifth slower. So they
         # spin for some microseconds, about the pause between two operations.

@@ -13,9 +13,10 @@ from trl import SFTTrainer
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
 from ftlab.training import head
 from ftlab.training.launching import together
+from ftlab.training.warmup import WarmsUp
 
 
-class FineTuner(SFTTrainer):
+class FineTuner(WarmsUp, SFTTrainer):
     """Checkpoints of bottleneck adapters hold the adapters alone, as PEFT's do."""
 
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on

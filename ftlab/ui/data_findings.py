@@ -17,6 +17,7 @@ _CELL_CHARACTERS = 6000
 _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "not_covered": "Collect rows about these topics, or decide that the model need not know them.",
+    "system_unseen": "Write what the system prompt says into the questions, or choose a base whose template shows it.",
     "stop_token": "Choose a base whose chat template ends its answers, or tell the makers of this one.",
 }
 

@@ -41,7 +41,7 @@ def value(comparison: dict[str, Any], name: str, side: str) -> float:
 def test_without_replay_the_starter_forgets_what_it_knew(without_replay):
     assert value(without_replay, "general_accuracy", "base") == 0.975  # as the card of general_probes says
     assert value(without_replay, "general_accuracy", "adapted") < 0.5
-    assert value(without_replay, "general_bits_per_byte", "adapted") > 1.3 * value(
+    assert value(without_replay, "general_bits_per_byte", "adapted") > 1.2 * value(
         without_replay, "general_bits_per_byte", "base"
     )
     forgetting = without_replay["forgetting"]

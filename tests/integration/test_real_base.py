@@ -12,6 +12,7 @@ import pytest
 from ftlab.config import load_config
 from ftlab.models.bases import kept
 from ftlab.workspace import Workspace
+from tests.asked import assert_all_ask_alike
 from tests.conftest import last_json, run_cli
 
 pytestmark = [pytest.mark.real, pytest.mark.train]
@@ -80,6 +81,24 @@ def test_only_the_answer_and_its_stop_token_are_trained_under_its_template(envir
     assert encoded.input_ids[: len(prompt)] == prompt
     # Its template puts a system prompt of its own before everything.
     assert "helpful AI assistant named SmolLM" in tokenizer.decode(prompt)
+
+
+def test_all_ask_with_the_tokens_that_its_training_began_with(real):
+    from ftlab.data.asked import asked_of
+    from ftlab.data.splits import read_split
+    from ftlab.models.load import run_tokenizer
+
+    run = real[1]
+    tokenizer, asked, rows = run_tokenizer(run, load_config(run.config_file)), asked_of(run), read_split(run, "test")
+    for row in rows:
+        assert_all_ask_alike(row["messages"], tokenizer, asked, row["messages"][-2]["content"], asked.system)
+
+
+def test_its_chat_gives_the_answer_of_the_evaluation(real, environment):
+    run, workspace = real[1], str(real[1].path.parent.parent)
+    row = run.predictions()[0]
+    done = run_cli("chat", run.id, "--message", row["prompt"], "--workspace", workspace, timeout=200, **environment)
+    assert row["adapted"] in done.stdout, (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("kind", [[], ["--merge"]], ids=["adapter", "merged"])

@@ -8,20 +8,19 @@ import json
 import pytest
 from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 
-from ftlab.arena.asking import Writer, encoded
-from ftlab.chat.duet import Duet
 from ftlab.config import build_config
 from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.checks import check
 from ftlab.data.rendering import encode, encode_prompt
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.data.template import ensure_chat_template
 from ftlab.models.load import load_tokenizer, run_tokenizer
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.loading import _ask
 from ftlab.sharing.serving import take_apart
 from ftlab.training.setup import chat_tokenizer
 from ftlab.training.status import StatusWriter
+from tests.asked import assert_all_ask_alike
 
 _TURN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ ' ' }}{% endfor %}"  # noqa: E501
 TEMPLATES = {
@@ -104,51 +103,10 @@ EVERY = [(template, kind) for template in TEMPLATES for kind in DATA]
 def test_all_ask_with_the_tokens_that_training_began_with(run):
     run, config, kind = run
     tokenizer, asked = run_tokenizer(run, config), asked_of(run)
-    duet = Duet(None, None, tokenizer, None, asked)
-    spec = {"kind": "run"} | {
-        key: value for key, value in (("template", asked.template), ("system_prompt", asked.system)) if value
-    }
     for row in read_split(run, "test"):
-        trained = encode(row["messages"], tokenizer)
         own = DATA[kind][row["row"]]
-        evaluated = encode_prompt(row["messages"], tokenizer)
-        assert trained.input_ids[: len(evaluated)] == evaluated
-        assert not any(trained.trained[: len(evaluated)][-1:]), "the heading of an answer is given, not learnt"
-        system = own.get("system")
         typed = own.get(TYPED.get(kind, ""), row["messages"][-2]["content"])
-        turns = [turn for turn in row["messages"][:-1] if turn["role"] != "system"]
-        said = [*turns[:-1], {"role": "user", "content": typed}]
-        chatted, _ = duet._prompt(said, asked, system if system != asked.system else None, 16)
-        assert chatted == evaluated
-        if system != asked.system:
-            continue  # these ask with the commonest system prompt
-        assert encoded(Writer(None, tokenizer, None), spec, said, 16)[0] == evaluated  # typed into a blind test
-        assert encoded(Writer(None, tokenizer, None), spec, row["messages"][:-1], 16)[0] == evaluated  # held-out row
-        if len(said) == 1:
-            assert as_the_card_asks(asked, typed, tokenizer) == evaluated
-            if turns_of := take_apart(tokenizer):
-                assert tokenizer.encode(as_ollama_asks(turns_of, asked, typed), add_special_tokens=False) == evaluated
-
-
-def as_the_card_asks(asked, typed, tokenizer):
-    """What the lines of the exported README make of `typed`."""
-    lines = "\n".join(_ask(asked, 16))
-    code = lines[: lines.index("asked = ")].replace('"Your question"', json.dumps(typed))
-    for column in asked.columns:
-        code = code.replace(json.dumps(f"Your {column}"), json.dumps(typed))
-    values = {}
-    exec(code, values)
-    found = tokenizer.apply_chat_template(values["messages"], add_generation_prompt=True, return_dict=True)
-    return found["input_ids"]
-
-
-def as_ollama_asks(turns, asked, typed):
-    """What the template of the Modelfile makes of `typed` after its SYSTEM."""
-    if asked.template:
-        turns = turns.around_questions(asked.wrapped("\ue000"))
-    system = asked.system or turns.default_system
-    messages = [{"role": "system", "content": system}] if system else []
-    return turns.render([*messages, {"role": "user", "content": typed}], ask=True)
+        assert_all_ask_alike(row["messages"], tokenizer, asked, typed, own.get("system"))
 
 
 def test_a_template_with_a_system_prompt_of_its_own_is_told_to_ollama():
@@ -189,7 +147,16 @@ def test_a_template_that_leaves_system_prompts_out_is_told():
     tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
     messages = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
     assert any("never sees it" in note for note in encode(messages, tokenizer).notes)
-    assert not encode(messages[1:], tokenizer).notes
+    assert not any("never sees it" in note for note in encode(messages[1:], tokenizer).notes)
+
+
+def test_the_checks_find_the_system_prompts_that_a_template_leaves_out(tmp_path):
+    tokenizer = load_tokenizer("starter")
+    tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
+    file = tmp_path / "system.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in DATA["one system prompt"]), encoding="utf-8")
+    [found] = [one for one in check(str(file), tokenizer=tokenizer).findings if one.kind == "system_unseen"]
+    assert len(found.rows) == len(WORDS) and found.shown[0] == "Answer in two words."
 
 
 def test_a_text_of_several_columns_is_written_as_json_or_stays():

@@ -10,7 +10,8 @@ import pytest
 
 from ftlab.config import DataConfig
 from ftlab.data.formats import detect, to_messages
-from ftlab.data.splits import prepare
+from ftlab.data.load import load_rows
+from ftlab.data.splits import detect_format, prepare
 from ftlab.errors import InputError
 
 
@@ -194,3 +195,12 @@ def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
             detect(list(row), [row], {"completion": "said"}, template=wrong)
     with pytest.raises(InputError, match="leaves no room"):
         detect(["m", "q"], [{"m": turns("q", "a"), "q": "x"}], {"messages": "m"}, template="{q}")
+
+
+@pytest.mark.parametrize("columns", [{}, {"label": "category"}, {"label": "category", "prompt": "text"}])
+def test_labels_are_found_where_there_are_many_of_them(columns: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "intents.csv"  # sorted by label, as banking77 is
+    rows = [f"How is case {label} {number}?,intent_{label}" for label in range(80) for number in range(12)]
+    file.write_text("text,category\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    found = detect_format(load_rows(data := DataConfig(source=str(file), columns=columns)), data)
+    assert found.format == "classification" and found.columns == {"text": "text", "label": "category"}

@@ -125,6 +125,12 @@ KINDS: dict[str, Kind] = {
         "A model that never sees the stop token learns what to say but not when to be silent.",
         "none",
     ),
+    "system_unseen": Kind(
+        "warning",
+        "System prompts that the model never sees",
+        "The chat template of this base leaves the system prompt out, in training and wherever the model is asked.",
+        "none",
+    ),
     "too_long": Kind(
         "warning",
         "Rows longer than the longest example",

@@ -13,7 +13,7 @@ from ftlab.data.checks import advice, coverage, damage, duplicates, outliers, pe
 from ftlab.data.checks.examples import Examples, Progress, Stopped, Watch, gather
 from ftlab.data.checks.finding import Finding, in_order
 from ftlab.data.conversion import MARKED_BAD
-from ftlab.data.formats import Detected
+from ftlab.data.formats import PREFERENCES, Detected
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
 from ftlab.workspace import Workspace
@@ -130,6 +130,11 @@ def check(
                     examples, watch, tokenizer, base, length, context
                 )
                 report.findings += found
+            if detected.format in PREFERENCES and 2 * report.tokens.get("too_long", 0) > len(examples):
+                report.notes.append(
+                    "Counted as instruction tuning does it, on the chosen answers. Preference training (DPO and the "
+                    f"like) would cut answers at {length:,} tokens here: leaving out would cost half of the pairs."
+                )
         _run(report, examples, watch, prompts, untrained, loaded, config)
     except Stopped:
         report.stopped = True

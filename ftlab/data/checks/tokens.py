@@ -18,7 +18,7 @@ from ftlab.data.checks.finding import Finding, by_split
 from ftlab.data.conversion import Message
 from ftlab.data.rendering import encode
 from ftlab.data.template import ensure_chat_template, facts_of, render_text
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 
 _MEASURED = 2000  # rows that are encoded one by one
 _BARS = 24
@@ -47,8 +47,8 @@ class Measured:
 def token_lengths(
     examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
 ) -> tuple[dict[str, Any], list[Finding], set[int]]:
-    """What there is to say about tokens (see `summary`), findings (too_long, no_trained_token, stop_token), and the
-    positions of the rows that training leaves out. `context` is what the base reads, in tokens."""
+    """What there is to say about tokens (see `summary`), findings, and the positions of the rows that training leaves
+    out. `context` is what the base reads, in tokens."""
     note = ensure_chat_template(tokenizer)
     # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -77,6 +77,11 @@ def token_lengths(
     findings += by_split("no_trained_token", reasons, examples, shown=reasons)
     if measured.positions and not measured.stopped:
         findings += by_split("stop_token", measured.positions[:1], examples)
+    if not facts_of(tokenizer).shows_system:
+        unseen = {at: turns[0]["content"] for at, turns in enumerate(examples.turns) if turns[0]["role"] == "system"}
+        findings += by_split(
+            "system_unseen", unseen, examples, shown={at: shorten(text) for at, text in unseen.items()}
+        )
     tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
@@ -95,12 +100,15 @@ def token_lengths(
 def _raised(
     lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
 ) -> dict[str, Any]:
-    """`raise_to`: the smallest multiple of 64 tokens that holds the longest row that the base can read, and what it
-    costs, in words. Nothing where the base reads none of these rows, or does not say how much it reads."""
-    readable = [length for length in lengths if context and length <= context]
-    if not context or not readable:
+    """`raise_to`: the multiple of 64 tokens that holds 99.5% of the rows (where that holds none of these: the longest
+    that the base can read), and what it costs, in words. Nothing where the base reads none of these rows, or does not
+    say how much it reads."""
+    if not context or not (readable := [length for length in lengths if length <= context]):
         return {}
     new = min(context, -(-max(readable) // 64) * 64)
+    # A few rows that are much longer than the others would set the memory of all.
+    if measured.total and min(readable) <= (usual := suggested_length(measured.total)) < new:
+        new, readable = usual, [length for length in readable if length <= usual]
     within = [total for total in measured.total if total <= max_length]
     now = sum(within) * rows / max(1, len(measured.total))
     more = f"{sum(readable):,} tokens an epoch" + (f" ({sum(readable) / now:.0%} more time)" if now else "")
@@ -109,7 +117,7 @@ def _raised(
         f"{len(readable):,} more rows are trained, with {more}; the longest batch holds up to "
         f"{new / max_length:.1f} times the tokens, and its memory grows by about as much (a smaller batch_size takes "
         "it back; preflight measures both)"
-        + (f"; {left:,} rows are longer than the {context:,} tokens that the base reads" if left else "")
+        + (f"; {left:,} rows are longer still (the base reads {context:,} tokens)" if left else "")
     )
     return {"raise_to": new, "raise_cost": cost, "context": context}
 
@@ -127,7 +135,9 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
-    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold 99.5% of the rows"
+    held = sum(size <= tokens["suggested_max_length"] for size in total)
+    share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
+    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
     # Documents are learnt in pieces of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens

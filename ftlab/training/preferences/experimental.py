@@ -10,6 +10,8 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from ftlab.training.warmup import WarmsUp
+
 
 def for_trainer(examples: Any) -> Any:
     """Tokenised pairs with empty texts beside them, which these trainers look for before they tokenise."""
@@ -61,7 +63,7 @@ class _OnPairs:
         super().log(logs, start_time)
 
 
-class OddsTuner(_OnPairs, ORPOTrainer):
+class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
     """ORPO (Hong et al. 2024, arXiv 2403.07691)."""
 
     def _padding(self) -> int:
@@ -74,7 +76,7 @@ class OddsTuner(_OnPairs, ORPOTrainer):
         return torch.where(attention == 1, ids, -100)  # the prompt too, as TRL and the authors do
 
 
-class ContrastTuner(_OnPairs, CPOTrainer):
+class ContrastTuner(WarmsUp, _OnPairs, CPOTrainer):
     """CPO (Xu et al. 2024, arXiv 2401.08417) and SimPO (Meng et al. 2024, arXiv 2405.14734)."""
 
     def _padding(self) -> int:

@@ -11,6 +11,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import pad
 
+from ftlab.training.warmup import WarmsUp
+
 REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training starts from
 
 
@@ -46,15 +48,15 @@ class _OnTokens:
         save_trained(self, super()._save, output_dir, state_dict)
 
 
-class PairTuner(_OnTokens, DPOTrainer):
+class PairTuner(WarmsUp, _OnTokens, DPOTrainer):
     """DPO on tokenised pairs."""
 
 
-class JudgedTuner(_OnTokens, KTOTrainer):
+class JudgedTuner(WarmsUp, _OnTokens, KTOTrainer):
     """KTO on tokenised answers."""
 
 
-class RewardTuner(RewardTrainer):
+class RewardTuner(WarmsUp, RewardTrainer):
     """Reward modelling on tokenised pairs, with the mean score of either side among the figures."""
 
     def compute_loss(

@@ -13,6 +13,7 @@ from ftlab.data.rendering import encode_prompt
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.training.preferences.trainers import save_trained
 from ftlab.training.reinforcement.rewards import Judge
+from ftlab.training.warmup import WarmsUp
 
 _EQUAL = 1e-6
 
@@ -76,11 +77,11 @@ class _Policy:
         save_trained(self, super()._save, output_dir, state_dict)
 
 
-class GroupPolicy(_Policy, GRPOTrainer):
+class GroupPolicy(WarmsUp, _Policy, GRPOTrainer):
     """GRPO (Shao et al. 2024, arXiv 2402.03300)."""
 
 
-class LeaveOneOutPolicy(_Policy, RLOOTrainer):
+class LeaveOneOutPolicy(WarmsUp, _Policy, RLOOTrainer):
     """RLOO (Ahmadian et al. 2024, arXiv 2402.14740)."""
 
 
