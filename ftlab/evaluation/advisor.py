@@ -104,8 +104,7 @@ def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
         elif evidence.over_prompting is False:
             reasons.insert(0, Reason(f"On your data it does better than the tuned model: {evidence.text}."))
         else:
-            text = f"On your data no clear difference to the tuned model was shown: {evidence.text}."
-            reasons.insert(0, Reason(text))
+            reasons.insert(0, Reason(f"On your data no difference from the tuned model is shown: {evidence.text}."))
     elif evidence:
         reasons.append(Reason("Your run was not compared with it: without that nobody knows if tuning was needed."))
     if needs.latency == "tight" and stand != "no":
@@ -155,8 +154,8 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
         reasons.append(Reason(f"On your data it beats prompting: {evidence.text}."))
     elif evidence and "over_prompting" in evidence.known:
         stand = "no" if evidence.over_prompting is False else "later"
-        better = "it is worse than" if stand == "no" else "it is not shown to be better than"
-        reasons.append(Reason(f"On your data {better} prompting, which needs no training: {evidence.text}."))
+        better = "worse than" if stand == "no" else "not shown to be better than"
+        reasons.append(Reason(f"On your data it is {better} prompting, which needs no training: {evidence.text}."))
     elif evidence and evidence.tuning:
         reasons.append(Reason(f"On your data it beats the bare base: {evidence.text}."))
     elif evidence and "tuning" in evidence.known:

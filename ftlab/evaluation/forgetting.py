@@ -144,8 +144,9 @@ def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str) -> st
         return f"{said} General accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided)."
     if found["known"] < _KNOWS_ENOUGH * asked:
         return f"{said} The base knew too few of the {asked} questions to tell whether something was forgotten."
+    fell = f"fell by {limit} or more" if found["limit"] else "fell at all"
     return (
-        f"{said} General accuracy {change}; whether it fell by {limit} or more cannot be told from {asked} questions"
+        f"{said} General accuracy {change}; whether it {fell} cannot be told from {asked} questions"
         f"{_would_tell(test, 'questions')}."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.evaluation.significance import mcnemar, mean_difference, wilson_interval
+from ftlab.evaluation.significance import row_difference, share_interval
 
 PREFIX = "harness/"  # of the names of these measures
 _TITLES = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "exact match"}
@@ -94,17 +94,12 @@ def _compared(
             "differences": {"adapted": change},
         }
     right = all(value in (0.0, 1.0) for value in (*base, *adapted))
-    _, change["interval"] = mean_difference(base, adapted)
-    if right:
-        intervals = {
-            side: wilson_interval(int(sum(of)), len(of)) for side, of in (("base", base), ("adapted", adapted))
-        }
-        change |= {"p": mcnemar([v == 1 for v in base], [v == 1 for v in adapted]), "test": "exact McNemar"}
-    else:
-        from ftlab.evaluation.significance import loss_difference
-
-        intervals = {side: _by_error(values[side], errors[side]) for side in values}
-        change |= {"p": loss_difference(base, adapted), "test": "paired permutation, 9999 resamples"}
+    # The value is the harness's own: it may weigh questions.
+    change = row_difference(base, adapted, binary=right) | {"value": change["value"]}
+    intervals = {
+        side: share_interval(of) if right else _by_error(values[side], errors[side])
+        for side, of in (("base", base), ("adapted", adapted))
+    }
     return {"intervals": intervals, "differences": {"adapted": change}}
 
 

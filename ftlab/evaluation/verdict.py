@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.evaluation.figures import in_sentence, number, percent, value_text
+from ftlab.evaluation.figures import in_sentence, number, percent, signed, value_text
 from ftlab.evaluation.forgetting import answer_of
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
@@ -23,6 +23,7 @@ _INFORMATIVE_SHARE = 0.05
 # Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
 _WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
+_ALL = 0.95  # of the answers are right: there is nothing left to learn from these rows
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
 # Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
 _OVERLAP = ("bleu", "chrf", "rouge_l", "rouge2", "rouge1", "token_f1")
@@ -135,6 +136,8 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
     elif adapted["rows"] < 2 * _FEW_ROWS:
         steps.append("Hold out more rows: with so few, only a large difference can be told from chance.")
+    elif min(comparison[side]["exact_match"] or 0 for side in ("base", "adapted")) >= _ALL:
+        steps.append("The base answers these rows already: evaluate on harder ones, or keep the base.")
     else:
         steps.append("Train for more epochs, with a higher rank, or with more examples of the task.")
     if adapted["truncated_answers"] > 0.1 * adapted["rows"]:
@@ -162,7 +165,7 @@ def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str,
         evidence = _evidence(one, side, against, rows="rows")
         better = improved(one, side)
         text = f"{subject} is {_word(better)}{than}: {evidence}"
-        text = text if better is not None else f"No clear difference{between}: {evidence}"
+        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
         return _verdict(text, better, one, side), [one]
     if fit is not None:
         bits = known.get("bits_per_byte")
@@ -262,6 +265,20 @@ def _evidence(measure: Measure, side: str, against: str, rows: str | None = None
     counted = f", {difference.get('rows', measure['rows'])} {rows}" if rows else ""
     groups = f" in {difference['clusters']} groups" if rows and "clusters" in difference else ""
     return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted}{groups}{_missing(measure, side)})"
+
+
+def _may_be(measure: Measure, side: str) -> str:
+    """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
+    ends = measure["differences"][side].get("interval")
+    if not ends or measure["kind"] == "loss":
+        return ""
+    low, high = (100 * end if measure["kind"] == "share" else end for end in ends)
+    unit = " points" if measure["kind"] == "share" or measure.get("unit") == "points" else ""
+    return f"; the difference may be {_amount(low)} to {_amount(high)}{unit}"
+
+
+def _amount(value: float) -> str:
+    return signed(f"{abs(value):.3g}" if abs(value) < 10 else f"{abs(value):,.0f}", value)
 
 
 def _missing(measure: Measure, side: str) -> str:

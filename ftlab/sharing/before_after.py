@@ -54,7 +54,7 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
         tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
         scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
         if one["win_rate"] is None:
-            lines.append(f"Against {against}: all {one['ties']} answers are the same.")
+            lines.append(f"Against {against}: all {one['ties']} answers score the same.")
             continue
         share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
         sign = f", {p_text(one['p'])}" if "p" in one else ""

@@ -60,7 +60,7 @@ def test_equal_answers_win_nothing():
     found = win_rate([1.0, 2.0], [1.0, 2.0])
     assert (found["ties"], found["win_rate"], found["interval"], found["difference"]) == (2, None, None, 0)
     said = " ".join(lines_of(judged_by(start=found)))
-    assert "all 2 answers are the same" in said
+    assert "all 2 answers score the same" in said
 
 
 def test_a_win_rate_is_never_said_without_that_it_is_a_proxy():

@@ -69,8 +69,8 @@ def test_holm_is_the_textbook_s():
 
 
 def test_the_margin_test_of_shares_is_tangos():
-    # Tango (1998), equation 6, by hand: 43 pairs alike, 1 lost, none gained. Without a gained pair q21 is 0; against
-    # a fall of 10 points the score is (1 - 4.4) / sqrt(44 * .1 * .9).
+    # Tango (1998), equation 6, by hand: 43 pairs alike, 1 lost, none gained. Without a gained pair q21 is 0, and the
+    # score against a fall of 10 points is (1 - 4.4) / sqrt(44 * .1 * .9).
     import numpy as np
 
     score = significance._tango(np.array([1]), np.array([0]), 44, 0.1)[0]
