@@ -170,7 +170,7 @@ def weak(runs: Path) -> tuple[RunDirectory, Path]:
     for seed, name in ((1, "weak"), (2, "other-weak")):
         run = make_run(runs, base, runs.parent / "probes.jsonl", name=name)
         save_result(run, base, seed=seed)
-        damage_adapter(run.adapter, "as it is", run.adapter, strength=0.02)
+        damage_adapter(run.adapter, "as it is", run.adapter, strength=0.005)
         made.append(run)
     evaluate_run(made[0])
     return made[0], made[1].adapter
@@ -196,22 +196,15 @@ def test_an_export_whose_adapter_is_damaged_is_refused(
     name, _, dtype = kind.partition(" ")
     shape = exporting.plan(run, load_config(run.config_file).resolved(), name, dtype or None)
     sound = asked_of_export(run, shape, "as it is", run.adapter, tmp_path / "sound")
-    print(
-        kind,
-        effect,
-        sound["carried"],
-        sound["rounding"],
-        sound["unproven"],
-        sound["largest_logit_difference"],
-        sound["allowed_logit_difference"],
-    )
+    print(kind, effect, sound["carried"], sound["rounding"], sound["unproven"], sound["largest_logit_difference"])
+    # Where rounding alone could pass for another adapter, the check says that it proves nothing.
+    assert bool(sound["unproven"]) == (sound["rounding"] > 0.5)
+    if effect == "strong" or dtype in ("", "float32"):
+        assert not sound["unproven"] and sound["carried"]["slope"] == pytest.approx(1, abs=0.03)
     for how in DAMAGES:
-        try:
-            found = asked_of_export(run, shape, how, weak[1], tmp_path / how)
-            print("PASSED", how, found["carried"], found["unproven"])
-        except FtlabError as error:
-            print("refused", how, error.message())
-            assert "does not say what the run's model says" in error.what
+        with pytest.raises(FtlabError, match="does not say what the run's model says") as told:
+            asked_of_export(run, shape, how, weak[1], tmp_path / how)
+        print("   refused", how, told.value.message())
 
 
 def test_another_chat_template_and_a_missing_stop_token_are_caught(
