@@ -62,6 +62,11 @@ def plan_level(comparisons: int) -> float:
     return PLANNED_LEVEL / comparisons
 
 
+def fewest_prompts(comparisons: int) -> int:
+    """Below so many decided prompts the sign test finds nothing, even where all say the same."""
+    return math.ceil(math.log2(2 / plan_level(comparisons)))
+
+
 def decide(
     ballots: Sequence[Ballot],
     first: str,

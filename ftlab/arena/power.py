@@ -12,15 +12,13 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from ftlab.arena.evidence import plan_level
+from ftlab.arena.evidence import fewest_prompts, plan_level
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 
 POWER = 0.8
 # How alike raters judge the same two answers (intraclass correlation): a guess until there are votes.
 AGREEMENT = 0.3
-# The sign test rejects nothing below this many decided prompts.
-FEWEST_PROMPTS = 6
 _MOST_PROMPTS = 20_000
 
 
@@ -140,7 +138,7 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
     _within("The power", wanted, 0.05, 0.99)
     if chances.rate <= 0.5:
         raise InputError("A win rate of 50% is no difference that votes could find", given=percent(chances.rate))
-    low, high = 0, FEWEST_PROMPTS
+    low, high = 0, fewest_prompts(chances.pairs)
     while power(high, chances) < wanted:
         low, high = high, 2 * high
         if high > 2 * _MOST_PROMPTS:

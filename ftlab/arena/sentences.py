@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.arena.evidence import FEWEST_RATERS, Decision
-from ftlab.arena.power import FEWEST_PROMPTS
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
 
@@ -40,10 +39,10 @@ def sentence(
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
         return f"Not enough votes: {given:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
-    if chosen < FEWEST_PROMPTS:
+    if chosen < result["fewest"]:
         return (
             f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
-            f"and no test finds a difference in fewer than {FEWEST_PROMPTS}."
+            f"and no test finds a difference in fewer than {result['fewest']}."
         )
     return f"No difference found between {one} and {other}: {one} {rate} ({between}; {test})."
 

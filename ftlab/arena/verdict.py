@@ -9,8 +9,16 @@ from typing import Any
 
 from ftlab.arena.ballots import Ballot, counts, duels, in_order, judged
 from ftlab.arena.checks import agreement, between_raters, guessed_sides, length_confound, position_bias
-from ftlab.arena.evidence import Decision, at_large, decide, evidence_as_dict, majorities, plan_level, sign_test
-from ftlab.arena.power import FEWEST_PROMPTS
+from ftlab.arena.evidence import (
+    Decision,
+    at_large,
+    decide,
+    evidence_as_dict,
+    fewest_prompts,
+    majorities,
+    plan_level,
+    sign_test,
+)
 from ftlab.arena.ranking import bradley_terry, pairs
 from ftlab.arena.sentences import evidence_text, listing, notes, sentence, whom
 from ftlab.evaluation import clusters
@@ -160,12 +168,13 @@ def _pair(
         },
         "p": decision.p,
         "level": plan_level(comparisons),
+        "fewest": fewest_prompts(comparisons),
         "reached": decision.reached,
         "evidence": evidence_as_dict(decision),
     }
     result["evidence"]["text"] = evidence_text(result, decision)
     given = sum(map(counts, votes))
-    result["verdict"] = _word(decision)
+    result["verdict"] = _word(decision, result["fewest"])
     result["winner"] = {"first": first, "second": second, None: None}[decision.winner]
     result["text"] = sentence(result, decision, titles, given, planned)
     return result
@@ -182,10 +191,10 @@ def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
     return clustered_share([ballot.winner == contestant for ballot in chosen], [ballot.prompt for ballot in chosen])
 
 
-def _word(decision: Decision) -> str:
+def _word(decision: Decision, fewest: int) -> str:
     if decision.winner:
         return BETTER if decision.winner == "second" else WORSE
-    return NO_DIFFERENCE if decision.reached and sum(decision.wins) >= FEWEST_PROMPTS else NOT_ENOUGH
+    return NO_DIFFERENCE if decision.reached and sum(decision.wins) >= fewest else NOT_ENOUGH
 
 
 def _round_robin(

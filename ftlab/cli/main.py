@@ -249,7 +249,9 @@ def _train_seeds(config: RunConfig, given: argparse.Namespace, workspace: Worksp
             for waiting in runs[number + 1 :]:
                 supervisor.stop(waiting)
             say(f"stopped    go on with: python -m ftlab runs resume RUN, for each of them; then {show}")
-            break
+            if given.json:
+                print_json({"sweep": started.id, "runs": started.runs})
+            return 0
     found = sweep.verdict(started, workspace)
     assert found is not None
     for run in runs:

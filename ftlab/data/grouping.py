@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ftlab.config import DataConfig
-from ftlab.data.near import near_pairs, normal_form
+from ftlab.data.near import near_pairs
+from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.errors import InputError, nearest
 

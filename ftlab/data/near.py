@@ -20,18 +20,25 @@ probability 0.998. No step compares all texts with all.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import lru_cache
 from itertools import combinations
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
-import regex
-
+from ftlab.data.normal import (
+    LIGHT,
+    LOOSE,
+    is_decisive,
+    is_typo,
+    joined,
+    plain_text,
+    typings,
+    without_courtesy,
+    words_of,
+)
 from ftlab.data.watch import Watch
 from ftlab.data.words import Vocabulary, Words
 
@@ -57,68 +64,6 @@ _MOST_TRIES = 20  # comparisons in vain after which a text is taken for no copy
 _SEED = 42
 _BASE = 0x9E3779B97F4A7C15  # odd, so that no power of it is 0 modulo 2^64
 
-_ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
-_APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼ‘`´](?=\p{L})")
-# Scripts without spaces between words are taken character by character.
-_IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_TOKEN = regex.compile(
-    rf"[{_IDEOGRAPHS}]"
-    r"|\d+(?:[.,]\d+)+"
-    rf"|[[\p{{L}}\p{{M}}\p{{N}}]--[{_IDEOGRAPHS}]]+#?"
-    r"|[+<>=×÷±√∞≤≥≠≈%\p{Sc}\p{So}]"
-    r"|[-−*/^](?=\s*[\d(])",
-    regex.V1,
-)
-_BETWEEN_WORDS = regex.compile(r"(?<!\d) | (?!\d)")
-_THOUSANDS = regex.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_GREETING = (
-    r"(?:hi|hello|hey|dear\s+(?:sir|madam|team|all)|good\s+(?:morning|afternoon|evening))(?:\s+there|\s+team|\s+all)?"
-    r"\s*[,.!:\n–-]+"
-)
-_OPENING = regex.compile(  # of text in lower case
-    rf"^\s*(?:(?:{_GREETING}|(?:please|pls|plz|kindly)\b,?"
-    r"|(?:can|could|would)\s+you\b(?:\s+please\b|\s+kindly\b)?(?:\s+(?:tell|explain\s+to|help|show)\s+me\b|\s+let\s+me\s+know\b)?"
-    r"|(?:please\s+)?tell\s+me\b|i(?:\s+would|'d|’d)\s+like\s+to\s+know\b|i\s+want\s+to\s+know\b|do\s+you\s+know\b)[\s,:]*)+"
-)
-_CLOSING = regex.compile(
-    r"(?:[,.!?;:\n–-]+\s*(?:please|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
-    r"(?:\s+a\s+lot|\s+very\s+much|\s+so\s+much|\s+in\s+advance|\s+for\s+your\s+help)?[\s.!]*)+$"
-)
-_NUMBER_WORDS = frozenset(
-    "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
-    "twice".split()
-)
-_NEGATIONS = frozenset(
-    "not no never without neither nor none nothing nobody nicht kein keine keinen keinem keiner keines nie niemals "
-    "ohne pas jamais sans sin nunca jamás não sem nem niet geen zonder не нет ни без 不 没 無 无 否 非 未".split()
-)
-# Words without an apostrophe, as people type them too, that are nothing else.
-_SAID_IN_FULL = {
-    f"{verb}nt": f"{verb} not"
-    for verb in "do does did is are was were has have had should would could must need".split()
-} | {
-    "cant": "can not",
-    "cannot": "can not",
-    "wont": "will not",
-    "im": "i am",
-    "ive": "i have",
-    "whats": "what is",
-    "wheres": "where is",
-    "hows": "how is",
-    "whos": "who is",
-    "thats": "that is",
-    "theres": "there is",
-    "youre": "you are",
-    "theyre": "they are",
-}
-# Words that a question can have or lack and stay the same.
-_LIGHT = frozenset(
-    "a an the my your our his her its their this that these those some any of also just very really actually exactly "
-    "exact quickly simply currently still yet already again now today here there right perhaps maybe please kindly "
-    "thank thanks do does did is are am be been was were have has i me we you it to so then bitte danke".split()
-)
-
 
 class Pair(NamedTuple):
     """Two positions; `how` is same (the same `normal_form`), near, or answer: the prompts may differ, and a long answer
@@ -127,39 +72,6 @@ class Pair(NamedTuple):
     one: int
     other: int
     how: str
-
-
-def normal_form(text: str) -> str:
-    """`text` as it is compared: equal for texts that differ in case, Unicode form, zero-width characters, spaces and
-    punctuation. Numbers are written alike ("1,000" is 1000), short forms in full ("can't" is can not). A text without
-    words is itself."""
-    return _joined(_words(_plain(text)), text)
-
-
-def _plain(text: str) -> str:
-    if text.isascii():
-        text = text.lower()
-    else:
-        text = _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _APOSTROPHE.sub("", text) if "'" in text else text
-
-
-def _words(plain: str) -> list[str]:
-    words = _TOKEN.findall(plain)
-    if "," in plain:
-        words = [word.replace(",", "") if _THOUSANDS.fullmatch(word) else word for word in words]
-    if not _SAID_IN_FULL.keys().isdisjoint(words):
-        words = [part for word in words for part in _SAID_IN_FULL.get(word, word).split()]
-    return words
-
-
-def _joined(words: Sequence[str], text: str) -> str:
-    """Without spaces ("log in" is "login"), but between digits."""
-    form = " ".join(words)
-    if not form:
-        return " ".join(text.split())
-    return _BETWEEN_WORDS.sub("", form) if any(map(str.isdigit, form)) else form.replace(" ", "")
 
 
 @dataclass
@@ -191,19 +103,19 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     sizes = np.zeros(len(texts) + 1, np.int64)
     forms, asked = np.full(len(texts), -1, np.int64), np.full(len(texts), -1, np.int64)
     for position, text in (watch or Watch()).over(texts):
-        plain = _plain(text)
-        words = _words(plain)
-        if form := _joined(words, text):
+        plain = plain_text(text)
+        words = words_of(plain)
+        if form := joined(words, text):
             forms[position] = asked[position] = known.setdefault(form, len(known))
-        bare = _CLOSING.sub("", _OPENING.sub("", plain, 1))
-        if len(bare) < len(plain) and (left := _words(bare)):
+        bare = without_courtesy(plain)
+        if len(bare) < len(plain) and (left := words_of(bare)):
             words = left
-            asked[position] = known.setdefault(_joined(words, bare), len(known))
+            asked[position] = known.setdefault(joined(words, bare), len(known))
         numbers.extend(map(vocabulary.__getitem__, words))
         sizes[position + 1] = len(words)
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
     names = list(vocabulary)
-    decisive, light = [_is_decisive(name) for name in names], [name in _LIGHT for name in names]
+    decisive, light = [is_decisive(name) for name in names], [name in LIGHT for name in names]
     words = _without_frames(whole)
     owners = np.repeat(np.arange(len(words)), words.sizes)
     once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
@@ -314,58 +226,9 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
 
 
 def _stands_for(texts: Texts, one: int, other: int) -> bool:
-    """Whether one word is the other with a typing error, in another form, or both are light."""
-    return (texts.light[one] and texts.light[other]) or is_typo(
-        *sorted((texts.names[one], texts.names[other]), key=len)
-    )
-
-
-@lru_cache(maxsize=100_000)
-def is_typo(short: str, long: str) -> bool:
-    """Whether two words differ by accents, a final s, or one slip of the finger within five letters or more: a letter
-    too few, two in the wrong order, or (of six) a wrong one that is not the first."""
-    short, long = _folded(short), _folded(long)
-    if short == long:
-        return True
-    if not (short.isalpha() and long.isalpha()) or len(long) - len(short) > 1:
-        return False
-    if len(short) >= 3 and short + "s" == long:
-        return True
-    if len(short) < 5:
-        return False
-    differing = [place for place, (a, b) in enumerate(zip(short, long, strict=False)) if a != b]
-    if len(short) < len(long):
-        first = differing[0] if differing else len(short)
-        return first > 0 and short[first:] == long[first + 1 :]
-    if len(differing) == 1:
-        return len(short) >= 6 and differing[0] > 0
-    if len(differing) == 2 and differing[1] == differing[0] + 1:
-        return short[differing[0]] == long[differing[1]] and short[differing[1]] == long[differing[0]]
-    return False
-
-
-def _folded(word: str) -> str:
-    """Without accents."""
-    if word.isascii():
-        return word
-    parts = unicodedata.normalize("NFKD", word)
-    return unicodedata.normalize("NFC", "".join(part for part in parts if not "\u0300" <= part <= "\u036f"))
-
-
-@lru_cache(maxsize=100_000)
-def _typings(word: str) -> tuple[str, ...]:
-    """Keys of which two words that `is_typo` joins share one."""
-    word = _folded(word)
-    if len(word) < 3 or not word.isalpha():
-        return (word,)
-    return tuple({word} | {word[:place] + word[place + 1 :] for place in range(len(word))})
-
-
-def _is_decisive(word: str) -> bool:
-    """Whether a word tells questions apart wherever it stands: numbers, signs, negations."""
-    if word in _NEGATIONS or word in _NUMBER_WORDS or any(map(str.isdigit, word)):
-        return True
-    return not any(map(str.isalpha, word))
+    """Whether one word is the other with a typing error, in another form, or both are of those that mean little."""
+    first, second = sorted((texts.names[one], texts.names[other]), key=len)
+    return (first in LOOSE and second in LOOSE) or is_typo(first, second)
 
 
 @dataclass
@@ -519,7 +382,7 @@ def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
         word_of = dict(zip(text[bucket].tolist(), word[bucket].tolist(), strict=True))
         alike: dict[str, list[int]] = {}
         for one, number in word_of.items():
-            for key_of in (*_typings(texts.names[number]), *([""] if texts.light[number] else [])):
+            for key_of in (*typings(texts.names[number]), *([""] if texts.light[number] else [])):
                 alike.setdefault(key_of, []).append(one)
         for members in alike.values():
             if len(members) > 1:

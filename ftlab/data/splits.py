@@ -16,7 +16,7 @@ from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
 from ftlab.data.documents import STAGE
 from ftlab.data.formats import PREFERENCES, Detected, detect
-from ftlab.data.grouping import check_columns
+from ftlab.data.grouping import NEAR_ROWS, check_columns
 from ftlab.data.labelled import PLAIN_TEXTS, instruction
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.named import settled
@@ -94,6 +94,9 @@ def prepare(
         for split, examples in splits.items()
     }
     notes += describe_overlaps(fingerprints)
+    if data.near_duplicates != "apart":
+        brought = [split for split in ("validation", "test") if split in loaded.splits and split != loaded.main]
+        notes += _near_overlaps({split: splits[split] for split in ("train", *brought)}, data)
     template = _template_of(detected, loaded.splits[loaded.main])
     how = as_trained(template, [asked(example) for example in splits["train"]])
     files = list(loaded.files)
@@ -377,6 +380,26 @@ def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[s
     """What the column `kind` says of the replay rows that were `used`; None where it does not say it of each."""
     found = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
     return sorted(found) if all(isinstance(kind, str) and kind for kind in found) else None
+
+
+def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> list[str]:
+    """A note for each split that the source brings with near copies of training prompts in it."""
+    if sum(map(len, splits.values())) > NEAR_ROWS and data.near_duplicates == "auto":
+        return []
+    train = [asked(example) for example in splits["train"]]
+    known = {prompt_fingerprint(turns, data.system_prompt) for turns in train}
+    notes = []
+    for split, examples in splits.items():
+        held = [asked(example) for example in examples] if split != "train" else []
+        held = [turns for turns in held if prompt_fingerprint(turns, data.system_prompt) not in known]
+        turns = [*train, *held]
+        texts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
+        sides = [0] * len(train) + [1] * len(held)
+        pairs = near_pairs(texts, answers, sides=sides, across=True) if held else ()
+        if near := len({pair.other for pair in pairs if pair.how != "answer"}):
+            rows = f"{near} of the {len(examples)} {split} rows {'has' if near == 1 else 'have'}"
+            notes.append(f"{rows} a near copy in train: their scores may show memory, not skill.")
+    return notes
 
 
 def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:

@@ -155,7 +155,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
     elif evidence and "over_prompting" in evidence.known:
         stand = "no" if evidence.over_prompting is False else "later"
         better = "worse than" if stand == "no" else "not shown to be better than"
-        reasons.append(Reason(f"On your data it is {better} prompting, which costs less: {evidence.text}."))
+        reasons.append(Reason(f"On your data it is {better} prompting, which needs no training: {evidence.text}."))
     elif evidence and evidence.tuning:
         reasons.append(Reason(f"On your data it beats the bare base: {evidence.text}."))
     elif evidence and "tuning" in evidence.known:

@@ -116,7 +116,9 @@ def _changed(own: EvaluationConfig, used: EvaluationConfig) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     """Of a setting, and of files on this machine only the names."""
-    return {True: "on", False: "off", None: "none"}.get(value, _file_name(str(value)))
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "none"}[value]
+    return _file_name(str(value))
 
 
 def _file_name(suite: str) -> str:

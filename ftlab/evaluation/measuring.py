@@ -129,8 +129,9 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
     # How much is form is told whatever was asked for.
     chosen = with_companions(chosen, material.references) if chosen else chosen
-    options = replace(options_of(config, material.labels or None), commonest=material.commonest)
-    return chosen, replace(options, clusters=tuple(material.clusters)) if material.clusters else options
+    clusters = tuple(material.clusters) if material.clusters else None
+    options = options_of(config, material.labels or None)
+    return chosen, replace(options, commonest=material.commonest, clusters=clusters)
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:

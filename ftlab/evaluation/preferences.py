@@ -192,9 +192,8 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
     if config.stage not in _WITH_REFERENCE or (found["margin"] > 0 and found["margin_p"] < LEVEL):
         return []
     if found["margin"] < 0 and found["margin_p"] < LEVEL:
-        low, high = found["margin_interval"]
         return [
-            f"The margin fell below that of the start by more than chance ({low:+.3g} to {high:+.3g}): check whether "
+            f"The margin fell below that of the start by more than chance ({found['margin']:+.3g}): check whether "
             "chosen and rejected are swapped, and try a lower learning rate."
         ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)

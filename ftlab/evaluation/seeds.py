@@ -108,6 +108,9 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
     directions = {_direction(one) for one in decided}
     better = directions.pop() if len(directions) == 1 else None
+    if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
+        # A loss proves no answers: here the single verdicts, which look at BLEU too, have to agree.
+        better = None
     notes = [f"{len(runs) - len(compared)} of {len(runs)} runs have no comparison and do not count."]
     notes = notes if len(compared) < len(runs) else []
     asked = max(map(len, keyed))

@@ -125,20 +125,22 @@ def _slices(
     fallen = [
         pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
     ]
+    looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
     if fallen:
         return [
-            f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
-            f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
-            for column, one in fallen[:2]
+            f"{looked}, {len(fallen)} got worse by more than chance explains.",
+            *(
+                f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+                f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
+                for column, one in fallen[:2]
+            ),
         ]
     column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
-    columns = dict.fromkeys(column for column, _ in found)
-    return [
-        f"No slice by {', '.join(columns)} is shown to be worse. The weakest: where {column} is {weakest.value}, "
-        f"{title} is {_text(comparison, name, weakest, 'adapted')} of {weakest.rows} rows."
-        if _is_share(comparison, name)
-        else f"No slice by {', '.join(columns)} is shown to be worse."
-    ]
+    none = f"{looked}, none is shown to be worse."
+    if not _is_share(comparison, name):
+        return [none]
+    value = _text(comparison, name, weakest, "adapted")
+    return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
 
 
 def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:

@@ -75,7 +75,7 @@ def verify(
     largest, allowed = _check_logits(outside, questions, reference, shape)
     change = carried(outside.logits, reference, scores=shape.scores)
     unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
-    same, gaps = _check_answers(outside, questions, reference, run, shape, largest)
+    same, gaps = _check_answers(outside, questions, reference, run, shape)
     return {
         "prompts": len(questions.prompts),
         "split": questions.split,
@@ -248,21 +248,21 @@ def tolerance(*formats: str) -> float:
 
 
 def _check_answers(
-    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape, moved: float
+    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
 ) -> tuple[int, list[float]]:
     """How many answers are the same, and of those that parted how far apart the two tokens were, in logits: no further
-    than rounding, which has `moved` logits here, can explain."""
+    than the number formats can explain."""
     if outside.stops is None:
         return 0, []
     pairs = list(zip(outside.prompts, questions.prompts, strict=True))
     differing = [place for place, (found, asked) in enumerate(pairs) if found["answer"] != asked.expected]
     if not differing:
         return len(pairs), []
-    # The expected answers were given in batches, in a format that may round more than what is seen here.
-    moved = max(moved, tolerance(shape.evaluated_dtype) * max(float(one.abs().max()) for one in reference.logits))
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
     # Each of the two tokens may have moved that far.
-    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > 2 * moved]
+    scale = max(float(one.abs().max()) for one in reference.logits)
+    tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.evaluated_dtype) * scale
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
     if wrong:
         told = [
             f"prompt {place + 1} (row {pairs[place][1].row}): it says "

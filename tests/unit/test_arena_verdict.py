@@ -118,6 +118,10 @@ def test_too_few_votes_for_any_test_are_called_too_few():
     found = judge(ballots("bbbbb" + "g" * 15), TITLES, planned=20)
     assert found["verdict"] == "not_enough" and "fewer than 6" in found["text"]
     assert "none chose" in judge([], TITLES, planned=20)["text"]
+    # Three pairs share the 4%: 2 / 2^7 is more than a third of it, so seven prompts could decide nothing.
+    titles = {"a": "Base", "c": "Other", "b": "Adapted"}
+    assert judge(ballots("b" * 7 + "g" * 14), titles, planned=21)["pairs"][1]["verdict"] == "not_enough"
+    assert judge(ballots("b" * 8 + "g" * 14), titles, planned=22)["pairs"][1]["verdict"] == "better"
 
 
 def test_alpha_is_the_one_of_krippendorffs_own_example():

@@ -24,7 +24,7 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.form import label_notes
+from ftlab.evaluation.metrics.form import label_notes, with_companions
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
 from ftlab.evaluation.metrics.text import token_f1
@@ -448,6 +448,15 @@ def test_labels_of_one_letter_or_a_number_are_not_found_in_other_words():
 )
 def test_a_reference_that_stands_in_an_answer_is_told_from_one_that_does_not(answer, reference, named):
     assert value("reference_named", answer, reference) == named
+
+
+def test_what_is_named_is_measured_beside_every_strict_measure_where_the_data_allow_it():
+    short, long = ["Paris", "the Danube"], ["A sentence of many more than five words stands here."] * 2
+    assert with_companions(["accuracy", "bleu"], short) == ["accuracy", "label_named", "bleu"]
+    assert with_companions(["exact_match"], short) == ["exact_match", "reference_named"]
+    assert with_companions(["exact_match", "bleu"], long) == ["exact_match", "bleu"]
+    names = suggest(short)
+    assert with_companions(names, short) == names
 
 
 def test_what_is_equal_is_named_too():

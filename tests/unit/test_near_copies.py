@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ftlab.data.near import near_pairs, normal_form
+from ftlab.data.near import near_pairs
+from ftlab.data.normal import normal_form
 
 QUESTION = "How do I activate my new card?"
 VARIANTS = (
@@ -36,7 +37,10 @@ DIFFERENT = (
     ("I have received my card", "I have not received my card"),
     ("How do I turn it on?", "How do I turn it off?"),
     ("Where is my card?", "Where is my PIN?"),
-    ("How do you say thanks in French?", "How do you say hello in French?"),
+    ("How do you say thanks in French?", "How do you say please in French?"),
+    ("How do you say: please", "How do you say: thanks"),
+    ("Do I owe you a lamp?", "Do you owe me a lamp?"),
+    ("मेरा कार्ड कहाँ है", "नहीं मेरा कार्ड कहाँ है"),
     ("What is the capital of France?", "What is the capital of Spain?"),
     ("取消我的卡", "激活我的卡"),
     ("Hello", "Thanks"),

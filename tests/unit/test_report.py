@@ -268,6 +268,7 @@ def test_the_page_says_where_it_is_worse_what_else_was_checked_and_what_it_took(
     page = Page(write_report(run, price_per_hour=2.0).read_text())
     for part in (
         "By exact match, 10 of 20 rows got worse and 10 got better.",
+        "Of 2 slices by channel, 1 got worse by more than chance explains.",
         "Where channel is mail (10 rows), exact match got worse: 0% against 100%.",
         "Against a prompt The adapted model is better than the prompted base",
         "The adapted model lost 9 of 45 general questions.",

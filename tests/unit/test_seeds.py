@@ -98,6 +98,10 @@ def test_of_free_text_the_loss_alone_proves_nothing(workspace):
     assert found.decided == ["loss", "rouge_l"] and found.better is None
     better = [(seed, make_run(workspace, (), name="perplexity", rouge_l=0.6)) for seed in range(3)]
     assert seeds_verdict(better).better is True
+    for verdict in (None, True):  # without an overlap of rows the single verdicts count, which look at BLEU
+        alone = [(seed, make_run(workspace, (), name="perplexity", better=verdict)) for seed in range(3)]
+        found = seeds_verdict(alone)
+        assert found.decided == ["loss"] and found.better is verdict
 
 
 def test_at_most_one_verdict_in_twenty_is_false_where_seeds_matter_and_by_rows_alone_many_are():

@@ -185,6 +185,13 @@ def test_better_in_form_and_worse_in_knowing_is_not_called_better():
     assert verdict["text"].count("31%") == 1  # said once, not as a loss beside it again
 
 
+def test_where_no_answer_is_the_reference_alone_what_they_hold_decides():
+    found = [measure("exact_match", 0.0, 0.01, 0.9), measure("reference_named", 0.31, 0.5, 0.01)]
+    verdict = judge([*found, measure("token_f1", 0.2, 0.3, 0.01), measure("perplexity", 5, 2, 0.001)])
+    assert (verdict["measure"], verdict["better"]) == ("reference_named", True)
+    assert "because hardly any answer equals its reference, but more hold it" in verdict["why"]
+
+
 def test_where_likelihood_was_measured_it_tells_what_is_known():
     likely = measure("accuracy", 0.5, 0.6, 0.04) | {"name": "likelihood_accuracy"}
     text = judge([*labels((0.0, 0.61), (0.4, 0.62)), likely])["text"]
