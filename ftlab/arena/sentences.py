@@ -97,7 +97,7 @@ def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, clo
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
-        said.append(f"{prompts} left out: a contestant was trained on the same or nearly, so votes would show memory.")
+        said.append(f"{prompts} left out: a contestant was trained on it, so votes on it would show memory.")
     busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
         said.append("One rater voted: the verdict says what this person prefers.")
