@@ -78,7 +78,7 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
     return (
         f"{drawn}: {k} to each of the {rows} rows. The value of a row is the mean over its {k} answers, and rows are "
         "what intervals and tests draw. Answers on show, and those counted as cut, are the first of each row. "
-        "General questions were answered once, greedily."
+        "General questions, where there are any, are answered once, greedily."
     )
 
 
