@@ -196,15 +196,13 @@ def test_an_export_whose_adapter_is_damaged_is_refused(
     name, _, dtype = kind.partition(" ")
     shape = exporting.plan(run, load_config(run.config_file).resolved(), name, dtype or None)
     sound = asked_of_export(run, shape, "as it is", run.adapter, tmp_path / "sound")
-    print(kind, effect, sound["carried"], sound["rounding"], sound["unproven"], sound["largest_logit_difference"])
     # Where rounding alone could pass for another adapter, the check says that it proves nothing.
-    assert bool(sound["unproven"]) == (sound["rounding"] > 0.5)
+    assert bool(sound["unproven"]) == (sound["rounding"] > 0.5) == ((effect, dtype) == ("weak", "bfloat16"))
     if effect == "strong" or dtype in ("", "float32"):
         assert not sound["unproven"] and sound["carried"]["slope"] == pytest.approx(1, abs=0.03)
     for how in DAMAGES:
-        with pytest.raises(FtlabError, match="does not say what the run's model says") as told:
+        with pytest.raises(FtlabError, match="does not say what the run's model says"):
             asked_of_export(run, shape, how, weak[1], tmp_path / how)
-        print("   refused", how, told.value.message())
 
 
 def test_a_merge_of_a_quantised_run_is_told_against_the_quantised_model(runs: Path, tmp_path: Path) -> None:
