@@ -15,7 +15,6 @@ from sqlalchemy import select
 from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
 from ftlab.data.partition import prompt_fingerprint, prompt_text
-from ftlab.data.splits import trained_nearly
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json
 from ftlab.run_directory import RunDirectory
@@ -80,6 +79,10 @@ def _known(
     runs = _trained_by(workspace, spec)
     prints = _fingerprints(runs)
     found = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
+    if not runs:
+        return found
+    from ftlab.data.splits import trained_nearly  # not in a Space that only takes votes: it has no runs
+
     rest = [place for place in range(len(asked)) if place not in found]
     texts = tuple((prompt_text(asked[place]), references[place] or "") for place in rest)
     for run in runs:

@@ -11,7 +11,6 @@ from ftlab.config import DataConfig
 from ftlab.data.conversion import Message
 from ftlab.data.documents import is_document
 from ftlab.data.grouping import group, labels_of, shares, strata
-from ftlab.data.rendering import prompt_messages, reference
 from ftlab.data.split_names import SPLITS
 from ftlab.errors import InputError
 
@@ -55,6 +54,8 @@ def hold_out(
     if wanted:
         prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
         turns = [asked(example) for example in train]
+        from ftlab.data.rendering import reference
+
         prompts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
         remaining, told = group(prints, prompts, answers, cells, data)
         if notes is not None:
@@ -83,6 +84,8 @@ def prompt_text(messages: Sequence[Message]) -> str:
     """What is asked, earlier turns included, without the system prompt; of a document all of it."""
     if is_document(messages):
         return messages[0]["content"]
+    from ftlab.data.rendering import prompt_messages  # the page of a staged vote has none
+
     return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] != "system")
 
 

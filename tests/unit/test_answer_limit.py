@@ -60,7 +60,7 @@ def test_one_odd_training_row_does_not_make_every_answer_long_but_a_held_out_one
     learned, held_out = (read_split(run, split)[0]["row"] for split in ("train", "test"))
     answers[learned] = "red and " * 100
     assert limit_of(a_run(tmp_path / "learned", base_folder, answers)).tokens == 16
-    answers[held_out] = "red and " * 90
+    answers[held_out] = "green or " * 90
     odd = a_run(tmp_path / "held out", base_folder, answers)
     assert limit_of(odd).tokens > tokens_of(odd) + 1 > 90
 

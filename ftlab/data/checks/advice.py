@@ -83,6 +83,8 @@ def advise(
 def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list[int]:
     """The positions of the examples that a run would train on, by the split that it would make."""
     train = examples.positions("train")
+    if not train:
+        return []
     rows, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
     cells = [{column: rows[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
     given: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}

@@ -130,7 +130,7 @@ def check(
                     examples, watch, tokenizer, base, length, context
                 )
                 report.findings += found
-            if detected.format in PREFERENCES and 2 * report.tokens.get("too_long", 0) > len(examples):
+            if detected.format in PREFERENCES and 2 * (report.tokens or {}).get("too_long", 0) > len(examples):
                 report.notes.append(
                     "Counted as instruction tuning does it, on the chosen answers. Preference training (DPO and the "
                     f"like) would cut answers at {length:,} tokens here: leaving out would cost half of the pairs."
