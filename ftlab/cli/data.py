@@ -94,7 +94,7 @@ def fix(given: argparse.Namespace) -> int:
         *left,
         *_counted(given, report),
         "",
-        _line(mended).split("  ")[0] + f"  {mended.total} rows are left, {mended.excluded} are excluded",
+        _line(mended).split("  ")[0] + f"  rows left: {mended.total}, excluded: {mended.excluded}",
         f"  look again     python -m ftlab data inspect {mended.source}{_as_counted(given)}",
         f"  save it        python -m ftlab data export {mended.source} mended.jsonl{workspace.flag}",
         f"  train on it    {train_command(mended.source, workspace, base, max_length=longest)}",
@@ -228,7 +228,7 @@ def _finding_lines(report: Report) -> Iterator[str]:
     if not report.findings:
         yield nothing_wrong(vars(report))
         return
-    yield f"{len(report.findings)} findings (rows are counted from 0)"
+    yield f"{len(report.findings)} {'finding' if len(report.findings) == 1 else 'findings'} (rows are counted from 0)"
     for finding in report.findings:
         about, count = finding.about, len(finding.rows)
         rows = ", ".join(map(str, finding.rows[:_ROWS_SHOWN])) + (", …" if count > _ROWS_SHOWN else "")
