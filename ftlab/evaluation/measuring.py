@@ -21,7 +21,7 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.form import with_companions
+from ftlab.evaluation.metrics.form import told_apart, with_companions
 from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
@@ -91,6 +91,8 @@ def _of_task(
     answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
+    measures = told_apart(measures, names(config.evaluation.measures))
+    rows = {one["name"]: rows[one["name"]] for one in measures if one["name"] in rows}
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)

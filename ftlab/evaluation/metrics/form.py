@@ -93,6 +93,12 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
     return every
 
 
+def told_apart(measures: Sequence[Measure], wanted: Sequence[str]) -> list[Measure]:
+    """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
+    strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
+    return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
+
+
 def judged_by_form(
     verdict: dict[str, Any],
     task: Sequence[Measure],
