@@ -139,6 +139,7 @@ def test_rloo_against_a_reward_model_raises_its_score_on_prompts_that_training_n
             "brand_voice_preferences",
             model={"start": voice.run.id},
             data={"validation_fraction": 0},
+            optimisation={"max_steps": 2 * STEPS},
             reinforcement={"rewards": [reward], "max_new_tokens": 56, "temperature": 0.7, "beta": 0.02},
         )
     ).run
