@@ -289,6 +289,13 @@ def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> N
 
 
 # Processes have connections of their own; the key says whose they are, for whoever forks.
+def _only_mine(file: str | None) -> None:
+    """A new database is readable by its owner alone: it holds the secrets that the sides are drawn from. SQLite gives
+    the files beside it the same rights."""
+    if file and not Path(file).exists() and Path(file).parent.is_dir():
+        os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
 @functools.lru_cache(maxsize=64)
 def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
     shown = "the database"
@@ -299,6 +306,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite":
+            _only_mine(address.database)
             engine = create_engine(
                 address,
                 connect_args={"timeout": BUSY_SECONDS},

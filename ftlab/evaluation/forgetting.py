@@ -185,7 +185,8 @@ def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margi
     )
     change = "did not fall" if test.loss <= 0 else f"fell by {_points(test.loss)}"
     if answer == "kept":
-        return f"{said} Accuracy {change}; a fall of {limit} or more is ruled out ({p_text(test.p_kept)})."
+        ruled = f"a fall of {limit} or more is ruled out for questions like these ({p_text(test.p_kept)})"
+        return f"{said} Accuracy {change}; {ruled}."
     if answer == "lost":
         return f"{said} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided)."
     if found["known"] < _KNOWS_ENOUGH * asked:
@@ -199,13 +200,14 @@ def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margi
 
 def _text_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: float) -> str:
     bits, limit = found["bits_per_byte"], percent(margin)
+    texts = "text" if found["documents"] == 1 else "texts"
     figures = f"{number(bits['adapted'])} bits per byte of {found['title']} against {number(bits['base'])}"
     if answer == "kept":
         return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)})."
     if answer == "lost":
         return f"{figures}: worse, by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (
-        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {found['documents']} texts"
+        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {found['documents']} {texts}"
         f"{_would_tell(test, 'texts')}."
     )
 

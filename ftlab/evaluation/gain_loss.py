@@ -68,8 +68,13 @@ def gain_loss(
     was asked.
     """
     gained, lost, looks = [], [], []
+    # What was forgotten is told by a test of its own, which asks in one direction only.
+    parts = (forgetting or {}).get("parts") or []
+    forgotten = {part["measure"] for part in parts if isinstance(part, Mapping) and part.get("answer") == "lost"}
     for measure in with_adjusted(measures):
         better = direction(measure, side)
+        if better is None and measure["name"] in forgotten:
+            better = False
         if better is not None:
             (gained if better else lost).append(_entry(measure, side))
         elif is_look(measure, side):

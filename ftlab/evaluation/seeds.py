@@ -26,6 +26,7 @@ from typing import Any
 
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
 from ftlab.evaluation.samples import OF_CORPUS
 from ftlab.evaluation.significance import LEVEL, mean_interval, p_text, row_difference, share_difference
@@ -34,7 +35,6 @@ from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 FEWEST = 2
-GENERAL = "general_accuracy"
 _SIDES = ("base", "adapted")
 _FITS = ("perplexity", "bits_per_byte")
 # Of free text the loss decides together with the first of these.
@@ -111,6 +111,8 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
         # A loss proves no answers: here the single verdicts, which look at BLEU too, have to agree.
         better = None
+    if 2 * sum((found.get("verdict") or {}).get("opposed") is not None for found in comparisons) >= len(compared):
+        better = None  # a gain in form that is a loss in knowing
     notes = [f"{len(runs) - len(compared)} of {len(runs)} runs have no comparison and do not count."]
     notes = notes if len(compared) < len(runs) else []
     asked = max(map(len, keyed))
@@ -220,8 +222,13 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
     common = [row for row in asked[0] if all(row in one for one in asked)]
     if not common:
         return {}
-    values = [[[float(one[row][f"{side}_correct"]) for row in common] for side in _SIDES] for one in asked]
-    return {GENERAL: values}
+    found = {}
+    for name, replayed in ((NOT_REPLAYED, (False, None)), (REPLAYED, (True,))):
+        # Of kinds that were not replayed are those of which it is not known, as in a comparison.
+        rows = [row for row in common if asked[0][row].get("replayed") in replayed]
+        if rows:
+            found[name] = [[[float(one[row][f"{side}_correct"]) for row in rows] for side in _SIDES] for one in asked]
+    return found
 
 
 def _known(comparisons: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -251,7 +258,7 @@ def _measure(
     gain = statistics.fmean(new - old for old, new in zip(base_rows, mean_rows, strict=True))
     more: dict[str, Any] = {"rows": len(base_rows), "difference": gain}
     if len(base_rows) > 1:
-        clusters = None if about["name"] == GENERAL else clusters
+        clusters = None if about["name"] in (NOT_REPLAYED, REPLAYED) else clusters
         more["interval"] = both_sources([(base, adapted) for base, adapted in table], clusters)
         more["p"] = row_difference(base_rows, mean_rows, binary=False, clusters=clusters)["p"]
     spread = _spread([statistics.fmean(run[1]) for run in table])

@@ -189,21 +189,28 @@ def row_difference(
         before, after = [bool(value) for value in base], [bool(value) for value in adapted]
         gained = sum(new and not old for old, new in zip(before, after, strict=True))
         lost = sum(old and not new for old, new in zip(before, after, strict=True))
+        p = mcnemar(before, after, clusters)
         return {
             "value": (sum(after) - sum(before)) / len(after),
-            "interval": share_difference(before, after, clusters),
-            "p": mcnemar(before, after, clusters),
+            "interval": _agreeing(share_difference(before, after, clusters), p),
+            "p": p,
             "test": "paired permutation of clusters" if many else "exact McNemar",
             "gained": gained,
             "lost": lost,
         } | many
     value, interval = mean_difference(base, adapted, clusters)
+    p = loss_difference(base, adapted, clusters)
     return {
         "value": value,
-        "interval": interval if len(base) > 1 else None,
-        "p": loss_difference(base, adapted, clusters),
+        "interval": _agreeing(interval, p) if len(base) > 1 else None,
+        "p": p,
         "test": MEAN_TEST + (" of clusters" if many else ""),
     } | many
+
+
+def _agreeing(interval: list[float], p: float) -> list[float]:
+    """`interval`, reaching to 0 where the test does not rule that out: in few rows it is the stricter of the two."""
+    return interval if p < LEVEL else [min(0.0, interval[0]), max(0.0, interval[1])]
 
 
 MEAN_TEST = f"paired permutation, {_EXCHANGES} exchanges, and bootstrap-t, {RESAMPLES} draws"
@@ -345,8 +352,8 @@ def kept(
     margin is a share of the sum of `base` (0.05: bits per byte rise by less than 5%). Else it is in the unit of the
     rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how far each row stays
     within the margin, the t test with one more row that is as far beyond the worst one as that is beyond the median:
-    what was not seen in few rows may be worse. A ratio also needs as many rows as a share: one text in twenty that
-    takes twice the bits would be a rise of 5%.
+    what was not seen in few rows may be worse. A ratio also needs so many rows that they would hold a rare bad one: one
+    text in forty that takes three times the bits would be a rise of 5%.
     """
     import numpy as np
 
@@ -364,8 +371,8 @@ def kept(
     if relative and 0 < margin < 1:
         # What the rows show to be small is no loss, be they too few to rule out a larger one.
         p_lost = 1.0 if p_kept <= LEVEL else p_lost
-        p_kept = max(p_kept, (1 - margin) ** _fewest(clusters, len(old)))
-        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
+        p_kept = max(p_kept, (1 - margin / 2) ** _fewest(clusters, len(old)))
+        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin / 2))
     spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
     room = margin * (float(old.sum()) if relative else len(old)) / len(within)
     enough = _enough(loss / margin * room, spread**2, room, fewest) if room > 0 else None

@@ -23,11 +23,17 @@ _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
     """Colour and word above the verdict."""
+    forgot = verdict.get("forgot")
     if verdict["better"] is None:
-        return "open", "Not decided"
+        word = (verdict.get("opposed") or "not decided").capitalize()
+        return "open", f"{word}; it forgot" if forgot else word
     if not verdict["better"]:
         return "worse", "Worse than its base"
-    return ("open", "Better, but it forgot") if verdict.get("forgot") else ("better", "Better than its base")
+    if forgot:
+        return "open", "Better, but it forgot"
+    if verdict.get("forgetting") == "unknown":
+        return "better", "Better; whether it forgot is open"
+    return "better", "Better than its base"
 
 
 def forgetting(comparison: Comparison) -> str:

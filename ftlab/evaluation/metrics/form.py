@@ -125,11 +125,15 @@ def judged_by_form(
     better, named = improved(lenient, side), _named(lenient, side, against)
     change, knowing = values[0] - values[1], values[2] - values[3]
     if better is None:
-        told = f"; how much of that is more than form cannot be told: {named}"
+        word = "better" if verdict["better"] else "worse"
+        more = "more" if verdict["better"] else "less"
+        text = verdict["text"].replace(f" is {word}", f" is {word} in form", 1)
+        return verdict | {"text": f"{text}; that it knows {more} is not shown: {named}"}
     elif better != verdict["better"]:
         words = ("worse", "better") if verdict["better"] else ("better", "worse")
         text = verdict["text"].replace(f" is {words[1]}", f" is {words[1]} in form and {words[0]} in knowing", 1)
-        return verdict | {"better": None, "text": f"{text}; {named}"}
+        opposed = f"{words[1]} in form, {words[0]} in knowing"
+        return verdict | {"better": None, "opposed": opposed, "text": f"{text}; {named}"}
     elif abs(knowing) >= abs(change):
         told = f"; none of that is form: {named}"
     else:

@@ -52,6 +52,11 @@ def of_rows(
         places = [place for place, value in enumerate(values) if value is not None]
         interval = significance.share_interval if binary else significance.mean_interval
         intervals[side] = interval(known[side], _at(clusters, places))
+        if info.kind == "share" and not binary and all(0 <= value <= 1 for value in known[side]):
+            # A bootstrap cannot leave what it drew from: near 0% and 100% it would shrink to a point.
+            ends = [intervals[side], significance.share_interval(known[side], _at(clusters, places))]
+            both = [pair for pair in ends if pair]
+            intervals[side] = [min(low for low, _ in both), max(high for _, high in both)] if both else None
     return {
         **asdict(info),
         "values": dict(total) if total else means,
