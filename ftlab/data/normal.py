@@ -9,6 +9,8 @@ from functools import lru_cache
 import regex
 
 _ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
+_RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alone makes 52 of 5²
+_WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
 _APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼ‘`´](?=\p{L})")
 # Scripts without spaces between words are taken character by character.
 _IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -16,23 +18,25 @@ _TOKEN = regex.compile(
     rf"[{_IDEOGRAPHS}]"
     r"|\d+(?:[.,]\d+)+"
     rf"|[[\p{{L}}\p{{M}}\p{{N}}]--[{_IDEOGRAPHS}]]+#?"
-    r"|[+<>=×÷±√∞≤≥≠≈%\p{Sc}\p{So}]"
+    r"|(?!\p{Extended_Pictographic})[+<>=×÷±√∞≤≥≠≈%\p{Sc}\p{So}]"  # emoji say nothing that a question turns on
     r"|[-−*/^](?=\s*[\d(])",
     regex.V1,
 )
 _BETWEEN_WORDS = regex.compile(r"(?<!\d) | (?!\d)")
 _THOUSANDS = regex.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _GREETING = (
-    r"(?:hi|hello|hey|dear\s+(?:sir|madam|team|all)|good\s+(?:morning|afternoon|evening))(?:\s+there|\s+team|\s+all)?"
+    r"(?:hi|hello|hey|dear\s+(?:sir|madam|team|all)|good\s+(?:morning|afternoon|evening))(?:\s+there|\s+team|\s+all|\s+guys|\s+everyone)?"
     r"\s*[,.!:\n–-]+"
 )
 _OPENING = regex.compile(  # of text in lower case
     rf"^\s*(?:(?:{_GREETING}|(?:please|pls|plz|kindly)\b,?"
     r"|(?:can|could|would)\s+you\b(?:\s+please\b|\s+kindly\b)?(?:\s+(?:tell|explain\s+to|help|show)\s+me\b|\s+let\s+me\s+know\b)?"
-    r"|(?:please\s+)?tell\s+me\b|i(?:\s+would|'d|’d)\s+like\s+to\s+know\b|i\s+want\s+to\s+know\b|do\s+you\s+know\b)[\s,:]*)+"
+    r"|(?:please\s+)?tell\s+me\b|i(?:\s+would|'d|’d)\s+like\s+to\s+know\b|i\s+want\s+to\s+know\b|do\s+you\s+know\b"
+    r"|i\s+was\s+wondering\b(?:\s+(?:if|whether)\b)?|(?:a\s+)?quick\s+question\s*[:,.!-]|ok(?:ay)?\s+so\b|q(?:uestion)?\s*:)[\s,:]*)+"
 )
 _CLOSING = regex.compile(
-    r"(?:[,.!?;\n–-]+\s*(?:please|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
+    r"(?:[,.!?;\n–-]+\s*(?:please(?:\s+help(?:\s+me)?)?|its\s+urgent|a(?:nswer)?\s*:"
+    r"|(?:best|kind|warm)(?:\s+regards)?,?\s*\n[^\n.?!]{1,40}|pls|plz|thanks|thank\s+you|thx|cheers|many\s+thanks)"
     r"(?:\s+a\s+lot|\s+very\s+much|\s+so\s+much|\s+in\s+advance|\s+for\s+your\s+help)?[\s.!]*)+$"
 )
 _NUMBER_WORDS = frozenset(
@@ -84,8 +88,10 @@ def plain_text(text: str) -> str:
     if text.isascii():
         text = text.lower()
     else:
-        text = _APOSTROPHE.sub("'", _ZERO_WIDTH.sub("", text))
+        text = _APOSTROPHE.sub("'", _RAISED.sub(r"^\g<0>", _ZERO_WIDTH.sub("", text)))
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    while text.rstrip().endswith(">") and (wrapped := _WRAPPED.fullmatch(text)):
+        text = wrapped[2]
     return _APOSTROPHE.sub("", text) if "'" in text else text
 
 

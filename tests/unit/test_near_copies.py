@@ -141,3 +141,27 @@ def test_templates_are_not_compared_each_with_each() -> None:
     list(near_pairs(texts))
     # Six million pairs at 20 microseconds would take two minutes.
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "{} \U0001f600",
+        "<p>{}</p>",
+        "Q: {}\nA:",
+        "I was wondering: {}",
+        "Quick question: {}",
+        "Hey guys, {}",
+        "{} Please help.",
+        "{} It's urgent!",
+        "{}\n\nKind regards,\nAnn Smith",
+    ],
+)
+def test_what_is_put_around_a_question_makes_no_other_question(variant):
+    question = "Where is my new card?"
+    assert [*near_pairs([question, variant.format(question)])]
+
+
+def test_raised_digits_and_marks_that_are_asked_about_stay():
+    assert not [*near_pairs(["What is 5²?", "What is 52?"])]
+    assert not [*near_pairs(["What does <p> do in a page?", "What does <b> do in a page?"])]
