@@ -775,3 +775,7 @@ def test_the_app_runs_no_metric_file_that_somebody_uploaded(own_file, tmp_path, 
 def test_a_metric_file_must_be_there():
     with pytest.raises(InputError, match="no such metric file"):
         check_measures([], ["a"], MeasureOptions(extra=("nowhere.py",)))
+
+
+def test_two_letters_are_in_too_many_answers_to_count_as_named():
+    assert with_companions(["exact_match"], ["no", "US", "A"] * 4) == ["exact_match"]

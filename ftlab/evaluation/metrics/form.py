@@ -76,9 +76,13 @@ def names_reference(answer: str, reference: str) -> float | None:
 
 
 def can_be_named(reference: str) -> bool:
-    """Whether `reference` can stand in an answer without being the whole of it: JSON, a number, or a few words."""
+    """Whether `reference` can stand in an answer without being the whole of it: JSON, a number, or a few words. One or
+    two Latin letters ("no", "A", "US") stand in many answers that mean something else."""
     reference = reference.strip()
-    return bool(reference) and (json_value(reference) is not None or len(words(reference)) <= _SHORT)
+    if json_value(reference) is not None:
+        return True
+    few = reference.isascii() and reference.isalpha() and len(reference) < 3
+    return bool(reference) and not few and len(words(reference)) <= _SHORT
 
 
 def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str]:
