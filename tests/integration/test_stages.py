@@ -243,7 +243,8 @@ def test_classes_are_learnt_as_answers_to_an_instruction(labels_run):
     assert comparison["adapted"]["exact_match"] > max(0.6, comparison["base"]["exact_match"] + 0.2)
     assert comparison["tests"]["exact_match"] < 0.05
     rows = [row["measure"] for row in comparison_table(comparison)]
-    assert rows[0] == "Accuracy" and rows[1].startswith("Always “") and rows[2:4] == ["Guessing", "Right label named"]
+    # What is named stands below them where it says something else than accuracy does.
+    assert rows[0] == "Accuracy" and rows[1].startswith("Always “") and rows[2] == "Guessing"
     # The rows of the comparison were counted after the steps of training, and not in their place.
     status = read_status(labels_run.status_file)
     assert (status.step, status.total_steps) == (32, 32) and status.done == status.total > 0
