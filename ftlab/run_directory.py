@@ -292,6 +292,11 @@ class RunDirectory(_Answers):
         return self.path / "repeat.ipynb"
 
     @property
+    def result(self) -> Path:
+        """The folder of what was trained: an adapter, or a whole model."""
+        return self.adapter if self.adapter.exists() else self.model
+
+    @property
     def has_result(self) -> bool:
         return (self.adapter / "adapter_config.json").exists() or (self.model / "config.json").exists()
 

@@ -111,7 +111,7 @@ def result_sha256(run: RunDirectory) -> str:
 
     from ftlab.models.identity import weights_sha256
 
-    hashes = weights_sha256(run.adapter if run.adapter.exists() else run.model)
+    hashes = weights_sha256(run.result)
     if len(hashes) == 1:
         return next(iter(hashes.values()))
     return hashlib.sha256("\n".join(f"{hashes[name]}  {name}" for name in sorted(hashes)).encode()).hexdigest()

@@ -288,7 +288,6 @@ def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> N
     connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
 
 
-# Processes have connections of their own; the key says whose they are, for whoever forks.
 def _only_mine(file: str | None) -> None:
     """A new database is readable by its owner alone: it holds the secrets that the sides are drawn from. SQLite gives
     the files beside it the same rights."""
@@ -296,6 +295,7 @@ def _only_mine(file: str | None) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
+# Processes have connections of their own; the key says whose they are, for whoever forks.
 @functools.lru_cache(maxsize=64)
 def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
     shown = "the database"

@@ -173,7 +173,7 @@ def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Ca
             work("start", model.eval(), tokenizer)
         del model
         free_memory()
-    folder = run.adapter if run.adapter.exists() else run.model
+    folder = run.result
     for name in [name for name in bases if name not in shared]:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         work(name, load_base(bases[name], device=config.launcher.device), tokenizer)
@@ -234,7 +234,7 @@ def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
     below = base_identity(config.model)
     if run.start.exists():
         parts["start"] = [below, weights_sha256(run.start)]
-    folder = run.adapter if run.adapter.exists() else run.model
+    folder = run.result
     parts["adapted"] = [below, weights_sha256(folder)]
     return {
         name: hashlib.sha256(json.dumps([place, parts[name]]).encode()).hexdigest()
@@ -252,7 +252,7 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
             known.setdefault(_key(prompt), answer)
 
     # The comparison with the base asked the model under the adapter and this run.
-    folder = run.adapter if run.adapter.exists() else run.model
+    folder = run.result
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     for place in (run, *run.questions()):
         earlier = place.before_after() or {"settings": {}, "contestants": {}}

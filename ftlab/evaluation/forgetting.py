@@ -90,10 +90,8 @@ def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = 
         part["text"] = words(part, test, answer, limit)
         part |= {"answer": answer, "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
     answer = "lost" if "lost" in answers else "kept" if set(answers) == {"kept"} else "unknown"
-    text = " ".join(part["text"] for part in parts)
-    return {"limit": limit, "rule": RULE, **together, "answer": answer, "forgot": answer == "lost", "text": text} | {
-        "parts": parts
-    }
+    together |= {"limit": limit, "rule": RULE, "answer": answer, "forgot": answer == "lost", "parts": parts}
+    return together | {"text": " ".join(part["text"] for part in parts)}
 
 
 def lost_in_words(forgetting: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ def general_forgetting(
     """What `side` lost of what `base` knew (see `forgetting_of`), of each group of questions and each form of text."""
     two = {"base": results["base"], side: results[side]}
     every = []
-    for name, places in by_replay(probes).items():
+    for name, places in by_replay([one.replayed for one in probes]).items():
         known = {
             at: [is_general_match(one.probe_answers[i].text, probes[i].reference) for i in places]
             for at, one in two.items()
@@ -87,7 +87,7 @@ def general_forgetting(
 
 def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     found = []
-    for name, places in by_replay(probes).items():
+    for name, places in by_replay([one.replayed for one in probes]).items():
         given = {side: [texts[i] for i in places] for side, texts in answers.items()}
         [measure], _ = measure_answers([name], given, [probes[i].reference for i in places])
         kinds = list(dict.fromkeys(kind for i in places if (kind := probes[i].kind)))

@@ -27,11 +27,12 @@ class Probe:
     replayed: bool | None = False
 
 
-def by_replay(probes: Sequence[Probe]) -> dict[str, list[int]]:
-    """The places of `probes` by the measure that they belong to; only measures with questions."""
+def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
+    """The places of questions by the measure that they belong to, as `replayed` says it of each (see `Probe`); only
+    measures with questions."""
     found: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
-    for place, probe in enumerate(probes):
-        found[REPLAYED if probe.replayed else NOT_REPLAYED].append(place)
+    for place, known in enumerate(replayed):
+        found[REPLAYED if known else NOT_REPLAYED].append(place)
     return {name: places for name, places in found.items() if places}
 
 

@@ -60,7 +60,7 @@ def compare_results(
     }
     for side in sides:
         scores[side] |= _general_scores(known[side], probes)
-    for name, places in by_replay(probes).items():
+    for name, places in by_replay([one.replayed for one in probes]).items():
         tests[name] = mcnemar(*([known[side][i] for i in places] for side in ("base", "adapted")))
     asked = []
     for i, probe in enumerate(probes):
@@ -152,7 +152,7 @@ def _general_scores(known: Sequence[bool], probes: Sequence[Probe]) -> dict[str,
     None where none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
-    places = by_replay(probes)
+    places = by_replay([one.replayed for one in probes])
     found: dict[str, Any] = {}
     for name, ending in ((NOT_REPLAYED, ""), (REPLAYED, "_replayed")):
         right = [known[i] for i in places.get(name, [])]

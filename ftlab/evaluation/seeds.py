@@ -26,7 +26,7 @@ from typing import Any
 
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
 from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
 from ftlab.evaluation.samples import OF_CORPUS
 from ftlab.evaluation.significance import LEVEL, mean_interval, p_text, row_difference, share_difference
@@ -220,15 +220,10 @@ def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[
 def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
     asked = [{row["row"]: row for row in read_jsonl(run.probes_file)} for run in runs]
     common = [row for row in asked[0] if all(row in one for one in asked)]
-    if not common:
-        return {}
-    found = {}
-    for name, replayed in ((NOT_REPLAYED, (False, None)), (REPLAYED, (True,))):
-        # Of kinds that were not replayed are those of which it is not known, as in a comparison.
-        rows = [row for row in common if asked[0][row].get("replayed") in replayed]
-        if rows:
-            found[name] = [[[float(one[row][f"{side}_correct"]) for row in rows] for side in _SIDES] for one in asked]
-    return found
+    return {
+        name: [[[float(one[common[i]][f"{side}_correct"]) for i in places] for side in _SIDES] for one in asked]
+        for name, places in by_replay([asked[0][row].get("replayed") for row in common]).items()
+    }
 
 
 def _known(comparisons: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -77,7 +77,7 @@ def result_identity(run: RunDirectory) -> list[Any]:
     """The hashes of what `run` has trained, its settings (LoRA's alpha changes answers) among them."""
     from ftlab.models.identity import weights_sha256
 
-    folder = run.adapter if run.adapter.exists() else run.model
+    folder = run.result
     settings = folder / "adapter_config.json"
     return [weights_sha256(folder), settings.read_text(encoding="utf-8") if settings.exists() else None]
 

@@ -136,12 +136,15 @@ def mean_difference(
 
     differences = np.asarray(adapted, dtype=np.float64) - np.asarray(base, dtype=np.float64)
     mean = float(differences.mean())
-    return mean, _mean_interval(differences, clusters) or [mean, mean]
+    return mean, mean_interval(differences, clusters) or [mean, mean]
 
 
 def mean_interval(values: Sequence[float], clusters: Clusters = None) -> list[float] | None:
     """The 95% bootstrap interval of a mean; None for fewer than two values or clusters."""
-    return _mean_interval(values, clusters)
+    import numpy as np
+
+    table = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
+    return bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1], clusters)[0][""] if len(table) else None
 
 
 def share_difference(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = None) -> list[float]:
@@ -554,13 +557,6 @@ def _swaps(rows: int) -> tuple[bool, int, Any]:
                 yield rng.integers(2, size=(stop - start, rows), dtype=np.int8)
 
     return exact, total, batches()
-
-
-def _mean_interval(values: Sequence[float], clusters: Clusters) -> list[float] | None:
-    import numpy as np
-
-    table = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
-    return bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1], clusters)[0][""] if len(table) else None
 
 
 def _percentiles(values: np.ndarray, rows: int) -> list[float] | None:

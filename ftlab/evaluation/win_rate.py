@@ -45,7 +45,7 @@ def judge_answers(
             f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
         )
     tell = progress or (lambda phase, done, total: None)
-    folder = reward_run.adapter if reward_run.adapter.exists() else reward_run.model
+    folder = reward_run.result
     weights = hashlib.sha256(json.dumps(weights_sha256(folder)).encode()).hexdigest()
     known = found["win_rates"].get(reward_run.id)
     if known and known["weights"] == weights:

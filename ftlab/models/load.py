@@ -262,7 +262,7 @@ def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBa
     from ftlab.data.template import ensure_chat_template
 
     if run.has_result:
-        return AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+        return AutoTokenizer.from_pretrained(str(run.result))
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
     if run.template_file.exists():
         tokenizer.chat_template = run.template_file.read_text(encoding="utf-8")
@@ -287,7 +287,7 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
             try_="choose the run that it was made to judge",
         )
     device = device or config.launcher.device
-    folder = run.adapter if run.adapter.exists() else run.model
+    folder = run.result
     tokenizer = run_tokenizer(run, config)
     if folder == run.model:
         tuned = ModelConfig(base=str(folder), dtype=config.model.dtype)

@@ -33,7 +33,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         config = load_config(run.config_file)
         if config.stage != "reward":
             raise InputError(f"The run {run.id} is no reward model", given=f"stage: {config.stage}", allowed="reward")
-        folder = run.adapter if run.adapter.exists() else run.model
+        folder = run.result
         device = config.launcher.device if device == "auto" else device
     else:
         folder = Path(run_or_folder).expanduser()

@@ -168,7 +168,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
 
 def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, tell: Progress) -> None:
     """Weights, tokenizer, chat template and generation settings: all that decides what the export says."""
-    result = run.adapter if run.adapter.exists() else run.model
+    result = run.result
     if shape.is_adapter:
         tell("copying the adapter", 0, 0)
         export_files.copy_adapter(run, config, shape, folder)
@@ -215,7 +215,7 @@ def kept_export(run: RunDirectory, kind: Kind, dtype: str | None = None) -> Expo
 
 def _changed(run: RunDirectory) -> float:
     """When weights, evaluation or votes changed last, in unix seconds."""
-    result = run.adapter if run.adapter.exists() else run.model
+    result = run.result
     database = Workspace(run.path.parent.parent).arena_database
     files = [*result.glob("*"), run.comparison_file, run.preferences_file, run.before_after_file, database]
     return max(file.stat().st_mtime for file in files if file.exists())

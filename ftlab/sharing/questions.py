@@ -155,7 +155,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     comparison = run.comparison()
     rows = run.predictions() if comparison is not None and not shape.scores else []
     notes = []
-    if rows and not is_made_of(comparison or {}, run.adapter if run.adapter.exists() else run.model):
+    if rows and not is_made_of(comparison or {}, run.result):
         rows = []
         notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
     elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":

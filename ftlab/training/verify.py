@@ -40,7 +40,7 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(run.adapter if run.adapter.exists() else run.model))
+    tokenizer = AutoTokenizer.from_pretrained(str(run.result))
     kept = load_file(str(run.path / _KEPT))["logits"]
     (run.path / _KEPT).unlink()
     return _verify(run, config, _inputs(run, tokenizer), list(kept))
@@ -96,7 +96,7 @@ def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_me
         "largest_change": change,
         "reload_difference": difference,
         "prompts": len(inputs),
-        "weights_sha256": weights_sha256(run.adapter if run.adapter.exists() else run.model),
+        "weights_sha256": weights_sha256(run.result),
     }
     write_json(run.verification_file, finding)
     return finding

@@ -303,6 +303,6 @@ def test_the_starter_answers_most_probes_of_either_kind(model, tokenizer):
     replayed = frozenset(row["kind"] for row in read_rows(SAMPLES / "general_replay" / "train.jsonl"))
     probes, _ = load_probes(build_config(), replayed)
     answers = answer_greedily(model, tokenizer, [probe.messages for probe in probes])
-    for places in by_replay(probes).values():
+    for places in by_replay([one.replayed for one in probes]).values():
         assert sum(answers[i] == probes[i].reference for i in places) >= 95
         assert len(places) == 100
