@@ -43,7 +43,7 @@ from ftlab.ui import (
 )
 from ftlab.ui.background import import_later
 from ftlab.ui.events import any_of, on
-from ftlab.ui.fresh import digest
+from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
@@ -194,8 +194,9 @@ def _wire_to_disk(
         # Without a tab in the address nothing is chosen: on a slow machine somebody may have pressed one already.
         return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
-    def tick(known: dict[str, str], *looked_at: Any) -> dict[Any, Any]:
+    def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
+        given = dict(zip(looked_at, values, strict=True))
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
         states = (the.shown, prefers.shown)
         groups = {
@@ -204,12 +205,15 @@ def _wire_to_disk(
             "ids": {strip.job: job.key if job else None, **{state: shown[state] for state in states}},
         }
         now = {name: digest(list(group.values())) for name, group in groups.items()}
-        now["runs"] = digest(disk.fingerprint(workspace))
+        runs_now = disk.fingerprint(workspace)
+        now["runs"] = digest([runs_now, [given[one] for one in drawn_from]])
         if now["runs"] != known.get("runs"):
             results = [run.id for run in disk.runs_with_result(workspace)]
             every = [run.id for run in workspace.runs()]
             talks = [run.id for run in disk.runs_that_answer(workspace)]
-            groups["runs"] = refresh(known, results, talks, every, *looked_at)
+            drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
+            # A choice that came while this was drawn is no part of it: then the next tick draws again.
+            now["runs"] = digest([runs_now, [drawn[one].get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
             now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
             now["newest compared"] = next(iter(before_after.compared(workspace)), "")
@@ -243,9 +247,9 @@ def _wire_to_disk(
         talking = partner in talks and talked in (None, partner)
         talked = partner if talking else follow(talked, talks, known.get("newest talk"))
         return {
-            talk.run: gr.Dropdown(choices=talks, value=talked),
-            listed.run: gr.Dropdown(choices=every, value=opened),
-            listed.other: gr.Dropdown(choices=[("nothing", ""), *every], value=other),
+            talk.run: gr.update(choices=talks, value=talked),
+            listed.run: gr.update(choices=every, value=opened),
+            listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
             **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
             **evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace),
@@ -263,6 +267,7 @@ def _wire_to_disk(
         listed.other,
         *prefers.after.looked_at,
     ]
+    drawn_from = [*seen.form.chosen, talk.run, listed.run, listed.other]
     shown = [
         *(memory, strip.box, strip.stop, strip.job),
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),

@@ -32,7 +32,7 @@ from ftlab.ui import (
     run_view,
 )
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
-from ftlab.ui.fresh import digest
+from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import PICK_JS, empty, join, notice
 from ftlab.workspace import Workspace
 
@@ -119,7 +119,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     def choose(
         run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
     ) -> dict[Any, Any]:
-        return show(tab, run_id, others, view, on_show, workspace)
+        return unsaid(show(tab, run_id, others, view, on_show, workspace), {tab.form.view: view})
 
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.sharing.report import write_report

@@ -130,9 +130,9 @@ def read(
 def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
     """New choices of runs; `chosen` is the one on show."""
     return {
-        form.run: gr.Dropdown(choices=runs, value=chosen),
+        form.run: gr.update(choices=runs, value=chosen),
         # The chosen one is among them: it may be another in a moment.
-        form.others: gr.Dropdown(choices=runs, value=[run for run in others or [] if run in runs]),
+        form.others: gr.update(choices=runs, value=[run for run in others or [] if run in runs]),
     }
 
 

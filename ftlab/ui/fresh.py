@@ -24,3 +24,19 @@ def only_new(updates: Mapping[Any, Any], known: Mapping[str, str]) -> dict[Any, 
     """Those of `updates` that a page does not show already, as `digests` said."""
     now = digests(updates)
     return {one: value for one, value in updates.items() if known.get(str(one._id)) != now[str(one._id)]}
+
+
+def unsaid(updates: Mapping[Any, Any], given: Mapping[Any, Any]) -> dict[Any, Any]:
+    """`updates` without values that repeat what the page said in `given` {component: value}.
+
+    A slow reply that repeats a choice would undo what somebody, or a quicker reply, has chosen in the meantime.
+    """
+
+    def without(component: Any, update: Any) -> Any:
+        if not isinstance(update, dict) or "value" not in update or component not in given:
+            return update
+        if update["value"] != given[component]:
+            return update
+        return {name: value for name, value in update.items() if name != "value"}
+
+    return {component: without(component, update) for component, update in updates.items()}

@@ -294,8 +294,8 @@ def list_runs(tab: PreferencesTab, begin: str | None, preset: str | None, worksp
         begin = newest_start(workspace)
     choices = [("the base itself", ""), *starts]
     return {
-        tab.begin: gr.Dropdown(choices=choices, value=begin or ""),
-        tab.reward_model: gr.Dropdown(choices=rewards_form.model_choices(workspace)),
+        tab.begin: gr.update(choices=choices, value=begin or ""),
+        tab.reward_model: gr.update(choices=rewards_form.model_choices(workspace)),
     }
 
 

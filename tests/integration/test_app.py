@@ -55,11 +55,14 @@ class Served:
                 open_.append(fn)
         return shown
 
-    def tick(self) -> dict[str, object]:
+    def tick(self, **typed) -> dict[str, object]:
         """What the page gets from the timer that follows the runs."""
+        return self.call(self.follows(), **typed)
+
+    def follows(self):
         strip = self.block("job_strip")
         ticks = [fn for fn in self.app.fns.values() if any(event == "tick" for _, event in fn.targets)]
-        return self.call(next(fn for fn in ticks if strip in fn.outputs))
+        return next(fn for fn in ticks if strip in fn.outputs)
 
     def call(self, fn, event_data=None, **typed) -> dict[str, object]:
         values = []
@@ -170,6 +173,27 @@ def test_a_run_started_elsewhere_appears_by_itself(served):
     assert "__type__" in str(served.tick()["runs_table"])
     supervisor.delete(run, served.workspace)
     assert "There are no runs yet" in served.tick()["runs_table"]
+
+
+def test_a_slow_tick_undoes_no_choice_and_the_next_one_draws_it(served):
+    for name in ("one", "two"):
+        run = served.workspace.create_run(name)
+        write_text(run.config_file, f"name: {name}\n")
+        write_status(run.status_file, RunStatus(state="completed", step=2, total_steps=2, created=1, finished=9))
+    one, two = (run.id for run in served.workspace.runs())
+    chosen = {"runs_run": one, "runs_other": two, "evaluate_others": []}
+    page = Served(served.app, served.workspace)
+    # The reply of a tick that somebody's choice overtook: it repeats nothing that it was told.
+    first = page.tick(**chosen)
+    assert one in first["runs_detail"]
+    for name in chosen:
+        assert "choices" in first[name] and "value" not in first[name], first[name]
+    assert "__type__" in str(page.tick(**chosen)["runs_detail"])
+    after = page.tick(**chosen | {"runs_run": two})
+    assert two in after["runs_detail"] and "value" not in after["runs_run"]
+    for run in served.workspace.runs():
+        supervisor.delete(run, served.workspace)
+    page.tick()
 
 
 def test_a_taken_port_is_said_in_words(served):
