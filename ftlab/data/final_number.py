@@ -6,8 +6,8 @@ import math
 import re
 from collections import deque
 
-# Between thousands: a comma, an apostrophe or a space (also a narrow or unbroken one). In running text an ordinary space
-# may as well stand between two numbers ("add 5 300 times").
+# Between thousands: a comma, an apostrophe or a space (also a narrow or unbroken one). In running text an ordinary
+# space may as well stand between two numbers ("add 5 300 times").
 _NARROW = ",'’\u00a0\u2007\u2009\u202f"
 _GROUPS = f"[{_NARROW} ]"
 # What makes of digits something else than a number: 1/2, 10:30, 1.2.3, 1,5 (one and a half, or two numbers?), 10^3.
