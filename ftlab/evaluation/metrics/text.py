@@ -108,9 +108,9 @@ def json_value(text: str) -> dict[str, Any] | list[Any] | None:
 
 
 def same_value(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say. A text that is a number is that
-    number where the other value is one ("1,000", 1000); two texts are equal as they are written ("1e3" is not "1000").
-    """
+    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say. A text that is a number is
+    that number where the other value is one ("1,000", 1000); two texts are equal as they are written ("1e3", "1000" are
+    not)."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_value(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
