@@ -105,7 +105,7 @@ def foreseen(prompts: int, sides: list[bool], key: Key, rater: int) -> int:
     return hits
 
 
-def test_who_knows_the_source_the_public_numbers_and_every_earlier_side_is_at_chance(
+def test_who_knows_the_source_the_public_numbers_and_the_earlier_sides_of_the_one_rater_is_at_chance(
     tmp_path: Path,
 ) -> None:
     place, prompts, number = open_store(Workspace.open(tmp_path)), 40, 4
