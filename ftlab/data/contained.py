@@ -2,9 +2,9 @@
 
 A text is its sentences and lines, by their normal form. It is inside another when its sentences stand there in a row
 and the rest is no question of its own: no question, no task ("Translate into French"), no number and no negation, but
-what says how to answer ("Answer in 50 words.") may hold these. What a tenth of the texts hold is a wrapper and counts
-on neither side. A short question that stands behind many different beginnings ("What should I do?") is about these, so
-that it is evidence of nothing. Runs of sentences are looked up by their numbers: no text is compared with all.
+what says how to answer ("Answer in 50 words.") may hold these. What a tenth of the different texts hold is a wrapper and
+counts on neither side. A short question that stands behind many different beginnings ("What should I do?") is about
+these, so that it is evidence of nothing. Runs of sentences are looked up by their numbers: no text is compared with all.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Reader:
         self._numbers: list[int] = []
         self._sizes: list[int] = []
         self._texts: list[int] = []
+        self._different: dict[int, int] = {}
         self._content: list[int] = []
         self._pointing: list[bool] = []
         self._adds: list[bool] = []
@@ -107,6 +108,7 @@ class Reader:
                 number = self._known[key] = len(self._known)
                 self._describe(part, words)
             self._numbers.append(number)
+        self._different.setdefault(hash(tuple(self._numbers[before:])), len(self._texts))
         self._texts.append(len(self._numbers) - before)
         return every
 
@@ -118,10 +120,13 @@ class Reader:
         single = offsets[:-1][np.diff(offsets) == 1]
         for number in np.unique(numbers[single]).tolist():
             self._adds[number] |= self._sizes[number] >= _FEWEST_WORDS
-        owners = np.repeat(np.arange(len(self._texts)), np.diff(offsets))
+        different = np.array(list(self._different.values()), np.int64)  # copies of a text make no wrapper of it
+        sizes = np.diff(offsets)
+        kept = np.repeat(np.isin(np.arange(len(sizes)), different), sizes)
+        owners = np.repeat(np.arange(len(sizes)), sizes)
         count = max(1, len(self._known))
-        texts = np.bincount(np.unique(owners * count + numbers) % count, minlength=count)
-        wrapper = texts >= max(_WRAPPER_TEXTS, _WRAPPER_SHARE * len(self._texts))
+        texts = np.bincount(np.unique(owners[kept] * count + numbers[kept]) % count, minlength=count)
+        wrapper = texts >= max(_WRAPPER_TEXTS, _WRAPPER_SHARE * len(different))
         return Sentences(numbers, offsets, self._sizes, self._content, self._pointing, self._adds, wrapper.tolist())
 
     def _describe(self, part: str, words: Sequence[str]) -> None:
@@ -158,26 +163,28 @@ def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
         for run in {*_runs(whole, begins), whole}:
             if run in texts:
                 found.setdefault(run, []).append(text)
-    pairs = {run: _within(sentences, texts[run], others) for run, others in found.items()}
-    rests = Counter(rest for of_run in pairs.values() for rest in {rest for _, _, rest in of_run})
-    for of_run in pairs.values():
+    held = {run: _within(sentences, texts[run], others) for run, others in found.items()}
+    rests = Counter(rest for ways in held.values() for rest in {rest for _, some in ways for rest in some.values()})
+    for ways in held.values():
         # A rest that stands around several questions is a wrapper, other ones are what a question is about.
-        if len({rest for _, _, rest in of_run if rests[rest] == 1}) > _FEW:
-            continue
-        yield sorted({text for text, _, _ in of_run}), sorted({other for _, other, _ in of_run})
+        if len({rest for _, some in ways for rest in some.values() if rests[rest] == 1}) <= _FEW:
+            yield from ((same, sorted(some)) for same, some in ways)
 
 
-def _within(sentences: Sentences, texts: Iterable[int], others: Iterable[int]) -> list[tuple[int, int, frozenset[int]]]:
-    """(text, other, rest) of those of `texts` that stand in one of `others`: one text for each way it is written."""
+def _within(
+    sentences: Sentences, texts: Iterable[int], others: Iterable[int]
+) -> list[tuple[list[int], dict[int, frozenset[int]]]]:
+    """(those of `texts` that are the same, the rest of each of the `others` that they stand in), for each way in which
+    the texts are written."""
     ways: dict[tuple[int, ...], list[int]] = {}
     for text in texts:
         ways.setdefault(sentences.of(text), []).append(text)
+    wholes = {other: sentences.of(other) for other in others}
     found = []
-    for other in others:
-        whole = sentences.of(other)
-        for way, same in ways.items():
-            if way != whole and _is_inside(sentences, way, whole):
-                found += [(text, other, frozenset(whole) - set(way)) for text in same[:_FEW]]
+    for way, same in ways.items():
+        held = [other for other, whole in wholes.items() if way != whole and _is_inside(sentences, way, whole)]
+        if held:
+            found.append((same, {other: frozenset(wholes[other]) - set(way) for other in held}))
     return found
 
 

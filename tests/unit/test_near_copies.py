@@ -229,6 +229,12 @@ def test_a_question_about_what_stands_before_it_is_none_by_itself():
     assert {(pair.one, pair.other) for pair in pairs} == {(n, n + 10) for n in range(10)}
 
 
+def test_every_copy_of_a_question_is_paired_with_the_longer_text_of_the_other_side():
+    held_out = [QUESTION] * 12
+    pairs = near_pairs([f"Hi, this is Ann. {QUESTION}", *held_out], sides=[0] + [1] * 12, across=True)
+    assert {(pair.one, pair.other) for pair in pairs} == {(0, n) for n in range(1, 13)}
+
+
 def test_an_instruction_that_most_rows_hold_joins_nothing():
     things = "card phone lamp chair boat coat drum flute kite rope".split()
     rows = [f"Name the material. Is the {thing} soft?\nAnswer with one word." for thing in things]
