@@ -2,9 +2,10 @@
 
 A text is its sentences and lines, by their normal form. It is inside another when its sentences stand there in a row
 and the rest is no question of its own: no question, no task ("Translate into French"), no number and no negation, but
-what says how to answer ("Answer in 50 words.") may hold these. What a tenth of the different texts hold is a wrapper and
-counts on neither side. A short question that stands behind many different beginnings ("What should I do?") is about
-these, so that it is evidence of nothing. Runs of sentences are looked up by their numbers: no text is compared with all.
+what says how to answer ("Answer in 50 words.") may hold these. What a tenth of the different texts hold is a wrapper
+and counts on neither side. A short question that stands behind many different beginnings ("What should I do?") is about
+these, so that it is evidence of nothing. Runs of sentences are looked up by their numbers, so no text is compared with
+all.
 """
 
 from __future__ import annotations
