@@ -87,8 +87,9 @@ class DataConfig(Section):
     near_duplicates: Literal["auto", "together", "apart"] = field(
         "auto",
         "Near-equal prompts",
-        "together: prompts that differ in a word more, a typing error or politeness stay on one side of the split, "
-        "else the scores measure memory. auto: so up to 100,000 rows. apart: only equal prompts stay together.",
+        "together: prompts that differ in a word more, a typing error, politeness or a sentence that asks nothing stay "
+        "on one side of the split, else the scores measure memory. auto: so up to 100,000 rows. apart: only equal "
+        "prompts stay together.",
         advanced=True,
     )
     stratify_by: str | None = field(

@@ -112,6 +112,7 @@ def fix(
     hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
     from ftlab.data.mending import is_mended, mend_findings, token_counter
+    from ftlab.data.remedies import NothingChanged
     from ftlab.data.versions import taken
 
     opened = Workspace.open(workspace)
@@ -127,7 +128,10 @@ def fix(
             from ftlab.models.load import load_tokenizer
 
             tokens = token_counter(data.model_copy(update={"source": first.source}), load_tokenizer(base), opened)
-        return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+        try:
+            return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+        except NothingChanged:
+            return first
 
 
 def _latest(

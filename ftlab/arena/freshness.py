@@ -1,7 +1,7 @@
 """Prompts that trained a contestant, as they are or nearly, never count in its test: they would show memory, not skill.
 
 Copies are known by the fingerprints in the manifest of a run, near copies (`ftlab.data.near`: without the "?", with
-"Please", with a word more) by its frozen training rows, where they are there.
+"Please", with a word more, inside a longer text) by its frozen training rows, where they are there.
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ def compare_answers(
         answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
         found[name] |= {_key(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
 
-    tell("loading the model", 0, total)
+    if total:
+        tell("loading the model", 0, total)
     _visit(run, config, [name for name in weights if missing[name]], ask)
     unread = [prompt for prompt in prompts if any(not one[_key(prompt)].tokens for one in found.values())]
     if unread:

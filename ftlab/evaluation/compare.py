@@ -85,7 +85,7 @@ def evaluate_together(
         others=[run.id for run in runs[1:]],
     )
     sides = _sides(runs, configs, material)
-    tell("loading the model", 0, 0)
+    tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = _questions(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])

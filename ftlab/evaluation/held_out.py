@@ -37,10 +37,18 @@ def held_out_rows(
             "There is no test split, so the validation split was used. Training chose its best weights on it, which "
             "flatters the adapted model a little."
         )
-    if max_rows is not None and len(rows) > max_rows:
-        notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
-        rows = nested(rows, max_rows, max_rows if own is None else own)
-    return split, rows, notes
+    if max_rows is None:
+        return split, rows, notes
+    rows, more = drawn(split, rows, max_rows, own)
+    return split, rows, notes + more
+
+
+def drawn(split: str, rows: list[Any], at_most: int, own: int | None = None) -> tuple[list[Any], list[str]]:
+    """`at_most` of the `rows` of a split as `nested` draws them, and a note where that is not all of them."""
+    if len(rows) <= at_most:
+        return rows, []
+    note = f"{at_most} of {len(rows)} rows of the {split} split were used, drawn with seed 0."
+    return nested(rows, at_most, at_most if own is None else own), [note]
 
 
 def some(rows: list[Any], at_most: int) -> list[Any]:

@@ -148,7 +148,7 @@ def test_held_out_rows_that_training_has_seen_are_named():
     train += [example(f"{long} in Rome.", "Soon.", 20), example("How far is the moon?", "Far.", 21)]
     held_out = [
         example("HOW FAR is the moon", "Far away.", 3),
-        example(f"{long} in Oslo.", "Soon.", 5),
+        example(f"{long} in Rome by van.", "Soon.", 5),
         example("Something else entirely?", "No.", 6),
     ]
     found = find_leaks(train, held_out)

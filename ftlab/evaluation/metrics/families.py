@@ -86,7 +86,7 @@ def _by_labels(
     detail = measures[0]["detail"]
     detail["baselines"] = baselines(true, labels, options.commonest)
     for side, said in given.items():
-        detail[side]["unlabelled"] = unlabelled(answers[side], said)
+        detail[side]["unlabelled"] = unlabelled(answers[side], said, labels)
     return measures, values
 
 
