@@ -14,7 +14,7 @@ from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.held_out import held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.evaluation.significance import LEVEL, loss_difference, mean_difference, share_interval, sign_p
+from ftlab.evaluation.significance import LEVEL, difference_p, mean_difference, share_interval, sign_p
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 
@@ -236,7 +236,7 @@ def _figures(
         **_accuracy(chosen, rejected, prompts),
         "margin": margin,
         "margin_interval": interval,
-        "margin_p": loss_difference(rejected, chosen, prompts),
+        "margin_p": difference_p(rejected, chosen, prompts),
         "reward_chosen": sum(chosen) / rows,
         "reward_rejected": sum(rejected) / rows,
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.significance import MEAN_TEST, loss_difference, mean_difference
+from ftlab.evaluation.significance import MEAN_TEST, difference_p, mean_difference
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
     rewards = {}
     for name in adapted.scores:
         difference, interval = mean_difference(start.scores[name], adapted.scores[name])
-        p = loss_difference(start.scores[name], adapted.scores[name])
+        p = difference_p(start.scores[name], adapted.scores[name])
         rewards[name] = {"difference": difference, "interval": interval, "p": p}
     difference, interval = mean_difference(start.rewards, adapted.rewards)
     return {
@@ -86,7 +86,7 @@ def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
         "adapted": adapted.as_dict(),
         "difference": difference,
         "interval": interval,
-        "p": loss_difference(start.rewards, adapted.rewards),
+        "p": difference_p(start.rewards, adapted.rewards),
         "rewards": rewards,
         "test": MEAN_TEST,
     }

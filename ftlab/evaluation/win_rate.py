@@ -11,7 +11,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.significance import loss_difference, mean_difference, sign_p, wilson_interval
+from ftlab.evaluation.significance import difference_p, mean_difference, sign_p, wilson_interval
 from ftlab.files import write_json, write_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -105,7 +105,7 @@ def win_rate(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
         "p": sign_p(before, after),
         "difference": difference,
         "difference_interval": interval,
-        "difference_p": loss_difference(before, after),
+        "difference_p": difference_p(before, after),
     }
 
 
