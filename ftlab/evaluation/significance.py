@@ -295,8 +295,8 @@ def bootstrap(
             sums[side].append(drawn @ table)
     values = {side: combine(np.concatenate(found)) for side, found in sums.items()}
     first = next(iter(values.values()))
-    later = {side: _percentiles(value - first, rows) for side, value in list(values.items())[1:]}
-    return {side: _percentiles(value, rows) for side, value in values.items()}, later
+    later = {side: percentiles(value - first, rows) for side, value in list(values.items())[1:]}
+    return {side: percentiles(value, rows) for side, value in values.items()}, later
 
 
 def approximate_randomisation(
@@ -376,8 +376,8 @@ def resampled(
             after = value([old if swapped else new for old, new, swapped in pairs], references)
             extreme += abs(after - before) >= seen - 1e-12
         p[side] = (extreme + 1) / (resamples + 1)
-    changes = {side: _percentiles(values[side] - values[first], len(members)) for side in later}
-    return {side: _percentiles(drawn, len(members)) for side, drawn in values.items()}, changes, p
+    changes = {side: percentiles(values[side] - values[first], len(members)) for side in later}
+    return {side: percentiles(drawn, len(members)) for side, drawn in values.items()}, changes, p
 
 
 @dataclass(frozen=True)
@@ -665,7 +665,18 @@ def _swaps(rows: int) -> tuple[bool, int, Any]:
     return exact, total, batches()
 
 
-def _percentiles(values: np.ndarray, rows: int) -> list[float] | None:
+def draw_sums(table: np.ndarray, clusters: Clusters = None) -> np.ndarray:
+    """`table`, shape (rows, k), summed over each of 2000 bootstrap samples of its rows (or clusters): (2000, k)."""
+    import numpy as np
+
+    table = _summed(table, clusters)
+    draws = np.random.default_rng(SEED).integers(len(table), size=(RESAMPLES, len(table)))
+    return table[draws].sum(axis=1)
+
+
+def percentiles(values: np.ndarray, rows: int) -> list[float] | None:
+    """The 95% interval of bootstrap `values` of so many rows or clusters (2 and more), widened for few ones; None where
+    one of them is no number."""
     import numpy as np
     from scipy.stats import norm, t
 
