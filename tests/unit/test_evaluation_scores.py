@@ -172,7 +172,7 @@ def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next
     forgetting = score_forgetting({"base": [True] * 20, "adapted": [True] * 18 + [False] * 2})
     assert warnings(scores(), scores(), forgetting=forgetting) == []
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
-    assert next_steps(found, build_config())[0].startswith("Ask more general questions")
+    assert next_steps(found, build_config())[0].startswith("To tell whether it forgot, ask more general questions")
 
 
 def test_what_to_read_next_holds_for_as_many_rows_as_there_are():
