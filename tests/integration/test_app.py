@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -13,6 +14,9 @@ import uuid
 import pytest
 
 pytest.importorskip("gradio")
+
+import gradio.routes
+import httpx
 
 from ftlab.files import append_jsonl, write_text
 from ftlab.training import supervisor
@@ -123,6 +127,38 @@ def test_the_workspace_is_not_opened_to_the_web_server(served):
     secret.write_text("nobody should read this")
     with pytest.raises(urllib.error.HTTPError):
         served.get(f"gradio_api/file={secret}")
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403)],
+)
+@pytest.mark.parametrize(
+    "path", ["", "config", "gradio_api/upload", "gradio_api/queue/join", "gradio_api/queue/data?session_hash=s"]
+)
+def test_a_page_of_another_site_gets_nothing_and_is_told_nothing(served, headers, status, path):
+    for method in ("GET", "POST", "OPTIONS"):
+        asked = {**headers, "Access-Control-Request-Method": "POST"} if method == "OPTIONS" else headers
+        answer = httpx.request(method, served.url + path, headers=asked)
+        assert answer.status_code == status and "--allow-host" in answer.text
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_app_that_others_reach_lets_in_nobody_without_the_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTLAB_PASSWORD", "correct horse battery")
+    app = launch(tmp_path / "workspace", host="0.0.0.0", block=False)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{app.server_port}") as stranger:
+            known = set(re.findall(r'@(?:app|router)\.(get|post)\(\s*f?"([^"]+)"', inspect.getsource(gradio.routes)))
+            told = set()
+            for method, path in {(method, prefix + path) for method, path in known for prefix in ("", "/gradio_api")}:
+                answer = stranger.request(method, re.sub(r"\{[^}]*\}", "/etc/hostname", path))
+                told |= {path} if answer.status_code not in (303, 401) else set()
+            assert told == {"/gradio_api/startup-events"}
+            page = stranger.post("/owner/login", data={"password": "correct horse battery"}, follow_redirects=True)
+            assert page.url.path == "/" and "train_start" in page.text
+    finally:
+        app.close()
 
 
 def test_the_tabs_stand_in_the_order_of_the_pipeline(served):
