@@ -20,6 +20,7 @@ import gradio as gr
 from ftlab.arena import backup, tally
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
+from ftlab.ui.allowance import address_of
 from ftlab.ui.hosts import Names, gradio_app, shares_by_itself
 from ftlab.ui.rater_door import door
 from ftlab.ui.rater_talk import AskModels, answer
@@ -43,8 +44,8 @@ def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -
     """The raters' page over the blind tests of `workspace`. `ask_models` answers in tests where raters ask."""
     store = open_store(workspace)
 
-    def rate(message: Any) -> dict[str, str]:
-        return answer(store, message, ask_models)
+    def rate(message: Any, request: gr.Request) -> dict[str, str]:
+        return answer(store, message, ask_models, address_of(request.client))
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
         gr.HTML(
