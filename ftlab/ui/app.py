@@ -13,9 +13,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
@@ -45,7 +47,7 @@ from ftlab.ui import (
     train,
 )
 from ftlab.ui.background import import_later
-from ftlab.ui.events import any_of, on
+from ftlab.ui.events import any_of, on, reaching
 from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import notice
 from ftlab.ui.stages import STAGES
@@ -327,11 +329,14 @@ def launch(
         return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
     shared = share or hosts.shares_by_itself()
     names = hosts.Names(host, allow_hosts, shared=shared)
+    others = shared or not hosts.is_loopback(host)
     who = None
-    if not open_to_all and (shared or not hosts.is_loopback(host)):
+    if others and not open_to_all:
         who = access.for_shared("--share" if shared else f"--host {host}", in_notebook=_in_notebook())
     served = threading.Event()
-    app = build_app(place, served)
+    # Whoever else opens it reads no file of the machine beside what they bring and what the workspace holds.
+    with reaching([place.root, Path(get_upload_folder())] if others else None):
+        app = build_app(place, served)
     try:
         _, url, public = app.launch(
             server_name=host,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ pytest.importorskip("gradio")
 
 import gradio.routes
 import httpx
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from ftlab.files import append_jsonl, write_text
 from ftlab.training import supervisor
@@ -159,6 +162,64 @@ def test_an_app_that_others_reach_lets_in_nobody_without_the_password(tmp_path, 
             assert page.url.path == "/" and "train_start" in page.text
     finally:
         app.close()
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory):
+    """An app that others can reach, which asks for no password."""
+    workspace = Workspace.open(tmp_path_factory.mktemp("visited"))
+    app = launch(workspace.root, host="0.0.0.0", open_to_all=True, block=False)
+    yield Served(app, workspace)
+    app.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    rows = [{"prompt": f"What is {n}?", "completion": f"It is secret-{n}."} for n in range(40)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_who_visits_an_app_that_others_reach_reads_no_file_beside_the_workspace(visited, elsewhere):
+    kept = sorted(visited.workspace.root.rglob("*"))
+    (visited.workspace.root / "link.jsonl").symlink_to(elsewhere)
+    inside = visited.workspace.root / "uploads"
+    ways = [elsewhere, f"{inside}/../../{elsewhere.name}", visited.workspace.root / "link.jsonl", elsewhere.parent]
+    ways += ["/proc/self/environ", "~/.ssh/id_rsa", "../../../../etc/passwd", os.path.relpath(elsewhere)]
+    said = [visited.fire("data_look", "click", set_data_source=str(way)) for way in ways]
+    said += [visited.fire("train_start", "click", set_model_base=str(elsewhere.parent))]
+    program = Client(visited.url, verbose=False)
+    calls = [("/inspect", {"source": str(way)}) for way in ways]
+    calls += [("/train", {"config": {"data": {"source": str(elsewhere)}}})]
+    calls += [("/train", {"config": {"data": {"replay": f"general_replay, {elsewhere}"}}})]
+    calls += [("/train", {"config": {"evaluation": {"general_text": str(elsewhere)}}})]
+    calls += [("/train", {"config": {"model": {"base": str(elsewhere.parent)}}})]
+    calls += [("/train", {"config": {"trainer": {"deepspeed": str(elsewhere)}}})]
+    calls += [("/status", {"run": str(elsewhere.parent)})]
+    for name, given in calls:
+        with pytest.raises(AppError, match="opens files of its workspace only"):
+            program.predict(api_name=name, **given)
+    for one in said:
+        assert "opens files of its workspace only" in str(one) and "secret-" not in str(one)
+    (visited.workspace.root / "link.jsonl").unlink()
+    assert sorted(visited.workspace.root.rglob("*")) == kept
+    (visited.workspace.root / "own.jsonl").write_bytes(elsewhere.read_bytes())
+    assert program.predict(str(visited.workspace.root / "own.jsonl"), api_name="/inspect")["rows"] == 40
+    assert program.predict("support_triage", api_name="/inspect")["rows"] == 800
+
+
+def test_a_file_is_no_upload_because_somebody_says_so(visited, served, elsewhere):
+    for app in (visited, served):
+        upload = next(fn for fn in app.app.fns.values() if any(name == "upload" for _, name in fn.targets))
+        given = {"path": str(elsewhere), "orig_name": "x.jsonl", "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(AssertionError, match="False"):
+            app.call(upload, data_upload=given)
+    assert not list(visited.workspace.root.rglob("mine*"))
+
+
+def test_who_opens_the_app_of_their_own_machine_names_any_file(served, elsewhere):
+    assert Client(served.url, verbose=False).predict(str(elsewhere), api_name="/inspect")["rows"] == 40
 
 
 def test_the_tabs_stand_in_the_order_of_the_pipeline(served):
