@@ -164,6 +164,33 @@ def test_an_app_that_others_reach_lets_in_nobody_without_the_password(tmp_path, 
         app.close()
 
 
+def test_a_shared_notebook_opens_by_its_link_in_one_browser(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("FTLAB_PASSWORD", raising=False)
+    # Stands for Gradio's servers, which cannot be reached here; the notebook is said to be one.
+    monkeypatch.setattr("gradio.networking.setup_tunnel", lambda **_: "https://ab12.gradio.live")
+    monkeypatch.setattr("ftlab.ui.app._in_notebook", lambda: True)
+    app = launch(tmp_path / "workspace", share=True)
+    try:
+        link = re.search(r"https://ab12\.gradio\.live(/owner/enter\?ticket=[\w-]+) ", capsys.readouterr().out)[1]
+        shared = {"base_url": app.local_url, "headers": {"host": "ab12.gradio.live"}}
+        with httpx.Client(**shared) as stranger, httpx.Client(**shared) as mine:
+            assert stranger.get("/").headers["location"] == "/owner" and stranger.get("/config").status_code == 401
+            entered = mine.get(link)
+            assert (entered.status_code, entered.headers["location"]) == (303, "/")
+            assert "Secure" in entered.headers["set-cookie"] and "Partitioned" in entered.headers["set-cookie"]
+            ticket = {"cookie": entered.headers["set-cookie"].split(";")[0]}
+            assert mine.get("/config", headers=ticket).status_code == 200
+            assert mine.get(link, headers=ticket).status_code == 303, "the frame of a cell is drawn again"
+            again = stranger.get(link)
+            assert again.status_code == 403 and "used before" in again.text and "set-cookie" not in again.headers
+            foreign = {**ticket, "origin": "https://other.gradio.live"}
+            assert mine.post("/gradio_api/upload", headers=foreign).status_code == 403
+            assert mine.post("/owner/logout", headers=ticket).status_code == 303
+            assert mine.get("/config", headers=ticket).status_code == 401
+    finally:
+        app.close()
+
+
 @pytest.fixture(scope="module")
 def visited(tmp_path_factory):
     """An app that others can reach, which asks for no password."""
