@@ -140,8 +140,8 @@ def links(base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open
     names = {one["number"]: one["pseudonym"] for one in known["raters"]}
     for person in people:
         one = by_id.get(person.rater_id)
-        card = _link(person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
-        cards.append(card + _void(one))
+        shown = (person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
+        cards.append(_link(*shown, more=_void(one)))
     ended = [one for one in known["raters"] if one["revoked"]]
     gone = join(
         Markup('<p class="ft-help">Ended: {}. {}</p>{}').format(
@@ -234,12 +234,12 @@ def _card(said: str, done: int, total: int, below: str = "") -> Markup:
     ).format(said, share, below)
 
 
-def _link(name: str, beside: str, url: str, key: str, end: str) -> Markup:
+def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "") -> Markup:
     return Markup(
         '<section class="ft-link-card"><header><strong>{}</strong> <span class="ft-help">{}</span></header>'
         '<div class="ft-link-line"><a class="ft-link" href="{}" target="_blank" rel="noreferrer">{}</a>'
         '<button type="button" class="ft-pick" data-copy="{}" aria-label="Copy the link of {}">Copy</button></div>'
-        '<div class="ft-link-more">{}{}</div></section>'
+        '<div class="ft-link-more">{}{}{}</div></section>'
     ).format(
         name,
         beside,
@@ -255,6 +255,7 @@ def _link(name: str, beside: str, url: str, key: str, end: str) -> Markup:
                 '<button type="button" class="ft-pick" data-pick="{}" aria-label="{}: {}">Yes, end it</button>'
             ).format(key, end, name),
         ),
+        more,
     )
 
 
