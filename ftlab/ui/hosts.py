@@ -56,7 +56,8 @@ class Names:
     def __init__(self, host: str, allowed: Iterable[str] = (), *, shared: bool = False) -> None:
         bound = _bare(host)
         self.numbers = bound in _EVERYWHERE
-        self.below = (_SHARE,) * shared + (_SPACES,) * bool(os.environ.get("SPACE_ID"))
+        server = os.environ.get("GRADIO_SHARE_SERVER_ADDRESS", "").partition(":")[0].lower()  # instead of Gradio's own
+        self.below = (f".{server}" if server else _SHARE,) * shared + (_SPACES,) * bool(os.environ.get("SPACE_ID"))
         named = [*allowed, *os.environ.get(ALLOW_VARIABLE, "").split(",")]
         # A page of these may ask although the server sees another host: a proxy need not pass the host on.
         self.trusted = {_read(name) for name in named if name.strip()}
