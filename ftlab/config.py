@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from ftlab.config_errors import explain
 from ftlab.config_evaluation import EvaluationConfig
@@ -50,6 +50,9 @@ __all__ = [
 ]
 
 
+CODE = "evaluation.own_metrics"  # the setting that names files of code
+
+
 class RunConfig(Section):
     """One run, complete: its `config.yaml` alone reproduces it."""
 
@@ -77,6 +80,14 @@ class RunConfig(Section):
         "Any argument of TRL's trainer configuration that ftlab does not name itself.",
         advanced=True,
     )
+
+    # The file that names own metrics, which are code: what a file says is not what its reader has asked for.
+    _code_from: Path | None = PrivateAttr(None)
+
+    @property
+    def code_is_stored(self) -> bool:
+        """Whether the files of code that it names were read from a file, and named by nobody since."""
+        return self._code_from is not None
 
     @property
     def is_starter(self) -> bool:
@@ -165,7 +176,9 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         values[section][name] = value
         check_reach(_paths({name: value}))
     with anywhere():  # the rest was stored before
-        return build_config(values)
+        changed = build_config(values)
+    changed._code_from = None if CODE in settings else config._code_from
+    return changed
 
 
 def load_config(path: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
@@ -191,7 +204,10 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             given=type(values).__name__,
             allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
         )
-    return build_config(values, overrides)
+    config = build_config(values, overrides)
+    if config.evaluation.own_metrics and not any(one.partition("=")[0].strip() == CODE for one in overrides or []):
+        config._code_from = path
+    return config
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

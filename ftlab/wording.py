@@ -18,6 +18,11 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400} days"
 
 
+def install(extra: str) -> str:
+    """The line that installs what the extra `extra` needs. ftlab is on no package index: the name there is free."""
+    return f'pip install -e ".[{extra}]" in the folder of ftlab'
+
+
 def composed(text: str) -> str:
     """`text` without space at its ends, in one Unicode form (NFC): é is one letter, however it was typed."""
     return unicodedata.normalize("NFC", text.strip())

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ftlab.api.run import Run
 from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
+from ftlab.config_evaluation import names
 from ftlab.errors import InputError
+from ftlab.evaluation.metrics.own import name_files
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -203,8 +205,12 @@ def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dic
             try_="change the configuration itself",
         )
     if config is None:
-        return build_config(settings)
-    return config if isinstance(config, RunConfig) else load_config(os.fspath(config))
+        config = build_config(settings)
+    elif not isinstance(config, RunConfig):
+        config = load_config(os.fspath(config))
+    if not config.code_is_stored:
+        name_files(names(config.evaluation.own_metrics))
+    return config
 
 
 def evaluate(
@@ -227,6 +233,8 @@ def evaluate(
     """
     from ftlab.evaluation.whole import evaluate_whole
 
+    own = settings.get("own_metrics")
+    name_files(own if isinstance(own, (list, tuple)) else names(own))
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
         raise InputError("There is no run to evaluate", given="an empty list")

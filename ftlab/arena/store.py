@@ -49,6 +49,7 @@ from sqlalchemy.schema import CreateColumn
 
 from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
 from ftlab.files import locked
+from ftlab.wording import install
 from ftlab.workspace import Workspace
 
 DATABASE_VARIABLE = "FTLAB_DATABASE_URL"
@@ -331,7 +332,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except ImportError as error:
         raise MissingPackage(
             f"This database needs a driver that is not installed ({shorten(error, 80)})",
-            try_='pip install "ftlab[postgres]"',
+            try_=install("postgres"),
         ) from None
     try:
         if not _is_current(engine):

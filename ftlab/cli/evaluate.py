@@ -17,6 +17,8 @@ from ftlab.cli.output import (
     print_tasks,
 )
 from ftlab.config import load_config
+from ftlab.config_evaluation import names
+from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -48,7 +50,7 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
         "--tasks",
         action="append",
         metavar="NAME_OR_FOLDER",
-        help="ask tasks of lm-evaluation-harness instead (pip install ftlab[harness]), --rows questions of each",
+        help="ask tasks of lm-evaluation-harness instead (pip install -e .[harness]), --rows questions of each",
     )
 
 
@@ -62,6 +64,7 @@ def evaluate(given: argparse.Namespace) -> int:
     others = [beside.run(name) for name in given.run[1:]]
     judge = beside.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
+    name_files(names(given.metric))
     if given.tasks:
         return _evaluate_tasks([run, *others], given)
     found = evaluate_whole(

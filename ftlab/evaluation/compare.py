@@ -19,7 +19,7 @@ from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.material import Material, gather
-from ftlab.evaluation.measuring import check_choice, measured
+from ftlab.evaluation.measuring import check_choice, left_out, measured
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.prompting import prompting_of
 from ftlab.evaluation.row_changes import changed
@@ -130,6 +130,7 @@ def evaluate_together(
         "notes": [
             *material.notes,
             *_sampling(material, configs[0]),
+            *left_out(configs[0]),
             *_notes(asked, results, material),
             *label_notes(more["measures"], {side.name: side.spoken for side in sides}),
             *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),

@@ -1,6 +1,6 @@
 """Tasks of lm-evaluation-harness (EleutherAI) for base and adapted model: what the field measures general skill with.
 
-An extra: `pip install ftlab[harness]`. A task is a YAML file of one's own, or one of the hundreds that come with the
+An extra: `pip install -e ".[harness]"`. A task is a YAML file of one's own, or one of the hundreds that come with the
 harness, whose data it fetches from the Hub; code of models or data sets is never run. A task folder may bring Python
 functions (`!function`), which do run: name only folders you trust.
 """
@@ -23,8 +23,8 @@ from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
+from ftlab.wording import install
 
-INSTALL = 'pip install "ftlab[harness]"'
 Progress = Callable[[str, int, int], None]
 
 
@@ -113,7 +113,7 @@ def require() -> None:
     from importlib.util import find_spec
 
     if find_spec("lm_eval") is None:
-        raise InputError("lm-evaluation-harness is not installed; it is an extra", try_=INSTALL)
+        raise InputError("lm-evaluation-harness is not installed; it is an extra", try_=install("harness"))
 
 
 def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:

@@ -22,6 +22,7 @@ from ftlab.evaluation.measures import (
     suggest,
 )
 from ftlab.evaluation.metrics.form import told_apart, with_companions
+from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.prompting import nothing_to_prompt_with
 from ftlab.evaluation.samples import measure_samples
 from ftlab.evaluation.scores import Result
@@ -137,13 +138,28 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
-    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON."""
+    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON.
+
+    Metric files that a stored configuration names and nobody has named anew are no part of it (`left_out`).
+    """
     return MeasureOptions(
         labels=tuple(labels) if labels else None,
         schema=_schema(config.evaluation.schema_file),
         pattern=config.evaluation.pattern,
-        extra=tuple(names(config.evaluation.own_metrics)),
+        extra=tuple(path for path in names(config.evaluation.own_metrics) if may_run(path)),
     )
+
+
+def left_out(config: RunConfig) -> list[str]:
+    """Which metric files of `config` are not run, as a note: they are code, and only the stored settings name them."""
+    files = [path for path in names(config.evaluation.own_metrics) if not may_run(path)]
+    if not files:
+        return []
+    named = ", ".join(files)
+    return [
+        f"Not measured: {named}. A metric file is code, and only the stored settings of the run name it. To run it, "
+        f"name it yourself: --metric {','.join(files)} with evaluate."
+    ]
 
 
 def _of_losses(

@@ -19,7 +19,9 @@ _OURS = {
     "save_steps", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "disable_tqdm",
     "padding_free", "dataset_kwargs", "trust_remote_code", "push_to_hub", "hub_token", "push_to_hub_token",
     "per_device_eval_batch_size", "remove_unused_columns", "model_init_kwargs", "eval_on_start", "save_total_limit",
-    "save_only_model", "report_to", "run_name", "project",
+    "save_only_model", "report_to", "run_name", "project", "resume_from_checkpoint", "chat_template_path",
+    "trackio_space_id", "trackio_static_space_id", "trackio_bucket_id",
+    "log_completions_hub_repo",
 }  # fmt: skip
 _OURS_OF_PREFERENCES = {
     "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs", "simpo_gamma",

@@ -125,5 +125,9 @@ class ReportProgress(TrainerCallback):
         if together.is_main():
             append_jsonl(self._run.metrics_file, row)
 
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # A run that ends before its last step may have ended between two updates.
+        self._writer.update(step=state.global_step, epoch=state.epoch or 0.0, eta_seconds=None)
+
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._writer.update(phase="training")

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import read_json, write_json, write_text
-from ftlab.hub import is_offline
 from ftlab.processes import is_alive, kill
 from ftlab.quiet import CACHES
 from ftlab.run_directory import RunDirectory
@@ -56,34 +54,11 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.prompts_only import REWARD_STAGES
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
-    from ftlab.evaluation.measuring import check_settings
-    from ftlab.models.load import check_base, shape_of
-    from ftlab.models.methods import check_method
-    from ftlab.training.launching.check import check_launcher
-    from ftlab.training.reinforcement.checks import check_references, check_reinforcement, check_rewards, pin_rewards
-    from ftlab.training.start import freeze_start, resolve_start
+    from ftlab.training import gate
+    from ftlab.training.reinforcement.checks import check_references
+    from ftlab.training.start import freeze_start
 
-    config, start = resolve_start(config, workspace)
-    check_base(config.model)
-    config = config.resolved(shape_of(config.model, fetch=not is_offline()))
-    check_method(config)
-    if config.stage in PREFERENCE_STAGES:
-        from ftlab.training.preferences.train import check_preferences_config
-
-        check_preferences_config(config)
-    if config.trainer:
-        from ftlab.training.arguments import check_trainer_settings
-
-        check_trainer_settings(config.trainer, config.stage)
-    check_launcher(config)
-    if config.tracking.report_to:
-        from ftlab.training.tracking import check_tracking
-
-        check_tracking(config)
-    if config.stage in REWARD_STAGES:
-        check_reinforcement(config)
-        pin_rewards(config, workspace)
-        check_rewards(config, workspace)
+    config, start = gate.settled(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     loaded, said = load_rows(config.data, workspace), config.data
     config.data = settled(said, loaded.named)  # the run says itself how its rows were read
@@ -91,9 +66,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     remember(said, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
-    if config.evaluation.after_training and config.stage != "reward":
-        held_out = prepared.splits["test"] or prepared.splits["validation"] if config.stage == "sft" else []
-        check_settings(config, [row["messages"][-1]["content"].strip() for row in held_out])
+    gate.check_evaluation(config, prepared.splits)
     record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
@@ -115,8 +88,8 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     """
     from ftlab.config import load_config
     from ftlab.models.load import check_base, is_hub_id
+    from ftlab.training import gate
     from ftlab.training.checkpoints import last_checkpoint
-    from ftlab.training.launching.check import check_launcher
 
     current, evaluating = status(run), evaluation_status(run)
     if current.is_active or (evaluating is not None and evaluating.is_active):
@@ -134,7 +107,7 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
         raise InputError(
             f"The data of the run {run.id} are gone", given=run.split_file("train"), try_="copy the whole run directory"
         )
-    check_launcher(config, kept=accelerate_file(run))
+    gate.check_stored(config, workspace, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
     run.stop_file.unlink(missing_ok=True)
     run.queue_file.unlink(missing_ok=True)
@@ -165,6 +138,7 @@ def submit_evaluation(
     """
     from ftlab.config import load_config, with_settings
     from ftlab.models.load import is_hub_id
+    from ftlab.training import gate
 
     for one in (run, *others):
         if not one.has_result:
@@ -176,7 +150,9 @@ def submit_evaluation(
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
     wanted = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
-    with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
+    changed = with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
+    if settings and settings.get("own_metrics"):
+        gate.check_code(changed)
     run.evaluation.mkdir(exist_ok=True)
     run.evaluation_stop_file.unlink(missing_ok=True)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))

@@ -15,7 +15,7 @@ from ftlab.errors import InputError, nearest
 from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
 from ftlab.files import read_json, write_json
 from ftlab.run_directory import RunDirectory
-from ftlab.training import supervisor
+from ftlab.training import gate, supervisor
 from ftlab.workspace import Workspace
 
 MOST_RUNS = 24
@@ -82,6 +82,8 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     Raises InputError before anything is started when a setting or a value is not allowed.
     """
     every = combinations(config, vary)
+    for _, one in every:
+        gate.settled(one, workspace)
     sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}", time.time(), vary)
     for values, one in every:
         run = supervisor.submit(one, workspace)

@@ -23,6 +23,7 @@ from ftlab.files import limited_to
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import reach
+from ftlab.wording import install
 from ftlab.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def offer(workspace: Workspace) -> None:
 def check_mcp() -> None:
     """Raise InputError when the package that speaks the Model Context Protocol is not installed."""
     if importlib.util.find_spec("mcp") is None:
-        raise InputError("The package mcp is not installed", given="--mcp", try_="pip install 'ftlab[mcp]'")
+        raise InputError("The package mcp is not installed", given="--mcp", try_=install("mcp"))
 
 
 def _status_of(run: RunDirectory) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_the_main_job_learns_its_task_and_not_its_rows(quickstart: Quickstart):
 
 
 def test_tasks_of_the_harness_are_asked_of_base_and_adapted_model(quickstart: Quickstart, tmp_path, monkeypatch):
-    pytest.importorskip("lm_eval", reason='the extra is not installed: pip install "ftlab[harness]"')
+    pytest.importorskip("lm_eval", reason='the extra is not installed: pip install -e ".[harness]"')
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     probes = sample_path("general_probes") / "test.jsonl"
     task = {

@@ -25,6 +25,7 @@ from ftlab.workspace import Workspace
 from tests.arena import opened
 from tests.conftest import ROOT, Quickstart, end_runs
 
+PLANTED = {"own_metrics": "/tmp/planted.py", "after_training": False}
 PUBLIC = {"/inspect", "/train", "/status", "/stop", "/evaluate", "/chat", "/arena_results"}
 
 
@@ -94,6 +95,11 @@ def test_the_example_in_the_readme_does_what_it_says(client: Client, address: st
         ("/status", {"run": 5}, "run cannot be 5. Allowed: text"),
         ("/stop", {"run": {"a": 1}}, "run cannot be"),
         ("/evaluate", {"run": "x", "max_rows": "5"}, 'max_rows cannot be "5". Allowed: a whole number or null'),
+        (
+            "/train",
+            {"config": {"evaluation": {"own_metrics": "/etc/passwd", "after_training": False}}},
+            "one folder only",
+        ),
         ("/evaluate", {"run": "x", "max_rows": True}, "max_rows cannot be true"),
         ("/chat", {"message": "Hello", "temperature": "0.5"}, 'temperature cannot be "0.5". Allowed: a number'),
         ("/arena_results", {"test": 3}, "test cannot be 3. Allowed: text or null"),
@@ -135,5 +141,5 @@ def test_agents_find_the_same_endpoints_as_tools(address: str):
 
 def test_without_its_package_mcp_is_refused_with_the_line_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'ftlab\[mcp\]'"):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[mcp\]"'):
         launch(tmp_path / "workspace", block=False, mcp=True)

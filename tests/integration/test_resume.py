@@ -98,6 +98,25 @@ def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_ste
     assert read_json(moved.environment_file)["resumed"][0]["step"] >= 36
 
 
+@pytest.mark.train
+def test_training_ends_by_itself_once_unseen_rows_are_learnt_no_better_and_keeps_the_best(rows_file, workspace):
+    asked = configured(rows_file)
+    # Learnt by heart soon: the rows have nothing in common that could be learnt.
+    asked.optimisation.early_stopping, asked.optimisation.learning_rate = 2, 5e-3
+    run = supervisor.submit(asked, workspace)
+    status = supervisor.wait(run)
+    assert status.state == "completed", status.error
+    seen = {row["step"]: row["eval_loss"] for row in run.metrics() if "eval_loss" in row}
+    assert status.step == max(seen) < STEPS
+    best = min(seen, key=seen.__getitem__)
+    assert [step for step in seen if step > best] == sorted(seen)[-2:], "two in a row brought nothing better"
+    kept, last = (
+        load_file(place / "adapter_model.safetensors")
+        for place in (run.adapter, run.checkpoints / f"checkpoint-{max(seen)}")
+    )
+    assert any((kept[name] != last[name]).any() for name in kept)
+
+
 def a_checkpoint(run, step, *, best=None, leave_out=()):
     folder = run.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, false, inspect, select, update
 
 from ftlab.arena import links, tests, trials
 from ftlab.arena.store import Store, guesses, open_store, votes
@@ -109,6 +109,44 @@ def test_of_many_votes_at_once_exactly_one_counts(store: Store) -> None:
     with store.reading() as connection:
         kept = connection.execute(select(votes.c.choice)).scalars().all()
     assert len(done) == 1 and kept == done
+
+
+# What the whole blind test rests on: each of these is unique in the database itself, whoever writes.
+ONCE = {"trials": [{"rater_id", "prompt_id", "pair"}], "votes": [{"trial_id"}], "guesses": [{"trial_id"}]}
+ONCE |= {"answers": [{"prompt_id", "contestant_id"}], "prompts": [{"test_id", "number"}]}
+
+
+def test_the_database_itself_refuses_what_may_be_there_only_once(store: Store) -> None:
+    about = inspect(store.engine)
+    for table, sets in ONCE.items():
+        unique = [set(one["column_names"]) for one in about.get_unique_constraints(table)]
+        unique += [set(one["column_names"]) for one in about.get_indexes(table) if one["unique"]]
+        assert all(one in unique for one in sets), (table, unique)
+
+
+@pytest.mark.parametrize("act", ["vote", "guess"])
+def test_who_loses_the_race_to_the_database_is_told_so_and_changes_nothing(store, act, monkeypatch) -> None:
+    _, (ana, _) = opened(store)
+    trial = first_trial(store, ana)
+    trials.vote(store, ana, trial.id, "left")
+    if act == "guess":
+        trials.guess(store, ana, trial.id, "left")
+    # As another process would see it that looked before this vote was committed: only the constraint is left.
+    execute, looks = Connection.execute, ("SELECT votes.id", "SELECT guesses.id")
+    look = looks[act == "guess"]
+
+    def unseen(connection, statement, *given, **more):
+        if str(statement).startswith(look):
+            statement, given = select(votes.c.id).where(false()), ()
+        return execute(connection, statement, *given, **more)
+
+    before = everything(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "execute", unseen)
+        said = "first vote stands" if act == "vote" else "guessed already"
+        with pytest.raises(InputError, match=said):
+            trials.vote(store, ana, trial.id, "right") if act == "vote" else trials.guess(store, ana, trial.id, "right")
+    assert everything(store) == before
 
 
 def test_a_trial_asked_for_many_times_at_once_is_one(store: Store) -> None:

@@ -26,6 +26,7 @@ from ftlab.evaluation.measures import (
 )
 from ftlab.evaluation.metrics.form import label_notes, with_companions
 from ftlab.evaluation.metrics.numbers import is_number
+from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
 from ftlab.evaluation.metrics.text import token_f1
 
@@ -703,10 +704,12 @@ class Own(evaluate.Metric):
 @pytest.fixture
 def own_file(tmp_path, monkeypatch):
     monkeypatch.delenv("FTLAB_METRICS_FOLDER", raising=False)  # an app that was launched before sets it
+    monkeypatch.setenv("FTLAB_METRIC_FILES", "")
 
     def write(body, head=HEAD):
         file = tmp_path / "own.py"
         file.write_text(head + f"        {body}\n", encoding="utf-8")
+        name_files([str(file)])
         return str(file)
 
     return write
@@ -729,6 +732,8 @@ def test_the_metric_in_the_readme_works_as_it_stands_there(tmp_path, monkeypatch
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "evaluate.Metric" in block]
     (tmp_path / "thanks.py").write_text(code, encoding="utf-8")
+    monkeypatch.setenv("FTLAB_METRIC_FILES", "")
+    name_files([tmp_path / "thanks.py"])
     options = MeasureOptions(extra=(str(tmp_path / "thanks.py"),))
     [own], _ = measure_answers([], {"base": ["Thank you.", "No."]}, ["", ""], options=options)
     assert (own["title"], own["values"]["base"], own["kind"]) == ("Says thank you", 0.5, "share")
@@ -770,6 +775,17 @@ def test_the_app_runs_no_metric_file_that_somebody_uploaded(own_file, tmp_path, 
             check_measures([], ["a"], MeasureOptions(extra=(path,)))
     (folder / "mine.py").write_bytes(Path(uploaded).read_bytes())
     check_measures([], ["a"], MeasureOptions(extra=("mine.py",)))
+
+
+def test_a_metric_file_runs_as_it_was_when_somebody_named_it(own_file, monkeypatch):
+    path = own_file('return {"x": 1.0}')
+    check_measures([], ["a"], MeasureOptions(extra=(path,)))
+    Path(path).write_text("raise SystemExit('another one')", encoding="utf-8")
+    with pytest.raises(InputError, match="has changed since it was named"):
+        check_measures([], ["a"], MeasureOptions(extra=(path,)))
+    monkeypatch.setenv("FTLAB_METRIC_FILES", "")
+    with pytest.raises(InputError, match="it is not run"):
+        check_measures([], ["a"], MeasureOptions(extra=(path,)))
 
 
 def test_a_metric_file_must_be_there():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ftlab.wording import duration, sentence
@@ -30,3 +33,15 @@ def test_durations_read_like_a_clock(seconds, text):
 )
 def test_a_sentence_has_one_end(text, ended):
     assert sentence(text) == ended
+
+
+def test_nothing_advises_to_install_the_package_of_a_stranger_that_might_take_the_free_name():
+    root = Path(__file__).parents[2]
+    kinds = ("*.md", "*.py", "*.ipynb", "*.jinja", "*.toml", "*.txt")
+    files = [
+        file for folder in ("ftlab", "notebooks", "spaces") for kind in kinds for file in (root / folder).rglob(kind)
+    ]
+    advised = re.compile(r"""pip install\s+(?:-[^e\s]\S*\s+)*[\\"']*ftlab\b""")
+    found = [file.name for file in [*files, root / "README.md"] if advised.search(file.read_text(encoding="utf-8"))]
+    assert found == []
+    assert advised.search("pip install 'ftlab[mcp]'") and advised.search("pip install -U ftlab")

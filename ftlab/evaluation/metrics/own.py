@@ -1,6 +1,7 @@
 """A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
 
-The file is run: on the command line any, in the app only those in the folder metrics of the workspace. It needs
+The file is run: in the app only those in the folder metrics of the workspace, elsewhere only what somebody names in
+this very command or call. What a stored configuration names is not run: it may be somebody else's. The file needs
 `_info` (its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts)
 and returns a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row.
 Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
@@ -9,12 +10,13 @@ Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +29,8 @@ from ftlab.evaluation.metrics.table import BUILT_IN, Measure
 
 # The variable that names the one folder whose files may be run; the app sets it for itself and for its runs.
 ONLY_FOLDER = "FTLAB_METRICS_FOLDER"
+# Else: the files that were named in this command, {path: sha256}; the processes that it starts inherit it.
+NAMED_FILES = "FTLAB_METRIC_FILES"
 _RESAMPLES = 200
 _SECONDS = 60
 
@@ -48,13 +52,31 @@ class OwnMetric:
         return _first_number(self, found)[1]
 
 
-def load_own(path: str | Path) -> OwnMetric:
-    """The metric in the file `path`. Raises InputError when there is not exactly one, or its code fails."""
-    import evaluate
+def name_files(paths: Iterable[str]) -> None:
+    """Let the metric files `paths` run, as they are now, here and in processes that are started from here.
 
-    only = os.environ.get(ONLY_FOLDER)
-    file = (Path(only) / path if only else Path(path).expanduser()).resolve()
-    if only and not file.is_relative_to(Path(only).resolve()):
+    For what a person names in a command or a call, and for nothing that was read from a file.
+    """
+    named = _named()
+    for path in paths:
+        file = Path(path).expanduser().resolve()
+        if file.is_file():
+            named[str(file)] = _sha256(file)
+    os.environ[NAMED_FILES] = json.dumps(named)
+
+
+def may_run(path: str | Path) -> bool:
+    """Whether the metric file `path` is one that the owner put into the app's folder, or named in this command."""
+    file = _resolved(path)
+    if only := os.environ.get(ONLY_FOLDER):
+        return file.is_relative_to(Path(only).resolve())
+    return file.is_file() and _named().get(str(file)) == _sha256(file)
+
+
+def check_may_run(path: str | Path) -> Path:
+    """The metric file `path`. Raises InputError when there is none, or when it may not run."""
+    file, only = _resolved(path), os.environ.get(ONLY_FOLDER)
+    if only and not may_run(path):
         raise InputError(
             "The app runs metric files of one folder only",
             given=str(path),
@@ -65,6 +87,25 @@ def load_own(path: str | Path) -> OwnMetric:
         raise InputError(
             "There is no such metric file", given=str(path), allowed="the path of a Python file (.py) with one class"
         )
+    if not may_run(path):
+        changed = str(file) in _named()
+        raise InputError(
+            "The metric file has changed since it was named"
+            if changed
+            else "A metric file is code, and the name of this one comes from a stored configuration: it is not run",
+            given=str(path),
+            try_=f"look at it, then name it: --metric {path} with evaluate, --set evaluation.own_metrics={path} with "
+            f'train, evaluation={{"own_metrics": "{path}"}} in Python',
+        )
+    return file
+
+
+def load_own(path: str | Path) -> OwnMetric:
+    """The metric in the file `path`. Raises InputError when it may not run, there is not exactly one, or its code
+    fails."""
+    import evaluate
+
+    file = check_may_run(path)
     name = f"ftlab_metric_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     module = ModuleType(name)
     module.__file__ = str(file)
@@ -197,3 +238,16 @@ def _at(file: Path, error: Exception) -> str:
         lines = [error.lineno]
     where = f" (line {lines[-1]})" if lines else ""
     return f"{type(error).__name__}: {error}{where}"
+
+
+def _resolved(path: str | Path) -> Path:
+    only = os.environ.get(ONLY_FOLDER)
+    return (Path(only) / path if only else Path(path).expanduser()).resolve()
+
+
+def _named() -> dict[str, str]:
+    return json.loads(os.environ.get(NAMED_FILES) or "{}")
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -33,7 +33,7 @@ from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
 from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
-from ftlab.training.start import Start, freeze_start, resolve_start
+from ftlab.training.start import Start, freeze_start
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 from ftlab.workspace import Workspace
@@ -81,34 +81,11 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
 
 def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
-    from ftlab.models.load import shape_of
-    from ftlab.models.methods import check_method
-    from ftlab.training.launching.check import check_launcher
+    from ftlab.training import gate
 
-    config, start = resolve_start(config, workspace)
-    config = config.resolved(shape_of(config.model))
+    config, start = gate.settled(config, workspace, needs_base=False)
     if start is not None and start.adapter is not None:
         config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
-    check_method(config)
-    if config.stage in REWARD_STAGES:
-        from ftlab.training.reinforcement.checks import check_reinforcement, check_rewards, pin_rewards
-
-        check_reinforcement(config)
-        check_rewards(config, workspace)
-        pin_rewards(config, workspace)
-    if config.stage in PREFERENCE_STAGES:
-        from ftlab.training.preferences.train import check_preferences_config
-
-        check_preferences_config(config)
-    if config.trainer:
-        from ftlab.training.arguments import check_trainer_settings
-
-        check_trainer_settings(config.trainer, config.stage)
-    check_launcher(config)
-    if config.tracking.report_to:
-        from ftlab.training.tracking import check_tracking
-
-        check_tracking(config)
     return config
 
 
@@ -119,6 +96,7 @@ def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
+    from ftlab.training.gate import check_evaluation
     from ftlab.training.reinforcement.checks import check_references
 
     config.data.source = pinned(config.data.source, workspace)
@@ -127,6 +105,7 @@ def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    check_evaluation(config, prepared.splits)
     record_findings(prepared, config)
     return prepared
 
