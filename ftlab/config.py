@@ -26,6 +26,7 @@ from ftlab.config_sections import (
     field,
 )
 from ftlab.errors import InputError
+from ftlab.files import anywhere, check_reach
 from ftlab.method_table import METHODS, BaseShape, real_rate
 
 __all__ = [
@@ -152,10 +153,19 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
     values = _copied(values or {})
     for override in overrides or []:
         _apply_override(values, override)
+    check_reach({section: _paths(given) for section, given in values.items()})
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise explain(error, RunConfig) from None
+
+
+def _paths(given: Any) -> Any:
+    """What may name a file among the values of a section: all but what a person writes to a model."""
+    return {name: one for name, one in given.items() if name not in _PROSE} if isinstance(given, dict) else given
+
+
+_PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "columns")
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -164,7 +174,9 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     for path, value in settings.items():
         section, _, name = path.partition(".")
         values[section][name] = value
-    changed = build_config(values)
+        check_reach(_paths({name: value}))
+    with anywhere():  # the rest was stored before
+        changed = build_config(values)
     changed._code_from = None if CODE in settings else config._code_from
     return changed
 

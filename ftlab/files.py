@@ -6,9 +6,12 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from ftlab.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -80,3 +83,63 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+_reach: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_reach", default=None)
+
+
+@contextlib.contextmanager
+def limited_to(folders: Sequence[Path] | None) -> Iterator[None]:
+    """Within this, whoever asks may name paths below `folders` only (`check_reach`). None changes nothing.
+
+    It holds for the thread it is entered in, where what was asked is read; what is stored already is not asked for.
+    """
+    token = _reach.set(tuple(folder.resolve() for folder in folders)) if folders is not None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _reach.reset(token)
+
+
+@contextlib.contextmanager
+def anywhere() -> Iterator[None]:
+    """Within this, nothing is limited: for what was checked, or stored, before."""
+    token = _reach.set(None)
+    try:
+        yield
+    finally:
+        _reach.reset(token)
+
+
+def check_reach(asked: Any) -> None:
+    """Raise InputError when `asked`, or a text in it at any depth, is a path that whoever asks may not open."""
+    folders = _reach.get()
+    if folders is None:
+        return
+    if isinstance(asked, Mapping):
+        asked = list(asked.values())
+    if isinstance(asked, (list, tuple)):
+        for one in asked:
+            check_reach(one)
+    elif isinstance(asked, (str, Path)):
+        # Some settings hold several names, with commas.
+        for one in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
+            if _leads_out(one, folders):
+                raise InputError(
+                    "An app that others can reach opens files of its workspace only",
+                    given=one[:200],
+                    allowed=f"a file below {folders[0]}",
+                    try_="upload the file, or put it there",
+                )
+
+
+def _leads_out(text: str, folders: tuple[Path, ...]) -> bool:
+    try:
+        path = Path(text).expanduser()
+        named = path.is_absolute() or text.startswith(("~", "./", "..")) or ".." in path.parts
+        if not text or "\n" in text or not (named or path.exists()):
+            return False
+        return not any(path.resolve().is_relative_to(folder) for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # too long for a path, no such user
+        return text.startswith(("/", "~"))

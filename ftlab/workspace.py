@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftlab.errors import InputError, nearest
+from ftlab.files import check_reach
 from ftlab.run_directory import RunDirectory
 
 _ENVIRONMENT_VARIABLE = "FTLAB_HOME"
@@ -175,6 +176,7 @@ class Workspace:
             return known[run_id]
         if run_id in ("last", "latest") and known:
             return next(iter(known.values()))
+        check_reach(run_id)
         if os.sep in run_id and (Path(run_id) / "config.yaml").exists():
             return RunDirectory(Path(run_id).absolute())
         matches = [run for name, run in known.items() if run_id and (name.startswith(run_id) or name.endswith(run_id))]

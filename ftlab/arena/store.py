@@ -142,6 +142,8 @@ raters = Table(
     Column("created", Float, nullable=False),
     Column("revoked_at", Float),
     Column("open_link", Boolean, nullable=False),
+    Column("came_from", String(16)),  # a keyed hash of the address that joined by the open link; null: not known
+    Column("voided_at", Float),  # when the owner took the votes out of the count; null: they count
     UniqueConstraint("test_id", "number"),
 )
 

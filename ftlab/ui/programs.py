@@ -19,8 +19,10 @@ import gradio as gr
 from ftlab.config import build_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
+from ftlab.files import limited_to
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
+from ftlab.ui.events import reach
 from ftlab.wording import install
 from ftlab.workspace import Workspace
 
@@ -230,14 +232,15 @@ def _told(function: Callable[..., dict]) -> Callable[..., dict]:
 
     Arguments of another type than it declares are refused before it is called: Gradio passes on whatever came.
     """
-    takes = signature(function, eval_str=True)
+    takes, folders = signature(function, eval_str=True), reach()
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> dict:
         try:
             for name, value in takes.bind(*args, **kwargs).arguments.items():
                 _check_type(name, value, takes.parameters[name].annotation)
-            return function(*args, **kwargs)
+            with limited_to(folders):
+                return function(*args, **kwargs)
         except FtlabError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception:

@@ -33,13 +33,15 @@ GUESS_AFTER_EVERY = 5
 AskModels = Callable[[Store, str, str], Any]
 
 
-def answer(store: Store, said: Any, ask_models: AskModels | None = None) -> dict[str, str]:
+def answer(store: Store, said: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
     """The reply to one message: {"screen": HTML, "say": words for a screen reader} and, after joining, {"key": token}.
+
+    `address` is where in the network it came from.
 
     Raises nothing: what goes wrong becomes a screen that says so, without details of the server.
     """
     try:
-        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models)
+        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models, address)
     except FtlabError as error:
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
@@ -57,12 +59,12 @@ class _Talk:
     ask_models: AskModels | None
 
 
-def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
+def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
     key, do = _text(said, "key"), _text(said, "do")
     if not key:
         raise InputError("This page opens with a link", try_="open the whole link that you were sent")
     if links.is_open_link(store, key):
-        return _join(store, key, said, ask_models) if do == "join" else _reply(screens.ask_name(), "")
+        return _join(store, key, said, ask_models, address) if do == "join" else _reply(screens.ask_name(), "")
     talk = _Talk(store, links.read_token(store, key), ask_models)
     try:
         if do not in _ACTS:
@@ -74,9 +76,11 @@ def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None)
         return _now(talk, sentence(error.what), note=screens.problem(error))
 
 
-def _join(store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
+def _join(
+    store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None, address: str
+) -> dict[str, str]:
     try:
-        link = links.join(store, key, _text(said, "name"))
+        link = links.join(store, key, _text(said, "name"), address)
     except InputError as error:
         return _reply(screens.ask_name(note=screens.problem(error)), error.what)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
