@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ftlab.parsing import whole
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step: a reader sees the old or the new text, never half of one."""
@@ -17,7 +19,7 @@ def write_text(path: Path, text: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(whole(text))  # a name or a remark may hold half a character, which no file takes
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -46,7 +48,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.write(whole(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

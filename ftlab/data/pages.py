@@ -215,7 +215,7 @@ def _write_lines(path: Path, target: Path, split: str | None) -> list[str]:
     if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
         with path.open("rb") as file:
             refuse_what_is_no_data(file.read(4096), path.name)
-        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [])
+        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [], path.stat().st_size)
         with target.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
         return columns
