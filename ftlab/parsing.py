@@ -7,7 +7,6 @@ prompts has 100 kB, and no configuration has more than some hundred settings.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,6 @@ DEEPEST = 100  # levels of lists and objects
 _LONGEST_NUMBER = 1024  # bits: the largest float
 _LARGEST_YAML = 1 << 20  # characters
 _MOST_NODES = 100_000  # values of a YAML file, with those that aliases repeat
-# JSON that spells half a character: \ud83d without its other half.
-_HALF_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
-)
 
 
 def whole(value: Any) -> Any:
@@ -57,16 +52,24 @@ def whole(value: Any) -> Any:
 def parse_json(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """The value in `text`, without halves of characters. Raises ValueError for what is no JSON, for numbers too long
     for Python, and for more than DEEPEST levels."""
+    return parse_told(text, parse_constant=parse_constant)[0]
+
+
+def parse_told(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> tuple[Any, bool]:
+    """As `parse_json`, and whether halves of characters were replaced."""
     value = _parsed(text, parse_constant)
-    return whole(value) if _HALF_ESCAPE.search(text) else value
+    return mended(value, text)
 
 
-def holds_halves(text: str) -> bool:
-    """Whether a text of JSON that was parsed spells halves of characters, which were replaced."""
-    if not _HALF_ESCAPE.search(text):
-        return False
-    value = _parsed(text, None)
-    return whole(value) != value
+def mended(value: Any, text: str) -> tuple[Any, bool]:
+    """The `value` that `text` was parsed to without halves of characters, and whether it held any."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return value, False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()  # the quickest look at every text in it
+    except UnicodeEncodeError:
+        return whole(value), True
+    return value, False
 
 
 def _parsed(text: str, parse_constant: Callable[[str], Any] | None) -> Any:
@@ -74,7 +77,7 @@ def _parsed(text: str, parse_constant: Callable[[str], Any] | None) -> Any:
         value = json.loads(text, parse_constant=parse_constant)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels deep") from None
-    if text.count("[") + text.count("{") > DEEPEST:
+    if len(text) > 2 * DEEPEST and text.count("[") + text.count("{") > DEEPEST:
         check_depth(value)
     return value
 

@@ -12,9 +12,10 @@ from ftlab.data.limits import check_columns, check_row, check_rows, most_expande
 from ftlab.data.split_names import split_name
 from ftlab.data.tables import JsonLines
 from ftlab.errors import InputError, shorten
-from ftlab.parsing import DEEPEST, check_depth, holds_halves, parse_json, whole
+from ftlab.parsing import DEEPEST, check_depth, mended, parse_told
 
 _VALUE_BYTES = 64  # of a list, object or number in memory, and of its place in the one that holds it
+_LOOKED_AFTER = 10_000  # rows
 _LARGEST_ROW = 256 << 20  # bytes of the values of one row
 _WHITE = re.compile(r"[ \t\n\r]*")
 
@@ -70,12 +71,13 @@ def _read_lines(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
     starts, columns, position, halves = array("q"), {}, 0, 0
     for number, line in enumerate(io.BytesIO(raw), start=1):  # a copy of one line at a time, not of the file
         if line.strip():
-            row, mended = _parse_line(line.removesuffix(b"\n"), name, number)
+            row, had_halves = _parse_line(line.removesuffix(b"\n"), name, number)
             columns.update(dict.fromkeys(row))
-            halves += mended
+            halves += had_halves
             starts.append(position)
             check_columns(name, len(columns))
-            check_rows(name, len(starts), size)
+            if len(starts) % _LOOKED_AFTER == 0:
+                check_rows(name, len(starts), size)
         position += len(line)
     _tell_halves(halves, name, notes)
     return {"train": JsonLines(raw, starts)}, list(columns)
@@ -108,7 +110,7 @@ def _parse_line(line: bytes, name: str, number: int) -> tuple[dict[str, Any], bo
         excerpt = line[max(0, error.start - 30) : error.start + 30].decode("utf-8", "replace")
         raise InputError(f"{where}: not UTF-8 text", given=excerpt, allowed=rule, try_="save it as UTF-8") from None
     try:
-        value = parse_json(text)
+        value, had_halves = parse_told(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})",
@@ -122,7 +124,7 @@ def _parse_line(line: bytes, name: str, number: int) -> tuple[dict[str, Any], bo
         raise InputError(
             f"{where}: holds {kind_of(value)}, not an object with columns", given=excerpt_at(text, 0), allowed=rule
         )
-    return value, holds_halves(text)
+    return value, had_halves
 
 
 def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
@@ -153,16 +155,18 @@ def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
             check_row(f"Row {count + 1} of {name}", length)
             count += 1
             if isinstance(value, dict):
-                check_depth(value)
-                if holds_halves(part):
-                    halves, value = halves + 1, whole(value)
+                if part.count("[") + part.count("{") > DEEPEST:
+                    check_depth(value)
+                value, had_halves = mended(value, part)
+                halves += had_halves
                 columns.update(dict.fromkeys(value))
                 starts.append(here)
                 ends.append(here + length)
                 check_columns(name, len(columns))
             else:
                 strange, wrong = strange + 1, wrong or (count, value)
-            check_rows(name, count, size)
+            if count % _LOOKED_AFTER == 0:
+                check_rows(name, count, size)
             here += length
             position = skip(end)
             closed = text.startswith("]", position)
@@ -197,10 +201,10 @@ def _parse_whole(raw: bytes, name: str, notes: list[str], size: int) -> Any:
     _check_cost(raw, name, most_expanded(size))
     text = _decoded(raw, name)
     try:
-        value = parse_json(text)
+        value, had_halves = parse_told(text)
     except ValueError as error:
         raise _no_json(error, text, name) from None
-    if holds_halves(text):
+    if had_halves:
         notes.append(f"In {name}, halves of characters (such as \\ud83d) were replaced with U+FFFD.")
     return value
 
