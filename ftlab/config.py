@@ -25,7 +25,7 @@ from ftlab.config_sections import (
     TrackingConfig,
     field,
 )
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS, BaseShape, real_rate
 from ftlab.parsing import check_depth, parse_yaml, read_yaml, whole
 
@@ -146,7 +146,7 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
     values = whole(_copied(values or {}))
     for override in overrides or []:
         _apply_override(values, override)
-    _check_numbers(values)
+    _check_values(values)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -210,12 +210,15 @@ def read_value(text: str, name: str = "The value") -> Any:
     return value
 
 
-def _check_numbers(value: Any) -> None:
-    """No setting is a number beyond what libraries count with, and Python cannot even write the longest."""
+def _check_values(value: Any) -> None:
+    """No setting is a number beyond what libraries count with (Python cannot even write the longest), or a text that no
+    file system takes."""
     if isinstance(value, int) and value.bit_length() > 63:
         raise InputError("A setting is too large a number", given=f"about 2 to the power {value.bit_length() - 1}")
+    if isinstance(value, str) and "\0" in value:
+        raise InputError("A setting holds a character with the number 0", given=repr(shorten(value, 60)))
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        _check_numbers(item)
+        _check_values(item)
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftlab.parsing import whole
+from ftlab.parsing import parse_json, whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,7 +36,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, default: Any = None) -> Any:
     """The value in `path`, or `default` when there is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
 
@@ -59,7 +59,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         for line in path.read_bytes().split(b"\n"):
             # UnicodeDecodeError is one: a cut may go through a character.
             with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+                rows.append(parse_json(line.decode("utf-8")))
     return rows
 
 

@@ -222,6 +222,8 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         check_depth(value)
     except ValueError as error:
         raise InputError(f"{name} is {error}", allowed=in_words) from None
+    if isinstance(value, str) and "\0" in value:
+        raise InputError(f"{name} holds a character with the number 0", allowed="other text")
     if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan is neither
         raise InputError(f"{name} is no number to count with", allowed=in_words)
     if not (fits and isinstance(value, bool) == (bool in allowed)):
