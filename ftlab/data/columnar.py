@@ -32,15 +32,45 @@ def read_parquet(raw: bytes, name: str, notes: list[str], size: int) -> tuple[di
         check_expanded(name, sum(group.total_byte_size for group in groups), size)
         check_columns(name, about.num_columns)
         check_rows(name, about.num_rows, size)
+        schema = _readable(file.schema_arrow, name, notes)
         # Texts are read as Parquet keeps them, each once: written out, a batch of one text could be any size.
+        kept = {field.name for field in schema if _is_text(field.type) or pa.types.is_nested(field.type)}
         leaves = [about.schema.column(index) for index in range(about.num_columns)]
-        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        batches = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=texts).iter_batches(batch_size=_BATCH_ROWS)
-        return _rows_of(_collected(batches, file.schema_arrow, name, size), name, notes)
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _top(leaf.path, kept)]
+        file = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=texts)
+        # Group by group: each has words of its own, and Arrow cannot put nested ones of two groups into one batch.
+        batches = (
+            batch
+            for group in range(file.num_row_groups)
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=schema.names)
+        )
+        return _rows_of(_collected(batches, schema, name, size), name, notes)
     except (pa.ArrowException, OSError, ValueError, MemoryError, RecursionError, TypeError) as error:
         raise InputError(
             f"{name} cannot be read as Parquet: {shorten(error, 120)}", try_="download or write it again"
         ) from None
+
+
+def _top(path: str, names: set[str]) -> bool:
+    """Whether the leaf at `path` is, or lies in, a column of `names`, which may hold dots."""
+    parts = path.split(".")
+    return any(".".join(parts[:end]) in names for end in range(1, len(parts) + 1))
+
+
+def _readable(schema: Any, name: str, notes: list[str]) -> Any:
+    """The columns that are read: pictures and maps never become rows."""
+    import pyarrow as pa
+
+    no_name_twice(name, schema.names)
+    fields = [field for field in schema if _is_plain(field.type) or not pa.types.is_nested(field.type)]
+    views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    _tell_left_out([field.name for field in schema if field not in fields], name, notes)
+    return pa.schema([pa.field(field.name, views.get(field.type, field.type)) for field in fields])
+
+
+def _tell_left_out(columns: list[str], name: str, notes: list[str]) -> None:
+    if columns:
+        notes.append(f"Columns of {name} that are not text were left out: {', '.join(columns)}.")
 
 
 def read_arrow(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
@@ -163,8 +193,7 @@ def _rows_of(table: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:
         except pa.ArrowException:
             left_out.insert(0, names[index])
             table = table.remove_column(index)
-    if left_out:
-        notes.append(f"Columns of {name} that are not text were left out: {', '.join(left_out)}.")
+    _tell_left_out(left_out, name, notes)
     return {"train": ArrowRows(table)}, list(table.column_names)
 
 

@@ -217,3 +217,24 @@ def test_pages_meet_the_same_limits(tmp_path: Path) -> None:
             open_pages(file, tmp_path / "cache")
         with pytest.raises(InputError):
             load_rows(DataConfig(source=str(file)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"row_group_size": 7}, {"use_dictionary": False, "compression": "zstd"}])
+def test_parquet_gives_the_cells_that_were_written_and_leaves_pictures_and_maps_out(settings: dict[str, Any]) -> None:
+    import pyarrow as pa
+
+    rows = 30
+    turns = [[{"role": "user", "content": f"{n} " * 100}, {"role": "assistant", "content": None}] for n in range(rows)]
+    columns = {
+        "image": [{"bytes": b"\xff\x00" * 100, "path": "a.png"}] * rows,
+        "map": pa.array([[("k", "v")]] * rows, pa.map_(pa.string(), pa.string())),
+        "turns": turns,
+        "a.b": pa.array(["text"] * rows, pa.string_view()),
+        "class": pa.array(["x", "y", None] * 10).dictionary_encode(),
+        "nested": [{"deep": {"list": ["c"]}}] * rows,
+    }
+    table = read_bytes(parquet(columns, **settings), "a.parquet")
+    assert "left out: image, map." in table.notes[0]
+    found = list(table.splits["train"])
+    assert [row["turns"] for row in found] == turns
+    assert found[1] == {"turns": turns[1], "a.b": "text", "class": "y", "nested": {"deep": {"list": ["c"]}}}
