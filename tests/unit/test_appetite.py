@@ -18,6 +18,7 @@ from ftlab.data import limits
 from ftlab.data.inspection import inspect
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
+from ftlab.data.prompt_template import fill
 from ftlab.data.readers import read_bytes
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
@@ -238,3 +239,9 @@ def test_parquet_gives_the_cells_that_were_written_and_leaves_pictures_and_maps_
     found = list(table.splits["train"])
     assert [row["turns"] for row in found] == turns
     assert found[1] == {"turns": turns[1], "a.b": "text", "class": "y", "nested": {"deep": {"list": ["c"]}}}
+
+
+def test_a_prompt_template_cannot_make_a_prompt_longer_than_a_row() -> None:
+    with pytest.raises(InputError, match="The prompt that the template makes is too long"):
+        fill("{a}" * 10_000, {"a": "x" * 10_000})
+    assert fill("{a}: {b}", {"a": "word " * 100_000, "b": "x"})[1]
