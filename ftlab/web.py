@@ -24,7 +24,7 @@ from ftlab.parsing import parse_json
 if TYPE_CHECKING:
     import httpx
 
-# Bytes of one answer, unpacked: 32,000 tokens with their log-probabilities are 5 MB.
+# Bytes of one answer, unpacked: far above an answer of 100,000 tokens, which has half a megabyte.
 LARGEST_ANSWER = 16 << 20
 _PRIVATE_HOSTS = "FTLAB_PRIVATE_HOSTS"
 _now = threading.local()  # .ends: when the request of this thread has to be over

@@ -30,7 +30,7 @@ from ftlab.web import TooMuch, ask, open_client
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
-_LARGEST_PAGE = 64 << 20  # bytes; the longest page of pypi.org has some 10 MB
+_LARGEST_PAGE = 64 << 20  # bytes; a package with thousands of files has some megabytes
 _TRIES = 5  # in a row without a new byte
 _PAUSE_SECONDS = 1.0
 _TELL_SECONDS = 0.25
