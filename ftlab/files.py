@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import InputError
+from ftlab.parsing import parse_json, whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -20,7 +21,7 @@ def write_text(path: Path, text: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(whole(text))  # a name or a remark may hold half a character, which no file takes
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -37,7 +38,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, default: Any = None) -> Any:
     """The value in `path`, or `default` when there is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
 
@@ -49,7 +50,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.write(whole(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +61,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         for line in path.read_bytes().split(b"\n"):
             # UnicodeDecodeError is one: a cut may go through a character.
             with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+                rows.append(parse_json(line.decode("utf-8")))
     return rows
 
 

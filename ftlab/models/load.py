@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
+from ftlab.data.safe_templates import limit_templates
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
@@ -98,6 +99,7 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     """The tokenizer of `base`, with a padding token. Raises InputError when it cannot be had."""
     from transformers import AutoTokenizer
 
+    limit_templates()
     with _explained(base):
         tokenizer = AutoTokenizer.from_pretrained(present_path(base), revision=revision)
     if tokenizer.pad_token is None:
@@ -261,6 +263,7 @@ def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBa
 
     from ftlab.data.template import ensure_chat_template
 
+    limit_templates()
     if run.has_result:
         return AutoTokenizer.from_pretrained(str(run.result))
     tokenizer = load_tokenizer(config.model.base, config.model.revision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.load import load_base
+from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 
 _BATCH_TOKENS = 4096
@@ -46,7 +46,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         dtype = config.model.dtype if config else "auto"
         return _ready(load_base(ModelConfig(base=str(folder), dtype=dtype), device=device, scores=True), tokenizer)
     if config is None:
-        saved = json.loads(adapter.read_text(encoding="utf-8"))
+        saved = parse_json(adapter.read_text(encoding="utf-8"))
         if saved.get("task_type") != "SEQ_CLS":
             raise InputError(
                 "This folder holds no reward model", given=f"{folder}: {saved.get('task_type')}", allowed="SEQ_CLS"
@@ -105,7 +105,7 @@ def _ready(model: Any, tokenizer: Any) -> tuple[Any, Any]:
 
 def _check_one_score(folder: Path) -> None:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError("This folder holds no model: config.json is missing", given=folder) from None
     kinds = config.get("architectures") or []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -71,12 +72,17 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
-    freeze(prepared, run)
-    keep_configuration(run, config.launcher)
-    freeze_start(start, run)
-    # The configuration last: with it the folder becomes a run for everybody who looks.
-    write_status(run.status_file, RunStatus(created=time.time()))
-    write_text(run.config_file, config.to_yaml())
+    try:
+        freeze(prepared, run)
+        keep_configuration(run, config.launcher)
+        freeze_start(start, run)
+        # The configuration last: with it the folder becomes a run for everybody who looks.
+        write_status(run.status_file, RunStatus(created=time.time()))
+        write_text(run.config_file, config.to_yaml())
+    except BaseException:
+        # Without a configuration nobody would see the folder.
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run, config
 
 

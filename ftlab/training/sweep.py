@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import yaml
-
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
@@ -185,5 +183,5 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return read_value(text)
-    except yaml.YAMLError:
+    except InputError:
         return text

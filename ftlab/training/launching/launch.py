@@ -12,11 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
-import yaml
-
 from ftlab.config import LauncherConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import write_json
+from ftlab.parsing import read_yaml
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception
 from ftlab.training.launching.check import SHARDING
@@ -25,7 +24,7 @@ from ftlab.training.launching.launcher import accelerate_file, folder_of, thread
 
 def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:
     """The arguments of `accelerate launch` that start the ranks of `run` on this machine."""
-    kind = str(yaml.safe_load(accelerate_file(run).read_text(encoding="utf-8")).get("distributed_type"))
+    kind = str(read_yaml(accelerate_file(run)).get("distributed_type"))
     arguments = [
         "--config_file", str(accelerate_file(run)),
         "--num_processes", str(launcher.processes),
