@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.files import read_json, write_json
+from ftlab.processes import mark_of
 
 ACTIVE_STATES = ("queued", "running", "stopping")
 HEARTBEAT_SECONDS = 2.0
@@ -23,7 +24,7 @@ class RunStatus:
     state: str = "queued"
     phase: str = "waiting to start"
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     heartbeat: float | None = None
     step: int = 0
     total_steps: int = 0
@@ -80,14 +81,12 @@ class StatusWriter:
     """
 
     def __init__(self, path: Path):
-        import psutil
-
         self._path = path
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._status = read_status(path) if path.exists() else RunStatus(created=time.time())
         self._status.pid = os.getpid()
-        self._status.pid_started = psutil.Process().create_time()
+        self._status.pid_started = mark_of(os.getpid())
         self.update()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._thread.start()

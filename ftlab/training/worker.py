@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.errors import FtlabError
 from ftlab.files import locked, read_json
 from ftlab.models.bases.get import ensure_base, telling
+from ftlab.processes import hold_own
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
@@ -57,6 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         be_nice()
     evaluates = given.evaluate or given.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
+    try:
+        hold_own(run.evaluation_lock if evaluates else run.work_lock)
+    except FtlabError as error:  # a person has started this one
+        print(error, file=sys.stderr)
+        return error.exit_code
     writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:

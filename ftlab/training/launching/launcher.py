@@ -19,6 +19,7 @@ import yaml
 from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import FtlabError
 from ftlab.files import read_json, write_text
+from ftlab.processes import proven
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_lost_rank
 from ftlab.training.status import RunStatus, StatusWriter, read_status
@@ -162,13 +163,9 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
         process.wait()
     left = []
     for status in _ranks(run):
-        # A rank on another machine has a number that may be somebody else's here: the time tells them apart.
-        try:
-            one = psutil.Process(status.pid)
-            if status.pid_started and abs(one.create_time() - status.pid_started) < 1.0:
-                left.append(one)
-        except psutil.NoSuchProcess:
-            continue
+        # A rank on another machine has a number that may be somebody else's here.
+        if (one := proven(status.pid, status.pid_started, [run.path])) is not None:
+            left.append(one)
     for one in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
         one.kill()
 
