@@ -176,7 +176,7 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
             f"The run {run.id} was trained to its end",
             given=f"step {current.total_steps or current.step}",
             allowed="a run that was stopped or that failed",
-            try_="to train longer, start again with these settings and more epochs",
+            try_=_after_the_end(run, workspace),
         )
     config = load_config(run.config_file)
     check_base(config.model)
@@ -194,6 +194,13 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total))
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return step
+
+
+def _after_the_end(run: RunDirectory, workspace: Workspace) -> str:
+    longer = "to train longer, start again with these settings and more epochs"
+    if run.comparison() or run.preferences() or run.rewards() or not run.has_result:
+        return longer
+    return f"to compare it with its base: python -m ftlab evaluate {run.id}{workspace.flag}; {longer}"
 
 
 def submit_evaluation(
@@ -379,7 +386,14 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
     try:
         current = read_status(status_file)
     except FileNotFoundError:
-        return RunStatus(state="failed", phase="", error={"what": "This run has no status.", "why": None, "try": None})
+        gone = (
+            not status_file.with_name("config.yaml").exists()
+            and not status_file.parent.with_name("config.yaml").exists()
+        )
+        what = (
+            "The folder of this run was deleted or moved, so its work has ended." if gone else "This run has no status."
+        )
+        return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
     if not current.is_active:
         return current
     if not _alive(current, status_file):

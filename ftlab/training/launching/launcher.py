@@ -22,9 +22,10 @@ from ftlab.files import read_json, write_text
 from ftlab.processes import proven
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_lost_rank
-from ftlab.training.status import RunStatus, StatusWriter, read_status
+from ftlab.training.status import RunStatus, StatusWriter, Stopped, read_status
 from ftlab.training.verify import verify_saved
 
+NOT_BEGUN = "stopped before training began"  # the phase of a rank that was
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
 _SHOWN = ("phase", "step", "total_steps", "done", "total", "epoch", "eta_seconds", "tokens_per_second",
@@ -106,7 +107,8 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     try:
         while process.poll() is None:
             if run.stop_file.exists() and not rank_file(run, 0).exists():
-                return "stopped"  # nothing was trained yet, and another machine may never come
+                raise Stopped  # nothing was trained yet, and another machine may never come
+            writer.check_there()
             _show(run, writer)
             time.sleep(_POLL_SECONDS)
         _show(run, writer)
@@ -114,8 +116,12 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         _end(process, run)
     if process.returncode != 0:
         raise _reason(run, config, writer.status, process.returncode)
-    verify_saved(run, config, writer)
-    return "stopped" if read_status(rank_file(run, 0)).state == "stopped" else "completed"
+    first = read_status(rank_file(run, 0))
+    if first.phase == NOT_BEGUN:
+        raise Stopped
+    stopped = first.state == "stopped"
+    verify_saved(run, config, writer, stopped=stopped)
+    return "stopped" if stopped else "completed"
 
 
 def _show(run: RunDirectory, writer: StatusWriter) -> None:
