@@ -23,6 +23,7 @@ _START_SECONDS = 120.0
 _KILL_SECONDS = 5.0
 _LOCK_SECONDS = 10.0  # workers of a data loader notice within five that who started them is gone
 _HELD = "FTLAB_HELD_LOCK"  # the descriptor of the lock that a process was started with
+_own: int | None = None  # the descriptor by which this process proves that it lives
 _KEEP = "FTLAB_KEEP_VARIABLES"
 
 # Names and values that look like a secret. Proxies, and the addresses of a package index, may hold a password too, but
@@ -87,16 +88,27 @@ def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Ma
 
 
 def hold_own(lock: Path) -> None:
-    """Hold `lock` until this process ends: as it was handed down by `start`, or taken here where a person started it.
+    """Hold `lock` until `let_go`, or until this process ends: as it was handed down by `start`, or taken here where a
+    person has started it.
 
     Raises FtlabError when another process holds it.
     """
+    global _own
     given = os.environ.pop(_HELD, "")
     if given.isdigit():
         with contextlib.suppress(OSError):
             os.set_inheritable(int(given), False)  # what this process starts does not prove that it lives
+            _own = int(given)
             return
-    take(lock)
+    _own = take(lock)
+
+
+def let_go() -> None:
+    """Say that the work is over, what is left being the end of the process, which takes torch seconds."""
+    global _own
+    if _own is not None:
+        os.close(_own)
+        _own = None
 
 
 def take(lock: Path, *, wait_seconds: float = 0.0) -> int | None:
@@ -172,14 +184,17 @@ def mark_of(pid: int) -> str | float | None:
 
 
 def is_alive(child: subprocess.Popen[bytes] | None, lock: Path, pid: Any, pid_started: Any, created: float) -> bool:
-    """Whether the process is at work. `child` is it where this process started it; else it holds `lock`, or is the one
-    with the number `pid` and the mark `pid_started`. `created` (unix seconds) is when it was to start.
+    """Whether the process is at work. `child` is it where this process started it, and nobody else since; else it holds
+    `lock`, or is the one with the number `pid` and the mark `pid_started`. `created` (unix seconds) is when it was to
+    start.
     """
-    if child is not None:
-        return child.poll() is None
+    if child is not None and child.poll() is None:
+        return True
     held = is_held(lock)
     if held:
         return True
+    if child is not None and pid in (None, child.pid):
+        return False
     if pid is None:
         # Started by somebody else and not yet in Python: without a lock, trust the start for a while.
         return held is None and abs(time.time() - created) < _START_SECONDS
@@ -238,10 +253,8 @@ def kill(
 
     False, and nothing is touched, where it is not this process's `child` and does not prove to be the one meant.
     """
-    if child is not None:
+    if child is not None and child.poll() is None:
         target: int = child.pid
-        if child.poll() is not None:
-            return True
     elif (process := proven(pid, pid_started, names)) is not None:
         target = process.pid
     else:

@@ -189,6 +189,11 @@ class RunDirectory(_Answers):
         return self.path / "model"
 
     @property
+    def checksums_file(self) -> Path:
+        """What the files of the result were when training had saved them."""
+        return self.path / "checksums.json"
+
+    @property
     def exports(self) -> Path:
         """What was handed over from the app or to the Hub. Safe to delete."""
         return self.path / "exports"

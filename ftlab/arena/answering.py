@@ -31,6 +31,7 @@ from ftlab.processes import (
     hold_own,
     is_alive,
     kill,
+    let_go,
     mark_of,
     package_path,
 )
@@ -167,6 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         keep(state="failed", finished=time.time(), error=error.as_dict())
         return 1
+    finally:
+        let_go()
 
 
 def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> bool:

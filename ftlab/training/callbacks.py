@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftlab.errors import FtlabError
 from ftlab.files import append_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.training.checkpoints import seal
 from ftlab.training.gradients import LogWatch
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
@@ -90,6 +91,11 @@ class ReportProgress(TrainerCallback):
             control.should_save = control.should_log = True
             control.should_training_stop = True
             self._writer.update(phase="saving a checkpoint")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        together.wait_for_all()  # each has files of its own in it
+        if together.is_main():
+            seal(self._run.checkpoints / f"checkpoint-{state.global_step}")
 
     def on_log(
         self,

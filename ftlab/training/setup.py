@@ -39,7 +39,8 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     if together.is_main():
         checkpoint = last_checkpoint(run)
         record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
-        go_back_to(run, checkpoint)
+        for remark in go_back_to(run, checkpoint):
+            writer.warn(remark)
     # What is left now is what all processes go on from.
     together.wait_for_all()
     checkpoint = last_checkpoint(run)

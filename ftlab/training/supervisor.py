@@ -164,14 +164,15 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
 
 def _resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
+    from ftlab.models.identity import damaged_result
     from ftlab.models.load import check_base, is_hub_id
-    from ftlab.training.checkpoints import last_checkpoint
+    from ftlab.training.checkpoints import last_checkpoint, passed_over
     from ftlab.training.launching.check import check_launcher
 
     current = status(run)
     if current.is_active or is_evaluated(run):
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
-    if current.state == "completed":
+    if current.state == "completed" and not damaged_result(run):
         raise InputError(
             f"The run {run.id} was trained to its end",
             given=f"step {current.total_steps or current.step}",
@@ -191,7 +192,8 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     step = checkpoint.step if checkpoint else 0
     # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
     total = current.total_steps if current.total_steps >= step else 0
-    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total))
+    said = passed_over(run, checkpoint)
+    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return step
 
@@ -412,6 +414,8 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
 
 def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_file: Path) -> None:
     child = _children.get(status_file)
+    if child is not None and current.pid not in (None, child.pid):
+        child = None  # another program has started it anew since
     current.finished = time.time()
     current.eta_seconds = None
     if stop_file.exists():

@@ -21,7 +21,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.files import locked, read_json
 from ftlab.models.bases.get import ensure_base, telling
-from ftlab.processes import hold_own
+from ftlab.processes import hold_own, let_go
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
@@ -100,7 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
                 # Half a checkpoint is of no use to anybody, and it takes the room for the reason.
                 remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
-            traceback.print_exc()
+            if reason.get("kind") == "damaged":
+                print(reason["what"], flush=True)  # torch's own words say to switch off what keeps strange code out
+            else:
+                traceback.print_exc()
         except OSError:
             # Not even the reason can be written: the exit code carries it to whoever started this process.
             return DISK_FULL_CODE
@@ -109,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         writer.close()
         if writer.is_gone:
             leave_nothing(run, folder)
+        let_go()
 
 
 def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:

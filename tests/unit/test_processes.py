@@ -77,6 +77,23 @@ def test_a_worker_lives_exactly_as_long_as_its_lock_is_held_even_before_it_runs_
 
 
 @posix
+def test_a_worker_that_another_program_has_started_since_is_not_taken_for_ones_own_dead_one(tmp_path):
+    """The app started the run, it ended, and a command line has resumed it."""
+    lock, quick = tmp_path / ".work.lock", [sys.executable, "-c", ""]
+    with (tmp_path / "log").open("wb") as log:
+        own = start(quick, lock=lock, log=log, environment=dict(os.environ))
+        own.wait()
+        assert not is_alive(own, lock, own.pid, None, time.time()) and not is_alive(own, lock, None, None, time.time())
+        other = start([sys.executable, "-c", SLEEPS], lock=lock, log=log, environment=dict(os.environ))
+    try:
+        assert is_alive(own, lock, other.pid, mark_of(other.pid), time.time())
+        assert is_alive(own, lock, own.pid, None, time.time()), "the other has not written its number yet"
+    finally:
+        other.kill()
+        other.wait()
+
+
+@posix
 def test_what_a_worker_starts_does_not_prove_that_the_worker_lives(tmp_path):
     lock = tmp_path / ".work.lock"
     leaves_a_child = (

@@ -15,7 +15,7 @@ from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_json, write_text
-from ftlab.processes import hold_own, mark_of
+from ftlab.processes import hold_own, let_go, mark_of
 from ftlab.run_directory import WORK_LOCK
 from ftlab.workspace import Workspace
 
@@ -67,6 +67,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
         current.state, current.error = "failed", _explained(error, job)
     current.phase, current.done, current.total, current.finished = "", 0, 0, time.time()
     write_status(job, current)
+    let_go()
     return 0 if current.state != "failed" else 1
 
 
