@@ -231,13 +231,13 @@ def proven(pid: Any, pid_started: Any, names: Sequence[str | Path]) -> Any:
         return None
     try:
         process = psutil.Process(pid)
-        words = process.cmdline()
+        words, folder = process.cmdline(), process.cwd()
     except (psutil.Error, ValueError, OverflowError, OSError):
         return None
     # The clock may have been set since an earlier version wrote its number.
     if isinstance(pid_started, str) and mark_of(pid) != pid_started:
         return None
-    real = {os.path.realpath(word) for word in words if os.path.isabs(word)}
+    real = {os.path.realpath(os.path.join(folder, word)) for word in words}
     named = all(os.path.realpath(name) in real if isinstance(name, Path) else name in words for name in names)
     return process if named and any(word.split(".")[0] == "ftlab" for word in words) else None
 

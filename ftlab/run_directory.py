@@ -107,7 +107,8 @@ class RunDirectory(_Answers):
     @property
     def start_lock(self) -> Path:
         """Held while somebody looks whether the run is at work, and then starts or deletes it. Beside it: it may go."""
-        return self.path.parent / f".{self.id}.lock"
+        beside = self.path.parent
+        return (beside if os.access(beside, os.W_OK) else self.path) / f".{self.id}.lock"
 
     @property
     def work_lock(self) -> Path:
