@@ -17,12 +17,11 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import FtlabError
-from ftlab.files import read_json
 from ftlab.processes import is_held
 from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus, read_status, write_status
 from tests.conftest import ROOT, offline_environment, processes_in_session
 
 pytestmark = [
@@ -79,8 +78,8 @@ def outcome(run: RunDirectory, seconds: dict[str, float] | None = None) -> Outco
 def undisturbed(config, workspace) -> Outcome:
     """A run that nobody kills, with the time that each of its phases took."""
     run, seconds, last = supervisor.submit(config, workspace), {}, time.monotonic()
-    while (status := supervisor.status(run)).is_active:
-        time.sleep(0.005)
+    while (status := read_status(run.status_file)).is_active:
+        time.sleep(0.01)
         now = time.monotonic()
         for name, belongs in PHASES.items():
             if belongs(status.phase):
@@ -93,11 +92,11 @@ def undisturbed(config, workspace) -> Outcome:
 def kill(run: RunDirectory, phase: str, delay: float, sent: signal.Signals) -> bool:
     """Send a signal to the run `delay` seconds after it came into `phase`; False where it had ended before."""
     deadline = time.monotonic() + 300
-    while not PHASES[phase](read_json(run.status_file)["phase"]):
-        if not supervisor.status(run).is_active:
+    while not PHASES[phase]((status := read_status(run.status_file)).phase):
+        if not status.is_active:
             return False
         assert time.monotonic() < deadline, f"it never came to {phase}: {supervisor.status(run)}"
-        time.sleep(0.002)
+        time.sleep(0.005)
     time.sleep(delay)
     pid = supervisor.status(run).pid
     try:
@@ -106,7 +105,7 @@ def kill(run: RunDirectory, phase: str, delay: float, sent: signal.Signals) -> b
         return False
     while is_held(run.work_lock) or processes_in_session(pid):
         assert time.monotonic() < deadline, "it does not end"
-        time.sleep(0.01)
+        time.sleep(0.1)
     return supervisor.status(run).state != "completed"
 
 
