@@ -9,6 +9,8 @@ from typing import Any
 
 from ftlab.files import read_json, read_jsonl
 
+WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
+
 
 class _Answers:
     """What was measured of a run by one question, in the folder `evaluation`."""
@@ -103,6 +105,22 @@ class RunDirectory(_Answers):
         return self.path / "status.json"
 
     @property
+    def start_lock(self) -> Path:
+        """Held while somebody looks whether the run is at work, and then starts or deletes it. Beside it: it may go."""
+        beside = self.path.parent
+        return (beside if os.access(beside, os.W_OK) else self.path) / f".{self.id}.lock"
+
+    @property
+    def work_lock(self) -> Path:
+        """Held by the process that trains the run, as long as it lives."""
+        return self.path / WORK_LOCK
+
+    @property
+    def evaluation_lock(self) -> Path:
+        """Held by the process that evaluates the run (or lets it be judged), as long as it lives."""
+        return self.evaluation / WORK_LOCK
+
+    @property
     def stop_file(self) -> Path:
         """Exists once somebody asked the run to stop."""
         return self.path / "stop"
@@ -170,6 +188,11 @@ class RunDirectory(_Answers):
     def model(self) -> Path:
         """The result of full fine-tuning."""
         return self.path / "model"
+
+    @property
+    def checksums_file(self) -> Path:
+        """What the files of the result were when training had saved them."""
+        return self.path / "checksums.json"
 
     @property
     def exports(self) -> Path:

@@ -161,6 +161,11 @@ class Workspace:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"
 
+    @property
+    def queue_lock(self) -> Path:
+        """Held while the order of the waiting runs is changed."""
+        return self.root / "queue.lock"
+
     def runs(self) -> list[RunDirectory]:
         """All runs, the newest first."""
         found = [path for path in self.runs_folder.iterdir() if (path / "config.yaml").exists()]

@@ -236,6 +236,7 @@ def evaluate(
     other is kept beside it, in evaluation/<question>/.
     """
     from ftlab.evaluation.whole import evaluate_whole
+    from ftlab.training.supervisor import evaluating_here
 
     own = settings.get("own_metrics")
     name_files(own if isinstance(own, (list, tuple)) else names(own))
@@ -247,14 +248,15 @@ def evaluate(
     found = [first_run, *(one if isinstance(one, Run) else Run.find(one, beside) for one in runs[1:])]
     judge = Run.find(reward_model, beside) if isinstance(reward_model, str) else reward_model
     first, *others = [RunDirectory(one.directory) for one in found]
-    results = evaluate_whole(
-        first,
-        max_rows=max_rows,
-        reward_model=RunDirectory(judge.directory) if judge is not None else None,
-        others=others,
-        suite=data,
-        settings=settings,
-    )
+    with evaluating_here(first):
+        results = evaluate_whole(
+            first,
+            max_rows=max_rows,
+            reward_model=RunDirectory(judge.directory) if judge is not None else None,
+            others=others,
+            suite=data,
+            settings=settings,
+        )
     if "comparison" not in results:
         return dict(results)
     whole = results.pop("comparison") | results

@@ -144,9 +144,12 @@ def resume(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
     step = supervisor.resume(run, workspace)
+    warnings = supervisor.status(run).warnings
     if given.json:
-        print_json({"run": run.id, "step": step})
+        print_json({"run": run.id, "step": step, "warnings": warnings})
     else:
+        for warning in warnings:
+            print(f"warning    {warning}")
         said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
         print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
     return 0

@@ -17,6 +17,7 @@ from ftlab.method_table import BaseShape, virtual_tokens
 from ftlab.models.bases.get import check_kept, ensure_base, is_kept_here, kept_folder
 from ftlab.models.bases.gguf_file import gguf_of, read_facts
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import check_result
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
 
@@ -289,6 +290,7 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
             f"The run {run.id} is a reward model: it scores answers and writes none",
             try_="choose the run that it was made to judge",
         )
+    check_result(run)
     device = device or config.launcher.device
     folder = run.result
     tokenizer = run_tokenizer(run, config)

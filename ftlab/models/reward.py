@@ -9,6 +9,7 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.identity import check_result
 from ftlab.models.load import load_base
 from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
@@ -33,6 +34,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         config = load_config(run.config_file)
         if config.stage != "reward":
             raise InputError(f"The run {run.id} is no reward model", given=f"stage: {config.stage}", allowed="reward")
+        check_result(run)
         folder = run.result
         device = config.launcher.device if device == "auto" else device
     else:

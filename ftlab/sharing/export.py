@@ -21,6 +21,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
 from ftlab.files import read_json
+from ftlab.models.identity import check_result
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
 from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
@@ -104,6 +105,7 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) ->
         raise FtlabError(f"The run {run.id} has no trained model to hand over", try_="train it to an end first")
     if supervisor.status(run).is_active:
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    check_result(run)
     if dtype is not None and dtype not in FORMATS:
         raise InputError("There is no such number format", given=dtype, allowed=", ".join(FORMATS))
     whole = config.method.name == "full"

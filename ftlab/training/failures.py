@@ -30,6 +30,12 @@ _DISK_FULL = {
 }
 # torch.save on a full disk ("unexpected pos 576 vs 534"): it does not hand on what the system said.
 _TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter failed writing")
+_TORCH_CANNOT_READ = ("PytorchStreamReader failed", "weights_only", "Weights only load failed")
+_DAMAGED = {
+    "kind": "damaged",
+    "what": "A saved file of this run cannot be read: it is damaged, or it is not one that ftlab has written.",
+    "try": "resume the run, which takes the newest checkpoint that is whole; if it fails again, copy the run once more",
+}
 _NOT_WRITTEN = {
     "kind": "disk",
     "what": "A checkpoint could not be written.",
@@ -49,11 +55,20 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> dict[
         return dict(_DISK_FULL)
     if any(words in str(error) for words in _TORCH_CANNOT_WRITE):
         return dict(_DISK_FULL if folder and _is_full(folder) else _NOT_WRITTEN)
+    if is_damage(error):
+        return _DAMAGED | {"why": f"Reading it ended with {name}."}
     return {
         "what": "The run failed with an unexpected error.",
         "why": f"{name}: {shorten(error, 300)}",
         "try": "the end of its log shows where; if the settings look right, report it with that log",
     }
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a saved file could not be read, or is another than what is allowed to be loaded."""
+    if type(error).__name__ in ("UnpicklingError", "SafetensorError", "BadZipFile"):
+        return True
+    return any(words in str(error) for words in _TORCH_CANNOT_READ)
 
 
 def is_disk_full(error: BaseException) -> bool:

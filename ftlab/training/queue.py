@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ftlab.errors import InputError
-from ftlab.files import read_json, write_json
+from ftlab.files import locked, read_json, write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training.status import read_status
 from ftlab.training.supervisor import status
@@ -31,7 +31,11 @@ def position(run: RunDirectory) -> tuple[float, str]:
 
 def move(run: RunDirectory, workspace: Workspace, where: Where) -> list[RunDirectory]:
     """Move a waiting run in the queue; returns the new order. Raises InputError when it does not wait."""
-    order = waiting(workspace)
+    with locked(workspace.queue_lock):
+        return _move(run, waiting(workspace), where)
+
+
+def _move(run: RunDirectory, order: list[RunDirectory], where: Where) -> list[RunDirectory]:
     if run not in order:
         raise InputError(
             f"The run {run.id} does not wait for the device",

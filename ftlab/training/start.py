@@ -12,6 +12,7 @@ from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS
 from ftlab.models.bases.kept import home
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import check_result
 from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -53,6 +54,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
             given=f"model.start: {given}",
             try_="wait until it has ended, or train it again",
         )
+    check_result(parent)
     earlier = load_config(parent.config_file)
     if earlier.stage == "reward":
         raise InputError(

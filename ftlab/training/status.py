@@ -9,10 +9,25 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ftlab.errors import FtlabError
 from ftlab.files import read_json, write_json
+from ftlab.processes import mark_of
 
 ACTIVE_STATES = ("queued", "running", "stopping")
 HEARTBEAT_SECONDS = 2.0
+
+
+class Stopped(Exception):
+    """Somebody asked for an end before the work was done."""
+
+
+class RunGone(FtlabError):
+    """The folder of the run was deleted while it was at work."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            f"The folder of the run {name} was deleted or moved while it was at work, so the work has ended"
+        )
 
 
 @dataclass
@@ -23,7 +38,7 @@ class RunStatus:
     state: str = "queued"
     phase: str = "waiting to start"
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     heartbeat: float | None = None
     step: int = 0
     total_steps: int = 0
@@ -80,14 +95,15 @@ class StatusWriter:
     """
 
     def __init__(self, path: Path):
-        import psutil
-
         self._path = path
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        # Of the run it is about: in its folder, or in the one above that of an evaluation or a launcher.
+        places = (path.with_name("config.yaml"), path.parent.with_name("config.yaml"))
+        self._run = next((file for file in places if file.exists()), None)
         self._status = read_status(path) if path.exists() else RunStatus(created=time.time())
         self._status.pid = os.getpid()
-        self._status.pid_started = psutil.Process().create_time()
+        self._status.pid_started = mark_of(os.getpid())
         self.update()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._thread.start()
@@ -96,8 +112,20 @@ class StatusWriter:
     def status(self) -> RunStatus:
         return self._status
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the run was deleted."""
+        return self._run is not None and not self._run.exists()
+
+    def check_there(self) -> None:
+        """Raise RunGone when the run was deleted: whatever is written then would make half a folder of it again."""
+        if self._run is not None and self.is_gone:
+            raise RunGone(self._run.parent.name)
+
     def update(self, **changes: Any) -> None:
+        """Write these `changes` and a heartbeat. Raises RunGone."""
         with self._lock:
+            self.check_there()
             for name, value in changes.items():
                 setattr(self._status, name, value)
             self._status.heartbeat = time.time()
@@ -119,3 +147,5 @@ class StatusWriter:
             except OSError:
                 # A full disk must not end a heartbeat that may work again a moment later.
                 continue
+            except RunGone:
+                return  # the thread that works finds out by itself

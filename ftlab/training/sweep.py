@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -82,7 +83,8 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     every = combinations(config, vary)
     for _, one in every:
         gate.settled(one, workspace)
-    sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}", time.time(), vary)
+    # Two that are started in the same second are two.
+    sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
     for values, one in every:
         run = supervisor.submit(one, workspace)
         sweep.runs.append({"run": run.id, "values": values})

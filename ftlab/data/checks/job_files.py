@@ -66,7 +66,7 @@ class Status:
     done: int = 0
     total: int = 0
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     heartbeat: float | None = None
     created: float = 0.0
     finished: float | None = None

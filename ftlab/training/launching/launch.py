@@ -96,7 +96,9 @@ def _set_environment(config: RunConfig) -> None:
     from ftlab.models.load import is_hub_id, pick_device
     from ftlab.training.supervisor import environment_for
 
-    os.environ.update(environment_for(config, online=is_hub_id(config.model.base)))
+    environment = environment_for(config, online=is_hub_id(config.model.base))
+    os.environ.clear()  # on a further machine a person has started this process, with all secrets of theirs
+    os.environ.update(environment)
     if pick_device(config.launcher.device) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
