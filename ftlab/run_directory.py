@@ -52,7 +52,7 @@ class _Answers:
         return read_json(self.comparison_file)
 
     def predictions(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.predictions_file)
+        return read_jsonl(self.predictions_file, whole=True)
 
     def preferences(self) -> dict[str, Any] | None:
         return read_json(self.preferences_file)
@@ -61,7 +61,7 @@ class _Answers:
         return read_json(self.before_after_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.before_after_answers_file)
+        return read_jsonl(self.before_after_answers_file, whole=True)
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class RunDirectory(_Answers):
         return read_json(self.rewards_file)
 
     def reward_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.reward_answers_file)
+        return read_jsonl(self.reward_answers_file, whole=True)
 
     def harness(self) -> dict[str, Any] | None:
         return read_json(self.harness_file)
@@ -332,5 +332,5 @@ class RunDirectory(_Answers):
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - characters))
                 return file.read().decode("utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return ""

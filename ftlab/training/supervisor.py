@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_json, write_text
+from ftlab.files import DamagedFile, read_json, write_json, write_text
 from ftlab.hub import is_offline
 from ftlab.processes import is_alive, kill
 from ftlab.quiet import CACHES
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
-from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
+from ftlab.training.status import ACTIVE_STATES, RunStatus, damaged, read_status, write_status
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,12 +99,16 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
-    freeze(prepared, run)
-    keep_configuration(run, config.launcher)
-    freeze_start(start, run)
-    # The configuration last: with it the folder becomes a run for everybody who looks.
-    write_status(run.status_file, RunStatus(created=time.time()))
-    write_text(run.config_file, config.to_yaml())
+    try:
+        freeze(prepared, run)
+        keep_configuration(run, config.launcher)
+        freeze_start(start, run)
+        # The configuration last: with it the folder becomes a run for everybody who looks.
+        write_status(run.status_file, RunStatus(created=time.time()))
+        write_text(run.config_file, config.to_yaml())
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run, config
 
 
@@ -326,12 +331,15 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
     try:
         current = read_status(status_file)
     except FileNotFoundError:
-        return RunStatus(state="failed", phase="", error={"what": "This run has no status.", "why": None, "try": None})
+        return damaged(DamagedFile(status_file, "it is gone"))
+    except DamagedFile as error:
+        return damaged(error)
     if not current.is_active:
         return current
     if not _alive(current, status_file):
         # It may have ended between the two looks; only a status read after the death counts.
-        current = read_status(status_file)
+        with contextlib.suppress(FileNotFoundError, DamagedFile):
+            current = read_status(status_file)
         if current.is_active:
             _record_death(current, status_file, stop_file, log_file)
             # On a full disk the finding cannot be kept; it is found again by the next look.

@@ -11,6 +11,7 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,9 @@ import gradio as gr
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
 from ftlab.data.formats import PREFERENCES
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
+from ftlab.files import DamagedFile
 from ftlab.quiet import quieten
 from ftlab.ui import (
     before_after,
@@ -44,10 +46,12 @@ from ftlab.ui import (
 from ftlab.ui.background import import_later
 from ftlab.ui.events import any_of, on
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import notice
+from ftlab.ui.html import error_box, notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 from ftlab.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
 TABS |= {"chat": "Chat", "blind": "Blind test", "runs": "Runs"}
@@ -195,6 +199,9 @@ def _wire_to_disk(
         return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
     def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
+        return disk.drawn(lambda: look(known, *values))
+
+    def look(known: dict[str, str], *values: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
         given = dict(zip(looked_at, values, strict=True))
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
@@ -251,10 +258,13 @@ def _wire_to_disk(
             listed.run: gr.update(choices=every, value=opened),
             listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
             **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
-            **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace),
-            **({} if talking else chat.about(talk, talked, workspace)),
-            **runs.show(listed, opened, other, workspace),
+            **part(
+                None,
+                lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
+            ),
+            **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
+            **({} if talking else part(talk.banner, lambda: chat.about(talk, talked, workspace))),
+            **part(listed.detail, lambda: runs.show(listed, opened, other, workspace)),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
@@ -279,6 +289,20 @@ def _wire_to_disk(
     ]
     ticks = any_of(app.load, gr.Timer(POLL_SECONDS).tick)
     on(ticks, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
+
+
+def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
+    """What `draw` gives of the run that a tab shows; where that fails, only this tab says so, in `box`."""
+    try:
+        return draw()
+    except DamagedFile:
+        raise  # it is drawn again without that file
+    except Exception as error:
+        if not isinstance(error, FtlabError):
+            log.exception("A part of the page cannot be drawn")
+            why = f"{type(error).__name__}: {shorten(error)}"
+            error = FtlabError("This run cannot be shown", why=why, try_="choose another run; the log has the details")
+        return {} if box is None else {box: error_box(error)}
 
 
 def page_settings(workspace: Workspace) -> dict[str, Any]:

@@ -16,7 +16,10 @@ import gradio as gr
 from gradio.components import FormComponent
 
 from ftlab.errors import FtlabError
+from ftlab.files import DamagedFile, disk_full
+from ftlab.ui import disk
 from ftlab.ui.html import error_box
+from ftlab.workspace import default_root
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +118,11 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
         return result
 
     def failed(error: Exception) -> dict[Any, Any]:
+        if isinstance(error, DamagedFile):
+            disk.set_aside(error)  # the next tick draws without it
+        full = None if isinstance(error, FtlabError) else disk_full(error, default_root())
+        if full is not None:
+            error = full
         if not isinstance(error, FtlabError):
             log.exception("A handler of the app failed: %s", handler.__name__)
             error = FtlabError(
