@@ -67,6 +67,7 @@ from ftlab.cli.output import (
 )
 from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.damage import explained
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import disk_full
@@ -102,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         full = disk_full(error, getattr(given, "workspace", None) or default_root())
         if full is not None:
             return _tell(full, as_json=as_json)
+        if (about_a_run := explained(error)) is not None:
+            return _tell(about_a_run, as_json=as_json)
         # A fault of ftlab's own: its traceback goes to standard error.
         if as_json:
             print_json(failure(FtlabError("Something went wrong inside ftlab", try_="see standard error")))

@@ -20,6 +20,7 @@ import gradio as gr
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
+from ftlab.damage import explained
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
@@ -299,9 +300,8 @@ def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
         raise  # it is drawn again without that file
     except Exception as error:
         if not isinstance(error, FtlabError):
-            log.exception("A part of the page cannot be drawn")
-            why = f"{type(error).__name__}: {shorten(error)}"
-            error = FtlabError("This run cannot be shown", why=why, try_="choose another run; the log has the details")
+            log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
+            error = explained(error) or FtlabError("This run cannot be shown", why=shorten(error))
         return {} if box is None else {box: error_box(error)}
 
 

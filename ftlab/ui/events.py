@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import FormComponent
 
+from ftlab.damage import explained
 from ftlab.errors import FtlabError
 from ftlab.files import DamagedFile, disk_full
 from ftlab.ui import disk
@@ -120,9 +121,8 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
     def failed(error: Exception) -> dict[Any, Any]:
         if isinstance(error, DamagedFile):
             disk.set_aside(error)  # the next tick draws without it
-        full = None if isinstance(error, FtlabError) else disk_full(error, default_root())
-        if full is not None:
-            error = full
+        if not isinstance(error, FtlabError):
+            error = disk_full(error, default_root()) or explained(error) or error
         if not isinstance(error, FtlabError):
             log.exception("A handler of the app failed: %s", handler.__name__)
             error = FtlabError(

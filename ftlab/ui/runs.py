@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 from ftlab.evaluation.figures import number, percent, value_text
 from ftlab.files import DamagedFile
 from ftlab.run_directory import RunDirectory
@@ -227,9 +227,9 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
             rows.append([opens, *_cells(run, preferring)])
         except DamagedFile:
             raise
-        except Exception:
+        except Exception as error:
             # Each run stands for itself: what nobody foresaw in the files of one takes no other from the list.
-            log.exception("The run %s cannot be listed", run.id)
+            log.warning("The run %s cannot be listed: %s", run.id, shorten(repr(error)))
             rows.append([opens, run_view.state_badge("damaged"), *[NOTHING] * (9 if preferring else 8)])
     help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
     headers = ["Run", "State", "Stage", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
