@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.files import read_json, read_jsonl
+from ftlab.files import read_cached, read_json, read_jsonl
 
 
 class _Answers:
@@ -80,7 +80,8 @@ class Question(_Answers):
 
     def asked(self) -> str:
         """What was asked, in words."""
-        found = self.comparison() or self.preferences() or self.before_after() or {}
+        files = (self.comparison_file, self.preferences_file, self.before_after_file)
+        found: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
         return (found.get("question") or {}).get("text") or found.get("suite") or self.name
 
 
@@ -238,8 +239,8 @@ class RunDirectory(_Answers):
         """Where the answers of `side` to the held-out rows lie: in the run's own comparison, or in the newest that has
         it."""
         for place in (self, *reversed(self.questions())):
-            comparison = place.comparison() or {}
-            if not comparison.get("suite") and any(one["name"] == side for one in comparison.get("sides", [])):
+            comparison = read_cached(place.comparison_file) or {}
+            if not comparison.get("suite") and any(one.get("name") == side for one in comparison.get("sides", [])):
                 return place
         return self
 

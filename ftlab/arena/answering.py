@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import locked, read_json, write_json, write_text
+from ftlab.files import locked, read_cached, write_json, write_text
 from ftlab.processes import is_alive, kill
 from ftlab.quiet import quieten
 from ftlab.workspace import Workspace
@@ -188,7 +188,7 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
 
 
 def _read(folder: Path) -> Status | None:
-    values = read_json(folder / "status.json")
+    values = read_cached(folder / "status.json")
     known = {item.name for item in fields(Status)}
     return None if values is None else Status(**{name: value for name, value in values.items() if name in known})
 

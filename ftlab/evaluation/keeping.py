@@ -12,7 +12,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.config_evaluation import EvaluationConfig
 from ftlab.errors import FtlabError
-from ftlab.files import write_json, write_jsonl
+from ftlab.files import DamagedFile, write_json, write_jsonl
 from ftlab.run_directory import Question, RunDirectory
 
 # They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
@@ -96,7 +96,11 @@ def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
     """Name, question and verdict of everything that was asked of `run` beside its own comparison, the newest first."""
     found = []
     for place in reversed(run.questions()):
-        comparison = place.comparison() or {}
+        try:
+            comparison = place.comparison() or {}
+        except DamagedFile as error:
+            found.append((place.name, place.name, f"damaged: {error.how}"))
+            continue
         verdicts = comparison.get("verdicts") or {}
         verdict = verdicts.get("adapted_vs_prompted") or comparison.get("verdict") or {}
         found.append((place.name, place.asked(), verdict.get("text") or ""))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import DamagedFile, read_json, write_json, write_text
+from ftlab.files import DamagedFile, read_cached, write_json, write_text
 from ftlab.hub import is_offline
 from ftlab.processes import is_alive, kill
 from ftlab.quiet import CACHES
@@ -218,8 +218,8 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
 
 def judging_status(run: RunDirectory) -> RunStatus | None:
     """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
-    current, asked = evaluation_status(run), read_json(run.judging_file)
-    return current if current is not None and asked and asked["created"] == current.created else None
+    current, asked = evaluation_status(run), read_cached(run.judging_file)
+    return current if current is not None and asked and asked.get("created") == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:

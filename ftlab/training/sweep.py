@@ -15,7 +15,7 @@ import yaml
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
-from ftlab.files import read_cached, read_json, write_json
+from ftlab.files import DamagedFile, read_cached, read_json, write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
 from ftlab.workspace import Workspace
@@ -146,7 +146,7 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
-    rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
+    rows = [_row_of(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         missing = math.inf
@@ -176,6 +176,14 @@ def _sweep(values: dict[str, Any]) -> Sweep:
 
 def _file(sweep_id: str, workspace: Workspace) -> Path:
     return workspace.sweeps_folder / f"{sweep_id}.json"
+
+
+def _row_of(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _row(run, values)
+    except DamagedFile:  # each run stands for itself; `runs show` tells which file
+        scores = ("validation_loss", "exact_match", "perplexity", "general_accuracy", "general_accuracy_replayed")
+        return {"run": run.id, "values": values, "state": "damaged"} | dict.fromkeys((*scores, "seconds"))
 
 
 def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def _wire_to_disk(
             talks = [run.id for run in disk.runs_that_answer(workspace)]
             drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
             # A choice that came while this was drawn is no part of it: then the next tick draws again.
-            now["runs"] = digest([runs_now, [drawn[one].get("value", given[one]) for one in drawn_from]])
+            now["runs"] = digest([runs_now, [drawn.get(one, {}).get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
             now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
             now["newest compared"] = next(iter(before_after.compared(workspace)), "")
@@ -258,7 +258,7 @@ def _wire_to_disk(
             talk.run: gr.update(choices=talks, value=talked),
             listed.run: gr.update(choices=every, value=opened),
             listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
-            **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
+            **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
             **part(
                 None,
                 lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
@@ -296,9 +296,9 @@ def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
     """What `draw` gives of the run that a tab shows; where that fails, only this tab says so, in `box`."""
     try:
         return draw()
-    except DamagedFile:
-        raise  # it is drawn again without that file
     except Exception as error:
+        if isinstance(error, DamagedFile) and disk.set_aside(error):
+            raise  # it is drawn again without that file
         if not isinstance(error, FtlabError):
             log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
             error = explained(error) or FtlabError("This run cannot be shown", why=shorten(error))

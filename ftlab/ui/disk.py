@@ -79,12 +79,15 @@ def set_aside(error: DamagedFile) -> bool:
 
 def drawn(draw: Callable[[], T]) -> T:
     """What `draw` gives, without the files that turn out to be damaged while it draws."""
+    again: set[tuple[Path, Any]] = set()
     while True:
         try:
             return draw()
         except DamagedFile as error:
-            if not set_aside(error):
+            set_aside(error)
+            if (error.path, _stamp(error.path)) in again:
                 raise
+            again.add((error.path, _stamp(error.path)))
 
 
 def _words(error: dict[str, Any]) -> dict[str, Any]:
