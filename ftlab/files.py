@@ -231,15 +231,21 @@ _NEARLY_FULL = 1 << 20  # bytes
 
 def _full(error: BaseException, folder: Path) -> FtlabError:
     named = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else ""
-    place, free = _free(Path(named) if os.path.isabs(named) else folder)
+    place = Path(named) if os.path.isabs(named) else folder
     what = "The disk is full."
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         what = "A file got larger than the system lets it be."
     return FtlabError(
         what,
-        why=f"{_bytes(free)} are free where {place} lies. What was there before stays",
+        why=f"{room_left(place)}. What was there before stays",
         try_="delete old runs or exports, or give a folder on a larger disk (--workspace or FTLAB_HOME)",
     )
+
+
+def room_left(place: Path) -> str:
+    """How much is free on the disk of `place`, in words."""
+    folder, free = _free(place)
+    return f"{f'{free / 2**30:.1f} GB' if free >= 2**30 else f'{free / 2**20:.1f} MB'} are free where {folder} lies"
 
 
 def _free(place: Path) -> tuple[Path, int]:
@@ -249,10 +255,6 @@ def _free(place: Path) -> tuple[Path, int]:
             if folder.is_dir():
                 return folder, shutil.disk_usage(folder).free
     return place, _NEARLY_FULL
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"
 
 
 @contextlib.contextmanager
