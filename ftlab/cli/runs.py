@@ -18,6 +18,7 @@ from ftlab.cli.output import (
 )
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
+from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -45,8 +46,9 @@ def list_runs(given: argparse.Namespace) -> int:
     for run in workspace.runs():
         try:
             rows.append(_listed(run))
-        except FtlabError as error:  # each run stands for itself
-            rows.append({"run": run.id, "state": "damaged", "damage": str(error)})
+        except Exception as error:  # each run stands for itself
+            told = error if isinstance(error, FtlabError) else explained(error)
+            rows.append({"run": run.id, "state": "damaged", "damage": str(told or error)})
     if given.json:
         print_json({"runs": rows})
     elif not rows:
@@ -101,8 +103,11 @@ def show(given: argparse.Namespace) -> int:
         """What `value` gives; None where the file it is read from is damaged. The rest of the run is shown."""
         try:
             return value()
-        except FtlabError as error:
-            damage.append(str(error))
+        except Exception as error:
+            told = error if isinstance(error, FtlabError) else explained(error)
+            if told is None:
+                raise
+            damage.append(str(told))
             return None
 
     config = read(lambda: load_config(run.config_file))

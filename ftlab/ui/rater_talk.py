@@ -183,9 +183,8 @@ def _done(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
         return _now(talk, say, note=note)
     except FtlabError as error:
         reason = error.what.removesuffix(NOTHING_CHANGED)
-        told = FtlabError(
-            f"{say} The next comparison cannot be shown: {reason[:1].lower()}{reason[1:]}", try_=error.try_
-        )
+        why = f"The next comparison cannot be shown: {reason[:1].lower()}{reason[1:]}"
+        told = FtlabError(f"{say} {why}", try_=error.try_)
         return _reply(screens.cannot_open(told), told.what)
 
 

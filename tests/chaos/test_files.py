@@ -134,9 +134,10 @@ def answered_well(*words: str) -> bool | str:
 
 
 def listed(workspace: Workspace) -> dict[str, str]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert main(["runs", "list", "--json", "--workspace", str(workspace.root)]) == 0
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["runs", "list", "--json", "--workspace", str(workspace.root)])
+    assert code == 0, err.getvalue()
     return {row["run"]: row["state"] for row in json.loads(out.getvalue())["runs"]}
 
 
