@@ -257,10 +257,16 @@ class Store:
                 if _in_place(connection):
                     return
                 error: Exception = FtlabError("The database of the blind tests was moved or deleted meanwhile")
+                undone = False
             except DBAPIError as failed:
-                error = failed
+                # SQLite, which has it open still, has not committed it.
+                error, undone = failed, bool(getattr(connection.connection, "in_transaction", False))
+            with contextlib.suppress(DBAPIError):
+                transaction.rollback()
             with contextlib.suppress(DBAPIError):
                 connection.invalidate()
+            if undone:
+                raise _refusal(error, self._folder) from None
             self._look_after(error, kept)
 
     @contextlib.contextmanager

@@ -280,8 +280,9 @@ def _cached(path: Path, reader: Callable[[Path], Any]) -> Any:
     if known is None or known[0] != stamp:
         try:
             known = (stamp, reader(path) if stamp is not None else None)
-        except FtlabError as error:
-            _damaged[path] = (stamp, error)
+        except (FtlabError, RecursionError) as error:
+            told = error if isinstance(error, FtlabError) else DamagedFile(path, "it is nested too deeply")
+            _damaged[path] = (stamp, told)
             known = (stamp, None)
         _read[key] = known
     return known[1]

@@ -155,30 +155,35 @@ class _Tracebacks(logging.Handler):
 
 def drawn(app: Any) -> list[str]:
     """What is wrong with a tick of a page that looks at the victim on every tab; it is drawn from nothing."""
+    shown, wrong = drawn_tick(app, VICTIM)
+    table = next((value for one, value in shown.items() if getattr(one, "elem_id", "") == "runs_table"), None)
+    missing = table is None or HEALTHY not in str(table)
+    return wrong or [f"tick: the healthy run is not listed: {table}"] * missing
+
+
+def drawn_tick(app: Any, run: str | None) -> tuple[dict[Any, Any], list[str]]:
+    """What the first tick of a page shows that looks at `run`, and what went wrong."""
     ticks = [one for one in app.fns.values() if one.fn is not None and one.fn.__name__ == "tick"]
     tick = max(ticks, key=lambda one: len(one.outputs))
     seen = _Tracebacks()
     logging.getLogger("ftlab").addHandler(seen)
     try:
-        values = [_on_page(one) for one in tick.inputs[1:]]
-        shown = tick.fn({}, *values)
+        shown = tick.fn({}, *(_on_page(one, run) for one in tick.inputs[1:]))
     except BaseException:
-        return [f"tick: {traceback.format_exc()[-1800:]}"]
+        return {}, [f"tick: {traceback.format_exc()[-1800:]}"]
     finally:
         logging.getLogger("ftlab").removeHandler(seen)
-    table = next((value for one, value in shown.items() if getattr(one, "elem_id", "") == "runs_table"), None)
     if not isinstance(shown, dict) or "__type__" in shown:
-        return seen.seen or ["tick: it drew nothing"]
-    missing = [] if table is not None and HEALTHY in str(table) else [f"tick: the healthy run is not listed: {table}"]
-    return seen.seen + missing
+        return {}, seen.seen or ["tick: it drew nothing"]
+    return shown, seen.seen
 
 
-def _on_page(component: Any) -> Any:
+def _on_page(component: Any, run: str | None) -> Any:
     name = getattr(component, "elem_id", "") or ""
     if name in ("evaluate_run", "chat_run", "runs_run"):
-        return VICTIM
+        return run
     if name == "runs_other":
-        return HEALTHY
+        return HEALTHY if run else ""
     return [] if name == "evaluate_others" else getattr(component, "value", None)
 
 
