@@ -332,6 +332,8 @@ def _write(
             return Version(id=version_id, number=number, **values, folder=target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # of a data set without another version
         raise
 
 

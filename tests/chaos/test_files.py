@@ -29,6 +29,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.training.environment import record_environment
 from ftlab.training.status import RunStatus, write_status
 from ftlab.workspace import Workspace
+from tests.chaos.disk import fill, small_disk
 from tests.small_runs import make_base, make_run, save_result
 
 SEED = 17
@@ -273,3 +274,36 @@ def test_a_damaged_file_of_one_run_stops_no_command_and_no_other_run(origin, app
 def test_every_file_damaged_in_every_way_stops_no_command_and_no_other_run(origin, app_of):
     chosen = pairs(origin)
     survived(origin, app_of, chosen, set(range(len(chosen))))
+
+
+def _tree(folder: Path) -> dict[str, bytes | None]:
+    """All there is below `folder`; locks and what came before the disk was full are left to the caller."""
+    found = {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    return {name: content for name, content in found.items() if not name.endswith(".lock") and "cache" not in name}
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_made(origin, tmp_path):
+    with small_disk(tmp_path / "disk", "40m") as disk:
+        shutil.copytree(origin, disk / "workspace")
+        workspace = disk / "workspace"
+        (workspace / "data").mkdir()  # holds all data sets
+        commands = [
+            ("data", "fix", "messy_tickets", "--base", "none"),
+            ("data", "export", "messy_tickets", disk / "out.jsonl"),
+            ("train", "--set", "data.source=support_triage"),
+            ("export", VICTIM, "--to", disk / "out"),
+            ("report", VICTIM),
+            ("report", VICTIM, "--to", disk / "report.html"),
+            ("notebook", VICTIM, "--to", disk / "out.ipynb"),
+            ("evaluate", VICTIM, "--rows", "2"),
+        ]
+        for words in commands:
+            before = _tree(disk)
+            # Half of what is written would fit, so it breaks off in the middle of it.
+            ballast = fill(disk, leave=4096)
+            said = answered_well(*words, "--workspace", workspace)
+            ballast.unlink()
+            assert said is not True and "The disk is full. 0.0 MB are free where" in said, (words, said)
+            assert said.count("ftlab: ") == 1 and "Traceback" not in said, (words, said)
+            assert _tree(disk) == before, words
+        assert answered_well("evaluate", VICTIM, "--rows", "2", "--workspace", workspace) is True
