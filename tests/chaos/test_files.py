@@ -1,7 +1,8 @@
 """Every file of a finished run, damaged in ten ways: each command still answers, and no other run is touched.
 
 A seeded part of the pairs (file, damage) runs in CI. All of them, with the commands that load a model:
-python -m pytest -m long tests/chaos/test_files.py
+python -m pytest -m long -s tests/chaos/test_files.py
+FTLAB_CHAOS_PAIRS says how many the short part takes (16).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.chaos.disk import fill, small_disk
 from tests.small_runs import make_base, make_run, save_result
 
 SEED = 17
-SHORT_PAIRS, SHORT_MODEL_PAIRS = int(os.environ.get("PAIRS", 40)), 8
+SHORT_PAIRS, SHORT_MODEL_PAIRS = int(os.environ.get("FTLAB_CHAOS_PAIRS", "16")), 3
 VICTIM, HEALTHY = "20260102-000000-victim", "20260101-000000-healthy"
 
 

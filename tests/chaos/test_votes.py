@@ -117,10 +117,11 @@ def test_a_damaged_database_is_one_sentence_and_the_app_goes_on(workspace: Works
     from ftlab.ui.app import build_app
     from tests.chaos.test_files import answered, drawn_tick
 
+    app = build_app(workspace)
     for damage in (b"", b"\0" * 4096, b"not a database " * 300):
         workspace.arena_database.write_bytes(damage)
         assert not answered("arena", "list", "--workspace", str(workspace.root))
-        shown, wrong = drawn_tick(build_app(workspace), None)
+        shown, wrong = drawn_tick(app, None)
         assert not wrong and shown
         for file in workspace.root.glob("arena.sqlite*"):
             file.unlink()
