@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.files import read_json, read_jsonl
+from ftlab.files import read_cached, read_json, read_jsonl
 
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
 
@@ -54,7 +54,7 @@ class _Answers:
         return read_json(self.comparison_file)
 
     def predictions(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.predictions_file)
+        return read_jsonl(self.predictions_file, whole=True)
 
     def preferences(self) -> dict[str, Any] | None:
         return read_json(self.preferences_file)
@@ -63,7 +63,7 @@ class _Answers:
         return read_json(self.before_after_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.before_after_answers_file)
+        return read_jsonl(self.before_after_answers_file, whole=True)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Question(_Answers):
 
     def asked(self) -> str:
         """What was asked, in words."""
-        found = self.comparison() or self.preferences() or self.before_after() or {}
+        files = (self.comparison_file, self.preferences_file, self.before_after_file)
+        found: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
         return (found.get("question") or {}).get("text") or found.get("suite") or self.name
 
 
@@ -261,8 +262,8 @@ class RunDirectory(_Answers):
         """Where the answers of `side` to the held-out rows lie: in the run's own comparison, or in the newest that has
         it."""
         for place in (self, *reversed(self.questions())):
-            comparison = place.comparison() or {}
-            if not comparison.get("suite") and any(one["name"] == side for one in comparison.get("sides", [])):
+            comparison = read_cached(place.comparison_file) or {}
+            if not comparison.get("suite") and any(one.get("name") == side for one in comparison.get("sides", [])):
                 return place
         return self
 
@@ -330,7 +331,7 @@ class RunDirectory(_Answers):
         return read_json(self.rewards_file)
 
     def reward_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.reward_answers_file)
+        return read_jsonl(self.reward_answers_file, whole=True)
 
     def harness(self) -> dict[str, Any] | None:
         return read_json(self.harness_file)
@@ -355,5 +356,5 @@ class RunDirectory(_Answers):
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - characters))
                 return file.read().decode("utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return ""

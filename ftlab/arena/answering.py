@@ -24,7 +24,7 @@ from typing import Any
 
 from ftlab.endpoint import CONTESTANT
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import locked, read_json, write_json, write_text
+from ftlab.files import locked, read_cached, write_json, write_text
 from ftlab.processes import (
     HUB_VARIABLES,
     child_environment,
@@ -199,7 +199,7 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
 
 
 def _read(folder: Path) -> Status | None:
-    values = read_json(folder / "status.json")
+    values = read_cached(folder / "status.json")
     known = {item.name for item in fields(Status)}
     return None if values is None else Status(**{name: value for name, value in values.items() if name in known})
 

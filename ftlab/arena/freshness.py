@@ -16,7 +16,7 @@ from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
 from ftlab.data.partition import prompt_fingerprint, prompt_text
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json
+from ftlab.files import read_cached
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -120,7 +120,7 @@ def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> s
 
 def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:
     """The runs whose training went into `run`."""
-    found = [read_json(run.environment_file, {}).get("parent_run")]
+    found = [(read_cached(run.environment_file) or {}).get("parent_run")]
     try:
         config = load_config(run.config_file)
     except FtlabError:

@@ -67,11 +67,13 @@ from ftlab.cli.output import (
 )
 from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.damage import explained
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import disk_full
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
+from ftlab.workspace import Workspace, default_root
 
 _POLL_SECONDS = 0.5
 _QUICKSTART_ROWS = 600
@@ -97,7 +99,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except Exception:
+    except Exception as error:
+        full = disk_full(error, getattr(given, "workspace", None) or default_root())
+        if full is not None:
+            return _tell(full, as_json=as_json)
+        if (about_a_run := explained(error)) is not None:
+            return _tell(about_a_run, as_json=as_json)
         # A fault of ftlab's own: its traceback goes to standard error.
         if as_json:
             print_json(failure(FtlabError("Something went wrong inside ftlab", try_="see standard error")))

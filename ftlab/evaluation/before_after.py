@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -20,7 +21,7 @@ from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
-from ftlab.files import write_json, write_jsonl
+from ftlab.files import DamagedFile, write_json, write_jsonl
 from ftlab.models.identity import is_made_of
 from ftlab.run_directory import Question, RunDirectory
 
@@ -262,19 +263,33 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
     folder = run.result
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     for place in (run, *run.questions()):
-        earlier = place.before_after() or {"settings": {}, "contestants": {}}
-        if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
-            for row in place.before_after_answers():
-                if name in row:
-                    answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
-                    take(row["prompt"], answer, earlier["settings"])
-        comparison = place.comparison()
-        if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
-            for row in place.predictions():
-                if f"{side}_tokens" in row:
-                    answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                    take(row["messages"], answer, comparison["settings"])
+        with contextlib.suppress(DamagedFile):  # then it is asked again
+            _take_over(place, name, side, weights, folder, config, take)
     return known
+
+
+def _take_over(
+    place: RunDirectory | Question,
+    name: str,
+    side: str | None,
+    weights: Any,
+    folder: Path,
+    config: RunConfig,
+    take: Callable[[Any, Answer, dict[str, Any]], None],
+) -> None:
+    """Give `take` what is stored in `place` of the answers of `name`."""
+    earlier = place.before_after() or {"settings": {}, "contestants": {}}
+    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
+        for row in place.before_after_answers():
+            if name in row:
+                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
+                take(row["prompt"], answer, earlier["settings"])
+    comparison = place.comparison()
+    if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+        for row in place.predictions():
+            if f"{side}_tokens" in row:
+                answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
+                take(row["messages"], answer, comparison["settings"])
 
 
 def _same(settings: dict[str, Any], config: RunConfig) -> bool:

@@ -182,7 +182,12 @@ def _seconds_before(run: RunDirectory) -> float | None:
     """What evaluating `run` took until now; None where an earlier version asked and did not count."""
     if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
         return None
-    return round(sum(line["seconds"] for line in read_jsonl(_seconds_file(run))), 2)
+    return round(sum(_amount(line) for line in read_jsonl(_seconds_file(run))), 2)
+
+
+def _amount(line: dict[str, Any]) -> float:
+    seconds = line.get("seconds")
+    return seconds if isinstance(seconds, int | float) else 0.0
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:

@@ -20,7 +20,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
-from ftlab.files import read_json
+from ftlab.files import disk_full, read_json
 from ftlab.models.identity import check_result
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
@@ -88,7 +88,7 @@ def export_run(
         notes = export_files.write_records(run, config, shape, part, finding, licence)
         return _finished(run, shape, part, target, finding, notes)
     except OSError as error:
-        raise FtlabError(
+        raise disk_full(error, target) or FtlabError(
             f"The export cannot be written: {error.strerror or error}",
             why=str(target),
             try_="choose a folder you may write to, with enough free space",

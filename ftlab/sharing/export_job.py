@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.errors import FtlabError
-from ftlab.files import locked, read_json, write_json
+from ftlab.files import locked, read_cached, write_json
 from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, mark_of, package_path
 from ftlab.processes import start as start_process
 from ftlab.run_directory import RunDirectory
@@ -63,8 +63,8 @@ def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None
 
 def progress(run: RunDirectory, kind: Kind) -> Progress:
     """How far the export of `kind` is."""
-    record = read_json(run.export_folder(kind) / RECORD)
-    job = read_json(_job(run, kind))
+    record = read_cached(run.export_folder(kind) / RECORD)
+    job = read_cached(_job(run, kind))
     if job is None:
         return Progress("done", record=record) if record else Progress("none")
     last = _last_line(run, kind)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import locked, read_json, write_json, write_text
+from ftlab.files import DamagedFile, locked, read_cached, write_json, write_text
 from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, is_held, kill, package_path, take
 from ftlab.processes import start as start_process
 from ftlab.quiet import CACHES
 from ftlab.run_directory import WORK_LOCK, RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
-from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
+from ftlab.training.status import ACTIVE_STATES, RunStatus, damaged, read_status, write_status
 from ftlab.training.tracking import tracker_variables
 from ftlab.workspace import Workspace
 
@@ -260,8 +260,8 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
 
 def judging_status(run: RunDirectory) -> RunStatus | None:
     """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
-    current, asked = evaluation_status(run), read_json(run.judging_file)
-    return current if current is not None and asked and asked["created"] == current.created else None
+    current, asked = evaluation_status(run), read_cached(run.judging_file)
+    return current if current is not None and asked and asked.get("created") == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:
@@ -370,19 +370,19 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
     try:
         current = read_status(status_file)
     except FileNotFoundError:
-        gone = (
-            not status_file.with_name("config.yaml").exists()
-            and not status_file.parent.with_name("config.yaml").exists()
-        )
-        what = (
-            "The folder of this run was deleted or moved, so its work has ended." if gone else "This run has no status."
-        )
+        places = (status_file.with_name("config.yaml"), status_file.parent.with_name("config.yaml"))
+        if any(file.exists() for file in places):
+            return damaged(DamagedFile(status_file, "it is gone"))
+        what = "The folder of this run was deleted or moved, so its work has ended."
         return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
+    except DamagedFile as error:
+        return damaged(error)
     if not current.is_active:
         return current
     if not _alive(current, status_file):
         # It may have ended between the two looks; only a status read after the death counts.
-        current = read_status(status_file)
+        with contextlib.suppress(FileNotFoundError, DamagedFile):
+            current = read_status(status_file)
         if current.is_active:
             _record_death(current, status_file, stop_file, log_file)
             # On a full disk the finding cannot be kept; it is found again by the next look.

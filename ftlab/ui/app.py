@@ -11,6 +11,7 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,9 +22,11 @@ from gradio.utils import get_upload_folder
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
+from ftlab.damage import explained
 from ftlab.data.formats import PREFERENCES
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
+from ftlab.files import DamagedFile
 from ftlab.quiet import quieten
 from ftlab.ui import (
     access,
@@ -49,10 +52,12 @@ from ftlab.ui import (
 from ftlab.ui.background import import_later
 from ftlab.ui.events import any_of, on, reaching
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import notice
+from ftlab.ui.html import error_box, notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 from ftlab.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
 TABS |= {"chat": "Chat", "blind": "Blind test", "runs": "Runs"}
@@ -200,6 +205,9 @@ def _wire_to_disk(
         return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
     def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
+        return disk.drawn(lambda: look(known, *values))
+
+    def look(known: dict[str, str], *values: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
         given = dict(zip(looked_at, values, strict=True))
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
@@ -218,7 +226,7 @@ def _wire_to_disk(
             talks = [run.id for run in disk.runs_that_answer(workspace)]
             drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
             # A choice that came while this was drawn is no part of it: then the next tick draws again.
-            now["runs"] = digest([runs_now, [drawn[one].get("value", given[one]) for one in drawn_from]])
+            now["runs"] = digest([runs_now, [drawn.get(one, {}).get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
             now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
             now["newest compared"] = next(iter(before_after.compared(workspace)), "")
@@ -255,11 +263,14 @@ def _wire_to_disk(
             talk.run: gr.update(choices=talks, value=talked),
             listed.run: gr.update(choices=every, value=opened),
             listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
-            **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
-            **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace),
-            **({} if talking else chat.about(talk, talked, workspace)),
-            **runs.show(listed, opened, other, workspace),
+            **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
+            **part(
+                None,
+                lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
+            ),
+            **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
+            **({} if talking else part(talk.banner, lambda: chat.about(talk, talked, workspace))),
+            **part(listed.detail, lambda: runs.show(listed, opened, other, workspace)),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
@@ -284,6 +295,19 @@ def _wire_to_disk(
     ]
     ticks = any_of(app.load, gr.Timer(POLL_SECONDS).tick)
     on(ticks, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
+
+
+def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
+    """What `draw` gives of the run that a tab shows; where that fails, only this tab says so, in `box`."""
+    try:
+        return draw()
+    except Exception as error:
+        if isinstance(error, DamagedFile) and disk.set_aside(error):
+            raise  # it is drawn again without that file
+        if not isinstance(error, FtlabError):
+            log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
+            error = explained(error) or FtlabError("This run cannot be shown", why=shorten(error))
+        return {} if box is None else {box: error_box(error)}
 
 
 def page_settings(workspace: Workspace) -> dict[str, Any]:

@@ -17,9 +17,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import FormComponent
 
+from ftlab.damage import explained
 from ftlab.errors import FtlabError
-from ftlab.files import check_reach, limited_to
+from ftlab.files import DamagedFile, check_reach, disk_full, limited_to
+from ftlab.ui import disk
 from ftlab.ui.html import error_box
+from ftlab.workspace import default_root
 
 log = logging.getLogger(__name__)
 _END = object()
@@ -152,6 +155,10 @@ def guarded(
         return result
 
     def failed(error: Exception) -> dict[Any, Any]:
+        if isinstance(error, DamagedFile):
+            disk.set_aside(error)  # the next tick draws without it
+        if not isinstance(error, FtlabError):
+            error = disk_full(error, default_root()) or explained(error) or error
         if not isinstance(error, FtlabError):
             log.exception("A handler of the app failed: %s", handler.__name__)
             error = FtlabError(
