@@ -88,7 +88,7 @@ def test_a_draft_survives_and_its_first_save_makes_version_1_and_2(data: DataCon
         (1, "taken from the source"),
         (2, "edited 1 row, marked 1 good"),
     ]
-    assert list(versions.rows_of(made))[7].cells["completion"] == "é \ud83d"
+    assert list(versions.rows_of(made))[7].cells["completion"] == "é \ufffd"
     assert drafts.load(data, workspace, "Ada").count == 0 and drafts.unsaved(workspace) == []
     with pytest.raises(InputError, match="nothing to save"):
         drafts.save(drafts.load(data, workspace, "Ada"), data, workspace)
