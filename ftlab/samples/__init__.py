@@ -56,7 +56,7 @@ _KNOWN = {
     "neutral_prompts": (
         "prompts",
         "Neutral prompts",
-        "Short prompts of ten abilities without answers, to measure on any base how much of what it would say has changed.",
+        "Short prompts without answers, of ten abilities, to measure on any base how much its answers changed.",
     ),
     "replay_prompts": (
         "prompts",
@@ -66,7 +66,7 @@ _KNOWN = {
     "known_choices": (
         "choices",
         "Known facts: multiple choice",
-        "Questions with four choices, from very easy to hard, to measure on any base which of its facts were forgotten.",
+        "Questions with four choices, from easy to hard, to measure on any base which of its facts were forgotten.",
     ),
     "known_facts": (
         "probe",

@@ -98,8 +98,8 @@ def test_what_the_starter_replays_is_asked_in_no_probe():
 # Words that many questions share, whatever they ask for.
 COMMON = set(
     "about answer call called country city does explain from give have largest made make many most much name number "
-    "only painted people player river same should take that their these this through time usually water what when where "
-    "which with word wrote year years your".split()
+    "only painted people player river same should take that their these this through time usually water what when "
+    "where which with word wrote year years your".split()
 )
 
 
