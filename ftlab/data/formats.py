@@ -276,7 +276,7 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         flags = f'--column prompt="{texts[0]}" --column completion="{texts[1]}"'
         hint = f"say which column is which, for example {flags} (data.columns={example})"
     elif asked:
-        hint = f"{asked} holds prompts without answers: add a column of answers, or train with rewards (rloo, grpo)"
+        hint = f"add a column of answers to the prompts in {asked}, or train on prompts alone with rewards (rloo, grpo)"
     elif texts:
         hint = f'to learn {texts[0]} as plain text (stage: pretraining), say --column text="{texts[0]}"'
     else:

@@ -72,7 +72,7 @@ def test_prompts_without_answers_are_read_whole_with_the_answer_left_open(name):
         spoken = [turn["role"] for turn in row["prompt"] if turn["role"] != "system"]
         assert spoken in (["user"], ["user", "assistant", "user"])
         assert all(turn["content"] == turn["content"].strip() != "" for turn in row["prompt"])
-    with pytest.raises(InputError, match=r"prompt holds prompts without answers.*rloo, grpo"):
+    with pytest.raises(InputError, match=r"add a column of answers to the prompts in prompt, or .*rloo, grpo"):
         detect_format(loaded, data)
 
 
