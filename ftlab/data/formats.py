@@ -266,6 +266,7 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
 
 def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
     texts = likely_texts(columns, rows)
+    asked = next((column for column in columns if _plain(column) in _PROMPTS), None)
     talks = [column for column in columns if _plain(column) in _CONVERSATIONS]
     if talks:
         held = shorten(json.dumps(_first_value(rows, talks[0]), ensure_ascii=False, default=str), 100)
@@ -274,6 +275,8 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
         flags = f'--column prompt="{texts[0]}" --column completion="{texts[1]}"'
         hint = f"say which column is which, for example {flags} (data.columns={example})"
+    elif asked:
+        hint = f"add a column of answers to the prompts in {asked}, or train on prompts alone with rewards (rloo, grpo)"
     elif texts:
         hint = f'to learn {texts[0]} as plain text (stage: pretraining), say --column text="{texts[0]}"'
     else:

@@ -53,6 +53,31 @@ _KNOWN = {
         "General chat",
         "The same stories and mails as answers to a request, to measure what tuning does to longer answers in a chat.",
     ),
+    "neutral_prompts": (
+        "prompts",
+        "Neutral prompts",
+        "Short prompts without answers, of ten abilities, to measure on any base how much its answers changed.",
+    ),
+    "replay_prompts": (
+        "prompts",
+        "Replay prompts",
+        "Other prompts without answers, which the base answers itself before training, to hold what it says there.",
+    ),
+    "known_choices": (
+        "choices",
+        "Known facts: multiple choice",
+        "Questions with four choices, from easy to hard, to measure on any base which of its facts were forgotten.",
+    ),
+    "known_facts": (
+        "probe",
+        "Known facts: short answers",
+        "Questions that one name or number answers, to measure on any base which of its facts were forgotten.",
+    ),
+    "general_reading": (
+        "text",
+        "General reading",
+        "Short passages of prose, code, German and Spanish, to measure on any base what tuning does to its language.",
+    ),
     "messy_tickets": (
         "practice",
         "Messy tickets",
@@ -60,6 +85,7 @@ _KNOWN = {
     ),
 }
 _SPLIT_ORDER = ("train", "validation", "test")
+_NO_EXAMPLES = ("prompts", "choices")  # without answers, or with a letter for one: no data to learn from as they stand
 
 
 @dataclass(frozen=True)
@@ -69,9 +95,14 @@ class Sample:
     name: str
     title: str
     description: str
-    task: str  # "instruction", "preference", "probe", "replay", "text" or "practice"
+    task: str  # "instruction", "preference", "probe", "choices", "replay", "prompts", "text" or "practice"
     splits: dict[str, int]  # rows per split
     path: Path
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether its rows are prompts with answers, pairs or texts, which a run can be trained and scored on."""
+        return self.task not in _NO_EXAMPLES
 
 
 def list_samples() -> list[Sample]:

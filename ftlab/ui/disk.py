@@ -305,4 +305,4 @@ def sample_titles() -> dict[str, str]:
     """Names and titles of the samples that can be trained on as they are."""
     from ftlab.samples import list_samples
 
-    return {sample.name: sample.title for sample in list_samples() if sample.splits}
+    return {sample.name: sample.title for sample in list_samples() if sample.splits and sample.has_examples}
