@@ -379,16 +379,18 @@ def _mix_in_replay(
         else:
             train += used
         files += loaded.files
+        # Held answers may be seen again and again: nothing of them is learnt that the base does not say.
+        times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
         told[name] = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
             "wanted": wanted,
-            "rows": len(used),
+            "rows": len(used) * times,
             "available": len(free),
             "held_out_prompts_skipped": len(every) - len(free),
             "dropped": dict(dropped),
-            **({"answers": "the base's own", "loss": data.replay_loss} if itself else {}),
+            **({"answers": "the base's own", "loss": data.replay_loss, "times": times} if itself else {}),
         }
     if len(train) > own:
         generator.shuffle(train)

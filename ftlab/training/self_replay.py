@@ -63,7 +63,7 @@ def ensure_answers(
     """
     import time
 
-    prompts = read_jsonl(run.replay_prompts_file) if config.data.replay_prompts else []
+    prompts = run_prompts(run) if config.data.replay_prompts else []
     if not prompts or run.self_replay_file.exists():
         return 0.0
     from ftlab.evaluation.batches import free_memory
@@ -89,6 +89,11 @@ def ensure_answers(
     return seconds
 
 
+def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
+    """The prompts that the base answers for `run`: {"row", "kind", "messages"}."""
+    return read_jsonl(run.replay_prompts_file)
+
+
 def read_answers(run: RunDirectory, limit: int) -> Held:
     """The kept answers of at most `limit` tokens (prompts included)."""
     import pyarrow.parquet as pq
@@ -107,16 +112,23 @@ def read_answers(run: RunDirectory, limit: int) -> Held:
     return Held(kept, Teacher(tensors["top"][places], tensors["log_probs"][places], starts))
 
 
-def mixed_in(train: Any, run: RunDirectory, config: RunConfig, limit: int) -> tuple[Any, Teacher | None]:
-    """The data set `train` (input_ids, labels) with the base's answers after it, and what the base holds likely along
-    them. The column `held` is the number of such an answer, -1 of every other row."""
+def mixed_in(train: Any, run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Any, Teacher | None]:
+    """The data set `train` (input_ids, labels) with the base's answers after it, each as many `times` as the manifest
+    says, and what the base holds likely along them. The column `held` is the number of such an answer, -1 of every
+    other row."""
     import datasets
 
     if not config.data.replay_prompts or not run.self_replay_file.exists():
         return train, None
+    limit = config.optimisation.max_length
     held = read_answers(run, limit)
-    columns = {name: [row[name] for row in held.rows] for name in ("input_ids", "labels")}
-    answers = datasets.Dataset.from_dict(columns | {"held": list(range(len(held.rows)))})
+    if (too_long := len(run_prompts(run)) - len(held.rows)) > 0:
+        writer.warn(f"{too_long} of the base's own answers are longer than {limit} tokens and are not replayed.")
+    if not held.rows:
+        return train, None
+    numbers = list(range(len(held.rows))) * run.manifest()["replay"]["times"]
+    columns = {name: [held.rows[number][name] for number in numbers] for name in ("input_ids", "labels")}
+    answers = datasets.Dataset.from_dict(columns | {"held": numbers})
     both = datasets.concatenate_datasets([train.add_column("held", [-1] * len(train)), answers])
     return both, held.teacher
 

@@ -47,7 +47,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if together.is_main():
         ensure_answers(run, config, writer)
     together.wait_for_all()
-    splits["train"], teacher = mixed_in(splits["train"], run, config, config.optimisation.max_length)
+    splits["train"], teacher = mixed_in(splits["train"], run, config, writer)
     model = load_model(run, config, tokenizer, device, writer)
     start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())
 

@@ -264,6 +264,30 @@ def test_the_prompts_are_frozen_with_the_data_and_none_is_a_held_out_one(tmp_pat
     assert held_out and not held_out & {one["messages"][-1]["content"] for one in found.replay_prompts}
 
 
+def test_where_prompts_are_fewer_than_the_share_each_is_held_more_often(tmp_path, base):
+    run, config, writer = make_run(tmp_path, base, data={"replay_fraction": 1.0})
+    told = run.manifest()["replay"]
+    assert (told["wanted"], len(read_jsonl(run.replay_prompts_file)), told["times"], told["rows"]) == (32, 12, 3, 36)
+    trainer = prepared(run, config, writer)
+    assert trainer.train_dataset["held"] == [-1] * 32 + list(range(12)) * 3
+    first = trainer.train_dataset["held"].index(0)
+    once, again = (float(loss_of(trainer, [batch_of(trainer, [place])]).detach()) for place in (first, first + 12))
+    assert once == again
+
+
+def test_plain_text_is_learnt_beside_what_the_base_says_in_a_chat(tmp_path, base):
+    texts = write(tmp_path / "texts.jsonl", [{"text": f"Story {n}. Once there was a {n}."} for n in range(40)])
+    trainer = prepared(*make_run(tmp_path, base, stage="pretraining", data={"source": texts}))
+    assert trainer.train_dataset["held"] == [-1] * 32 + list(range(8))
+    move(trainer.model)
+    places = [0, 32, 1, 33]
+    loss = loss_of(trainer, [batch_of(trainer, places)])
+    from ftlab.training import varlen
+
+    varlen.leave(trainer.model)
+    torch.testing.assert_close(loss, plain_loss(trainer, base, places), rtol=1e-4, atol=1e-5)
+
+
 def test_auto_is_self_on_a_real_base_and_none_where_it_does_not_hold(tmp_path):
     def settled(**values):
         return build_config(values).resolved().data.replay

@@ -179,10 +179,10 @@ def finding(
             f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
         )
     if replaying:
-        rows = prepared.manifest["replay"]["rows"]
+        asked, times = len(prepared.replay_prompts), prepared.manifest["replay"]["times"]
         notes.append(
-            f"Before training the base answers {rows:,} prompts, in about {replaying:.0f} s; its answers are rows of "
-            "training too."
+            f"Before training the base answers {asked:,} prompts, in about {replaying:.0f} s; its answers are rows of "
+            f"training too{f', {times} times in each epoch' if times > 1 else ''}."
         )
     if comparing:
         notes.append(_about_times(known))
