@@ -69,7 +69,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         """TRL's loss of the other tokens, and the divergence of the held ones from the same forward pass."""
         labels = inputs["labels"]
         inputs["labels"] = labels.masked_fill(targets.places, -100)
-        with holding.hidden_states(model) as seen:
+        with holding.hidden_states(self.model) as seen:
             loss = super().compute_loss(model, inputs, False, num_items_in_batch)
         apart = holding.divergence_of(self.model, seen[-1], targets)
         held = len(targets.top)

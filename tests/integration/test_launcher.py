@@ -106,7 +106,8 @@ def ended(run):
     return until(lambda: not (status := supervisor.status(run)).is_active and status)
 
 
-def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_path):
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])  # without padding, and padded batches through TRL
+def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_path, method):
     """44 rows, ten of them what the base says by itself: it is asked once, before the processes start."""
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(
@@ -115,6 +116,7 @@ def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_
     runs = []
     for config in (configured(rows_file, 8), configured(rows_file, 4, processes=2)):
         config.data.replay, config.data.replay_fraction = f"self:{prompts}", 0.3
+        config.method.name = method
         runs.append(supervisor.submit(config, workspace))
     assert [supervisor.wait(run).state for run in runs] == ["completed"] * 2
     assert_same(*runs)
