@@ -38,9 +38,9 @@ _INTENTS, _EACH, _UNSEEN, _GSM8K, _TOKENS = 10, 20, 100, 40, 40
 _HEADER = ["arm", "seed", "right", "KL", "same token", "seconds", "answers before"]
 
 
-def intents(folder: Path, seed: int) -> tuple[Path, list[tuple[str, str]]]:
+def intents(data: Path, folder: Path, seed: int) -> tuple[Path, list[tuple[str, str]]]:
     """The training file, and unseen messages with their intents."""
-    rows = {split: _rows(f"banking77_{split}.csv") for split in ("train", "test")}
+    rows = {split: _rows(data / f"banking77_{split}.csv") for split in ("train", "test")}
     names = list(dict.fromkeys(row["category"] for row in rows["train"]))[:_INTENTS]
     draw = random.Random(seed)
     chosen, unseen = [], []
@@ -56,8 +56,8 @@ def intents(folder: Path, seed: int) -> tuple[Path, list[tuple[str, str]]]:
     return path, unseen
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (_DATA / name).open(encoding="utf-8", newline="") as file:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -156,7 +156,7 @@ def neutral(given: Any, trained: set[str]) -> dict[str, list[str]]:
     for row in rows:
         prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
         sets["replayed kinds" if row["kind"] in trained else "other kinds"].append(prompt)
-    lines = (_DATA / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()[:_GSM8K]
+    lines = (Path(given.data) / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()[:_GSM8K]
     sets["GSM8K"] = [json.loads(line)["question"] for line in lines]
     return {name: prompts for name, prompts in sets.items() if prompts}
 
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--method", default='{"name": "lora"}')
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--data", default=str(_DATA), help="the folder of banking77 and GSM8K")
     parser.add_argument("--prompts", help="a file of prompts instead of those that ship")
     parser.add_argument("--neutral", default=str(samples / "neutral_prompts" / "test.jsonl"))
     given = parser.parse_args()
@@ -181,7 +182,7 @@ def main() -> None:
     results, kept = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in map(int, given.seeds.split(",")):
-            source, unseen = intents(Path(folder), seed)
+            source, unseen = intents(Path(given.data), Path(folder), seed)
             for arm in (one.strip() for one in given.arms.split(";")):
                 run, took = train(arm, seed, given, Path(folder), source)
                 model, tokenizer = load_run(run)
