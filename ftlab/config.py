@@ -15,6 +15,8 @@ from ftlab.config_errors import explain
 from ftlab.config_evaluation import EvaluationConfig
 from ftlab.config_preferences import LOSSES, PREFERENCE_USUAL, PreferenceConfig, ReinforcementConfig, Reward
 from ftlab.config_sections import (
+    AUTO,
+    SELF,
     STARTER,
     DataConfig,
     LauncherConfig,
@@ -31,6 +33,7 @@ from ftlab.method_table import METHODS, BaseShape, real_rate
 from ftlab.parsing import check_depth, parse_yaml, read_yaml, whole
 
 __all__ = [
+    "SELF",
     "STARTER",
     "DataConfig",
     "EvaluationConfig",
@@ -51,6 +54,7 @@ __all__ = [
 ]
 
 
+SELF_STAGES = ("sft", "pretraining")  # those that can replay the base's own answers
 CODE = "evaluation.own_metrics"  # the setting that names files of code
 
 
@@ -120,6 +124,9 @@ class RunConfig(Section):
         if preference.beta is None:
             # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
+        if config.data.replay == AUTO:
+            # The starter is too small to hold what is not replayed (README); its run files name general_replay.
+            config.data.replay = SELF if self.stage in SELF_STAGES and not self.is_starter else None
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "general_probes" if self.is_starter else None
         if config.evaluation.general_text == "auto":

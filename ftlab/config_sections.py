@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 STARTER = "starter"
 LARGEST_SEED = 2**32 - 1  # what numpy takes
+AUTO, SELF = "auto", "self"  # of data.replay
+REPLAY_PROMPTS = "replay_prompts"  # the sample of prompts that the base answers
 
 
 class Section(BaseModel):
@@ -127,15 +129,23 @@ class DataConfig(Section):
     replay: str | None = field(
         None,
         "Replay data",
-        "General examples mixed into the training split, e.g. general_replay: the model keeps more of the kinds that "
-        "they hold, and little of others.",
+        "What keeps the model from forgetting. self: the base's own answers to prompts that ship with ftlab "
+        "(self:FILE: to your own prompts). A source: general examples mixed into the training split, e.g. "
+        "general_replay, which keep the kinds that they hold. auto: self on a real base. none: nothing.",
     )
     replay_fraction: float = field(
         0.35,
         "Replay share",
-        "Rows of replay for each row of training data. More protects the kinds that they hold, and takes longer.",
+        "Rows of replay for each row of training data. More protects more, and takes longer.",
         ge=0.01,
         le=2,
+    )
+    replay_loss: Literal["kl", "nll"] = field(
+        "kl",
+        "Replay loss",
+        "For the base's own answers. kl: the distance to the base's probabilities of each next word, so that they do "
+        "not move. nll: the answers are learnt like all others, which holds less.",
+        advanced=True,
     )
     replay_text: str | None = field(
         None,
@@ -151,10 +161,27 @@ class DataConfig(Section):
     )
     seed: int = field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0, le=LARGEST_SEED)
 
+    @field_validator("replay", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+    @property
+    def replay_prompts(self) -> str | None:
+        """The source of prompts whose answers by the base itself are replayed; None where no such are."""
+        if self.replay is None or not (self.replay == SELF or self.replay.startswith(f"{SELF}:")):
+            return None
+        return self.replay.removeprefix(SELF).removeprefix(":") or REPLAY_PROMPTS
+
+    @property
+    def replay_source(self) -> str | None:
+        """The source of general examples that are mixed in; `auto` is none until it is settled (RunConfig.resolved)."""
+        return None if self.replay == AUTO or self.replay_prompts else self.replay
+
     @property
     def replayed(self) -> list[str]:
-        """The sources that are mixed into the training split."""
-        return [source for source in (self.replay, self.replay_text) if source]
+        """The sources of what is replayed: examples, documents, or prompts that the base answers."""
+        return [source for source in (self.replay_source or self.replay_prompts, self.replay_text) if source]
 
 
 class MethodConfig(Section):

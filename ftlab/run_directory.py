@@ -157,6 +157,21 @@ class RunDirectory(_Answers):
         return self.data / "manifest.json"
 
     @property
+    def replay_prompts_file(self) -> Path:
+        """The prompts that the base answers before training, where its own answers are replayed."""
+        return self.data / "replay_prompts.jsonl"
+
+    @property
+    def self_replay_file(self) -> Path:
+        """Those answers, as tokens."""
+        return self.data / "self_replay.parquet"
+
+    @property
+    def teacher_file(self) -> Path:
+        """What the base holds likely along those answers."""
+        return self.data / "self_replay.safetensors"
+
+    @property
     def asked_file(self) -> Path:
         """How the prompts of the training rows were made (data.asked); not a row of the data is in it."""
         return self.path / "asked.json"

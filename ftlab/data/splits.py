@@ -28,7 +28,7 @@ from ftlab.data.prompt_template import escaped
 from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.data.rendering import reference
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import write_json
+from ftlab.files import write_json, write_jsonl
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -45,6 +45,7 @@ class Prepared:
     manifest: dict[str, Any]
     columns: dict[str, Columns] = field(default_factory=dict)  # beside the text of the held-out rows
     asked: AsTrained = field(default_factory=AsTrained)
+    replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # that the base answers before training
 
 
 def prepare(
@@ -56,7 +57,9 @@ def prepare(
     `stage` is what they are for; without one, data of sft and of pretraining will do. Raises InputError for data that
     cannot be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
-    named = {f"data.{name}": source for name in ("replay", "replay_text") if (source := getattr(data, name))}
+    replay = data.replay if data.replay_source or data.replay_prompts else None
+    wanted = {"replay": replay, "replay_text": data.replay_text}
+    named = {f"data.{name}": source for name, source in wanted.items() if source}
     if stage in PREFERENCE_STAGES and named:
         raise InputError(
             f"Replay data cannot be mixed into the stage {stage}: they hold no rejected answers",
@@ -101,7 +104,7 @@ def prepare(
     how = as_trained(template, [asked(example) for example in splits["train"]])
     files = list(loaded.files)
     held_out = [asked(example) for split in ("validation", "test") for example in splits[split]]
-    replayed = _mix_in_replay(data, splits["train"], held_out, files, workspace)
+    replayed, prompts = _mix_in_replay(data, splits["train"], held_out, files, workspace)
     manifest = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
@@ -121,7 +124,7 @@ def prepare(
         split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts, data.group_by)
         for split in ("validation", "test")
     }
-    return Prepared(splits, manifest, columns, how)
+    return Prepared(splits, manifest, columns, how, prompts)
 
 
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -180,6 +183,8 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
             pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
             os.replace(temporary, path)
     freeze_columns(run, prepared.columns)
+    if prepared.replay_prompts:
+        write_jsonl(run.replay_prompts_file, prepared.replay_prompts)
     write_json(run.asked_file, prepared.asked.as_dict())
     # Last: where there is a manifest, the splits are complete.
     write_json(run.manifest_file, prepared.manifest)
@@ -334,46 +339,62 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 def _mix_in_replay(
     data: DataConfig, train: list[Example], held_out: list[Any], files: list[Any], workspace: Workspace | None
-) -> dict[str, dict[str, Any] | None]:
+) -> tuple[dict[str, dict[str, Any] | None], list[dict[str, Any]]]:
     """Add replay rows to `train` in place, but none whose prompt is one of those `held_out` (turns), not even nearly;
-    returns what the manifest says about those of either kind."""
+    returns what the manifest says about those of either kind, and the prompts that the base is to answer itself."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
     told: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
-    for name in told:
-        if not (source := getattr(data, name)):
+    prompts: list[dict[str, Any]] = []
+    sources = (data.replay_source or data.replay_prompts, data.replay_text)
+    for name, source in zip(told, sources, strict=True):
+        if not source:
             continue
-        settings = DataConfig(source=source, system_prompt=data.system_prompt, seed=data.seed)
+        itself = name == "replay" and data.replay_prompts is not None
+        # Neutral prompts are asked as anybody would ask the base: without the system prompt of the task.
+        system_prompt = None if itself else data.system_prompt
+        settings = DataConfig(source=source, system_prompt=system_prompt, seed=data.seed)
         loaded = load_rows(settings, workspace)
-        detected = _as_text(loaded, settings) if name == "replay_text" else detect_format(loaded, settings)
+        stage = REWARD_STAGES[0] if itself else "sft"
+        detected = _as_text(loaded, settings) if name == "replay_text" else detect_format(loaded, settings, stage)
         dropped: Counter[str] = Counter()
         rows = loaded.splits[loaded.main]
-        read_row = reader("sft", detected, data.system_prompt)
+        read_row = reader(stage, detected, system_prompt)
         every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
         free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in prints]
         if data.near_duplicates != "apart":
             free = _unlike(free, held_out)
         if not free:
-            known = "general_documents" if name == "replay_text" else "general_replay"
+            known = "general_documents" if name == "replay_text" else "self" if itself else "general_replay"
             raise InputError("The replay data has no usable row", given=source, try_=f"choose {known} or none")
         fraction = getattr(data, f"{name}_fraction")
         wanted = max(1, round(fraction * own))
         used = generator.sample(free, min(wanted, len(free)))
-        train += used
+        if itself:
+            cells = _cells_beside(rows, used, ["kind"])
+            asked_for = zip(used, cells, strict=True)
+            prompts = [
+                {"row": row["row"], "kind": one["kind"], "messages": row["messages"][:-1]} for row, one in asked_for
+            ]
+        else:
+            train += used
         files += loaded.files
+        # Held answers may be seen again and again: nothing of them is learnt that the base does not say.
+        times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
         told[name] = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
             "wanted": wanted,
-            "rows": len(used),
+            "rows": len(used) * times,
             "available": len(free),
             "held_out_prompts_skipped": len(every) - len(free),
             "dropped": dict(dropped),
+            **({"answers": "the base's own", "loss": data.replay_loss, "times": times} if itself else {}),
         }
-    if any(told.values()):
+    if len(train) > own:
         generator.shuffle(train)
-    return told
+    return told, prompts
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import SELF, RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.evaluation.forgetting import answer_of
@@ -113,6 +113,12 @@ def _replay(config: RunConfig) -> Remedy | None:
         more = min(_MOST_REPLAY, round(2 * share, 3))
         if more == share:
             return None
+        if config.data.replay_prompts:
+            return Remedy(
+                f"Hold it to more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
+                "The more rows pull towards the base, the less it moves; training takes longer.",
+                {"data.replay_fraction": more},
+            )
         return Remedy(
             f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
             "General examples protect the kinds that they hold; more of them protect more, and training takes longer. "
@@ -130,6 +136,13 @@ def _replay(config: RunConfig) -> Remedy | None:
             why,
             {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
         )
+    if not config.is_starter:
+        return Remedy(
+            f"Hold it to the base's own answers: {_percent(share)} of the rows",
+            "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
+            "are kept from moving while the task is learned. It needs no data of yours, and training takes longer.",
+            {"data.replay": SELF, "data.replay_fraction": share},
+        )
     kind = "texts" if config.stage == "pretraining" else "conversations"
     return Remedy(
         f"Mix in general {kind}: {_percent(share)} of the rows",
@@ -141,7 +154,7 @@ def _replay(config: RunConfig) -> Remedy | None:
 
 def _documents(config: RunConfig) -> Remedy | None:
     """Plain text beside conversations that are mixed in already; with half the rate, as it was measured."""
-    if config.data.replay_text is not None or config.stage != "sft":
+    if config.data.replay_text is not None or config.data.replay_prompts or config.stage != "sft":
         return None
     share, changes = config.data.replay_text_fraction, _with_documents(config)
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"

@@ -7,7 +7,7 @@ import pprint
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import SELF, RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.files import disk_full, read_json, write_text
 from ftlab.run_directory import RunDirectory
@@ -132,9 +132,11 @@ def _pinned(config: RunConfig, environment: dict[str, Any]) -> RunConfig:
     if environment["device"] == "cpu" and config.launcher.threads is None:
         config.launcher.threads = environment["threads"]
     for name in ("source", "replay"):
-        given = getattr(config.data, name)
+        before, given = "", getattr(config.data, name)
+        if name == "replay" and given and given.startswith(f"{SELF}:"):
+            before, given = f"{SELF}:", config.data.replay_prompts
         if given and not given.startswith("version:") and Path(given).expanduser().exists():
-            setattr(config.data, name, str(Path(given).expanduser().absolute()))
+            setattr(config.data, name, before + str(Path(given).expanduser().absolute()))
     return config
 
 

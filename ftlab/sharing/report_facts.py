@@ -95,7 +95,10 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    mixed_in = [source_name(name) for name in config.data.replayed]
+    mixed_in = [
+        f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else source_name(name)
+        for name in config.data.replayed
+    ]
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
 
 

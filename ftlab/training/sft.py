@@ -11,6 +11,7 @@ from ftlab.training.arguments import trainer_arguments
 from ftlab.training.environment import note_environment
 from ftlab.training.examples import tokenised_splits
 from ftlab.training.launching import together
+from ftlab.training.self_replay import ensure_answers, mixed_in
 from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
 from ftlab.training.status import StatusWriter
 
@@ -43,6 +44,10 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     writer.update(phase="preparing the examples")
     tokenizer = chat_tokenizer(run, config, writer)
     splits = tokenised_splits(run, config, tokenizer, writer)
+    if together.is_main():
+        ensure_answers(run, config, writer)
+    together.wait_for_all()
+    splits["train"], teacher = mixed_in(splits["train"], run, config, writer)
     model = load_model(run, config, tokenizer, device, writer)
     start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())
 
@@ -62,6 +67,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
             eval_dataset=splits.get("validation"),
             processing_class=tokenizer,
             callbacks=callbacks,
+            teacher=teacher,
         )
     return Training(trainer, model, tokenizer, callbacks[0], checkpoint, start, computing)
 

@@ -11,9 +11,10 @@ from accelerate.utils import is_peft_model
 from trl import SFTTrainer
 
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
-from ftlab.training import head
+from ftlab.training import head, holding
 from ftlab.training.checkpoints import check_sealed
 from ftlab.training.launching import together
+from ftlab.training.self_replay import Teacher
 from ftlab.training.warmup import WarmsUp
 
 
@@ -22,8 +23,12 @@ class FineTuner(WarmsUp, SFTTrainer):
 
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
 
-    def __init__(self, *arguments: Any, **settings: Any):
+    def __init__(self, *arguments: Any, teacher: Teacher | None = None, **settings: Any):
+        """`teacher` is what the base holds likely along the rows of the data that name one in their column `held`."""
         super().__init__(*arguments, **settings)
+        self._holds = teacher is not None
+        if teacher is not None:
+            self.data_collator = holding.HoldingCollator(**vars(self.data_collator), teacher=teacher)
         base = self.model.get_base_model() if is_peft_model(self.model) else self.model
         self._vocabulary = base.get_output_embeddings().weight.shape[0]
         # Anything but the plain loss is TRL's own business.
@@ -40,8 +45,11 @@ class FineTuner(WarmsUp, SFTTrainer):
     ) -> Any:
         if not model.training:
             self._leave_repeated_rows_out(inputs)
+        targets = holding.take_targets(inputs)
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
-            found: Any = self._labelled_loss(model, inputs, num_items_in_batch)
+            found: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets)
+        elif targets is not None:
+            found = self._held_loss(model, inputs, num_items_in_batch, targets)
         else:
             found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not model.training:
@@ -56,11 +64,36 @@ class FineTuner(WarmsUp, SFTTrainer):
             return False  # for all of them, so there is nothing to ask at every step
         return not together.total(not head.fits(inputs, self._vocabulary))[0]
 
-    def _labelled_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
-        """TRL's loss and figures, from the logits of the labelled positions alone."""
+    def _held_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets
+    ) -> torch.Tensor:
+        """TRL's loss of the other tokens, and the divergence of the held ones from the same forward pass."""
+        labels = inputs["labels"]
+        inputs["labels"] = labels.masked_fill(targets.places, -100)
+        with holding.hidden_states(self.model) as seen:
+            loss = super().compute_loss(model, inputs, False, num_items_in_batch)
+        apart = holding.divergence_of(self.model, seen[-1], targets)
+        held = len(targets.top)
+        self._metrics["train"]["kl"].append(float(apart.detach()) / max(1, held))
+        if num_items_in_batch is not None:
+            scale = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            return loss + scale * apart / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        others = int((inputs["labels"][..., 1:] != -100).sum())
+        return (loss * others + apart) / max(1, others + held)
+
+    def _labelled_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None
+    ) -> torch.Tensor:
+        """TRL's loss and figures, from the logits of the labelled positions alone; the divergence of the held ones."""
         inputs["use_cache"] = False
-        total, tokens, correct = head.score_labels(model, inputs)
-        loss = total / torch.as_tensor(tokens if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        if targets is None:
+            total, tokens, correct = head.score_labels(model, inputs)
+            every = tokens
+        else:
+            total, apart, tokens, correct = holding.score_held(model, inputs, targets)
+            self._metrics["train"]["kl"].append(float(apart.detach()) / max(1, len(targets.top)))
+            total, every = total + apart, tokens + len(targets.top)
+        loss = total / torch.as_tensor(every if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         mode = "train" if model.training else "eval"
@@ -83,6 +116,11 @@ class FineTuner(WarmsUp, SFTTrainer):
         if name in output.metrics and tokens:
             output.metrics[name] = total / tokens
         return output
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if self._holds and "held" not in self._signature_columns:
+            self._signature_columns.append("held")
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         # Before they are counted: the loss is the mean over the tokens that are trained.

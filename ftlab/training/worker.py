@@ -138,9 +138,11 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     config = load_config(run.config_file)
     ensure_base(config.model.base)  # here, as a base that cannot be had ends the run
     if uses_accelerate(config.launcher):
+        _answer_replay(run, config, writer)
         outcome = train_together(run, config, writer)
     else:
         _ask_base(run, config, writer)
+        _answer_replay(run, config, writer)
         outcome = train_here(run, config, writer)
         verify_saved(run, config, writer, stopped=outcome == "stopped")
     if outcome == "completed" and config.evaluation.after_training:
@@ -280,6 +282,19 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
         reason = explain_exception(error)
         writer.warn(f"The base was not evaluated before training: {reason['what']} {reason.get('why') or ''}".strip())
     writer.update(phase="loading the libraries", done=0, total=0)
+
+
+def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
+    """Let the base answer what is replayed of it, before any process trains. Raises Stopped."""
+    from ftlab.evaluation import batches
+    from ftlab.training.self_replay import ensure_answers
+
+    try:
+        seconds = ensure_answers(run, config, writer, should_stop=run.stop_file.exists)
+    except batches.Stopped:
+        raise Stopped from None
+    if seconds:
+        _note_memory(run, writer, f"the base answered what is replayed in {seconds:.1f} s")
 
 
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import STARTER, DataConfig, RunConfig, build_config
+from ftlab.config import SELF, STARTER, DataConfig, RunConfig, build_config
 from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError
 from ftlab.method_table import fields_of
@@ -251,7 +251,8 @@ def _special(path: str) -> dict[str, Any]:
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == _REPLAYED[path]]
-        return {"choices": [("none", ""), *replay], "value": _usual_replay(path, STARTER)}
+        itself = [("the base's own answers", SELF)] if path == "data.replay" else []
+        return {"choices": [("none", ""), *itself, *replay], "value": _usual_replay(path, STARTER)}
     if path in _USUAL:
         config = build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
         return {"placeholder": _usual(config.resolved(), path)}

@@ -106,6 +106,23 @@ def ended(run):
     return until(lambda: not (status := supervisor.status(run)).is_active and status)
 
 
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])  # without padding, and padded batches through TRL
+def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_path, method):
+    """44 rows, ten of them what the base says by itself: it is asked once, before the processes start."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "".join(json.dumps({"prompt": f"Greet guest {i}", "kind": "greeting"}) + "\n" for i in range(12))
+    )
+    runs = []
+    for config in (configured(rows_file, 8), configured(rows_file, 4, processes=2)):
+        config.data.replay, config.data.replay_fraction = f"self:{prompts}", 0.3
+        config.method.name = method
+        runs.append(supervisor.submit(config, workspace))
+    assert [supervisor.wait(run).state for run in runs] == ["completed"] * 2
+    assert_same(*runs)
+    assert runs[0].teacher_file.read_bytes() == runs[1].teacher_file.read_bytes()
+
+
 def test_two_processes_learn_what_one_learns_from_both_their_batches(rows_file, workspace, alone):
     run = supervisor.submit(configured(rows_file, 4, processes=2), workspace)
     status = supervisor.wait(run)

@@ -42,11 +42,11 @@ def rows_file(tmp_path_factory):
     return path
 
 
-def configured(rows_file):
+def configured(rows_file, **data):
     """Long enough to be killed in the middle; dropout, so that the random state counts."""
     return build_config(
         {
-            "data": {"source": str(rows_file)},
+            "data": {"source": str(rows_file), **data},
             "method": {"dropout": 0.1},
             "optimisation": {"max_steps": STEPS, "batch_size": 4, "evaluations_per_epoch": 1, "early_stopping": 0},
             "evaluation": {"after_training": False},
@@ -72,8 +72,13 @@ def curve(run):
 
 @pytest.mark.train
 def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_step(rows_file, workspace, tmp_path):
-    whole = supervisor.submit(configured(rows_file), workspace)
-    killed = supervisor.submit(configured(rows_file), workspace)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "".join(json.dumps({"prompt": f"Greet guest {i}", "kind": "greeting"}) + "\n" for i in range(12))
+    )
+    config = configured(rows_file, replay=f"self:{prompts}", replay_fraction=0.2)
+    whole = supervisor.submit(config, workspace)
+    killed = supervisor.submit(config, workspace)
     assert supervisor.wait(whole).state == "completed"
 
     until(lambda: (point := last_checkpoint(killed)) and point.step >= 36 and point)

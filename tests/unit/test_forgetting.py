@@ -311,7 +311,9 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
         {"data.replay_fraction": 0.7},
     ]
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
-    assert other.needs == "data.replay" and "data.replay" not in other.changes
+    assert (other.changes, other.needs) == ({"data.replay": "self", "data.replay_fraction": 0.35}, None)
+    held = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "self"}})
+    assert [one.changes for one in against_forgetting(held.resolved())][1] == {"data.replay_fraction": 0.7}
     real = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "general.jsonl"}})
     text = against_forgetting(real.resolved())[0]
     assert text.needs == "data.replay_text" and text.changes["optimisation.learning_rate"] == 2.5e-4

@@ -112,6 +112,12 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
             given=f"method.initialisation: {config.method.initialisation}, distributed_type: {kind}",
             try_="method.initialisation: default",
         )
+    if kind in SHARDING and config.data.replay_prompts and config.data.replay_loss == "kl":
+        raise InputError(
+            "The base's own answers cannot be held by their probabilities where no process has all weights",
+            given=f"data.replay: {config.data.replay}, distributed_type: {kind}",
+            try_="data.replay=none, or data.replay_loss=nll",
+        )
     if kind == "FSDP":
         state = (values.get("fsdp_config") or {}).get("fsdp_state_dict_type")
         if state != "FULL_STATE_DICT":

@@ -140,8 +140,8 @@ def finding(
     per_step, per_evaluation = known.get("step_seconds"), known.get("evaluation_seconds")
     training = steps * per_step if steps and per_step else None
     evaluating = evaluations * per_evaluation if evaluations and per_evaluation else 0.0 if steps else None
-    comparing = known.get("comparison_seconds") or {}
-    parts = [evaluating or 0, known.get("startup_seconds", 0), *comparing.values()]
+    comparing, replaying = known.get("comparison_seconds") or {}, known.get("replay_seconds")
+    parts = [evaluating or 0, known.get("startup_seconds", 0), replaying or 0, *comparing.values()]
     total = training + sum(parts) if training is not None else None
     result = known.get("weights_bytes" if config.method.name == "full" else "trained_bytes")
     checkpoint = result + known["optimiser_bytes"] if result and "optimiser_bytes" in known else None
@@ -177,6 +177,12 @@ def finding(
         notes.append(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
             f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+        )
+    if replaying:
+        asked, times = len(prepared.replay_prompts), prepared.manifest["replay"]["times"]
+        notes.append(
+            f"Before training the base answers {asked:,} prompts, in about {replaying:.0f} s; its answers are rows of "
+            f"training too{f', {times} times in each epoch' if times > 1 else ''}."
         )
     if comparing:
         notes.append(_about_times(known))
@@ -215,7 +221,7 @@ def finding(
         startup_seconds=known.get("startup_seconds"),
         training_seconds=training,
         evaluation_seconds=evaluating,
-        before_seconds=comparing.get("before"),
+        before_seconds=comparing["before"] + (replaying or 0) if "before" in comparing else replaying,
         after_seconds=comparing.get("after"),
         total_seconds=total,
         computing=[known["dtype"], *known["computing"]] if "computing" in known else [],

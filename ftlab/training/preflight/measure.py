@@ -224,7 +224,10 @@ def _estimated(
     device = pick_device(config.launcher.device)
     guess = estimate(config, pick_dtype(config.model, device))
     free, _ = available_memory(device)
-    rows, held_out = len(prepared.splits["train"]), len(prepared.splits.get("validation", []))
+    rows = len(prepared.splits["train"])
+    if prepared.replay_prompts:
+        rows += prepared.manifest["replay"]["rows"]
+    held_out = len(prepared.splits.get("validation", []))
     processes = config.launcher.processes
     steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free

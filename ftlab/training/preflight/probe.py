@@ -45,6 +45,7 @@ from ftlab.training.preflight.sizes import (
     tokens_of,
 )
 from ftlab.training.rate_trial import try_rates
+from ftlab.training.self_replay import ensure_answers
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import Workspace
 
@@ -54,6 +55,7 @@ _TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
+_OWN_ANSWERS = 16  # of those that are replayed; the others take as long
 _MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no more memory
 
 
@@ -88,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
                 ensure_base(config.model.base)
             if given.rates:
+                ensure_answers(run, config, writer, sample=_OWN_ANSWERS)
                 training = _prepare(run, config, writer, workspace)
                 _quieten(training.trainer)
                 try_rates(training, config, [float(rate) for rate in given.rates.split(",")], writer, notes)
@@ -134,7 +137,10 @@ def measure(
         total=total,
     )
     comparison, base = _ask_base(run, config, writer)
-    notes.add(peak=peak_memory(device))
+    replaying = time.time()
+    replay_seconds = ensure_answers(run, config, writer, sample=1 if memory_only else _OWN_ANSWERS)
+    replaying = time.time() - replaying
+    notes.add(peak=peak_memory(device), **({"replay_seconds": replay_seconds} if replay_seconds else {}))
     training = _prepare(run, config, writer, workspace)
     trainer = training.trainer
     answers = config.stage in REWARD_STAGES
@@ -152,7 +158,7 @@ def measure(
         notes.add(**count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
-    notes.add(startup_seconds=time.time() - began - base.get("measuring", 0.0))
+    notes.add(startup_seconds=time.time() - began - base.get("measuring", 0.0) - replaying)
     usual_steps = 0 if memory_only else _USUAL_STEPS
     (train_on_answers if answers else _train)(trainer, clock, notes, usual_steps=usual_steps)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]

@@ -1,0 +1,264 @@
+"""Self replay: what the base says by itself is kept from changing while a run trains.
+
+Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily, and along its answers its
+probabilities are kept: those of the likeliest words, and of the rest as one. On these rows the loss is the KL
+divergence from them. Huang et al. 2024 (arXiv 2403.01244) and Marek et al. 2026 (arXiv 2605.26097) replay such answers
+as text; tests/benchmarks/forgetting_held.py compares the two. What was computed beforehand serves every method alike,
+also those that change the base's weights, and costs no second pass in each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.config import RunConfig
+from ftlab.errors import FtlabError, shorten
+from ftlab.files import read_jsonl
+from ftlab.run_directory import RunDirectory
+from ftlab.training.status import StatusWriter
+
+NEW_TOKENS = 48
+TOP = 256  # words of the vocabulary whose probabilities are kept for each token; the rest counts as one word
+_LOGITS_BYTES = 128 << 20  # of a batch that is scored
+_SAME = 1e-2  # logits of the same hidden states, computed in two ways
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the base holds likely at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
+    theirs and that of all others together, in nats. The tokens of row i are those from `starts[i]` to
+    `starts[i + 1]`."""
+
+    top: Any
+    log_probs: Any
+    starts: list[int]
+
+    def of(self, row: int) -> slice:
+        return slice(self.starts[row], self.starts[row + 1])
+
+
+@dataclass(frozen=True)
+class Held:
+    """The base's answers as examples (`input_ids`, `labels`), with its probabilities where the loss is kl."""
+
+    rows: list[dict[str, list[int]]]
+    teacher: Teacher | None
+
+
+def ensure_answers(
+    run: RunDirectory,
+    config: RunConfig,
+    writer: StatusWriter,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    sample: int | None = None,
+) -> float:
+    """Let the base answer the prompts of `run` where it has not yet, and keep the answers and its probabilities in the
+    folder of the run: a run that goes on, or another process, finds them there. Returns the seconds that this takes.
+
+    With `sample` only so many prompts are answered, for a measurement: the others get the same answers, and the seconds
+    are extrapolated. Raises evaluation.batches.Stopped.
+    """
+    import time
+
+    prompts = run_prompts(run) if config.data.replay_prompts else []
+    if not prompts or run.self_replay_file.exists():
+        return 0.0
+    from ftlab.evaluation.batches import free_memory
+    from ftlab.models.load import load_trained_base
+    from ftlab.training.setup import chat_tokenizer
+
+    tokenizer = chat_tokenizer(run, config, writer)
+    base = load_trained_base(config, device=config.launcher.device)
+    began = time.monotonic()
+    asked = prompts[:sample] if sample else prompts
+    rows = _answers(base, tokenizer, asked, config, writer, should_stop)
+    teacher = None
+    if config.data.replay_loss == "kl":
+        writer.update(phase="keeping what the base holds likely", done=0, total=0)
+        teacher = _teacher(base, rows, tokenizer.pad_token_id)
+    seconds = (time.monotonic() - began) * len(prompts) / len(asked)
+    if len(asked) < len(prompts):
+        rows, teacher = _repeated(rows, teacher, len(prompts))
+    _keep(run, rows, teacher)
+    writer.update(phase="loading the libraries", done=0, total=0)
+    del base
+    free_memory()
+    return seconds
+
+
+def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
+    """The prompts that the base answers for `run`: {"row", "kind", "messages"}."""
+    return read_jsonl(run.replay_prompts_file)
+
+
+def read_answers(run: RunDirectory, limit: int) -> Held:
+    """The kept answers of at most `limit` tokens (prompts included)."""
+    import pyarrow.parquet as pq
+    from safetensors.torch import load_file
+
+    rows = pq.read_table(run.self_replay_file, columns=["input_ids", "labels"]).to_pylist()
+    short = [len(row["input_ids"]) <= limit for row in rows]
+    kept = [row for row, fits in zip(rows, short, strict=True) if fits]
+    if not run.teacher_file.exists():
+        return Held(kept, None)
+    tensors = load_file(run.teacher_file)
+    counts = [sum(label != -100 for label in row["labels"]) for row in rows]
+    starts = _starts(counts)
+    places = [i for row, fits in enumerate(short) if fits for i in range(starts[row], starts[row + 1])]
+    starts = _starts([count for count, fits in zip(counts, short, strict=True) if fits])
+    return Held(kept, Teacher(tensors["top"][places], tensors["log_probs"][places], starts))
+
+
+def mixed_in(train: Any, run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Any, Teacher | None]:
+    """The data set `train` (input_ids, labels) with the base's answers after it, each as many `times` as the manifest
+    says, and what the base holds likely along them. The column `held` is the number of such an answer, -1 of every
+    other row."""
+    import datasets
+
+    if not config.data.replay_prompts or not run.self_replay_file.exists():
+        return train, None
+    limit = config.optimisation.max_length
+    held = read_answers(run, limit)
+    if (too_long := len(run_prompts(run)) - len(held.rows)) > 0:
+        writer.warn(f"{too_long} of the base's own answers are longer than {limit} tokens and are not replayed.")
+    if not held.rows:
+        return train, None
+    numbers = list(range(len(held.rows))) * run.manifest()["replay"]["times"]
+    columns = {name: [held.rows[number][name] for number in numbers] for name in ("input_ids", "labels")}
+    answers = datasets.Dataset.from_dict(columns | {"held": numbers})
+    both = datasets.concatenate_datasets([train.add_column("held", [-1] * len(train)), answers])
+    return both, held.teacher
+
+
+def _answers(
+    base: Any,
+    tokenizer: Any,
+    prompts: Sequence[dict[str, Any]],
+    config: RunConfig,
+    writer: StatusWriter,
+    should_stop: Callable[[], bool] | None,
+) -> list[dict[str, Any]]:
+    from ftlab.data.rendering import encode_prompt, stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+    from ftlab.models.load import text_length
+
+    stops = stop_token_ids(tokenizer, base.generation_config)
+    done, phase = 0, "before training: the base's own answers"
+    writer.update(phase=phase, done=0, total=len(prompts), eta_seconds=None, tokens_per_second=None)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        writer.update(phase=phase, done=done, total=len(prompts))
+
+    made = generate_answers(
+        base,
+        tokenizer,
+        [encode_prompt([*one["messages"], _said("")], tokenizer) for one in prompts],
+        max_new_tokens=NEW_TOKENS,
+        stop_ids=stops,
+        batch_rows=config.evaluation.batch_size,
+        context=text_length(config),
+        advance=advance,
+        should_stop=should_stop,
+    )
+    found = []
+    for one, answer in zip(prompts, made.answers, strict=True):
+        messages = [*one["messages"], _said(answer.text)]
+        ids, labels = _encoded(messages, answer.cut, tokenizer, set(stops))
+        found.append({"row": one["row"], "kind": one["kind"], "messages": messages, "input_ids": ids, "labels": labels})
+    return found
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _encoded(messages: list[dict[str, str]], cut: bool, tokenizer: Any, stops: set[int]) -> tuple[list[int], list[int]]:
+    """The tokens and labels of an answer; where the limit `cut` it, the base did not say its end."""
+    from ftlab.data.rendering import encode
+
+    encoded = encode(messages, tokenizer)
+    end = 1 + max(place for place, on in enumerate(encoded.trained) if on)
+    while cut and encoded.input_ids[end - 1] in stops and encoded.trained[end - 1]:
+        end -= 1
+    encoded = encoded.cut(end)
+    return encoded.input_ids, encoded.labels
+
+
+def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int) -> Teacher:
+    """The probabilities of `base` (in evaluation mode) along the labels of `rows`.
+
+    Raises FtlabError where its head computes otherwise than `holding.head_logits` does.
+    """
+    import torch
+
+    from ftlab.evaluation.batches import by_length, pad
+    from ftlab.training.holding import head_logits, hidden_states, shortened
+
+    vocabulary = base.get_output_embeddings().weight.shape[0]
+    found: dict[int, tuple[Any, Any]] = {}
+    tokens = max(1, _LOGITS_BYTES // (4 * vocabulary))
+    with torch.inference_mode():
+        for batch in by_length([len(row["input_ids"]) for row in rows], rows=16, tokens=tokens):
+            ids = torch.tensor(pad([rows[i]["input_ids"] for i in batch], pad_token_id), device=base.device)
+            mask = torch.tensor(pad([[1] * len(rows[i]["input_ids"]) for i in batch], 0), device=base.device)
+            labels = torch.tensor(pad([rows[i]["labels"] for i in batch], -100), device=base.device)
+            with hidden_states(base) as seen:
+                logits = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            on = labels[:, 1:] != -100
+            again = head_logits(base, seen[-1][:, :-1][on][:4])
+            if not found and (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
+                raise FtlabError(
+                    "The base's own answers cannot be held by their probabilities on this base",
+                    why="its logits are not those of its head alone",
+                    try_="data.replay_loss=nll, or data.replay=none",
+                )
+            for place, row in enumerate(batch):
+                top, log_probs = shortened(logits[place][on[place]].float(), TOP)
+                found[row] = top.cpu(), log_probs.cpu()
+    ordered = [found[row] for row in range(len(rows))]
+    starts = _starts([len(top) for top, _ in ordered])
+    return Teacher(torch.cat([top for top, _ in ordered]), torch.cat([log for _, log in ordered]), starts)
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    return starts
+
+
+def _repeated(
+    rows: list[dict[str, Any]], teacher: Teacher | None, wanted: int
+) -> tuple[list[dict[str, Any]], Teacher | None]:
+    """As many rows as are `wanted`, the first ones again and again."""
+    import torch
+
+    chosen = [place % len(rows) for place in range(wanted)]
+    if teacher is not None:
+        top = torch.cat([teacher.top[teacher.of(row)] for row in chosen])
+        log_probs = torch.cat([teacher.log_probs[teacher.of(row)] for row in chosen])
+        teacher = Teacher(top, log_probs, [])
+    return [rows[place] for place in chosen], teacher
+
+
+def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None) -> None:
+    """Write the teacher first: where there are answers, it is complete."""
+    import os
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from safetensors.torch import save_file
+
+    try:
+        if teacher is not None:
+            save_file({"top": teacher.top, "log_probs": teacher.log_probs}, run.teacher_file)
+        temporary = run.self_replay_file.with_suffix(".part")
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+        os.replace(temporary, run.self_replay_file)
+    except OSError as error:
+        raise FtlabError("The base's own answers cannot be kept", why=shorten(error, 200)) from None
