@@ -262,7 +262,8 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
                     answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
                     take(row["prompt"], answer, earlier["settings"])
         comparison = place.comparison()
-        if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+        as_trained = comparison and (side == "base" or comparison.get("strength", 1) == 1)
+        if side and as_trained and _same(comparison["settings"], config) and is_made_of(comparison, folder):
             for row in place.predictions():
                 if f"{side}_tokens" in row:
                     answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])

@@ -55,16 +55,22 @@ class Material:
         return is_document(self.rows[0]["messages"])
 
 
-def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
-    """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
+def gather(
+    runs: Sequence[RunDirectory],
+    configs: Sequence[RunConfig],
+    suite: str | None,
+    splits: Sequence[str] = ("test", "validation"),
+) -> Material:
+    """The material of a comparison of `runs`, by the settings of the first: of the first of `splits` with rows, or of
+    `suite`. Raises InputError without rows."""
     from ftlab.data.rendering import reference
     from ftlab.evaluation.sides import config_of
 
     config = configs[0]
     most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, rows, notes = held_out_rows(runs[0], most, own=own)
-        available = len(held_out_rows(runs[0], None)[1])
+        split, rows, notes = held_out_rows(runs[0], most, own=own, splits=splits)
+        available = len(held_out_rows(runs[0], None, splits=splits)[1])
     else:
         split, every, notes = _suite_rows(suite, config, runs[0], most)
         rows, available = nested(every, most, own), len(every)
