@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.evaluation.prompting import Prompting
 from ftlab.method_table import METHODS, fields_of
-from ftlab.models.strength import AS_TRAINED, set_strength, shown
+from ftlab.models.strength import AS_TRAINED, set_strength, strength_name
 from ftlab.run_directory import RunDirectory
 
 BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
@@ -33,7 +33,7 @@ class Side:
     @property
     def spoken(self) -> str:
         """As it is named in a sentence of the progress."""
-        if at := shown(self.strength):
+        if at := strength_name(self.strength):
             return f"the adapted model at {at}"
         return {BASE: "the base", PROMPTED: "the prompted base", ADAPTED: "the adapted model"}.get(
             self.name, f"the run {self.title}"
@@ -52,8 +52,9 @@ def prompted_side(run: RunDirectory, config: RunConfig, prompting: Prompting) ->
 
 
 def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength: float = AS_TRAINED) -> Side:
-    """The result of `run` at `strength`; the `first` of several is called adapted, the others by the id of their run."""
-    at = f", {shown(strength)}" if shown(strength) else ""
+    """The result of `run` at `strength`; the `first` of several is called adapted, the others by the id of their
+    run."""
+    at = f", {strength_name(strength)}" if strength_name(strength) else ""
     title = ("Adapted" if first else config.name or run.id) + at
     what = f"run {run.id}, {_method(config)}{at}"
     return Side(ADAPTED if first else run.id, title, what, run, config, adapted=True, strength=strength)

@@ -34,8 +34,8 @@ def evaluate_whole(
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
     `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
     with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation) or a `strength`
-    only `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as each of
-    them does.
+    only `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as
+    each of them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}

@@ -1,10 +1,11 @@
 """How much of what training changed is used: a strength chosen after training, with no new run.
 
-At strength s every weight is `base + s (trained - base)`: 0 is the base, 1 the model as trained (WiSE-FT, Wortsman et al.
-2022, arXiv 2109.01903). A LoRA adds a product of two matrices, so scaling the product does that exactly. IA3 multiplies
-weights, so its multipliers go towards 1. DoRA stays a DoRA: with c = m / |V| for V = W + scaling B A, a row of the merged
-weights is a (W + (s c / a) scaling B A) with a = 1 - s + s c, so B and the magnitude m change and A does not. Full weights
-are interpolated with those of the base. What adds to the text or puts a bend between layers has no such line to the base.
+At strength s every weight is `base + s (trained - base)`: 0 is the base, 1 the model as trained (WiSE-FT, Wortsman et
+al. 2022, arXiv 2109.01903). A LoRA adds a product of two matrices, so scaling the product does that exactly. IA3
+multiplies weights, so its multipliers go towards 1. DoRA stays a DoRA: with c = m / |V| for V = W + scaling B A, a row
+of the merged weights is a (W + (s c / a) scaling B A), a = 1 - s + s c, so B and the magnitude m change and A does not.
+Full weights are interpolated with those of the base. What adds to the text or puts a bend between layers has no such
+line to the base.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ AS_TRAINED = 1.0
 HIGHEST = 1.25
 GRID = (0.25, 0.5, 0.75, AS_TRAINED)  # what is tried before one is chosen
 _WHY_NOT = {
-    "prefix_tuning": "it learned keys and values that stand before every text, and no change of weights to take part of",
-    "prompt_tuning": "it learned tokens that stand before every text, and no change of weights to take part of",
+    "prefix_tuning": "it learned keys and values that stand before every text, not a change of weights",
+    "prompt_tuning": "it learned tokens that stand before every text, not a change of weights",
     "bottleneck": "it put layers with a bend between those of the base, and part of them is not part of the way there",
 }
 _KEPT = "_ftlab_as_trained"  # on a layer: what it was trained to, while it has another strength
@@ -60,7 +61,7 @@ def check_strength(config: RunConfig, strength: float) -> float:
     return value
 
 
-def shown(strength: float) -> str:
+def strength_name(strength: float) -> str:
     """`strength` as it stands beside a name: empty for a model as trained."""
     return "" if strength == AS_TRAINED else f"strength {strength:g}"
 
@@ -168,8 +169,8 @@ def choose_strength(
 ) -> float:
     """Keep `strength` as the choice for `run`: what chat, exports and blind tests take when they are told nothing.
 
-    No weight changes; 1 takes the choice back. `by` says which rule chose it, `figures` are those that it was chosen by.
-    Raises InputError as `check_strength` does, FtlabError for a run without a result.
+    No weight changes; 1 takes the choice back. `by` says which rule chose it, by which `figures`. Raises InputError as
+    `check_strength` does, FtlabError for a run without a result.
     """
     from ftlab.models.identity import weights_sha256
 
@@ -185,10 +186,10 @@ def choose_strength(
 
 
 def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float) -> None:
-    """Write the PEFT adapter of the folder `source` into `target` (a copy of it) so that it loads at `strength` anywhere.
+    """Put the PEFT adapter in `target`, a copy of that in `source`, to `strength`, at which it then loads anywhere.
 
-    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, for which `base` (loaded in
-    float32 on the CPU) is needed.
+    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, by means of `base`, loaded
+    in float32 on the CPU.
     """
     import json
 
