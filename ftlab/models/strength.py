@@ -188,8 +188,8 @@ def choose_strength(
 def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float) -> None:
     """Put the PEFT adapter in `target`, a copy of that in `source`, to `strength`, at which it then loads anywhere.
 
-    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, by means of `base`, loaded
-    in float32 on the CPU.
+    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, by means of `base` (in
+    float32 on the CPU).
     """
     import json
 

@@ -153,7 +153,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
 
     config = load_config(run.config_file)
     context = text_length(config)
-    place = _evaluation_at(run, shape.strength)
+    place = evaluation_at(run, shape.strength)
     comparison = place.comparison()
     rows = place.predictions() if comparison is not None and not shape.scores else []
     notes = []
@@ -202,7 +202,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     return found, split, notes
 
 
-def _evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
+def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
     """Where the answers at `strength` to the held-out rows lie; a place without a comparison where nobody asked."""
     if strength == AS_TRAINED:
         return run
