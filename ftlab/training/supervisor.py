@@ -56,7 +56,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.versions import pinned
     from ftlab.training import gate
     from ftlab.training.reinforcement.checks import check_references
-    from ftlab.training.start import freeze_start
+    from ftlab.training.start import freeze_start, remarks_on
 
     config, start = gate.settled(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
@@ -75,7 +75,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     keep_configuration(run, config.launcher)
     freeze_start(start, run)
     # The configuration last: with it the folder becomes a run for everybody who looks.
-    write_status(run.status_file, RunStatus(created=time.time()))
+    write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
     write_text(run.config_file, config.to_yaml())
     return run, config
 

@@ -273,7 +273,7 @@ def _wire_to_disk(
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
         *(prefers.begin, prefers.reward_model, *prefers.after.shown),
         *seen.listed,
-        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.log),
+        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.strength, talk.log),
         *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
         *(listed.resume, listed.earlier, listed.later),
     ]
