@@ -185,7 +185,14 @@ class Run:
         return export_run(self._run, Path(to), kind=kind, dtype=dtype, strength=strength, licence=licence)
 
     def push(
-        self, repository: str, *, merge: bool = False, dtype: str | None = None, dry_run: bool = True, **settings: Any
+        self,
+        repository: str,
+        *,
+        merge: bool = False,
+        dtype: str | None = None,
+        strength: float | None = None,
+        dry_run: bool = True,
+        **settings: Any,
     ) -> Upload:
         """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
 
@@ -193,7 +200,8 @@ class Run:
         """
         from ftlab.sharing.push import push
 
-        return push(self._run, self.export(merge=merge, dtype=dtype), repository, dry_run=dry_run, **settings)
+        made = self.export(merge=merge, dtype=dtype, strength=strength)
+        return push(self._run, made, repository, dry_run=dry_run, **settings)
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a notebook that repeats this run exactly and compares the figures; returns its path.

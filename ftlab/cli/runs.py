@@ -19,6 +19,7 @@ from ftlab.cli.output import (
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.strength import AS_TRAINED, chosen_strength
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -98,6 +99,7 @@ def show(given: argparse.Namespace) -> int:
                 "before_after": run.before_after(),
                 "rewards": run.rewards(),
                 "verification": run.verification(),
+                "strength": chosen_strength(run),
             }
         )
         return 0
@@ -107,6 +109,8 @@ def show(given: argparse.Namespace) -> int:
     config = load_config(run.config_file)
     print(f"stage      {_stage(config)}")
     print(f"data       {config.data.source} ({_counts(splits)})")
+    if (at := chosen_strength(run)) != AS_TRAINED:
+        print(f"strength   {at:g} in chat, exports and blind tests, as chosen; figures of the run are those as trained")
     for warning in status.warnings:
         print(f"warning    {warning}")
     if status.error:

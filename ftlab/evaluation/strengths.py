@@ -203,7 +203,7 @@ def choose(run: RunDirectory, strength: float) -> float:
         if found and rows
         else None
     )
-    return choose_strength(run, strength, by=f"rule: {RULE}" if by_rule else "by hand", figures=figures)
+    return choose_strength(run, strength, by=f"by the rule: {RULE}" if by_rule else "by hand", figures=figures)
 
 
 def table_of(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -102,7 +102,8 @@ def prose(
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
     parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
-    facts = found["facts"] if found else tuned_on(run, config, {})
+    # Which strength these files have is said on top.
+    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config, {})
     trained = [("Stages", _stages(run, config)), *facts]
     parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
     parts += _evaluated(run, found, at="The figures of this section are those of the model as trained." if at else "")

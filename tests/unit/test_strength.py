@@ -11,6 +11,7 @@ import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from ftlab.api import Run
 from ftlab.arena.asking import load_writer, run_contestant, split_strength, weights_of
 from ftlab.chat.duet import load_duet, release
 from ftlab.cli.main import main
@@ -24,6 +25,8 @@ from ftlab.models.load import load_run
 from ftlab.models.strength import GRID, check_strength, choose_strength, chosen_strength, set_strength, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.export import export_run, plan, write_files
+from ftlab.sharing.report import contents
+from ftlab.training.start import Start, remarks_on
 from ftlab.workspace import Workspace
 from tests.small_runs import make_base, make_run, save_result
 
@@ -310,3 +313,49 @@ def test_the_command_measures_proposes_and_keeps_a_choice(runs: Path, capsys: py
     assert main([*words, "--set", "2"]) == 2
     assert main([*words, "--set", "1"]) == 0
     assert chosen_strength(run) == 1
+
+
+def test_a_run_that_starts_from_one_with_a_strength_says_that_it_starts_from_all_of_it(runs: Path) -> None:
+    workspace, run = Workspace(runs.parent), RunDirectory(runs / "run-full")
+    assert remarks_on(Start(None, run.id), workspace) == []
+    choose_strength(run, 0.5)
+    [remark] = remarks_on(Start(None, run.id), workspace)
+    choose_strength(run, 1)
+    assert "strength 0.5" in remark and "starts from all that it trained" in remark
+
+
+def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(runs: Path, tmp_path: Path) -> None:
+    import gradio as gr
+
+    from ftlab.ui import strength_box
+
+    workspace, run = Workspace(runs.parent), RunDirectory(runs / "run-lora")
+    found = measure_strengths(run, max_rows=4)
+    with gr.Blocks():
+        panel = strength_box.build()
+    updates = strength_box.show(panel, run.id, workspace)
+    assert updates[panel.box]["visible"] is True
+    text = str(updates[panel.result])
+    assert f"Proposed: {found['proposed']:g}" in text and "validation rows" in text and "test rows" in text
+    hidden = make_run(runs, runs.parent / "base", runs.parent / "probes.jsonl", "bottleneck")
+    assert strength_box.show(panel, hidden.id, workspace)[panel.box]["visible"] is False
+    assert strength_box.show(panel, None, workspace)[panel.box]["visible"] is False
+
+
+def test_reports_say_that_their_figures_are_those_as_trained_once_another_strength_is_used(runs: Path) -> None:
+    run = RunDirectory(runs / "run-lora")
+    evaluate_run(run)
+    assert "Strength" not in dict(contents(run)["facts"])
+    choose_strength(run, 0.5)
+    fact = dict(contents(run)["facts"])["Strength"]
+    choose_strength(run, 1)
+    assert "used at 0.5" in fact and "as trained" in fact
+
+
+def test_a_notebook_measures_and_chooses_a_strength(runs: Path) -> None:
+    run = Run.find("run-lora", runs.parent)
+    found = run.strengths(max_rows=4)
+    assert list(found.table.index) == ["0 (base)", "0.25", "0.5", "0.75", "1 (as trained)"]
+    assert f"Proposed: {found.proposed:g}" in found._repr_html_() and "proposed" in repr(found)
+    assert run.choose_strength(0.75) == run.strength == 0.75
+    assert run.choose_strength(1) == run.strength == 1
