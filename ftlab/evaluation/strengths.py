@@ -82,7 +82,7 @@ def measure_strengths(
         "notes": notes,
         "proposed": proposed,
         "rule": RULE,
-        "why": _why(proposed, values, measure, found["rows"]),
+        "why": _why(proposed, found, measure),
         "test": test,
     }
     write_json(run.strengths_file, result)
@@ -182,14 +182,16 @@ def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
     return {key: measure[key] for key in ("name", "title", "help", "kind", "unit", "better")}
 
 
-def _why(proposed: float, values: Mapping[float, float | None], measure: Mapping[str, Any], rows: int) -> str:
-    best = value_text(measure, values[AS_TRAINED])
-    title = in_sentence(measure["title"])
+def _why(proposed: float, found: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+    rows = {one["strength"]: one for one in found["strengths"]}
+    title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
+    where = f"On {found['rows']:,} validation rows"
     if proposed == AS_TRAINED:
-        return f"On {rows:,} validation rows every smaller strength is over a point worse: {title} {best} as trained."
+        return f"{where} every smaller strength is over a point worse than as trained ({title} {best})."
+    there = value_text(measure, rows[proposed]["value"])
     return (
-        f"On {rows:,} validation rows {title} is {value_text(measure, values[proposed])} at strength {proposed:g} and "
-        f"{best} as trained: it is {RULE}."
+        f"{where} {title} is {there} at strength {proposed:g} and {best} as trained, a change of "
+        f"{_change(measure, rows[proposed]['difference'])}: it is {RULE}."
     )
 
 
@@ -231,22 +233,22 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
     told = [f"{found['rows']:,} {found['split']} rows"]
     told += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return [*told, "", f"proposed   {found['proposed']:g}: {found['why']}", *test_lines(found)]
+    told += ["", f"proposed   {found['proposed']:g}: {found['why']}"]
+    return told + [f"test       {line}" for line in test_lines(found)]
 
 
 def test_lines(found: Mapping[str, Any]) -> list[str]:
-    """What the proposal reaches on test rows beside the base and the model as trained; empty without test rows."""
+    """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
+    rows."""
     test = found.get("test")
     if not test:
         return []
     measure = test["measure"]
     said = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
-    told = [f"test       {in_sentence(measure['title'])} on {test['rows']:,} test rows: {said}"]
+    told = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {said}."]
     row = next((one for one in test["strengths"] if one["strength"] == found["proposed"]), None)
     if row and row["difference"]:
-        told.append(
-            f"           {_called(found['proposed'])} against as trained: {_change(measure, row['difference'])}"
-        )
+        told.append(f"Strength {found['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
     return told
 
 
@@ -261,7 +263,7 @@ def _change(measure: Mapping[str, Any], difference: Mapping[str, Any] | None) ->
     share = measure["kind"] == "share"
 
     def amount(value: float) -> str:
-        return signed(f"{abs(100 * value if share else value):.3g}", value)
+        return signed(f"{abs(100 * value):.1f}".removesuffix(".0") if share else f"{abs(value):.3g}", value)
 
     unit = " points" if share or measure.get("unit") == "points" else ""
     ends = difference.get("interval")

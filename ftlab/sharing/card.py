@@ -16,7 +16,8 @@ from ftlab.files import write_text
 from ftlab.method_table import fields_of
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
-from ftlab.models.strength import strength_name
+from ftlab.models.identity import is_made_of
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.loading import loading_code
 from ftlab.sharing.markdown import bullets, escaped, table
@@ -65,7 +66,8 @@ def metadata(
 
     comparison = evaluation_at(run, shape.strength).comparison()
     on_hub = is_hub_id(config.model.base)
-    results = _results(run, config, comparison) if comparison else []
+    known = comparison and (shape.strength == AS_TRAINED or is_made_of(comparison, run.result))
+    results = _results(run, config, comparison) if comparison and known else []
     return ModelCardData(
         base_model=config.model.base if on_hub else _origin_on_hub(config),
         datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
@@ -134,7 +136,7 @@ def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
         return []
     said = [f"These weights are at {at}: {shape.strength:.0%} of what training changed is in them."]
     here = evaluation_at(run, shape.strength).comparison()
-    if here is not None:
+    if here is not None and is_made_of(here, run.result):
         said.append(f"At this strength: {here['verdict']['text']}")
     elif evaluated:
         said.append("What follows was measured of the model as trained, at strength 1.")

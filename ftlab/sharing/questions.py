@@ -13,7 +13,7 @@ from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.models.identity import is_made_of
-from ftlab.models.strength import AS_TRAINED, strength_name
+from ftlab.models.strength import strength_name
 from ftlab.run_directory import Question, RunDirectory
 from ftlab.sharing.reference import Reference, ask_reference, load_reference
 from ftlab.sharing.shape import Shape
@@ -203,14 +203,9 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
 
 
 def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
-    """Where the answers at `strength` to the held-out rows lie; a place without a comparison where nobody asked."""
-    if strength == AS_TRAINED:
-        return run
-    for place in reversed(run.questions()):
-        found = place.comparison() or {}
-        if found.get("strength") == strength and not found.get("suite"):
-            return place
-    return run.question(strength_name(strength).replace(" ", "-"))
+    """Where the answers at `strength` to the run's own held-out rows lie, where somebody asked for them."""
+    at = strength_name(strength)
+    return run.question(at.replace(" ", "-")) if at else run
 
 
 def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:

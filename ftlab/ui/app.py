@@ -212,6 +212,10 @@ def _wire_to_disk(
             every = [run.id for run in workspace.runs()]
             talks = [run.id for run in disk.runs_that_answer(workspace)]
             drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
+            at = digest([drawn[talk.run].get("value", given[talk.run]), drawn.get(talk.strength)])
+            if at == known.get("talk strength"):
+                drawn.pop(talk.strength, None)  # somebody may have moved it since
+            now["talk strength"] = at
             # A choice that came while this was drawn is no part of it: then the next tick draws again.
             now["runs"] = digest([runs_now, [drawn[one].get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}

@@ -158,7 +158,8 @@ def stop(job_key: str, workspace: Workspace) -> str:
 
 
 def fingerprint(workspace: Workspace) -> str:
-    """A text that changes whenever a run appears, goes, changes its state or gets its scores."""
+    """A text that changes whenever a run appears, goes, changes its state, gets its scores or is used
+    at another strength."""
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
@@ -169,6 +170,8 @@ def fingerprint(workspace: Workspace) -> str:
             run.rewards_file,
             run.before_after_file,
             run.judged_file,
+            run.strength_file,
+            run.strengths_file,
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

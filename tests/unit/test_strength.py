@@ -233,15 +233,24 @@ def test_an_export_at_a_strength_has_the_logits_of_the_run_at_it(
 def test_an_export_at_the_chosen_strength_is_verified_at_it_and_its_card_says_so(runs: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs", runs.parent / "base", runs.parent / "probes.jsonl")
     save_result(run, runs.parent / "base")
+    evaluate_run(run)  # as trained: its answers are not what the export has to give
     choose_strength(run, 0.75)
     done = export_run(run, tmp_path / "out")
     assert done.verification["strength"] == 0.75
+    assert done.verification["compared_with"] == "that the run's own model gives now"
     assert done.verification["carried"]["slope"] == pytest.approx(1, abs=0.01)
     before, after = (read_json(folder / "adapter_config.json") for folder in (run.adapter, done.folder))
     assert after["lora_alpha"] == 0.75 * before["lora_alpha"]
     card = (done.folder / "README.md").read_text()
-    assert "strength 0.75" in card and "75% of what training changed" in card
-    assert "strength" not in (export_run(run, tmp_path / "as_trained", strength=1).folder / "README.md").read_text()
+    assert "75% of what training changed" in card and "measured of the model as trained" in card
+    assert "model-index" not in card  # the Hub's figures would be those of another model
+
+    evaluate_together([run], strength=0.75)
+    again = export_run(run, tmp_path / "out")
+    assert again.verification["compared_with"] == "that the evaluation recorded"
+    card = (again.folder / "README.md").read_text()
+    assert "At this strength: " in card and "model-index" in card
+    assert plan(run, load_config(run.config_file).resolved(), "adapter", None, 1).strength == 1
 
 
 def test_a_choice_changes_no_weight_and_is_void_once_the_weights_are_others(runs: Path, tmp_path: Path) -> None:
