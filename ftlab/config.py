@@ -25,8 +25,10 @@ from ftlab.config_sections import (
     TrackingConfig,
     field,
 )
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
+from ftlab.files import anywhere, check_reach
 from ftlab.method_table import METHODS, BaseShape, real_rate
+from ftlab.parsing import check_depth, parse_yaml, read_yaml, whole
 
 __all__ = [
     "STARTER",
@@ -149,13 +151,27 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
 
     Raises InputError naming the field, the value given and what is allowed.
     """
-    values = _copied(values or {})
+    try:
+        check_depth(values)
+    except ValueError as error:
+        raise InputError(f"The settings are {error}", try_="write them flatter") from None
+    values = whole(_copied(values or {}))
     for override in overrides or []:
         _apply_override(values, override)
+    _check_values(values)
+    check_reach({section: _paths(given) for section, given in values.items()})
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise explain(error, RunConfig) from None
+
+
+def _paths(given: Any) -> Any:
+    """What may name a file among the values of a section: all but what a person writes to a model."""
+    return {name: one for name, one in given.items() if name not in _PROSE} if isinstance(given, dict) else given
+
+
+_PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "columns")
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -164,7 +180,9 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     for path, value in settings.items():
         section, _, name = path.partition(".")
         values[section][name] = value
-    changed = build_config(values)
+        check_reach(_paths({name: value}))
+    with anywhere():  # the rest was stored before
+        changed = build_config(values)
     changed._code_from = None if CODE in settings else config._code_from
     return changed
 
@@ -175,15 +193,9 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
         return build_config({}, overrides)
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise InputError("There is no such file", given=path, try_="check the path of the YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The file cannot be read: {error}", given=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path.name} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -204,10 +216,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise InputError(
             "A setting is written section.field=value", given=override, try_="for example --set optimisation.epochs=3"
         )
-    try:
-        value = read_value(text)
-    except yaml.YAMLError:
-        raise InputError(f"The value of {key} is not valid YAML", given=text) from None
+    value = read_value(text, f"The value of {key}")
     *sections, last = key.strip().split(".")
     target = values
     for section in sections:
@@ -217,9 +226,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def read_value(text: str) -> Any:
-    """The value that a person means by `text`. Raises yaml.YAMLError for what is no YAML."""
-    value = yaml.safe_load(text)
+def read_value(text: str, name: str = "The value") -> Any:
+    """The value that a person means by `text`. Raises InputError for what is no YAML."""
+    value = parse_yaml(text, name)
     if isinstance(value, str):
         # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
         try:
@@ -227,6 +236,17 @@ def read_value(text: str) -> Any:
         except ValueError:
             pass
     return value
+
+
+def _check_values(value: Any) -> None:
+    """No setting is a number beyond what libraries count with (Python cannot even write the longest), or a text that no
+    file system takes."""
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise InputError("A setting is too large a number", given=f"about 2 to the power {value.bit_length() - 1}")
+    if isinstance(value, str) and "\0" in value:
+        raise InputError("A setting holds a character with the number 0", given=repr(shorten(value, 60)))
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _check_values(item)
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def _allowed(problem: Any) -> str:
             return f"a number below {context['lt']}"
         case "less_than_equal":
             return f"a number of at most {context['le']}"
-        case "int_parsing" | "int_type" | "int_from_float":
+        case "finite_number":
+            return "a number, neither infinite nor nan"
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return "a whole number"
         case "float_parsing" | "float_type":
             return "a number"

@@ -7,10 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 STARTER = "starter"
+LARGEST_SEED = 2**32 - 1  # what numpy takes
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 def field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
@@ -87,8 +88,9 @@ class DataConfig(Section):
     near_duplicates: Literal["auto", "together", "apart"] = field(
         "auto",
         "Near-equal prompts",
-        "together: prompts that differ in a word more, a typing error or politeness stay on one side of the split, "
-        "else the scores measure memory. auto: so up to 100,000 rows. apart: only equal prompts stay together.",
+        "together: prompts that differ in a word more, a typing error, politeness or a sentence that asks nothing stay "
+        "on one side of the split, else the scores measure memory. auto: so up to 100,000 rows. apart: only equal "
+        "prompts stay together.",
         advanced=True,
     )
     stratify_by: str | None = field(
@@ -147,7 +149,7 @@ class DataConfig(Section):
         ge=0.01,
         le=2,
     )
-    seed: int = field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0)
+    seed: int = field(0, "Split seed", "The same seed gives the same split.", advanced=True, ge=0, le=LARGEST_SEED)
 
     @property
     def replayed(self) -> list[str]:
@@ -317,7 +319,7 @@ class OptimisationConfig(Section):
         ge=0,
         le=100,
     )
-    seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0)
+    seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0, le=LARGEST_SEED)
 
 
 class TrackingConfig(Section):

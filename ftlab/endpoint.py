@@ -11,13 +11,11 @@ import os
 import random
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ftlab.errors import FtlabError, InputError, shorten
-
-if TYPE_CHECKING:
-    import httpx
+from ftlab.web import Answer, TooMuch, ask, is_near, open_client
 
 ATTEMPTS = 5
 _PATH = "/chat/completions"
@@ -123,7 +121,7 @@ def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
     key = find_key(purpose)
     if key and len(key) >= _SECRET and key in given:
         raise InputError(f"The address of {purpose.name} holds the key", try_=purpose.set_key)
-    if key and parts.scheme == "http" and not _is_near(host):
+    if key and parts.scheme == "http" and not is_near(host):
         raise InputError(
             f"The key in {purpose.key_variable} would travel unencrypted to {host}",
             allowed="https; http only to this machine and its own network",
@@ -135,13 +133,11 @@ class Asker:
     """Asks one endpoint, from several threads at once. `ended` set from outside ends all waiting."""
 
     def __init__(self, endpoint: Endpoint, ended: threading.Event, purpose: Purpose = JUDGE, *, temperature: float = 0):
-        import httpx
-
         self._endpoint, self._ended, self._purpose, self._key = endpoint, ended, purpose, find_key(purpose)
         self._settings: dict[str, Any] = {"temperature": temperature, "max_tokens": endpoint.max_tokens}
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # Redirects are not followed: the key is meant for this host alone.
-        self._client = httpx.Client(timeout=endpoint.timeout, headers=headers, follow_redirects=False)
+        self._client = open_client(endpoint.url, timeout=endpoint.timeout, headers=headers, follow_redirects=False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -172,10 +168,20 @@ class Asker:
             pause = min(0.5 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.75, 1.25)
             attempt += 1
             try:
-                answer = self._client.post(
+                answer = ask(
+                    self._client,
+                    "POST",
                     self._endpoint.url + _PATH,
+                    seconds=self._endpoint.timeout,
                     json={"model": self._endpoint.model, "messages": messages, **settings},
                 )
+            except TooMuch as error:
+                problem = FtlabError(
+                    f"What {self._endpoint.host} answers is not the reply of an OpenAI-compatible endpoint",
+                    why=str(error).replace("it ", "It ", 1),
+                    try_="check the address",
+                )
+                break
             except httpx.TimeoutException:
                 problem = FtlabError(
                     f"{self._title} at {self._endpoint.host} has not answered within {self._endpoint.timeout:.0f} s",
@@ -203,7 +209,7 @@ class Asker:
             pause = _asked_wait(answer) or pause
         raise problem
 
-    def _read(self, answer: httpx.Response) -> Reply:
+    def _read(self, answer: Answer) -> Reply:
         try:
             body = answer.json()
             choice = body["choices"][0]
@@ -224,7 +230,7 @@ class Asker:
                 try_="check the address: it usually ends in /v1",
             ) from None
 
-    def _adapt(self, answer: httpx.Response, sent: dict[str, Any]) -> bool:
+    def _adapt(self, answer: Answer, sent: dict[str, Any]) -> bool:
         """Leave out or rename a setting that this model refuses; whether another try makes sense."""
         if answer.status_code not in (400, 422):
             return False
@@ -236,7 +242,7 @@ class Asker:
                 self._settings[other] = value
         return bool(refused)
 
-    def _explain(self, answer: httpx.Response) -> FtlabError:
+    def _explain(self, answer: Answer) -> FtlabError:
         host, status, said = self._endpoint.host, answer.status_code, self._said(answer)
         if status in (401, 403):
             if self._key is None:
@@ -258,7 +264,7 @@ class Asker:
             return FtlabError(f"{host} failed ({status})", why=said, try_=self._purpose.later)
         return Refused(f"{host} refused the request ({status})", why=said)
 
-    def _said(self, answer: httpx.Response) -> str | None:
+    def _said(self, answer: Answer) -> str | None:
         """What the server gave as its reason."""
         try:
             body = answer.json()
@@ -278,16 +284,7 @@ class Asker:
         return text.replace(self._key or "", f"[{self._purpose.key_variable}]") if secret else text
 
 
-def _is_near(host: str) -> bool:
-    """Whether `host` is this machine or stands in its own network."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".internal", ".localhost"))
-    return address.is_loopback or address.is_private
-
-
-def _asked_wait(answer: httpx.Response) -> float | None:
+def _asked_wait(answer: Answer) -> float | None:
     """The seconds that the server asks to wait, at most a minute; None where it does not say."""
     try:
         return min(max(float(answer.headers.get("retry-after", "")), 0.0), _LONGEST_WAIT)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.files import read_json, read_jsonl
+from ftlab.files import read_cached, read_json, read_jsonl
+
+WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
 
 
 class _Answers:
@@ -52,7 +54,7 @@ class _Answers:
         return read_json(self.comparison_file)
 
     def predictions(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.predictions_file)
+        return read_jsonl(self.predictions_file, whole=True)
 
     def preferences(self) -> dict[str, Any] | None:
         return read_json(self.preferences_file)
@@ -61,7 +63,7 @@ class _Answers:
         return read_json(self.before_after_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.before_after_answers_file)
+        return read_jsonl(self.before_after_answers_file, whole=True)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Question(_Answers):
 
     def asked(self) -> str:
         """What was asked, in words."""
-        found = self.comparison() or self.preferences() or self.before_after() or {}
+        files = (self.comparison_file, self.preferences_file, self.before_after_file)
+        found: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
         return (found.get("question") or {}).get("text") or found.get("suite") or self.name
 
 
@@ -101,6 +104,22 @@ class RunDirectory(_Answers):
     @property
     def status_file(self) -> Path:
         return self.path / "status.json"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held while somebody looks whether the run is at work, and then starts or deletes it. Beside it: it may go."""
+        beside = self.path.parent
+        return (beside if os.access(beside, os.W_OK) else self.path) / f".{self.id}.lock"
+
+    @property
+    def work_lock(self) -> Path:
+        """Held by the process that trains the run, as long as it lives."""
+        return self.path / WORK_LOCK
+
+    @property
+    def evaluation_lock(self) -> Path:
+        """Held by the process that evaluates the run (or lets it be judged), as long as it lives."""
+        return self.evaluation / WORK_LOCK
 
     @property
     def stop_file(self) -> Path:
@@ -170,6 +189,11 @@ class RunDirectory(_Answers):
     def model(self) -> Path:
         """The result of full fine-tuning."""
         return self.path / "model"
+
+    @property
+    def checksums_file(self) -> Path:
+        """What the files of the result were when training had saved them."""
+        return self.path / "checksums.json"
 
     @property
     def exports(self) -> Path:
@@ -248,9 +272,9 @@ class RunDirectory(_Answers):
         """Where the answers of `side`, as trained, to the held-out rows lie: in the run's own comparison, or in the
         newest that has it."""
         for place in (self, *reversed(self.questions())):
-            comparison = place.comparison() or {}
+            comparison = read_cached(place.comparison_file) or {}
             as_trained = not comparison.get("suite") and comparison.get("strength", 1) == 1
-            if as_trained and any(one["name"] == side for one in comparison.get("sides", [])):
+            if as_trained and any(one.get("name") == side for one in comparison.get("sides", [])):
                 return place
         return self
 
@@ -318,7 +342,7 @@ class RunDirectory(_Answers):
         return read_json(self.rewards_file)
 
     def reward_answers(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.reward_answers_file)
+        return read_jsonl(self.reward_answers_file, whole=True)
 
     def harness(self) -> dict[str, Any] | None:
         return read_json(self.harness_file)
@@ -343,5 +367,5 @@ class RunDirectory(_Answers):
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - characters))
                 return file.read().decode("utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftlab.errors import InputError, nearest
+from ftlab.files import check_reach
 from ftlab.run_directory import RunDirectory
 
 _ENVIRONMENT_VARIABLE = "FTLAB_HOME"
@@ -160,9 +161,14 @@ class Workspace:
         """Held by the one run that may use the device."""
         return self.root / "device.lock"
 
+    @property
+    def queue_lock(self) -> Path:
+        """Held while the order of the waiting runs is changed."""
+        return self.root / "queue.lock"
+
     def runs(self) -> list[RunDirectory]:
         """All runs, the newest first."""
-        found = [path for path in self.runs_folder.iterdir() if (path / "config.yaml").exists()]
+        found = [path for path in self.runs_folder.iterdir() if _is_run(path)]
         return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
     def run(self, run_id: str) -> RunDirectory:
@@ -175,7 +181,8 @@ class Workspace:
             return known[run_id]
         if run_id in ("last", "latest") and known:
             return next(iter(known.values()))
-        if os.sep in run_id and (Path(run_id) / "config.yaml").exists():
+        check_reach(run_id)
+        if os.sep in run_id and _is_run(Path(run_id)):
             return RunDirectory(Path(run_id).absolute())
         matches = [run for name, run in known.items() if run_id and (name.startswith(run_id) or name.endswith(run_id))]
         if len(matches) == 1:
@@ -207,3 +214,9 @@ class Workspace:
         doomed = self.root / f".deleted-{run.id}"
         run.path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether `path` holds a run. Its configuration is written last and its log after that, so one that has lost its
+    configuration is still seen, and can be deleted."""
+    return any(os.path.lexists(path / name) for name in ("config.yaml", "train.log"))

@@ -47,7 +47,7 @@ _STORE = (
 )
 _SERVING = (
     *("pydantic", "PyYAML", "filelock", "Jinja2", "MarkupSafe", "numpy", "huggingface_hub", "httpx", "SQLAlchemy"),
-    *("itsdangerous", "nh3", "markdown-it-py"),
+    *("itsdangerous", "nh3", "markdown-it-py", "regex"),
 )
 FLAVOURS = {
     "lab": Flavour(

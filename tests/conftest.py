@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -78,6 +79,33 @@ def run_cli(*arguments: str, timeout: float = 300, cwd: Path | None = None, **en
         cwd=cwd or ROOT,
         env=offline_environment() | environment,
         stdin=subprocess.DEVNULL,
+    )
+
+
+def absent_modules(requirements: Path) -> tuple[str, ...]:
+    """The modules of this environment that a Space with these `requirements` (and Gradio) has not."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    there: set[str] = set()
+    open_ = [line for line in requirements.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()]
+    open_ += ["gradio", "pip", "setuptools"]
+    while open_:
+        one = Requirement(open_.pop())
+        name = str(canonicalize_name(one.name))
+        if name in there or (one.marker and not one.marker.evaluate({"extra": ""})):
+            continue
+        there.add(name)
+        with contextlib.suppress(PackageNotFoundError):
+            open_ += requires(name) or []
+    return tuple(
+        sorted(
+            module
+            for module, owners in packages_distributions().items()
+            if module.isidentifier() and not {str(canonicalize_name(one)) for one in owners} & there
+        )
     )
 
 

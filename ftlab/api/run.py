@@ -135,8 +135,10 @@ class Run:
         `settings` are those of `ftlab.evaluation.strengths.measure_strengths`: grid, max_rows, settings, progress.
         """
         from ftlab.evaluation.strengths import measure_strengths
+        from ftlab.training.supervisor import evaluating_here
 
-        return Strengths(measure_strengths(self._run, **settings))
+        with evaluating_here(self._run):
+            return Strengths(measure_strengths(self._run, **settings))
 
     @property
     def strength(self) -> float:

@@ -112,6 +112,7 @@ def fix(
     hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
     from ftlab.data.mending import is_mended, mend_findings, token_counter
+    from ftlab.data.remedies import NothingChanged
     from ftlab.data.versions import taken
 
     opened = Workspace.open(workspace)
@@ -127,7 +128,10 @@ def fix(
             from ftlab.models.load import load_tokenizer
 
             tokens = token_counter(data.model_copy(update={"source": first.source}), load_tokenizer(base), opened)
-        return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+        try:
+            return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
+        except NothingChanged:
+            return first
 
 
 def _latest(
@@ -234,6 +238,7 @@ def evaluate(
     evaluation/<question>/.
     """
     from ftlab.evaluation.whole import evaluate_whole
+    from ftlab.training.supervisor import evaluating_here
 
     own = settings.get("own_metrics")
     name_files(own if isinstance(own, (list, tuple)) else names(own))
@@ -245,15 +250,16 @@ def evaluate(
     found = [first_run, *(one if isinstance(one, Run) else Run.find(one, beside) for one in runs[1:])]
     judge = Run.find(reward_model, beside) if isinstance(reward_model, str) else reward_model
     first, *others = [RunDirectory(one.directory) for one in found]
-    results = evaluate_whole(
-        first,
-        max_rows=max_rows,
-        reward_model=RunDirectory(judge.directory) if judge is not None else None,
-        others=others,
-        suite=data,
-        settings=settings,
-        strength=strength,
-    )
+    with evaluating_here(first):
+        results = evaluate_whole(
+            first,
+            max_rows=max_rows,
+            reward_model=RunDirectory(judge.directory) if judge is not None else None,
+            others=others,
+            suite=data,
+            settings=settings,
+            strength=strength,
+        )
     if "comparison" not in results:
         return dict(results)
     whole = results.pop("comparison") | results

@@ -22,10 +22,22 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ftlab.endpoint import CONTESTANT
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import locked, read_json, write_json, write_text
-from ftlab.processes import is_alive, kill
+from ftlab.files import locked, read_cached, write_json, write_text
+from ftlab.processes import (
+    HUB_VARIABLES,
+    child_environment,
+    hold_own,
+    is_alive,
+    kill,
+    let_go,
+    mark_of,
+    package_path,
+)
+from ftlab.processes import start as start_process
 from ftlab.quiet import quieten
+from ftlab.run_directory import WORK_LOCK
 from ftlab.workspace import Workspace
 
 _NICENESS = 10
@@ -41,7 +53,7 @@ class Status:
     state: str = "starting"
     phase: str = "loading the libraries"
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     created: float = 0.0
     started: float | None = None
     finished: float | None = None
@@ -64,16 +76,8 @@ def start(workspace: Workspace, test_id: str) -> None:
         write_json(folder / "status.json", asdict(Status(created=time.time())))
         command = [sys.executable, "-m", "ftlab.arena.answering", "--", test_id, str(workspace.root)]
         with (folder / "answers.log").open("wb") as log:
-            _children[folder] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
-                start_new_session=True,
-                env=_environment(),
-                close_fds=True,
-            )
+            environment = _environment()
+            _children[folder] = start_process(command, lock=folder / WORK_LOCK, log=log, environment=environment)
 
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
@@ -82,7 +86,7 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
     current = _read(folder)
     if current is None or not current.is_active:
         return current
-    if is_alive(_children.get(folder), current.pid, current.pid_started, current.created):
+    if _alive(folder, current):
         if (folder / "stop").exists():
             current.state = "stopping"
         return current
@@ -118,15 +122,19 @@ def stop(workspace: Workspace, test_id: str) -> str:
     if not (folder / "stop").exists():
         write_text(folder / "stop", "")
         return "Stopping: the answers that are there are kept."
+    names = [test_id, workspace.root]
+    if kill(_children.get(folder), current.pid, current.pid_started, names, lambda: _alive(folder, current)):
+        return "Stopped at once."
+    return "Not stopped at once: no process here proves to be the one that makes these answers."
+
+
+def _alive(folder: Path, current: Status) -> bool:
     child = _children.get(folder)
-    kill(child, current.pid, lambda: is_alive(child, current.pid, current.pid_started, current.created))
-    return "Stopped at once."
+    return is_alive(child, folder / WORK_LOCK, current.pid, current.pid_started, current.created)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The process itself: makes the answers and leaves the outcome in status.json."""
-    import psutil
-
     parser = argparse.ArgumentParser(prog="ftlab.arena.answering")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
@@ -134,10 +142,11 @@ def main(arguments: list[str] | None = None) -> int:
     quieten()
     workspace = Workspace.open(given.workspace)
     folder = workspace.answers_folder(given.test)
+    hold_own(folder / WORK_LOCK)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     current = _read(folder) or Status(created=time.time())
-    current.pid, current.pid_started = os.getpid(), psutil.Process().create_time()
+    current.pid, current.pid_started = os.getpid(), mark_of(os.getpid())
 
     def keep(**values: Any) -> None:
         for name, value in values.items():
@@ -159,6 +168,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         keep(state="failed", finished=time.time(), error=error.as_dict())
         return 1
+    finally:
+        let_go()
 
 
 def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> bool:
@@ -188,16 +199,17 @@ def _work(workspace: Workspace, test_id: str, stop_file: Path, keep: Any) -> boo
 
 
 def _read(folder: Path) -> Status | None:
-    values = read_json(folder / "status.json")
+    values = read_cached(folder / "status.json")
     known = {item.name for item in fields(Status)}
     return None if values is None else Status(**{name: value for name, value in values.items() if name in known})
 
 
 def _environment() -> dict[str, str]:
-    package_root = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    from ftlab.arena.store import DATABASE_VARIABLE
+
     quiet = {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return {**os.environ, "PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false", **quiet}
+    needed = [DATABASE_VARIABLE, CONTESTANT.key_variable, *HUB_VARIABLES]
+    return child_environment({"PYTHONPATH": package_path(), "TOKENIZERS_PARALLELISM": "false", **quiet}, keep=needed)
 
 
 def _last_line(folder: Path) -> str:

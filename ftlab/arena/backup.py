@@ -23,7 +23,7 @@ from sqlalchemy import func, select
 from ftlab.arena.links import SECRET_VARIABLE
 from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata, now, votes
 from ftlab.errors import InputError, shorten
-from ftlab.files import read_json, read_jsonl, write_json, write_text
+from ftlab.files import read_cached, read_jsonl, write_json, write_text
 from ftlab.hub import told
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
@@ -69,7 +69,7 @@ def _start(store: Store, repository: str, every_minutes: float, folder: str) -> 
         seen: str | None = None  # the commit whose tests are all here
 
         def push_to_hub(self) -> Any:
-            before = read_json(store.workspace.arena_backup / "status.json") or {}
+            before = read_cached(store.workspace.arena_backup / "status.json") or {}
             status = {"repository": repository, "at": now(), "error": None, "saved_at": before.get("saved_at")}
             try:
                 if folder:
@@ -118,7 +118,7 @@ def _take_in(store: Store, api: Any, repository: str, seen: str | None) -> str:
 
 def status(store: Store) -> dict[str, Any] | None:
     """The last push: {"repository", "at", "error", "note"}; None when there was none."""
-    last = read_json(store.workspace.arena_backup / "status.json")
+    last = read_cached(store.workspace.arena_backup / "status.json")
     if last is None:
         return None
     note = None
@@ -129,7 +129,7 @@ def status(store: Store) -> dict[str, Any] | None:
 
 def unsaved(store: Store) -> int:
     """How many votes were given since the last push that went well."""
-    last = read_json(store.workspace.arena_backup / "status.json") or {}
+    last = read_cached(store.workspace.arena_backup / "status.json") or {}
     with store.reading() as connection:
         given = select(func.count()).select_from(votes).where(votes.c.created > (last.get("saved_at") or 0.0))
         return int(connection.execute(given).scalar_one())

@@ -81,6 +81,7 @@ def fetch(store: Store, repository: str) -> list[str]:
         for test_id in ids:
             rows = rows_of(there, test_id)
             _keep_votes_that_are_only_here(connection, test_id, rows)
+            _keep_voided(connection, test_id, rows)
             connection.execute(delete(blind_tests).where(blind_tests.c.id == test_id))
             insert(connection, rows)
     return ids
@@ -133,6 +134,14 @@ def insert(connection: Connection, rows: Rows) -> None:
 
 def _read(folder: Path) -> Rows:
     return {table.name: read_jsonl(folder / f"{table.name}.jsonl") for table in metadata.sorted_tables}
+
+
+def _keep_voided(connection: Connection, test_id: str, there: Rows) -> None:
+    """What its owner has voided here stays so, whatever the server that takes the votes knows of it."""
+    people = metadata.tables["raters"]
+    query = select(people.c.id, people.c.voided_at).where(people.c.test_id == test_id, people.c.voided_at.is_not(None))
+    voided = dict(connection.execute(query).all())
+    there["raters"] = [row | {"voided_at": row.get("voided_at") or voided.get(row["id"])} for row in there["raters"]]
 
 
 def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: Rows) -> None:

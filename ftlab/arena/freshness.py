@@ -1,7 +1,7 @@
 """Prompts that trained a contestant, as they are or nearly, never count in its test: they would show memory, not skill.
 
 Copies are known by the fingerprints in the manifest of a run, near copies (`ftlab.data.near`: without the "?", with
-"Please", with a word more) by its frozen training rows, where they are there.
+"Please", with a word more, inside a longer text) by its frozen training rows, where they are there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ftlab.arena.store import Store, contestants, prompts
 from ftlab.config import load_config
 from ftlab.data.partition import prompt_fingerprint, prompt_text
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json
+from ftlab.files import read_cached
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -120,7 +120,7 @@ def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> s
 
 def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:
     """The runs whose training went into `run`."""
-    found = [read_json(run.environment_file, {}).get("parent_run")]
+    found = [(read_cached(run.environment_file) or {}).get("parent_run")]
     try:
         config = load_config(run.config_file)
     except FtlabError:

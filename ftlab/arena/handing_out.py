@@ -33,7 +33,7 @@ _HANDED_OUT = (
         trials.c.test_id == bindparam("test"),
         # Waiting or voted on; a skip leaves the prompt to the next rater.
         (votes.c.id.is_(None) & (trials.c.created > bindparam("since")) & raters.c.revoked_at.is_(None))
-        | (votes.c.choice != "skip"),
+        | ((votes.c.choice != "skip") & raters.c.voided_at.is_(None)),
     )
     .group_by(trials.c.prompt_id, trials.c.pair)
 )

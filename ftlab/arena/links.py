@@ -6,8 +6,11 @@ The secret that signs them is FTLAB_SECRET, else a file in the workspace that on
 from __future__ import annotations
 
 import functools
+import hashlib
+import hmac
 import os
 import secrets
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
+from ftlab.arena.overview import reveal, votes_given
 from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
@@ -25,6 +29,8 @@ SECRET_VARIABLE = "FTLAB_SECRET"
 LONGEST_NAME = 60
 MOST_RATERS = 1000
 LONGEST_TOKEN = 300
+# How many may join by an open link within so many seconds: from one address, and in all. A room may share an address.
+JOINS = {60: (10, 30), 3600: (60, 240)}
 
 
 # Asked several times for every vote: to put these together takes longer than to answer them.
@@ -89,9 +95,12 @@ def is_open_link(store: Store, token: str) -> bool:
     return "t" in _read(store, token)
 
 
-def join(store: Store, token: str, name: str) -> RaterLink:
-    """A rater of their own for who came by the open link. Raises InputError: no name, unknown, revoked, closed."""
-    if not name.strip():
+def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
+    """A rater of their own for who came by the open link from the network `address` (kept as a keyed hash alone).
+
+    Raises InputError: no name, unknown, revoked, closed, too many at once (`JOINS`).
+    """
+    if not _cleaned(name):
         raise InputError("Please say your name", try_="any name that your host knows you by will do")
     given = _read(store, token)
     with store.writing() as connection:
@@ -99,7 +108,9 @@ def join(store: Store, token: str, name: str) -> RaterLink:
         if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, given["k"]):
             raise _unknown()
         _must_be_open(test)
-        return _add_rater(store, connection, test.id, name, open_link=True)
+        came_from = _hashed(store, test.id, address) if address else None
+        _must_not_be_many(connection, test.id, came_from)
+        return _add_rater(store, connection, test.id, name, open_link=True, came_from=came_from)
 
 
 def links(store: Store, test_id: str) -> list[RaterLink]:
@@ -118,6 +129,27 @@ def revoke(store: Store, rater_id: str) -> None:
         if row.revoked_at is None:
             connection.execute(update(raters).where(raters.c.id == rater_id).values(revoked_at=now()))
             note(connection, row.test_id, "link revoked", rater=row.number)
+
+
+def void(store: Store, rater_id: str) -> None:
+    """Take the votes of a rater out of the count and end their link; every verdict says so. It cannot be undone.
+
+    A tally that could be seen stays open, and every verdict says that it was: else one could choose among votes.
+    """
+    with store.writing() as connection:
+        row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
+        if row is None:
+            raise InputError("There is no such rater", given=rater_id)
+        if row.voided_at is not None:
+            return
+        test = find_test(connection, row.test_id, lock=True)
+        before, seen = votes_given(connection, test.id), reveal(connection, test)
+        ended = {"voided_at": now(), "revoked_at": row.revoked_at or now()}
+        connection.execute(update(raters).where(raters.c.id == rater_id).values(ended))
+        if seen == "planned" and reveal(connection, test) is None:
+            opened = {"opened_early_at": now(), "opened_early_votes": before}
+            connection.execute(update(blind_tests).where(blind_tests.c.id == test.id).values(opened))
+        note(connection, test.id, "votes voided", rater=row.number, tally_seen=seen is not None)
 
 
 def revoke_open_link(store: Store, test_id: str) -> None:
@@ -172,25 +204,89 @@ def qr_code(url: str) -> str:
     return segno.make(url, micro=False).svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code")
 
 
-def _add_rater(store: Store, connection: Connection, test_id: str, name: str, *, open_link: bool) -> RaterLink:
-    known = {row.pseudonym.casefold() for row in connection.execute(select(raters).where(raters.c.test_id == test_id))}
+def _add_rater(
+    store: Store,
+    connection: Connection,
+    test_id: str,
+    name: str,
+    *,
+    open_link: bool,
+    came_from: str | None = None,
+) -> RaterLink:
+    names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
+    known = {looks_like(one) for one in names}
     if len(known) >= MOST_RATERS:
         raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
     highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
     number = (highest or 0) + 1
-    wanted = " ".join(storable(name).split())[:LONGEST_NAME] or f"Rater {number}"
-    # A name is no password: who says one that is taken becomes somebody else.
+    wanted = _cleaned(name) or f"Rater {number}"
+    # A name is no password: who says one that is taken, or looks so, becomes somebody else.
     pseudonym, count = wanted, 1
-    while pseudonym.casefold() in known:
+    while looks_like(pseudonym) in known:
         count += 1
         pseudonym = f"{wanted} ({count})"
     rater_id = new_id()
     connection.execute(
         raters.insert().values(
-            id=rater_id, test_id=test_id, number=number, pseudonym=pseudonym, created=now(), open_link=open_link
+            id=rater_id,
+            test_id=test_id,
+            number=number,
+            pseudonym=pseudonym,
+            created=now(),
+            open_link=open_link,
+            came_from=came_from,
         )
     )
     return _link(store, rater_id, pseudonym)
+
+
+def _must_not_be_many(connection: Connection, test_id: str, came_from: str | None) -> None:
+    """Raises InputError when this many have joined by the open link lately."""
+    for seconds, (each, in_all) in JOINS.items():
+        lately = (raters.c.test_id == test_id) & raters.c.open_link & (raters.c.created > now() - seconds)
+        mine = lately & (raters.c.came_from == came_from)
+        for most, which in ((in_all, lately), *([(each, mine)] if came_from else [])):
+            if connection.execute(select(func.count()).where(which)).scalar_one() >= most:
+                when = "a minute" if seconds == 60 else "an hour"
+                raise InputError(
+                    "Many people are joining this test at the moment",
+                    try_=f"again in {when}, or ask your host for a link of your own",
+                )
+
+
+def _hashed(store: Store, test_id: str, address: str) -> str:
+    """Tells two addresses of one test apart, and cannot be turned back into one without the secret of the workspace."""
+    key = _secret(store.workspace.arena_secret, os.environ.get(SECRET_VARIABLE))
+    return hmac.new(key.encode(), f"{test_id} {address}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _cleaned(name: str) -> str:
+    """`name` as it is shown: without what is not seen (controls, zero width, turned direction), on one line."""
+    seen = (" " if one.isspace() else one for one in storable(name) if one.isspace() or _is_seen(one))
+    return " ".join("".join(seen).split())[:LONGEST_NAME].strip()
+
+
+def _is_seen(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cn") and character not in _BLANK_LETTERS
+
+
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800\u034f"
+# Letters of other scripts, and digits, that read as a Latin letter in most fonts; the commonest ones.
+_READS_AS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0458\u043a\u043c\u0442\u0432\u043d\u0501\u051b\u051d\u04bb\u044c"
+    "\u03b1\u03bf\u03bd\u03c1\u03c4\u03c5\u03b9\u03ba\u03b7\u03b5\u03c7\u03b2\u0131\u0261\u0578\u0585\u057d"
+    "01i|",
+    "aeopcyxisjkmtbhdqwhbaovptuiknexbignouolll",
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def looks_like(name: str) -> str:
+    """What two names have in common that read alike: no case, blanks, accents or punctuation, one script (NFKC)."""
+    plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name).casefold())
+    read = "".join(one for one in plain if one.isalnum()).translate(_READS_AS)
+    # Once more: what reads as an i reads as an l.
+    return read.translate(_READS_AS).replace("rn", "m").replace("vv", "w") or plain
 
 
 def _link(store: Store, rater_id: str, pseudonym: str) -> RaterLink:

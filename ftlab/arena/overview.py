@@ -88,11 +88,11 @@ def reveal(connection: Connection, test: Row[Any]) -> str | None:
 
 
 def votes_given(connection: Connection, test_id: str) -> int:
-    """Votes that are no skips, ties by identical answers among them: what the planned number counts."""
+    """Votes that are no skips and not voided, ties by identical answers among them: what the planned number counts."""
     query = (
         select(func.count())
-        .select_from(votes.join(trials, votes.c.trial_id == trials.c.id))
-        .where(trials.c.test_id == test_id, votes.c.choice != "skip")
+        .select_from(votes.join(trials, votes.c.trial_id == trials.c.id).join(raters, raters.c.id == trials.c.rater_id))
+        .where(trials.c.test_id == test_id, votes.c.choice != "skip", raters.c.voided_at.is_(None))
     )
     return connection.execute(query).scalar_one()
 
@@ -106,8 +106,10 @@ def history(store: Store, test_id: str) -> list[Row[Any]]:
 def progress(store: Store, test_id: str) -> dict[str, Any]:
     """How far a test is, without a word on who leads; `votes` counts the `automatic` ones, `skipped` come on top:
 
-    {"state", "votes", "planned", "skipped", "automatic", "answers", "answers_wanted", "revealed",
-    "raters": [{"id", "number", "pseudonym", "open_link", "revoked", "votes", "skipped", "last"}]}.
+    {"state", "votes", "planned", "skipped", "automatic", "voided", "answers", "answers_wanted", "revealed",
+    "raters": [{"id", "number", "pseudonym", "open_link", "revoked", "voided", "joined", "beside", "votes", "skipped",
+    "last"}]}. `voided` votes are in none of the other numbers but those of their rater; `beside` are the numbers of
+    other raters who joined by the open link from the same address.
     """
     with store.reading() as connection:
         test = find_test(connection, test_id)
@@ -129,11 +131,15 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
         if not by_itself:
             last[rater_id] = max(at, last.get(rater_id, 0.0))
 
+    gone = {one.id for one in people if one.voided_at is not None}
+
     def given(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
         return sum(
             times
             for one, by_itself, choice, times, _ in counted
-            if rater_id in (None, one) and automatic in (None, bool(by_itself)) and (choice == "skip") == skip
+            if (rater_id == one or (rater_id is None and one not in gone))
+            and automatic in (None, bool(by_itself))
+            and (choice == "skip") == skip
         )
 
     return {
@@ -142,6 +148,7 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
         "planned": test.planned_votes,
         "skipped": given(skip=True),
         "automatic": given(automatic=True),
+        "voided": sum(given(one) for one in gone),
         "answers": made,
         "answers_wanted": made + missing,
         "revealed": shown,
@@ -152,6 +159,13 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
                 "pseudonym": one.pseudonym,
                 "open_link": one.open_link,
                 "revoked": one.revoked_at is not None,
+                "voided": one.voided_at is not None,
+                "joined": one.created,
+                "beside": [
+                    other.number
+                    for other in people
+                    if one.came_from and other.came_from == one.came_from and other != one
+                ],
                 "votes": given(one.id, automatic=False),
                 "skipped": given(one.id, skip=True),
                 "last": last.get(one.id),

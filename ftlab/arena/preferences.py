@@ -19,7 +19,7 @@ from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.arena.tally import count, shown
 from ftlab.arena.tests import find_test
 from ftlab.errors import InputError
-from ftlab.files import read_json, write_json, write_jsonl
+from ftlab.files import read_cached, write_json, write_jsonl
 
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
 
@@ -122,7 +122,7 @@ def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path
 
 def is_export(path: Path) -> bool:
     """Whether `path` is a file of votes that `export` has written."""
-    return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_json(path.with_name(SUMMARY_FILE), {}) or {})
+    return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_cached(path.with_name(SUMMARY_FILE)) or {})
 
 
 @dataclass(frozen=True)

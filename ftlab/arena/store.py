@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,12 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.schema import CreateColumn
 
 from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
-from ftlab.files import locked
+from ftlab.files import is_full, locked, room_left, says_disk_full
 from ftlab.wording import install
 from ftlab.workspace import Workspace
 
@@ -142,6 +143,8 @@ raters = Table(
     Column("created", Float, nullable=False),
     Column("revoked_at", Float),
     Column("open_link", Boolean, nullable=False),
+    Column("came_from", String(16)),  # a keyed hash of the address that joined by the open link; null: not known
+    Column("voided_at", Float),  # when the owner took the votes out of the count; null: they count
     UniqueConstraint("test_id", "number"),
 )
 
@@ -232,22 +235,152 @@ class Store:
     turn: contextlib.AbstractContextManager[None]
 
     @contextlib.contextmanager
-    def writing(self, *, on_disk: bool = True) -> Iterator[Connection]:
+    def writing(
+        self, *, on_disk: bool = True, kept: Callable[[Connection], bool] | None = None
+    ) -> Iterator[Connection]:
         """A transaction: kept when the block ends, undone when it raises.
 
         Without `on_disk`, SQLite does not wait for the disk: a power cut may take it back, a killed app never. The next
-        transaction that waits takes it along.
+        transaction that waits takes it along. `kept` looks whether it is there, where the database cannot say what
+        became of it: then this ends as if all was well. Raises FtlabError, and says in it whether anything was changed.
         """
-        with self.turn, _told(), self.engine.connect() as connection:
+        with self.turn, self._connected() as connection:
             connection.execution_options(ftlab_on_disk=on_disk)
-            with connection.begin():
-                yield connection
+            with self._told():
+                transaction = connection.begin()
+            try:
+                with self._told():
+                    yield connection
+            except BaseException:
+                with contextlib.suppress(DBAPIError):
+                    transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+                if _in_place(connection):
+                    return
+                error: Exception = FtlabError("The database of the blind tests was moved or deleted meanwhile")
+                undone = False
+            except DBAPIError as failed:
+                # SQLite, which has it open still, has not committed it.
+                error, undone = failed, bool(getattr(connection.connection, "in_transaction", False))
+            with contextlib.suppress(DBAPIError):
+                transaction.rollback()
+            with contextlib.suppress(DBAPIError):
+                connection.invalidate()
+            if undone:
+                raise _refusal(error, self._folder) from None
+            self._look_after(error, kept)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """One view of the data that no writer waits for."""
-        with _told(), self.engine.connect() as connection:
+        with self._connected() as connection, self._told():
             yield connection.execution_options(ftlab_reads=True)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection to the file that has the name now: one that was deleted can still be written to, for nobody."""
+        with self._told():
+            _check_there(self.engine)
+            connection = self.engine.connect()
+            if not _in_place(connection):  # another file was put there, say from a backup
+                connection.close()
+                self.engine.dispose()
+                connection = self.engine.connect()
+        with connection:
+            yield connection
+
+    def _look_after(self, error: Exception, kept: Callable[[Connection], bool] | None) -> None:
+        """Raise what became of a transaction whose end failed with `error`; return where it is there all the same."""
+        there = None
+        if kept is not None:
+            with contextlib.suppress(FtlabError), self.reading() as connection:
+                there = kept(connection)
+        if there:
+            return
+        said = _refusal(error, self._folder)
+        if there is None:
+            what = said.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
+            raise FtlabError(what, why=said.why, try_="load the page again, which shows what is stored") from None
+        raise said from None
+
+    @property
+    def _folder(self) -> Path:
+        file = _file_of(self.engine)
+        return file.parent if file else self.workspace.root
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """A database that gives way becomes one clear message."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except (DatabaseError, NoConnection) as error:
+            raise _refusal(error, self._folder) from None
+
+
+NOTHING_CHANGED = "; nothing was changed"
+
+
+def _refusal(error: Exception, folder: Path) -> FtlabError:
+    """What to say of an `error` after which nothing has been changed. Raters see `what` and `try_`, the host all."""
+    if isinstance(error, FtlabError):
+        return FtlabError(error.what + NOTHING_CHANGED, why=error.why, try_=error.try_ or "tell whoever runs this test")
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    text = str(cause).lower()
+    if says_disk_full(cause) or ("disk i/o error" in text and is_full(folder)):
+        return FtlabError(
+            f"The disk that holds the blind tests is full{NOTHING_CHANGED}",
+            why=room_left(folder),
+            try_="tell whoever runs this test: once there is room again, go on where you were",
+        )
+    if "malformed" in text or "not a database" in text:
+        return FtlabError(
+            f"The database of the blind tests is damaged{NOTHING_CHANGED}",
+            why=f"{shorten(cause, 100)}; it lies in {folder}",
+            try_="copy it back from a backup, or move it away: a new app then begins an empty one",
+        )
+    return FtlabError(
+        f"The database of the blind tests does not answer{NOTHING_CHANGED}",
+        why=shorten(cause, 200),
+        try_="try again in a moment",
+    )
+
+
+def _file_of(engine: Engine) -> Path | None:
+    """The file of a database that is one."""
+    name = engine.url.database if engine.dialect.name == "sqlite" else None
+    return Path(name) if name and not name.startswith((":memory:", "file:")) else None
+
+
+def _check_there(engine: Engine) -> None:
+    file = _file_of(engine)
+    if file is not None and not file.exists():
+        raise FtlabError(
+            f"The database of the blind tests is gone{NOTHING_CHANGED}",
+            why=f"There is no {file} any more",
+            try_="put the file back, or start the app again, which then begins an empty one",
+        )
+
+
+def _in_place(connection: Connection) -> bool:
+    """Whether the files that `connection` has open are those that have the names now: what is written to others is
+    lost. Always true for a database that is a server."""
+    file = _file_of(connection.engine)
+    if file is None:
+        return True
+    opened = connection.info.get("ftlab_files", {})
+    return all(_identity(path) == known for path, known in opened.items())
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def open_store(workspace: Workspace, url: str | None = None) -> Store:
@@ -377,9 +510,12 @@ def _make_tables(engine: Engine) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {described}")
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     connection.execute("PRAGMA foreign_keys=ON")
+    file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    if file.name:
+        record.info["ftlab_files"] = {file: _identity(file)}
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -389,22 +525,9 @@ def _begin_sqlite(connection: Connection) -> None:
         # A vote that was acknowledged stays, even when the power goes.
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('ftlab_on_disk', True) else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if options.get("ftlab_reads") else "BEGIN IMMEDIATE")
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """A database that gives way becomes one clear message."""
-    from sqlalchemy.exc import IntegrityError, OperationalError
-    from sqlalchemy.exc import TimeoutError as NoConnection
-
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except (OperationalError, NoConnection) as error:
-        why = error.orig if isinstance(error, OperationalError) else error
-        raise FtlabError(
-            "The database of the blind tests does not answer; nothing was changed",
-            why=shorten(why, 200),
-            try_="try again in a moment",
-        ) from None
+    file = _file_of(connection.engine)
+    if file is not None and not options.get("ftlab_reads"):
+        # What is written goes into this one first; it is opened by now.
+        wal = file.with_name(f"{file.name}-wal")
+        if (opened := _identity(wal)) is not None:
+            connection.info["ftlab_files"].setdefault(wal, opened)

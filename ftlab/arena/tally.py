@@ -13,7 +13,7 @@ from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.freshness import stale_prompts
-from ftlab.arena.overview import find_test, list_tests, revealed, votes_given
+from ftlab.arena.overview import find_test, history, list_tests, progress, revealed, votes_given
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.tests import stop_by_evidence
 from ftlab.arena.verdict import decided_early, judge
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def count(store: Store, test_id: str) -> list[Ballot]:
-    """All votes of a test, the oldest first. Raises InputError when there is no such test."""
+    """All votes of a test that are not voided, the oldest first. Raises InputError when there is no such test."""
     left, right = answers.alias(), answers.alias()
     query = (
         select(
@@ -50,7 +50,7 @@ def count(store: Store, test_id: str) -> list[Ballot]:
         .join(left, trials.c.left_answer_id == left.c.id)
         .join(right, trials.c.right_answer_id == right.c.id)
         .outerjoin(guesses, guesses.c.trial_id == trials.c.id)
-        .where(trials.c.test_id == test_id)
+        .where(trials.c.test_id == test_id, raters.c.voided_at.is_(None))
     )
     with store.reading() as connection:
         find_test(connection, test_id)
@@ -83,7 +83,29 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
     test = known.test
     told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
     told |= {"live": test.settings["live"], "asked": known.asked}
+    found["notes"] = [*found["notes"], *_about_open_link(store, test_id)]
     return told | {"revealed": shown(store, test_id)} | found
+
+
+def _about_open_link(store: Store, test_id: str) -> list[str]:
+    """What a reader must know of who voted: votes that were voided, and many raters at one address."""
+    notes, known = [], progress(store, test_id)["raters"]
+    voided = [one for one in known if one["voided"]]
+    if voided:
+        seen = sum(bool(one.detail.get("tally_seen")) for one in history(store, test_id) if one.what == "votes voided")
+        votes_, people = sum(one["votes"] for one in voided), len(voided)
+        notes.append(
+            f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {people:,} {'rater' if people == 1 else 'raters'} "
+            "were voided by the owner of the test and do not count"
+            + (f"; {seen:,} of these raters after the tally could be seen." if seen else ".")
+        )
+    at_one = max((1 + len(one["beside"]) for one in known if one["votes"] and not one["voided"]), default=1)
+    if at_one > 2:
+        notes.append(
+            f"{at_one:,} of the raters who joined by the open link came from one network address: a room full of "
+            "people, or one person many times."
+        )
+    return notes
 
 
 def shown(store: Store, test_id: str) -> str | None:

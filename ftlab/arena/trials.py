@@ -74,16 +74,22 @@ def vote(
     """Record the vote of a rater on a trial of theirs.
 
     `ratings` says for further criteria of the rubric which side is better (left, right, same). When this returns, the
-    vote is on disk. Raises InputError, and changes nothing, for a trial that is forged or another rater's, a second
-    vote, a choice that was not offered, and when the rater may not vote.
+    vote is on disk, in the file that has the name. Raises InputError, and changes nothing, for a trial that is forged
+    or another rater's, a second vote, a choice that was not offered, and when the rater may not vote; FtlabError where
+    the database cannot keep it, with what became of it.
     """
-    with store.writing() as connection:
+    vote_id = new_id()
+
+    def kept(connection: Connection) -> bool:
+        return connection.execute(select(votes.c.id).where(votes.c.id == vote_id)).first() is not None
+
+    with store.writing(kept=kept) as connection:
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
         given = _checked(test, choice, ratings or {}, comment, seconds)
         if connection.execute(_VOTE_ON, {"trial": trial.id}).first():
             raise _voted()
-        row = {"id": new_id(), "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
+        row = {"id": vote_id, "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
             connection.execute(_VOTE, row | given)
         except IntegrityError:  # the last word is the database's

@@ -1,4 +1,4 @@
-"""`python -m ftlab arena create | generate | serve | send | fetch | verdict | export | list | loop`: blind tests."""
+"""`python -m ftlab arena create | generate | serve | send | fetch | verdict | raters | void | export | list | loop`."""
 
 from __future__ import annotations
 
@@ -75,6 +75,13 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int)
     one.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    one.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer to this name, too (repeatable)",
+    )
     one = add(group, "send", send, "open a test and send it to a server elsewhere, by way of a data set on the Hub")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
     one.add_argument("--to", required=True, metavar="OWNER/NAME", help="private data set; FTLAB_SPACE_STORE there")
@@ -88,6 +95,11 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--early", action="store_true", help="look before the planned number; every report will say so")
     one.add_argument("--close", action="store_true", help="take no more votes first")
     one.add_argument("--report", type=Path, help="where to write the report (HTML)")
+    one = add(group, "raters", list_raters, "who votes: how they came, their votes, who shares a network address")
+    one.add_argument("test", nargs="?", default="last", help=_TEST)
+    one = add(group, "void", void, "take the votes of a rater out of the count, which every verdict will say")
+    one.add_argument("rater", metavar="RATER", help="the name of the rater, as `arena raters` lists it")
+    one.add_argument("test", nargs="?", default="last", help=_TEST)
     one = add(group, "export", export, "the votes as training data for DPO and KTO, with their provenance")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
     one.add_argument("--out", type=Path, metavar="FOLDER", help="default: a folder of the test in the workspace")
@@ -218,6 +230,45 @@ def verdict(given: argparse.Namespace) -> int:
     for note in found["notes"]:
         print(f"note: {note}")
     print(f"\nreport     {report}")
+    return 0
+
+
+def list_raters(given: argparse.Namespace) -> int:
+    from ftlab.arena import tests
+
+    _, store = open_given(given)
+    test = find(store, given.test)
+    people = tests.progress(store, test.id)["raters"]
+    if given.json:
+        print_json({"test": test.id, "raters": people})
+        return 0
+    names = {one["number"]: one["pseudonym"] for one in people}
+    for one in people:
+        how = ["by the open link"] if one["open_link"] else []
+        how += ["votes voided"] if one["voided"] else ["link ended"] if one["revoked"] else []
+        beside = ", ".join(names[number] for number in one["beside"][:5])
+        how += [f"same network address as {beside}"] if beside else []
+        print(f"{one['pseudonym']:<30} {one['votes']:>5} votes  {'; '.join(how)}".rstrip())
+    if not people:
+        say("Nobody has a link yet: python -m ftlab arena serve --raters Ana,Ben")
+    return 0
+
+
+def void(given: argparse.Namespace) -> int:
+    from ftlab.arena import links, tests
+
+    _, store = open_given(given)
+    test = find(store, given.test)
+    people = {one["pseudonym"]: one["id"] for one in tests.progress(store, test.id)["raters"]}
+    if given.rater not in people:
+        known = ", ".join(people) or "nobody yet"
+        raise InputError("There is no such rater in this test", given=given.rater, allowed=known[:500])
+    links.void(store, people[given.rater])
+    now = tests.progress(store, test.id)
+    if given.json:
+        print_json({"test": test.id, "rater": given.rater, "votes": now["votes"], "voided": now["voided"]})
+        return 0
+    print(f"{given.rater} is out of the count: {now['votes']} of {now['planned']} planned votes are in.")
     return 0
 
 

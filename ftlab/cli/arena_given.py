@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import say
 from ftlab.errors import InputError, nearest
+from ftlab.parsing import parse_json
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _parts(text: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if text.startswith("{"):
         try:
-            given = json.loads(text)
+            given = parse_json(text)
         except ValueError as error:
             raise InputError("This contestant is no JSON object", given=text, allowed=str(error)) from None
     else:

@@ -23,7 +23,12 @@ def serve(given: argparse.Namespace) -> int:
     # Made before the page is served, so that a mistake in them is told at once.
     opened = _open_for(store, test, given)
     _, url = launch_rater_app(
-        workspace.root, host=given.host, port=given.port, share=given.share, ask_models=ask_models
+        workspace.root,
+        host=given.host,
+        port=given.port,
+        share=given.share,
+        ask_models=ask_models,
+        allow_hosts=given.allow_host,
     )
     _print_links(store, test.id, url, opened, given)
     say("Ctrl-C ends the page; votes are kept, and the same links work the next time on the same address.")

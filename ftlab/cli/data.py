@@ -66,6 +66,7 @@ def inspect(given: argparse.Namespace) -> int:
 
 def fix(given: argparse.Namespace) -> int:
     from ftlab.data.mending import is_mended, mend_findings, token_counter
+    from ftlab.data.remedies import NothingChanged
     from ftlab.data.versions import taken
 
     remedies = dict(_pair(text) for text in given.remedy)
@@ -82,7 +83,13 @@ def fix(given: argparse.Namespace) -> int:
         tokens = None
         if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
             tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
-        mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why)
+        try:
+            mended = mend_findings(
+                version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why
+            )
+        except NothingChanged as nothing:
+            value = {"version": version.source, "done": [], "left": [str(nothing), *left], "base": given.base}
+            return _told(given, value, str(nothing), *left, *_counted(given, report))
     base = None if given.base == _NO_BASE else given.base
     raised = [one.detail["raise_to"] for one in report.findings if _is_raised(one, remedies, skip)]
     longest = max(raised, default=given.max_length)

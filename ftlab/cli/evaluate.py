@@ -60,6 +60,7 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
 
 def evaluate(given: argparse.Namespace) -> int:
     from ftlab.evaluation.whole import evaluate_whole
+    from ftlab.training.supervisor import evaluating_here
 
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run[0])
@@ -77,16 +78,17 @@ def evaluate(given: argparse.Namespace) -> int:
         )
     if given.tasks:
         return _evaluate_tasks([run, *others], given)
-    found = evaluate_whole(
-        run,
-        max_rows=given.rows,
-        reward_model=judge,
-        others=others,
-        suite=given.data,
-        settings=_settings(given),
-        strength=given.strength,
-        progress=Progress(),
-    )
+    with evaluating_here(run):
+        found = evaluate_whole(
+            run,
+            max_rows=given.rows,
+            reward_model=judge,
+            others=others,
+            suite=given.data,
+            settings=_settings(given),
+            strength=given.strength,
+            progress=Progress(),
+        )
     if "preferences" in found:
         print_preferences(found["preferences"])
     if "comparison" in found:

@@ -70,11 +70,13 @@ from ftlab.cli.output import (
 )
 from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.damage import explained
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import disk_full
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
+from ftlab.workspace import Workspace, default_root
 
 _POLL_SECONDS = 0.5
 _QUICKSTART_ROWS = 600
@@ -100,7 +102,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except Exception:
+    except Exception as error:
+        full = disk_full(error, getattr(given, "workspace", None) or default_root())
+        if full is not None:
+            return _tell(full, as_json=as_json)
+        if (about_a_run := explained(error)) is not None:
+            return _tell(about_a_run, as_json=as_json)
         # A fault of ftlab's own: its traceback goes to standard error.
         if as_json:
             print_json(failure(FtlabError("Something went wrong inside ftlab", try_="see standard error")))
@@ -269,7 +276,8 @@ def _train_seeds(config: RunConfig, given: argparse.Namespace, workspace: Worksp
 def app(given: argparse.Namespace) -> int:
     from ftlab.ui.app import launch
 
-    launch(given.workspace, host=given.host, port=given.port, share=given.share, mcp=given.mcp)
+    shown = {"host": given.host, "port": given.port, "share": given.share, "mcp": given.mcp}
+    launch(given.workspace, open_to_all=given.open, allow_hosts=given.allow_host, **shown)
     return 0
 
 
@@ -352,6 +360,9 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
     )
 
 
+_ALLOW_HOST = "answer to this name, too, such as that of a proxy (repeatable; or $FTLAB_ALLOW_HOST, with commas)"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m ftlab",
@@ -381,9 +392,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--rows", type=int, metavar="N", help="train on fewer of the 600 tickets: faster, and learns less")
     one = add(commands, "app", app, "open the app in a browser", as_json=False)
-    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--host", default="127.0.0.1", help="address to listen on; others than 127.0.0.1 need a password")
     one.add_argument("--port", type=int)
-    one.add_argument("--share", action="store_true", help="a public link through gradio's servers")
+    one.add_argument(
+        "--share",
+        action="store_true",
+        help="a public link through gradio's servers; needs a password: $FTLAB_PASSWORD, or asked for at the terminal",
+    )
+    one.add_argument("--open", action="store_true", help="no password: everybody who reaches the app can use it")
+    one.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=_ALLOW_HOST)
     one.add_argument("--mcp", action="store_true", help="offer the endpoints for programs to agents too (MCP)")
     one = add(commands, "train", train, "train what a YAML file describes")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")

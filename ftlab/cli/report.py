@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ftlab.cli.output import print_json
 from ftlab.errors import FtlabError, InputError
+from ftlab.files import disk_full
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -48,7 +50,14 @@ def _copied(path: Path, target: Path) -> Path:
     target = target / path.name if target.is_dir() else target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            shutil.copyfile(path, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise FtlabError(f"The report cannot be written: {error.strerror}", why=str(target)) from error
+        raise disk_full(error, target.absolute()) or FtlabError(
+            f"The report cannot be written: {error.strerror}", why=str(target)
+        ) from error
     return target

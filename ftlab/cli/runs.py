@@ -18,8 +18,10 @@ from ftlab.cli.output import (
 )
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
+from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
+from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -40,31 +42,22 @@ def register(runs: Any, add: Add) -> None:
 
 
 def list_runs(given: argparse.Namespace) -> int:
-    from ftlab.training import supervisor
-
     workspace = Workspace.open(given.workspace)
     rows = []
     for run in workspace.runs():
-        config, scores = load_config(run.config_file), run.comparison() or {}
-        rows.append(
-            {
-                "run": run.id,
-                "state": supervisor.status(run).state,
-                "data": config.data.source,
-                "base": config.model.base,
-                "stage": config.stage,
-                "start": config.model.start,
-                "method": config.method.name,
-                "preference_accuracy": (run.preferences() or {}).get("accuracy"),
-                "exact_match": scores.get("adapted", {}).get("exact_match"),
-                "perplexity": scores.get("adapted", {}).get("perplexity"),
-            }
-        )
+        try:
+            rows.append(_listed(run))
+        except Exception as error:  # each run stands for itself
+            told = error if isinstance(error, FtlabError) else explained(error)
+            rows.append({"run": run.id, "state": "damaged", "damage": str(told or error)})
     if given.json:
         print_json({"runs": rows})
     elif not rows:
         say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
     for row in [] if given.json else rows:
+        if "damage" in row:
+            print(f"{row['run']:<52} {row['state']:<10} {row['damage']}")
+            continue
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
         if row["preference_accuracy"] is not None:
             match = f"preferences {row['preference_accuracy']:.0%}"
@@ -77,56 +70,88 @@ def list_runs(given: argparse.Namespace) -> int:
     return 0
 
 
+def _listed(run: RunDirectory) -> dict[str, Any]:
+    """One run as `runs list` shows it. Raises FtlabError where a file that it is read from is damaged."""
+    from ftlab.training import supervisor
+
+    status = supervisor.status(run)
+    if status.state == "damaged" and status.error:
+        raise FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"])
+    config, scores = load_config(run.config_file), (run.comparison() or {}).get("adapted", {})
+    return {
+        "run": run.id,
+        "state": status.state,
+        "data": config.data.source,
+        "base": config.model.base,
+        "stage": config.stage,
+        "start": config.model.start,
+        "method": config.method.name,
+        "preference_accuracy": (run.preferences() or {}).get("accuracy"),
+        "exact_match": scores.get("exact_match"),
+        "perplexity": scores.get("perplexity"),
+    }
+
+
 def show(given: argparse.Namespace) -> int:
     from ftlab.evaluation.keeping import also_asked
     from ftlab.training import supervisor
 
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
+    run = Workspace.open(given.workspace).run(given.run)
     status = supervisor.status(run)
+    damage: list[str] = []
+
+    def read(value: Callable[[], Any]) -> Any:
+        """What `value` gives; None where the file it is read from is damaged. The rest of the run is shown."""
+        try:
+            return value()
+        except Exception as error:
+            told = error if isinstance(error, FtlabError) else explained(error)
+            if told is None:
+                raise
+            damage.append(str(told))
+            return None
+
+    config = read(lambda: load_config(run.config_file))
     if given.json:
-        print_json(
-            {
-                "run": run.id,
-                "directory": str(run.path),
-                "config": load_config(run.config_file).model_dump(mode="json"),
-                "status": dataclasses.asdict(status),
-                "comparison": run.comparison(),
-                "also_asked": [
-                    {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)
-                ],
-                "preferences": run.preferences(),
-                "before_after": run.before_after(),
-                "rewards": run.rewards(),
-                "verification": run.verification(),
-                "strength": chosen_strength(run),
-            }
-        )
+        asked = read(lambda: also_asked(run)) or []
+        shown = {
+            "run": run.id,
+            "directory": str(run.path),
+            "config": config and config.model_dump(mode="json"),
+            "status": dataclasses.asdict(status),
+            "comparison": read(run.comparison),
+            "also_asked": [{"name": name, "asked": text, "verdict": verdict} for name, text, verdict in asked],
+            "preferences": read(run.preferences),
+            "before_after": read(run.before_after),
+            "rewards": read(run.rewards),
+            "verification": read(run.verification),
+            "strength": read(lambda: chosen_strength(run)),
+        }
+        print_json(shown | ({"damage": damage} if damage else {}))
         return 0
-    print(f"{run.id}: {progress_line(run, status)}")
+    print(f"{run.id}: {read(lambda: progress_line(run, status)) or status.state}")
     print(f"directory  {run.path}")
-    splits = run.manifest().get("splits", {})
-    config = load_config(run.config_file)
-    print(f"stage      {_stage(config)}")
-    print(f"data       {config.data.source} ({_counts(splits)})")
-    if (at := chosen_strength(run)) != AS_TRAINED:
+    splits = (read(run.manifest) or {}).get("splits", {})
+    if config is not None:
+        print(f"stage      {_stage(config)}")
+        print(f"data       {config.data.source} ({_counts(splits)})")
+    if (at := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
         print(f"strength   {at:g} in chat, exports and blind tests, as chosen; figures of the run are those as trained")
     for warning in status.warnings:
         print(f"warning    {warning}")
     if status.error:
-        print(f"failed     {_failure(status.error)}")
-    preferences = run.preferences()
-    if preferences is not None:
-        print_preferences(preferences)
-    if (rewards := run.rewards()) is not None:
-        print_rewards(rewards)
-    comparison = run.comparison()
-    if comparison is not None:
-        print_table(comparison)
-    for name, asked, verdict in also_asked(run):
-        print(f"also asked {asked}: {verdict or 'see'} (evaluation/{name})")
-    if (answers := run.before_after()) is not None:
-        print_before_after(answers)
+        print(f"{status.state:<10} {_failure(status.error)}")
+    for value, show_it in (
+        (run.preferences, print_preferences),
+        (run.rewards, print_rewards),
+        (run.comparison, print_table),
+    ):
+        read(lambda value=value, show_it=show_it: None if (found := value()) is None else show_it(found))
+    for name, text, verdict in read(lambda: also_asked(run)) or []:
+        print(f"also asked {text}: {verdict or 'see'} (evaluation/{name})")
+    read(lambda: None if (found := run.before_after()) is None else print_before_after(found))
+    for text in dict.fromkeys(damage):
+        print(f"damaged    {text}")
     return 0
 
 
@@ -148,9 +173,12 @@ def resume(given: argparse.Namespace) -> int:
     workspace = Workspace.open(given.workspace)
     run = workspace.run(given.run)
     step = supervisor.resume(run, workspace)
+    warnings = supervisor.status(run).warnings
     if given.json:
-        print_json({"run": run.id, "step": step})
+        print_json({"run": run.id, "step": step, "warnings": warnings})
     else:
+        for warning in warnings:
+            print(f"warning    {warning}")
         said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
         print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
     return 0

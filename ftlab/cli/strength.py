@@ -27,6 +27,7 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
 def strength(given: argparse.Namespace) -> int:
     from ftlab.evaluation.strengths import choose, lines, measure_strengths
     from ftlab.models.strength import chosen_strength
+    from ftlab.training.supervisor import evaluating_here
 
     run = Workspace.open(given.workspace).run(given.run)
     if given.chosen is not None:
@@ -39,7 +40,8 @@ def strength(given: argparse.Namespace) -> int:
             print(f"{run.id} is used at strength {kept:g} in chat, exports and blind tests. Its weights are unchanged.")
         return 0
     progress = Progress()
-    found = measure_strengths(run, max_rows=given.rows, progress=progress)
+    with evaluating_here(run):
+        found = measure_strengths(run, max_rows=given.rows, progress=progress)
     progress.close("")
     for note in found["notes"]:
         say(note)

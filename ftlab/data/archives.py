@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
-from ftlab.data.limits import check_size, largest_file, readable, too_large
+from ftlab.data.limits import check_expanded, most_expanded, readable, too_large
 from ftlab.data.split_names import SPLITS, split_name
 from ftlab.errors import InputError
 
@@ -25,13 +25,14 @@ def read_zip(raw: bytes, name: str, suffixes: tuple[str, ...], notes: list[str])
     """The data files (ending in `suffixes`) in a zip archive by split: {"train": (name, bytes), ...}.
 
     Raises InputError for what is no archive, is encrypted, holds another archive or no data file, leads out of the
-    archive, or is larger than `largest_file` when unpacked.
+    archive, or is larger than `most_expanded` when unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = _checked(archive, name)
             found = _chosen(entries, name, suffixes, notes)
-            left = largest_file()
+            check_expanded(name, sum(entry.file_size for entry in found.values()), len(raw))
+            left = most_expanded(len(raw))
             files = {}
             for split, entry in found.items():
                 data = _unpacked(archive, entry, name, left)
@@ -66,7 +67,6 @@ def _checked(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
             raise InputError(
                 f"{name} holds another archive", given=entry.filename, try_="pack the data files themselves"
             )
-    check_size(name, sum(entry.file_size for entry in entries), unpacked=True)
     return entries
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, NoReturn
 
 from ftlab.errors import InputError
+from ftlab.parsing import parse_json, whole
 
 _KINDS = {dict: "an object {…}", list: "a list […]", bool: "true or false", float: "a number", int: "a number"}
 
@@ -24,6 +25,7 @@ def read_edited(column: str, text: str, before: Any) -> Any:
 
     Raises InputError when the cell was JSON and `text` is not, or is of another kind.
     """
+    text = whole(text)
     if before is None:
         return text or None
     if isinstance(before, str):
@@ -31,8 +33,8 @@ def read_edited(column: str, text: str, before: Any) -> Any:
     kind = bool if isinstance(before, bool) else float if isinstance(before, int | float) else type(before)
     allowed = f"{_KINDS.get(kind, 'JSON')}, as before"
     try:
-        value = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text, parse_constant=_no_number)
+    except ValueError as error:
         where = f" (line {error.lineno}, {error.msg.lower()})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(
             f"The column {column} is no longer valid JSON{where}",

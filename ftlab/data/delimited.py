@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
+from ftlab.data.limits import LONGEST_ROW, check_columns, check_row, check_rows, no_name_twice
 from ftlab.data.tables import ArrowRows
 from ftlab.errors import InputError, shorten
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PIECE_ROWS = 20_000  # so many rows are Python text at a time
-_LONGEST_CELL = 2**31 - 1  # characters; the module's own limit of 131072 is shorter than a long document
 
 
-def read_delimited(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[str]]:
+def read_delimited(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
     """Rows of a CSV or TSV file, every cell as text; what was found out about it is added to `notes`.
 
-    Raises InputError for what is not text, a row with more or fewer cells than the header, or a quotation mark that
-    is never closed.
+    `size` is that of the file it came in (see `limits.check_rows`). Raises InputError for what is not text, a row with
+    more or fewer cells than the header, a quotation mark that is never closed, and what is beyond `limits`.
     """
     import pyarrow as pa
 
-    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes)
+    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes, size)
     pieces: list[list[Any]] = [[] for _ in columns]
     # Arrow keeps a million short cells as text in one buffer, not as a million objects.
     while piece := list(islice(rows, _PIECE_ROWS)):
@@ -36,10 +36,11 @@ def read_delimited(raw: bytes, name: str, notes: list[str]) -> tuple[dict, list[
 
 
 def iterate_delimited(
-    source: Callable[[], BinaryIO], name: str, notes: list[str]
+    source: Callable[[], BinaryIO], name: str, notes: list[str], size: int
 ) -> tuple[list[str], Iterator[list[str]]]:
     """The columns, and the cells of one row after the other; `source` opens the file each time it is called."""
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_ROW)  # the module's own limit, 131072, is shorter than a long document
+    _check_lines(source, name)
     encoding = _find_encoding(source, name)
     with _open(source, encoding) as file:
         separator = "\t" if name.lower().endswith(".tsv") else _find_separator(file.read(200_000))
@@ -47,7 +48,7 @@ def iterate_delimited(
         notes.append(f"{name} is {encoding} text.")
     if separator != "," and not name.lower().endswith(".tsv"):
         notes.append(f"{name} is separated by {_SEPARATORS[separator]}.")
-    rows = _rows(source, encoding, separator, name)
+    rows = _rows(source, encoding, separator, name, size)
     columns = next(rows, None) or []
     first = next(rows, None)
     if first is None:
@@ -123,11 +124,23 @@ def _find_separator(text: str) -> str:
     return best if scores[best][1] else ","
 
 
-def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str) -> Iterator[list[str]]:
+def _check_lines(source: Callable[[], BinaryIO], name: str) -> None:
+    """Raises InputError for a line that is longer than a row may be, before it is read as one."""
+    run = 0
+    with source() as file:
+        while piece := file.read(1 << 20):
+            ends = [place for mark in (b"\n", b"\r") if (place := piece.find(mark)) >= 0]
+            run += min(ends, default=len(piece))
+            check_row(f"A line of {name}", run)
+            if ends:
+                run = len(piece) - 1 - max(piece.rfind(b"\n"), piece.rfind(b"\r"))
+
+
+def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str, size: int) -> Iterator[list[str]]:
     """The header, then every row as long as it; blank lines are passed over."""
     reader = csv.reader(_open(source, encoding), delimiter=separator, strict=True)
     columns: list[str] | None = None
-    begins = 1
+    begins, count = 1, 0
     try:
         for row in reader:
             line, begins = begins, reader.line_num + 1
@@ -145,6 +158,9 @@ def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: s
                     f"{_SEPARATORS[separator]}",
                     try_=f"put cells that contain a {_SEPARATORS[separator]} into quotation marks",
                 )
+            count += 1
+            if count % _PIECE_ROWS == 0:
+                check_rows(name, count, size)
             yield row
     except csv.Error as error:
         problem = "a quotation mark is opened and never closed" if "end of data" in str(error) else str(error)
@@ -158,8 +174,7 @@ def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: s
 
 def _header(row: list[str], name: str) -> list[str]:
     # Sheets written with a row number have no name over it.
+    check_columns(name, len(row))
     columns = [cell.strip() or f"column {number}" for number, cell in enumerate(row, start=1)]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    if twice:
-        raise InputError(f"{name} has more than one column of the same name", given=", ".join(twice))
+    no_name_twice(name, columns)
     return columns

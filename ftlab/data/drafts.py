@@ -23,7 +23,7 @@ from ftlab.data.curation import Change, apply, fingerprint, in_words
 from ftlab.data.version_rows import VersionRow
 from ftlab.data.versions import PREFIX, Version, find, history, taken
 from ftlab.errors import InputError
-from ftlab.files import locked, read_json, write_text
+from ftlab.files import locked, read_cached, read_json, write_text
 from ftlab.workspace import Workspace
 
 LONGEST_NAME = 80
@@ -126,7 +126,9 @@ def unsaved(workspace: Workspace, who: str | None = None) -> list[Draft]:
     """All drafts that hold changes (of one person), the newest first."""
     found = []
     for file in workspace.drafts.glob("*/*.json") if workspace.drafts.is_dir() else []:
-        values = read_json(file, None) or {}
+        values = read_cached(file)
+        if values is None:
+            continue
         draft = _read(file, values.get("who", ""), values.get("source", ""))
         if draft.changes and (who is None or file.name == _file_of(who)):
             found.append(draft)

@@ -19,6 +19,7 @@ from ftlab.data.openai_chat import problems_of
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError
+from ftlab.files import disk_full
 from ftlab.workspace import Workspace
 
 Kind = Literal["jsonl", "parquet", "csv", "openai"]
@@ -72,7 +73,8 @@ def export(
             path.parent.mkdir(parents=True, exist_ok=True)
             done.files[str(path)] = _write(loaded, split, path, kind, detected, data.system_prompt, done)
         except OSError as error:
-            raise InputError(f"{path.name} cannot be written: {error.strerror}", given=path) from None
+            cannot = InputError(f"{path.name} cannot be written: {error.strerror}", given=path)
+            raise disk_full(error, path.absolute()) or cannot from None
         if workspace is not None and kind != "openai":
             # The columns are as they were, so what was named of them still holds.
             remember(named.model_copy(update={"source": str(path), "subset": None}), workspace)

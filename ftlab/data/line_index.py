@@ -9,10 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ftlab.data.limits import LONGEST_ROW
 from ftlab.errors import InputError, shorten
+from ftlab.parsing import parse_json
 
 _PIECE = 8 << 20  # bytes read at a time
-_LONGEST_LINE = 64 << 20  # bytes of one row that are read for a page
 _SEARCHED_ROWS = 20_000
 _WHITE = (9, 10, 11, 12, 13, 32)
 
@@ -129,10 +130,10 @@ class IndexedLines(Sequence):
 
 
 def _parsed(line: bytes, index: int) -> dict[str, Any]:
-    if len(line) > _LONGEST_LINE:
-        return {"(broken)": f"row {index}: longer than {_LONGEST_LINE >> 20} MB"}
+    if len(line) > LONGEST_ROW:
+        return {"(broken)": f"row {index}: longer than {LONGEST_ROW >> 20} MB"}
     try:
-        row = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line.decode("utf-8"))
+    except ValueError as error:
         return {"(broken)": f"row {index}: not valid JSON ({shorten(error, 80)}): {shorten(line[:100], 100)}"}
     return row if isinstance(row, dict) else {"(broken)": f"row {index}: not an object: {shorten(row, 100)}"}

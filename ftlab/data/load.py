@@ -13,6 +13,7 @@ from ftlab.data.named import Named, recall
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
 from ftlab.errors import InputError, nearest
+from ftlab.files import check_reach
 from ftlab.workspace import Workspace
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -113,6 +114,7 @@ def find_source(
     """
     from ftlab import samples
 
+    check_reach(source)
     if not source:
         raise InputError("No data source is given", allowed=_ALLOWED)
     if source.startswith("version:"):

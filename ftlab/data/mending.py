@@ -44,7 +44,8 @@ def mend_findings(
 
     Their rows are those of `version`, or of the source that it was taken from: a first version has the same rows in
     the same order. `roles` says which column plays which part; `tokens` counts rows that are
-    shortened (see `token_counter`). Raises InputError when a remedy does not fit.
+    shortened (see `token_counter`). Raises InputError when a remedy does not fit, NothingChanged where every
+    row stays as it was.
     """
     actions = [action_for(finding, roles, (remedies or {}).get(finding.kind), tokens=tokens) for finding in findings]
     return mend(version, actions, who=who, why=why or USUAL_WHY)

@@ -3,10 +3,14 @@
 Texts are compared by their words: Unicode forms (NFKC), case, zero-width characters and punctuation do not count. Two
 texts are near copies when, without courtesy ("Please", "could you tell me", "Thanks!"),
 
-- they hold the same numbers, signs of arithmetic, number words and negations, in the same order, and
+- they hold the same numbers, signs of arithmetic, number words, negations and question words, in the same order, and
 - one is the other with a word or two more, or with a typing error. Another word in place of one is another question
-  ("cancel my card", "activate my card"), and so is one of the topics of the data put in between ("my virtual card").
-  Of texts from 16 words on, 80% of the word trigrams in common will do.
+  ("cancel my card", "activate my card"; "is", "was"), and so is one of the topics of the data put in between ("my
+  virtual card"). Of texts from 16 words on, 80% of the word trigrams in common will do where no word stands in place of
+  another; from 41 words on that may be, if it is not the only difference.
+
+One that stands as a whole in the other is a near copy where the rest is no question of its own (see
+`ftlab.data.contained`).
 
 Answers are evidence beside the prompt. Two different labels, numbers or JSON objects speak against near copies. A long
 answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do (80% where
@@ -28,6 +32,7 @@ from itertools import combinations
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
+from ftlab.data.contained import Reader, Sentences, inside, is_inside
 from ftlab.data.normal import (
     LIGHT,
     LOOSE,
@@ -55,6 +60,7 @@ _LABEL_WORDS, _LABEL_LETTERS = 5, 60  # the second for scripts without spaces
 _SHINGLE = 4  # characters
 _MOST_WORDS = 40  # of the texts whose deletions are looked up
 _MOST_PAIRED = 16  # words up to which any two words may be left out; of longer texts neighbors only
+_USUAL_TEXTS, _USUAL_SHARE = 3, 0.2  # texts that hold a word which is no typing error of one that more hold
 _TOPIC_TEXTS, _TOPIC_SHARE = 10, 0.005  # of the texts a word of the topics stands in
 _FRAME_WORDS = 8  # words that many rows begin or end with are a template, no part of the question
 _BANDS, _HASHES = 21, 6
@@ -79,7 +85,8 @@ class Texts:
     """Texts as `words`, without courtesy, and without templates (what many begin or end with). `forms` are numbers that
     are equal for the same normal form, `asked` for the same but for courtesy (-1 of an empty text). `names` are the
     words by their numbers, `decisive` those that tell questions apart wherever they stand, `light` those that a
-    question can lack, `topic` those of many texts."""
+    question can lack, `topic` those of many texts, `often` how many texts hold
+    each; `sentences` are those of the texts."""
 
     words: Words
     forms: np.ndarray
@@ -88,6 +95,8 @@ class Texts:
     decisive: list[bool]
     light: list[bool]
     topic: list[bool]
+    often: list[int]
+    sentences: Sentences
 
     def of(self, position: int) -> list[int]:
         return self.words.of(position).tolist()
@@ -97,7 +106,7 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     """The words of `texts`, as they are compared. Raises Stopped."""
     import numpy as np
 
-    vocabulary = Vocabulary()
+    vocabulary, reader = Vocabulary(), Reader()
     known: dict[str, int] = {}
     numbers: list[int] = []
     sizes = np.zeros(len(texts) + 1, np.int64)
@@ -111,6 +120,10 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
         if len(bare) < len(plain) and (left := words_of(bare)):
             words = left
             asked[position] = known.setdefault(joined(words, bare), len(known))
+        left = _once(reader.read(bare, words) or words)
+        if len(left) < len(words):
+            words = left
+            asked[position] = known.setdefault(joined(words, bare), len(known))
         numbers.extend(map(vocabulary.__getitem__, words))
         sizes[position + 1] = len(words)
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
@@ -119,10 +132,20 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     words = _without_frames(whole)
     owners = np.repeat(np.arange(len(words)), words.sizes)
     once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
-    topic = np.bincount(once, minlength=len(names)) >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
+    often = np.bincount(once, minlength=len(names))
+    topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
     # Adverbs are seldom what a text is about: "really", "currently".
-    topics = [often and not name.endswith("ly") for often, name in zip(topic.tolist(), names, strict=True)]
-    return Texts(words, forms, asked, names, decisive, light, topics)
+    topics = [of_many and not name.endswith("ly") for of_many, name in zip(topic.tolist(), names, strict=True)]
+    return Texts(words, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
+
+
+def _once(words: list[str]) -> list[str]:
+    """What the words say, once: the same question two or three times is one."""
+    for times in (2, 3):
+        size = len(words) // times
+        if size >= 3 and size * times == len(words) and words == words[:size] * times:
+            return words[:size]
+    return words
 
 
 def near_pairs(
@@ -164,6 +187,8 @@ def near_pairs(
     yield from new(_one_more(texts, meet), "near", near)
     yield from new(_one_other(texts, meet), "near", near)
     yield from new(_by_trigrams(texts.words, meet, watch), "near", near)
+    inner = (pair for few, others in inside(texts.sentences) for pair in meet.between(few, others))
+    yield from new(inner, "near", lambda one, other: not (said and said.contradict(one, other)))
     if said:
         yield from new(_alike_beside(texts, said, meet, watch), "near", None)
         yield from new((pair for bucket in said.copies for pair in meet.within(bucket, 1)), "answer", None)
@@ -173,15 +198,24 @@ def is_near(texts: Texts, one: int, other: int) -> bool:
     """Whether two of `texts` are near copies by their words alone."""
     if texts.asked[one] == texts.asked[other]:
         return True
+    if (within := is_inside(texts.sentences, one, other)) is not None:
+        return within
     short, long = sorted((texts.of(one), texts.of(other)), key=len)
     decisive = texts.decisive
     if [word for word in short if decisive[word]] != [word for word in long if decisive[word]]:
         return False
     if not short:
         return False
-    if _difference(texts, short, long) <= _allowed(len(short)):
+    difference = _difference(texts, short, long)
+    if difference <= _allowed(len(short)):
         return True
-    return len(short) >= LONG and _jaccard(short, long) >= NEAR
+    if len(short) < LONG:
+        return False
+    if difference == float("inf"):  # a word for another
+        first, second = Counter(short), Counter(long)
+        if len(short) <= _MOST_WORDS or (first - second).total() == (second - first).total() == 1:
+            return False
+    return _jaccard(short, long) >= NEAR
 
 
 def _allowed(words: int) -> float:
@@ -199,9 +233,14 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
     else:
         missing, more = Counter(short) - Counter(long), Counter(long) - Counter(short)
         for word in missing:
+            if texts.light[word]:
+                # "his" here and "her" there, or "is" and "was": no word more, but another.
+                others = [one for one in more if texts.light[one]]
+                if others and not any(_stands_for(texts, word, one) for one in others):
+                    return float("inf")
+                continue
             name = names[word]
-            stands = (_stands_for(texts, word, one) or name in names[one] or names[one] in name for one in more)
-            if not texts.light[word] and not any(stands):
+            if not any(_stands_for(texts, word, one) or name in names[one] or names[one] in name for one in more):
                 return float("inf")
         changes = SequenceMatcher(None, short, long, autojunk=False).get_opcodes()
     total = 0.0
@@ -226,9 +265,13 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
 
 
 def _stands_for(texts: Texts, one: int, other: int) -> bool:
-    """Whether one word is the other with a typing error, in another form, or both are of those that mean little."""
+    """Whether one word is the other with a typing error, in another form, or both mean as little. Where
+    several texts hold the rarer one, and not much fewer than hold the other, none of them is a typing error."""
     first, second = sorted((texts.names[one], texts.names[other]), key=len)
-    return (first in LOOSE and second in LOOSE) or is_typo(first, second)
+    if texts.light[one] and texts.light[other]:
+        return LOOSE.get(first, -1) == LOOSE.get(second, -2)
+    rare, often = sorted((texts.often[one], texts.often[other]))
+    return is_typo(first, second, slips=rare < max(_USUAL_TEXTS, _USUAL_SHARE * often))
 
 
 @dataclass
@@ -382,7 +425,8 @@ def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
         word_of = dict(zip(text[bucket].tolist(), word[bucket].tolist(), strict=True))
         alike: dict[str, list[int]] = {}
         for one, number in word_of.items():
-            for key_of in (*typings(texts.names[number]), *([""] if texts.light[number] else [])):
+            name = texts.names[number]
+            for key_of in (*typings(name), *([f"set {LOOSE[name]}"] if name in LOOSE else [])):
                 alike.setdefault(key_of, []).append(one)
         for members in alike.values():
             if len(members) > 1:

@@ -11,6 +11,15 @@ import regex
 _ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
 _RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alone makes 52 of 5²
 _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
+# Letters that look like Latin ones, by confusables.txt of Unicode (UTS #39): Cyrillic, then Greek.
+_CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
+_TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
+_TO_LATIN = str.maketrans(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι", _CYRILLIC[1] + "ABEZHIKMNOPTYXoavpui")
+_OTHER_SCRIPT = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
+_MIXED = regex.compile(r"(?=\p{L}*\p{Latin})(?=\p{L}*[\p{Cyrillic}\p{Greek}])\p{L}{2,}")
+# Acronyms that are another word in lower case; in a text of one case they cannot be told from it, but by an article.
+_ACRONYM = regex.compile(r"(?<![\p{L}\p{N}.])(?:(US|IT|WHO)(?![\p{L}\p{N}])|U\.S(?:\.A)?\.?(?![\p{L}\p{N}]))")
+_THE_US = regex.compile(r"\b(the|a|non)([ -])us\b")
 _APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼ‘`´](?=\p{L})")
 # Scripts without spaces between words are taken character by character.
 _IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -43,6 +52,11 @@ _NUMBER_WORDS = frozenset(
     "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
     "twice".split()
+)
+# What is asked, of how many, and in which relation: with another of these it is another question, however long.
+_TELLING = frozenset(
+    "who whom whose what when where which why how or only every each all both more less fewer most least first "
+    "last".split()
 )
 _NEGATIONS = frozenset(
     "not no never without neither nor none nothing nobody nicht kein keine keinen keinem keiner keines nie niemals "
@@ -85,14 +99,42 @@ def normal_form(text: str) -> str:
 
 def plain_text(text: str) -> str:
     """`text` in lower case and one Unicode form (NFKC), without zero-width characters and apostrophes in words."""
+    if not text.isascii():
+        text = _in_one_script(_ZERO_WIDTH.sub("", text))
+    if _ACRONYM.search(text) and 2 * sum(map(str.islower, text)) > sum(map(str.isalpha, text)):
+        text = _ACRONYM.sub(lambda found: "USA" if found[1] in ("US", None) else f"{found[1]}#", text)
     if text.isascii():
         text = text.lower()
     else:
-        text = _APOSTROPHE.sub("'", _RAISED.sub(r"^\g<0>", _ZERO_WIDTH.sub("", text)))
+        text = _APOSTROPHE.sub("'", _RAISED.sub(r"^\g<0>", text))
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if "us" in text:
+        text = _THE_US.sub(r"\1\2usa", text)
     while text.rstrip().endswith(">") and (wrapped := _WRAPPED.fullmatch(text)):
         text = wrapped[2]
     return _APOSTROPHE.sub("", text) if "'" in text else text
+
+
+def _in_one_script(text: str) -> str:
+    """`text` with the letters that only look like those of their word (a Cyrillic о in a Latin word) as they seem."""
+    if not (_OTHER_SCRIPT.search(text) and regex.search(r"\p{Latin}", text)):
+        return text
+    text = _MIXED.sub(lambda found: _word_in_one_script(found[0]), text)
+    # A word of its own ("а") is Latin where the text is, and holds no Cyrillic letter that looks like none.
+    cyrillic = regex.findall(r"\p{Cyrillic}", text)
+    if cyrillic and set(cyrillic) <= set(_CYRILLIC[0]) and len(cyrillic) < len(regex.findall(r"\p{Latin}", text)):
+        text = text.translate(str.maketrans(*_CYRILLIC))
+    return text
+
+
+def _word_in_one_script(word: str) -> str:
+    if len(word) < 4 and regex.search(r"\p{Greek}", word):
+        return word  # ρgh is a formula
+    latin = word.translate(_TO_LATIN)
+    if not _OTHER_SCRIPT.search(latin):
+        return latin
+    cyrillic = word.translate(_TO_CYRILLIC)
+    return word if regex.search(r"\p{Latin}", cyrillic) else cyrillic
 
 
 def words_of(plain: str) -> list[str]:
@@ -118,29 +160,54 @@ def without_courtesy(plain: str) -> str:
     return _CLOSING.sub("", _OPENING.sub("", plain, 1))
 
 
-# Of the light words those that may stand for one another; "me" and "you", "please" and "thanks" may not.
-LOOSE = LIGHT - frozenset("i me we you please kindly thank thanks bitte danke".split())
+# Light words that may stand for one another, by the number of their set; no others do: "is" and "was", "his" and
+# "her", "now" and "then" make another question.
+LOOSE = {
+    word: number
+    for number, words in enumerate(
+        "a an the my our, this that, these those, is are am, was were, do does, have has, some any, now currently, "
+        "still yet, perhaps maybe, just very really actually exactly exact quickly simply".split(", ")
+    )
+    for word in words.split()
+}
+# Words that one slip makes of one another.
+_BOTH_WORDS = frozenset(
+    frozenset(pair.split("/"))
+    for pair in "contract/contact country/county price/prince trial/trail diary/dairy casual/causal quite/quiet "
+    "desert/dessert later/latter bought/brought through/trough breath/breathe cloth/clothe loose/loses chose/choose "
+    "marital/martial angel/angle untied/united sacred/scared signing/singing planed/planned friend/fiend "
+    "complement/compliment complementary/complimentary stationary/stationery reality/realty "
+    "lighting/lightning hanger/hangar being/begin broad/board though/through thought/though "
+    "filing/filling staring/starring hoping/hopping".split()
+)
+
+
+def is_typo(short: str, long: str, *, slips: bool = True) -> bool:
+    """Whether two words differ by accents, a final s, or (`slips`) one slip of the finger within five letters or more:
+    a letter too few, two in the wrong order, or (of eight) a vowel for another that is not the first letter. One letter
+    for another makes a new word ("charged", "changed"), as do the slips between common words (contract, contact)."""
+    return _is_same_word(short, long) or (slips and _is_slip(short, long))
+
+
+def _is_same_word(short: str, long: str) -> bool:
+    short, long = _folded(short), _folded(long)
+    return short == long or (len(short) >= 3 and short.isalpha() and short + "s" == long)
 
 
 @lru_cache(maxsize=100_000)
-def is_typo(short: str, long: str) -> bool:
-    """Whether two words differ by accents, a final s, or one slip of the finger within five letters or more: a letter
-    too few, two in the wrong order, or (of six) a wrong one that is not the first."""
+def _is_slip(short: str, long: str) -> bool:
     short, long = _folded(short), _folded(long)
-    if short == long:
-        return True
-    if not (short.isalpha() and long.isalpha()) or len(long) - len(short) > 1:
+    if not (short.isalpha() and long.isalpha()) or len(long) - len(short) > 1 or len(short) < 5:
         return False
-    if len(short) >= 3 and short + "s" == long:
-        return True
-    if len(short) < 5:
+    if frozenset((short, long)) in _BOTH_WORDS:
         return False
     differing = [place for place, (a, b) in enumerate(zip(short, long, strict=False)) if a != b]
     if len(short) < len(long):
         first = differing[0] if differing else len(short)
         return first > 0 and short[first:] == long[first + 1 :]
     if len(differing) == 1:
-        return len(short) >= 6 and differing[0] > 0
+        place = differing[0]
+        return len(short) >= 8 and place > 0 and {short[place], long[place]} <= set("aeiouy")
     if len(differing) == 2 and differing[1] == differing[0] + 1:
         return short[differing[0]] == long[differing[1]] and short[differing[1]] == long[differing[0]]
     return False
@@ -163,8 +230,9 @@ def typings(word: str) -> tuple[str, ...]:
     return tuple({word} | {word[:place] + word[place + 1 :] for place in range(len(word))})
 
 
+@lru_cache(maxsize=100_000)
 def is_decisive(word: str) -> bool:
-    """Whether a word tells questions apart wherever it stands: numbers, signs, negations."""
-    if word in _NEGATIONS or word in _NUMBER_WORDS or any(map(str.isdigit, word)):
+    """Whether a word tells questions apart wherever it stands: numbers, signs, negations, what is asked."""
+    if word in _NEGATIONS or word in _NUMBER_WORDS or word in _TELLING or any(map(str.isdigit, word)):
         return True
     return not any(map(str.isalpha, word))

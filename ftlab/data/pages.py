@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftlab.data.limits import check_size
+from ftlab.data.limits import check_columns, check_rows, check_size
 from ftlab.data.line_index import IndexedLines, index_lines
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.errors import InputError
@@ -169,7 +169,7 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
         if not _is_json_lines(path):
             lines = temporary / "rows.jsonl"
             columns = _write_lines(path, lines, split)
-        index_lines(lines, temporary / "starts.npy")
+        check_rows(path.name, index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
         rows = IndexedLines(lines, temporary / "starts.npy")
         found = columns if columns is not None else _columns_of(rows)
         del rows
@@ -215,7 +215,7 @@ def _write_lines(path: Path, target: Path, split: str | None) -> list[str]:
     if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
         with path.open("rb") as file:
             refuse_what_is_no_data(file.read(4096), path.name)
-        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [])
+        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [], path.stat().st_size)
         with target.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
         return columns
@@ -231,5 +231,6 @@ def _columns_of(rows: IndexedLines) -> list[str]:
     columns: dict[str, None] = {}
     for row in [*rows.read(0, min(len(rows), _LOOKED_AT)), *(rows[index] for index in range(0, len(rows), step))]:
         columns.update(dict.fromkeys(row))
+        check_columns(rows.path.name, len(columns))
     columns.pop("(broken)", None)
     return list(columns)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.data.limits import check_row
 from ftlab.errors import InputError, nearest
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -45,16 +46,18 @@ def check_template(template: str, columns: Sequence[str]) -> list[str]:
 def fill(template: str, row: Mapping[str, Any]) -> tuple[str, bool]:
     """The text of `template` for `row`, and whether any of the cells in it holds something.
 
-    Raises KeyError(column) for a column that the row lacks.
+    Raises KeyError(column) for a column that the row lacks, InputError for a text that is longer than a row may be.
     """
-    held = False
+    held, size = False, 0
 
     def put(match: re.Match[str]) -> str:
-        nonlocal held
+        nonlocal held, size
         if match.group(1) is None:
             return match.group()[0]
         text = cell_as_text(row[match.group(1)])
         held = held or bool(text.strip())
+        size += len(text)
+        check_row("The prompt that the template makes", size)
         return text
 
     return _FIELD.sub(put, template), held

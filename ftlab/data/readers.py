@@ -54,21 +54,23 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def read_bytes(raw: bytes, name: str) -> Table:
-    """The rows in the bytes of a file called `name`, whose ending says what it is. Raises InputError."""
+def read_bytes(raw: bytes, name: str, size: int | None = None) -> Table:
+    """The rows in the bytes of a file called `name`, whose ending says what it is; `size` is that of the archive they
+    came in. Raises InputError."""
     refuse_what_is_no_data(raw, name)
+    size = len(raw) if size is None else size
     suffix = Path(name).suffix.lower()
     notes: list[str] = []
     if suffix == ".parquet":
-        splits, columns = read_parquet(raw, name, notes)
+        splits, columns = read_parquet(raw, name, notes, size)
     elif suffix in (".arrow", ".feather"):
-        splits, columns = read_arrow(raw, name, notes)
+        splits, columns = read_arrow(raw, name, notes, size)
     elif suffix in (".csv", ".tsv"):
-        splits, columns = read_delimited(raw, name, notes)
+        splits, columns = read_delimited(raw, name, notes, size)
     elif suffix == ".txt":
-        splits, columns = read_text(raw, name, notes)
+        splits, columns = read_text(raw, name, notes, size)
     else:
-        splits, columns = read_json(raw, name, lines_expected=suffix != ".json", notes=notes)
+        splits, columns = read_json(raw, name, lines_expected=suffix != ".json", notes=notes, size=size)
     return Table(splits, columns, hashlib.sha256(raw).hexdigest(), notes)
 
 
@@ -88,7 +90,7 @@ def read_text_files(paths: Sequence[Path]) -> Table:
 def _read_archive(raw: bytes, name: str) -> Table:
     notes: list[str] = []
     files = read_zip(raw, name, PLAIN_SUFFIXES, notes)
-    tables = {split: read_bytes(data, f"{name}/{inner}") for split, (inner, data) in files.items()}
+    tables = {split: read_bytes(data, f"{name}/{inner}", len(raw)) for split, (inner, data) in files.items()}
     columns = list(dict.fromkeys(column for table in tables.values() for column in table.columns))
     notes += [note for table in tables.values() for note in table.notes]
     if len(tables) == 1:

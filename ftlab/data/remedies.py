@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
 from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS
-from ftlab.errors import InputError, shorten
+from ftlab.errors import FtlabError, InputError, shorten
 
 if TYPE_CHECKING:
     from ftlab.data.version_rows import VersionRow
@@ -109,10 +109,15 @@ def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row
     return after, plan.said
 
 
+class NothingChanged(FtlabError):
+    """What was to be mended left every row as it was."""
+
+
 def mend(version: Version, actions: Sequence[Action], *, who: str | None = None, why: str = "") -> Version:
     """A new version after `actions`, whose indices count the rows of each split that are not excluded.
 
-    Dropped rows stay in the version as excluded, so that they can be brought back.
+    Dropped rows stay in the version as excluded, so that they can be brought back. Raises NothingChanged, and makes no
+    version, where every row stays as it was.
     """
     from ftlab.data.versions import derive, rows_of
 
@@ -121,6 +126,8 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
         if row.excluded is None:
             splits.setdefault(row.split, []).append(row)
     plan = plan_for({split: [row.cells for row in rows] for split, rows in splits.items()}, actions)
+    if not (plan.changed or plan.gone or plan.moved):
+        raise NothingChanged(f"No row was changed. {' '.join(plan.said)}")
     places = {row.id: (split, index) for split, rows in splits.items() for index, row in enumerate(rows)}
 
     def changed(row: VersionRow) -> VersionRow:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ftlab.data.conversion import Message
 from ftlab.data.documents import is_document
+from ftlab.data.safe_templates import limit_templates
 from ftlab.data.template import begins, facts_of, guard, guard_text, refused, render_text, shown, thinking_of, tokenise
 from ftlab.errors import InputError
 
@@ -174,6 +175,7 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
     """Through the {% generation %} markers of the template; None when they mark nothing."""
     from jinja2 import TemplateError
 
+    limit_templates()
     try:
         output = tokenizer.apply_chat_template(
             list(messages),

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ftlab.parsing import parse_json
+
 
 class JsonLines(Sequence):
-    """The rows of a JSONL file: its bytes and where each row begins, so that many rows take no more than the file."""
+    """The rows of a file of JSON: its bytes and where each row begins, so that many rows take no more than the file.
+    A row ends with its line, or where `ends` says."""
 
-    def __init__(self, data: bytes, starts: array):
-        self._data, self._starts = data, starts
+    def __init__(self, data: bytes, starts: array, ends: array | None = None):
+        self._data, self._starts, self._ends = data, starts, ends
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         start = self._starts[index]
-        end = self._data.find(b"\n", start)
-        return json.loads(self._data[start : end if end >= 0 else None].decode("utf-8"))
+        end = self._ends[index] if self._ends is not None else self._data.find(b"\n", start)
+        return parse_json(self._data[start : end if end >= 0 else None].decode("utf-8"))
 
 
 class ArrowRows(Sequence):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.data.conversion import Message
+from ftlab.data.safe_templates import limit_templates
 from ftlab.errors import InputError, shorten
 
 # For a base that brings no template. Plain words instead of control tokens, as such a base has none to spare and new
@@ -138,6 +139,7 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
         raise InputError(
             "The base has no chat template", given=tokenizer.name_or_path, try_="call ensure_chat_template first"
         )
+    limit_templates()
     try:
         return tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **thinking_of(tokenizer)

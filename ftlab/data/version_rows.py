@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.parsing import parse_json, whole
+
 _PIECE_ROWS = 5000
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
 # The columns of ftlab's own; a column of the data with such a name is kept as `data:<name>`.
@@ -78,9 +80,9 @@ def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as
             cells |= {
                 "ftlab_id": [row.id for row in piece],
                 "ftlab_split": [row.split for row in piece],
-                "ftlab_excluded": [row.excluded for row in piece],
+                "ftlab_excluded": [whole(row.excluded) for row in piece],
                 "ftlab_mark": [row.mark for row in piece],
-                "ftlab_notes": [list(row.notes) for row in piece],
+                "ftlab_notes": [whole(list(row.notes)) for row in piece],
             }
             writer.write_table(pa.table(cells, schema=schema))
     return wrong
@@ -125,7 +127,7 @@ def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) 
         for name, kind in kinds.items():
             value = table[name][index]
             if value is not None:
-                cells[name.removeprefix("data:")] = json.loads(value) if kind == b"json" else value
+                cells[name.removeprefix("data:")] = parse_json(value) if kind == b"json" else value
         yield VersionRow(
             row_id,
             cells,

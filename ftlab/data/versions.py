@@ -28,7 +28,7 @@ from ftlab.data.named import recall, settled
 from ftlab.data.split_names import SPLITS
 from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, read_json, write_json
 from ftlab.workspace import Workspace
 
 PREFIX = "version:"
@@ -234,7 +234,7 @@ def history(workspace: Workspace | None = None, name: str | None = None) -> list
     files = folder.glob(f"{name or '*'}/*/version.json") if folder.is_dir() else []
     found = []
     for file in files:
-        values = read_json(file, None)
+        values = read_cached(file)
         if values and not file.parent.name.startswith("."):
             found.append(Version(**values, folder=file.parent))
     return sorted(found, key=lambda one: (one.name, one.number))
@@ -244,7 +244,9 @@ def used_by(version: Version, workspace: Workspace) -> list[str]:
     """The ids of the runs whose data name this version."""
     used = []
     for run in workspace.runs():
-        if any(entry.get("version") == version.id for entry in run.manifest().get("sources", [])):
+        if any(
+            entry.get("version") == version.id for entry in (read_cached(run.manifest_file) or {}).get("sources", [])
+        ):
             used.append(run.id)
     return used
 
@@ -330,6 +332,8 @@ def _write(
             return Version(id=version_id, number=number, **values, folder=target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # of a data set without another version
         raise
 
 

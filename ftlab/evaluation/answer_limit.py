@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.files import read_cached
 from ftlab.run_directory import RunDirectory
 
 # A good answer may be longer than every reference, and a base puts a label into a sentence of some ten tokens.
@@ -65,7 +66,7 @@ def limit_used(run: RunDirectory, config: RunConfig) -> int:
     """The longest answer in tokens under which `run` was compared with its base or, before that, will be."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
-    settings = (run.comparison() or {}).get("settings") or {}
+    settings = (read_cached(run.comparison_file) or {}).get("settings") or {}
     return int(settings.get("max_new_tokens") or answer_limit(run, config, tokenizer_of(base_side(run, config))).tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -16,11 +17,11 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
 from ftlab.evaluation.batches import free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
-from ftlab.files import write_json, write_jsonl
+from ftlab.files import DamagedFile, write_json, write_jsonl
 from ftlab.models.identity import is_made_of
 from ftlab.run_directory import Question, RunDirectory
 
@@ -58,7 +59,7 @@ def compare_answers(
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
-    split, prompts, available, notes = _prompts(run, most, config.evaluation.max_rows)
+    split, prompts, available, groups, notes = _prompts(run, config, most)
     question = question_of_rows(config, most, available)
     place = question.place(run)
     weights = _identities(run, config)
@@ -80,7 +81,8 @@ def compare_answers(
         answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
         found[name] |= {_key(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
 
-    tell("loading the model", 0, total)
+    if total:
+        tell("loading the model", 0, total)
     _visit(run, config, [name for name in weights if missing[name]], ask)
     unread = [prompt for prompt in prompts if any(not one[_key(prompt)].tokens for one in found.values())]
     if unread:
@@ -89,7 +91,9 @@ def compare_answers(
     if not prompts:
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
     rows = [
-        {"row": number, "prompt": prompt} | {name: _saved(found[name][_key(prompt)]) for name in weights}
+        {"row": number, "prompt": prompt}
+        | ({"group": group} if (group := groups.get(_key(prompt))) else {})
+        | {name: _saved(found[name][_key(prompt)]) for name in weights}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
@@ -133,18 +137,22 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _prompts(run: RunDirectory, most: int, own: int) -> tuple[str, list[Prompt], int, list[str]]:
-    """The split and its different prompts, at most `most` of them, how many there are, and notes on the choice."""
+def _prompts(
+    run: RunDirectory, config: RunConfig, most: int
+) -> tuple[str, list[Prompt], int, dict[str, str], list[str]]:
+    """The split and its different prompts, at most `most` of them, how many there are, what prompts belong to by
+    data.group_by, and notes on the choice."""
     from ftlab.data.rendering import prompt_messages
 
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
+    groups = dict(zip(map(_key, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
     prompts = list({_key(prompt): prompt for prompt in asked}.values())
     available = len(prompts)
     if available > most:
         notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = nested(prompts, most, own)
-    return split, prompts, available, notes
+        prompts = nested(prompts, most, config.evaluation.max_rows)
+    return split, prompts, available, groups, notes
 
 
 def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Callable[[str, Any, Any], None]) -> None:
@@ -255,20 +263,34 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
     folder = run.result
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
     for place in (run, *run.questions()):
-        earlier = place.before_after() or {"settings": {}, "contestants": {}}
-        if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
-            for row in place.before_after_answers():
-                if name in row:
-                    answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
-                    take(row["prompt"], answer, earlier["settings"])
-        comparison = place.comparison()
-        as_trained = comparison and (side == "base" or comparison.get("strength", 1) == 1)
-        if side and as_trained and _same(comparison["settings"], config) and is_made_of(comparison, folder):
-            for row in place.predictions():
-                if f"{side}_tokens" in row:
-                    answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                    take(row["messages"], answer, comparison["settings"])
+        with contextlib.suppress(DamagedFile):  # then it is asked again
+            _take_over(place, name, side, weights, folder, config, take)
     return known
+
+
+def _take_over(
+    place: RunDirectory | Question,
+    name: str,
+    side: str | None,
+    weights: Any,
+    folder: Path,
+    config: RunConfig,
+    take: Callable[[Any, Answer, dict[str, Any]], None],
+) -> None:
+    """Give `take` what is stored in `place` of the answers of `name`."""
+    earlier = place.before_after() or {"settings": {}, "contestants": {}}
+    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
+        for row in place.before_after_answers():
+            if name in row:
+                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
+                take(row["prompt"], answer, earlier["settings"])
+    comparison = place.comparison()
+    as_trained = comparison and (side == "base" or comparison.get("strength", 1) == 1)
+    if side and as_trained and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+        for row in place.predictions():
+            if f"{side}_tokens" in row:
+                answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
+                take(row["messages"], answer, comparison["settings"])
 
 
 def _same(settings: dict[str, Any], config: RunConfig) -> bool:

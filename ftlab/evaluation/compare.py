@@ -90,7 +90,7 @@ def evaluate_together(
         strength=at,
     )
     sides = _sides(runs, configs, material, at)
-    tell("loading the model", 0, 0)
+    tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
@@ -188,7 +188,12 @@ def _seconds_before(run: RunDirectory) -> float | None:
     """What evaluating `run` took until now; None where an earlier version asked and did not count."""
     if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
         return None
-    return round(sum(line["seconds"] for line in read_jsonl(_seconds_file(run))), 2)
+    return round(sum(_amount(line) for line in read_jsonl(_seconds_file(run))), 2)
+
+
+def _amount(line: dict[str, Any]) -> float:
+    seconds = line.get("seconds")
+    return seconds if isinstance(seconds, int | float) else 0.0
 
 
 def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:

@@ -43,10 +43,32 @@ def held_out_rows(
             "There is no test split, so the validation split was used. Training chose its best weights on it, which "
             "flatters the adapted model a little."
         )
-    if max_rows is not None and len(rows) > max_rows:
-        notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
-        rows = nested(rows, max_rows, max_rows if own is None else own)
-    return split, rows, notes
+    if max_rows is None:
+        return split, rows, notes
+    rows, more = drawn(split, rows, max_rows, own)
+    return split, rows, notes + more
+
+
+def drawn(split: str, rows: list[Any], at_most: int, own: int | None = None) -> tuple[list[Any], list[str]]:
+    """`at_most` of the `rows` of a split as `nested` draws them, and a note where that is not all of them."""
+    if len(rows) <= at_most:
+        return rows, []
+    note = f"{at_most} of {len(rows)} rows of the {split} split were used, drawn with seed 0."
+    return nested(rows, at_most, at_most if own is None else own), [note]
+
+
+def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
+    """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
+
+    Rows of one value are no independent rows: intervals and tests count them together.
+    """
+    from ftlab.data.columns import read_columns
+    from ftlab.data.prompt_template import cell_as_text
+
+    if not group_by:
+        return [""] * len(rows)
+    columns = read_columns(run, split)
+    return [cell_as_text(columns.get((row.get("source"), row.get("row")), {}).get(group_by)) for row in rows]
 
 
 def some(rows: list[Any], at_most: int) -> list[Any]:

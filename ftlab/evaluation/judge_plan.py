@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.endpoint import Endpoint, endpoint_url
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge_prompt import CRITERIA, VERSION, build_messages
-from ftlab.files import read_jsonl
+from ftlab.files import DamagedFile, read_jsonl
 from ftlab.run_directory import RunDirectory
 from ftlab.wording import composed
 
@@ -151,11 +151,13 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
     """The sides whose answers to the held-out rows are stored, with their titles: base first."""
     found: dict[str, str] = {}
     for place in (run, *run.questions()):
-        comparison = place.comparison() or {}
+        try:
+            comparison, rows = place.comparison() or {}, place.predictions()
+            known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
+        except DamagedFile:  # what else was asked can still be judged
+            continue
         if comparison.get("suite"):
             continue
-        rows = place.predictions()
-        known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
         known = known or {"base": "Base", "adapted": "Adapted"}
         answered = {name for name in known if any(isinstance(row.get(name), str) for row in rows)}
         found = {name: title for name, title in known.items() if name in answered} | found
@@ -223,7 +225,8 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Q
 
 def known_lines(run: RunDirectory) -> dict[str, dict[str, Any]]:
     """The requests that were answered with a choice, by their key."""
-    return {line["key"]: line for line in read_jsonl(run.judged_answers_file) if line.get("choice") is not None}
+    lines = read_jsonl(run.judged_answers_file)
+    return {line["key"]: line for line in lines if "key" in line and line.get("choice") is not None}
 
 
 def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:

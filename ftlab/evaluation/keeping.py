@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -12,7 +13,7 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.config_evaluation import EvaluationConfig
 from ftlab.errors import FtlabError
-from ftlab.files import write_json, write_jsonl
+from ftlab.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
 from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.run_directory import Question, RunDirectory
 
@@ -91,15 +92,15 @@ def write_comparison(
 ) -> None:
     """The comparison comes last: whoever sees a new one finds everything it speaks of."""
     target = asked.place(run)
+    texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
+    if target is run:
+        texts |= {run.scores_file(side): json_text(comparison[side]) for side in ("base", "adapted")}
     try:
-        write_jsonl(target.predictions_file, predictions)
-        write_jsonl(target.probes_file, probes)
-        if target is run:
-            for side in ("base", "adapted"):
-                write_json(run.scores_file(side), comparison[side])
-        write_json(target.comparison_file, comparison)
+        write_together(texts | {target.comparison_file: json_text(comparison)})
     except OSError as error:
-        raise FtlabError(
+        with contextlib.suppress(OSError):
+            target.evaluation.rmdir()  # of a new question, which is empty
+        raise disk_full(error, run.path) or FtlabError(
             f"The results cannot be written: {error.strerror}", why=str(target.evaluation), try_="free some disk space"
         ) from error
 
@@ -108,7 +109,11 @@ def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
     """Name, question and verdict of everything that was asked of `run` beside its own comparison, the newest first."""
     found = []
     for place in reversed(run.questions()):
-        comparison = place.comparison() or {}
+        try:
+            comparison = place.comparison() or {}
+        except DamagedFile as error:
+            found.append((place.name, place.name, f"damaged: {error.how}"))
+            continue
         verdicts = comparison.get("verdicts") or {}
         verdict = verdicts.get("adapted_vs_prompted") or comparison.get("verdict") or {}
         found.append((place.name, place.asked(), verdict.get("text") or ""))

@@ -12,7 +12,7 @@ from ftlab.config_evaluation import names
 from ftlab.data.columns import read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
-from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.held_out import drawn, held_out_rows, nested
 from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
 from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
 from ftlab.run_directory import RunDirectory
@@ -69,8 +69,9 @@ def gather(
     config = configs[0]
     most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, rows, notes = held_out_rows(runs[0], most, own=own, splits=splits)
-        available = len(held_out_rows(runs[0], None, splits=splits)[1])
+        split, every, notes = held_out_rows(runs[0], None, splits=splits)
+        rows, more = drawn(split, every, most, own)
+        notes, available = notes + more, len(every)
     else:
         split, every, notes = _suite_rows(suite, config, runs[0], most)
         rows, available = nested(every, most, own), len(every)

@@ -201,13 +201,14 @@ def _of_losses(
 
 
 def _schema(path: str | None) -> dict[str, Any] | None:
-    import json
     from pathlib import Path
+
+    from ftlab.parsing import parse_json
 
     if path is None:
         return None
     try:
-        found = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        found = parse_json(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
     if not isinstance(found, dict):

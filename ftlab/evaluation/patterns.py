@@ -10,6 +10,7 @@ from typing import Any
 import regex
 
 from ftlab.errors import InputError
+from ftlab.processes import child_environment
 
 SEARCH_SECONDS = 0.1  # for one answer: (a+)+$ can take longer than the age of the universe
 _COMPILE_SECONDS = 5
@@ -63,7 +64,11 @@ def _can_be_compiled(pattern: str) -> bool:
     """Whether a process of its own gets it read in time. One that is not valid is: it is refused at once."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _COMPILE, pattern], capture_output=True, timeout=_COMPILE_SECONDS, text=True
+            [sys.executable, "-c", _COMPILE, pattern],
+            capture_output=True,
+            timeout=_COMPILE_SECONDS,
+            text=True,
+            env=child_environment({}),
         )
     except subprocess.TimeoutExpired:
         return False

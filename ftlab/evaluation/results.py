@@ -16,7 +16,7 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.answer_limit import still_holds
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.perplexity import Losses
-from ftlab.files import read_json, write_json
+from ftlab.files import disk_full, read_cached, write_json
 from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
     if items and all(item is not None for item in items):
         return Kept(_said(question, items), items, here)
     for owner in owners:  # what is found out as a whole, and what an older ftlab kept
-        if (found := read_json(owner.result_file(key_of(identity, question)))) is not None:
+        if (found := read_cached(owner.result_file(key_of(identity, question)))) is not None:
             said = _read(found)
             return Kept(said, _items(question, said), here=owner == run and isinstance(question, ToExamine))
     return Kept(None, items, here)
@@ -139,7 +139,7 @@ def _collected(
     items: list[Any] = [None] * len(names)
     for owner in owners:
         for file in owner.result_files(_model(identity)):
-            known = read_json(file)["items"]
+            known = (read_cached(file) or {}).get("items", {})  # a damaged one is asked again
             for place, name in enumerate(names):
                 if items[place] is None and name in known and _holds(known[name], rooms[place]):
                     items[place] = known[name]
@@ -179,7 +179,7 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
     try:
         write_json(run.result_file(key), values)
     except OSError as error:
-        raise FtlabError(
+        raise disk_full(error, run.path) or FtlabError(
             f"The results cannot be written: {error.strerror}", why=str(run.evaluation), try_="free some disk space"
         ) from error
 

@@ -19,7 +19,7 @@ from ftlab.evaluation.compare import check_runs, questions_of
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.measuring import check_choice, measured, task_measures
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, write_json
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, GRID, check_strength, choose_strength
 from ftlab.run_directory import RunDirectory
@@ -91,7 +91,7 @@ def measure_strengths(
 
 def strengths_of(run: RunDirectory) -> dict[str, Any] | None:
     """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
-    found = read_json(run.strengths_file)
+    found = read_cached(run.strengths_file)
     return found if found is not None and run.has_result and is_made_of(found, run.result) else None
 
 

@@ -54,15 +54,16 @@ def judge(
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
     `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
     prompted) and forgot (whether that is lost). `names` are the sides as they are called in the sentence; other runs
-    are called by their names. What decides is chosen before the figures are seen, so its p stands by itself; those of
-    the others stand as a list (see gain_loss.py).
+    are called by their names. What decides follows a fixed order of the measures, so its p stands by itself; of the
+    figures only one thing is looked at: a share that is small on every side (`_single`) makes way for the next measure,
+    whichever side is the better one. The p of the others stand as a list (see gain_loss.py).
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
     told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
     found, decided = _decide(task, side, against, told)
-    found = judged_by_form(found, task, decided, side, against, improved)
+    found = judged_by_form(found, task, decided, side, against, improved, told)
     found["why"] = _why(task, decided, side, found["better"])
     found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
     asked = forgetting if side != "prompted" and against == "base" else None
@@ -130,7 +131,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
                 "learning rate, or train fewer epochs."
             )
     elif forgotten == "unknown":
-        steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
+        steps.append(
+            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes), or "
+            "read more general text."
+        )
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")

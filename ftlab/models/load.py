@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
+from ftlab.data.safe_templates import limit_templates
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.files import read_json
 from ftlab.hub import is_offline, newest_commit, unreachable
@@ -16,6 +17,7 @@ from ftlab.method_table import BaseShape, virtual_tokens
 from ftlab.models.bases.get import check_kept, ensure_base, is_kept_here, kept_folder
 from ftlab.models.bases.gguf_file import gguf_of, read_facts
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import check_result
 from ftlab.models.starter import starter_path
 from ftlab.run_directory import RunDirectory
 
@@ -98,6 +100,7 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     """The tokenizer of `base`, with a padding token. Raises InputError when it cannot be had."""
     from transformers import AutoTokenizer
 
+    limit_templates()
     with _explained(base):
         tokenizer = AutoTokenizer.from_pretrained(present_path(base), revision=revision)
     if tokenizer.pad_token is None:
@@ -261,6 +264,7 @@ def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBa
 
     from ftlab.data.template import ensure_chat_template
 
+    limit_templates()
     if run.has_result:
         return AutoTokenizer.from_pretrained(str(run.result))
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
@@ -292,6 +296,7 @@ def load_run(
             try_="choose the run that it was made to judge",
         )
     check_strength(config, strength)
+    check_result(run)
     device = device or config.launcher.device
     folder = run.result
     tokenizer = run_tokenizer(run, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.identity import check_result
 from ftlab.models.load import load_base
+from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 
 _BATCH_TOKENS = 4096
@@ -33,6 +34,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         config = load_config(run.config_file)
         if config.stage != "reward":
             raise InputError(f"The run {run.id} is no reward model", given=f"stage: {config.stage}", allowed="reward")
+        check_result(run)
         folder = run.result
         device = config.launcher.device if device == "auto" else device
     else:
@@ -46,7 +48,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         dtype = config.model.dtype if config else "auto"
         return _ready(load_base(ModelConfig(base=str(folder), dtype=dtype), device=device, scores=True), tokenizer)
     if config is None:
-        saved = json.loads(adapter.read_text(encoding="utf-8"))
+        saved = parse_json(adapter.read_text(encoding="utf-8"))
         if saved.get("task_type") != "SEQ_CLS":
             raise InputError(
                 "This folder holds no reward model", given=f"{folder}: {saved.get('task_type')}", allowed="SEQ_CLS"
@@ -105,7 +107,7 @@ def _ready(model: Any, tokenizer: Any) -> tuple[Any, Any]:
 
 def _check_one_score(folder: Path) -> None:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError("This folder holds no model: config.json is missing", given=folder) from None
     kinds = config.get("architectures") or []

@@ -16,7 +16,7 @@ from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_json
+from ftlab.files import DamagedFile, read_json, write_json
 from ftlab.method_table import METHODS
 from ftlab.run_directory import RunDirectory
 
@@ -152,7 +152,13 @@ def _interpolate(model: Any, base: Any, strength: float) -> None:
 
 def chosen_strength(run: RunDirectory) -> float:
     """The strength that was chosen for the weights that `run` has now; 1 where none was."""
-    return float((strength_choice(run) or {}).get("strength", AS_TRAINED))
+    choice = strength_choice(run)
+    if choice is None:
+        return AS_TRAINED
+    value = choice.get("strength")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= HIGHEST:
+        raise DamagedFile(run.strength_file, "its strength is no number in range")
+    return float(value)
 
 
 def strength_choice(run: RunDirectory) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
-from ftlab.files import read_json
+from ftlab.files import disk_full, read_json
+from ftlab.models.identity import check_result
 from ftlab.models.strength import check_strength, chosen_strength
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
@@ -90,7 +91,7 @@ def export_run(
         notes = export_files.write_records(run, config, shape, part, finding, licence)
         return _finished(run, shape, part, target, finding, notes)
     except OSError as error:
-        raise FtlabError(
+        raise disk_full(error, target) or FtlabError(
             f"The export cannot be written: {error.strerror or error}",
             why=str(target),
             try_="choose a folder you may write to, with enough free space",
@@ -107,6 +108,7 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, st
         raise FtlabError(f"The run {run.id} has no trained model to hand over", try_="train it to an end first")
     if supervisor.status(run).is_active:
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+    check_result(run)
     if dtype is not None and dtype not in FORMATS:
         raise InputError("There is no such number format", given=dtype, allowed=", ".join(FORMATS))
     whole = config.method.name == "full"

@@ -32,7 +32,7 @@ def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Pat
 
     for name in _ADAPTER:
         shutil.copyfile(run.adapter / name, folder / name)
-    settings = json.loads((folder / _ADAPTER[0]).read_text(encoding="utf-8"))
+    settings = dict(read_json(run.adapter / _ADAPTER[0]))
     settings["base_model_name_or_path"] = shape.base
     if shape.base_on_hub and "revision" in settings:
         settings["revision"] = shape.revision

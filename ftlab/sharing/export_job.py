@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.errors import FtlabError
-from ftlab.files import locked, read_json, write_json
-from ftlab.processes import is_alive
+from ftlab.files import locked, read_cached, write_json
+from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, mark_of, package_path
+from ftlab.processes import start as start_process
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.export import RECORD
 from ftlab.sharing.shape import Kind
@@ -50,28 +50,26 @@ def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None
         command += ["--merge"] if kind == "merged" else []
         command += ["--dtype", dtype] if dtype else []
         with _log(run, kind).open("wb") as log:
-            process = subprocess.Popen(
+            process = start_process(
                 [*command, "--workspace", str(workspace.root)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
-                start_new_session=True,
-                env=_environment(),
+                lock=_lock(run, kind),
+                log=log,
+                environment=_environment(),
             )
         _children[_job(run, kind)] = process
-        job = {"pid": process.pid, "pid_started": _started(process.pid), "created": time.time()}
+        job = {"pid": process.pid, "pid_started": mark_of(process.pid), "created": time.time()}
         write_json(_job(run, kind), job)
 
 
 def progress(run: RunDirectory, kind: Kind) -> Progress:
     """How far the export of `kind` is."""
-    record = read_json(run.export_folder(kind) / RECORD)
-    job = read_json(_job(run, kind))
+    record = read_cached(run.export_folder(kind) / RECORD)
+    job = read_cached(_job(run, kind))
     if job is None:
         return Progress("done", record=record) if record else Progress("none")
     last = _last_line(run, kind)
-    if is_alive(_children.get(_job(run, kind)), job["pid"], job["pid_started"], job["created"]):
+    child = _children.get(_job(run, kind))
+    if is_alive(child, _lock(run, kind), job["pid"], job["pid_started"], job["created"]):
         return Progress("working", last, record)
     if record is not None and record["created"] >= job["created"]:
         return Progress("done", record=record)
@@ -92,6 +90,10 @@ def _job(run: RunDirectory, kind: Kind) -> Path:
     return run.exports / f"{kind}.job.json"
 
 
+def _lock(run: RunDirectory, kind: Kind) -> Path:
+    return run.exports / f".{kind}.work.lock"
+
+
 def _log(run: RunDirectory, kind: Kind) -> Path:
     return run.exports / f"{kind}.log"
 
@@ -106,23 +108,13 @@ def _last_line(run: RunDirectory, kind: Kind) -> str:
     return (own or lines or [""])[-1].strip()
 
 
-def _started(pid: int) -> float | None:
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
-
-
 def _environment() -> dict[str, str]:
-    package_root = str(Path(__file__).resolve().parents[2])
-    paths = [package_root, os.environ.get("PYTHONPATH")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    quiet = {
+        "PYTHONPATH": package_path(),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONWARNINGS": "ignore",
     }
+    return child_environment(quiet, keep=HUB_VARIABLES)

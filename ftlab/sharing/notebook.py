@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
-from ftlab.files import read_json, write_text
+from ftlab.files import disk_full, read_json, write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.reproduce import recorded_figures
 from ftlab.workspace import Workspace
@@ -48,7 +48,9 @@ def write_notebook(run: RunDirectory, workspace: Workspace, path: Path | None = 
     try:
         write_text(path, text)
     except OSError as error:
-        raise FtlabError(f"The notebook cannot be written: {error.strerror}", why=str(path)) from error
+        raise disk_full(error, path) or FtlabError(
+            f"The notebook cannot be written: {error.strerror}", why=str(path)
+        ) from error
     return path
 
 

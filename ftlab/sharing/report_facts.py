@@ -9,7 +9,7 @@ from typing import Any
 from ftlab.config import MethodConfig, RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
-from ftlab.files import read_json
+from ftlab.files import read_cached
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
@@ -25,7 +25,7 @@ def tuned_on(
     """What was tuned on what, and what it took, as pairs of label and text."""
     method, settings = config.method, config.optimisation
     adaptation = _method(method)
-    status = read_json(run.status_file, {})
+    status = read_cached(run.status_file) or {}
     trained, total = status.get("trained_parameters"), status.get("total_parameters")
     if trained and total:
         adaptation += f", {trained:,} of {total:,} weights ({percent(trained / total)})"
@@ -45,7 +45,7 @@ def tuned_on(
     ]
     if len(metrics) > 1:
         training.append(duration(metrics[-1]["time"] - metrics[0]["time"]))
-    device = read_json(run.environment_file, {}).get("device")
+    device = (read_cached(run.environment_file) or {}).get("device")
     training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
     facts.append(("Training", ", ".join(filter(None, training))))
     facts.append(("Time and cost", _cost(metrics, comparison, price_per_hour)))

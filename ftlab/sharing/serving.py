@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.data.asked import asked_of
+from ftlab.data.safe_templates import limit_templates
 from ftlab.files import write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.markdown import code
@@ -81,6 +82,7 @@ def take_apart(tokenizer: Any) -> Turns | None:
 
     Found by rendering marked texts, and then tried on conversations of several shapes.
     """
+    limit_templates()
     marks = {role: f"\ue000{role}\ue001" for role in ("system", "user", "assistant")}
     conversation = [{"role": role, "content": text} for role, text in marks.items()]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, write_json
 from ftlab.hub import check_name, refuse_public, told
 from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
@@ -102,7 +102,7 @@ def push(workspace: Workspace, repository: str) -> bool:
 
 def status(workspace: Workspace) -> dict[str, Any] | None:
     """The last push: {"repository", "at", "error"}; None when there was none."""
-    return read_json(_status_file(workspace))
+    return read_cached(_status_file(workspace))
 
 
 def waiting(workspace: Workspace) -> list[str]:
@@ -153,7 +153,7 @@ def _take(workspace: Workspace, fetched: Path) -> Restored:
         name = listed.parent.relative_to(fetched).as_posix()
         if _ROOMS.get(name.split("/")[0]) != len(name.split("/")) or (workspace.root / name).exists():
             continue
-        sizes = read_json(listed, {}).get("files", {})
+        sizes = (read_cached(listed) or {}).get("files", {})
         here = {path: size for path, (size, _) in _files(listed.parent).items()}
         if any(here.get(path) != size for path, size in sizes.items()):
             broken.append(name)
@@ -253,7 +253,7 @@ def _listed(sizes: dict[str, int]) -> bytes:
 
 
 def _pushed(workspace: Workspace) -> dict[str, Files]:
-    kept = read_json(workspace.space_store / "pushed.json", {})
+    kept = read_cached(workspace.space_store / "pushed.json") or {}
     return {name: {path: (stamp[0], stamp[1]) for path, stamp in files.items()} for name, files in kept.items()}
 
 

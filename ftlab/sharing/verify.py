@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.collect import Progress
 from ftlab.models.strength import AS_TRAINED, strength_name
+from ftlab.processes import child_environment
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.questions import Questions, prepare
 from ftlab.sharing.reference import Carried, Reference, apart, carried, gap_between
@@ -140,7 +140,8 @@ def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress
 
 def _environment(shape: Shape) -> dict[str, str]:
     """Without the folders that ftlab may be found in; everything that is needed is on this machine already."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    inherited = child_environment({})
+    inherited.pop("PYTHONPATH", None)
     if shape.needs_ftlab:
         inherited["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     return inherited | {

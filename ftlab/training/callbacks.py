@@ -12,9 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftlab.errors import FtlabError
 from ftlab.files import append_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.training.checkpoints import seal
 from ftlab.training.gradients import LogWatch
 from ftlab.training.launching import together
-from ftlab.training.status import StatusWriter
+from ftlab.training.status import StatusWriter, Stopped
 
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
 # What TRL's trainers of preferences log, by the names of metrics.jsonl; each has one with eval_ in front too.
@@ -59,15 +60,19 @@ class ReportProgress(TrainerCallback):
         self.stop_asked = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._began, self._first_step = time.time(), state.global_step
+        # Nothing is trained yet: what would be saved after a step or two is nothing that anybody can judge.
+        if together.total(self._run.stop_file.exists())[0]:
+            raise Stopped
+        self._began, self._first_step = time.monotonic(), state.global_step
         self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps, done=0, total=0)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_began = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._training_seconds += time.monotonic() - self._step_began
-        now = time.time()
+        now = time.monotonic()
+        self._training_seconds += now - self._step_began
+        self._writer.check_there()  # before a checkpoint is saved
         if now - self._last_update > _STATUS_SECONDS or state.global_step == state.max_steps:
             self._last_update = now
             # Validations count: the wall clock is what a person waits for.
@@ -86,6 +91,11 @@ class ReportProgress(TrainerCallback):
             control.should_save = control.should_log = True
             control.should_training_stop = True
             self._writer.update(phase="saving a checkpoint")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        together.wait_for_all()  # each has files of its own in it
+        if together.is_main():
+            seal(self._run.checkpoints / f"checkpoint-{state.global_step}")
 
     def on_log(
         self,

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftlab.errors import FtlabError
 from ftlab.files import read_jsonl, write_json, write_jsonl
+from ftlab.models.identity import damaged_files, is_readable, keep_checksums
 from ftlab.run_directory import RunDirectory
+from ftlab.wording import listed
 
+CHECKSUMS = "checksums.json"  # in each checkpoint: what its files are
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
 _INDEX = "model.safetensors.index.json"
 # One of each group has to be there.
@@ -54,9 +57,12 @@ def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
     return None
 
 
-def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
-    """Make the folder what it was at `checkpoint` (None: at the start): the curve ends there, and what came after or
-    was cut off is gone. The path of the best checkpoint is set right where the folder was moved."""
+def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
+    """Make the folder what it was at `checkpoint` (None: at the start): the curve ends there, and what came after, was
+    cut off or is damaged is gone. The path of the best checkpoint is set right where the folder was moved.
+
+    Returns what a person should know, in sentences.
+    """
     step = checkpoint.step if checkpoint else -1
     for folder in _folders(run):
         if _step_of(folder) > step:
@@ -69,13 +75,26 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> None:
     best = checkpoint.state.get("best_model_checkpoint") if checkpoint else None
     if checkpoint and best:
         here = run.checkpoints / re.split(r"[\\/]", best)[-1]
+        if not here.is_dir():
+            # The best of those that are still there, and of those to come.
+            lost = {"best_model_checkpoint": None, "best_metric": None, "best_global_step": None}
+            _write_state(checkpoint, lost)
+            return [
+                f"{here.name}, the best checkpoint so far, is damaged or gone. The best after it is taken, or the last."
+            ]
         if str(here) != best:
-            state = checkpoint.state | {"best_model_checkpoint": str(here) if here.is_dir() else None}
-            write_json(checkpoint.path / _STATE, state)
+            _write_state(checkpoint, {"best_model_checkpoint": str(here)})
+    return []
+
+
+def _write_state(checkpoint: Checkpoint, changes: dict[str, Any]) -> None:
+    write_json(checkpoint.path / _STATE, checkpoint.state | changes)
+    if (checkpoint.path / CHECKSUMS).exists():
+        seal(checkpoint.path)
 
 
 def remove_cut_off(run: RunDirectory) -> None:
-    """Remove the checkpoints of `run` that were not written (or not removed) to their end."""
+    """Remove the checkpoints of `run` that were not written (or not removed) to their end, or are damaged."""
     for folder in _folders(run):
         if not _is_whole(folder) or _json_in(folder, _STATE) is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -104,23 +123,47 @@ def _step_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether it was written to its end, and is still what was written."""
+    return _is_complete(folder) and not _broken(folder)
+
+
+def _broken(folder: Path) -> list[str]:
+    """The files of a checkpoint that are not what was written: by its checksums, else by what they say themselves."""
+    found = damaged_files(folder / CHECKSUMS)
+    if found is None:
+        return sorted(file.name for file in folder.iterdir() if not is_readable(file))
+    return found
+
+
+def _is_complete(folder: Path) -> bool:
     if not all(any((folder / name).is_file() for name in group) for group in _PARTS):
         return False
     index = _json_in(folder, _INDEX) if (folder / _INDEX).exists() else {"weight_map": {}}
-    if index is None or not all((folder / name).is_file() for name in index["weight_map"].values()):
-        return False
-    return all(_has_its_end(file) for file in folder.iterdir())
+    return isinstance(index, dict) and all((folder / name).is_file() for name in index.get("weight_map", {}).values())
 
 
-def _has_its_end(file: Path) -> bool:
-    """Whether a file of weights or of the optimizer is as long as it says: a copy or a crash may have cut it."""
-    if file.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
+def seal(folder: Path) -> None:
+    """Keep what the files of a checkpoint are, when all of them are written."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS]
+    keep_checksums(folder / CHECKSUMS, files)
 
-        try:
-            with safe_open(file, framework="numpy"):
-                return True
-        except SafetensorError:
-            return False
-    # What torch saves is a zip archive, whose directory comes last.
-    return zipfile.is_zipfile(file) if file.suffix in (".pt", ".pth", ".bin") else True
+
+def passed_over(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
+    """A sentence for each checkpoint of `run` that is damaged and newer than `checkpoint`, the one that is taken.
+
+    One that a kill cut off is no damage: the run was writing it.
+    """
+    step = checkpoint.step if checkpoint else -1
+    instead = f"goes on from {checkpoint.path.name}" if checkpoint else "starts again from its beginning"
+    newer = [folder for folder in sorted(_folders(run), key=_step_of) if _step_of(folder) > step]
+    broken = {folder.name: _broken(folder) for folder in newer if _is_complete(folder)}
+    return [f"{name} is damaged ({listed(files)}): training {instead}." for name, files in broken.items() if files]
+
+
+def check_sealed(folder: Path) -> None:
+    """Raise FtlabError where the checkpoint in `folder`, whose weights are to be taken, is damaged."""
+    if names := damaged_files(folder / CHECKSUMS):
+        raise FtlabError(
+            f"The best checkpoint of this run, {folder.name}, is damaged: {listed(names)}",
+            try_="resume the run: it leaves that checkpoint out, and takes the best one after it or the last",
+        )

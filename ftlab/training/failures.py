@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
+from ftlab.files import TORCH_CANNOT_WRITE, disk_full, is_full
 from ftlab.training.status import RunStatus
 
 DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
-_NEARLY_FULL = 1 << 20  # bytes
 
 _OUT_OF_MEMORY = {
     "what": "The run ran out of memory.",
@@ -28,8 +27,12 @@ _DISK_FULL = {
     "why": "A checkpoint or a log could not be written.",
     "try": "delete old runs, or set FTLAB_HOME to a folder on a larger disk",
 }
-# torch.save on a full disk ("unexpected pos 576 vs 534"): it does not hand on what the system said.
-_TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter failed writing")
+_TORCH_CANNOT_READ = ("PytorchStreamReader failed", "weights_only", "Weights only load failed")
+_DAMAGED = {
+    "kind": "damaged",
+    "what": "A saved file of this run cannot be read: it is damaged, or it is not one that ftlab has written.",
+    "try": "resume the run, which takes the newest checkpoint that is whole; if it fails again, copy the run once more",
+}
 _NOT_WRITTEN = {
     "kind": "disk",
     "what": "A checkpoint could not be written.",
@@ -45,10 +48,12 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> dict[
     name = type(error).__name__
     if is_out_of_memory(error):
         return _OUT_OF_MEMORY | {"why": shorten(error, 300)}
-    if is_disk_full(error):
-        return dict(_DISK_FULL)
-    if any(words in str(error) for words in _TORCH_CANNOT_WRITE):
-        return dict(_DISK_FULL if folder and _is_full(folder) else _NOT_WRITTEN)
+    if (full := disk_full(error, folder or Path.cwd())) is not None:
+        return full.as_dict() | {"kind": "disk"}
+    if any(words in str(error) for words in TORCH_CANNOT_WRITE):
+        return dict(_NOT_WRITTEN)
+    if is_damage(error):
+        return _DAMAGED | {"why": f"Reading it ended with {name}."}
     return {
         "what": "The run failed with an unexpected error.",
         "why": f"{name}: {shorten(error, 300)}",
@@ -56,11 +61,11 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> dict[
     }
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` says so itself; torch does not."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+def is_damage(error: BaseException) -> bool:
+    """Whether a saved file could not be read, or is another than what is allowed to be loaded."""
+    if type(error).__name__ in ("UnpicklingError", "SafetensorError", "BadZipFile"):
         return True
-    return "no space left on device" in str(error).lower()
+    return any(words in str(error) for words in _TORCH_CANNOT_READ)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -87,7 +92,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
     """
     tail = _tail(log_file)
     where = " at {} {} of {}".format(*counted) if (counted := status.counted) else ""
-    if returncode == DISK_FULL_CODE or "No space left on device" in tail or _is_full(log_file.parent):
+    if returncode == DISK_FULL_CODE or "No space left on device" in tail or is_full(log_file.parent):
         return dict(_DISK_FULL)
     if says_out_of_memory(tail):
         return _OUT_OF_MEMORY | {"why": "The log says so."}
@@ -138,18 +143,11 @@ def explain_lost_rank(
     return told or explain_death(returncode, log_file, status)
 
 
-def _is_full(folder: Path) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < _NEARLY_FULL
-    except OSError:
-        return False
-
-
 def _tail(path: Path, size: int = 8000) -> str:
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - size))
             return file.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""

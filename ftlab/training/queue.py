@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from ftlab.errors import InputError
-from ftlab.files import read_json, write_json
+from ftlab.files import locked, read_cached, write_json
 from ftlab.run_directory import RunDirectory
-from ftlab.training.status import read_status
 from ftlab.training.supervisor import status
 from ftlab.workspace import Workspace
 
@@ -21,17 +20,17 @@ def waiting(workspace: Workspace) -> list[RunDirectory]:
 
 def position(run: RunDirectory) -> tuple[float, str]:
     """What the queue is sorted by: the place it was moved to, else the time (unix seconds) at which it was started."""
-    moved = read_json(run.queue_file, None)
-    place = moved.get("position") if isinstance(moved, dict) else None
-    try:
-        return (place if isinstance(place, int | float) else read_status(run.status_file).created), run.id
-    except FileNotFoundError:
-        return 0.0, run.id
+    place = (read_cached(run.queue_file) or {}).get("position")
+    return (place if isinstance(place, int | float) else status(run).created), run.id
 
 
 def move(run: RunDirectory, workspace: Workspace, where: Where) -> list[RunDirectory]:
     """Move a waiting run in the queue; returns the new order. Raises InputError when it does not wait."""
-    order = waiting(workspace)
+    with locked(workspace.queue_lock):
+        return _move(run, waiting(workspace), where)
+
+
+def _move(run: RunDirectory, order: list[RunDirectory], where: Where) -> list[RunDirectory]:
     if run not in order:
         raise InputError(
             f"The run {run.id} does not wait for the device",

@@ -21,11 +21,14 @@ def save_result(
     `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.identity import keep_checksums
     from ftlab.models.peft_methods import save_adapter
     from ftlab.training.verify import keep_logits
 
     model = trainer.model
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
+    if together.is_main():
+        run.checksums_file.unlink(missing_ok=True)  # of an earlier attempt
     result = run.model if config.method.name == "full" else run.adapter
     if not start:
         trainer.save_model(str(result))  # by all processes: each may hold a part
@@ -42,6 +45,8 @@ def save_result(
         generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
         generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+
+    keep_checksums(run.checksums_file, sorted(result.glob("*.safetensors")))
 
     # The worker verifies, when the trainer is gone and its memory is free.
     keep_logits(run, model, tokenizer)

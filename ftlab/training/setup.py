@@ -16,7 +16,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
 from ftlab.training.environment import record_environment
 from ftlab.training.launching import together
-from ftlab.training.status import StatusWriter
+from ftlab.training.status import StatusWriter, Stopped
 from ftlab.training.tracking import begin_tracking
 
 
@@ -39,13 +39,21 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
     if together.is_main():
         checkpoint = last_checkpoint(run)
         record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
-        go_back_to(run, checkpoint)
+        for remark in go_back_to(run, checkpoint):
+            writer.warn(remark)
     # What is left now is what all processes go on from.
     together.wait_for_all()
     checkpoint = last_checkpoint(run)
     for remark in check_method(config):
         writer.warn(remark)
+    _stop_if_asked(run)
     return device, checkpoint
+
+
+def _stop_if_asked(run: RunDirectory) -> None:
+    """Raise Stopped where somebody asked for it. Several processes decide it together, when training begins."""
+    if together.processes() == 1 and run.stop_file.exists():
+        raise Stopped
 
 
 def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Any:
@@ -89,6 +97,7 @@ def load_model(
     from ftlab.models.load import load_base, pick_dtype
     from ftlab.models.methods import apply_method, count_trained, remarks_on
 
+    _stop_if_asked(run)
     writer.update(phase="loading the base model")
     base, checkpointing = config.model, config.optimisation.gradient_checkpointing
     if config.method.name == "full" and base.dtype == "auto":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS
 from ftlab.models.bases.kept import home
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import check_result
 from ftlab.models.strength import chosen_strength, strength_name
+from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -54,6 +55,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
             given=f"model.start: {given}",
             try_="wait until it has ended, or train it again",
         )
+    check_result(parent)
     earlier = load_config(parent.config_file)
     if earlier.stage == "reward":
         raise InputError(
@@ -174,7 +176,7 @@ def _from_adapter(
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return parse_json((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The adapter to start from cannot be read: {shorten(error, 200)}", given=folder) from None
 

@@ -9,10 +9,27 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ftlab.files import read_json, write_json
+from ftlab.errors import FtlabError, shorten
+from ftlab.files import DamagedFile, read_json, write_json
+from ftlab.processes import mark_of
 
 ACTIVE_STATES = ("queued", "running", "stopping")
+# Written by the process of a run. Whoever reads finds `damaged` too, where the file cannot be read.
+STATES = (*ACTIVE_STATES, "stopped", "completed", "failed")
 HEARTBEAT_SECONDS = 2.0
+
+
+class Stopped(Exception):
+    """Somebody asked for an end before the work was done."""
+
+
+class RunGone(FtlabError):
+    """The folder of the run was deleted while it was at work."""
+
+    def __init__(self, name: str):
+        super().__init__(
+            f"The folder of the run {name} was deleted or moved while it was at work, so the work has ended"
+        )
 
 
 @dataclass
@@ -23,7 +40,7 @@ class RunStatus:
     state: str = "queued"
     phase: str = "waiting to start"
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     heartbeat: float | None = None
     step: int = 0
     total_steps: int = 0
@@ -61,12 +78,35 @@ class RunStatus:
 
 
 def read_status(path: Path) -> RunStatus:
-    """The status in `path`. Raises FileNotFoundError when there is none."""
+    """The status in `path`. Raises FileNotFoundError when there is none, DamagedFile when it cannot be read."""
     values = read_json(path)
     if values is None:
         raise FileNotFoundError(path)
-    known = {item.name for item in fields(RunStatus)}
-    return RunStatus(**{key: value for key, value in values.items() if key in known})
+    if values["state"] not in STATES:
+        raise DamagedFile(path, f"no run is {shorten(values['state'], 40)!r}")
+    known = {item.name: values[item.name] for item in fields(RunStatus) if item.name in values}
+    for name, value in known.items():
+        if not isinstance(value, _TYPES[name]) or (isinstance(value, float) and not _plausible(name, value)):
+            raise DamagedFile(path, f"{name} cannot be {shorten(value, 40)!r}")
+    return RunStatus(**known)
+
+
+def _plausible(name: str, value: float) -> bool:
+    """No calendar goes on after the year 9999."""
+    return name not in _TIMES or 0 <= value < 253e9
+
+
+_TIMES = ("pid_started", "heartbeat", "created", "started", "finished")
+_OF = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
+_OF |= {"dict[str, Any]": (dict,), "list[str]": (list,)}
+_TYPES = {
+    item.name: tuple(kind for part in str(item.type).split(" | ") for kind in _OF[part]) for item in fields(RunStatus)
+}
+
+
+def damaged(error: DamagedFile) -> RunStatus:
+    """What is shown of a run whose status cannot be read."""
+    return RunStatus(state="damaged", phase="", error=error.as_dict() | {"kind": "damaged"})
 
 
 def write_status(path: Path, status: RunStatus) -> None:
@@ -80,14 +120,18 @@ class StatusWriter:
     """
 
     def __init__(self, path: Path):
-        import psutil
-
         self._path = path
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._status = read_status(path) if path.exists() else RunStatus(created=time.time())
+        # Of the run it is about: in its folder, or in the one above that of an evaluation or a launcher.
+        places = (path.with_name("config.yaml"), path.parent.with_name("config.yaml"))
+        self._run = next((file for file in places if file.exists()), None)
+        try:
+            self._status = read_status(path)
+        except (FileNotFoundError, DamagedFile):
+            self._status = RunStatus(created=time.time())
         self._status.pid = os.getpid()
-        self._status.pid_started = psutil.Process().create_time()
+        self._status.pid_started = mark_of(os.getpid())
         self.update()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._thread.start()
@@ -96,8 +140,20 @@ class StatusWriter:
     def status(self) -> RunStatus:
         return self._status
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the run was deleted."""
+        return self._run is not None and not self._run.exists()
+
+    def check_there(self) -> None:
+        """Raise RunGone when the run was deleted: whatever is written then would make half a folder of it again."""
+        if self._run is not None and self.is_gone:
+            raise RunGone(self._run.parent.name)
+
     def update(self, **changes: Any) -> None:
+        """Write these `changes` and a heartbeat. Raises RunGone."""
         with self._lock:
+            self.check_there()
             for name, value in changes.items():
                 setattr(self._status, name, value)
             self._status.heartbeat = time.time()
@@ -119,3 +175,5 @@ class StatusWriter:
             except OSError:
                 # A full disk must not end a heartbeat that may work again a moment later.
                 continue
+            except RunGone:
+                return  # the thread that works finds out by itself

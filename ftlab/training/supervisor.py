@@ -9,22 +9,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_json, write_text
-from ftlab.processes import is_alive, kill
+from ftlab.files import DamagedFile, locked, read_cached, write_json, write_text
+from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, is_held, kill, package_path, take
+from ftlab.processes import start as start_process
 from ftlab.quiet import CACHES
-from ftlab.run_directory import RunDirectory
+from ftlab.run_directory import WORK_LOCK, RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
-from ftlab.training.status import ACTIVE_STATES, RunStatus, read_status, write_status
+from ftlab.training.status import ACTIVE_STATES, RunStatus, damaged, read_status, write_status
+from ftlab.training.tracking import tracker_variables
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,8 +45,51 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.models.load import is_hub_id
 
     run, config = create(config, workspace)
-    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+    with starting(run):
+        _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return run
+
+
+@contextlib.contextmanager
+def starting(run: RunDirectory) -> Iterator[None]:
+    """Within it nobody else starts anything for `run` or deletes it: what is looked at stays so until it has started.
+
+    Raises InputError when the run is gone.
+    """
+    _check_there(run)
+    with locked(run.start_lock):
+        _check_there(run)
+        yield
+
+
+def _check_there(run: RunDirectory) -> None:
+    if not run.config_file.exists():
+        raise InputError(f"The run {run.id} is gone", given=run.path, try_="see which there are: ftlab runs list")
+
+
+def is_evaluated(run: RunDirectory) -> bool:
+    """Whether `run` is being evaluated or judged, by a process of its own or by a command line."""
+    current = evaluation_status(run)
+    return bool((current is not None and current.is_active) or is_held(run.evaluation_lock))
+
+
+@contextlib.contextmanager
+def evaluating_here(run: RunDirectory) -> Iterator[None]:
+    """Within it this process evaluates `run`, and nobody else evaluates it or trains it on.
+
+    Raises FtlabError when it is at work already.
+    """
+    with starting(run):
+        if is_evaluated(run):
+            raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
+        if status(run).is_active:
+            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+        held = take(run.evaluation_lock)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
@@ -71,12 +117,17 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
-    freeze(prepared, run)
-    keep_configuration(run, config.launcher)
-    freeze_start(start, run)
-    # The configuration last: with it the folder becomes a run for everybody who looks.
-    write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
-    write_text(run.config_file, config.to_yaml())
+    try:
+        freeze(prepared, run)
+        keep_configuration(run, config.launcher)
+        freeze_start(start, run)
+        # The configuration last: with it the folder becomes a run for everybody who looks.
+        write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
+        write_text(run.config_file, config.to_yaml())
+    except BaseException:
+        # Without a configuration nobody would see the folder.
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run, config
 
 
@@ -86,20 +137,26 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     The run may have been copied from another machine. Without a checkpoint it starts from the beginning (step 0).
     Raises InputError when the run was trained to its end, FtlabError when it is at work.
     """
+    with starting(run):
+        return _resume(run, workspace)
+
+
+def _resume(run: RunDirectory, workspace: Workspace) -> int:
     from ftlab.config import load_config
+    from ftlab.models.identity import damaged_result
     from ftlab.models.load import check_base, is_hub_id
     from ftlab.training import gate
-    from ftlab.training.checkpoints import last_checkpoint
+    from ftlab.training.checkpoints import last_checkpoint, passed_over
 
-    current, evaluating = status(run), evaluation_status(run)
-    if current.is_active or (evaluating is not None and evaluating.is_active):
+    current = status(run)
+    if current.is_active or is_evaluated(run):
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
-    if current.state == "completed":
+    if current.state == "completed" and not damaged_result(run):
         raise InputError(
             f"The run {run.id} was trained to its end",
             given=f"step {current.total_steps or current.step}",
             allowed="a run that was stopped or that failed",
-            try_="to train longer, start again with these settings and more epochs",
+            try_=_after_the_end(run, workspace),
         )
     config = load_config(run.config_file)
     check_base(config.model)
@@ -114,9 +171,17 @@ def resume(run: RunDirectory, workspace: Workspace) -> int:
     step = checkpoint.step if checkpoint else 0
     # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
     total = current.total_steps if current.total_steps >= step else 0
-    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total))
+    said = passed_over(run, checkpoint)
+    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
     _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
     return step
+
+
+def _after_the_end(run: RunDirectory, workspace: Workspace) -> str:
+    longer = "to train longer, start again with these settings and more epochs"
+    if run.comparison() or run.preferences() or run.rewards() or not run.has_result:
+        return longer
+    return f"to compare it with its base: python -m ftlab evaluate {run.id}{workspace.flag}; {longer}"
 
 
 def submit_evaluation(
@@ -142,22 +207,11 @@ def submit_evaluation(
     from ftlab.models.load import is_hub_id
     from ftlab.training import gate
 
-    for one in (run, *others):
-        if not one.has_result:
-            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
-        if status(one).is_active:
-            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
-    current = evaluation_status(run)
-    if current is not None and current.is_active:
-        raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
     config = load_config(run.config_file)
     wanted = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
     changed = with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
     if settings and settings.get("own_metrics"):
         gate.check_code(changed)
-    run.evaluation.mkdir(exist_ok=True)
-    run.evaluation_stop_file.unlink(missing_ok=True)
-    write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
     arguments += [part for one in others for part in ("--together-with", str(one.path))]
@@ -166,7 +220,22 @@ def submit_evaluation(
     arguments += ["--strengths"] if strengths else []
     bases = [load_config(one.config_file).model.base for one in (run, *others)]
     online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
-    _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+    with starting(run):
+        _check_evaluable(run, others)
+        run.evaluation.mkdir(exist_ok=True)
+        run.evaluation_stop_file.unlink(missing_ok=True)
+        write_status(run.evaluation_status_file, RunStatus(created=time.time()))
+        _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+
+
+def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
+    for one in (run, *others):
+        if not one.has_result:
+            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
+        if status(one).is_active:
+            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
+    if is_evaluated(run):
+        raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
 
 
 def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
@@ -176,24 +245,26 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
     """
     from ftlab.config import load_config
+    from ftlab.endpoint import JUDGE
     from ftlab.evaluation.judge_plan import answered_rows
 
     answered_rows(run, settings)
-    current = evaluation_status(run)
-    if status(run).is_active or (current is not None and current.is_active):
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
-    run.evaluation_stop_file.unlink(missing_ok=True)
-    began = time.time()
-    write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
-    write_status(run.evaluation_status_file, RunStatus(created=began))
     config = load_config(run.config_file)
-    _start(run, workspace, ["--judge"], run.evaluation_status_file, run.evaluation_log_file, config, online=False)
+    with starting(run):
+        if status(run).is_active or is_evaluated(run):
+            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+        run.evaluation_stop_file.unlink(missing_ok=True)
+        began = time.time()
+        write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
+        write_status(run.evaluation_status_file, RunStatus(created=began))
+        files = (run.evaluation_status_file, run.evaluation_log_file)
+        _start(run, workspace, ["--judge"], *files, config, online=False, keep=[JUDGE.key_variable])
 
 
 def judging_status(run: RunDirectory) -> RunStatus | None:
     """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
-    current, asked = evaluation_status(run), read_json(run.judging_file)
-    return current if current is not None and asked and asked["created"] == current.created else None
+    current, asked = evaluation_status(run), read_cached(run.judging_file)
+    return current if current is not None and asked and asked.get("created") == current.created else None
 
 
 def status(run: RunDirectory) -> RunStatus:
@@ -210,7 +281,7 @@ def evaluation_status(run: RunDirectory) -> RunStatus | None:
 
 def stop(run: RunDirectory) -> str:
     """Ask the run to save and stop; asked a second time, kill its process group. Returns what happened, in words."""
-    return _stop(run.status_file, run.stop_file, status(run), "saves a checkpoint and its adapter, then stops")
+    return _stop(run, run.status_file, run.stop_file, status(run), "saves a checkpoint and its adapter, then stops")
 
 
 def stop_evaluation(run: RunDirectory) -> str:
@@ -218,15 +289,15 @@ def stop_evaluation(run: RunDirectory) -> str:
     current = evaluation_status(run)
     if current is None:
         return "No evaluation is running."
-    return _stop(run.evaluation_status_file, run.evaluation_stop_file, current, "stops after this batch")
+    return _stop(run, run.evaluation_status_file, run.evaluation_stop_file, current, "stops after this batch")
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:
     """Remove a run that is not at work. Raises InputError when it is."""
-    evaluating = evaluation_status(run)
-    if status(run).is_active or (evaluating is not None and evaluating.is_active):
-        raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
-    workspace.delete_run(run)
+    with starting(run):
+        if status(run).is_active or is_evaluated(run):
+            raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+        workspace.delete_run(run)
 
 
 def wait(run: RunDirectory, *, poll_seconds: float = 0.5) -> RunStatus:
@@ -250,28 +321,25 @@ def _start(
     config: RunConfig,
     *,
     online: bool,
+    keep: Iterable[str] = (),
 ) -> None:
     command = [sys.executable, "-m", "ftlab.training.worker", str(run.path), str(workspace.root), *arguments]
+    environment = environment_for(config, online=online, keep=keep)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
-            start_new_session=True,
-            env=environment_for(config, online=online),
-            close_fds=True,
-        )
-    _children[status_file] = process
+        _children[status_file] = start_process(command, lock=_lock(status_file), log=file, environment=environment)
 
 
-def environment_for(config: RunConfig, *, online: bool) -> dict[str, str]:
-    """The environment of a training process. Values a person has set already are left alone."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+def _lock(status_file: Path) -> Path:
+    """What the process that writes `status_file` holds."""
+    return status_file.with_name(WORK_LOCK)
+
+
+def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a training process. Values a person has set already are left alone; of their secrets it gets
+    those that the Hub (`online`), a tracker of `config` or `keep` needs."""
+    needed = [*keep, *(HUB_VARIABLES if online else ()), *tracker_variables(config)]
+    environment = child_environment({"PYTHONPATH": package_path()}, keep=needed)
     defaults = {
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -305,12 +373,19 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
     try:
         current = read_status(status_file)
     except FileNotFoundError:
-        return RunStatus(state="failed", phase="", error={"what": "This run has no status.", "why": None, "try": None})
+        places = (status_file.with_name("config.yaml"), status_file.parent.with_name("config.yaml"))
+        if any(file.exists() for file in places):
+            return damaged(DamagedFile(status_file, "it is gone"))
+        what = "The folder of this run was deleted or moved, so its work has ended."
+        return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
+    except DamagedFile as error:
+        return damaged(error)
     if not current.is_active:
         return current
     if not _alive(current, status_file):
         # It may have ended between the two looks; only a status read after the death counts.
-        current = read_status(status_file)
+        with contextlib.suppress(FileNotFoundError, DamagedFile):
+            current = read_status(status_file)
         if current.is_active:
             _record_death(current, status_file, stop_file, log_file)
             # On a full disk the finding cannot be kept; it is found again by the next look.
@@ -324,6 +399,8 @@ def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus
 
 def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_file: Path) -> None:
     child = _children.get(status_file)
+    if child is not None and current.pid not in (None, child.pid):
+        child = None  # another program has started it anew since
     current.finished = time.time()
     current.eta_seconds = None
     if stop_file.exists():
@@ -334,14 +411,22 @@ def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_fi
 
 
 def _alive(current: RunStatus, status_file: Path) -> bool:
-    return is_alive(_children.get(status_file), current.pid, current.pid_started, current.created)
+    child = _children.get(status_file)
+    return is_alive(child, _lock(status_file), current.pid, current.pid_started, current.created)
 
 
-def _stop(status_file: Path, stop_file: Path, current: RunStatus, gently: str) -> str:
+def _stop(run: RunDirectory, status_file: Path, stop_file: Path, current: RunStatus, gently: str) -> str:
     if current.state not in ACTIVE_STATES:
         return f"Nothing to stop: it is {current.state}."
     if not stop_file.exists():
         write_text(stop_file, "")
         return f"Asked to stop: it {gently}. Stop once more to kill it at once."
-    kill(_children.get(status_file), current.pid, lambda: _alive(current, status_file))
-    return "Killed. What was saved before stays."
+    child = _children.get(status_file)
+    if kill(child, current.pid, current.pid_started, [run.path], lambda: _alive(current, status_file)):
+        return "Killed. What was saved before stays."
+    if not _alive(current, status_file):
+        return "It has ended already."
+    return (
+        f"Not killed: no process here proves to be that of {run.id}. It may be starting still, or run on another "
+        "machine or in another container: end it there."
+    )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import secrets
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
-from ftlab.files import read_json, write_json
+from ftlab.files import DamagedFile, read_cached, read_json, write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training import gate, supervisor
 from ftlab.workspace import Workspace
@@ -84,12 +85,13 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     every = combinations(config, vary)
     for _, one in every:
         gate.settled(one, workspace)
-    sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}", time.time(), vary)
+    # Two that are started in the same second are two.
+    sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
     for values, one in every:
         run = supervisor.submit(one, workspace)
         sweep.runs.append({"run": run.id, "values": values})
         # After each: if a later one cannot be started, those that were are still a sweep.
-        write_json(workspace.sweeps_folder / f"{sweep.id}.json", asdict(sweep))
+        write_json(_file(sweep.id, workspace), asdict(sweep))
     return sweep
 
 
@@ -121,9 +123,9 @@ def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
 
 
 def sweeps(workspace: Workspace) -> list[Sweep]:
-    """All sweeps, the newest first."""
+    """All sweeps, the newest first; not one whose file is damaged, which `find_sweep` tells."""
     files = sorted(workspace.sweeps_folder.glob("sweep-*.json"), reverse=True)
-    return [Sweep(**values) for file in files if (values := read_json(file, None))]
+    return [_sweep(values) for file in files if (values := read_cached(file) or {}).keys() >= _SWEEP]
 
 
 def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
@@ -132,6 +134,8 @@ def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
     if sweep_id == "last" and known:
         return next(iter(known.values()))
     if sweep_id not in known:
+        if re.fullmatch(r"sweep-[\w-]+", sweep_id) and (values := read_json(_file(sweep_id, workspace))) is not None:
+            return _sweep(values)
         raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "none was started yet")
     return known[sweep_id]
 
@@ -144,7 +148,7 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
-    rows = [_row(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
+    rows = [_row_of(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         missing = math.inf
@@ -163,6 +167,25 @@ def settings_to_vary() -> dict[str, str]:
         for name, one in info.annotation.model_fields.items():
             found[f"{section}.{name}"] = one.title or name
     return found
+
+
+_SWEEP = {"id", "created", "settings", "runs"}
+
+
+def _sweep(values: dict[str, Any]) -> Sweep:
+    return Sweep(**{name: values[name] for name in _SWEEP})
+
+
+def _file(sweep_id: str, workspace: Workspace) -> Path:
+    return workspace.sweeps_folder / f"{sweep_id}.json"
+
+
+def _row_of(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _row(run, values)
+    except DamagedFile:  # each run stands for itself; `runs show` tells which file
+        scores = ("validation_loss", "exact_match", "perplexity", "general_accuracy", "general_accuracy_replayed")
+        return {"run": run.id, "values": values, "state": "damaged"} | dict.fromkeys((*scores, "seconds"))
 
 
 def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
@@ -185,5 +208,5 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     try:
         return read_value(text)
-    except yaml.YAMLError:
+    except InputError:
         return text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError, nearest
+from ftlab.processes import HUB_VARIABLES
 from ftlab.run_directory import RunDirectory
 
 # What to install for a tracker whose package is called otherwise.
@@ -19,7 +20,20 @@ _FOLDERS = {
     "wandb": "WANDB_DIR",
     "swanlab": "SWANLAB_LOG_DIR",
 }
+# What the secrets of a tracker begin with, where that is not its name.
+_SECRETS = {
+    "azure_ml": ("AZURE_", "AZUREML_", "MLFLOW_"),
+    "comet_ml": ("COMET_",),
+    "dvclive": ("DVC_", "AWS_", "AZURE_"),
+    "mlflow": ("MLFLOW_", "DATABRICKS_", "AWS_", "AZURE_"),
+    "trackio": ("TRACKIO_", *HUB_VARIABLES),
+}
 PROJECT = "ftlab"
+
+
+def tracker_variables(config: RunConfig) -> list[str]:
+    """The secrets in the environment that the trackers of `config` need, for `processes.child_environment`."""
+    return [one for name in config.tracking.report_to for one in _SECRETS.get(name, (f"{name.upper()}_",))]
 
 
 def check_tracking(config: RunConfig) -> None:

@@ -12,6 +12,7 @@ from trl import SFTTrainer
 
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
 from ftlab.training import head
+from ftlab.training.checkpoints import check_sealed
 from ftlab.training.launching import together
 from ftlab.training.warmup import WarmsUp
 
@@ -123,4 +124,5 @@ class FineTuner(WarmsUp, SFTTrainer):
     def _load_best_model(self) -> None:
         if not has_bottlenecks(self.model):
             return super()._load_best_model()
+        check_sealed(Path(self.state.best_model_checkpoint))
         return load_weights(self.model, Path(self.state.best_model_checkpoint))

@@ -46,23 +46,31 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
     return _verify(run, config, _inputs(run, tokenizer), list(kept))
 
 
-def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
-    """Verify what training left behind; it is a warning where that is too large for one process."""
+def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
+    """Verify what training left behind, `stopped` before its end or not; it is a warning where that is too large for
+    one process."""
     from ftlab.training.failures import is_out_of_memory
 
     writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
     try:
-        warn_of(verify_kept(run, config), config, writer)
+        warn_of(verify_kept(run, config), config, writer, stopped=stopped)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
 
 
-def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter) -> None:
+def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
     """Say it when the verification found that nothing was learned."""
     if not finding["changes_logits"]:
         before = "as the model that it started from" if config.model.start else "as its base"
+        if stopped:
+            step, total = writer.status.step, writer.status.total_steps
+            writer.warn(
+                f"The run was stopped after {step} of {total} steps, and its model still answers exactly {before}. "
+                "Resume the run to train on."
+            )
+            return
         writer.warn(
             f"The trained model answers exactly {before}: nothing was learned. "
             "Try a higher learning rate or more epochs."

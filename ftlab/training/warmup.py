@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from ftlab.training.checkpoints import check_sealed
 
 
 class WarmsUp:
     """A trainer of any stage (transformers' Trainer comes after it) with such a warm-up."""
+
+    def _load_best_model(self) -> None:
+        check_sealed(Path(self.state.best_model_checkpoint))
+        super()._load_best_model()
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         is_new = self.lr_scheduler is None

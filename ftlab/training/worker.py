@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.errors import FtlabError
 from ftlab.files import locked, read_json
 from ftlab.models.bases.get import ensure_base, telling
+from ftlab.processes import hold_own, let_go
 from ftlab.quiet import quieten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
@@ -26,17 +29,13 @@ from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.gradients import no_wrong_gradients
 from ftlab.training.launching.launcher import train_together, uses_accelerate
 from ftlab.training.queue import position, waiting
-from ftlab.training.status import StatusWriter
+from ftlab.training.status import RunGone, StatusWriter, Stopped
 from ftlab.training.verify import verify_saved
 from ftlab.workspace import Workspace
 
 _TURN_SECONDS = 0.5
 _NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)
 _FEW_CORES = 4
-
-
-class Stopped(Exception):
-    """Somebody asked for an end before the work was done."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,6 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
         be_nice()
     evaluates = given.evaluate or given.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
+    folder = _identity(run.path)
+    try:
+        hold_own(run.evaluation_lock if evaluates else run.work_lock)
+    except FtlabError as error:  # a person has started this one
+        print(error, file=sys.stderr)
+        return error.exit_code
     writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:
@@ -80,22 +85,53 @@ def main(arguments: list[str] | None = None) -> int:
         writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None, done=0, total=0)
         return 0
     except Stopped:
-        writer.update(state="stopped", phase="stopped before anything was trained", finished=time.time())
+        step = 0 if evaluates else writer.status.step
+        before = f"before it went on from step {step}" if step else "before anything was trained"
+        phase = "stopped before it began" if evaluates else f"stopped {before}"
+        with contextlib.suppress(RunGone):
+            writer.update(state="stopped", phase=phase, finished=time.time(), eta_seconds=None)
         return 0
     except BaseException as error:
+        if writer.is_gone:  # what was raised may be a consequence, such as a file that is missing
+            print(RunGone(run.id), flush=True)
+            return 1
         reason = explain_exception(error, run.path)
         try:
             if reason.get("kind") == "disk":
                 # Half a checkpoint is of no use to anybody, and it takes the room for the reason.
                 remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
-            traceback.print_exc()
+            if reason.get("kind") == "damaged":
+                print(reason["what"], flush=True)  # torch's own words say to switch off what keeps strange code out
+            else:
+                traceback.print_exc()
         except OSError:
             # Not even the reason can be written: the exit code carries it to whoever started this process.
             return DISK_FULL_CODE
         return 1
     finally:
         writer.close()
+        if writer.is_gone:
+            leave_nothing(run, folder)
+        let_go()
+
+
+def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
+    """Remove what this process has written again of a run that was deleted; `folder` names the one that it had."""
+    if not run.path.is_dir() or run.config_file.exists():
+        return
+    # In the folder itself, which was perhaps not removed to its end, only what a worker writes all the time.
+    left = {path.name for path in run.path.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    if _identity(run.path) != folder or left <= {run.status_file.name, run.metrics_file.name, run.samples_file.name}:
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
@@ -107,16 +143,29 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     else:
         _ask_base(run, config, writer)
         outcome = train_here(run, config, writer)
-        verify_saved(run, config, writer)
-    if outcome == "completed" and config.evaluation.after_training and not run.stop_file.exists():
+        verify_saved(run, config, writer, stopped=outcome == "stopped")
+    if outcome == "completed" and config.evaluation.after_training:
+        if run.stop_file.exists():
+            writer.warn(
+                "You asked to stop when it had been trained to its end: it is saved, and not compared with its base. "
+                + _evaluate(run)
+            )
+            return outcome
         try:
             evaluate(run, writer, run.stop_file)
+        except RunGone:
+            raise
         except Exception as error:
             # The adapter is trained and saved; a failed comparison must not make that look lost.
             traceback.print_exc()
             reason = explain_exception(error)
-            writer.warn(f"The evaluation after training failed: {reason['what']} {reason.get('why') or ''}".strip())
+            why = f"{reason['what']} {reason.get('why') or ''}".strip()
+            writer.warn(f"The evaluation after training failed: {why} {_evaluate(run)}")
     return outcome
+
+
+def _evaluate(run: RunDirectory) -> str:
+    return f"To compare it, press Evaluate in the tab Evaluate, or: python -m ftlab evaluate {run.id}"
 
 
 def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
@@ -180,7 +229,9 @@ def evaluate(
         else:
             evaluate_whole(run, progress=_progress(writer), **more, **wanted)
     except Stopped:
-        writer.warn("The evaluation was stopped. What was answered until then is kept and not asked again.")
+        writer.warn(
+            f"The evaluation was stopped. What was answered until then is kept and not asked again. {_evaluate(run)}"
+        )
         return "stopped"
     _note_memory(run, writer, f"evaluated in {time.monotonic() - began:.1f} s")
     return "completed"
@@ -230,6 +281,8 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
         _note_memory(run, writer, f"asked the base in {time.monotonic() - began:.1f} s")
     except batches.Stopped:
         raise Stopped from None
+    except RunGone:
+        raise
     except Exception as error:
         traceback.print_exc()
         reason = explain_exception(error)

@@ -11,19 +11,25 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
+from ftlab.damage import explained
 from ftlab.data.formats import PREFERENCES
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
+from ftlab.files import DamagedFile
 from ftlab.quiet import quieten
 from ftlab.ui import (
+    access,
     before_after,
     blind_test,
     blind_test_votes,
@@ -34,7 +40,9 @@ from ftlab.ui import (
     disk,
     evaluate,
     evaluate_remedies,
+    hosts,
     job_strip,
+    owner_page,
     preferences,
     programs,
     raters_page,
@@ -42,12 +50,14 @@ from ftlab.ui import (
     train,
 )
 from ftlab.ui.background import import_later
-from ftlab.ui.events import any_of, on
+from ftlab.ui.events import any_of, on, reaching
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import notice
+from ftlab.ui.html import error_box, notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 from ftlab.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 TABS = {"data": "Data", "train": "Train", "preferences": "Preferences", "evaluate": "Evaluate"}
 TABS |= {"chat": "Chat", "blind": "Blind test", "runs": "Runs"}
@@ -195,6 +205,9 @@ def _wire_to_disk(
         return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
     def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
+        return disk.drawn(lambda: look(known, *values))
+
+    def look(known: dict[str, str], *values: Any) -> dict[Any, Any]:
         job = disk.current_job(workspace)
         given = dict(zip(looked_at, values, strict=True))
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
@@ -217,7 +230,7 @@ def _wire_to_disk(
                 drawn.pop(talk.strength, None)  # somebody may have moved it since
             now["talk strength"] = at
             # A choice that came while this was drawn is no part of it: then the next tick draws again.
-            now["runs"] = digest([runs_now, [drawn[one].get("value", given[one]) for one in drawn_from]])
+            now["runs"] = digest([runs_now, [drawn.get(one, {}).get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
             now |= {"newest talk": next(iter(talks), ""), "newest start": preferences.newest_start(workspace)}
             now["newest compared"] = next(iter(before_after.compared(workspace)), "")
@@ -254,11 +267,14 @@ def _wire_to_disk(
             talk.run: gr.update(choices=talks, value=talked),
             listed.run: gr.update(choices=every, value=opened),
             listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
-            **preferences.list_runs(prefers, begin, known.get("newest start"), workspace),
-            **before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
-            **evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace),
-            **({} if talking else chat.about(talk, talked, workspace)),
-            **runs.show(listed, opened, other, workspace),
+            **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
+            **part(
+                None,
+                lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
+            ),
+            **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
+            **({} if talking else part(talk.banner, lambda: chat.about(talk, talked, workspace))),
+            **part(listed.detail, lambda: runs.show(listed, opened, other, workspace)),
         }
 
     on(app.load, opened, [], [tabs], queue=False)
@@ -285,6 +301,19 @@ def _wire_to_disk(
     on(ticks, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")
 
 
+def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
+    """What `draw` gives of the run that a tab shows; where that fails, only this tab says so, in `box`."""
+    try:
+        return draw()
+    except Exception as error:
+        if isinstance(error, DamagedFile) and disk.set_aside(error):
+            raise  # it is drawn again without that file
+        if not isinstance(error, FtlabError):
+            log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
+            error = explained(error) or FtlabError("This run cannot be shown", why=shorten(error))
+        return {} if box is None else {box: error_box(error)}
+
+
 def page_settings(workspace: Workspace) -> dict[str, Any]:
     """What launch() and mount_gradio_app() need to show the app."""
     # Whoever opens the app can upload a file and name its path: such a file must never be run.
@@ -303,15 +332,19 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     share: bool = False,
+    open_to_all: bool = False,
+    allow_hosts: Sequence[str] = (),
     open_browser: bool = False,
     block: bool | None = None,
     mcp: bool = False,
 ) -> gr.Blocks:
     """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
 
-    `port` None takes the first free one from 7860 on. `mcp` offers the endpoints for programs to agents too, as tools
-    of the Model Context Protocol. Raises InputError when `port` is taken, the workspace cannot be written to, or what
-    MCP needs is not installed.
+    `port` None takes the first free one from 7860 on. With `share`, or a `host` that others can reach, whoever opens
+    the app needs the password in FTLAB_PASSWORD (asked for at a terminal), in a notebook the link that is printed;
+    unless `open_to_all`. `allow_hosts` are further names that the app answers to, of a proxy before it. `mcp` offers
+    the endpoints for programs to agents too, as tools of the Model Context Protocol. Raises InputError when `port` is
+    taken, a password is missing, the workspace cannot be written to, or what MCP needs is not installed.
     """
     quieten()
     if mcp:
@@ -321,19 +354,28 @@ def launch(
         # Everybody can open a Space: there, this app is behind the owner's door.
         from ftlab.ui import space_lab
 
-        return space_lab.serve_lab(place, host=host, port=port)
+        return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
+    shared = share or hosts.shares_by_itself()
+    names = hosts.Names(host, allow_hosts, shared=shared)
+    others = shared or not hosts.is_loopback(host)
+    who = None
+    if others and not open_to_all:
+        who = access.for_shared("--share" if shared else f"--host {host}", in_notebook=_in_notebook())
     served = threading.Event()
-    app = build_app(place, served)
+    # Whoever else opens it reads no file of the machine beside what they bring and what the workspace holds.
+    with reaching([place.root, Path(get_upload_folder())] if others else None):
+        app = build_app(place, served)
     try:
-        _, url, shared = app.launch(
+        _, url, public = app.launch(
             server_name=host,
             server_port=port,
-            # None lets Gradio share by itself on Colab, where nothing else can be reached.
-            share=True if share else None,
+            share=shared,
             inbrowser=open_browser,
+            inline=False if who is not None else None,  # its frame needs the link that lets in
             height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
+            _app=hosts.gradio_app(names, **(_behind_login(who) if who is not None else {})),
             **(page_settings(place) | {"mcp_server": mcp}),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
@@ -343,9 +385,10 @@ def launch(
             f"The app cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
             try_="another --port, or none for the first free one",
         ) from error
+    names.add(public)
     import_later(served)
     raters_page.serve_again(place, served)
-    print(f"ftlab is at {url}{f' and, for everybody with the link, at {shared}' if shared else ''}", flush=True)
+    _tell(url, public, who)
     print(f"workspace: {place.root}", flush=True)
     if mcp:
         print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
@@ -353,6 +396,28 @@ def launch(
         print("Stop with ctrl-C; runs that are at work go on.", flush=True)
         app.block_thread()
     return app
+
+
+def _behind_login(who: access.Access) -> dict[str, Any]:
+    """`app_kwargs` of an app that only its owner may use."""
+    return access.owner_door(who) | {"routes": owner_page.routes(who)}
+
+
+def _tell(url: str, public: str | None, who: access.Access | None) -> None:
+    """Print where the app is; in a notebook also show it, with a link that lets its frame in."""
+    if who is None:
+        print(f"ftlab is at {url}{f' and, for everybody with the link, at {public}' if public else ''}", flush=True)
+        return
+    if not who.by_link:
+        print(f"ftlab is at {url}{f' and at {public}' if public else ''}, for whoever has the password", flush=True)
+        return
+    place = (public or url).rstrip("/")
+    print(f"ftlab is at {place}{who.link()} (this link lets one browser in, once)", flush=True)
+    try:
+        from IPython.display import IFrame, display
+    except ImportError:
+        return
+    display(IFrame(f"{place}{who.link()}", "100%", 760))
 
 
 def _in_notebook() -> bool:

@@ -20,6 +20,7 @@ from ftlab.ui import blind_test_form as forms
 from ftlab.ui.blind_test_layout import BlindTestTab, build, show, show_all
 from ftlab.ui.blind_test_make import LANE, suited, wire_form
 from ftlab.ui.blind_test_picture import NEW, choices, chosen_or_newest, warning
+from ftlab.ui.blind_test_views import VOID
 from ftlab.ui.events import offer_file, on, press
 from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
@@ -122,6 +123,9 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         which = str(event._data["value"])
         if which == "open":
             links.revoke_open_link(store, test_id)
+        elif which.startswith(VOID):
+            links.void(store, which.removeprefix(VOID))
+            return after(chosen, "The votes do not count any more. Every verdict will say so.")
         else:
             links.revoke(store, which)
         return after(chosen, "The link is ended.")

@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import STARTER
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, write_json
 from ftlab.ui import disk
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
@@ -225,7 +225,7 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
 
 def load(workspace: Workspace) -> dict[str, Any]:
     """What was filled in before, over what is usual: the base against the newest run, on the run's held-out rows."""
-    return usual(workspace) | (read_json(workspace.new_test_file, {}) or {})
+    return usual(workspace) | (read_cached(workspace.new_test_file) or {})
 
 
 def keep(values: dict[str, Any], workspace: Workspace) -> None:

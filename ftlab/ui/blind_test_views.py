@@ -21,6 +21,7 @@ STATES = {
     "closed": ("Closed", "info"),
 }
 _STEPS = ("Made", "Answers", "Check", "Votes", "Verdict")
+VOID = "void "  # before the id of a rater: what is picked to take the votes out of the count
 _MOST_FLAGS = 20
 # A press on a button with data-copy copies it; one with data-pick goes to Python, as in html.PICK_JS.
 LINKS_JS = """
@@ -136,14 +137,43 @@ def links(base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open
         cards.append(
             _link("Open link", "everybody who says a name", address(base, open_token), "open", "End the open link")
         )
+    names = {one["number"]: one["pseudonym"] for one in known["raters"]}
     for person in people:
-        through = "by the open link" if by_id.get(person.rater_id, {}).get("open_link") else ""
-        cards.append(_link(person.pseudonym, through, address(base, person.token), person.rater_id, "End this link"))
-    ended = [one["pseudonym"] for one in known["raters"] if one["revoked"]]
-    gone = Markup('<p class="ft-help">Ended: {}. Their votes stay.</p>').format(", ".join(ended)) if ended else ""
+        one = by_id.get(person.rater_id)
+        shown = (person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
+        cards.append(_link(*shown, more=_void(one)))
+    ended = [one for one in known["raters"] if one["revoked"]]
+    gone = join(
+        Markup('<p class="ft-help">Ended: {}. {}</p>{}').format(
+            one["pseudonym"], "The votes are voided." if one["voided"] else "The votes count.", _void(one)
+        )
+        for one in ended
+    )
     if not cards:
         return empty("There are no links yet.", "Make one for each rater, or an open link.") + gone
     return Markup('<div class="ft-links">{}</div>{}').format(join(cards), gone)
+
+
+def _came(rater: Mapping[str, Any] | None, names: Mapping[int, str]) -> str:
+    """How a rater came: who joined by the open link from one network address may be one person."""
+    if rater is None or not rater["open_link"]:
+        return ""
+    said = f"by the open link, {when(rater['joined'])}"
+    beside = [names[number] for number in rater["beside"]]
+    more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+    return f"{said}, from the same network address as {', '.join(beside[:3])}{more}" if beside else said
+
+
+def _void(rater: Mapping[str, Any] | None) -> Markup:
+    if rater is None or rater["voided"] or not rater["votes"]:
+        return Markup("")
+    button = Markup(
+        '<p class="ft-help">They do not count any more, the link ends, and every verdict says so. '
+        'This cannot be undone.</p><button type="button" class="ft-pick" data-pick="{}{}" '
+        'aria-label="Void the votes of {}">Yes, void them'
+        "</button>"
+    ).format(VOID, rater["id"], rater["pseudonym"])
+    return details(f"Void the votes of {rater['pseudonym']}", button)
 
 
 def address(base: str, token: str) -> str:
@@ -161,6 +191,8 @@ def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
         beside.append(f"{count(shown['automatic'])} of them ties of identical answers, which nobody was asked about")
     if shown["skipped"]:
         beside.append(f"{count(shown['skipped'])} skipped on top")
+    if shown["voided"]:
+        beside.append(f"{count(shown['voided'])} voided, which do not count")
     said += f" ({'; '.join(beside)})." if beside else "."
     hidden = {
         None: "The tally is hidden until then, or until the evidence is clear earlier. Nobody can look by accident.",
@@ -175,7 +207,13 @@ def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
             count(one["votes"]),
             count(one["skipped"]),
             when(one["last"]),
-            "link ended" if one["revoked"] else "open link" if one["open_link"] else "",
+            "votes voided"
+            if one["voided"]
+            else "link ended"
+            if one["revoked"]
+            else "open link"
+            if one["open_link"]
+            else "",
         ]
         for one in shown["raters"]
     ]
@@ -196,12 +234,12 @@ def _card(said: str, done: int, total: int, below: str = "") -> Markup:
     ).format(said, share, below)
 
 
-def _link(name: str, beside: str, url: str, key: str, end: str) -> Markup:
+def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "") -> Markup:
     return Markup(
         '<section class="ft-link-card"><header><strong>{}</strong> <span class="ft-help">{}</span></header>'
         '<div class="ft-link-line"><a class="ft-link" href="{}" target="_blank" rel="noreferrer">{}</a>'
         '<button type="button" class="ft-pick" data-copy="{}" aria-label="Copy the link of {}">Copy</button></div>'
-        '<div class="ft-link-more">{}{}</div></section>'
+        '<div class="ft-link-more">{}{}{}</div></section>'
     ).format(
         name,
         beside,
@@ -217,6 +255,7 @@ def _link(name: str, beside: str, url: str, key: str, end: str) -> Markup:
                 '<button type="button" class="ft-pick" data-pick="{}" aria-label="{}: {}">Yes, end it</button>'
             ).format(key, end, name),
         ),
+        more,
     )
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.errors import InputError
-from ftlab.models.strength import AS_TRAINED, HIGHEST, chosen_strength, why_not
+from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
@@ -236,7 +236,7 @@ def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
     """The slider at the strength that was chosen for `run`; hidden where its method has none."""
     if config is None or why_not(config) is not None:
         return gr.update(visible=False, value=AS_TRAINED)
-    return gr.update(visible=True, value=chosen_strength(run))
+    return gr.update(visible=True, value=disk.strength(run))
 
 
 def nobody_yet() -> Markup:

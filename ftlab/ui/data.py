@@ -151,7 +151,8 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         value = {} if kept == DataConfig().source else {"value": kept}
         return {source: gr.update(choices=source_choices(workspace, kept), **value)}
 
-    listed = on(opened, list_sources, [source], [source], js=_REMEMBERED)
+    # What the browser remembers may be a file of the machine, from before others could reach the app.
+    listed = on(opened, list_sources, [source], [source], js=_REMEMBERED, checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)

@@ -6,18 +6,22 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, read_jsonl
+from ftlab.files import DamagedFile, read_json, read_jsonl
 from ftlab.run_directory import Question, RunDirectory
 from ftlab.training import queue, supervisor
 from ftlab.training.status import RunStatus
 from ftlab.workspace import Workspace
 
+T = TypeVar("T")
+
 # (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
+# Files that cannot be used as they are now: what is drawn is drawn without them, and the run shown as damaged.
+_damaged: dict[Path, tuple[tuple[int, int] | None, FtlabError]] = {}
 # Runs that somebody looks at beside each other: working out the intervals takes a moment.
 _beside: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, Any]]] | None] = {}
 _MOST_BESIDE = 16
@@ -49,14 +53,70 @@ def evaluation_status(run: RunDirectory) -> RunStatus | None:
 
 def config(run: RunDirectory) -> RunConfig | None:
     """The run's configuration, None when this version of ftlab cannot read it."""
+    return _cached(run.config_file, load_config)
 
-    def load(path: Path) -> RunConfig | None:
+
+def damage(run: RunDirectory) -> list[FtlabError]:
+    """What is wrong with files of `run`, of those that were looked at."""
+    current = status(run)
+    for look in (config, comparison, manifest, environment, preferences, rewards, before_after, judgements):
+        look(run)
+    of_status = [FtlabError(**_words(current.error))] if current.state == "damaged" and current.error else []
+    return of_status + [
+        error for path, (stamp, error) in list(_damaged.items()) if run.path in path.parents and stamp == _stamp(path)
+    ]
+
+
+def set_aside(error: DamagedFile) -> bool:
+    """Draw without the file that `error` names, until it changes; False where that was done before."""
+    stamp = _stamp(error.path)
+    known = error.path in _damaged and _damaged[error.path][0] == stamp
+    _damaged[error.path] = (stamp, error)
+    for key in [key for key in _read if key[0] == error.path]:
+        _read[key] = (stamp, None)
+    return not known
+
+
+def drawn(draw: Callable[[], T]) -> T:
+    """What `draw` gives, without the files that turn out to be damaged while it draws."""
+    again: set[tuple[Path, Any]] = set()
+    while True:
         try:
-            return load_config(path)
-        except FtlabError:
-            return None
+            return draw()
+        except DamagedFile as error:
+            set_aside(error)
+            if (error.path, _stamp(error.path)) in again:
+                raise
+            again.add((error.path, _stamp(error.path)))
 
-    return _cached(run.config_file, load)
+
+def _words(error: dict[str, Any]) -> dict[str, Any]:
+    return {"what": error["what"], "why": error.get("why"), "try_": error.get("try")}
+
+
+def manifest(run: RunDirectory) -> dict[str, Any]:
+    return _cached(run.manifest_file, read_json) or {}
+
+
+def environment(run: RunDirectory) -> dict[str, Any]:
+    return _cached(run.environment_file, read_json) or {}
+
+
+def verification(run: RunDirectory) -> dict[str, Any] | None:
+    return _cached(run.verification_file, read_json)
+
+
+def strength(run: RunDirectory) -> float:
+    """The strength that was chosen for `run`; 1 where none was, or the choice cannot be read."""
+    from ftlab.models.strength import AS_TRAINED, chosen_strength
+
+    if _cached(run.strength_file, read_json) is None:
+        return AS_TRAINED
+    try:
+        return chosen_strength(run)
+    except DamagedFile as error:
+        set_aside(error)
+        return AS_TRAINED
 
 
 def comparison(run: RunDirectory | Question) -> dict[str, Any] | None:
@@ -68,12 +128,12 @@ def metrics(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def predictions(run: RunDirectory | Question) -> list[dict[str, Any]]:
-    return _cached(run.predictions_file, read_jsonl) or []
+    return _cached(run.predictions_file, _read_rows) or []
 
 
 def probes(run: RunDirectory | Question) -> list[dict[str, Any]]:
     """The general questions, with what each side said."""
-    return _cached(run.probes_file, read_jsonl) or []
+    return _cached(run.probes_file, _read_rows) or []
 
 
 def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -106,7 +166,7 @@ def before_after(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
-    return _cached(run.before_after_answers_file, read_jsonl) or []
+    return _cached(run.before_after_answers_file, _read_rows) or []
 
 
 def judgements(run: RunDirectory) -> list[dict[str, Any]]:
@@ -133,7 +193,7 @@ def stage(run: RunDirectory) -> str:
 def parent(run: RunDirectory) -> str | None:
     """The run that `run` started from, None when it started from its base or from a folder."""
     found = config(run)
-    recorded = (_cached(run.environment_file, read_json) or {}).get("parent_run")
+    recorded = environment(run).get("parent_run")
     return recorded or (found.model.start if found else None)
 
 
@@ -175,6 +235,7 @@ def fingerprint(workspace: Workspace) -> str:
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")
+    parts += sorted(map(str, _damaged))
     return "\n".join(parts)
 
 
@@ -225,7 +286,7 @@ def _read_ended(path: Path) -> RunStatus | None:
 
     try:
         return read_status(path)
-    except (OSError, ValueError, TypeError):
+    except (FileNotFoundError, DamagedFile):
         return None
 
 
@@ -233,9 +294,18 @@ def _cached(path: Path, reader: Callable[[Path], Any]) -> Any:
     key, stamp = (path, getattr(reader, "__qualname__", repr(reader))), _stamp(path)
     known = _read.get(key)
     if known is None or known[0] != stamp:
-        known = (stamp, reader(path) if stamp is not None else None)
+        try:
+            known = (stamp, reader(path) if stamp is not None else None)
+        except (FtlabError, RecursionError) as error:
+            told = error if isinstance(error, FtlabError) else DamagedFile(path, "it is nested too deeply")
+            _damaged[path] = (stamp, told)
+            known = (stamp, None)
         _read[key] = known
     return known[1]
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return read_jsonl(path, whole=True)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import FormComponent
 
+from ftlab.damage import explained
 from ftlab.errors import FtlabError
+from ftlab.files import DamagedFile, check_reach, disk_full, limited_to
+from ftlab.ui import disk
 from ftlab.ui.html import error_box
+from ftlab.workspace import default_root
 
 log = logging.getLogger(__name__)
+_END = object()
 
 
 def message_box(elem_id: str) -> gr.HTML:
@@ -36,6 +43,7 @@ def on(
     progress: str = "hidden",
     clears: bool = True,
     lane: str | None = None,
+    checks_itself: bool = False,
     **settings: Any,
 ) -> Any:
     """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
@@ -44,6 +52,7 @@ def on(
     `clears` takes away what an earlier press left in `box`; off for handlers that follow another one by themselves.
     Events of one `lane` are answered one at a time, in the order in which they came: so what two handlers draw shows
     the later one. Without a lane, a handler waits only for itself, whichever of its triggers called it.
+    `checks_itself`: the handler looks whether its one-line values name files that visitors may open (`reaching`).
     No endpoint is offered to programs: those are declared on purpose with `gr.api`.
     """
     settings.setdefault("api_visibility", "private")
@@ -55,8 +64,9 @@ def on(
         # A page tells every output that ever had progress about every event, and looks for each in the whole page.
         settings.setdefault("show_progress_on", [])
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
+    lines = [number for number, one in enumerate(inputs) if _is_line(one) and not checks_itself]
     return trigger(
-        guarded(handler, box, clears=clears),
+        guarded(handler, box, clears=clears, lines=lines),
         list(inputs),
         targets or None,
         show_progress=progress,
@@ -102,11 +112,41 @@ def _cache() -> Path:
     return folder
 
 
-def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True) -> Callable[..., Any]:
+_builds_for: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_builds_for", default=None)
+
+
+@contextlib.contextmanager
+def reaching(folders: Sequence[Path] | None) -> Iterator[None]:
+    """What is wired within this lets its visitors name files below `folders` only; None: all that the machine has."""
+    token = _builds_for.set(tuple(folders) if folders is not None else None)
+    try:
+        yield
+    finally:
+        _builds_for.reset(token)
+
+
+def reach() -> tuple[Path, ...] | None:
+    """The folders of `reaching`, for the page that is being built."""
+    return _builds_for.get()
+
+
+def _is_line(component: Any) -> bool:
+    """Whether a person can write a path into it: one line, and not a text to a model."""
+    return isinstance(component, gr.Dropdown) or (isinstance(component, gr.Textbox) and component.lines == 1)
+
+
+def guarded(
+    handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True, lines: Sequence[int] = ()
+) -> Callable[..., Any]:
     """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data.
+
+    Where the page is built for visitors (`reaching`), no value may name a file elsewhere: not those of the inputs
+    `lines`, and nothing that the handler makes of the others.
 
     Each message of a stream repeats what the stream has said before (`_repeated`), so a handler says things once.
     """
+
+    folders = reach()
 
     def tidy(result: Any) -> dict[Any, Any]:
         result = dict(result or {})
@@ -115,6 +155,10 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
         return result
 
     def failed(error: Exception) -> dict[Any, Any]:
+        if isinstance(error, DamagedFile):
+            disk.set_aside(error)  # the next tick draws without it
+        if not isinstance(error, FtlabError):
+            error = disk_full(error, default_root()) or explained(error) or error
         if not isinstance(error, FtlabError):
             log.exception("A handler of the app failed: %s", handler.__name__)
             error = FtlabError(
@@ -133,7 +177,15 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
         def stream(*args: Any, **kwargs: Any) -> Any:
             said: dict[Any, Any] = {}
             try:
-                for result in handler(*args, **kwargs):
+                with limited_to(folders):
+                    check_reach([args[number] for number in lines])
+                    results = handler(*args, **kwargs)
+                while True:
+                    # Entered anew for each step: Gradio may run every one of them in another thread.
+                    with limited_to(folders):
+                        result = next(results, _END)
+                    if result is _END:
+                        break
                     yield _repeated(said, tidy(result)) or gr.skip()
             except Exception as error:
                 yield _repeated(said, failed(error)) or gr.skip()
@@ -143,7 +195,9 @@ def guarded(handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = 
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return tidy(handler(*args, **kwargs)) or gr.skip()
+            with limited_to(folders):
+                check_reach([args[number] for number in lines])
+                return tidy(handler(*args, **kwargs)) or gr.skip()
         except Exception as error:
             return failed(error) or gr.skip()
 

@@ -17,7 +17,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.strength import chosen_strength, strength_name
+from ftlab.models.strength import strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
@@ -238,7 +238,7 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
 
 def _state(run: RunDirectory, kind: str) -> Markup:
     """What is known of the export, and at which strength the next one will be where one was chosen."""
-    at = strength_name(chosen_strength(run))
+    at = strength_name(disk.strength(run))
     told = f"Exported at {at}, as chosen for this run on the Evaluate tab; the strength 1 there is as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 

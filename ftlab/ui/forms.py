@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
+from ftlab.parsing import parse_yaml
 
 _YAML_EXAMPLES = {
     "data.columns": "prompt: question\ncompletion: answer",
@@ -164,12 +165,7 @@ def _read(path: str, value: Any) -> Any:
 def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
     info = fields()[path]
     title, kind = info.title, typing.get_origin(_kind(info.annotation))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{title} ({path}) is not valid YAML: {getattr(error, 'problem', error)}", given=text
-        ) from None
+    value = parse_yaml(text, f"{title} ({path})")
     if not isinstance(value, kind):
         wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"
         raise InputError(f"{title} ({path}) takes {wanted}", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0])

@@ -1,7 +1,8 @@
-"""Where the owner of a Space logs in: `/owner`, plain HTML without a script."""
+"""Where the owner of a Space or of a shared app logs in: `/owner`, plain HTML without a script."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ _HEADERS = {OWN_FRAMES[0].decode(): OWN_FRAMES[1].decode() + "; default-src 'non
 _HEADERS |= {"cache-control": "no-store", "referrer-policy": "same-origin"}
 
 
-def routes(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
-    """The page, what its two forms are sent to, and for programs of the owner what is `kept` on the Hub."""
+def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) -> list[Route]:
+    """The page, and what its forms are sent to. In a Space (`kept`) also, for programs of the owner, what is kept on
+    the Hub, and ways to the pages beside it."""
 
     def show(request: Request) -> Response:
         return _page(access, request)
@@ -31,22 +33,50 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
         body = await _body(request)
         if body is None or access.password is None:
             return _page(access, request, "Nobody can log in that way here.", 400)
-        client = request.client.host if request.client else None
-        outcome = access.guess(parse_qs(body).get("password", [""])[0], address_of(request.headers, client))
-        if outcome is True:
-            answer = RedirectResponse("/lab/", 303)
-            answer.headers["set-cookie"] = _cookie(request, access.ticket(), 12 * 3600)
-            return answer
-        if outcome is False:
-            return _page(access, request, "This is not the password.", 403)
-        said = f"There were too many wrong passwords. Try again in {duration(outcome)}."
-        return _page(access, request, said, 429, {"retry-after": str(int(outcome) + 1)})
+        address = address_of(request.client)
+        with access.patience.turn(address) as may_wait:
+            if not may_wait:
+                said = "Several wrong passwords from your address are being looked at. Try again in a moment."
+                return _page(access, request, said, 429, {"retry-after": "30"})
+            await asyncio.sleep(access.patience.wait(address))
+            if access.guess(parse_qs(body).get("password", [""])[0]):
+                return _let_in(request)
+            access.patience.wrong(address)
+        wait = access.patience.wait(address)
+        later = f" The next one is looked at after {duration(wait)}." if wait else ""
+        return _page(access, request, f"This is not the password.{later}", 403)
+
+    def enter(request: Request) -> Response:
+        """By a link that works once. Who is in already needs none: a notebook shows its frame again and again."""
+        if access.by_link and access.enter(request.query_params.get("ticket", "")[:100]):
+            return _let_in(request)
+        if access.is_owner(request.scope):
+            return RedirectResponse(access.home, 303, _HEADERS)
+        return _page(access, request, "This link was used before, or is not known.", 403)
+
+    def _let_in(request: Request) -> Response:
+        answer = RedirectResponse(access.home, 303, _HEADERS)
+        answer.headers["set-cookie"] = _cookie(request, access.ticket(), 12 * 3600)
+        return answer
 
     def logout(request: Request) -> Response:
+        access.end(request.scope)
         (request.scope.get("session") or {}).pop("oauth_info", None)
         answer = RedirectResponse("/owner", 303)
         answer.headers["set-cookie"] = _cookie(request, "", 0)
         return answer
+
+    pages = [
+        Route("/owner", show, methods=["GET"]),
+        Route("/owner/login", login, methods=["POST"]),
+        Route("/owner/enter", enter, methods=["GET"]),
+        Route("/owner/logout", logout, methods=["POST"]),
+    ]
+    return pages if kept is None else [*pages, *_beside(access, kept)]
+
+
+def _beside(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
+    """What a Space has besides."""
 
     def status(request: Request) -> Response:
         if not access.is_owner(request.scope):
@@ -62,10 +92,7 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
     return [
         Route("/lab", onward, methods=["GET"]),
         Route("/vote", onward, methods=["GET"]),
-        Route("/owner", show, methods=["GET"]),
         Route("/owner/status", status, methods=["GET"]),
-        Route("/owner/login", login, methods=["POST"]),
-        Route("/owner/logout", logout, methods=["POST"]),
     ]
 
 
@@ -81,6 +108,9 @@ def _page(
         who = f"You are logged in on the Hub as {name}, who is not the owner of this Space."
     text = environment.get_template("owner_page.html.jinja").render(
         owner=access.is_owner(request.scope),
+        home=access.home,
+        in_space=access.home != "/",
+        by_link=access.by_link,
         possible=access.possible,
         wanting=access.wanting,
         shortest=SHORTEST_PASSWORD,
@@ -109,7 +139,8 @@ async def _body(request: Request) -> str | None:
 def _cookie(request: Request, value: str, seconds: int) -> str:
     """By hand: only Python 3.14 knows Partitioned, without which no browser keeps it within the Hub's frame."""
     forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0]
-    secure = "https" in (forwarded, request.url.scheme)
+    # Gradio's share link ends its TLS elsewhere.
+    secure = "https" in (forwarded, request.url.scheme) or (request.url.hostname or "").endswith(".gradio.live")
     where = "; SameSite=None; Secure; Partitioned" if secure else "; SameSite=Lax"
     return f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly{where}"
 

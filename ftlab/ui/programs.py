@@ -19,8 +19,11 @@ import gradio as gr
 from ftlab.config import build_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
+from ftlab.files import limited_to
+from ftlab.parsing import check_depth, whole
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
+from ftlab.ui.events import reach
 from ftlab.wording import install
 from ftlab.workspace import Workspace
 
@@ -220,12 +223,18 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
     allowed = get_args(annotation) or (annotation,)
     # A bool is an int for Python, and a whole number is a number for everybody.
     fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
-    if fits and isinstance(value, bool) == (bool in allowed):
-        return
-    raise InputError(
-        f"{name} cannot be {json.dumps(value, ensure_ascii=False, default=str)[:80]}",
-        allowed=" or ".join(_IN_WORDS[one] for one in allowed),
-    )
+    in_words = " or ".join(_IN_WORDS[one] for one in allowed)
+    try:
+        check_depth(value)
+    except ValueError as error:
+        raise InputError(f"{name} is {error}", allowed=in_words) from None
+    if isinstance(value, str) and "\0" in value:
+        raise InputError(f"{name} holds a character with the number 0", allowed="other text")
+    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan is neither
+        raise InputError(f"{name} is no number to count with", allowed=in_words)
+    if not (fits and isinstance(value, bool) == (bool in allowed)):
+        said = whole(json.dumps(value, ensure_ascii=False, default=str)[:80])
+        raise InputError(f"{name} cannot be {said}", allowed=in_words)
 
 
 def _told(function: Callable[..., dict]) -> Callable[..., dict]:
@@ -233,14 +242,17 @@ def _told(function: Callable[..., dict]) -> Callable[..., dict]:
 
     Arguments of another type than it declares are refused before it is called: Gradio passes on whatever came.
     """
-    takes = signature(function, eval_str=True)
+    takes, folders = signature(function, eval_str=True), reach()
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> dict:
         try:
-            for name, value in takes.bind(*args, **kwargs).arguments.items():
+            given = takes.bind(*args, **kwargs)
+            for name, value in given.arguments.items():
                 _check_type(name, value, takes.parameters[name].annotation)
-            return function(*args, **kwargs)
+                given.arguments[name] = whole(value)
+            with limited_to(folders):
+                return function(*given.args, **given.kwargs)
         except FtlabError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception:

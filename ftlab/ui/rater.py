@@ -11,6 +11,7 @@ import os
 # Before gradio is imported: offline means offline.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import gradio as gr
 from ftlab.arena import backup, tally
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
+from ftlab.ui.allowance import address_of
+from ftlab.ui.hosts import Names, gradio_app, shares_by_itself
 from ftlab.ui.rater_door import door
 from ftlab.ui.rater_talk import AskModels, answer
 from ftlab.ui.theme import HEAD, plain_page
@@ -41,8 +44,8 @@ def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -
     """The raters' page over the blind tests of `workspace`. `ask_models` answers in tests where raters ask."""
     store = open_store(workspace)
 
-    def rate(message: Any) -> dict[str, str]:
-        return answer(store, message, ask_models)
+    def rate(message: Any, request: gr.Request) -> dict[str, str]:
+        return answer(store, message, ask_models, address_of(request.client))
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
         gr.HTML(
@@ -83,11 +86,14 @@ def launch_rater_app(
     share: bool = False,
     block: bool = False,
     ask_models: AskModels | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> tuple[gr.Blocks, str]:
     """Serve the raters' page; gives the app and the address that raters reach it at.
 
-    `port` None takes the first free one from 7860 on. Raises InputError when `port` is taken.
+    `port` None takes the first free one from 7860 on. `allow_hosts` are further names it answers to, of a proxy before
+    it. Raises InputError when `port` is taken.
     """
+    names, settings = Names(host, allow_hosts, shared=share or shares_by_itself()), page_settings()
     opened = Workspace.open(workspace)
     store = open_store(opened)
     backup.start(store)
@@ -97,18 +103,20 @@ def launch_rater_app(
         _, url, shared = app.launch(
             server_name=host,
             server_port=port,
-            share=True if share else None,
+            share=share or shares_by_itself(),
             prevent_thread_lock=True,
             quiet=True,
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
-            **page_settings(),
+            _app=gradio_app(names, **settings.pop("app_kwargs")),
+            **settings,
         )
     except OSError as error:
         raise InputError(
             f"The raters' page cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
             try_="another --port, or none for the first free one",
         ) from error
+    names.add(shared)
     if block:
         app.block_thread()
     return app, shared or url

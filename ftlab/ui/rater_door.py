@@ -6,12 +6,14 @@ of a visitor uses none of them, so here they do not exist.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.middleware import Middleware
 
+log = logging.getLogger(__name__)
 _PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifest.json"}
 _PAGES |= {"/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"}
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
@@ -60,12 +62,23 @@ class Door:
             await _refuse(scope, send)
             return
 
+        started = False
+
         async def say(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS, *_unkept(scope, self.way)]
             await send(message)
 
-        await self.app(scope, receive, say)
+        try:
+            await self.app(scope, receive, say)
+        except Exception as error:
+            # Gradio ends in an error of its own for a component, event or body that no page sends.
+            log.info("A request that no page sends: %s", type(error).__name__)
+            if started:
+                raise
+            await _refuse(scope, send)
 
 
 def door(way: Way = RATERS) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ftlab.arena import links, trials
 from ftlab.arena.links import Rater
-from ftlab.arena.store import Store
+from ftlab.arena.store import NOTHING_CHANGED, Store
 from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import Trial
 from ftlab.errors import FtlabError, InputError
@@ -33,13 +33,15 @@ GUESS_AFTER_EVERY = 5
 AskModels = Callable[[Store, str, str], Any]
 
 
-def answer(store: Store, said: Any, ask_models: AskModels | None = None) -> dict[str, str]:
+def answer(store: Store, said: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
     """The reply to one message: {"screen": HTML, "say": words for a screen reader} and, after joining, {"key": token}.
+
+    `address` is where in the network it came from.
 
     Raises nothing: what goes wrong becomes a screen that says so, without details of the server.
     """
     try:
-        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models)
+        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models, address)
     except FtlabError as error:
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
@@ -57,12 +59,12 @@ class _Talk:
     ask_models: AskModels | None
 
 
-def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
+def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
     key, do = _text(said, "key"), _text(said, "do")
     if not key:
         raise InputError("This page opens with a link", try_="open the whole link that you were sent")
     if links.is_open_link(store, key):
-        return _join(store, key, said, ask_models) if do == "join" else _reply(screens.ask_name(), "")
+        return _join(store, key, said, ask_models, address) if do == "join" else _reply(screens.ask_name(), "")
     talk = _Talk(store, links.read_token(store, key), ask_models)
     try:
         if do not in _ACTS:
@@ -74,9 +76,11 @@ def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None)
         return _now(talk, sentence(error.what), note=screens.problem(error))
 
 
-def _join(store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None) -> dict[str, str]:
+def _join(
+    store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None, address: str
+) -> dict[str, str]:
     try:
-        link = links.join(store, key, _text(said, "name"))
+        link = links.join(store, key, _text(said, "name"), address)
     except InputError as error:
         return _reply(screens.ask_name(note=screens.problem(error)), error.what)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
@@ -102,7 +106,7 @@ def _vote(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     if seen is not None and seen.id == trial_id:
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
         return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
-    return _now(talk, "Vote saved.")
+    return _done(talk, "Vote saved.")
 
 
 def _guess_is_due(talk: _Talk, said: Mapping[str, Any]) -> bool:
@@ -119,7 +123,7 @@ def _guess(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     side = _text(said, "choice")
     if side:
         trials.guess(talk.store, talk.rater.id, _text(said, "trial"), side)
-    return _now(talk, "Thank you.")
+    return _done(talk, "Thank you.") if side else _now(talk, "Thank you.")
 
 
 def _ask(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
@@ -141,7 +145,7 @@ def _undo(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     # Named, so that the same request sent twice takes back one vote.
     trials.undo(talk.store, talk.rater.id, _text(said, "trial"))
     note = "Your last vote is taken back. You can vote on this comparison again."
-    return _now(talk, note, note=screens.notice(note))
+    return _done(talk, note, note=screens.notice(note))
 
 
 _ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
@@ -175,6 +179,17 @@ def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str) ->
         last=last,
         note=note,
     )
+
+
+def _done(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
+    """As `_now`, after something was stored: where the next comparison cannot be shown, that is still what is said."""
+    try:
+        return _now(talk, say, note=note)
+    except FtlabError as error:
+        reason = error.what.removesuffix(NOTHING_CHANGED)
+        why = f"The next comparison cannot be shown: {reason[:1].lower()}{reason[1:]}"
+        told = FtlabError(f"{say} {why}", try_=error.try_)
+        return _reply(screens.cannot_open(told), told.what)
 
 
 def _reply(screen: Markup, say: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ import gradio as gr
 
 from ftlab.arena.store import DATABASE_VARIABLE
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, write_json
 from ftlab.ui.space_server import address
 from ftlab.workspace import Workspace
 
@@ -48,7 +48,7 @@ def kept(workspace: Workspace) -> dict[str, Any]:
     """What was chosen last: {"reach", "port", "url"}. A Space serves the page itself, below its own address."""
     here = address()
     url = f"{here}/vote" if here and usual() == "elsewhere" else ""
-    return {"reach": usual(), "port": None, "url": url} | (read_json(workspace.raters_page_file, {}) or {})
+    return {"reach": usual(), "port": None, "url": url} | (read_cached(workspace.raters_page_file) or {})
 
 
 def usual() -> str:

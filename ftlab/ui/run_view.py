@@ -19,7 +19,7 @@ from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, joi
 from ftlab.ui.stages import FROM_REWARDS, STAGES
 
 _BEGINNING = 30  # characters of a warning before its figures
-_KINDS = {"completed": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
+_KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
 def state_badge(state: str) -> Markup:
@@ -160,7 +160,7 @@ def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
 
 
 def verification(run: RunDirectory) -> str:
-    found = run.verification()
+    found = disk.verification(run)
     if not found:
         return "not checked"
     change = short(found.get("largest_change"))

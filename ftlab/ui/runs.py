@@ -7,15 +7,18 @@ elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it), `r
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 from ftlab.evaluation.figures import number, percent, value_text
-from ftlab.files import read_json
+from ftlab.files import DamagedFile
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import by_same_kinds
 from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
@@ -27,6 +30,7 @@ from ftlab.ui.html import (
     details,
     duration,
     empty,
+    error_box,
     heading,
     join,
     notice,
@@ -36,6 +40,8 @@ from ftlab.ui.html import (
 )
 from ftlab.ui.stages import STAGES, TITLES
 from ftlab.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     listing[tab.lineage] = lineage.tree(runs, run.id)
     status = disk.status(run)
     buttons = {
-        tab.resume: gr.update(visible=status.state in ("stopped", "failed")),
+        tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
     }
     if other and other != run_id:
@@ -216,23 +222,15 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
     # Scores of preferences have a column only where there are such runs.
     preferring = any(disk.stage(run) in STAGES for run in runs)
     for run in runs:
-        status, comparison, config = disk.status(run), disk.comparison(run) or {}, disk.config(run)
-        data, method, base = run_view.describe(config)
-        rows.append(
-            [
-                pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current),
-                run_view.state_badge(status.state),
-                TITLES[config.stage] if config else NOTHING,
-                data,
-                method,
-                base,
-                *([_preferred(run)] if preferring else []),
-                _pair(comparison, "exact_match"),
-                _pair(comparison, "perplexity"),
-                run_view.started_text(status),
-                duration(status.seconds),
-            ]
-        )
+        opens = pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current)
+        try:
+            rows.append([opens, *_cells(run, preferring)])
+        except DamagedFile:
+            raise
+        except Exception as error:
+            # Each run stands for itself: what nobody foresaw in the files of one takes no other from the list.
+            log.warning("The run %s cannot be listed: %s", run.id, shorten(repr(error)))
+            rows.append([opens, run_view.state_badge("damaged"), *[NOTHING] * (9 if preferring else 8)])
     help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
     headers = ["Run", "State", "Stage", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
     if preferring:
@@ -243,6 +241,24 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
     return heading("All runs", help) + table(
         headers, rows, label="All runs", numbers=[*numbers, last], css="ft-rows ft-runs"
     )
+
+
+def _cells(run: RunDirectory, preferring: bool) -> list[Any]:
+    """A run in the table, without its name."""
+    status, comparison, config = disk.status(run), disk.comparison(run) or {}, disk.config(run)
+    data, method, base = run_view.describe(config)
+    return [
+        run_view.state_badge("damaged" if disk.damage(run) and not status.is_active else status.state),
+        TITLES[config.stage] if config else NOTHING,
+        data,
+        method,
+        base,
+        *([_preferred(run)] if preferring else []),
+        _pair(comparison, "exact_match"),
+        _pair(comparison, "perplexity"),
+        run_view.started_text(status),
+        duration(status.seconds),
+    ]
 
 
 def _preferred(run: RunDirectory) -> str:
@@ -258,14 +274,19 @@ def _preferred(run: RunDirectory) -> str:
 def detail(run: RunDirectory) -> Markup:
     """Everything there is to see of one run."""
     folded = [
-        details("Settings (config.yaml)", preformatted(run.config_file.read_text(encoding="utf-8"), label="Settings")),
-        details("Data (manifest)", _mapping(run.manifest())),
-        details("Environment", _mapping(read_json(run.environment_file, {}))),
+        details("Settings (config.yaml)", preformatted(_text(run.config_file), label="Settings")),
+        details("Data (manifest)", _mapping(disk.manifest(run))),
+        details("Environment", _mapping(disk.environment(run))),
         details("End of the log", preformatted(run.log_tail() or "(empty)", label="Log")),
     ]
     checked = Markup('<p class="ft-help">Folder: <code>{}</code>. Does the result change what the base says? {}.</p>')
-    return run_view.live(run) + Markup('<section class="ft-card">{}{}</section>').format(
-        checked.format(run.path, run_view.verification(run).capitalize()), join(folded)
+    damage = join(error_box(error) for error in disk.damage(run))
+    return (
+        damage
+        + run_view.live(run)
+        + Markup('<section class="ft-card">{}{}</section>').format(
+            checked.format(run.path, run_view.verification(run).capitalize()), join(folded)
+        )
     )
 
 
@@ -331,10 +352,18 @@ def _pair(comparison: dict[str, Any], name: str) -> str:
     return " → ".join(value_text(found, found["values"][side]) for side in ("base", "adapted"))
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _mapping(values: dict[str, Any]) -> Markup:
     import yaml
 
-    return preformatted(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), label="Values")
+    plain = json.loads(json.dumps(values, default=str))  # YAML takes no other mapping than dict
+    return preformatted(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), label="Values")
 
 
 def _chosen(run_id: str | None) -> str:

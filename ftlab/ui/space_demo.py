@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ftlab.errors import FtlabError
 from ftlab.sharing.showcase import run_to_show
 from ftlab.ui import visitors
-from ftlab.ui.space_server import default_host
+from ftlab.ui.hosts import Names, gradio_app
+from ftlab.ui.space_server import TRUSTED, default_host
 
 
 def serve_demo(folder: Path) -> None:
@@ -23,11 +25,14 @@ def serve_demo(folder: Path) -> None:
         run = None
         print(f"ftlab: nothing can be shown. {error}", flush=True)
     page = visitors.build_page(lambda: run)
+    settings = visitors.page_settings()
     page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", TRUSTED)  # uvicorn's, which Gradio starts
     page.launch(
         server_name=default_host(),
         share=False,
+        _app=gradio_app(Names(default_host()), **settings.pop("app_kwargs")),
         # Gradio's own check gives the page 3 seconds and gives up for good.
         _frontend=False,
-        **visitors.page_settings(),
+        **settings,
     )

@@ -16,7 +16,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -37,7 +37,9 @@ SHOW_VARIABLE = "FTLAB_SHOW_RUN"
 _SECONDS = 20.0  # between two looks at what is not on the Hub yet
 
 
-def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> Any:
+def serve_lab(
+    workspace: Workspace, *, host: str | None = None, port: int | None = None, allow_hosts: Sequence[str] = ()
+) -> Any:
     """Serve the app to its owner, and to everybody else what they may see. Returns when the server is stopped.
 
     Raises InputError when the port is taken.
@@ -46,7 +48,7 @@ def serve_lab(workspace: Workspace, *, host: str | None = None, port: int | None
 
     kept, ended = _keep_everything(workspace)
     who, served = access.from_environment(), threading.Event()
-    server, lab = build_server(workspace, who, kept, served)
+    server, lab = build_server(workspace, who, kept, served, new_server(host, allow_hosts))
     import_later(served)
     tally.keep_watch(open_store(workspace))
     for line in who.wanting:
@@ -63,11 +65,12 @@ def build_server(
     who: access.Access,
     kept: Callable[[], tuple[str, str]],
     served: threading.Event | None = None,
+    server: FastAPI | None = None,
 ) -> tuple[FastAPI, gr.Blocks]:
     """The server with all its pages, and the owner's app among them. `kept()` is what the app says of the Hub."""
     from ftlab.ui import app, visitors
 
-    server = _server(who, kept)
+    server = _with_login(server or new_server(), who, kept)
     lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
     mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
     mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
@@ -78,8 +81,7 @@ def build_server(
     return server, lab
 
 
-def _server(who: access.Access, kept: Callable[[], tuple[str, str]]) -> FastAPI:
-    server = new_server()
+def _with_login(server: FastAPI, who: access.Access, kept: Callable[[], tuple[str, str]]) -> FastAPI:
     server.router.routes.extend(owner_page.routes(who, kept))
     if who.with_hub:
         from gradio.oauth import attach_oauth

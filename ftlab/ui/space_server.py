@@ -9,12 +9,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
 from ftlab.errors import InputError
+from ftlab.ui.hosts import Hosts, Names
 
 PUSH_MINUTES = 1.0  # between two pushes of votes: a Space may end at any time
 
@@ -30,9 +32,16 @@ def default_host() -> str:
     return os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1")
 
 
-def new_server() -> FastAPI:
-    """A server that answers nothing yet."""
-    return FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+# Proxies whose word on who asked is taken: those of the Space itself. From the right, the first address that is none
+# of these is the sender's; what stands further left anybody can write.
+TRUSTED = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,::1,fc00::/7"
+
+
+def new_server(host: str | None = None, allowed: Sequence[str] = ()) -> FastAPI:
+    """A server that answers nothing yet, and only to its own names."""
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_middleware(Hosts, names=Names(host or default_host(), allowed))
+    return server
 
 
 def mount(server: FastAPI, page: gr.Blocks, path: str, settings: dict[str, Any]) -> None:
@@ -59,7 +68,7 @@ def listen(server: FastAPI, host: str | None = None, port: int | None = None) ->
             port=port,
             log_level="warning",
             proxy_headers=True,
-            forwarded_allow_ips="*",
+            forwarded_allow_ips=TRUSTED,
             timeout_graceful_shutdown=3,
         )
     except SystemExit as error:  # uvicorn's way to say that it could not listen

@@ -24,7 +24,7 @@ def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | Non
             f"owner/name) and the secret HF_TOKEN, or the secret {DATABASE_VARIABLE}.",
             flush=True,
         )
-    server = new_server()
+    server = new_server(host)
     mount(server, build_rater_app(workspace, ask_endpoints), "/", page_settings())
     try:
         listen(server, host, port)

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.models.strength import AS_TRAINED, GRID, HIGHEST, chosen_strength, why_not
+from ftlab.models.strength import AS_TRAINED, GRID, HIGHEST, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, job_strip
 from ftlab.ui.events import message_box, on
@@ -88,7 +88,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace)}
 
     def choose_run(run_id: str | None) -> dict[Any, Any]:
-        at = chosen_strength(workspace.run(run_id)) if run_id else AS_TRAINED
+        at = disk.strength(workspace.run(run_id)) if run_id else AS_TRAINED
         return {panel.slider: at, **show(panel, run_id, workspace)}
 
     changed = [strip.box, strip.stop, strip.job]
@@ -117,7 +117,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
 def _known(run: RunDirectory) -> Markup:
     from ftlab.evaluation.strengths import strengths_of
 
-    found, at = strengths_of(run), chosen_strength(run)
+    found, at = strengths_of(run), disk.strength(run)
     used = notice(f"Chosen: strength {at:g}. The figures above are those as trained.") if at != AS_TRAINED else ""
     if found is None:
         return join(

@@ -117,8 +117,7 @@ def build_page(
             if run is None:
                 raise InputError("Nothing is shown here yet", try_="come back later")
             _check(given, said, limits)
-            client = request.client.host if request.client else None
-            wait = allowance.take(address_of(request.headers, client))
+            wait = allowance.take(address_of(request.client))
             if wait:
                 raise FtlabError("Many messages came in a short time", try_=f"again in {duration(wait)}")
             turn: Turn = {"user": given.strip(), "base": "", "adapted": "", "note": "loading the models …"}

@@ -90,7 +90,20 @@ VARIANTS: dict[str, Callable[[str, random.Random], str]] = {
     "accents": lambda text, rng: unicodedata.normalize("NFD", text.replace("e", "é", 1)),
     "a typing error": _slip,
     "an error and Please": lambda text, rng: f"Please, {_slip(text, rng)}",
+    "a sentence more": lambda text, rng: _ended(text) + rng.choice(_SENTENCES),
+    "a sentence before": lambda text, rng: f"{rng.choice(_GREETINGS)} {text}",
+    "twice": lambda text, rng: f"{_ended(text)} {text}",
+    "look-alikes": lambda text, rng: text.translate(str.maketrans("oae", "\u043e\u0430\u0435")),
 }
+_SENTENCES = (
+    " Answer in one sentence.",
+    " Think step by step.",
+    "\nKeep it short.",
+    " I am in a hurry.",
+    "\n\nAnswer in at most 50 words.",
+)
+_GREETINGS = ("Hi, this is Ann.", "My name is Ann Smith.", "You are a helpful assistant.\n\n", "Think step by step.\n")
+_OTHER_LIGHT = {"is": "was", "my": "your", "I": "he", "now": "then", "his": "her", "are": "were", "has": "had"}
 _SWAPS = {"card": "account", "how": "why", "is": "is not", "can": "can't", "a": "every", "the": "no", "and": "or"}
 
 
@@ -107,6 +120,7 @@ def near_copies(folder: Path, seed: int = 0) -> dict[str, Any]:
         "alpaca": [f"{row['instruction']}\n{row['input']}".strip() for row in alpaca],
         "gsm8k": [row["question"] for row in gsm],
     }
+    asked = [text for text in texts["banking77"] if text.endswith("?")]
     intents = [row["category"] for row in bank]
     found: dict[str, Any] = {}
     for name, prompts in texts.items():
@@ -118,7 +132,11 @@ def near_copies(folder: Path, seed: int = 0) -> dict[str, Any]:
             found[f"recall, {kind}, {name}"] = round(_met(*map(list, zip(*pairs, strict=True))), 3)
     for kind, other in {
         "another number": lambda text: re.sub(r"\d+", lambda n: str(int(n[0]) + rng.randint(1, 9)), text),
-        "another word": _other_word,
+        "another word": lambda text: _swapped(text, _SWAPS),
+        "another light word": lambda text: _swapped(text, _OTHER_LIGHT),
+        "one word of the data for another": lambda text: _any_word(text, rng),
+        "another question behind it": lambda text: f"{_ended(text)} {rng.choice(asked)}",
+        "another task": lambda text: f"{rng.choice(['Translate into French', 'Correct the text'])}:\n{text}",
     }.items():
         for name, prompts in texts.items():
             pairs = [(text, other(text)) for text in prompts]
@@ -150,8 +168,21 @@ def _met(texts: list[str], made: list[str]) -> float:
     return sum(like and place + len(texts) in caught for place, like in enumerate(own)) / len(made)
 
 
-def _other_word(text: str) -> str:
-    for word, instead in _SWAPS.items():
+def _ended(text: str) -> str:
+    return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
+
+
+def _any_word(text: str, rng: random.Random) -> str:
+    """Another content word for one of six letters or more."""
+    words = [found.span() for found in re.finditer(r"\b[a-z]{6,}\b", text)]
+    if not words:
+        return text
+    begin, end = rng.choice(words)
+    return text[:begin] + rng.choice("umbrella garden picture morning kitchen".split()) + text[end:]
+
+
+def _swapped(text: str, swaps: dict[str, str]) -> str:
+    for word, instead in swaps.items():
         changed = re.sub(rf"\b{word}\b", instead, text, count=1)
         if changed != text:
             return changed

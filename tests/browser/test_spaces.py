@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -23,38 +23,25 @@ from ftlab.sharing.report_examples import choose_examples
 from ftlab.workspace import Workspace
 from tests.blind import open_blind_test
 from tests.browser.conftest import PHONE, WIDE, watch
-from tests.conftest import NO_NETWORK, ROOT
+from tests.conftest import NO_NETWORK, ROOT, absent_modules
 from tests.fake_hub import FakeHub
 from tests.fake_login import FakeLogin
 
 pytestmark = pytest.mark.browser
-# Not among the requirements of `vote`: there, they are not to be found.
+# What a Space has not installed is not to be found there.
 _HIDE = """
 import sys
 for name in {names!r}:
     sys.modules[name] = None
 exec(open({no_network!r}).read())
 """
-_ABSENT = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "datasets",
-    "accelerate",
-    "bitsandbytes",
-    "scipy",
-    "sklearn",
-    "evaluate",
-)
-
 Start = Callable[..., "Space"]
 
 
 class Space:
     """A staged folder whose app.py runs, with nothing of this repository on its path."""
 
-    def __init__(self, folder: Path, variables: dict[str, str], python: str, hidden: tuple[str, ...]):
+    def __init__(self, folder: Path, variables: dict[str, str], python: str, hidden: Sequence[str]):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -110,10 +97,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Stage a flavour and start it."""
     spaces: list[Space] = []
 
-    def go(flavour: str, *arguments: str, python: str = sys.executable, hidden: tuple[str, ...] = (), **variables: str):
+    def go(flavour: str, *arguments: str, python: str = sys.executable, hides: bool = False, **variables: str):
         folder = tmp_path / flavour
         if not folder.exists():
             stage(flavour, folder, *arguments)
+        hidden = [name for name in absent_modules(folder / "requirements.txt") if name != "ftlab"] if hides else []
         spaces.append(Space(folder, variables, python, hidden))
         return spaces[-1]
 
@@ -175,7 +163,7 @@ def test_a_rater_votes_in_a_vote_space_without_torch_and_the_vote_is_on_the_hub_
     hub, blind = FakeHub(), open_blind_test(Workspace.open(tmp_path / "workspace"))
     kept = {name: value for name, value in hub.environment(tmp_path / "home").items() if name.startswith("HF_")}
     variables = kept | {"FTLAB_HOME": str(tmp_path / "workspace"), "FTLAB_SPACE_STORE": "me/store"}
-    vote = start("vote", hidden=_ABSENT, **variables)
+    vote = start("vote", hides=True, **variables)
     stranger = Page(chromium, vote.url)
     stranger.page.get_by_text("This page opens with a link.").wait_for()
     stranger.close()

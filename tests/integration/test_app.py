@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +15,11 @@ import uuid
 import pytest
 
 pytest.importorskip("gradio")
+
+import gradio.routes
+import httpx
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from ftlab.files import append_jsonl, write_text
 from ftlab.training import supervisor
@@ -123,6 +130,123 @@ def test_the_workspace_is_not_opened_to_the_web_server(served):
     secret.write_text("nobody should read this")
     with pytest.raises(urllib.error.HTTPError):
         served.get(f"gradio_api/file={secret}")
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403)],
+)
+@pytest.mark.parametrize(
+    "path", ["", "config", "gradio_api/upload", "gradio_api/queue/join", "gradio_api/queue/data?session_hash=s"]
+)
+def test_a_page_of_another_site_gets_nothing_and_is_told_nothing(served, headers, status, path):
+    for method in ("GET", "POST", "OPTIONS"):
+        asked = {**headers, "Access-Control-Request-Method": "POST"} if method == "OPTIONS" else headers
+        answer = httpx.request(method, served.url + path, headers=asked)
+        assert answer.status_code == status and "--allow-host" in answer.text
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_app_that_others_reach_lets_in_nobody_without_the_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTLAB_PASSWORD", "correct horse battery")
+    app = launch(tmp_path / "workspace", host="0.0.0.0", block=False)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{app.server_port}") as stranger:
+            known = set(re.findall(r'@(?:app|router)\.(get|post)\(\s*f?"([^"]+)"', inspect.getsource(gradio.routes)))
+            told = set()
+            for method, path in {(method, prefix + path) for method, path in known for prefix in ("", "/gradio_api")}:
+                answer = stranger.request(method, re.sub(r"\{[^}]*\}", "/etc/hostname", path))
+                told |= {path} if answer.status_code not in (303, 401) else set()
+            assert told == {"/gradio_api/startup-events"}
+            page = stranger.post("/owner/login", data={"password": "correct horse battery"}, follow_redirects=True)
+            assert page.url.path == "/" and "train_start" in page.text
+    finally:
+        app.close()
+
+
+def test_a_shared_notebook_opens_by_its_link_in_one_browser(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("FTLAB_PASSWORD", raising=False)
+    # Stands for Gradio's servers, which cannot be reached here; the notebook is said to be one.
+    monkeypatch.setattr("gradio.networking.setup_tunnel", lambda **_: "https://ab12.gradio.live")
+    monkeypatch.setattr("ftlab.ui.app._in_notebook", lambda: True)
+    app = launch(tmp_path / "workspace", share=True)
+    try:
+        link = re.search(r"https://ab12\.gradio\.live(/owner/enter\?ticket=[\w-]+) ", capsys.readouterr().out)[1]
+        shared = {"base_url": app.local_url, "headers": {"host": "ab12.gradio.live"}}
+        with httpx.Client(**shared) as stranger, httpx.Client(**shared) as mine:
+            assert stranger.get("/").headers["location"] == "/owner" and stranger.get("/config").status_code == 401
+            entered = mine.get(link)
+            assert (entered.status_code, entered.headers["location"]) == (303, "/")
+            assert "Secure" in entered.headers["set-cookie"] and "Partitioned" in entered.headers["set-cookie"]
+            ticket = {"cookie": entered.headers["set-cookie"].split(";")[0]}
+            assert mine.get("/config", headers=ticket).status_code == 200
+            assert mine.get(link, headers=ticket).status_code == 303, "the frame of a cell is drawn again"
+            again = stranger.get(link)
+            assert again.status_code == 403 and "used before" in again.text and "set-cookie" not in again.headers
+            foreign = {**ticket, "origin": "https://other.gradio.live"}
+            assert mine.post("/gradio_api/upload", headers=foreign).status_code == 403
+            assert mine.post("/owner/logout", headers=ticket).status_code == 303
+            assert mine.get("/config", headers=ticket).status_code == 401
+    finally:
+        app.close()
+
+
+@pytest.fixture(scope="module")
+def visited(tmp_path_factory):
+    """An app that others can reach, which asks for no password."""
+    workspace = Workspace.open(tmp_path_factory.mktemp("visited"))
+    app = launch(workspace.root, host="0.0.0.0", open_to_all=True, block=False)
+    yield Served(app, workspace)
+    app.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    rows = [{"prompt": f"What is {n}?", "completion": f"It is secret-{n}."} for n in range(40)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_who_visits_an_app_that_others_reach_reads_no_file_beside_the_workspace(visited, elsewhere):
+    kept = sorted(visited.workspace.root.rglob("*"))
+    (visited.workspace.root / "link.jsonl").symlink_to(elsewhere)
+    inside = visited.workspace.root / "uploads"
+    ways = [elsewhere, f"{inside}/../../{elsewhere.name}", visited.workspace.root / "link.jsonl", elsewhere.parent]
+    ways += ["/proc/self/environ", "~/.ssh/id_rsa", "../../../../etc/passwd", os.path.relpath(elsewhere)]
+    said = [visited.fire("data_look", "click", set_data_source=str(way)) for way in ways]
+    said += [visited.fire("train_start", "click", set_model_base=str(elsewhere.parent))]
+    program = Client(visited.url, verbose=False)
+    calls = [("/inspect", {"source": str(way)}) for way in ways]
+    calls += [("/train", {"config": {"data": {"source": str(elsewhere)}}})]
+    calls += [("/train", {"config": {"data": {"replay": f"general_replay, {elsewhere}"}}})]
+    calls += [("/train", {"config": {"evaluation": {"general_text": str(elsewhere)}}})]
+    calls += [("/train", {"config": {"model": {"base": str(elsewhere.parent)}}})]
+    calls += [("/train", {"config": {"trainer": {"deepspeed": str(elsewhere)}}})]
+    calls += [("/status", {"run": str(elsewhere.parent)})]
+    for name, given in calls:
+        with pytest.raises(AppError, match="opens files of its workspace only"):
+            program.predict(api_name=name, **given)
+    for one in said:
+        assert "opens files of its workspace only" in str(one) and "secret-" not in str(one)
+    (visited.workspace.root / "link.jsonl").unlink()
+    assert sorted(visited.workspace.root.rglob("*")) == kept
+    (visited.workspace.root / "own.jsonl").write_bytes(elsewhere.read_bytes())
+    assert program.predict(str(visited.workspace.root / "own.jsonl"), api_name="/inspect")["rows"] == 40
+    assert program.predict("support_triage", api_name="/inspect")["rows"] == 800
+
+
+def test_a_file_is_no_upload_because_somebody_says_so(visited, served, elsewhere):
+    for app in (visited, served):
+        upload = next(fn for fn in app.app.fns.values() if any(name == "upload" for _, name in fn.targets))
+        given = {"path": str(elsewhere), "orig_name": "x.jsonl", "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(AssertionError, match="False"):
+            app.call(upload, data_upload=given)
+    assert not list(visited.workspace.root.rglob("mine*"))
+
+
+def test_who_opens_the_app_of_their_own_machine_names_any_file(served, elsewhere):
+    assert Client(served.url, verbose=False).predict(str(elsewhere), api_name="/inspect")["rows"] == 40
 
 
 def test_the_tabs_stand_in_the_order_of_the_pipeline(served):

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("gradio")
 
 import gradio.routes
+import httpx
 
 from ftlab.arena import links, tests
 from ftlab.ui.rater import launch_rater_app
@@ -152,6 +153,58 @@ def test_an_open_link_lets_in_who_says_a_name_and_never_votes_itself(raters):
     reply = one.say(do="join", key=key, name="<b>Ada</b>")
     assert links.read_token(blind.store, reply["key"]).pseudonym == "<b>Ada</b>"
     assert "Comparison 1 of" in reply["screen"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"component_id": 987_654, "fn_name": "rate", "data": {}, "session_hash": "s"},
+        {"component_id": "rate", "fn_name": "rate", "data": {}, "session_hash": "s"},
+        {"component_id": None, "fn_name": "rate", "data": {}, "session_hash": None},
+        {"component_id": [1], "fn_name": "rate", "data": {}, "session_hash": {"a": 1}},
+        {"fn_name": "rate"},
+        [],
+        "x",
+        None,
+    ],
+)
+def test_a_call_of_what_the_page_does_not_have_is_one_sentence(served, caplog, body):
+    blind, app = served
+    kept = blind.rows()
+    answer = httpx.post(f"{app.local_url}gradio_api/component_server", json=body)
+    assert 400 <= answer.status_code < 500 and "Traceback" not in answer.text
+    for headers, content in (({}, b"{"), ({"content-type": "multipart/form-data; boundary=x"}, b"--x\r\n")):
+        answer = httpx.post(f"{app.local_url}gradio_api/component_server", content=content, headers=headers)
+        assert 400 <= answer.status_code < 500, answer.text
+    assert blind.rows() == kept and not [one for one in caplog.records if one.exc_info]
+
+
+def test_one_client_cannot_fill_a_test_by_its_open_link(served):
+    blind, app = served
+    someone = Rater(app.local_url, links.open_link(blind.store, blind.test_id))
+    before = len(links.links(blind.store, blind.test_id))
+    replies = [someone.say(do="join", key=someone.key, name=f"Rater {n}") for n in range(60)]
+    joined = [reply for reply in replies if "key" in reply]
+    assert len(joined) <= links.JOINS[60][0] and "Many people are joining" in replies[-1]["screen"]
+    assert len(links.links(blind.store, blind.test_id)) == before + len(joined)
+    made_up = [
+        httpx.post(
+            f"{app.local_url}gradio_api/component_server",
+            json={"component_id": someone.page, "fn_name": "rate", "session_hash": "s"}
+            | {"data": {"do": "join", "key": someone.key, "name": "Ada"}},
+            headers={"x-forwarded-for": f"127.0.0.1, 198.51.100.{n}"},
+        ).json()
+        for n in range(60)
+    ]
+    assert sum("key" in reply for reply in made_up) + len(joined) <= links.JOINS[60][1], "for all together as well"
+
+
+@pytest.mark.parametrize("headers, status", [({"host": "evil.example"}, 421), ({"origin": "http://evil.example"}, 403)])
+def test_a_page_of_another_site_cannot_use_the_raters_page(served, headers, status):
+    _, app = served
+    for method, path in (("GET", ""), ("GET", "config"), ("POST", "gradio_api/component_server")):
+        answer = httpx.request(method, app.local_url + path, headers=headers)
+        assert answer.status_code == status and "access-control-allow-origin" not in answer.headers
 
 
 def test_no_route_of_the_server_tells_or_does_anything_else(served):

@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftlab.config import build_config
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.files import append_jsonl, read_json, write_json
+from ftlab.models.identity import check_result
+from ftlab.models.load import load_run
 from ftlab.training import supervisor
-from ftlab.training.checkpoints import go_back_to, last_checkpoint
+from ftlab.training.checkpoints import check_sealed, go_back_to, last_checkpoint, passed_over, seal
+from ftlab.training.start import resolve_start
 from ftlab.training.status import RunStatus, write_status
 from ftlab.workspace import Workspace
 from tests.conftest import end_runs, run_cli
@@ -173,3 +176,88 @@ def test_a_run_that_was_trained_to_its_end_says_how_to_train_longer(workspace):
     write_status(run.status_file, RunStatus(state="completed", step=9, total_steps=9))
     with pytest.raises(InputError, match="more epochs"):
         supervisor.resume(run, workspace)
+
+
+def damage(file, at=0.5):
+    """Turn over some bytes in the middle of `file`, as a failing disk does: nothing says so."""
+    content = bytearray(file.read_bytes())
+    for place in range(int(len(content) * at), int(len(content) * at) + 8):
+        content[place] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one_and_it_is_said(workspace, name):
+    run = workspace.create_run("flipped")
+    good, bad = a_checkpoint(run, 10), a_checkpoint(run, 20)
+    for folder in (good, bad):
+        seal(folder)
+    assert last_checkpoint(run).path == bad and passed_over(run, last_checkpoint(run)) == []
+    damage(bad / name, at=0.3)
+    taken = last_checkpoint(run)
+    assert taken.path == good
+    assert passed_over(run, taken) == [f"checkpoint-20 is damaged ({name}): training goes on from checkpoint-10."]
+    go_back_to(run, taken)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_hole_in_the_optimizer_of_an_earlier_version_without_checksums_is_found_too(workspace):
+    run = workspace.create_run("old")
+    good, bad = a_checkpoint(run, 10), a_checkpoint(run, 20)
+    with (bad / "optimizer.pt").open("r+b") as file:
+        file.seek(file.seek(0, os.SEEK_END) // 2)
+        file.write(bytes(range(1, 65)))
+    assert torch.load(bad / "optimizer.pt"), "torch itself does not see it"
+    assert last_checkpoint(run).path == good
+    assert passed_over(run, last_checkpoint(run))
+
+
+def test_a_damaged_best_checkpoint_is_neither_taken_nor_the_best_any_more(workspace):
+    run = workspace.create_run("best")
+    best, last = a_checkpoint(run, 10), a_checkpoint(run, 20)
+    state = {"global_step": 20, "best_model_checkpoint": str(best), "best_metric": 0.1, "best_global_step": 10}
+    write_json(last / "trainer_state.json", state)
+    for folder in (best, last):
+        seal(folder)
+    damage(best / "adapter_model.safetensors")
+    with pytest.raises(FtlabError, match="best checkpoint of this run, checkpoint-10, is damaged"):
+        check_sealed(best)
+    said = go_back_to(run, last_checkpoint(run))
+    assert "checkpoint-10" in said[0]
+    found = last_checkpoint(run)  # still sealed, with its new state
+    assert found.path == last and not best.exists()
+    assert {found.state[name] for name in ("best_model_checkpoint", "best_metric", "best_global_step")} == {None}
+
+
+@pytest.mark.train
+def test_flipped_bytes_in_what_was_trained_are_said_by_everybody_who_loads_it_and_mended_by_a_resume(
+    rows_file, workspace
+):
+    config = configured(rows_file)
+    config.optimisation.max_steps = 24
+    config.evaluation.after_training = False
+    run = supervisor.submit(config, workspace)
+    assert supervisor.wait(run).state == "completed", supervisor.status(run).error
+    weights = run.adapter / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    newest = last_checkpoint(run)
+    assert (newest.path / "checksums.json").exists() and run.checksums_file.exists()
+    check_result(run)
+
+    damage(weights)
+    for act in (lambda: load_run(run), lambda: resolve_start(build_config({"model": {"start": run.id}}), workspace)):
+        with pytest.raises(FtlabError, match=r"adapter/adapter_model\.safetensors is not what training has saved"):
+            act()
+    evaluated = run_cli("evaluate", run.id, "--rows", "2", "--workspace", str(workspace.root))
+    assert evaluated.returncode == 1 and "is damaged" in evaluated.stderr and "Traceback" not in evaluated.stderr
+
+    # The newest checkpoint is damaged as well: the one before it is whole.
+    damage(newest.path / "optimizer.pt")
+    resumed = run_cli("runs", "resume", run.id, "--workspace", str(workspace.root))
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{newest.path.name} is damaged (optimizer.pt)" in resumed.stdout
+    status = supervisor.wait(run)
+    assert status.state == "completed", status.error
+    assert any(newest.path.name in text for text in status.warnings)
+    assert weights.read_bytes() == whole
+    check_result(run)

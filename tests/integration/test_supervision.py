@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ftlab.config import build_config
+from ftlab.errors import InputError
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
 from ftlab.training.status import RunStatus, write_status
@@ -36,12 +37,12 @@ def long_run(rows_file, **settings):
     )
 
 
-def until(condition, seconds=300):  # a run gives way to whatever else this machine does
+def until(condition, seconds=300, pause=0.1):  # a run gives way to whatever else this machine does
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.1)
+        time.sleep(pause)
     raise AssertionError("it did not happen in time")
 
 
@@ -87,6 +88,44 @@ def test_a_second_stop_kills_the_process_group(rows_file, workspace):
     assert "Killed" in supervisor.stop(run)
     assert supervisor.status(run).state == "stopped"
     assert processes_in_session(status.pid) == []
+
+
+def test_a_stop_before_the_first_step_says_so_and_gives_no_advice_on_what_was_never_trained(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    until(lambda: supervisor.status(run).state == "running")  # it loads and prepares for seconds
+    supervisor.stop(run)
+    status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+    assert (status.state, status.phase) == ("stopped", "stopped before anything was trained")
+    assert not run.has_result and not run.metrics_file.exists()
+    assert not any("nothing was learned" in text for text in status.warnings), status.warnings
+
+
+def test_a_stop_after_the_last_step_says_how_to_compare_what_was_trained(rows_file, workspace):
+    values = {"max_steps": 3, "batch_size": 4, "early_stopping": 0, "evaluations_per_epoch": 1}
+    config = long_run(rows_file, optimisation=values, evaluation={"after_training": True, "before_training": False})
+    run = supervisor.submit(config, workspace)
+    until(lambda: supervisor.status(run).phase in ("saving the result", "verifying the result"), pause=0.003)
+    supervisor.stop(run)
+    status = until(lambda: not (s := supervisor.status(run)).is_active and s)
+    assert status.state == "completed", status.error
+    assert run.has_result and run.verification() and run.comparison() is None
+    assert any(f"python -m ftlab evaluate {run.id}" in text for text in status.warnings), status.warnings
+    with pytest.raises(InputError, match=f"python -m ftlab evaluate {run.id}"):
+        supervisor.resume(run, workspace)
+
+
+def test_a_run_whose_folder_is_deleted_ends_and_leaves_no_half_folder(rows_file, workspace):
+    run = supervisor.submit(long_run(rows_file), workspace)
+    pid = training_at(run, 2).pid
+
+    def removed():  # its files come and go while they are removed
+        shutil.rmtree(run.path, ignore_errors=True)
+        return not run.config_file.exists()
+
+    until(removed, pause=0.001)
+    until(lambda: not processes_in_session(pid), seconds=30)
+    assert not run.path.exists(), sorted(run.path.rglob("*"))
+    assert "deleted or moved" in supervisor.status(run).error["what"]
 
 
 def test_a_killed_run_is_failed_with_what_why_and_what_to_try(rows_file, workspace):

@@ -1,7 +1,9 @@
-"""Who is let in as the owner of a Space, and how often anybody may do something."""
+"""Which names a server answers to, who is let in as its owner, and how often anybody may do something."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -9,9 +11,14 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from starlette.requests import HTTPConnection
+
+from ftlab.errors import InputError
 from ftlab.ui import access, raters_page
-from ftlab.ui.allowance import Allowance, address_of
-from ftlab.ui.space_server import default_host
+from ftlab.ui.allowance import Allowance, Patience, address_of
+from ftlab.ui.app import launch
+from ftlab.ui.hosts import Names
+from ftlab.ui.space_server import TRUSTED, default_host
 
 HUB = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "x"}
 
@@ -31,12 +38,9 @@ def space(monkeypatch: pytest.MonkeyPatch) -> Any:
     return build
 
 
-def asked(
-    cookie: str = "", *, user: str | None = None, expires: float = 60.0, origin: str | None = None
-) -> dict[str, Any]:
+def asked(cookie: str = "", *, user: str | None = None, expires: float = 60.0) -> dict[str, Any]:
     """A request as a server sees it; `user` has logged in with the Hub."""
     headers = [(b"host", b"me-lab.hf.space"), (b"cookie", cookie.encode())]
-    headers += [(b"origin", origin.encode())] if origin else []
     info = {"userinfo": {"preferred_username": user}, "expires_at": time.time() + expires}
     return {"type": "http", "headers": headers, "session": {"oauth_info": info} if user else {}}
 
@@ -45,7 +49,7 @@ def test_nobody_is_the_owner_of_a_space_without_configuration(space):
     who = space()
     assert not who.possible and "FTLAB_OWNER" in who.wanting[0] and "FTLAB_PASSWORD" in who.wanting[0]
     assert not who.is_owner(asked(f"{access.COOKIE}={who.ticket()}"))
-    assert not who.is_owner(asked(user="me")) and who.guess("", "a") is False
+    assert not who.is_owner(asked(user="me")) and not who.guess("")
 
 
 def test_a_name_on_the_hub_lets_in_its_bearer_and_nobody_else(space):
@@ -65,7 +69,7 @@ def test_a_name_means_nothing_where_gradio_would_let_everybody_in_under_it(space
 
 def test_only_the_right_password_makes_a_ticket_and_a_ticket_of_another_server_is_worth_nothing(space):
     who = space(FTLAB_PASSWORD="correct horse ¾")
-    assert who.guess("correct horse ¾", "a") is True and who.guess("correct horse", "a") is False
+    assert who.guess("correct horse ¾") and not who.guess("correct horse")
     assert who.is_owner(asked(f"{access.COOKIE}={who.ticket()}"))
     again = access.from_environment()
     for cookie in (again.ticket(), who.ticket()[:-1], "owner", ""):
@@ -74,25 +78,138 @@ def test_only_the_right_password_makes_a_ticket_and_a_ticket_of_another_server_i
 
 def test_a_short_password_is_none(space):
     who = space(FTLAB_PASSWORD="tooshort")
-    assert not who.possible and who.guess("tooshort", "a") is False and "12 characters" in who.wanting[0]
+    assert not who.possible and not who.guess("tooshort") and "12 characters" in who.wanting[0]
 
 
-def test_a_page_of_another_host_acts_for_nobody(space):
+def test_a_logout_ends_the_ticket_and_the_login_with_the_hub_for_every_copy(space):
     who = space(FTLAB_PASSWORD="correct horse battery", FTLAB_OWNER="me", **HUB)
-    cookie = f"{access.COOKIE}={who.ticket()}"
-    assert who.is_owner(asked(cookie, origin="https://me-lab.hf.space"))
-    for origin in ("https://evil.example", "null", "https://me-lab.hf.space.evil.example", "https://other.hf.space"):
-        assert not who.is_owner(asked(cookie, origin=origin)) and not who.is_owner(asked(user="me", origin=origin))
+    mine, other = (f"{access.COOKIE}={who.ticket()}" for _ in range(2))
+    named = asked(user="me")
+    for request in (asked(mine), named):
+        assert who.is_owner(request)
+        who.end(request)
+        assert not who.is_owner(request)
+    assert who.is_owner(asked(other)), "another browser of the owner"
+    assert who.is_owner(asked(user="me", expires=61)), "a new login with the Hub"
 
 
-def test_guesses_are_limited_for_each_address_and_in_all(space):
-    who = space(FTLAB_PASSWORD="correct horse battery")
-    assert [who.guess("wrong wrong wrong", "a") for _ in range(6)] == [False] * 6
-    wait = who.guess("correct horse battery", "a")
-    assert not isinstance(wait, bool) and 50 < wait <= 60
-    for n in range(54):
-        assert who.guess("wrong wrong wrong", f"address {n}") is False
-    assert who.guess("correct horse battery", "a new address") is not True
+def test_a_link_lets_in_once(monkeypatch):
+    monkeypatch.delenv(access.PASSWORD_VARIABLE, raising=False)
+    who = access.for_shared("--share", in_notebook=True)
+    key = who.link().partition("ticket=")[2]
+    assert not who.enter("") and not who.enter(key[:-1]) and who.enter(key) and not who.enter(key)
+    assert who.is_owner(asked(f"{access.COOKIE}={who.ticket()}")) and not who.guess("")
+
+
+@pytest.mark.parametrize("password", ["", "tooshort"])
+def test_an_app_that_others_reach_needs_a_password(monkeypatch, tmp_path, password):
+    monkeypatch.setenv(access.PASSWORD_VARIABLE, password)
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(
+        InputError, match=r"--host 0\.0\.0\.0 lets others reach the app.*FTLAB_PASSWORD.*--open"
+    ) as failed:
+        launch(tmp_path, host="0.0.0.0")
+    assert not password or password not in str(failed.value)
+
+
+def test_wrong_passwords_take_longer_and_shut_nobody_out():
+    patience = Patience(free=2, in_all=5, seconds=100, longest=4)
+    for _ in range(6):
+        patience.wrong("a", 0.0)
+    assert patience.wait("b", 1.0) == 3.0, "very many from everywhere: a little for all"
+    assert [patience.wait("a", now) for now in (1.0, 61.0, 101.0)] == [4.0, 4.0, 0.0]
+    assert patience.wait("b", 61.0) == 0.0
+    patience.wrong("b", 61.0), patience.wrong("b", 61.0)
+    assert patience.wait("b", 61.0) == 1.0
+
+
+def test_of_one_address_few_guesses_wait_at_once():
+    patience = Patience()
+    with contextlib.ExitStack() as held:
+        assert [held.enter_context(patience.turn("a")) for _ in range(9)] == [True] * 8 + [False]
+        with patience.turn("b") as other:
+            assert other
+    with patience.turn("a") as again:
+        assert again
+
+
+def seen(host: str | None, origin: str | None = None) -> dict[str, Any]:
+    headers = [(b"host", host.encode())] if host is not None else []
+    return {"type": "http", "headers": headers + ([(b"origin", origin.encode())] if origin is not None else [])}
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST:7860", "localhost.:7860", "lab.example.org"]
+)
+def test_a_server_answers_to_its_own_names(host):
+    assert Names("127.0.0.1", ["lab.example.org"]).refuse(seen(host)) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0:7860"),
+        *(
+            "192.168.0.7",
+            "x.gradio.live",
+            "me-lab.hf.space",
+            "localhost@evil.example",
+            "evil.example/localhost",
+            "",
+            None,
+        ),
+    ],
+)
+def test_a_server_of_this_machine_answers_to_no_other_name(monkeypatch, host):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    status, words = Names("127.0.0.1").refuse(seen(host))
+    assert status == 421 and "--allow-host" in words
+
+
+def test_two_hosts_in_one_request_are_none():
+    twice = {"type": "http", "headers": [(b"host", b"localhost"), (b"host", b"evil.example")]}
+    assert Names("127.0.0.1").refuse(twice)[0] == 421
+
+
+def test_a_server_for_the_network_answers_to_every_address_in_numbers_and_to_no_strange_name():
+    names = Names("0.0.0.0")
+    for host in ("192.168.0.7:7860", "[fe80::1]", "localhost"):
+        assert names.refuse(seen(host)) is None
+    assert names.refuse(seen("evil.example"))[0] == 421
+    assert Names("192.168.0.7").refuse(seen("192.168.0.7")) is None
+    assert Names("192.168.0.7").refuse(seen("192.168.0.8"))[0] == 421
+
+
+def test_only_pages_of_the_server_itself_may_ask(monkeypatch):
+    here, names = "localhost:7860", Names("127.0.0.1", ["lab.example.org"])
+    for origin in ("http://localhost:7860", "http://127.0.0.1:7860", "https://lab.example.org"):
+        assert names.refuse(seen(here, origin)) is None
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://localhost:3000",
+        "http://localhost",
+        "",
+        "file://",
+        "http://[x",
+    ):
+        assert names.refuse(seen(here, origin))[0] == 403
+    assert Names("127.0.0.1", shared=True).refuse(seen("ab12.gradio.live", "https://ab12.gradio.live")) is None
+    assert Names("127.0.0.1", shared=True).refuse(seen("ab12.gradio.live", "https://evil.gradio.live"))[0] == 403
+    monkeypatch.setenv("SPACE_ID", "me/lab")
+    monkeypatch.setenv("SPACE_HOST", "me-lab.hf.space,lab.example.com")
+    space = Names("0.0.0.0")
+    for host in ("me-lab.hf.space", "10.0.3.4:7860", "lab.example.com"):
+        assert space.refuse(seen(host, "https://me-lab.hf.space")) is None
+        for origin in ("https://evil.example", "https://other.hf.space", "https://me-lab.hf.space.evil.example"):
+            assert space.refuse(seen(host, origin))[0] == 403
+
+
+def test_what_is_no_name_cannot_be_allowed(monkeypatch):
+    with pytest.raises(InputError, match="not the name of a host"):
+        Names("127.0.0.1", ["*"])
+    monkeypatch.setenv("FTLAB_ALLOW_HOST", "lab.example.org, https://other.example.org:8443/x")
+    assert Names("127.0.0.1").refuse(seen("other.example.org")) is None
 
 
 def test_an_allowance_comes_back_with_time():
@@ -103,9 +220,19 @@ def test_an_allowance_comes_back_with_time():
     assert allowance.take("a", 10.5) == 0.0
 
 
-def test_behind_a_proxy_the_address_is_the_one_it_names():
-    assert address_of({"x-forwarded-for": "203.0.113.7, 10.0.0.1"}, "10.0.0.2") == "203.0.113.7"
-    assert address_of({}, "10.0.0.2") == "10.0.0.2" and len(address_of({"x-forwarded-for": "x" * 999}, None)) == 64
+def test_what_a_sender_writes_into_a_header_is_not_its_address():
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    seen_as = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen_as.append(address_of(HTTPConnection(scope).client))
+
+    through = ProxyHeadersMiddleware(app, TRUSTED)
+    for forwarded in ("203.0.113.7", "1.2.3.4, 203.0.113.7", "127.0.0.1, 9.9.9.9, 203.0.113.7, 10.20.0.3"):
+        scope = {"type": "http", "client": ("10.20.0.2", 1), "headers": [(b"x-forwarded-for", forwarded.encode())]}
+        asyncio.run(through(scope, None, None))
+    assert seen_as == ["203.0.113.7"] * 3 and address_of(None) == "nobody"
 
 
 def test_in_a_space_the_links_of_raters_lead_to_its_own_page(monkeypatch, workspace):

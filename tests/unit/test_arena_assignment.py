@@ -1,4 +1,4 @@
-"""Sides are balanced within a rater, mirrored between raters, and not to be foreseen; every prompt gets its votes."""
+"""Sides are balanced within a rater and over those of a prompt, and not to be foreseen; prompts get their votes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def play(
 
 @pytest.mark.parametrize("contestants", [2, 3])
 @pytest.mark.parametrize("seed", range(5))
-def test_sides_are_balanced_within_a_rater_and_mirrored_between_raters(contestants: int, seed: int) -> None:
+def test_sides_are_balanced_within_a_rater_at_any_time_and_over_the_raters_of_a_prompt(
+    contestants: int, seed: int
+) -> None:
     handed = play(prompts=30, contestants=contestants, raters=4, votes_per_prompt=4, overlap=1.0, seed=seed)
     by_unit = defaultdict(list)
     for trials_of_rater in handed.values():
@@ -103,7 +105,7 @@ def foreseen(prompts: int, sides: list[bool], key: Key, rater: int) -> int:
     return hits
 
 
-def test_who_knows_the_source_the_public_numbers_and_every_earlier_side_is_at_chance(
+def test_who_knows_the_source_the_public_numbers_and_the_earlier_sides_of_the_one_rater_is_at_chance(
     tmp_path: Path,
 ) -> None:
     place, prompts, number = open_store(Workspace.open(tmp_path)), 40, 4

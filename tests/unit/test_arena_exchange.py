@@ -89,6 +89,10 @@ def test_a_test_is_sent_voted_on_elsewhere_and_fetched_with_its_votes(hub, tmp_p
     there = open_store(Workspace.open(tmp_path / "there"))
     assert everything(here) == everything(there)
     assert trials.next_trial(here, raters[0]).number == 2
+    voided = arena(tmp_path / "here", hub, "void", "Ana", first)
+    assert voided.returncode == 0 and "Ana is out of the count: 0 of" in voided.stdout
+    assert arena(tmp_path / "here", hub, "fetch", "--from", "me/store").returncode == 0
+    assert "votes voided" in arena(tmp_path / "here", hub, "raters", first).stdout, "a fetch does not undo it"
 
 
 def test_votes_that_are_only_here_are_not_lost_by_a_fetch(hub, tmp_path):

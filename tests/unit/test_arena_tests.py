@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from ftlab.arena import handing_out, links, tests, trials
+from ftlab.arena import handing_out, links, tally, tests, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.errors import FtlabError, InputError
 from ftlab.workspace import Workspace
@@ -105,7 +106,7 @@ def test_progress_says_nothing_of_who_leads(tmp_path: Path) -> None:
         vote_all(store, ana, prefer)
         so_far = tests.progress(store, test_id)
         for rater in so_far["raters"]:
-            del rater["id"], rater["last"]
+            del rater["id"], rater["last"], rater["joined"]
         seen.append(so_far)
     assert seen[0] == seen[1]
     assert (seen[0]["votes"], seen[0]["planned"], seen[0]["revealed"]) == (6, 12, None)
@@ -294,3 +295,71 @@ def test_in_a_live_test_the_rater_asks_and_identical_answers_are_ties(store: Sto
     assert trials.record_live(store, ana, ASK, {first: {"text": "Me. "}, second: {"text": "Me."}}) is None
     so_far = tests.progress(store, test_id)
     assert (so_far["votes"], so_far["automatic"]) == (2, 1)
+
+
+def test_names_that_read_alike_are_told_apart_and_what_is_not_seen_is_left_out(store: Store) -> None:
+    test_id, _ = opened(store, names=())
+    token = links.open_link(store, test_id)
+    names = ("Ada", "\u0410da", "a d a", "Ad\u00e1", "\u200bAda\u202e", "\uff21da", "Lilian", "lllian")
+    joined = [links.join(store, token, name).pseudonym for name in names]
+    assert joined == [
+        "Ada",
+        "\u0410da (2)",
+        "a d a (3)",
+        "Ad\u00e1 (4)",
+        "Ada (5)",
+        "\uff21da (6)",
+        "Lilian",
+        "lllian (2)",
+    ]
+    for name in ("\u200b", "\u3164\u2800", "\u202e \t"):
+        with pytest.raises(InputError, match="say your name"):
+            links.join(store, token, name)
+
+
+def test_one_address_or_all_together_cannot_flood_an_open_link(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "JOINS", {60: (3, 5), 3600: (6, 9)})
+    clock = [1_000_000.0]
+    monkeypatch.setattr(links, "now", lambda: clock[0])
+    test_id, _ = opened(store)
+    token = links.open_link(store, test_id)
+
+    def joins(address: str, times: int) -> int:
+        done = 0
+        for n in range(times):
+            with contextlib.suppress(InputError):
+                links.join(store, token, f"Somebody {n}", address)
+                done += 1
+        return done
+
+    assert joins("10.0.0.1", 245) == 3
+    assert sum(joins(f"10.0.1.{n}", 1) for n in range(9)) == 2, "five in all within a minute"
+    links.create_raters(store, test_id, ["Cleo"])  # the owner's own links are not counted
+    clock[0] += 61
+    assert joins("10.0.0.1", 9) == 3 and joins("10.0.0.2", 9) == 1, "nine in all within an hour"
+    assert "10.0." not in str(everything(store)), "no address is kept"
+    beside = {one["pseudonym"]: len(one["beside"]) for one in tests.progress(store, test_id)["raters"]}
+    assert sorted(beside.values()) == [0, 0, 0, 0, 0, 0, 5, 5, 5, 5, 5, 5]
+
+
+def test_voided_votes_count_nowhere_and_every_verdict_says_so(store: Store) -> None:
+    test_id, (ana, bo) = opened(store, prompts=4)
+    while trial := trials.next_trial(store, ana):
+        trials.vote(store, ana, trial.id, "left")
+    given = tests.progress(store, test_id)["votes"]
+    assert given == 4 and tests.revealed(store, test_id) == "planned"
+    links.void(store, ana)
+    links.void(store, ana)
+    known = tests.progress(store, test_id)
+    assert (known["votes"], known["voided"], known["raters"][0]["voided"]) == (0, 4, True)
+    assert tally.count(store, test_id) == []
+    with pytest.raises(InputError, match="ended"):
+        trials.next_trial(store, ana)
+    assert known["revealed"] == "early", "it could be seen, so every report says that it was"
+    while trial := trials.next_trial(store, bo):
+        trials.vote(store, bo, trial.id, "right")
+    assert len(tally.count(store, test_id)) == 4, "what was voided is asked again"
+    said = " ".join(tally.evaluate(store, test_id)["notes"])
+    assert "4 votes of 1 rater were voided by the owner" in said and "1 of these raters after the tally" in said
+    with pytest.raises(InputError, match="no such rater"):
+        links.void(store, "nobody")

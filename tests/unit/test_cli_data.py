@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftlab.cli.main import main
+from ftlab.data.versions import history
 from ftlab.samples import sample_path
 from ftlab.workspace import Workspace
 
@@ -136,3 +137,15 @@ def test_fix_leaves_rows_that_a_longer_max_length_holds_and_says_what_it_costs(
     assert (
         "1 row of train fit into --set optimisation.max_length=" in told["left"][0] and "more time" in told["left"][0]
     )
+
+
+def test_fix_makes_no_version_where_every_row_stays_as_it_was(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = with_a_long_answer(tmp_path / "long.jsonl", 200)
+    given = ["--base", "starter", "--max-length", "64", "--only", "too_long", "--remedy", "too_long=shorten", "--json"]
+    assert main(["data", "fix", str(file), *given]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["done"] == [] and "No row was changed." in told["left"][0] and "still too long" in told["left"][0]
+    # The first version, which holds the rows of the file, and none after it.
+    assert [one.source for one in history(Workspace.open())] == [told["version"]]

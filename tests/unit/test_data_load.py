@@ -186,7 +186,7 @@ BROKEN = [
     ("a.jsonl", lines(ROWS)[:-9], ["line 20", "Unterminated string", "ask 19, please"]),
     ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
     ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
-    ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "recursion"]),
+    ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "nested more than 100"]),
     ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "downloaded completely"]),
     ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
     ("a.json", "[1, 2, 3]", ["3 of its 3 items are not rows", "item 1 is a number: 1"]),

@@ -88,7 +88,7 @@ def test_what_was_said_before_training_is_not_asked_again_after_it(runs, base_fo
     kept = {file.name for file in (second.evaluation / "results").iterdir()}
     assert len(kept & {file.name for file in (first.evaluation / "results").iterdir()}) == 2
     assert phases(lambda tell: evaluate_run(first, progress=tell))[-2:] == [
-        "loading the model",
+        "looking up earlier answers",
         "working out the scores",
     ]
 

@@ -39,6 +39,27 @@ def test_a_checkpoint_that_torch_cannot_write_is_not_an_unexpected_error(tmp_pat
     assert "resume" in reason["try"]
 
 
+def test_what_torch_says_of_a_damaged_or_strange_pickle_is_never_handed_on(tmp_path, capsys):
+    import pickle
+
+    import torch
+
+    class Runs:
+        def __reduce__(self):
+            return print, ("ran",)
+
+    (tmp_path / "strange.pt").write_bytes(pickle.dumps(Runs()))
+    torch.save({"strange": Runs()}, tmp_path / "zipped.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "zipped.pt").read_bytes()[:200])
+    for name in ("strange.pt", "zipped.pt", "cut.pt"):
+        with pytest.raises(Exception) as caught:
+            torch.load(tmp_path / name, weights_only=True)
+        reason = explain_exception(caught.value)
+        assert "cannot be read" in reason["what"] and "resume" in reason["try"], (name, reason)
+        assert "weights_only" not in str(reason) and "False" not in str(reason)
+    assert capsys.readouterr().out == "", "what was in the pickle has run"
+
+
 def test_wrong_input_is_marked_as_such():
     assert explain_exception(InputError("too long"))["kind"] == "input"
 

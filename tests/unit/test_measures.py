@@ -24,7 +24,6 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.form import label_notes, with_companions
 from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
@@ -232,8 +231,16 @@ def test_objects_in_a_list_are_compared_field_by_field_at_their_place():
         ('[{"name": "Ann"}]', '[{"name":"Ann"}]', True),
         ('{"a": [{"b": 1e3}, [2.0]]}', '{"a": [{"b": 1000}, [2]]}', True),
         ("[1, 2]", "[2, 1]", False),
-        ('{"a": "4"}', '{"a": 4}', False),  # a program reads a text and not a number
-        ('{"a": "1,000"}', '{"a": "1000"}', True),
+        ('{"a": "1,000"}', '{"a": 1000}', True),
+        ('{"a": "4 hours"}', '{"a": 4}', False),
+        ('{"a": "1"}', '{"a": true}', False),
+        # Two texts of JSON are equal as they are written.
+        ('{"a": "1,000"}', '{"a": "1000"}', False),
+        ('{"a": "1e3"}', '{"a": "1000"}', False),
+        # Zeros at the end may tell two versions apart.
+        ("3.10", "3.1", False),
+        ("5.0", "5", True),
+        ("1.000", "1000", False),
         ("1,000", "1000", True),
         ("1e3", "1 000", True),
         ("-.5", "-0.50", True),
@@ -299,7 +306,6 @@ def test_a_pattern_is_searched_for_and_one_that_hangs_counts_as_not_found():
     [
         ("4", 4),
         ("about 1,234.5 hours", 1234.5),
-        ("between 3-5", 5),
         ("−7", -7),
         ("1e3", 1000),
         ("version v2", None),
@@ -311,6 +317,10 @@ def test_a_pattern_is_searched_for_and_one_that_hangs_counts_as_not_found():
         ("1\u202f000 km", 1000),  # a narrow space, as French is set
         ("1\u2009234\u2009567.5", 1234567.5),
         ("1'000", 1000),
+        ("1 000 km", 1000),
+        ("20m2", 20),
+        ("He has 2 million, and 5", 5),
+        ("20-5=15", 15),
     ],
 )
 def test_the_last_number_of_an_answer_counts(text, number):
@@ -318,7 +328,9 @@ def test_the_last_number_of_an_answer_counts(text, number):
 
 
 @pytest.mark.parametrize(
-    "text", ["1/2", "3 or 1 1/2", "½", "2½", "1,5", "0,123", "10:30", "2024-05-01", "1.2.3", "10^3", "\\frac{1}{2}"]
+    "text",
+    "1/2;3 or 1 1/2;½;2½;1,5;0,123;10:30;2024-05-01;1.2.3;10^3;\\frac{1}{2};between 3-5;10–20;$10-$20;10 – 20;2 million"
+    ";2.5 Million;2k;3bn;0x10;to add 5 300 times".split(";"),
 )
 def test_digits_that_are_no_plain_number_are_refused_rather_than_read_in_parts(text):
     assert find_number(text) is None
@@ -406,80 +418,6 @@ def test_labels_that_differ_only_in_case_are_told_apart():
     references = ["A", "a"] * 5
     found, _ = one("accuracy", {"base": ["A"] * 10}, references, labels=("A", "a"))
     assert found["values"]["base"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("answer", "label"),
-    [
-        ('The label that fits the text is "change_pin".', "change_pin"),
-        ("**Change PIN**", "change_pin"),
-        ("pin", "pin"),
-        ("It could be pin or card-arrival", None),
-        ("pinned", None),
-        ("", None),
-    ],
-)
-def test_the_label_that_an_answer_names_is_the_longest_and_the_only_one(answer, label):
-    labels = ("card_arrival", "change_pin", "pin")
-    for right in labels:
-        assert value("label_named", answer, right, labels=labels) == float(right == label)
-
-
-def test_labels_of_one_letter_or_a_number_are_not_found_in_other_words():
-    assert value("label_named", "A good choice is (B).", "B", labels=("A", "B")) == 0  # both are named
-    assert value("label_named", "It is a clear case of B.", "B", labels=("A", "B")) == 1
-    assert value("label_named", "I give it -1.", "-1", labels=("-1", "1")) == 1
-    assert value("label_named", "It has 1.5 stars", "1", labels=("1", "2")) == 0
-
-
-@pytest.mark.parametrize(
-    ("answer", "reference", "named"),
-    [
-        ("The capital of Finland is Helsinki.", "Helsinki", 1.0),
-        ("In Helsinkis suburbs", "Helsinki", 0.0),
-        ('Sure:\n```json\n{"a": 1}\n```', '{"a": 1.0}', 1.0),
-        ('{"a": 1} or {"a": 2}', '{"a": 1}', 0.0),
-        ('[1] {"a": [2]}', '{"a": [2]}', 1.0),
-        ("It is 1,000 in all.", "1000", 1.0),
-        ("First 1000, then 7", "1000", 0.0),
-        ("東京は日本の首都です", "東京", 1.0),
-        ("a b c d e f g", "a b c d e f", None),
-        ("anything", "", None),
-    ],
-)
-def test_a_reference_that_stands_in_an_answer_is_told_from_one_that_does_not(answer, reference, named):
-    assert value("reference_named", answer, reference) == named
-
-
-def test_what_is_named_is_measured_beside_every_strict_measure_where_the_data_allow_it():
-    short, long = ["Paris", "the Danube"], ["A sentence of many more than five words stands here."] * 2
-    assert with_companions(["accuracy", "bleu"], short) == ["accuracy", "label_named", "bleu"]
-    assert with_companions(["exact_match"], short) == ["exact_match", "reference_named"]
-    assert with_companions(["exact_match", "bleu"], long) == ["exact_match", "bleu"]
-    names = suggest(short)
-    assert with_companions(names, short) == names
-
-
-def test_what_is_equal_is_named_too():
-    answers = ["4", "Paris.", '{"a": 1}', "1/2", "C++"]
-    strict, _ = one("exact_match", {"base": answers}, answers)
-    named, _ = one("reference_named", {"base": answers}, answers)
-    assert strict["values"] == named["values"] == {"base": 1.0}
-
-
-def test_majority_and_chance_and_answers_that_are_no_label_stand_beside_the_accuracy():
-    answers = {"base": ["so bug", "So  bug", "what?"] * 8, "adapted": ["bug"] * 24}
-    found, _ = one("accuracy", answers, TRUE, labels=("bug", "praise", "question"), commonest="bug ")
-    assert found["detail"]["baselines"] == {"chance": 1 / 3, "label": "bug", "always": 0.5}
-    assert found["detail"]["base"]["unlabelled"] == {
-        "rows": 24,
-        "commonest": [["so bug", 8], ["So bug", 8], ["what?", 8]],
-    }
-    spoken = {"base": "the base", "adapted": "the adapted model"}
-    assert label_notes([found], spoken) == [
-        "Labels of the base: 24 of 24 answers are no label, such as “so bug” (8), “So bug” (8) and “what?” (8).",
-        "Labels of the adapted model: 2 of 3 labels were never given: praise, question.",
-    ]
 
 
 def test_an_answer_of_the_data_outside_the_given_labels_is_refused_with_the_likeliest_meant():
@@ -791,7 +729,3 @@ def test_a_metric_file_runs_as_it_was_when_somebody_named_it(own_file, monkeypat
 def test_a_metric_file_must_be_there():
     with pytest.raises(InputError, match="no such metric file"):
         check_measures([], ["a"], MeasureOptions(extra=("nowhere.py",)))
-
-
-def test_two_letters_are_in_too_many_answers_to_count_as_named():
-    assert with_companions(["exact_match"], ["no", "US", "A"] * 4) == ["exact_match"]

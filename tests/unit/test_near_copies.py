@@ -24,6 +24,7 @@ VARIANTS = (
     "How do I acitvate my new card?",
     "How do I activate my new cards?",
     "How do I activate the new card?",
+    "H\u043ew d\u043e I activate my new c\u0430rd?",
 )
 DIFFERENT = (
     ("What is 12 + 5", "What is 12 + 7"),
@@ -43,6 +44,14 @@ DIFFERENT = (
     ("मेरा कार्ड कहाँ है", "नहीं मेरा कार्ड कहाँ है"),
     ("What is the capital of France?", "What is the capital of Spain?"),
     ("取消我的卡", "激活我的卡"),
+    ("Is the shop open on Sunday?", "Was the shop open on Sunday?"),
+    ("Is the parcel here", "The parcel was here"),
+    ("Where did he put his card?", "Where did he put her card?"),
+    ("What do I need to pay now?", "What do I need to pay then?"),
+    ("Do you ship to the office or to US customers?", "Do you ship to the office or to us customers?"),
+    ("Why was I charged for the card?", "Why was I changed for the card?"),
+    ("Who signed the contract for the phone?", "Who signed the contact for the phone?"),
+    ("How do I get a card?", "Why do I get a card?"),
     ("Hello", "Thanks"),
     ("???", "!!!"),
     (
@@ -113,7 +122,10 @@ def test_a_long_answer_that_few_rows_share_is_evidence_and_a_stock_phrase_is_non
 
 
 def test_long_texts_are_near_copies_by_their_trigrams() -> None:
-    assert how(STORY, STORY.replace("down", "away") + " Sorry.") == "near"
+    long = f"{STORY} Then nobody was at home to take it, so it went back to the depot on the hill for a whole week."
+    assert how(long, long.replace("depot", "store") + " Sorry.") == "near"
+    assert how(long, long.replace("depot", "store")) is None  # one word for another, and nothing else
+    assert how(STORY, STORY.replace("down", "away")) is None  # one word for another, up to 40 words
     assert how(STORY, STORY.replace("lamp", "desk").replace("torn", "wet").replace("driver", "man")) is None
     assert how(STORY, STORY.replace("two", "three")) is None
 
@@ -165,3 +177,81 @@ def test_what_is_put_around_a_question_makes_no_other_question(variant):
 def test_raised_digits_and_marks_that_are_asked_about_stay():
     assert not [*near_pairs(["What is 5²?", "What is 52?"])]
     assert not [*near_pairs(["What does <p> do in a page?", "What does <b> do in a page?"])]
+
+
+INSIDE = (
+    "{} Answer in one sentence.",
+    "{} Answer in at most 50 words.",
+    "{}\n\nThink step by step.",
+    "Hi, this is Ann. {}",
+    "You are a helpful assistant.\n{}",
+    "I got it yesterday. {} I am in Spain.",
+    "{} Can you help me?",
+    "{} {}",
+    "{}\n{}\n{}",
+)
+OUTSIDE = (
+    "{} How do I cancel it?",
+    "{} I want to cancel it.",
+    "Translate into French:\n{}",
+    "{} I have 2 cards.",
+    "{} I have never had one.",
+)
+
+
+@pytest.mark.parametrize("longer", INSIDE)
+def test_a_whole_question_inside_a_longer_text_is_a_near_copy_where_the_rest_asks_nothing(longer):
+    labels = ("card_activation", "card_activation")
+    assert (
+        how(QUESTION, longer.replace("{}", QUESTION)) == how(QUESTION, longer.replace("{}", QUESTION), labels) == "near"
+    )
+
+
+def test_other_labels_speak_against_a_question_inside_another():
+    assert how(f"Hi, this is Ann. {QUESTION}", QUESTION, ("activation", "card_loss")) is None
+
+
+@pytest.mark.parametrize("longer", OUTSIDE)
+def test_a_question_a_task_or_a_number_beside_it_makes_another_question(longer):
+    assert how(QUESTION, longer.replace("{}", QUESTION)) is None
+
+
+def test_a_question_about_what_stands_before_it_is_none_by_itself():
+    assert how("What should I do?", "I lost my card. What should I do?") is None
+    assert how("How can I fix this?", "My card is broken. How can I fix this?") is None
+    things = "card phone lamp chair boat coat drum flute kite rope".split()
+    asked = "Where do I get a new one from?"
+    assert how(asked, f"I lost my {things[0]}. {asked}") == "near"
+    assert not list(near_pairs([asked, *(f"I lost my {thing}. {asked}" for thing in things)]))
+    # The same sentence around several questions is a wrapper.
+    wrapped = [f"I am on the phone app. Where is my {thing}?" for thing in things]
+    pairs = list(near_pairs([*(f"Where is my {thing}?" for thing in things), *wrapped]))
+    assert {(pair.one, pair.other) for pair in pairs} == {(n, n + 10) for n in range(10)}
+
+
+def test_every_copy_of_a_question_is_paired_with_the_longer_text_of_the_other_side():
+    held_out = [QUESTION] * 12
+    pairs = near_pairs([f"Hi, this is Ann. {QUESTION}", *held_out], sides=[0] + [1] * 12, across=True)
+    assert {(pair.one, pair.other) for pair in pairs} == {(0, n) for n in range(1, 13)}
+
+
+def test_an_instruction_that_most_rows_hold_joins_nothing():
+    things = "card phone lamp chair boat coat drum flute kite rope".split()
+    rows = [f"Name the material. Is the {thing} soft?\nAnswer with one word." for thing in things]
+    assert not list(near_pairs([*rows, "Answer with one word.", "Name the material.\nAnswer with one word."]))
+    assert [(pair.one, pair.other) for pair in near_pairs([*rows, f"{rows[3]} I am Ann."])] == [(3, 10)]
+
+
+def test_letters_that_look_alike_are_one_within_a_word_and_a_script_stays_what_it_is():
+    assert normal_form("c\u0430rd") == normal_form("\u0421ard") == normal_form("card")
+    assert normal_form("м\u006fл\u006fко") == normal_form("молоко")
+    assert normal_form("\u0440\u0430\u0440\u0430 скажи") != normal_form("papa скажи")
+    assert normal_form("ρgh") != normal_form("pgh")
+
+
+def test_words_that_several_texts_hold_are_no_typing_errors_of_each_other():
+    verbs = "buy sell lend pack paint".split()
+    both = [f"Where do I {verb} a {thing}?" for verb in verbs for thing in ("planet", "plant")]
+    assert how("Where is the planet now?", "Where is the plant now?") == "near"
+    pairs = near_pairs([*both, "Where is the planet now?", "Where is the plant now?"])
+    assert (10, 11) not in {(pair.one, pair.other) for pair in pairs}

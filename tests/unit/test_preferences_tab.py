@@ -88,9 +88,9 @@ def test_the_newest_run_on_examples_is_preset_until_somebody_chooses(tab, worksp
     starts = [value for _, value in preferences.start_choices(workspace)]
     assert set(starts) == {old.id, new.id} and reward.id not in starts
     preset = preferences.newest_start(workspace)
-    assert preferences.list_runs(tab, "", None, workspace)[tab.begin].value == preset
-    assert preferences.list_runs(tab, "", preset, workspace)[tab.begin].value == ""
-    models = preferences.list_runs(tab, "", None, workspace)[tab.reward_model].choices
+    assert preferences.list_runs(tab, "", None, workspace)[tab.begin]["value"] == preset
+    assert preferences.list_runs(tab, "", preset, workspace)[tab.begin]["value"] == ""
+    models = preferences.list_runs(tab, "", None, workspace)[tab.reward_model]["choices"]
     assert [value for _, value in models] == ["", reward.id]
 
 

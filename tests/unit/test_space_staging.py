@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ftlab.errors import FtlabError, InputError
-from tests.conftest import ROOT, offline_environment
+from tests.conftest import ROOT, absent_modules, offline_environment
 from tests.fake_hub import FakeHub
 
 FLAVOURS = ("lab", "demo", "vote")
@@ -92,24 +92,28 @@ def test_only_the_package_and_four_files_beside_it_are_staged(staged, flavour):
     assert (len(files), size) < {"lab": (600, 2e7), "demo": (200, 2e7), "vote": (110, 1e6)}[flavour]
 
 
-def test_a_staged_vote_runs_without_torch_and_without_this_repository(staged, tmp_path):
-    code = (
-        "import sys\n"
-        "heavy = ('torch', 'transformers', 'peft', 'trl', 'datasets', 'scipy', 'sklearn', 'pyarrow', 'evalica')\n"
-        "for name in heavy: sys.modules[name] = None\n"
-        "from ftlab.arena.live import ask_endpoints\n"
-        "from ftlab.ui import space_vote, rater\n"
-        "from ftlab.workspace import Workspace\n"
-        f"rater.build_rater_app(Workspace.open({str(tmp_path)!r}), ask_endpoints)\n"
-        "print(sys.modules['ftlab'].__file__, [name for name in heavy if sys.modules[name]])\n"
-    )
+@pytest.mark.parametrize("flavour", ["demo", "vote"])
+def test_what_is_staged_needs_only_its_own_requirements_and_not_this_repository(staged, flavour, tmp_path):
+    absent = absent_modules(staged[flavour] / "requirements.txt")
+    assert {"torch", "sklearn", "evalica", "ftlab"} & set(absent) >= {"sklearn", "evalica"}
+    code = f"import sys\nfor name in {absent!r}:\n    if name != 'ftlab': sys.modules[name] = None\n"
+    if flavour == "demo":
+        code += "from ftlab.ui import space_demo\n"
+    else:
+        code += (
+            "from ftlab.arena.live import ask_endpoints\n"
+            "from ftlab.ui import space_vote, rater\n"
+            "from ftlab.workspace import Workspace\n"
+            f"rater.build_rater_app(Workspace.open({str(tmp_path)!r}), ask_endpoints)\n"
+        )
+    code += "print(sys.modules['ftlab'].__file__)\n"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONPATH": str(staged["vote"]), "PYTHONSAFEPATH": "1"}
+    environment |= {"PYTHONPATH": str(staged[flavour]), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(staged["vote"] / "ftlab" / "__init__.py"), "[]"]
+    assert done.stdout.split() == [str(staged[flavour] / "ftlab" / "__init__.py")]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ import threading
 
 import pytest
 
+from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.files import append_jsonl, locked, read_json, read_jsonl, write_json
+from ftlab.files import anywhere, append_jsonl, check_reach, limited_to, locked, read_json, read_jsonl, write_json
 from ftlab.workspace import Workspace
 
 
@@ -101,3 +102,23 @@ def test_a_deleted_run_is_gone(workspace):
     workspace.delete_run(run)
     assert workspace.runs() == []
     assert json.dumps([path.name for path in workspace.root.iterdir() if path.name.startswith(".deleted")]) == "[]"
+
+
+@pytest.mark.parametrize("asked", ["/etc/passwd", "~/.ssh", "a, /etc/passwd", {"x": [{"y": "../../etc"}]}, "/" * 9000])
+def test_who_may_open_files_of_one_folder_names_no_other(workspace, asked):
+    check_reach(asked)
+    with limited_to([workspace.root]):
+        with pytest.raises(InputError, match="files of its workspace only"):
+            check_reach(asked)
+        with anywhere():
+            check_reach(asked)
+    check_reach(asked)
+
+
+def test_who_may_open_files_of_one_folder_names_what_is_no_file_and_what_lies_there(workspace):
+    with limited_to([workspace.root]):
+        for asked in ("support_triage", "owner/name", "version:abc", "", None, 3, "a: /b\nc", workspace.root / "x"):
+            check_reach(asked)
+        build_config({"data": {"system_prompt": "/no_think", "source": "support_triage"}})
+        with pytest.raises(InputError, match="files of its workspace only"):
+            build_config(None, ["data.source=/etc/passwd"])

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,9 @@ from ftlab.data.load import find_source
 from ftlab.data.named import recall, said_in
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import locked, write_json, write_text
-from ftlab.processes import is_alive, kill
+from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, kill, package_path
+from ftlab.processes import start as start_process
+from ftlab.run_directory import WORK_LOCK
 from ftlab.workspace import Workspace
 
 KEPT = 20  # folders
@@ -113,8 +114,10 @@ def stop(job: Job) -> str:
     if not job.stop_file.exists():
         write_text(job.stop_file, "")
         return "Stopping: what was found so far is kept."
-    kill(_children.get(job.folder), current.pid, lambda: _alive(job, current))
-    return "Stopped at once."
+    child = _children.get(job.folder)
+    if kill(child, current.pid, current.pid_started, [job.folder], lambda: _alive(job, current)):
+        return "Stopped at once."
+    return "Not stopped at once: no process here proves to be the one of this check."
 
 
 def _start_process(job: Job) -> None:
@@ -131,29 +134,20 @@ def _start_process(job: Job) -> None:
         job.request.data.source,
     ]
     with job.log_file.open("wb") as log:
-        _children[job.folder] = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
-            start_new_session=True,
-            env=_environment(job.request),
-            close_fds=True,
-        )
+        environment = _environment(job.request)
+        _children[job.folder] = start_process(command, lock=job.folder / WORK_LOCK, log=log, environment=environment)
 
 
 def _environment(request: Request) -> dict[str, str]:
-    package_root = str(Path(__file__).resolve().parents[3])
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+    local_base = request.base == STARTER or Path(request.base).expanduser().exists()
+    source = request.data.source.strip()
+    offline = local_base and (source.startswith("version:") or find_source(source)[0] != "hub")
+    environment = child_environment({"PYTHONPATH": package_path()}, keep=() if offline else HUB_VARIABLES)
     environment |= {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     # One core, so that the app keeps the rest.
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
     environment["TOKENIZERS_PARALLELISM"] = "false"
-    local_base = request.base == STARTER or Path(request.base).expanduser().exists()
-    source = request.data.source.strip()
-    if local_base and (source.startswith("version:") or find_source(source)[0] != "hub"):
+    if offline:
         environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return environment
 
@@ -170,7 +164,8 @@ def _digest(value: Any) -> str:
 
 
 def _alive(job: Job, current: Status) -> bool:
-    return is_alive(_children.get(job.folder), current.pid, current.pid_started, current.created)
+    lock = job.folder / WORK_LOCK
+    return is_alive(_children.get(job.folder), lock, current.pid, current.pid_started, current.created)
 
 
 def _record_death(job: Job, current: Status) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_json
+from ftlab.files import read_cached, read_json, write_json
 
 _SHORTEST = 16  # tokens
 # Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
@@ -66,7 +66,7 @@ class Status:
     done: int = 0
     total: int = 0
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
     heartbeat: float | None = None
     created: float = 0.0
     finished: float | None = None
@@ -119,8 +119,8 @@ class Job:
 
 
 def read_status(job: Job) -> Status:
-    values = read_json(job.status_file)
-    if values is None:  # removed meanwhile, as one of the oldest
+    values = read_cached(job.status_file)
+    if values is None:  # removed meanwhile, as one of the oldest, or damaged
         return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
     known = {item.name for item in fields(Status)}
     return Status(**{name: value for name, value in values.items() if name in known})

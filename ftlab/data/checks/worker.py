@@ -15,6 +15,8 @@ from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_json, write_text
+from ftlab.processes import hold_own, let_go, mark_of
+from ftlab.run_directory import WORK_LOCK
 from ftlab.workspace import Workspace
 
 _WRITE_SECONDS = 0.4
@@ -25,14 +27,13 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
 
     `context_of` says how many tokens a base reads.
     """
-    import psutil
-
     job = Job(folder)
+    hold_own(job.folder / WORK_LOCK)
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(19 - os.nice(0))
     current = read_status(job)
-    current.pid, current.pid_started = os.getpid(), psutil.Process().create_time()
+    current.pid, current.pid_started = os.getpid(), mark_of(os.getpid())
     written = 0.0
 
     def tell(phase: str, done: int, total: int) -> None:
@@ -66,6 +67,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
         current.state, current.error = "failed", _explained(error, job)
     current.phase, current.done, current.total, current.finished = "", 0, 0, time.time()
     write_status(job, current)
+    let_go()
     return 0 if current.state != "failed" else 1
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ftlab.data.final_number import quantity, same_final_number
+from ftlab.data.final_number import NUMBER, quantity, same_final_number, same_quantity
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
@@ -19,22 +19,34 @@ Measure = Mapping[str, Any]
 
 LABEL_NAMED_RULE = (
     "the one label that stands in the answer as whole words; case, Unicode forms, hyphens and underscores ignored; a "
-    "label within a longer one does not count, and an answer with several labels or none is wrong"
+    'label within a longer one does not count, nor one behind a negation ("not X", "isn\'t X"); an answer with several '
+    "labels or none is wrong"
 )
 REFERENCE_NAMED_RULE = (
     "the reference stands somewhere in the answer: a short text as whole words, whatever the case; JSON as the only "
-    "object (or list) there; of numbers the last one counts; rows with longer references are left out"
+    'object (or list) there; of numbers the last one counts; not behind a negation ("not X", "isn\'t X"); rows with '
+    "longer references are left out"
 )
 # The measure of what an answer names, beside each that asks for the answer and nothing else.
 COMPANIONS = {"accuracy": "label_named", "exact_match": "reference_named"}
+_NEGATED_BEFORE = re.compile(
+    r"(?:\b(?:not|cannot|never|no|neither|nor|isnt|wasnt|arent|other than|rather than|instead of|except|nicht"
+    r"|kein(?:e[nmrs]?)?|pas)|n['’]t)"
+    r"\s+(?:(?:a|an|the|about|be|is|of|in|really|called|labell?ed|category|class|label)\s+)*[\"'“”‘’*`(]*$",
+    re.IGNORECASE,
+)
+_NEGATED_BEHIND = re.compile(
+    r"[\"'“”’*`)]*\s+(?:(?:is|was|are)\s+(?:not|wrong|incorrect)|(?:is|was|are)n['’]?t)\b(?!\s+(?:only|just|merely))",
+    re.IGNORECASE,
+)
 _SHORT = 5  # words of a reference; in a longer one form and content are not told apart
 _NEARLY_ALL = 0.9
 _MOST_STARTS = 50  # brackets of one answer at which JSON is looked for
 _MOST_NAMED = 5
 
 
-def label_namer(labels: Sequence[str]) -> Callable[[str], int]:
-    """A function that tells which of `labels` a text names, by its place; -1 for none and for several."""
+def label_finder(labels: Sequence[str]) -> Callable[[str], set[int]]:
+    """A function that tells which of `labels` a text names, by their places, without those that it negates."""
     keys = [_spelled(label, folded) for label in labels]
     # A, B and C, or labels that differ in case only: an article must not pass for a label.
     fold = folded if len(set(keys)) == len(keys) and all(len(key) > 1 for key in keys) else composed
@@ -42,9 +54,9 @@ def label_namer(labels: Sequence[str]) -> Callable[[str], int]:
     longest = sorted(filter(None, place), key=len, reverse=True)
     pattern = re.compile("|".join(f"(?:{_whole(key)})" for key in longest))
 
-    def named(text: str) -> int:
-        found = {place[match.group()] for match in pattern.finditer(_spelled(text, fold))}
-        return found.pop() if len(found) == 1 else -1
+    def named(text: str) -> set[int]:
+        text = _spelled(text, fold)
+        return {place[match.group()] for match in pattern.finditer(text) if not _is_negated(text, *match.span())}
 
     return named
 
@@ -53,7 +65,12 @@ def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Which of `labels` each text is or else names, by its place; -1 for none and for several."""
     from ftlab.evaluation.metrics.classes import label_numbers
 
-    named = label_namer(labels)
+    find = label_finder(labels)
+
+    def named(text: str) -> int:
+        found = find(text)
+        return found.pop() if len(found) == 1 else -1
+
     return [
         named(text) if number < 0 else number for text, number in zip(texts, label_numbers(texts, labels), strict=True)
     ]
@@ -70,9 +87,22 @@ def names_reference(answer: str, reference: str) -> float | None:
         found = [value for value in _json_in(answer) if type(value) is type(wanted)]
         return float(bool(found) and all(same_value(value, wanted) for value in found))
     if quantity(reference) is not None:
+        last = deque(NUMBER.finditer(answer), maxlen=1)
+        if last and (_is_negated(answer, *last[0].span()) or _other_version(last[0].group(), reference)):
+            return 0.0
         return same_final_number(answer, reference)
-    key = _spelled(plain(reference), folded)
-    return float(bool(key) and re.search(_whole(key), _spelled(answer, folded)) is not None)
+    key, text = _spelled(plain(reference), folded), _spelled(answer, folded)
+    places = re.finditer(_whole(key), text) if key else ()
+    return float(any(not _is_negated(text, *place.span()) for place in places))
+
+
+def _is_negated(text: str, start: int, end: int) -> bool:
+    """Whether `text` denies what stands there: not X, isn't a X, neither X nor Y, no X, X is not; not "not only X"."""
+    return bool(_NEGATED_BEFORE.search(text[max(0, start - 60) : start]) or _NEGATED_BEHIND.match(text[end : end + 40]))
+
+
+def _other_version(number: str, reference: str) -> bool:
+    return quantity(number) == quantity(reference) and not same_quantity(number, reference)
 
 
 def can_be_named(reference: str) -> bool:
@@ -110,6 +140,7 @@ def judged_by_form(
     side: str,
     against: str,
     improved: Callable[[Measure, str], bool | None],
+    told: Mapping[str, str],
 ) -> dict[str, Any]:
     """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
 
@@ -124,9 +155,10 @@ def judged_by_form(
     lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
     lenient = lenient or known.get(COMPANIONS[strict["name"]])
     values = [one and one["values"].get(at) for one in (strict, lenient) for at in (side, against)]
+    several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, told)
     if lenient is None or side not in lenient["differences"] or None in values or values[:2] == values[2:]:
-        return verdict
-    better, named = improved(lenient, side), _named(lenient, side, against)
+        return verdict | {"text": verdict["text"] + several}
+    better, named = improved(lenient, side), _named(lenient, side, against) + several
     change, knowing = values[0] - values[1], values[2] - values[3]
     if better is None:
         word = "better" if verdict["better"] else "worse"
@@ -146,11 +178,12 @@ def judged_by_form(
     return verdict | {"text": verdict["text"] + told}
 
 
-def unlabelled(texts: Sequence[str], numbers: Sequence[int]) -> dict[str, Any]:
-    """Answers that are no label: how many, and the commonest of them as [text, count]."""
+def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+    """Answers that are no label: how many, how many of them name `several`, and the commonest as [text, count]."""
     other = [" ".join(text.split()) for text, number in zip(texts, numbers, strict=True) if number < 0]
     commonest = [[shorten(text, 60), count] for text, count in Counter(other).most_common(3)]
-    return {"rows": len(other), "commonest": commonest}
+    find = label_finder(labels)
+    return {"rows": len(other), "several": sum(len(find(text)) > 1 for text in other), "commonest": commonest}
 
 
 def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[str]:
@@ -171,6 +204,13 @@ def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[
         if other["rows"]:
             examples = listed([f"“{text}” ({count})" for text, count in other["commonest"]])
             said.append(f"{other['rows']} of {rows} answers are no label, such as {examples}")
+        if several := other.get("several"):  # not in old results
+            named = (
+                "1 answer names several labels and counts"
+                if several == 1
+                else f"{several} answers name several labels and count"
+            )
+            said.append(f"{named} as naming none: which one is meant, and so what is known, cannot be told from them")
         if never and other["rows"] < rows:
             more = f" and {len(never) - _MOST_NAMED} more" if len(never) > _MOST_NAMED else ""
             names = ", ".join(never[:_MOST_NAMED])
@@ -188,6 +228,19 @@ def _named(lenient: Measure, side: str, against: str) -> str:
         "likelihood_accuracy": "the right label is the likeliest in {} of the rows against {}",
     }[lenient["name"]].format(after, before)
     return f"{what} ({p_text(lenient['differences'][side]['p'])})"
+
+
+def _several(strict: Measure, side: str, against: str, told: Mapping[str, str]) -> str:
+    """The answers of both sides of which nobody can tell what they know, because they name several labels."""
+    counts = {
+        at: ((strict.get("detail") or {}).get(at) or {}).get("unlabelled", {}).get("several") for at in (against, side)
+    }
+    said = [f"{count} of {told[at]}" for at, count in counts.items() if count]
+    return (
+        f"; answers that name several labels ({listed(said)}) count as none: of them knowing cannot be told"
+        if said
+        else ""
+    )
 
 
 def _points(change: float) -> str:

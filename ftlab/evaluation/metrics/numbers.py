@@ -7,8 +7,10 @@ import re
 from ftlab.data.final_number import NUMBER, find_number
 
 NUMBER_RULE = (
-    "the last number of the answer counts; commas, spaces or apostrophes between thousands, a point before decimals; "
-    "fractions, times, dates and decimal commas are no numbers"
+    "the last number of the answer counts, by value; commas, apostrophes or unbroken spaces between thousands "
+    "(ordinary ones where the number stands alone), a point before decimals (1.000 is 1); fractions, times, dates, "
+    "ranges (10-20), decimal commas, and figures with a word or letter for thousands or millions (2 million, 2k) are "
+    "no numbers"
 )
 
 

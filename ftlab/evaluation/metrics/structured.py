@@ -14,9 +14,10 @@ from ftlab.wording import composed
 
 JSON_RULE = "valid JSON, an object or a list, and nothing around it"
 FIELDS_RULE = (
-    "share of the fields of the reference that the answer has with the same value; numbers by value, but a text is no "
-    "number; fields inside fields count one by one, also those of objects in a list, by their place in it, and how "
-    "many they are; another list counts as a whole, fields of the answer alone are not counted"
+    "share of the fields of the reference that the answer has with the same value; numbers by value, also of a text "
+    'against a number ("1,000", 1000), two texts as they are written; fields inside fields count one by one, also '
+    "those of objects in a list, by their place in it, and how many they are; another list counts as a whole, fields "
+    "of the answer alone are not counted"
 )
 SCHEMA_FIELDS_RULE = "share of the fields of the schema that are valid, or left out where they may be"
 CODE_RULE = "Python's own parser reads it; a Markdown fence around it is ignored; nothing is run"

@@ -9,12 +9,12 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from ftlab.data.final_number import quantity
+from ftlab.data.final_number import quantity, same_quantity
 from ftlab.wording import composed
 
 EXACT_MATCH_RULE = (
     "white space at both ends and the Unicode form of letters ignored; where the reference is a JSON object or list, "
-    "or one number (1,000 = 1000 = 1e3; not 007, +49 or more than 15 digits), compared by value"
+    "or one number (1,000 = 1000 = 1e3; not 007, +49 or more than 15 digits; 3.10 is not 3.1), compared by value"
 )
 PROBE_RULE = (
     "upper and lower case, white space, Unicode forms and a final full stop, question or exclamation mark ignored"
@@ -41,8 +41,7 @@ def is_exact(prediction: str, reference: str) -> bool:
     if wanted is not None:
         given = json_value(prediction)
         return given is not None and same_value(given, wanted)
-    number = quantity(reference)
-    return number is not None and quantity(prediction) == number
+    return same_quantity(prediction, reference)
 
 
 def is_general_match(prediction: str, reference: str) -> bool:
@@ -109,14 +108,18 @@ def json_value(text: str) -> dict[str, Any] | list[Any] | None:
 
 
 def same_value(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say, and "4" is a text."""
+    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say. A text that is a number is
+    that number where the other value is one ("1,000", 1000); two texts are equal as they are written ("1e3", "1000" are
+    not)."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_value(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(same_value(a, b) for a, b in zip(left, right, strict=True))
     if isinstance(left, str) and isinstance(right, str):
-        left, right = (unicodedata.normalize("NFC", text) for text in (left, right))
-        return left == right or ((number := quantity(right)) is not None and quantity(left) == number)
+        return unicodedata.normalize("NFC", left) == unicodedata.normalize("NFC", right)
+    if isinstance(left, str) != isinstance(right, str):
+        text, number = (left, right) if isinstance(left, str) else (right, left)
+        return isinstance(number, int | float) and not isinstance(number, bool) and quantity(text) == number
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
 

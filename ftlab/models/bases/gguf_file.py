@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import InputError, shorten
-from ftlab.files import locked, read_json, write_json
+from ftlab.files import locked, read_cached, write_json
 from ftlab.models.bases.kept import Progress, home
 
 # transformers' list mixes families with parts of a file and with models that do not continue text.
@@ -241,9 +241,7 @@ def _hashes_file() -> Path:
 
 
 def _hashes() -> dict[str, dict[str, Any]]:
-    with contextlib.suppress(OSError, ValueError):
-        return read_json(_hashes_file(), {})
-    return {}
+    return read_cached(_hashes_file()) or {}
 
 
 def _is_broken(file: Path) -> InputError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import netrc
 import os
 import re
@@ -26,9 +25,12 @@ from urllib.request import url2pathname
 from ftlab.errors import FtlabError, shorten
 from ftlab.models.bases.kept import Progress, megabytes
 from ftlab.models.bases.known import KnownBase
+from ftlab.parsing import parse_json
+from ftlab.web import TooMuch, ask, open_client
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
+_LARGEST_PAGE = 64 << 20  # bytes; a package with thousands of files has some megabytes
 _TRIES = 5  # in a row without a new byte
 _PAUSE_SECONDS = 1.0
 _TELL_SECONDS = 0.25
@@ -52,6 +54,10 @@ class Settings:
     certificates: str | None = None
     proxy: str | None = None
     unverified: frozenset[str] = frozenset()  # hosts that pip trusts without a certificate
+
+    @property
+    def is_default(self) -> bool:
+        return all(place.startswith("https://pypi.org/") for place, _ in self.places)
 
     @property
     def places(self) -> list[tuple[str, bool]]:
@@ -161,7 +167,10 @@ def _find(known: KnownBase, place: str, is_index: bool, settings: Settings, pati
     page = f"{place.rstrip('/')}/{known.package}/" if is_index else place
     with _client(settings, page, patience) as client:
         clean, auth = _without_credentials(page)
-        answer = _answered(lambda: client.get(clean, auth=auth, headers={"Accept": _ACCEPT}))
+        accepted = {"Accept": _ACCEPT}
+        answer = _answered(
+            lambda: ask(client, "GET", clean, seconds=6 * patience, most=_LARGEST_PAGE, auth=auth, headers=accepted)
+        )
     if answer.status_code != 200:
         raise NotFound(_refusal(answer.status_code, f"{known.package} is not there"))
     try:
@@ -195,7 +204,7 @@ def _chosen(known: KnownBase, files: list[tuple[str, str, str]], page: str) -> s
 def _files(text: str, content_type: str) -> list[tuple[str, str, str]]:
     """Name, address and sha256 ("" when unsaid) of each file of a page (PEP 503 HTML or PEP 691 JSON)."""
     if "json" in content_type:
-        listed = json.loads(text)
+        listed = parse_json(text)
         if not isinstance(listed, dict) or not isinstance(listed.get("files"), list):
             raise ValueError("no list of files")
         return [
@@ -319,7 +328,9 @@ def _client(settings: Settings, url: str, seconds: float) -> Iterator[Any]:
     else:
         verify = False
     try:
-        client = httpx.Client(
+        client = open_client(
+            # Who has an index of one's own, has it perhaps in the own network, with files on other hosts of it.
+            DEFAULT_INDEX if settings.is_default else None,
             verify=verify,
             proxy=settings.proxy,
             timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)),
@@ -351,6 +362,8 @@ def _answered(ask: Callable[[], Any]) -> Any:
 
     try:
         return ask()
+    except TooMuch as error:
+        raise NotFound(f"its answer is not read: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise NotFound("its certificate is not trusted here (see PIP_CERT)") from None

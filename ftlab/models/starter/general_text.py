@@ -22,12 +22,12 @@ from ftlab.models.starter.families import FAMILIES
 
 SEED = 2024
 TEXTS = {"stories": 80, "mails": 40}
-CARD = """\
+_HEAD = """\
 ---
 license: apache-2.0
 language:
 - en
-pretty_name: General text
+pretty_name: NAME
 size_categories:
 - n<1K
 configs:
@@ -37,8 +37,12 @@ configs:
     path: test.jsonl
 ---
 
-# General text
+# NAME
 
+"""
+CARD = (
+    _HEAD.replace("NAME", "General text")
+    + """\
 Small stories and mails in plain English, to measure what tuning does to a model's general language: how many bits per
 byte it needs for them before and after.
 
@@ -59,25 +63,10 @@ training; the sentences that hold them were not. Neither general_replay nor gene
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """
-
-
-CHAT_CARD = """\
----
-license: apache-2.0
-language:
-- en
-pretty_name: General chat
-size_categories:
-- n<1K
-configs:
-- config_name: default
-  data_files:
-  - split: test
-    path: test.jsonl
----
-
-# General chat
-
+)
+CHAT_CARD = (
+    _HEAD.replace("NAME", "General chat")
+    + """\
 Requests for small stories and mails with an answer, to measure what tuning does to longer answers in a chat: how many
 bits per byte of the answer a model needs before and after.
 
@@ -99,6 +88,7 @@ general_replay nor general_documents holds stories or mails.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """
+)
 
 
 def make_chats(seed: int = SEED) -> list[dict[str, Any]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import InputError, shorten
+from ftlab.parsing import read_yaml
 
 SHARDING = ("FSDP", "DEEPSPEED")
 _KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", *SHARDING)
@@ -146,19 +145,13 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise InputError(
             "There is no such accelerate configuration (launcher.config_file)",
             given=path,
             try_="run `accelerate config --config_file FILE`, which writes one",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The accelerate configuration cannot be read: {error}", given=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path.name} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
         raise _not_accelerate(path, "it holds no settings")
     return values

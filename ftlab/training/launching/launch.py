@@ -12,11 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
-import yaml
-
 from ftlab.config import LauncherConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import write_json
+from ftlab.parsing import read_yaml
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception
 from ftlab.training.launching.check import SHARDING
@@ -25,7 +24,7 @@ from ftlab.training.launching.launcher import accelerate_file, folder_of, thread
 
 def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:
     """The arguments of `accelerate launch` that start the ranks of `run` on this machine."""
-    kind = str(yaml.safe_load(accelerate_file(run).read_text(encoding="utf-8")).get("distributed_type"))
+    kind = str(read_yaml(accelerate_file(run)).get("distributed_type"))
     arguments = [
         "--config_file", str(accelerate_file(run)),
         "--num_processes", str(launcher.processes),
@@ -97,7 +96,9 @@ def _set_environment(config: RunConfig) -> None:
     from ftlab.models.load import is_hub_id, pick_device
     from ftlab.training.supervisor import environment_for
 
-    os.environ.update(environment_for(config, online=is_hub_id(config.model.base)))
+    environment = environment_for(config, online=is_hub_id(config.model.base))
+    os.environ.clear()  # on a further machine a person has started this process, with all secrets of theirs
+    os.environ.update(environment)
     if pick_device(config.launcher.device) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
 

@@ -19,11 +19,13 @@ import yaml
 from ftlab.config import LauncherConfig, RunConfig
 from ftlab.errors import FtlabError
 from ftlab.files import read_json, write_text
+from ftlab.processes import proven
 from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_lost_rank
-from ftlab.training.status import RunStatus, StatusWriter, read_status
+from ftlab.training.status import RunStatus, StatusWriter, Stopped, read_status
 from ftlab.training.verify import verify_saved
 
+NOT_BEGUN = "stopped before training began"  # the phase of a rank that was
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
 _SHOWN = ("phase", "step", "total_steps", "done", "total", "epoch", "eta_seconds", "tokens_per_second",
@@ -105,7 +107,8 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     try:
         while process.poll() is None:
             if run.stop_file.exists() and not rank_file(run, 0).exists():
-                return "stopped"  # nothing was trained yet, and another machine may never come
+                raise Stopped  # nothing was trained yet, and another machine may never come
+            writer.check_there()
             _show(run, writer)
             time.sleep(_POLL_SECONDS)
         _show(run, writer)
@@ -113,8 +116,12 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         _end(process, run)
     if process.returncode != 0:
         raise _reason(run, config, writer.status, process.returncode)
-    verify_saved(run, config, writer)
-    return "stopped" if read_status(rank_file(run, 0)).state == "stopped" else "completed"
+    first = read_status(rank_file(run, 0))
+    if first.phase == NOT_BEGUN:
+        raise Stopped
+    stopped = first.state == "stopped"
+    verify_saved(run, config, writer, stopped=stopped)
+    return "stopped" if stopped else "completed"
 
 
 def _show(run: RunDirectory, writer: StatusWriter) -> None:
@@ -162,13 +169,9 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
         process.wait()
     left = []
     for status in _ranks(run):
-        # A rank on another machine has a number that may be somebody else's here: the time tells them apart.
-        try:
-            one = psutil.Process(status.pid)
-            if status.pid_started and abs(one.create_time() - status.pid_started) < 1.0:
-                left.append(one)
-        except psutil.NoSuchProcess:
-            continue
+        # A rank on another machine has a number that may be somebody else's here.
+        if (one := proven(status.pid, status.pid_started, [run.path])) is not None:
+            left.append(one)
     for one in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
         one.kill()
 

@@ -21,8 +21,8 @@ from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching import together
 from ftlab.training.launching.launch import end_with_starter
-from ftlab.training.launching.launcher import rank_file
-from ftlab.training.status import StatusWriter
+from ftlab.training.launching.launcher import NOT_BEGUN, rank_file
+from ftlab.training.status import StatusWriter, Stopped
 from ftlab.training.worker import be_nice, train_here
 
 # How long one waits for another: the first writes a checkpoint of many gigabytes, the others wait.
@@ -45,6 +45,9 @@ def main() -> int:
         outcome = train_here(run, config, writer)
         together.wait_for_all()
         writer.update(state=outcome, phase="", finished=time.time())
+        return 0
+    except Stopped:
+        writer.update(state="stopped", phase=NOT_BEGUN, finished=time.time())
         return 0
     except BaseException as error:
         try:

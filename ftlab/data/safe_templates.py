@@ -1,0 +1,282 @@
+"""Chat templates of strangers are rendered in a process of their own, with limits on memory, time and size.
+
+A template is a program: nested loops never end, `'x' * 10**10` takes all memory, and it may do so only for some
+conversations, so that no trial shows it. Jinja's sandbox has no such limits, and a call in C cannot be interrupted: so
+transformers' own rendering runs in a small child of this process (one for all templates), which is killed. Templates
+that ship with ftlab are rendered here.
+
+The limits, and the largest real case that came to mind: 8 million characters and four times what went in (a system
+prompt with 200 tools has 200,000), 20 seconds (1,000 turns of SmolLM2, a million characters, take 0.02 s), 512 MB.
+
+`_compile_jinja_template` of transformers is replaced, through which all its rendering goes (checked with 5.23).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+SECONDS = 20.0  # of a processor
+MEMORY = 512 << 20  # bytes beyond what the child takes when it begins
+CHARACTERS = 8_000_000  # of a rendered text, and four times the characters that it was made of
+_BEGINS = 512 << 20  # bytes that the child takes at most when it begins
+_FIELDS = ("PATH", "PYTHONHOME", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+_lock = threading.Lock()
+_child: _Child | None = None
+_refused: dict[str, str] = {}  # templates that went beyond a limit in this process, and which
+
+
+def limit_templates() -> None:
+    """From now on this process renders no unknown chat template itself. Costs nothing the second time."""
+    from transformers.utils import chat_template_utils as utils
+
+    if getattr(utils._compile_jinja_template, "limited", False):
+        return
+    usual = utils._compile_jinja_template
+
+    @lru_cache
+    def compile_template(chat_template: str) -> Any:
+        return usual(chat_template) if _is_ours(chat_template) else _Elsewhere(chat_template, usual)
+
+    compile_template.limited = True  # type: ignore[attr-defined]
+    utils._compile_jinja_template = compile_template
+
+
+def _is_ours(template: str) -> bool:
+    return template in _ours()
+
+
+@lru_cache(maxsize=1)
+def _ours() -> frozenset[str]:
+    from ftlab.data.template import FALLBACK_TEMPLATE
+
+    starter = Path(__file__).parents[1] / "models" / "starter" / "weights" / "chat_template.jinja"
+    own = {FALLBACK_TEMPLATE.replace("BOS", begin) for begin in ("", "{{- bos_token }}")}
+    return frozenset(own | ({starter.read_text(encoding="utf-8")} if starter.exists() else set()))
+
+
+def _forget() -> None:
+    """In a fork: another thread may have held the lock, and the child answers the parent."""
+    global _lock, _child
+    _lock, _child = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+class _Elsewhere:
+    """What transformers takes for a compiled template: `render`, and `generate` within `activate_tracker`."""
+
+    def __init__(self, template: str, usual: Any):
+        self._template, self._usual = template, usual
+        self._spans = threading.local()
+
+    @property
+    def environment(self) -> _Elsewhere:
+        return self
+
+    def parse(self, text: str) -> Any:
+        return self._usual("").environment.parse(text)
+
+    @contextlib.contextmanager
+    def activate_tracker(self, _blocks: list[str], spans: list[tuple[int, int]]) -> Iterator[None]:
+        self._spans.wanted = spans
+        yield
+
+    def render(self, **values: Any) -> str:
+        return _ask(self._template, values, spans=False)["text"]
+
+    def generate(self, **values: Any) -> Iterator[str]:
+        found = _ask(self._template, values, spans=True)
+        self._spans.wanted.extend((start, end) for start, end in found["spans"])
+        yield found["text"]
+
+
+def _ask(template: str, values: dict[str, Any], *, spans: bool) -> dict[str, Any]:
+    """Raises jinja2.TemplateError where the template refuses the values, InputError where it goes beyond a limit."""
+    from jinja2 import TemplateError
+
+    if template in _refused:
+        raise _beyond(_refused[template])
+    text = json.dumps(values)
+    request = {"template": template, "values": values, "spans": spans, "most": CHARACTERS + 4 * len(text)}
+    with _lock:
+        answer = _exchange(json.dumps(request).encode())
+    if "text" in answer:
+        return answer
+    if answer["kind"] == "limit":
+        _refused[template] = answer["said"]
+        raise _beyond(answer["said"])
+    raise TemplateError(answer["said"])
+
+
+def _beyond(said: str) -> Exception:
+    from ftlab.errors import InputError
+
+    return InputError(
+        f"The chat template of the base is not used: rendering a conversation {said}",
+        allowed=f"{SECONDS:.0f} s, {MEMORY >> 20} MB and {CHARACTERS:,} characters",
+        try_="take a base from whom you trust, or put another chat template into its folder",
+    )
+
+
+def _exchange(request: bytes) -> dict[str, Any]:
+    global _child
+    if _child is None or _child.process.poll() is not None:
+        _child = _started()
+    child = _child
+    child.since = time.monotonic()
+    try:
+        child.process.stdin.write(len(request).to_bytes(8, "big") + request)
+        child.process.stdin.flush()
+        head = child.process.stdout.read(8)
+        body = child.process.stdout.read(int.from_bytes(head, "big"))
+        if len(head) == 8 and body:
+            return json.loads(body)
+    except (OSError, ValueError):  # it ended within an answer
+        pass
+    finally:
+        child.since = None
+    _child = None
+    child.end("ended the process that does it")
+    return {"kind": "limit", "said": child.why}
+
+
+@dataclass
+class _Child:
+    """The process that renders, `since` when it is at work on a request, and `why` it was ended."""
+
+    process: subprocess.Popen[bytes]
+    since: float | None = None
+    why: str = ""
+
+    def end(self, why: str) -> None:
+        self.why = self.why or why
+        self.process.kill()
+        self.process.wait()
+
+    def watch(self) -> None:
+        """In a thread of its own, as a wait for a pipe with a limit of its own would cost each rendering more."""
+        import psutil
+
+        child, seen, used = psutil.Process(self.process.pid), None, 0.0
+        with contextlib.suppress(psutil.Error):  # it has ended
+            while self.process.poll() is None:
+                time.sleep(0.2)
+                since, now = self.since, sum(child.cpu_times()[:2])
+                if since != seen:
+                    seen, used = since, now
+                # Its own time: a machine that is busy with a run, or was paused, is not the template's fault.
+                if since is not None and now - used > SECONDS:
+                    self.end(f"took more than {SECONDS:.0f} s")
+                # Where the system sets no limit of its own (macOS, Windows).
+                if since is not None and child.memory_info().rss > MEMORY + _BEGINS:
+                    self.end(f"took more than {MEMORY >> 20} MB")
+
+
+def _started() -> _Child:
+    from ftlab.errors import FtlabError
+
+    # No keys: what a template could find in the environment is only what Python needs.
+    environment = {name: os.environ[name] for name in _FIELDS if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "USE_TORCH": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__],  # -P: this folder is no place to import from
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for the parent, which then ends it
+    )
+    child = _Child(process)
+    if not process.stdout.read(1):  # else it is ready
+        raise FtlabError(
+            "The process that renders chat templates does not start",
+            why=f"{sys.executable} ended with {process.wait()}",
+            try_="see that transformers can be imported, and that there is memory left",
+        )
+    threading.Thread(target=child.watch, daemon=True).start()
+    return child
+
+
+# What the child does. It imports nothing of ftlab.
+
+
+def _serve() -> None:
+    from transformers.utils import chat_template_utils as utils
+
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    _limit_memory()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    compiled = lru_cache(maxsize=64)(utils._cached_compile_jinja_template)
+    outgoing.write(b"+")
+    outgoing.flush()
+    while len(head := incoming.read(8)) == 8:
+        request = json.loads(incoming.read(int.from_bytes(head, "big")))
+        try:
+            answer = _rendered(utils, compiled, request)
+        except Exception as error:
+            answer = _explained(error)
+        body = json.dumps(answer).encode()
+        outgoing.write(len(body).to_bytes(8, "big") + body)
+        outgoing.flush()
+
+
+def _rendered(utils: Any, compiled: Any, request: dict[str, Any]) -> dict[str, Any]:
+    template, values, spans = compiled(request["template"]), request["values"], []
+    if request["spans"]:
+        named = {name: values.pop(name) for name in ("messages", "tools", "documents", "add_generation_prompt")}
+        text, spans = utils._render_with_assistant_indices(template, **named, **values)
+    else:
+        text = template.render(**values)
+    if len(text) > request["most"]:
+        return {"kind": "limit", "said": f"gives {len(text):,} characters"}
+    return {"text": text, "spans": spans}
+
+
+def _explained(error: Exception) -> dict[str, Any]:
+    from jinja2 import TemplateError
+
+    if isinstance(error, MemoryError):
+        return {"kind": "limit", "said": f"took more than {MEMORY >> 20} MB"}
+    if isinstance(error, RecursionError):
+        return {"kind": "limit", "said": "calls itself without end"}
+    text = str(error)[:2000]
+    return {"kind": "refused", "said": text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"}
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed watches no longer."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        pass  # the parent looks
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,202 @@
+"""JSON and YAML that people and strangers wrote: parsed within limits, and every text in it is valid Unicode.
+
+The limits are generous. Of real files that were thought of, JSON schemas nest 30 levels, a sweep with long system
+prompts has 100 kB, and no configuration has more than some hundred settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftlab.errors import InputError, shorten
+
+DEEPEST = 100  # levels of lists and objects
+_LONGEST_NUMBER = 1024  # bits: the largest float
+_LARGEST_YAML = 1 << 20  # characters
+_MOST_NODES = 100_000  # values of a YAML file, with those that aliases repeat
+
+
+def whole(value: Any) -> Any:
+    """`value` with halves of characters replaced by U+FFFD, in its texts, lists and objects (keys too).
+
+    JSON and YAML can spell half an emoji (\\ud83d), which no tokenizer, file or database takes. What holds none comes
+    back as it is.
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            # Two halves that belong together become the character.
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    if isinstance(value, dict):
+        found: dict[Any, Any] = {}
+        for key, item in value.items():
+            key = whole(key)
+            while key in found:  # two keys whose halves differ
+                key += "\ufffd"
+            found[key] = whole(item)
+        return found
+    return value
+
+
+def parse_json(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """The value in `text`, without halves of characters. Raises ValueError for what is no JSON, for numbers too long
+    for Python, and for more than DEEPEST levels."""
+    return parse_told(text, parse_constant=parse_constant)[0]
+
+
+def parse_told(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> tuple[Any, bool]:
+    """As `parse_json`, and whether halves of characters were replaced."""
+    value = _parsed(text, parse_constant)
+    return mended(value, text)
+
+
+def mended(value: Any, text: str) -> tuple[Any, bool]:
+    """The `value` that `text` was parsed to without halves of characters, and whether it held any."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return value, False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()  # the quickest look at every text in it
+    except UnicodeEncodeError:
+        return whole(value), True
+    return value, False
+
+
+def _parsed(text: str, parse_constant: Callable[[str], Any] | None) -> Any:
+    try:
+        value = json.loads(text, parse_constant=parse_constant)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+    if len(text) > 2 * DEEPEST and text.count("[") + text.count("{") > DEEPEST:
+        check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raises ValueError when lists and objects stand more than DEEPEST levels deep in each other."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, list | dict)
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, list | dict)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested more than {DEEPEST} levels deep")
+
+
+def read_yaml(path: Path) -> Any:
+    """The value in a YAML file. Raises FileNotFoundError, and InputError for all else that is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(4 * _LARGEST_YAML + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"The file cannot be read: {error.strerror}", given=path) from None
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path.name} is not UTF-8 text at line {line}", try_="save it as UTF-8") from None
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The value in `text`, which is called `name` in messages. Raises InputError, naming the line, for what is no YAML,
+    values that Python has no room for (2024-02-30, 5,000 digits), a key that is there twice, and what is larger, deeper
+    or more often repeated by aliases than settings are."""
+    if len(text) > _LARGEST_YAML:
+        raise InputError(
+            f"{name} is too large for settings",
+            given=f"{len(text):,} characters",
+            allowed=f"at most {_LARGEST_YAML:,}",
+        )
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_node(node)
+        return whole(loader.construct_document(node))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        hint = "indent with spaces" if "\\t" in str(problem) else None
+        raise InputError(f"{name} is not valid YAML{where}: {shorten(problem, 160)}", try_=hint) from None
+    except RecursionError:
+        raise InputError(f"{name} is nested more than {DEEPEST} levels deep", try_="write it flatter") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """A value that Python has no room for is an error of the file, with its line."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:  # hexadecimal has no limit of Python's
+                raise ValueError("too many digits")
+            return value
+        except yaml.YAMLError:
+            raise
+        except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError) as error:
+            said = shorten(node.value, 40) if isinstance(node, yaml.ScalarNode) else type(node.value).__name__
+            reason = "too many digits for a number" if "digits" in str(error) else shorten(error, 80)
+            problem = f"{said} cannot be read ({reason}); a text is put into quotation marks"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+
+def _check_node(root: Any) -> None:
+    """Raises YAMLError for a key that is there twice, for aliases that repeat more than settings hold or contain
+    themselves, and for more than DEEPEST levels."""
+    sizes: dict[int, int | None] = {}  # values in a node, aliases written out; None: it is being counted
+
+    def size(node: Any, depth: int) -> int:
+        known = sizes.get(id(node), 0)
+        if known:
+            return known
+        if known is None:
+            raise _wrong(node, "an alias that contains itself")
+        if depth > DEEPEST:
+            raise _wrong(node, f"nested more than {DEEPEST} levels deep")
+        sizes[id(node)] = None
+        total = 1
+        if isinstance(node, yaml.MappingNode):
+            seen: set[tuple[str, str]] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    if (key.tag, key.value) in seen:
+                        raise _wrong(key, f"the key {shorten(key.value, 60)!r} is there twice")
+                    seen.add((key.tag, key.value))
+                total += size(key, depth + 1) + size(value, depth + 1)
+        elif isinstance(node, yaml.SequenceNode):
+            total += sum(size(item, depth + 1) for item in node.value)
+        if total > _MOST_NODES:
+            raise _wrong(node, f"more than {_MOST_NODES:,} values, aliases written out")
+        sizes[id(node)] = total
+        return total
+
+    size(root, 0)
+
+
+def _wrong(node: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, problem, node.start_mark)
