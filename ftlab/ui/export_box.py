@@ -197,6 +197,16 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         box=panel.message,
         **settings,
     )
+    # A strength may have been chosen since the run was.
+    on(
+        panel.box.expand,
+        lambda run_id, kind: show(panel, run_id, kind, workspace),
+        [run, panel.kind],
+        shown,
+        box=panel.message,
+        clears=False,
+        **settings,
+    )
     typed = any_of(*(field.input for field in panel.asked[1:]))
     on(typed, lambda: _unseen(panel), [], hidden, box=panel.hub_message, **settings)
     on(panel.look.click, look, [run, *panel.asked], [*hidden, panel.state], box=panel.hub_message, progress="minimal")
@@ -239,7 +249,7 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
 def _state(run: RunDirectory, kind: str) -> Markup:
     """What is known of the export, and at which strength the next one will be where one was chosen."""
     at = strength_name(disk.strength(run))
-    told = f"Exported at {at}, as chosen for this run on the Evaluate tab; the strength 1 there is as trained."
+    told = f"Exported at {at}, as chosen for this run on the Evaluate tab (Strength); 1 there is as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
 

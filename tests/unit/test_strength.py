@@ -20,13 +20,16 @@ from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run, evaluate_together
 from ftlab.evaluation.sides import adapted_side, config_of, identity
 from ftlab.evaluation.strengths import measure_strengths, propose, strengths_of
-from ftlab.files import read_json
+from ftlab.files import DamagedFile, read_json
 from ftlab.models.load import load_run
 from ftlab.models.strength import GRID, check_strength, choose_strength, chosen_strength, set_strength, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.export import export_run, plan, write_files
 from ftlab.sharing.report import contents
 from ftlab.training.start import Start, remarks_on
+from ftlab.training.status import StatusWriter
+from ftlab.training.worker import evaluate
+from ftlab.ui import disk
 from ftlab.workspace import Workspace
 from tests.small_runs import make_base, make_run, save_result
 
@@ -368,3 +371,33 @@ def test_a_notebook_measures_and_chooses_a_strength(runs: Path) -> None:
     assert f"Proposed: {found.proposed:g}" in found._repr_html_() and "proposed" in repr(found)
     assert run.choose_strength(0.75) == run.strength == 0.75
     assert run.choose_strength(1) == run.strength == 1
+
+
+def test_the_process_of_the_app_measures_strengths_and_stops_when_it_is_told_to(runs: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, runs.parent / "base", runs.parent / "probes.jsonl")
+    save_result(run, runs.parent / "base")
+    run.evaluation.mkdir()
+    writer = StatusWriter(run.evaluation_status_file)
+    try:
+        run.evaluation_stop_file.touch()
+        assert evaluate(run, writer, run.evaluation_stop_file, strengths=True) == "stopped"
+        assert strengths_of(run) is None
+        run.evaluation_stop_file.unlink()
+        assert evaluate(run, writer, run.evaluation_stop_file, strengths=True) == "completed"
+    finally:
+        writer.close()
+    assert strengths_of(run) is not None and run.comparison() is None
+
+
+def test_a_choice_that_cannot_be_read_is_said_and_the_app_goes_on_without_it(runs: Path) -> None:
+    run = RunDirectory(runs / "run-lora")
+    choose_strength(run, 0.5)
+    kept = read_json(run.strength_file)
+    try:
+        for damage in ("", "{", json.dumps(kept | {"strength": "half"}), json.dumps(kept | {"strength": 7})):
+            run.strength_file.write_text(damage)
+            with pytest.raises(DamagedFile, match=r"strength\.json is damaged"):
+                chosen_strength(run)
+            assert disk.strength(run) == 1
+    finally:
+        choose_strength(run, 1)
