@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from ftlab.api import Run
 from ftlab.arena.asking import load_writer, run_contestant, split_strength, weights_of
 from ftlab.chat.duet import load_duet, release
+from ftlab.cli.arena_given import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
 from ftlab.errors import InputError
@@ -116,6 +117,20 @@ def test_whole_weights_are_interpolated_with_those_of_the_base(runs: Path) -> No
         model, _ = load_run(run, strength=strength)
         assert (_logits(model) - _logits(_between(base, trained, strength))).abs().max() < 1e-4
     assert torch.equal(_logits(load_run(run)[0]), _logits(trained))
+
+
+def test_an_adapter_on_a_quantised_base_is_scaled_as_on_a_whole_one(runs: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, runs.parent / "base", runs.parent / "probes.jsonl", "qlora")
+    save_result(run, runs.parent / "base")
+    by_hand, _ = load_run(run)
+    trained = _logits(by_hand)
+    with torch.no_grad():
+        for name, parameter in by_hand.named_parameters():
+            if "lora_B" in name:
+                parameter *= 0.5
+    half = _logits(load_run(run, strength=0.5)[0])
+    assert torch.allclose(half, _logits(by_hand), atol=1e-4)
+    assert (half - trained).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -298,6 +313,8 @@ def test_a_contestant_at_a_strength_is_another_model_than_the_run_as_trained(run
     assert torch.allclose(_logits(load_writer(workspace, half.spec).model), expected)
     with pytest.raises(InputError, match="out of range"):
         run_contestant(workspace, "run-lora@7")
+    base, named = read_contestants(["base", "run:run-lora@0.5"], workspace)
+    assert named.spec == half.spec and base.spec["base"] == half.spec["base"]
 
 
 @pytest.mark.parametrize(
@@ -323,6 +340,7 @@ def test_the_command_measures_proposes_and_keeps_a_choice(runs: Path, capsys: py
     assert choice["strength"] == chosen_strength(run) == 0.75
     assert choice["figures"]["split"] == "validation"
     assert main([*words, "--set", "2"]) == 2
+    assert main(["evaluate", str(run.path), "--strength", "0.5", "--tasks", "arc_easy"]) == 2
     assert main([*words, "--set", "1"]) == 0
     assert chosen_strength(run) == 1
 
