@@ -11,7 +11,6 @@ from ftlab.config import ModelConfig, load_config
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -77,6 +76,8 @@ def run_contestant(
     `run_id@0.75` is the run at that strength; without one it is the strength that was chosen for it. Raises InputError
     for an unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
     """
+    from ftlab.models.strength import check_strength, chosen_strength, strength_name
+
     name, strength = split_strength(run_id)
     run = workspace.run(name)
     config = load_config(run.config_file)
@@ -150,7 +151,7 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
                 f"The weights of the run {run.id} are no longer those that the test was made with",
                 try_="make a new test: its answers would come from two models",
             )
-        model, tokenizer = load_run(run, device=device, strength=spec.get("strength", AS_TRAINED))
+        model, tokenizer = load_run(run, device=device, strength=spec.get("strength", 1.0))
         return Writer(model, tokenizer, text_length(load_config(run.config_file)))
     settings = ModelConfig(base=spec["base"], revision=spec.get("revision"))
     tokenizer = load_tokenizer(settings.base, settings.revision)
