@@ -31,6 +31,7 @@ _STILL = {
     "queue.json": "delete the file: the run then waits in the order of its start",
     "manifest.json": "the scores stay; the run cannot be trained on: copy the file back, or start a new run",
     "environment.json": "nothing but what is told of the machine is lost: delete the file",
+    "strength.json": "choose the strength again (strength RUN --set S), or delete the file: the run is as trained then",
     "verification.json": "nothing but the check after training is lost: delete the file",
     "arena.sqlite": "copy it back from a backup, or move it away: the app then begins an empty one",
 } | dict.fromkeys(

@@ -223,6 +223,16 @@ class RunDirectory(_Answers):
         return self.exports / f"{self.id}-{kind}.zip"
 
     @property
+    def strength_file(self) -> Path:
+        """Which strength of the result somebody chose after training; not there where it is used as trained."""
+        return self.path / "strength.json"
+
+    @property
+    def strengths_file(self) -> Path:
+        """What several strengths reach on the task and keep elsewhere."""
+        return self.evaluation / "strengths.json"
+
+    @property
     def verification_file(self) -> Path:
         """What was checked of the result after training (does it change the logits of the base?)."""
         return self.path / "verification.json"
@@ -274,11 +284,12 @@ class RunDirectory(_Answers):
         return [Question(folder) for folder in folders]
 
     def with_side(self, side: str) -> RunDirectory | Question:
-        """Where the answers of `side` to the held-out rows lie: in the run's own comparison, or in the newest that has
-        it."""
+        """Where the answers of `side`, as trained, to the held-out rows lie: in the run's own comparison, or in the
+        newest that has it."""
         for place in (self, *reversed(self.questions())):
             comparison = read_cached(place.comparison_file) or {}
-            if not comparison.get("suite") and any(one.get("name") == side for one in comparison.get("sides", [])):
+            as_trained = not comparison.get("suite") and comparison.get("strength", 1) == 1
+            if as_trained and any(one.get("name") == side for one in comparison.get("sides", [])):
                 return place
         return self
 

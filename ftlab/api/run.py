@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.api.shown import BeforeAfter, Comparison, in_jupyter
+from ftlab.api.shown import BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
@@ -129,6 +129,30 @@ class Run:
         found = remedies(comparison, config) if comparison else []
         return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
 
+    def strengths(self, **settings: Any) -> Strengths:
+        """Score .25, .5, .75 and 1 of what training changed, and propose one; nothing is asked twice.
+
+        `settings` are those of `ftlab.evaluation.strengths.measure_strengths`: grid, max_rows, settings, progress.
+        """
+        from ftlab.evaluation.strengths import measure_strengths
+        from ftlab.training.supervisor import evaluating_here
+
+        with evaluating_here(self._run):
+            return Strengths(measure_strengths(self._run, **settings))
+
+    @property
+    def strength(self) -> float:
+        """What was chosen for chat, exports and blind tests; 1 is as trained."""
+        from ftlab.models.strength import chosen_strength
+
+        return chosen_strength(self._run)
+
+    def choose_strength(self, strength: float) -> float:
+        """Choose the strength for chat, exports and blind tests; 1 takes the choice back. No weight changes."""
+        from ftlab.evaluation.strengths import choose
+
+        return choose(self._run, strength)
+
     def predictions(self) -> pandas.DataFrame:
         """The held-out rows with reference and both answers."""
         import pandas
@@ -147,21 +171,30 @@ class Run:
         *,
         merge: bool = False,
         dtype: str | None = None,
+        strength: float | None = None,
         licence: str | None = None,
     ) -> Exported:
         """Write the adapter (with `merge` one whole model) as a folder that loads without ftlab, verified there.
 
+        `strength` is how much of what training changed is handed over; without it that which was chosen for the run.
         Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
         """
         from ftlab.sharing.export import export_run, fresh_export
 
         kind = "merged" if merge else "adapter"
         if to is None:
-            return fresh_export(self._run, kind, dtype=dtype, licence=licence)
-        return export_run(self._run, Path(to), kind=kind, dtype=dtype, licence=licence)
+            return fresh_export(self._run, kind, dtype=dtype, strength=strength, licence=licence)
+        return export_run(self._run, Path(to), kind=kind, dtype=dtype, strength=strength, licence=licence)
 
     def push(
-        self, repository: str, *, merge: bool = False, dtype: str | None = None, dry_run: bool = True, **settings: Any
+        self,
+        repository: str,
+        *,
+        merge: bool = False,
+        dtype: str | None = None,
+        strength: float | None = None,
+        dry_run: bool = True,
+        **settings: Any,
     ) -> Upload:
         """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
 
@@ -169,7 +202,8 @@ class Run:
         """
         from ftlab.sharing.push import push
 
-        return push(self._run, self.export(merge=merge, dtype=dtype), repository, dry_run=dry_run, **settings)
+        made = self.export(merge=merge, dtype=dtype, strength=strength)
+        return push(self._run, made, repository, dry_run=dry_run, **settings)
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a notebook that repeats this run exactly and compares the figures; returns its path.

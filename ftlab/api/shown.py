@@ -64,6 +64,34 @@ class Comparison(dict[str, Any]):
         return "\n".join(verdict["text"] for verdict in self.get("verdicts", {}).values()) or dict.__repr__(self)
 
 
+class Strengths(dict[str, Any]):
+    """What several strengths of a run reach and keep, and which is proposed; in Jupyter as table and picture."""
+
+    @property
+    def proposed(self) -> float:
+        return self["proposed"]
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row for each strength, as it is shown."""
+        import pandas
+
+        from ftlab.evaluation.strengths import table_of
+
+        head, rows = table_of(self)
+        return pandas.DataFrame(rows, columns=head).set_index("strength")
+
+    def _repr_html_(self) -> str:
+        from ftlab.ui.notebook import strengths_html
+
+        return strengths_html(self)
+
+    def __repr__(self) -> str:
+        from ftlab.evaluation.strengths import lines
+
+        return "\n".join(lines(self))
+
+
 class BlindVerdict(dict[str, Any]):
     """The verdict of a blind test, shown in Jupyter with its pictures."""
 

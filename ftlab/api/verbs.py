@@ -223,17 +223,19 @@ def evaluate(
     max_rows: int | None = None,
     reward_model: Run | str | None = None,
     data: str | None = None,
+    strength: float | None = None,
     workspace: str | None = None,
     **settings: Any,
 ) -> Comparison | dict[str, Any]:
     """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
 
     Several runs are compared with the base of the first, on its rows; `data` (a sample, a file, a Hub id) takes the
-    place of these. `settings` are those of the section evaluation, e.g. prompted=True, measures="exact_match, bleu".
-    Of runs that learn from preferences or rewards, `preferences` and `before_after` (answers of base, start and run)
-    stand beside it; a `reward_model` then judges those answers, and nothing else is done. What a model has said before
-    is not asked again. The run's own comparison (its rows and settings) is replaced by the same question only; any
-    other is kept beside it, in evaluation/<question>/.
+    place of these. With a `strength` the first run is scored at that and not as it was trained. `settings` are those of
+    the section evaluation, e.g. prompted=True, measures="exact_match, bleu". Of runs that learn from preferences or
+    rewards, `preferences` and `before_after` (answers of base, start and run) stand beside it; a `reward_model` then
+    judges those answers, and nothing else is done. What a model has said before is not asked again. The run's own
+    comparison (its rows and settings) is replaced by the same question only; any other is kept beside it, in
+    evaluation/<question>/.
     """
     from ftlab.evaluation.whole import evaluate_whole
     from ftlab.training.supervisor import evaluating_here
@@ -256,6 +258,7 @@ def evaluate(
             others=others,
             suite=data,
             settings=settings,
+            strength=strength,
         )
     if "comparison" not in results:
         return dict(results)

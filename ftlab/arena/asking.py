@@ -73,9 +73,13 @@ def run_contestant(
 ) -> ContestantSpec:
     """What a run has trained, held to its weights; with the system prompt it was trained with unless another is given.
 
-    Raises InputError for an unknown run and a reward model, FtlabError for a run without a result.
+    `run_id@0.75` is the run at that strength; without one it is the strength that was chosen for it. Raises InputError
+    for an unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
     """
-    run = workspace.run(run_id)
+    from ftlab.models.strength import check_strength, chosen_strength, strength_name
+
+    name, strength = split_strength(run_id)
+    run = workspace.run(name)
     config = load_config(run.config_file)
     if config.stage == "reward":
         raise InputError(f"The run {run.id} is a reward model: it scores answers and writes none", try_="another run")
@@ -84,8 +88,21 @@ def run_contestant(
     spec = {"kind": "run", "run": run.id, "base": config.model.base, "adapter_sha256": result_sha256(run)}
     how = asked_of(run)
     spec |= {"template": how.template} if how.template else {}
+    strength = check_strength(config, chosen_strength(run) if strength is None else strength)
+    at = strength_name(strength)
+    spec |= {"strength": strength} if at else {}
     own = how.system if system_prompt is None else system_prompt
-    return ContestantSpec(title or config.name or run.id, spec | _prompt(own, examples))
+    called = title or (config.name or run.id) + (f", {at}" if at else "")
+    return ContestantSpec(called, spec | _prompt(own, examples))
+
+
+def split_strength(text: str) -> tuple[str, float | None]:
+    """`run@0.75` as run and strength; None where no number stands behind the last @."""
+    name, at, number = text.rpartition("@")
+    try:
+        return (name, float(number)) if at else (text, None)
+    except ValueError:
+        return text, None
 
 
 def endpoint_contestant(
@@ -119,7 +136,7 @@ def result_sha256(run: RunDirectory) -> str:
 
 def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
     """Equal for contestants that differ by their prompt alone: their weights are loaded once."""
-    return tuple(spec.get(key) for key in ("kind", "base", "revision", "run", "url", "model"))
+    return tuple(spec.get(key) for key in ("kind", "base", "revision", "run", "strength", "url", "model"))
 
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
@@ -134,7 +151,7 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
                 f"The weights of the run {run.id} are no longer those that the test was made with",
                 try_="make a new test: its answers would come from two models",
             )
-        model, tokenizer = load_run(run, device=device)
+        model, tokenizer = load_run(run, device=device, strength=spec.get("strength", 1.0))
         return Writer(model, tokenizer, text_length(load_config(run.config_file)))
     settings = ModelConfig(base=spec["base"], revision=spec.get("revision"))
     tokenizer = load_tokenizer(settings.base, settings.revision)

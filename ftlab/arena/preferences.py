@@ -24,7 +24,7 @@ from ftlab.files import read_cached, write_json, write_jsonl
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
 
 # What is told of a contestant: what it was, and nothing that opens a door (no keys of endpoints).
-_ORIGIN = ("kind", "base", "run", "adapter_sha256", "system_prompt", "examples", "url", "model")
+_ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 
 CONFLICT = "the raters disagree, equally many for each"
 EMPTY = "one of the answers is empty"

@@ -17,8 +17,8 @@ STATES = ("draft", "generating", "ready", "open", "closed")
 
 @dataclass(frozen=True)
 class ContestantSpec:
-    """Who answers. `spec`: {"kind": "base"|"run"|"endpoint", "base", "run", "adapter_sha256", "system_prompt",
-    "examples", "url", "model"}, as far as they apply."""
+    """Who answers. `spec`: {"kind": "base"|"run"|"endpoint", "base", "run", "adapter_sha256", "strength" (of a run that
+    is not used as trained), "system_prompt", "examples", "url", "model"}, as far as they apply."""
 
     title: str
     spec: dict[str, Any]

@@ -15,6 +15,7 @@ from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
 from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
+from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength, strength_name
 from ftlab.run_directory import RunDirectory
 
 SIDES = ("base", "adapted")
@@ -57,6 +58,8 @@ class Duet:
     tokenizer: Any
     context: int | None
     asked: AsTrained = field(default_factory=AsTrained)
+    run: RunDirectory | None = None
+    strength: float = AS_TRAINED  # of `model` now
 
     def stream(
         self,
@@ -70,6 +73,7 @@ class Duet:
         max_new_tokens: int = 128,
         seed: int | None = None,
         threads: int | None = None,
+        strength: float | None = None,
     ) -> Iterator[Answers]:
         """Both answers to `message` as they grow; the last one has `done`.
 
@@ -77,7 +81,8 @@ class Duet:
         With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
         system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
         each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
-        cores. Raises InputError for an empty message, settings out of range, or a message longer than the base reads.
+        cores. The adapted model answers at `strength`, without one at that which was chosen for its run. Raises
+        InputError for an empty message, settings out of range, or a message longer than the base reads.
         """
         import torch
 
@@ -86,6 +91,10 @@ class Duet:
         notes: list[str] = []
         if not asked.takes(message):
             notes.append(f"Sent as it is: the prompts of training were made of {' and '.join(asked.columns)}.")
+        at = self._wanted(strength)
+        if at != AS_TRAINED:
+            chosen = ", which was chosen for this run" if strength is None else ""
+            notes.append(f"The adapted model answers at {strength_name(at)}{chosen}.")
         streams = {}
         for side in SIDES:
             turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
@@ -98,6 +107,8 @@ class Duet:
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
         with _device:
+            self._put(at)
+            streams["adapted"].model = self.model
             for count in range(1, max_new_tokens + 1):
                 # At each token: the app goes on with this generator in any of its threads, and each has its own limit.
                 with _threads(threads):
@@ -112,6 +123,27 @@ class Duet:
                     yield Answers(texts["base"], texts["adapted"], done, cut, tuple(notes))
                 if done:
                     return
+
+    def _wanted(self, strength: float | None) -> float:
+        """Raises InputError for a strength that the run does not have."""
+        if self.run is None:
+            return AS_TRAINED
+        return check_strength(
+            load_config(self.run.config_file), chosen_strength(self.run) if strength is None else strength
+        )
+
+    def _put(self, strength: float) -> None:
+        """Bring the adapted model to `strength`; whole weights are read anew for that. The caller holds the device."""
+        if strength == self.strength:
+            return
+        if self.base_model is not self.model and self.run is not None:
+            from ftlab.evaluation.batches import free_memory
+
+            self.model = None
+            free_memory()
+            self.model, _ = load_run(self.run)
+        set_strength(self.model, strength, base=self.base_model)
+        self.strength = strength
 
     def _prompt(
         self, turns: list[dict[str, str]], asked: AsTrained, system: str | None, max_new_tokens: int
@@ -190,7 +222,7 @@ def _load(run: RunDirectory) -> Duet:
     model, tokenizer = load_run(run)
     full = config.method.name == "full"
     base = load_trained_base(config, device=config.launcher.device) if full else model
-    return Duet(model, base, tokenizer, text_length(config), asked_of(run))
+    return Duet(model, base, tokenizer, text_length(config), asked_of(run), run)
 
 
 def _device_of(model: Any) -> Any:

@@ -44,8 +44,9 @@ def register(group: Any, add: Add) -> None:
         default=[],
         metavar="WHO",
         help="twice or more, the one to be tested last: base (that of the runs beside it), base=HUB-ID, run:ID, "
-        'https://host/v1#model, or JSON such as {"kind": "base", "title": "Prompted", "system_prompt": "...", '
-        '"examples": [[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]]}',
+        'run:ID@STRENGTH, https://host/v1#model, or JSON such as {"kind": "base", "title": "Prompted", '
+        '"system_prompt": "...", "examples": [[{"role": "user", "content": "..."}, '
+        '{"role": "assistant", "content": "..."}]]}',
     )
     one.add_argument(
         "--prompts",

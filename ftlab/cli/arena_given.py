@@ -48,10 +48,10 @@ def find(store: Store, given: str) -> Row[Any]:
 def read_contestants(texts: Sequence[str], workspace: Workspace) -> list[ContestantSpec]:
     """What all `--contestant` name; a base that none names is that of the runs beside it. Raises InputError for what
     names nobody, and for a base that could be several."""
-    from ftlab.arena.asking import base_beside
+    from ftlab.arena.asking import base_beside, split_strength
 
     every = [_parts(text) for text in texts]
-    runs = [workspace.run(one.get("run", "last")) for one in every if one["kind"] == "run"]
+    runs = [workspace.run(split_strength(one.get("run", "last"))[0]) for one in every if one["kind"] == "run"]
     for one in every:
         if one["kind"] == "base" and not one.get("base"):
             base, revision = base_beside(runs)
@@ -79,7 +79,7 @@ def _parts(text: str) -> dict[str, Any]:
         raise InputError(
             "This is no contestant",
             given=text,
-            allowed="base, base=NAME-OR-HUB-ID, run:ID, https://host/v1#model, or a JSON object with kind",
+            allowed="base, base=NAME-OR-HUB-ID, run:ID, run:ID@STRENGTH, https://host/v1#model, or JSON with kind",
             try_=f"leave out {', '.join(sorted(unknown))}" if given.get("kind") in named else None,
         )
     return given
@@ -150,10 +150,12 @@ def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
 
 def open_given(given: argparse.Namespace) -> tuple[Workspace, Any]:
     """The workspace and its blind tests; that of a run which `--contestant` names by its path, unless one is named."""
+    from ftlab.arena.asking import split_strength
     from ftlab.arena.store import open_store
 
     workspace = Workspace.open(given.workspace)
-    paths = [text.partition(":")[2] for text in getattr(given, "contestant", []) if text.startswith("run:")]
+    named = [text.partition(":")[2] for text in getattr(given, "contestant", []) if text.startswith("run:")]
+    paths = [split_strength(text)[0] for text in named]
     if given.workspace is None and (path := next((path for path in paths if os.sep in path), None)):
         workspace = Workspace.of(workspace.run(path))
     return workspace, open_store(workspace)

@@ -25,6 +25,9 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
         "--bare", action="store_true", help="send messages as they are, not as the training rows were asked"
     )
     one.add_argument("--temperature", type=float, default=0.0)
+    one.add_argument(
+        "--strength", type=float, metavar="S", help="of what training changed (default: what was chosen, else 1)"
+    )
     one.add_argument("--max-new-tokens", type=int, default=128, help="the longest answer (default 128 tokens)")
 
 
@@ -43,6 +46,7 @@ def chat(given: argparse.Namespace) -> int:
         "temperature": given.temperature,
         "max_new_tokens": given.max_new_tokens,
         "threads": _threads(workspace),
+        "strength": given.strength,
     }
     for line in () if given.bare else duet.asked.described():
         say(f"asked as in training: {line}")

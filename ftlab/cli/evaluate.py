@@ -18,6 +18,7 @@ from ftlab.cli.output import (
 )
 from ftlab.config import load_config
 from ftlab.config_evaluation import names
+from ftlab.errors import InputError
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.run_directory import RunDirectory
@@ -41,6 +42,9 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
     one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
+    one.add_argument(
+        "--strength", type=float, metavar="S", help="of what training changed: 0 (the base) to 1 (as trained), or 1.25"
+    )
     one.add_argument(
         "--reward-model",
         metavar="RUN",
@@ -66,6 +70,12 @@ def evaluate(given: argparse.Namespace) -> int:
     judge = beside.run(given.reward_model) if given.reward_model else None
     began = time.monotonic()
     name_files(names(given.metric))
+    if given.strength is not None and (given.tasks or judge):
+        raise InputError(
+            "A strength is measured on held-out rows only",
+            given="--strength with --tasks or --reward-model",
+            try_="leave one of them out",
+        )
     if given.tasks:
         return _evaluate_tasks([run, *others], given)
     with evaluating_here(run):
@@ -76,6 +86,7 @@ def evaluate(given: argparse.Namespace) -> int:
             others=others,
             suite=given.data,
             settings=_settings(given),
+            strength=given.strength,
             progress=Progress(),
         )
     if "preferences" in found:

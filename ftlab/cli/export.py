@@ -22,6 +22,9 @@ def register(commands: Any, add: Add) -> None:
     one.add_argument("--to", type=Path, metavar="DIR", help="write it there (a new folder, or an earlier export)")
     one.add_argument("--merge", action="store_true", help="one whole model instead of an adapter for its base")
     one.add_argument("--dtype", metavar="FORMAT", help="of a whole model: float32, float16 or bfloat16")
+    one.add_argument(
+        "--strength", type=float, metavar="S", help="of what training changed (default: what was chosen, else 1)"
+    )
     one.add_argument("--licence", metavar="ID", help="for the model card (default: what the base's card says)")
     one.add_argument("--check", type=Path, metavar="DIR", help="only compare an earlier export with the run")
     one = add(commands, "push", push, "upload the model to the Hugging Face Hub: private, and shown first")
@@ -31,6 +34,9 @@ def register(commands: Any, add: Add) -> None:
     kind.add_argument("--adapter", action="store_true", help="the adapter (the default)")
     kind.add_argument("--merged", action="store_true", help="one whole model")
     one.add_argument("--dtype", metavar="FORMAT", help="of a whole model: float32, float16 or bfloat16")
+    one.add_argument(
+        "--strength", type=float, metavar="S", help="of what training changed (default: what was chosen, else 1)"
+    )
     one.add_argument("--data", metavar="OWNER/NAME", help="also upload the data of the run, as this data set")
     one.add_argument("--report", action="store_true", help="also upload the report, which quotes held-out rows")
     one.add_argument("--public", action="store_true", help="everybody may read it (default: only you)")
@@ -61,6 +67,7 @@ def export(given: argparse.Namespace) -> int:
         given.to,
         kind="merged" if given.merge else "adapter",
         dtype=given.dtype,
+        strength=given.strength,
         licence=given.licence,
         tell=progress,
     )
@@ -87,7 +94,8 @@ def push(given: argparse.Namespace) -> int:
     run = Workspace.open(given.workspace).run(given.run)
     progress = Progress()
     kind = "merged" if given.merged else "adapter"
-    made = fresh_export(run, kind, dtype=given.dtype, licence=given.licence, tell=progress)
+    settings: dict[str, Any] = {"dtype": given.dtype, "strength": given.strength, "licence": given.licence}
+    made = fresh_export(run, kind, **settings, tell=progress)
     progress.close("")
     say(said(made.verification))
     settings = {"data": given.data, "report": given.report, "private": not given.public}

@@ -50,6 +50,9 @@ from ftlab.cli import (
     runs as cli_runs,
 )
 from ftlab.cli import (
+    strength as cli_strength,
+)
+from ftlab.cli import (
     sweep as cli_sweep,
 )
 from ftlab.cli.columns import add_columns, read_config
@@ -417,6 +420,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="start it and return at once")
     cli_preflight.register(commands, add)
     cli_evaluate.register(commands, add)
+    cli_strength.register(commands, add)
     cli_report.register(commands, add)
     cli_notebook.register(commands, add)
     cli_export.register(commands, add)

@@ -20,6 +20,7 @@ from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.strength import AS_TRAINED, chosen_strength
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -124,6 +125,7 @@ def show(given: argparse.Namespace) -> int:
             "before_after": read(run.before_after),
             "rewards": read(run.rewards),
             "verification": read(run.verification),
+            "strength": read(lambda: chosen_strength(run)),
         }
         print_json(shown | ({"damage": damage} if damage else {}))
         return 0
@@ -133,6 +135,8 @@ def show(given: argparse.Namespace) -> int:
     if config is not None:
         print(f"stage      {_stage(config)}")
         print(f"data       {config.data.source} ({_counts(splits)})")
+    if (at := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
+        print(f"strength   {at:g} in chat, exports and blind tests, as chosen; figures of the run are those as trained")
     for warning in status.warnings:
         print(f"warning    {warning}")
     if status.error:

@@ -285,7 +285,8 @@ def _take_over(
                 answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
                 take(row["prompt"], answer, earlier["settings"])
     comparison = place.comparison()
-    if side and comparison and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+    as_trained = comparison and (side == "base" or comparison.get("strength", 1) == 1)
+    if side and as_trained and _same(comparison["settings"], config) and is_made_of(comparison, folder):
         for row in place.predictions():
             if f"{side}_tokens" in row:
                 answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])

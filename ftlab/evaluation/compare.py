@@ -37,6 +37,7 @@ from ftlab.evaluation.sides import (
 )
 from ftlab.evaluation.verdict import warnings
 from ftlab.files import append_jsonl, read_jsonl
+from ftlab.models.strength import AS_TRAINED, check_strength
 from ftlab.run_directory import RunDirectory
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
@@ -54,6 +55,7 @@ def evaluate_together(
     max_rows: int | None = None,
     max_new_tokens: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    strength: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
@@ -62,7 +64,8 @@ def evaluate_together(
     replaced by the same question only; any other question lies beside it (`keeping.question_of`).
 
     The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
-    file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration.
+    file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration; with a
+    `strength` the first run is scored at that and not as it was trained.
     `progress` gets a phase in words, rows done and rows in all. What a side has said before, in any run of the
     workspace, is not asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are),
     InputError when there are no held-out rows, FtlabError when a run has no result.
@@ -73,7 +76,8 @@ def evaluate_together(
     tell = progress or (lambda phase, done, total: None)
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
-    _check(runs, configs, suite)
+    at = check_strength(configs[0], AS_TRAINED if strength is None else strength)
+    check_runs(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
     question = question_of(
@@ -83,10 +87,11 @@ def evaluate_together(
         available=material.available,
         suite=suite,
         others=[run.id for run in runs[1:]],
+        strength=at,
     )
-    sides = _sides(runs, configs, material)
+    sides = _sides(runs, configs, material, at)
     tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
-    asked = _questions(sides, material, configs[0])
+    asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
     said = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
@@ -99,7 +104,7 @@ def evaluate_together(
     comparison, predictions, probes = compare_results(
         material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
-    if suite is None:
+    if suite is None and at == AS_TRAINED:
         more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")
     for number, shown in enumerate(predictions):
@@ -115,6 +120,7 @@ def evaluate_together(
         "run": runs[0].id,
         "created": time.time(),
         "weights_sha256": result_identity(runs[0])[0],
+        "strength": at,
         "split": material.split,
         "suite": suite,
         "question": question.described(),
@@ -170,7 +176,7 @@ def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Materia
     """What the base of `run` (and the prompted one) is asked, and what of it: material, sides, questions by side."""
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
-    return material, sides, _questions(sides, material, config)
+    return material, sides, questions_of(sides, material, config)
 
 
 def _seconds_file(run: RunDirectory) -> Path:
@@ -201,7 +207,8 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
     return [with_settings(configs[0], given).resolved() if given else configs[0], *configs[1:]]
 
 
-def _check(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
+def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
+    """Raises InputError and FtlabError for runs that cannot be compared on held-out rows."""
     for run, config in zip(runs, configs, strict=True):
         if config.stage == "reward":
             raise InputError(
@@ -226,16 +233,19 @@ def _check(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: st
         )
 
 
-def _sides(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], material: Material) -> list[Side]:
+def _sides(
+    runs: Sequence[RunDirectory], configs: Sequence[RunConfig], material: Material, strength: float = AS_TRAINED
+) -> list[Side]:
     sides = [base_side(runs[0], configs[0])]
     if configs[0].evaluation.prompted and not material.documents:
         sides.append(prompted_side(runs[0], configs[0], prompting_of(runs[0], configs[0])))
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
-        sides.append(adapted_side(run, config, first=number == 0))
+        at = AS_TRAINED if number else strength
+        sides.append(adapted_side(run, config, first=number == 0, strength=at))
     return sides
 
 
-def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
+def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
     """The questions to each side by its name; sides of one tokenizer and prompt share them."""
     made: dict[Any, Asked] = {}
     found = {}

@@ -11,17 +11,22 @@ from ftlab.run_directory import RunDirectory
 
 
 def held_out_rows(
-    run: RunDirectory, max_rows: int | None, *, own: int | None = None, judged: bool = False
+    run: RunDirectory,
+    max_rows: int | None,
+    *,
+    own: int | None = None,
+    judged: bool = False,
+    splits: Sequence[str] = ("test", "validation"),
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
     """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
-    `nested` does around the `own` number of the run.
+    `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
 
     Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
-    InputError when neither test nor validation holds rows.
+    InputError when none of `splits` holds rows.
     """
     from ftlab.data.splits import read_split
 
-    for split in ("test", "validation"):
+    for split in splits:
         rows = read_split(run, split) if run.split_file(split).exists() else []
         rows = rows if judged else [row for row in rows if row.get("label") is not False]
         if rows:
@@ -30,10 +35,10 @@ def held_out_rows(
         raise InputError(
             "There are no held-out rows to compare on",
             given=f"run {run.id}",
-            try_="train with data.test_fraction above 0, or with data that has a test split",
+            try_=f"train with data.{splits[0]}_fraction above 0, or with data that has a {splits[0]} split",
         )
     notes = []
-    if split == "validation":
+    if split == "validation" and "test" in splits:
         notes.append(
             "There is no test split, so the validation split was used. Training chose its best weights on it, which "
             "flatters the adapted model a little."

@@ -14,6 +14,7 @@ from ftlab.config import RunConfig
 from ftlab.config_evaluation import EvaluationConfig
 from ftlab.errors import FtlabError
 from ftlab.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.run_directory import Question, RunDirectory
 
 # They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
@@ -35,20 +36,31 @@ class Asked:
 
 
 def question_of(
-    own: RunConfig, used: RunConfig, *, rows: int, available: int, suite: str | None = None, others: Sequence[str] = ()
+    own: RunConfig,
+    used: RunConfig,
+    *,
+    rows: int,
+    available: int,
+    suite: str | None = None,
+    others: Sequence[str] = (),
+    strength: float = AS_TRAINED,
 ) -> Asked:
     """The question that asks `rows` of `available` rows by the settings `used`, where `own` are those of the run.
 
-    It is the run's own where it asks the same rows, sides and measures. `suite` is the data set that takes the place of
-    the held-out rows, `others` are the ids of further runs. The name is the same for the same question.
+    It is the run's own where it asks the same rows, sides and measures of the run as trained. `suite` is the data set
+    that takes the place of the held-out rows, `others` are the ids of further runs. The name is the same for the same
+    question.
     """
     changed = _changed(own.evaluation, used.evaluation)
     other_rows = rows != min(available, own.evaluation.max_rows)
     of = f" of {available:,}" if rows < available else ""
     text = [f"{rows:,}{of} {f'rows of {_file_name(suite)}' if suite else 'held-out rows'}"]
-    if not (suite or others or changed or other_rows):
+    if not (suite or others or changed or other_rows or strength_name(strength)):
         return Asked("", text[0])
     parts = [suite_name(suite)] if suite else []
+    if at := strength_name(strength):
+        parts.append(at.replace(" ", "-"))
+        text.append(f"at {at}")
     parts += [f"{rows}-rows"] if other_rows else []
     if "prompted" in changed:
         parts.append("prompted")

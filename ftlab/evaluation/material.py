@@ -55,15 +55,21 @@ class Material:
         return is_document(self.rows[0]["messages"])
 
 
-def gather(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> Material:
-    """The material of a comparison of `runs`, by the settings of the first. Raises InputError without rows."""
+def gather(
+    runs: Sequence[RunDirectory],
+    configs: Sequence[RunConfig],
+    suite: str | None,
+    splits: Sequence[str] = ("test", "validation"),
+) -> Material:
+    """The material of a comparison of `runs`, by the settings of the first: of the first of `splits` with rows, or of
+    `suite`. Raises InputError without rows."""
     from ftlab.data.rendering import reference
     from ftlab.evaluation.sides import config_of
 
     config = configs[0]
     most, own = config.evaluation.max_rows, config_of(runs[0]).evaluation.max_rows
     if suite is None:
-        split, every, notes = held_out_rows(runs[0], None)
+        split, every, notes = held_out_rows(runs[0], None, splits=splits)
         rows, more = drawn(split, every, most, own)
         notes, available = notes + more, len(every)
     else:

@@ -56,6 +56,19 @@ def measured(
     }, rows
 
 
+def task_measures(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> list[dict[str, Any]]:
+    """The measures of the task for some of the sides, each later one against the first of them."""
+    names = [side.name for side in sides]
+    said = {name: asked[name] for name in names}, {name: results[name] for name in names}
+    return _of_task(material, *said, config)[0] + _of_losses(material, sides, *said)
+
+
 def _verdicts(
     measures: Sequence[Mapping[str, Any]],
     material: Material,
@@ -72,10 +85,7 @@ def _verdicts(
     }
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
-        names = [side.name for side in two]
-        said = {name: asked[name] for name in names}, {name: results[name] for name in names}
-        against, _ = _of_task(material, *said, config)
-        found["adapted_vs_prompted"] = judge(against + _of_losses(material, two, *said), "adapted")
+        found["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.evaluation.prompting import Prompting
 from ftlab.method_table import METHODS, fields_of
+from ftlab.models.strength import AS_TRAINED, set_strength, strength_name
 from ftlab.run_directory import RunDirectory
 
 BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
@@ -17,7 +18,8 @@ BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
 
 @dataclass(frozen=True)
 class Side:
-    """One side: the base of `run`, with `prompting` or as it is, or (`adapted`) what the run made of it."""
+    """One side: the base of `run`, with `prompting` or as it is, or (`adapted`) what the run made of it, at
+    `strength`."""
 
     name: str
     title: str
@@ -26,10 +28,13 @@ class Side:
     config: RunConfig
     adapted: bool = False
     prompting: Prompting | None = None
+    strength: float = AS_TRAINED
 
     @property
     def spoken(self) -> str:
         """As it is named in a sentence of the progress."""
+        if at := strength_name(self.strength):
+            return f"the adapted model at {at}"
         return {BASE: "the base", PROMPTED: "the prompted base", ADAPTED: "the adapted model"}.get(
             self.name, f"the run {self.title}"
         )
@@ -46,10 +51,13 @@ def prompted_side(run: RunDirectory, config: RunConfig, prompting: Prompting) ->
     return Side(PROMPTED, "Base, prompted", prompting.described(), run, config, prompting=prompting)
 
 
-def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool) -> Side:
-    """The result of `run`; the `first` of several is called adapted, the others by the id of their run."""
-    title = "Adapted" if first else config.name or run.id
-    return Side(ADAPTED if first else run.id, title, f"run {run.id}, {_method(config)}", run, config, adapted=True)
+def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength: float = AS_TRAINED) -> Side:
+    """The result of `run` at `strength`; the `first` of several is called adapted, the others by the id of their
+    run."""
+    at = f", {strength_name(strength)}" if strength_name(strength) else ""
+    title = ("Adapted" if first else config.name or run.id) + at
+    what = f"run {run.id}, {_method(config)}{at}"
+    return Side(ADAPTED if first else run.id, title, what, run, config, adapted=True, strength=strength)
 
 
 def _method(config: RunConfig) -> str:
@@ -59,7 +67,7 @@ def _method(config: RunConfig) -> str:
 
 
 def identity(side: Side) -> list[Any]:
-    """What decides the figures of `side`: its weights, their number format, the device. JSON-able."""
+    """What decides the figures of `side`: its weights, their number format, the device, their strength. JSON-able."""
     from ftlab.models.load import pick_device, pick_dtype
 
     config = side.config
@@ -68,9 +76,13 @@ def identity(side: Side) -> list[Any]:
     place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
     quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
+    # Nothing for a model as trained: what it said before there were strengths stays known.
+    at = [] if not side.adapted or side.strength == AS_TRAINED else [["strength", side.strength]]
     if whole:
-        return [*place, None, *result_identity(side.run)]
-    return [*place, quantised, *base_identity(config.model), *(result_identity(side.run) if side.adapted else [])]
+        below = base_identity(config.model) if at else []  # it stands between the two
+        return [*place, None, *result_identity(side.run), *below, *at]
+    trained = [*result_identity(side.run), *at] if side.adapted else []
+    return [*place, quantised, *base_identity(config.model), *trained]
 
 
 def result_identity(run: RunDirectory) -> list[Any]:
@@ -112,7 +124,7 @@ def visit(
 ) -> None:
     """Call `work` with each of `sides` and its model, in evaluation mode; one copy of the weights at a time.
 
-    An adapter and the base under it share that copy. `loading` is told what is loaded.
+    An adapter, the base under it and all its strengths share that copy. `loading` is told what is loaded.
     """
     from ftlab.evaluation.batches import free_memory
     from ftlab.models.load import adapter_disabled, load_run, load_trained_base
@@ -130,15 +142,27 @@ def visit(
             del model
             free_memory()
             bare = []
-        if tuned:
+        if tuned and run.adapter.exists():
             loading("the model")
             model, _ = load_run(run)
             if bare:
                 with adapter_disabled(model) as base:
                     for side in bare:
                         work(side, base)
+            at = AS_TRAINED
             for side in tuned:
+                if side.strength != at:
+                    at = side.strength
+                    set_strength(model, at)
                 work(side, model)
+            del model
+            free_memory()
+        for strength in [] if run.adapter.exists() else dict.fromkeys(side.strength for side in tuned):
+            loading("the model")
+            model, _ = load_run(run, strength=strength)
+            for side in tuned:
+                if side.strength == strength:
+                    work(side, model)
             del model
             free_memory()
 

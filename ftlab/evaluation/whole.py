@@ -25,6 +25,7 @@ def evaluate_whole(
     others: Sequence[RunDirectory] = (),
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    strength: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -32,9 +33,9 @@ def evaluate_whole(
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
     `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
-    with `others` (runs to compare with), a `suite` (other rows) or `settings` (of the section evaluation) only
-    `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as each of
-    them does.
+    with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation) or a `strength`
+    only `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as
+    each of them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
@@ -44,8 +45,9 @@ def evaluate_whole(
         question = compare_answers(run, **more)["question"]["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
         return {"before_after": (run.question(question) if question else run).before_after() or {}}
-    if others or suite or settings:
-        return {"comparison": evaluate_together([run, *others], suite=suite, settings=settings, **more)}
+    if others or suite or settings or strength is not None:
+        asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
+        return {"comparison": evaluate_together([run, *others], **asked, **more)}
     found = {}
     if stage in PREFERENCE_STAGES:
         found["preferences"] = evaluate_preferences(run, **more)

@@ -32,7 +32,8 @@ def _sha256(file: Path, size: int, changed: int, inode: int) -> str:
 
 
 def is_made_of(result: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a stored `result` is of the weights that lie in `folder` now, by the `weights_sha256` that it kept.
+    """Whether a stored `result` is of the weights that lie in `folder` now, by the `weights_sha256` that it kept; at
+    which strength it says itself (`strength`).
 
     Results of earlier versions kept none: then by their times, which a copy of the folder may have changed.
     """

@@ -275,11 +275,16 @@ def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The adapted model of a finished run and its tokenizer: an adapter on its base, or the fully tuned model.
+def load_run(
+    run: RunDirectory, *, device: str | None = None, strength: float = 1.0
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The adapted model of a finished run at `strength` (1: as trained) and its tokenizer: an adapter on its base, or
+    the fully tuned model.
 
-    Raises FtlabError when the run has no result yet.
+    Raises FtlabError when the run has no result yet, InputError for a strength that its method does not have.
     """
+    from ftlab.models.strength import AS_TRAINED, check_strength, set_strength
+
     if not run.has_result:
         raise FtlabError(
             f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
@@ -290,14 +295,17 @@ def load_run(run: RunDirectory, *, device: str | None = None) -> tuple[Any, PreT
             f"The run {run.id} is a reward model: it scores answers and writes none",
             try_="choose the run that it was made to judge",
         )
+    check_strength(config, strength)
     check_result(run)
     device = device or config.launcher.device
     folder = run.result
     tokenizer = run_tokenizer(run, config)
     if folder == run.model:
         tuned = ModelConfig(base=str(folder), dtype=config.model.dtype)
-        return load_base(tuned, device=device), tokenizer
-    return attach_adapter(load_trained_base(config, device=device), folder), tokenizer
+        below = load_base(config.model, device=device) if strength != AS_TRAINED else None
+        return set_strength(load_base(tuned, device=device), strength, base=below), tokenizer
+    adapted = attach_adapter(load_trained_base(config, device=device), folder)
+    return (adapted if strength == AS_TRAINED else set_strength(adapted, strength)), tokenizer
 
 
 def load_trained_base(config: RunConfig, *, device: str = "auto") -> PreTrainedModel:

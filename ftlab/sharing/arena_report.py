@@ -165,6 +165,8 @@ def contestant_in_words(spec: Mapping[str, Any]) -> str:
         text += f", {len(spec['examples'])} examples in the prompt"
     if spec.get("adapter_sha256"):
         text += f", adapter {str(spec['adapter_sha256'])[:12]}"
+    if spec.get("strength") is not None:
+        text += f", strength {spec['strength']:g}"
     return text
 
 

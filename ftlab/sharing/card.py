@@ -16,10 +16,13 @@ from ftlab.files import write_text
 from ftlab.method_table import fields_of
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import is_made_of
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.loading import loading_code
 from ftlab.sharing.markdown import bullets, escaped, table
 from ftlab.sharing.measures import measures_of
+from ftlab.sharing.questions import evaluation_at
 from ftlab.sharing.report import contents
 from ftlab.sharing.report_facts import origin_of, source_name, tuned_on
 from ftlab.sharing.report_markdown import comparison_rows
@@ -61,9 +64,10 @@ def metadata(
 
     from ftlab.models.load import is_hub_id
 
-    comparison = run.comparison()
+    comparison = evaluation_at(run, shape.strength).comparison()
     on_hub = is_hub_id(config.model.base)
-    results = _results(run, config, comparison) if comparison else []
+    known = comparison and (shape.strength == AS_TRAINED or is_made_of(comparison, run.result))
+    results = _results(run, config, comparison) if comparison and known else []
     return ModelCardData(
         base_model=config.model.base if on_hub else _origin_on_hub(config),
         datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
@@ -92,16 +96,19 @@ def prose(
     found = contents(run) if run.comparison() is not None else None
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
-    parts.append(escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN)
+    verdict = escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN
+    at = _strength(run, shape, evaluated=found is not None)
+    parts += [*at, f"As trained: {verdict}" if at and found else verdict]
     parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config, run)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
     parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
-    facts = found["facts"] if found else tuned_on(run, config, {})
+    # Which strength these files have is said on top.
+    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config, {})
     trained = [("Stages", _stages(run, config)), *facts]
     parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
-    parts += _evaluated(run, found)
+    parts += _evaluated(run, found, at="The figures of this section are those of the model as trained." if at else "")
     parts += _blind_votes(run)
     parts += ["## Limits", bullets(_limits(run, config, shape, found, licence))]
     parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
@@ -122,10 +129,29 @@ def _stages(run: RunDirectory, config: RunConfig) -> str:
     return "" if said == [f"sft on {source_name(config.data.source)}"] else ", then ".join(said)
 
 
-def _evaluated(run: RunDirectory, found: dict[str, Any] | None) -> list[str]:
+def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
+    """At which strength the weights are, and what that reaches where it was measured; empty where it is as trained."""
+    at = strength_name(shape.strength)
+    if not at:
+        return []
+    said = [f"These weights are at {at}: {shape.strength:.0%} of what training changed is in them."]
+    here = evaluation_at(run, shape.strength).comparison()
+    if here is not None and is_made_of(here, run.result):
+        said.append(f"At this strength: {here['verdict']['text']}")
+    elif evaluated:
+        said.append("What follows was measured of the model as trained, at strength 1.")
+    return [escaped(" ".join(said))]
+
+
+def _evaluated(run: RunDirectory, found: dict[str, Any] | None, at: str = "") -> list[str]:
     if found is None:
         return _preferred(run)
-    parts = ["## How it was evaluated", f"**{found['badge'][1]}.** {escaped(found['gained'])}", comparison_rows(found)]
+    parts = [
+        "## How it was evaluated",
+        at,
+        f"**{found['badge'][1]}.** {escaped(found['gained'])}",
+        comparison_rows(found),
+    ]
     parts += [bullets(escaped(note) for note in found["notes"])]
     parts += [bullets(escaped(line) for line in found["worse"])]
     parts += ["### What was forgotten", escaped(found["forgetting"])]

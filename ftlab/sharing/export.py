@@ -22,6 +22,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
 from ftlab.files import disk_full, read_json
 from ftlab.models.identity import check_result
+from ftlab.models.strength import check_strength, chosen_strength
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
 from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
@@ -57,19 +58,21 @@ def export_run(
     *,
     kind: Kind = "adapter",
     dtype: str | None = None,
+    strength: float | None = None,
     licence: str | None = None,
     tell: Progress = lambda *_: None,
 ) -> Exported:
     """Write the result of `run` to the folder `target`, verified; an earlier export there is replaced.
 
-    `dtype` is for whole models; without it they are written in the format in which the run was evaluated. Raises
+    `dtype` is for whole models; without it they are written in the format in which the run was evaluated. `strength` is
+    how much of what training changed is handed over, without it that which was chosen for the run. Raises
     InputError for what cannot be exported, and FtlabError when the export says something else than the run's own model:
     it is then left in a folder beside `target` whose name ends in `-differs`.
     """
     from ftlab.sharing.verify import verify
 
     config = load_config(run.config_file).resolved()
-    shape = plan(run, config, kind, dtype)
+    shape = plan(run, config, kind, dtype, strength)
     target = target.expanduser().absolute()
     _check_target(target)
     part = target.with_name(f".{target.name}.unfinished")
@@ -97,7 +100,7 @@ def export_run(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) -> Shape:
+def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, strength: float | None = None) -> Shape:
     """What an export will be. Raises InputError and FtlabError for what cannot be exported."""
     from ftlab.training import supervisor
 
@@ -125,10 +128,13 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) ->
             given=f"dtype {dtype} for an adapter",
             try_="leave it out: an adapter takes the format of the base it is put on; or merge it (--merge)",
         )
-    return _shape(run, config, kind, dtype)
+    at = check_strength(config, chosen_strength(run) if strength is None else strength)
+    if at == 0:
+        raise InputError("At strength 0 there is nothing to hand over: it is the base", given="strength 0")
+    return _shape(run, config, kind, dtype, at)
 
 
-def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) -> Shape:
+def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, strength: float) -> Shape:
     from ftlab.evaluation.sides import base_identity
     from ftlab.models.bottleneck import is_saved_bottleneck
     from ftlab.models.load import base_path, is_hub_id, pick_device, pick_dtype
@@ -149,6 +155,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
             evaluated_dtype=evaluated,
             device=device,
             merged_from_quantised=quantised,
+            strength=strength,
         )
     on_hub = is_hub_id(config.model.base)
     commit = base_identity(config.model)[2] if on_hub else None
@@ -165,6 +172,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None) 
         quantisation=export_files.quantisation_settings(config, own),
         needs_ftlab=is_saved_bottleneck(run.adapter),
         scores=config.stage == "reward",
+        strength=strength,
     )
 
 
@@ -175,7 +183,7 @@ def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path
         tell("copying the adapter", 0, 0)
         export_files.copy_adapter(run, config, shape, folder)
     else:
-        write_merged(run, config, shape.dtype, folder, tell)
+        write_merged(run, config, shape.dtype, folder, tell, strength=shape.strength)
     export_files.copy_tokenizer(result, folder)
     if not shape.scores:
         export_files.write_generation_config(run, config, folder)
@@ -194,23 +202,27 @@ def fresh_export(
     kind: Kind,
     *,
     dtype: str | None = None,
+    strength: float | None = None,
     licence: str | None = None,
     tell: Progress = lambda *_: None,
 ) -> Exported:
     """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
-    found = None if licence else kept_export(run, kind, dtype)
-    return found or export_run(run, run.export_folder(kind), kind=kind, dtype=dtype, licence=licence, tell=tell)
+    found = None if licence else kept_export(run, kind, dtype, strength)
+    settings: dict[str, Any] = {"kind": kind, "dtype": dtype, "strength": strength, "licence": licence}
+    return found or export_run(run, run.export_folder(kind), **settings, tell=tell)
 
 
-def kept_export(run: RunDirectory, kind: Kind, dtype: str | None = None) -> Exported | None:
+def kept_export(
+    run: RunDirectory, kind: Kind, dtype: str | None = None, strength: float | None = None
+) -> Exported | None:
     """The export that is kept in the run; None where there is none of this shape, or weights or evaluation are newer.
 
     Raises as `plan` does.
     """
-    shape = plan(run, load_config(run.config_file).resolved(), kind, dtype)
+    shape = plan(run, load_config(run.config_file).resolved(), kind, dtype, strength)
     folder = run.export_folder(kind)
     record = read_json(folder / RECORD)
-    if record is None or record["shape"] != vars(shape) or record["created"] < _changed(run):
+    if record is None or Shape(**record["shape"]) != shape or record["created"] < _changed(run):
         return None
     return Exported(run.id, shape.kind, folder, shape.dtype, files_in(folder), record["verification"], record["notes"])
 

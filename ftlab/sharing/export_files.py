@@ -15,6 +15,7 @@ from ftlab import __version__
 from ftlab.config import RunConfig
 from ftlab.data.asked import asked_of
 from ftlab.files import read_json, write_json, write_text
+from ftlab.models.strength import AS_TRAINED, needs_base, write_scaled_adapter
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.report_facts import source_name
 from ftlab.sharing.shape import BASE_FOLDER, Shape
@@ -36,12 +37,22 @@ def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Pat
     if shape.base_on_hub and "revision" in settings:
         settings["revision"] = shape.revision
     write_text(folder / _ADAPTER[0], json.dumps(settings, indent=2) + "\n")
+    if shape.strength != AS_TRAINED:
+        _put_to_strength(run, config, shape, folder)
     if not shape.base_on_hub:
         base = folder / BASE_FOLDER
         base.mkdir()
         for pattern in _MODEL_FILES:
             for file in Path(present_path(config.model.base)).glob(pattern):
                 shutil.copyfile(file, base / file.name)
+
+
+def _put_to_strength(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path) -> None:
+    from ftlab.models.load import load_base
+
+    source = config.model.model_copy(update={"dtype": "float32"})
+    base = load_base(source, device="cpu") if needs_base(config) else None
+    write_scaled_adapter(run.adapter, folder, base, shape.strength)
 
 
 def copy_tokenizer(result: Path, folder: Path) -> None:

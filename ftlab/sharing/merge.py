@@ -9,6 +9,7 @@ from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
 from ftlab.method_table import METHODS
+from ftlab.models.strength import AS_TRAINED, set_strength
 from ftlab.run_directory import RunDirectory
 
 FORMATS = ("float32", "float16", "bfloat16")
@@ -35,8 +36,10 @@ def check_mergeable(config: RunConfig) -> None:
     )
 
 
-def write_merged(run: RunDirectory, config: RunConfig, dtype: str, folder: Path, tell: Progress) -> None:
-    """Write config and weights of the whole model to `folder`, as safetensors in `dtype`.
+def write_merged(
+    run: RunDirectory, config: RunConfig, dtype: str, folder: Path, tell: Progress, *, strength: float = AS_TRAINED
+) -> None:
+    """Write config and weights of the whole model at `strength` to `folder`, as safetensors in `dtype`.
 
     Sums are made in float32, on the base at full precision: a quantised base would bring its rounding with it. Raises
     FtlabError when the memory does not suffice.
@@ -48,16 +51,20 @@ def write_merged(run: RunDirectory, config: RunConfig, dtype: str, folder: Path,
     from ftlab.models.load import load_base
 
     whole = config.method.name == "full"
-    source = ModelConfig(base=str(run.model), dtype="float32") if whole else config.model.model_copy(deep=True)
-    source.dtype = "float32"
-    _check_memory(source)
+    source = ModelConfig(base=str(run.model), dtype="float32") if whole else _float32(config.model)
+    between = whole and strength != AS_TRAINED
+    _check_memory(source, copies=2 if between else 1)
     tell("loading the base at full precision", 0, 0)
     model: Any = load_base(source, device="cpu")
+    if between:
+        tell("interpolating with the base", 0, 0)
+        set_strength(model, strength, base=load_base(_float32(config.model), device="cpu"))
     if not whole:
         from peft import PeftModel
 
         tell("merging the adapter into the base", 0, 0)
-        model = PeftModel.from_pretrained(model, str(run.adapter)).merge_and_unload(safe_merge=True)
+        model = set_strength(PeftModel.from_pretrained(model, str(run.adapter)), strength)
+        model = model.merge_and_unload(safe_merge=True)
     model.to(getattr(torch, dtype))
     tell("writing the weights", 0, 0)
     model.save_pretrained(folder)
@@ -65,7 +72,11 @@ def write_merged(run: RunDirectory, config: RunConfig, dtype: str, folder: Path,
     free_memory()
 
 
-def _check_memory(source: Any) -> None:
+def _float32(model: Any) -> Any:
+    return model.model_copy(deep=True, update={"dtype": "float32"})
+
+
+def _check_memory(source: Any, copies: int = 1) -> None:
     import psutil
     import torch
     from transformers import AutoModelForCausalLM
@@ -74,7 +85,7 @@ def _check_memory(source: Any) -> None:
 
     with torch.device("meta"):
         shape = AutoModelForCausalLM.from_config(load_config_of(source))
-    needed = sum(parameter.numel() for parameter in shape.parameters()) * _BYTES_A_WEIGHT
+    needed = sum(parameter.numel() for parameter in shape.parameters()) * _BYTES_A_WEIGHT * copies
     free = psutil.virtual_memory().available
     if needed > free:
         raise FtlabError(

@@ -13,7 +13,8 @@ from ftlab.evaluation.collect import Progress
 from ftlab.evaluation.held_out import some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.models.identity import is_made_of
-from ftlab.run_directory import RunDirectory
+from ftlab.models.strength import strength_name
+from ftlab.run_directory import Question, RunDirectory
 from ftlab.sharing.reference import Reference, ask_reference, load_reference
 from ftlab.sharing.shape import Shape
 
@@ -152,8 +153,9 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
 
     config = load_config(run.config_file)
     context = text_length(config)
-    comparison = run.comparison()
-    rows = run.predictions() if comparison is not None and not shape.scores else []
+    place = evaluation_at(run, shape.strength)
+    comparison = place.comparison()
+    rows = place.predictions() if comparison is not None and not shape.scores else []
     notes = []
     if rows and not is_made_of(comparison or {}, run.result):
         rows = []
@@ -162,7 +164,10 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
         rows = []
         notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
     elif not rows and not shape.scores:
-        notes.append("The run has no evaluation yet: its answers were made now to compare with.")
+        at = strength_name(shape.strength)
+        notes.append(
+            f"The run has no evaluation {f'at {at}' if at else 'yet'}: its answers were made now to compare with."
+        )
     split = str((comparison or {}).get("split") or "test")
     room = limit_used(run, config)
     if not rows:
@@ -195,6 +200,12 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
             try_="train with data.test_fraction above 0, or with shorter rows",
         )
     return found, split, notes
+
+
+def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
+    """Where the answers at `strength` to the run's own held-out rows lie, where somebody asked for them."""
+    at = strength_name(strength)
+    return run.question(at.replace(" ", "-")) if at else run
 
 
 def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.models.strength import AS_TRAINED, set_strength
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.outside import logits
 from ftlab.sharing.shape import Shape
@@ -74,7 +75,7 @@ def ask_reference(
 ) -> Reference:
     """What `model` (as of `load_reference`) and its base say; `model` is of no use afterwards."""
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled, load_base
+    from ftlab.models.load import adapter_disabled
 
     own = logits_along(model, asked, scores=shape.scores)
     if shape.scores:
@@ -89,10 +90,7 @@ def ask_reference(
     if not run.adapter.exists():
         del model
         free_memory()
-        below = load_base(
-            _in_format(load_config(run.config_file).resolved(), shape.load_dtype).model, device=shape.device
-        )
-        base = logits_along(below, asked, scores=False)
+        base = logits_along(_below(run, shape), asked, scores=False)
     return Reference(own, base, merged, rounded)
 
 
@@ -142,12 +140,23 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
     if shape.scores:
         return load_reward_model(run)
     if shape.is_adapter:
-        return load_run(run, device=shape.device)
+        return load_run(run, device=shape.device, strength=shape.strength)
     whole = not run.adapter.exists()
     source = ModelConfig(base=str(run.model), dtype=shape.load_dtype) if whole else None
     base = load_base(source or _in_format(load_config(run.config_file), shape.load_dtype).model, device=shape.device)
     tokenizer = AutoTokenizer.from_pretrained(str(run.model if whole else run.adapter))
-    return (base if whole else attach_adapter(base, run.adapter)), tokenizer
+    model = base if whole else attach_adapter(base, run.adapter)
+    if shape.strength != AS_TRAINED:
+        below = _below(run, shape) if whole else None
+        set_strength(model, shape.strength, base=below)
+    return model, tokenizer
+
+
+def _below(run: RunDirectory, shape: Shape) -> Any:
+    """The base of a fully tuned model, in the number format in which that is loaded."""
+    from ftlab.models.load import load_base
+
+    return load_base(_in_format(load_config(run.config_file).resolved(), shape.load_dtype).model, device=shape.device)
 
 
 def logits_along(model: Any, asked: Sequence[tuple[list[int], list[int]]], *, scores: bool) -> list[Any]:

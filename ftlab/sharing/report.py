@@ -18,7 +18,7 @@ from ftlab.sharing.judged import judgements_of
 from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples, right_text
-from ftlab.sharing.report_facts import measured, tuned_on
+from ftlab.sharing.report_facts import measured, strength_fact, tuned_on
 from ftlab.sharing.report_findings import also_checked, asked_beside, badge, forgetting, where_worse
 from ftlab.sharing.table import comparison_table
 
@@ -60,7 +60,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "date": _date(comparison["created"]),
         "verdict": comparison["verdict"]["text"],
         "badge": badge(comparison["verdict"]),
-        "facts": tuned_on(run, config, comparison, price_per_hour),
+        "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
         "sides": sides_of(comparison),
         "table": table,
         "comparison": comparison,

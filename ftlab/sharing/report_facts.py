@@ -13,6 +13,7 @@ from ftlab.files import read_cached
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
+from ftlab.models.strength import strength_choice
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
 from ftlab.wording import duration
@@ -49,6 +50,15 @@ def tuned_on(
     facts.append(("Training", ", ".join(filter(None, training))))
     facts.append(("Time and cost", _cost(metrics, comparison, price_per_hour)))
     return facts
+
+
+def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
+    """That the run is used at another strength than the one that the figures are of, where one was chosen."""
+    choice = strength_choice(run)
+    if choice is None:
+        return []
+    text = f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}"
+    return [("Strength", f"{text}; the figures here are those of the model as trained")]
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:

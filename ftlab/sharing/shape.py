@@ -15,7 +15,8 @@ class Shape:
     """`dtype` is what the weights are in, `load_dtype` what they are loaded in to be verified; `own_dtype` is that of
     the run's own model here, and `evaluated_dtype` that of the evaluation, which may have been on another machine.
     `base` is the folder within the export or the Hub id of what an adapter stands on, None for a whole model.
-    `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it.
+    `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it. `strength`: how much of what
+    training changed is in it (1: as trained).
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Shape:
     merged_from_quantised: bool = False
     needs_ftlab: bool = False
     scores: bool = False
+    strength: float = 1.0
 
     @property
     def is_adapter(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.collect import Progress
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.processes import child_environment
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.questions import Questions, prepare
@@ -91,6 +92,7 @@ def verify(
         "unproven": unproven,
         "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
         "dtype": shape.dtype,
+        "strength": shape.strength,
         "loaded_in": shape.load_dtype,
         "device": shape.device,
         "without_ftlab": not shape.needs_ftlab,
@@ -289,7 +291,8 @@ def said(finding: dict[str, Any]) -> str:
         if finding["unproven"]:
             rest += f" This does not prove that it is the trained model: {finding['unproven']}."
         else:
-            rest += f" It carries {found['slope']:.1%} of what training changed there"
+            at = strength_name(finding.get("strength", AS_TRAINED))
+            rest += f" It carries {found['slope']:.1%} of what training changed there{f' at {at}' if at else ''}"
             moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
             rest += f", as rounding to {finding['dtype']} leaves it; float32 keeps it whole." if moved else "."
     if (before := finding.get("quantised")) is not None:

@@ -13,6 +13,7 @@ from ftlab.method_table import METHODS
 from ftlab.models.bases.kept import home
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import check_result
+from ftlab.models.strength import chosen_strength, strength_name
 from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -80,6 +81,24 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
         settings.learning_rate, settings.epochs = usual.learning_rate, usual.epochs
         settings.batch_size = settings.batch_size or usual.batch_size
     return config, Start(None, parent.id)
+
+
+def remarks_on(start: Start | None, workspace: Workspace) -> list[str]:
+    """What a person should know about what a run starts from: a strength chosen for it is no part of its weights."""
+    from ftlab.errors import FtlabError
+
+    if start is None or start.run is None:
+        return []
+    try:
+        parent = workspace.run(start.run)
+    except FtlabError:
+        return []
+    if not (at := strength_name(chosen_strength(parent))):
+        return []
+    return [
+        f"The run {parent.id} is used at {at}; this run starts from all that it trained, as at strength 1: what is "
+        "trained further is the adapter, which no strength changes."
+    ]
 
 
 def freeze_start(start: Start | None, run: RunDirectory) -> None:

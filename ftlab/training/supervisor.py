@@ -102,7 +102,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.versions import pinned
     from ftlab.training import gate
     from ftlab.training.reinforcement.checks import check_references
-    from ftlab.training.start import freeze_start
+    from ftlab.training.start import freeze_start, remarks_on
 
     config, start = gate.settled(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
@@ -122,7 +122,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
         keep_configuration(run, config.launcher)
         freeze_start(start, run)
         # The configuration last: with it the folder becomes a run for everybody who looks.
-        write_status(run.status_file, RunStatus(created=time.time()))
+        write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
         write_text(run.config_file, config.to_yaml())
     except BaseException:
         # Without a configuration nobody would see the folder.
@@ -193,13 +193,15 @@ def submit_evaluation(
     others: Sequence[RunDirectory] = (),
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    strengths: bool = False,
 ) -> None:
     """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
 
     With `reward_model` (a run) only its answers before and after are judged. `others` are runs to compare with, `suite`
     is a data set to take instead of the held-out rows, and `settings` replace some of the section evaluation; all three
-    end in `evaluate_together`. Raises FtlabError when a run is still training, has no result, or is being evaluated
-    already, InputError when a setting cannot take its value.
+    end in `evaluate_together`. With `strengths` several strengths of its result are measured and nothing else. Raises
+    FtlabError when a run is still training, has no result, or is being evaluated already, InputError when a setting
+    cannot take its value.
     """
     from ftlab.config import load_config, with_settings
     from ftlab.models.load import is_hub_id
@@ -215,6 +217,7 @@ def submit_evaluation(
     arguments += [part for one in others for part in ("--together-with", str(one.path))]
     arguments += ["--suite", suite] if suite else []
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
+    arguments += ["--strengths"] if strengths else []
     bases = [load_config(one.config_file).model.base for one in (run, *others)]
     online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
     with starting(run):

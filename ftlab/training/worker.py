@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--together-with", type=Path, action="append", default=[])
     parser.add_argument("--suite")
     parser.add_argument("--settings", type=json.loads)
+    parser.add_argument("--strengths", action="store_true")
     given = parser.parse_args(arguments)
     run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
     quieten()
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.evaluate:
             reward_model = RunDirectory(given.reward_model) if given.reward_model else None
             others = [RunDirectory(path) for path in given.together_with]
-            wanted = {"others": others, "suite": given.suite, "settings": given.settings}
+            wanted = {"others": others, "suite": given.suite, "settings": given.settings, "strengths": given.strengths}
             return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model, **wanted)
         return train(run, writer)
 
@@ -211,17 +212,24 @@ def evaluate(
     stop_file: Path,
     *,
     max_rows: int | None = None,
+    strengths: bool = False,
     **wanted: Any,
 ) -> str:
-    """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`). Returns the final state."""
+    """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`); with `strengths` measure these
+    alone. Returns the final state."""
     from ftlab.evaluation.batches import Stopped
+    from ftlab.evaluation.strengths import measure_strengths
     from ftlab.evaluation.whole import evaluate_whole
 
     began = time.monotonic()
 
     writer.update(phase="loading the model", done=0, total=0)
     try:
-        evaluate_whole(run, max_rows=max_rows, progress=_progress(writer), should_stop=stop_file.exists, **wanted)
+        more: dict[str, Any] = {"max_rows": max_rows, "should_stop": stop_file.exists}
+        if strengths:
+            measure_strengths(run, progress=_progress(writer), **more)
+        else:
+            evaluate_whole(run, progress=_progress(writer), **more, **wanted)
     except Stopped:
         writer.warn(
             f"The evaluation was stopped. What was answered until then is kept and not asked again. {_evaluate(run)}"

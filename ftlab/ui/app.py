@@ -225,6 +225,10 @@ def _wire_to_disk(
             every = [run.id for run in workspace.runs()]
             talks = [run.id for run in disk.runs_that_answer(workspace)]
             drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
+            at = digest([drawn[talk.run].get("value", given[talk.run]), drawn.get(talk.strength)])
+            if at == known.get("talk strength"):
+                drawn.pop(talk.strength, None)  # somebody may have moved it since
+            now["talk strength"] = at
             # A choice that came while this was drawn is no part of it: then the next tick draws again.
             now["runs"] = digest([runs_now, [drawn.get(one, {}).get("value", given[one]) for one in drawn_from]])
             now |= {"newest result": next(iter(results), ""), "newest run": next(iter(every), "")}
@@ -289,7 +293,7 @@ def _wire_to_disk(
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
         *(prefers.begin, prefers.reward_model, *prefers.after.shown),
         *seen.listed,
-        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.log),
+        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.strength, talk.log),
         *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
         *(listed.resume, listed.earlier, listed.later),
     ]

@@ -73,9 +73,7 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
         )
     base, revision = (values[f"base_{n}"] or "").strip(), None
     if who in ("base", "prompted") and not base:
-        base, revision = asking.base_beside(
-            workspace.run(values[f"who_{m}"].removeprefix("run:")) for m in _runs(values)
-        )
+        base, revision = asking.base_beside(workspace.run(_run(values, m)) for m in _runs(values))
     if who == "base":
         return asking.base_contestant(base, title=title, revision=revision)
     if who != "prompted":
@@ -105,12 +103,19 @@ def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
     if values["from"] == "live":
         return Asked([], 0)
     every = _every(values, workspace)
-    specs = [{"run": values[f"who_{n}"].removeprefix("run:")} for n in _runs(values)]
+    specs = [{"run": _run(values, n)} for n in _runs(values)]
     fresh, left_out = prompt_sources.fresh(every, specs, workspace)
     number = (values["number"] or "").strip()
     wanted = whole("How many prompts", number) if number else None
     by_topic = any(prompt.topic for prompt in fresh)  # named in the form, or a column of that name
     return Asked(prompt_sources.sample(fresh, wanted, by_topic=by_topic, seed=SEED), len(every), left_out)
+
+
+def _run(values: dict[str, Any], n: int) -> str:
+    """The id of the run that is contestant `n`, at whatever strength."""
+    from ftlab.arena import asking
+
+    return asking.split_strength(values[f"who_{n}"].removeprefix("run:"))[0]
 
 
 def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:

@@ -46,8 +46,10 @@ def plot(
     help: str = "",
     x_end: float | None = None,
     height: int = 200,
+    axis: str = "step",
 ) -> Markup:
-    """Lines over steps. `x_end`: the last step expected, so that a running curve grows into its box."""
+    """Lines over steps, or what else `axis` names. `x_end`: the last step expected, so that a running curve grows into
+    its box."""
     series = [one for one in series if one.points]
     head = Markup('<figcaption><strong>{}</strong> <span class="ft-help">{}</span></figcaption>').format(title, help)
     if not series:
@@ -80,14 +82,14 @@ def plot(
         for one in series
     )
     spoken = "; ".join(
-        f"{one.name} from {short(one.points[0][1])} to {short(one.points[-1][1])} at step {one.points[-1][0]:g}"
+        f"{one.name} from {short(one.points[0][1])} to {short(one.points[-1][1])} at {axis} {one.points[-1][0]:g}"
         for one in series
     )
     return Markup(
         '<figure class="ft-plot">{head}<div class="ft-legend">{legend}<span class="ft-help">{unit}</span></div>'
         '<div class="ft-plot-box" style="height:{height}px"><div class="ft-plot-y" aria-hidden="true">{labels}</div>'
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{spoken}">{grid}{lines}</svg>'
-        '</div><div class="ft-plot-x" aria-hidden="true"><span>0</span><span>step</span><span>{right}</span></div>'
+        '</div><div class="ft-plot-x" aria-hidden="true"><span>0</span><span>{axis}</span><span>{right}</span></div>'
         "</figure>"
     ).format(
         head=head,
@@ -99,6 +101,7 @@ def plot(
         grid=grid,
         lines=lines,
         right=f"{right:,.0f}",
+        axis=axis,
     )
 
 

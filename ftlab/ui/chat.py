@@ -1,8 +1,8 @@
 """Chat: one message, two answers side by side: the base's and the adapted model's.
 
-elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_system`, `chat_temperature`, `chat_length`, `chat_settings`
-(folded settings), `chat_log` (the conversation), `chat_text` (message), `chat_send`, `chat_stop`, `chat_clear`,
-`chat_message`.
+elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_strength` (hidden for runs without one), `chat_system`,
+`chat_temperature`, `chat_length`, `chat_settings` (folded settings), `chat_log` (the conversation), `chat_text`
+(message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config import RunConfig
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.errors import InputError
+from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
+from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
 from ftlab.ui.conversation import Turn, conversation, history, note
@@ -36,6 +39,7 @@ class ChatTab:
     run: gr.Dropdown
     banner: gr.HTML
     as_trained: gr.Checkbox
+    strength: gr.Slider
     system: gr.Textbox
     temperature: gr.Slider
     length: gr.Number
@@ -75,7 +79,22 @@ def build() -> ChatTab:
             send = gr.Button("Send", variant="primary", elem_id="chat_send")
             stop = gr.Button("Stop answering", variant="stop", elem_id="chat_stop", visible=False)
             clear = gr.Button("Clear", elem_id="chat_clear", size="sm")
-    as_trained = gr.Checkbox(True, label="As in training", info=_AS_IT_IS, elem_id="chat_as_trained")
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        as_trained = gr.Checkbox(
+            True, label="As in training", info=_AS_IT_IS, elem_id="chat_as_trained", scale=2, min_width=260
+        )
+        strength = gr.Slider(
+            0,
+            HIGHEST,
+            AS_TRAINED,
+            step=0.05,
+            label="Strength",
+            info="Of the adapted model: 0 is the base, 1 as trained.",
+            visible=False,
+            elem_id="chat_strength",
+            scale=1,
+            min_width=220,
+        )
     with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
         system = gr.Textbox(
             label="System prompt",
@@ -101,7 +120,7 @@ def build() -> ChatTab:
             elem_id="chat_length",
             min_width=180,
         )
-    asks = (as_trained, system, temperature, length)
+    asks = (as_trained, strength, system, temperature, length)
     return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
 
 
@@ -114,6 +133,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         system: str | None,
         temperature: float | None,
         length: float | None,
+        strength: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
         run = disk.chosen_run(workspace, run_id, answers=True)
@@ -135,6 +155,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                 as_trained=as_trained,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
+                strength=None if strength is None else round(float(strength), 2),
                 threads=threads_beside_a_run() if disk.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
@@ -169,6 +190,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         return {tab.turns: [], tab.partner: None, **shown}
 
     asks = [tab.run, tab.text, tab.turns, tab.as_trained, tab.system, tab.temperature, tab.length]
+    asks += [tab.strength]
     for trigger in (tab.send.click, tab.text.submit):
         on(
             trigger,
@@ -187,16 +209,17 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         tab.run.change,
         choose,
         [tab.run, tab.partner],
-        [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system],
+        [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system, tab.strength],
         box=tab.message,
         queue=False,
     )
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """The banner of the chosen run's base, how it is asked, and what to do when there is no run."""
+    """The banner of the chosen run's base, how it is asked and at which strength, and what to do without a run."""
     if not run_id:
-        return {tab.banner: "", tab.log: nobody_yet(), tab.as_trained: gr.update(), tab.system: gr.update()}
+        settings = dict.fromkeys((tab.as_trained, tab.system, tab.strength), gr.update())
+        return {tab.banner: "", tab.log: nobody_yet(), **settings}
     run = workspace.run(run_id)
     config = disk.config(run)
     asked = asked_of(run) if config else AsTrained()
@@ -205,7 +228,15 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
         tab.log: conversation([]),
         tab.as_trained: gr.update(info=" ".join(asked.described()) or _AS_IT_IS),
         tab.system: gr.update(placeholder=asked.system or ""),
+        tab.strength: _strength(run, config),
     }
+
+
+def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
+    """The slider at the strength that was chosen for `run`; hidden where its method has none."""
+    if config is None or why_not(config) is not None:
+        return gr.update(visible=False, value=AS_TRAINED)
+    return gr.update(visible=True, value=disk.strength(run))
 
 
 def nobody_yet() -> Markup:

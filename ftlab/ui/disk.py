@@ -106,6 +106,19 @@ def verification(run: RunDirectory) -> dict[str, Any] | None:
     return _cached(run.verification_file, read_json)
 
 
+def strength(run: RunDirectory) -> float:
+    """The strength that was chosen for `run`; 1 where none was, or the choice cannot be read."""
+    from ftlab.models.strength import AS_TRAINED, chosen_strength
+
+    if _cached(run.strength_file, read_json) is None:
+        return AS_TRAINED
+    try:
+        return chosen_strength(run)
+    except DamagedFile as error:
+        set_aside(error)
+        return AS_TRAINED
+
+
 def comparison(run: RunDirectory | Question) -> dict[str, Any] | None:
     return _cached(run.comparison_file, read_json)
 
@@ -205,7 +218,8 @@ def stop(job_key: str, workspace: Workspace) -> str:
 
 
 def fingerprint(workspace: Workspace) -> str:
-    """A text that changes whenever a run appears, goes, changes its state or gets its scores."""
+    """A text that changes whenever a run appears, goes, changes its state, gets its scores or is used
+    at another strength."""
     parts = [str(workspace.root)]
     for run in workspace.runs():
         evaluation = evaluation_status(run)
@@ -216,6 +230,8 @@ def fingerprint(workspace: Workspace) -> str:
             run.rewards_file,
             run.before_after_file,
             run.judged_file,
+            run.strength_file,
+            run.strengths_file,
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

@@ -30,6 +30,7 @@ from ftlab.ui import (
     job_strip,
     judge_box,
     run_view,
+    strength_box,
 )
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.fresh import digest, unsaid
@@ -43,6 +44,7 @@ class EvaluateTab:
     message: gr.HTML
     result: gr.HTML
     remedies: gr.HTML
+    strength: strength_box.Panel
     report: gr.Button
     markdown: gr.Button
     report_file: gr.DownloadButton
@@ -61,7 +63,7 @@ class EvaluateTab:
     def shown(self) -> list[Any]:
         """What `show` updates."""
         head = [self.result, self.remedies, self.report, self.markdown, self.on_show]
-        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.judge.shown]
+        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
 
     @property
     def looked_at(self) -> list[Any]:
@@ -79,6 +81,7 @@ def build() -> EvaluateTab:
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
     remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
+    strength = strength_box.build()
     with gr.Row():
         report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", visible=False)
         markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
@@ -90,8 +93,8 @@ def build() -> EvaluateTab:
     judge = judge_box.build()
     advisor = advisor_box.build()
     return EvaluateTab(
-        form, message, result, remedies, report, markdown, report_file, markdown_file, on_show, slices, rows, judge,
-        advisor,
+        form, message, result, remedies, strength, report, markdown, report_file, markdown_file, on_show, slices, rows,
+        judge, advisor,
     )  # fmt: skip
 
 
@@ -158,6 +161,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     )
     evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
+    strength_box.wire(tab.strength, tab.run, strip, workspace)
     judge_box.wire(tab.judge, tab.run, strip, workspace)
     advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (
@@ -198,6 +202,7 @@ def show(
     hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
     hidden[tab.on_show] = ""
     hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
+    hidden |= strength_box.show(tab.strength, run_id, workspace)
     if not run_id:
         return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)

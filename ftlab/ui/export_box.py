@@ -17,6 +17,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.strength import strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
@@ -133,7 +134,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
             yield {panel.state: notice(f"{said} …")}
         yield {panel.state: notice("packing the files …")}
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
-        yield {panel.file: offer_file(packed, packed.name), panel.state: _verified(chosen, kind)}
+        yield {panel.file: offer_file(packed, packed.name), panel.state: _state(chosen, kind)}
 
     def choose(run_id: str | None, kind: str) -> dict[Any, Any]:
         return show(panel, run_id, kind, workspace) | _unseen(panel)
@@ -150,7 +151,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
             panel.preview: _shown(upload),
             panel.seen: [run_id, *asked],
             panel.send: gr.update(visible=True),
-            panel.state: _verified(chosen, kind),
+            panel.state: _state(chosen, kind),
         }
 
     def send(
@@ -196,6 +197,16 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         box=panel.message,
         **settings,
     )
+    # A strength may have been chosen since the run was.
+    on(
+        panel.box.expand,
+        lambda run_id, kind: show(panel, run_id, kind, workspace),
+        [run, panel.kind],
+        shown,
+        box=panel.message,
+        clears=False,
+        **settings,
+    )
     typed = any_of(*(field.input for field in panel.asked[1:]))
     on(typed, lambda: _unseen(panel), [], hidden, box=panel.hub_message, **settings)
     on(panel.look.click, look, [run, *panel.asked], [*hidden, panel.state], box=panel.hub_message, progress="minimal")
@@ -214,7 +225,7 @@ def show(panel: Panel, run_id: str | None, kind: str, workspace: Workspace) -> d
     dtype = gr.update(interactive=kind == "merged", **({} if kind == "merged" else {"value": ""}))
     if not run_id:
         return {panel.state: "", panel.dtype: dtype}
-    return {panel.state: _verified(workspace.run(run_id), kind), panel.dtype: dtype}
+    return {panel.state: _state(workspace.run(run_id), kind), panel.dtype: dtype}
 
 
 def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Iterator[str]:
@@ -233,6 +244,13 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
             yield last
         time.sleep(_POLL_SECONDS)
     export_job.raise_failure(found)
+
+
+def _state(run: RunDirectory, kind: str) -> Markup:
+    """What is known of the export, and at which strength the next one will be where one was chosen."""
+    at = strength_name(disk.strength(run))
+    told = f"Exported at {at}, as chosen for this run on the Evaluate tab (Strength); 1 there is as trained."
+    return join([notice(told) if at else "", _verified(run, kind)])
 
 
 def _verified(run: RunDirectory, kind: str) -> Markup:

@@ -16,6 +16,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.ui import data_findings, data_lengths, evaluate_result, run_view
 from ftlab.ui.html import badge, count, details, facts, heading, join, notice, table
+from ftlab.ui.strength_view import strengths_view
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ def comparison_html(comparison: Mapping[str, Any], run: RunDirectory | None = No
     )
     body = join([said, evaluate_result.scores(comparison), evaluate_result.gains(comparison)])
     return framed(Markup('<section class="ft-card">{}</section>').format(body))
+
+
+def strengths_html(found: Mapping[str, Any]) -> str:
+    """Table, picture and proposal of the strengths of a run."""
+    return framed(Markup('<section class="ft-card">{}</section>').format(strengths_view(found)))
 
 
 def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:

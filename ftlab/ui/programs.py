@@ -105,6 +105,7 @@ def offer(workspace: Workspace) -> None:
         temperature: float = 0.0,
         max_new_tokens: int = 128,
         as_trained: bool = True,
+        strength: float | None = None,
     ) -> dict:
         """The answers of a run's base and of its adapted model to one message.
 
@@ -115,6 +116,7 @@ def offer(workspace: Workspace) -> None:
             temperature: 0 takes the likeliest token each time, up to 2 is more varied
             max_new_tokens: the longest answer
             as_trained: whether the message is put into the prompt of the training rows; else it goes as it is
+            strength: of what training changed, 0 (the base) to 1 (as trained); none takes what was chosen for the run
         """
         background.ensure("transformers")
         from ftlab.chat.duet import load_duet, threads_beside_a_run
@@ -124,6 +126,7 @@ def offer(workspace: Workspace) -> None:
             raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
         threads = threads_beside_a_run() if disk.current_job(workspace) else None
         settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "threads": threads}
+        settings["strength"] = strength
         *_, last = load_duet(found).stream(message, system=system, as_trained=as_trained, **settings)
         return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut), "notes": list(last.notes)}
 

@@ -1,0 +1,270 @@
+"""What several strengths of a trained model reach on the task and keep elsewhere, and which of them is proposed.
+
+The proposal is made on validation rows and then told on test rows, which chose nothing. Answers are kept as all answers
+are: nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ftlab.config import RunConfig, with_settings
+from ftlab.errors import InputError
+from ftlab.evaluation.asking import result_of
+from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.compare import check_runs, questions_of
+from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.measuring import check_choice, measured, task_measures
+from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
+from ftlab.files import read_cached, write_json
+from ftlab.models.identity import is_made_of
+from ftlab.models.strength import AS_TRAINED, GRID, check_strength, choose_strength
+from ftlab.run_directory import RunDirectory
+
+RULE = "the smallest strength whose task score on validation rows is at most one point worse than as trained"
+_POINT = 0.01  # of a share; of a score from 0 to 100 one; of a loss or an error a part
+_FEW_ROWS = 100  # fewer, and one point is less than a row
+
+
+def measure_strengths(
+    run: RunDirectory,
+    *,
+    grid: Sequence[float] = GRID,
+    max_rows: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Score the base of `run` and its result at each strength of `grid`, write evaluation/strengths.json and return it.
+
+    `measure` decides on the task; `kept` are the measures of what has nothing to do with it, whatever of that the
+    settings of `evaluation` ask for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
+    `difference` to the model as trained (None of that itself) and `kept` by name. `proposed` follows `rule`, with `why`
+    in words; `test` is the same of test rows for the base, the proposal and the model as trained (None without a test
+    split). `settings` replace those of `evaluation`. Raises InputError for a run without validation rows or with a
+    method that has no strength, FtlabError without a result, Stopped.
+    """
+    began = time.monotonic()
+    tell = progress or (lambda phase, done, total: None)
+    given = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
+    config = config_of(run)
+    config = with_settings(config, {f"evaluation.{name}": value for name, value in given.items()}).resolved()
+    for strength in grid:
+        check_strength(config, strength)
+    check_runs([run], [config], None)
+    tried = sorted({*grid, AS_TRAINED} - {0.0})
+    found, measure = _scored(run, config, "validation", tried, None, tell, should_stop)
+    values = {one["strength"]: one["value"] for one in found["strengths"]}
+    proposed = propose({at: values[at] for at in tried}, measure)
+    test, notes = None, list(found["notes"])
+    if run.split_file("test").exists():
+        test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
+    else:
+        notes.append("There is no test split, so the proposal is told on the rows that chose it, which flatters it.")
+    if values[0.0] is not None and _not_worse(values[0.0], values[AS_TRAINED], measure):
+        notes.append("The base itself is within a point of the model as trained: there is no gain here to weigh.")
+    if found["rows"] < _FEW_ROWS and measure["kind"] == "share":
+        notes.append(f"With {found['rows']} validation rows, one row is more than a point: see the intervals.")
+    if not found["kept"]:
+        notes.append(
+            "Nothing general was asked, so what a strength keeps is not known: set evaluation.probes or "
+            "evaluation.general_text."
+        )
+    result = {
+        "run": run.id,
+        "created": time.time(),
+        "weights_sha256": result_identity(run)[0],
+        "seconds": round(time.monotonic() - began, 2),
+        **found,
+        "notes": notes,
+        "proposed": proposed,
+        "rule": RULE,
+        "why": _why(proposed, found, measure),
+        "test": test,
+    }
+    write_json(run.strengths_file, result)
+    return result
+
+
+def strengths_of(run: RunDirectory) -> dict[str, Any] | None:
+    """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
+    found = read_cached(run.strengths_file)
+    return found if found is not None and run.has_result and is_made_of(found, run.result) else None
+
+
+def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) -> float:
+    """The strength that RULE chooses of those in `values`, which hold the task score by strength, 1 among them."""
+    best = values[AS_TRAINED]
+    fitting = [
+        at
+        for at, value in values.items()
+        if None not in (value, best) and _not_worse(value, best, measure)  # type: ignore[arg-type]
+    ]
+    return min(fitting, default=AS_TRAINED)
+
+
+def _not_worse(value: float, best: float, measure: Mapping[str, Any]) -> bool:
+    """Whether `value` is at most one point worse than `best`, give or take what floating point adds."""
+    if measure["kind"] == "share":
+        point = _POINT
+    else:
+        point = 100 * _POINT if measure.get("unit") == "points" else _POINT * abs(best)
+    lost = value - best if measure["better"] == "lower" else best - value
+    return lost <= point + 1e-9
+
+
+def _scored(
+    run: RunDirectory,
+    config: RunConfig,
+    split: str,
+    strengths: Sequence[float],
+    decides: str | None,
+    tell: Progress,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Base and `strengths` on the rows of `split`, and the measure that decides: `decides`, else the verdict's."""
+    from ftlab.evaluation.material import gather
+
+    tell(f"reading the {split} rows", 0, 0)
+    material = gather([run], [config], None, splits=(split,))
+    check_choice(material, config)
+    sides = _sides(run, config, strengths)
+    asked = questions_of(sides, material, config)
+    said = collect(sides, asked, batch_rows=config.evaluation.batch_size, tell=tell, should_stop=should_stop)
+    total = sum(question.steps for one in asked.values() for question in one.questions.values())
+    tell("working out the scores", total, total)
+    results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
+    more, _ = measured(material, sides, asked, results, config)
+    name = decides or more["verdicts"][ADAPTED]["measure"]
+    trained = [side for side in sides if side.name == ADAPTED]
+    against = task_measures(
+        material, [*trained, *(side for side in sides if side not in trained)], asked, results, config
+    )
+    measure = next((one for one in against if one["name"] == name), None)
+    if measure is None:
+        raise InputError("Nothing was measured that tells which strength is better", given=f"run {run.id}")
+    kept = [one for one in more["measures"] if one["group"] == "general"]
+    rows = [
+        {
+            "strength": 0.0 if side.name == BASE else side.strength,
+            "value": measure["values"].get(side.name),
+            "interval": measure["intervals"].get(side.name),
+            "difference": measure["differences"].get(side.name),
+            "kept": {one["name"]: one["values"].get(side.name) for one in kept},
+            "forgetting": (more["verdicts"].get(side.name) or {}).get("forgetting"),
+        }
+        for side in sides
+    ]
+    return {
+        "split": split,
+        "rows": len(material.rows),
+        "measure": _about(measure),
+        "kept": [_about(one) for one in kept],
+        "strengths": sorted(rows, key=lambda row: row["strength"]),
+        "notes": material.notes,
+    }, measure
+
+
+def _sides(run: RunDirectory, config: RunConfig, strengths: Sequence[float]) -> list[Side]:
+    """The base, the model as trained (which is called adapted), and the other strengths."""
+    found = [base_side(run, config), adapted_side(run, config, first=True)]
+    for strength in strengths:
+        if strength != AS_TRAINED:
+            side = adapted_side(run, config, first=True, strength=strength)
+            found.append(replace(side, name=f"strength {strength:g}"))
+    return found
+
+
+def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: measure[key] for key in ("name", "title", "help", "kind", "unit", "better")}
+
+
+def _why(proposed: float, found: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+    rows = {one["strength"]: one for one in found["strengths"]}
+    title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
+    where = f"On {found['rows']:,} validation rows"
+    if proposed == AS_TRAINED:
+        return f"{where} every smaller strength is over a point worse than as trained ({title} {best})."
+    there = value_text(measure, rows[proposed]["value"])
+    return (
+        f"{where} {title} is {there} at strength {proposed:g} and {best} as trained, a change of "
+        f"{_change(measure, rows[proposed]['difference'])}: it is {RULE}."
+    )
+
+
+def choose(run: RunDirectory, strength: float) -> float:
+    """Keep `strength` for `run` as `choose_strength` does, with the rule and the figures that speak for it."""
+    found = strengths_of(run)
+    rows = [one for one in (found or {}).get("strengths", []) if one["strength"] == float(strength)]
+    by_rule = found is not None and found["proposed"] == float(strength)
+    figures = (
+        {"split": found["split"], "rows": found["rows"], "measure": found["measure"], **rows[0]}
+        if found and rows
+        else None
+    )
+    return choose_strength(run, strength, by=f"by the rule: {RULE}" if by_rule else "by hand", figures=figures)
+
+
+def table_of(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
+    measure, kept = found["measure"], found["kept"]
+    head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
+    rows = []
+    for one in found["strengths"]:
+        ends = one["interval"]
+        rows.append(
+            [
+                _called(one["strength"]),
+                value_text(measure, one["value"]),
+                " to ".join(value_text(measure, end) for end in ends) if ends else "–",
+                _change(measure, one["difference"]),
+                *(value_text(general, one["kept"].get(general["name"])) for general in kept),
+            ]
+        )
+    return head, rows
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """What was found, as lines for a terminal: the table, the proposal, and what it reaches on test rows."""
+    head, rows = table_of(found)
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    told = [f"{found['rows']:,} {found['split']} rows"]
+    told += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+    told += ["", f"proposed   {found['proposed']:g}: {found['why']}"]
+    return told + [f"test       {line}" for line in test_lines(found)]
+
+
+def test_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
+    rows."""
+    test = found.get("test")
+    if not test:
+        return []
+    measure = test["measure"]
+    said = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
+    told = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {said}."]
+    row = next((one for one in test["strengths"] if one["strength"] == found["proposed"]), None)
+    if row and row["difference"]:
+        told.append(f"Strength {found['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
+    return told
+
+
+def _called(strength: float) -> str:
+    return {0.0: "0 (base)", AS_TRAINED: "1 (as trained)"}.get(strength, f"{strength:g}")
+
+
+def _change(measure: Mapping[str, Any], difference: Mapping[str, Any] | None) -> str:
+    """A paired difference with its interval: −2 points (−6 to 2); empty for the model as trained."""
+    if not difference or difference.get("value") is None:
+        return "" if not difference else "–"
+    share = measure["kind"] == "share"
+
+    def amount(value: float) -> str:
+        return signed(f"{abs(100 * value):.1f}".removesuffix(".0") if share else f"{abs(value):.3g}", value)
+
+    unit = " points" if share or measure.get("unit") == "points" else ""
+    ends = difference.get("interval")
+    return f"{amount(difference['value'])}{unit}" + (f" ({amount(ends[0])} to {amount(ends[1])})" if ends else "")

@@ -1,0 +1,230 @@
+"""How much of what training changed is used: a strength chosen after training, with no new run.
+
+At strength s every weight is `base + s (trained - base)`: 0 is the base, 1 the model as trained (WiSE-FT, Wortsman et
+al. 2022, arXiv 2109.01903). A LoRA adds a product of two matrices, so scaling the product does that exactly. IA3
+multiplies weights, so its multipliers go towards 1. DoRA stays a DoRA: with c = m / |V| for V = W + scaling B A, a row
+of the merged weights is a (W + (s c / a) scaling B A), a = 1 - s + s c, so B and the magnitude m change and A does not.
+Full weights are interpolated with those of the base. What adds to the text or puts a bend between layers has no such
+line to the base.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import MethodConfig, RunConfig, load_config
+from ftlab.errors import FtlabError, InputError
+from ftlab.files import DamagedFile, read_json, write_json
+from ftlab.method_table import METHODS
+from ftlab.run_directory import RunDirectory
+
+AS_TRAINED = 1.0
+HIGHEST = 1.25
+GRID = (0.25, 0.5, 0.75, AS_TRAINED)  # what is tried before one is chosen
+_WHY_NOT = {
+    "prefix_tuning": "it learned keys and values that stand before every text, not a change of weights",
+    "prompt_tuning": "it learned tokens that stand before every text, not a change of weights",
+    "bottleneck": "it put layers with a bend between those of the base, and part of them is not part of the way there",
+}
+_KEPT = "_ftlab_as_trained"  # on a layer: what it was trained to, while it has another strength
+
+
+def why_not(config: RunConfig) -> str | None:
+    """Why the result of a run with `config` has no strength to choose, in words; None where it has one."""
+    if config.stage == "reward":
+        return "A reward model scores answers and writes none: its strength changes nothing that anybody reads."
+    reason = _WHY_NOT.get(config.method.name)
+    return f"{_title(config.method)} has no strength to choose: {reason}." if reason else None
+
+
+def check_strength(config: RunConfig, strength: float) -> float:
+    """`strength` as a number. Raises InputError where it is out of range or the method of `config` has none but 1."""
+    try:
+        value = float(strength)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not 0 <= value <= HIGHEST:
+        raise InputError(
+            "The strength is out of range",
+            given=strength,
+            allowed=f"0 (the base) to {HIGHEST:g}; 1 is the model as trained",
+        )
+    if value != AS_TRAINED and (reason := why_not(config)):
+        raise InputError(
+            reason.removesuffix("."),
+            given=f"strength {value:g}",
+            allowed=", ".join(METHODS[name].title for name in METHODS if name not in _WHY_NOT),
+            try_="leave the strength at 1, or train with method.name=lora",
+        )
+    return value
+
+
+def strength_name(strength: float) -> str:
+    """`strength` as it stands beside a name: empty for a model as trained."""
+    return "" if strength == AS_TRAINED else f"strength {strength:g}"
+
+
+def set_strength(model: Any, strength: float, *, base: Any = None) -> Any:
+    """Put a loaded adapted `model` to `strength`, in place, and return it; with an adapter it can be called again, for
+    any other strength.
+
+    A fully tuned model needs its `base` (loaded, on the same device) and is changed for good: load it anew for another
+    strength. Raises InputError where the method has no strength, FtlabError where `base` is another model.
+    """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not isinstance(model, PeftModel):
+        if strength != AS_TRAINED:
+            _interpolate(model, base, strength)
+        return model
+    settings = model.active_peft_config
+    if strength != AS_TRAINED and (settings.is_prompt_learning or getattr(settings, "modules_to_save", None)):
+        raise InputError("This adapter has no strength to choose", given=str(settings.peft_type))
+    for layer in (one for one in model.modules() if isinstance(one, BaseTunerLayer)):
+        for name in layer.active_adapters:
+            if name in getattr(layer, "ia3_l", ()):
+                _set_ia3(layer, name, strength)
+            elif name in getattr(layer, "lora_magnitude_vector", ()):
+                _set_dora(layer, name, strength)
+            elif name in getattr(layer, "scaling", ()):
+                layer.set_scale(name, strength)
+    return model
+
+
+def _set_ia3(layer: Any, name: str, strength: float) -> None:
+    [trained] = _as_trained(layer, [layer.ia3_l[name]])
+    layer.ia3_l[name].data.copy_(trained if strength == AS_TRAINED else 1 + strength * (trained - 1))
+
+
+def _set_dora(layer: Any, name: str, strength: float) -> None:
+    import torch
+    from peft.utils.other import transpose
+
+    if name not in layer.lora_B:
+        raise InputError("DoRA on embeddings has no strength to choose", try_="targets without the embedding")
+    up, magnitude = layer.lora_B[name].weight, layer.lora_magnitude_vector[name].weight
+    kept_up, kept_magnitude = _as_trained(layer, [up, magnitude])
+    if strength == AS_TRAINED:
+        up.data.copy_(kept_up)
+        magnitude.data.copy_(kept_magnitude)
+        return
+    weight = transpose(layer.get_base_layer().weight, layer.fan_in_fan_out).detach().float()
+    change = layer.scaling[name] * (kept_up.float() @ layer.lora_A[name].weight.detach().float())
+    trained = kept_magnitude.float() / torch.linalg.norm(weight + change, dim=1)
+    part = 1 - strength + strength * trained
+    if not bool((part > 0).all()):
+        raise InputError(
+            "This DoRA cannot go so far beyond what was trained", given=f"strength {strength:g}", allowed="0 to 1"
+        )
+    share = (strength * trained / part).unsqueeze(1)
+    up.data.copy_(share * kept_up.float())
+    magnitude.data.copy_(part * torch.linalg.norm(weight + share * change, dim=1))
+
+
+def _as_trained(layer: Any, parameters: list[Any]) -> list[Any]:
+    """What the trained `parameters` of a layer were when it was loaded."""
+    if not hasattr(layer, _KEPT):
+        setattr(layer, _KEPT, [parameter.detach().clone() for parameter in parameters])
+    return getattr(layer, _KEPT)
+
+
+def _interpolate(model: Any, base: Any, strength: float) -> None:
+    import torch
+
+    if base is None:
+        raise FtlabError("A fully tuned model holds no base to go back to", try_="load its base beside it")
+    below = dict(base.named_parameters())
+    mine = dict(model.named_parameters())
+    if {name: one.shape for name, one in mine.items()} != {name: one.shape for name, one in below.items()}:
+        raise FtlabError(
+            "The strength cannot be chosen: the weights of the trained model and of its base are not the same shapes",
+            try_="compare model.base of the run with the model that it was trained from",
+        )
+    with torch.no_grad():
+        for name, trained in mine.items():
+            # In float32, whatever both are in: a small change would be rounded away on the way.
+            start = below[name].to(trained.device).float()
+            trained.copy_(start + strength * (trained.float() - start))
+
+
+def chosen_strength(run: RunDirectory) -> float:
+    """The strength that was chosen for the weights that `run` has now; 1 where none was."""
+    choice = strength_choice(run)
+    if choice is None:
+        return AS_TRAINED
+    value = choice.get("strength")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= HIGHEST:
+        raise DamagedFile(run.strength_file, "its strength is no number in range")
+    return float(value)
+
+
+def strength_choice(run: RunDirectory) -> dict[str, Any] | None:
+    """What strength.json of `run` says (strength, chosen (unix seconds), by, weights_sha256, figures); None where none
+    was chosen, or the weights have changed since."""
+    from ftlab.models.identity import is_made_of
+
+    found = read_json(run.strength_file)
+    return found if found is not None and run.has_result and is_made_of(found, run.result) else None
+
+
+def choose_strength(
+    run: RunDirectory, strength: float, *, by: str = "by hand", figures: dict[str, Any] | None = None
+) -> float:
+    """Keep `strength` as the choice for `run`: what chat, exports and blind tests take when they are told nothing.
+
+    No weight changes; 1 takes the choice back. `by` says which rule chose it, by which `figures`. Raises InputError as
+    `check_strength` does, FtlabError for a run without a result.
+    """
+    from ftlab.models.identity import weights_sha256
+
+    if not run.has_result:
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
+    value = check_strength(load_config(run.config_file), strength)
+    if value == AS_TRAINED:
+        run.strength_file.unlink(missing_ok=True)
+        return value
+    kept = {"strength": value, "chosen": time.time(), "by": by, "weights_sha256": weights_sha256(run.result)}
+    write_json(run.strength_file, kept | {"figures": figures})
+    return value
+
+
+def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float) -> None:
+    """Put the PEFT adapter in `target`, a copy of that in `source`, to `strength`, at which it then loads anywhere.
+
+    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, by means of `base` (in
+    float32 on the CPU).
+    """
+    import json
+
+    settings_file = target / "adapter_config.json"
+    settings = json.loads(settings_file.read_text(encoding="utf-8"))
+    if settings["peft_type"] == "LORA" and not settings.get("use_dora"):
+        settings["lora_alpha"] = _tidy(settings["lora_alpha"] * strength)
+        patterns = settings.get("alpha_pattern") or {}
+        settings["alpha_pattern"] = {name: _tidy(alpha * strength) for name, alpha in patterns.items()}
+        settings_file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        return
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    model = set_strength(PeftModel.from_pretrained(base, str(source)), strength)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def needs_base(config: RunConfig) -> bool:
+    """Whether an adapter of the method of `config` is put to a strength by means of its base's weights."""
+    return config.method.name in ("dora", "ia3")
+
+
+def _tidy(alpha: float) -> float:
+    """A whole number as one: some loaders read no other."""
+    return int(alpha) if float(alpha).is_integer() else alpha
+
+
+def _title(method: MethodConfig) -> str:
+    title = METHODS[method.name].title
+    return title[:1].upper() + title[1:]

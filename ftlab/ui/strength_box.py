@@ -1,0 +1,126 @@
+"""How much of what training changed to use, on the Evaluate tab: measured, drawn, and chosen without a new run.
+
+elem_ids: `strength_box` (folded; hidden for runs whose method has none), `strength_measure`, `strength_slider`,
+`strength_keep`, `strength_message`, `strength_result`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.models.strength import AS_TRAINED, GRID, HIGHEST, why_not
+from ftlab.run_directory import RunDirectory
+from ftlab.ui import background, disk, job_strip
+from ftlab.ui.events import message_box, on
+from ftlab.ui.html import empty, join, notice
+from ftlab.ui.strength_view import strengths_view
+from ftlab.workspace import Workspace
+
+_ABOUT = (
+    "Less of what training changed can keep more of what the base knew. The weights stay as they are; 0 is the base, 1 "
+    "the model as trained."
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Accordion
+    measure: gr.Button
+    slider: gr.Slider
+    keep: gr.Button
+    message: gr.HTML
+    result: gr.HTML
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.box, self.result]
+
+
+def build() -> Panel:
+    with gr.Accordion("Strength", open=False, visible=False, elem_id="strength_box") as box:
+        gr.HTML(Markup('<p class="ft-help">{}</p>').format(_ABOUT))
+        result = gr.HTML(elem_id="strength_result", elem_classes="ft-maybe")
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            slider = gr.Slider(
+                0.05,
+                HIGHEST,
+                AS_TRAINED,
+                step=0.05,
+                label="Strength",
+                info="For chat, exports and blind tests of this run.",
+                elem_id="strength_slider",
+                scale=3,
+                min_width=260,
+            )
+            keep = gr.Button("Use this strength", elem_id="strength_keep", scale=1, min_width=180)
+            tried = ", ".join(f"{one:g}" for one in GRID)
+            measure = gr.Button(f"Measure {tried}", elem_id="strength_measure", scale=1, min_width=220)
+        message = message_box("strength_message")
+    return Panel(box, measure, slider, keep, message, result)
+
+
+def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
+    """Wire the handlers. `run` is the component that says which run is looked at."""
+
+    def measure(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        chosen = disk.chosen_run(workspace, run_id)
+        supervisor.submit_evaluation(chosen, workspace, strengths=True)
+        config = disk.config(chosen)
+        background.release_chat(config.launcher.device if config else "auto")
+        said = notice("Started. The strip above shows how far it is; the table appears here.", kind="good")
+        return {panel.message: said, **job_strip.at_work(strip, workspace)}
+
+    def keep(run_id: str | None, strength: float) -> dict[Any, Any]:
+        from ftlab.evaluation.strengths import choose
+
+        chosen = disk.chosen_run(workspace, run_id)
+        at = choose(chosen, round(float(strength), 2))
+        said = "This run is used as trained."
+        if at != AS_TRAINED:
+            said = f"Chat, exports and blind tests take this run at strength {at:g}. Its weights are unchanged."
+        return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace)}
+
+    def choose_run(run_id: str | None) -> dict[Any, Any]:
+        at = disk.strength(workspace.run(run_id)) if run_id else AS_TRAINED
+        return {panel.slider: at, **show(panel, run_id, workspace)}
+
+    changed = [strip.box, strip.stop, strip.job]
+    on(panel.measure.click, measure, [run], changed, box=panel.message, progress="minimal")
+    on(panel.keep.click, keep, [run, panel.slider], panel.shown, box=panel.message)
+    on(
+        run.change,
+        choose_run,
+        [run],
+        [panel.slider, *panel.shown],
+        box=panel.message,
+        queue=False,
+        trigger_mode="always_last",
+    )
+
+
+def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show what is known of the strengths of `run_id`; the slider stays where somebody has set it."""
+    run = workspace.run(run_id) if run_id else None
+    config = disk.config(run) if run else None
+    if run is None or config is None or not run.has_result or why_not(config):
+        return {panel.box: gr.update(visible=False), panel.result: ""}
+    return {panel.box: gr.update(visible=True), panel.result: _known(run)}
+
+
+def _known(run: RunDirectory) -> Markup:
+    from ftlab.evaluation.strengths import strengths_of
+
+    found, at = strengths_of(run), disk.strength(run)
+    used = notice(f"Chosen: strength {at:g}. The figures above are those as trained.") if at != AS_TRAINED else ""
+    if found is None:
+        return join(
+            [used, empty("Not measured yet.", "Press Measure: the base and four strengths answer validation rows.")]
+        )
+    return join([used, strengths_view(found)])
