@@ -16,7 +16,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
 from ftlab.evaluation.batches import free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
@@ -58,7 +58,7 @@ def compare_answers(
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
-    split, prompts, available, notes = _prompts(run, most, config.evaluation.max_rows)
+    split, prompts, available, groups, notes = _prompts(run, config, most)
     question = question_of_rows(config, most, available)
     place = question.place(run)
     weights = _identities(run, config)
@@ -89,7 +89,9 @@ def compare_answers(
     if not prompts:
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
     rows = [
-        {"row": number, "prompt": prompt} | {name: _saved(found[name][_key(prompt)]) for name in weights}
+        {"row": number, "prompt": prompt}
+        | ({"group": group} if (group := groups.get(_key(prompt))) else {})
+        | {name: _saved(found[name][_key(prompt)]) for name in weights}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
@@ -133,18 +135,22 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     }
 
 
-def _prompts(run: RunDirectory, most: int, own: int) -> tuple[str, list[Prompt], int, list[str]]:
-    """The split and its different prompts, at most `most` of them, how many there are, and notes on the choice."""
+def _prompts(
+    run: RunDirectory, config: RunConfig, most: int
+) -> tuple[str, list[Prompt], int, dict[str, str], list[str]]:
+    """The split and its different prompts, at most `most` of them, how many there are, what prompts belong to by
+    data.group_by, and notes on the choice."""
     from ftlab.data.rendering import prompt_messages
 
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
+    groups = dict(zip(map(_key, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
     prompts = list({_key(prompt): prompt for prompt in asked}.values())
     available = len(prompts)
     if available > most:
         notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = nested(prompts, most, own)
-    return split, prompts, available, notes
+        prompts = nested(prompts, most, config.evaluation.max_rows)
+    return split, prompts, available, groups, notes
 
 
 def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Callable[[str, Any, Any], None]) -> None:

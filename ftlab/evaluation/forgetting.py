@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.figures import number, percent
+from ftlab.evaluation.figures import number, percent, signed
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
@@ -19,8 +19,10 @@ from ftlab.evaluation.significance import (
     p_text,
     wilson_interval,
 )
+from ftlab.wording import listed
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
+_MOST_NAMED = 5  # kinds that fell; more are counted
 # A base that knows less cannot lose much: that nothing was lost says nothing.
 _KNOWS_ENOUGH = 0.2
 
@@ -29,13 +31,14 @@ _KNOWS_ENOUGH = 0.2
 class General:
     """What has nothing to do with the task, by side: either `known`, of every question whether it was answered right,
     or `losses`, summed nats per text, with the UTF-8 `sizes` of the texts in bytes. `measure` is its name among the
-    measures, `title` what it is called in sentences."""
+    measures, `title` what it is called in sentences, `kinds` the kind of each question or text, where they have one."""
 
     measure: str
     title: str
     known: Mapping[str, Sequence[bool]] | None = None
     losses: Mapping[str, Sequence[float]] | None = None
     sizes: Sequence[int] = ()
+    kinds: Sequence[str | None] = ()
 
 
 def score_forgetting(
@@ -60,17 +63,20 @@ def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = 
 
     `answer`: kept (accuracy fell by less than `limit`, and bits per byte rose by less than that share; each tested, so
     that a loss as large as the limit passes in at most 5% of cases), lost (one of them got worse by more than chance
-    explains, Holm over all, and is not shown to be within the limit), or unknown. `forgot`: whether it is lost.
-    `parts` is a list with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost`, `text` and
-    `enough` (the number of questions or texts that would tell); and its figures. Questions: `score` (0 to 1, see RULE;
-    None where the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in questions,
-    `accuracy` {side: share}, `accuracy_p`. Texts: `bits_per_byte` {side: bits}, `rise` (0.2: a fifth more bits),
-    `bits_p`. The figures of the first questions and of the first texts also stand beside `parts`.
+    explains, Holm over all, and is not shown to be within the limit), or unknown. `forgot`: whether it is lost. The
+    kinds of questions are taken as they are: what is told holds for these kinds, and the text says how far they differ.
+    `parts` is a list with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost` (one-sided),
+    `text` and `enough` (the number of questions or texts that would tell); and its figures. Questions: `score` (0 to 1,
+    see RULE; None where the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in
+    questions, `accuracy` {side: share}, `accuracy_p` (two-sided), `kinds` (a dict for each, the largest loss first:
+    `kind`, `asked`, `lost`, `gained`, and `fell`: by more than chance explains among all kinds). Texts: `bits_per_byte`
+    {side: bits}, `rise` (0.2: a fifth more bits), `bits_p`. The figures of the first questions and of the first texts
+    also stand beside `parts`.
     """
     parts, tests = [], []
     for one in every:
         if one.known and one.known["base"]:
-            found = _of_questions(one.known["base"], one.known[side])
+            found = _of_questions(one.known["base"], one.known[side]) | {"kinds": _by_kind(one, side)}
             tests.append(_test_of_questions(found, limit))
         elif one.losses and one.losses["base"]:
             found = _of_text(one.losses["base"], one.losses[side], one.sizes)
@@ -84,7 +90,7 @@ def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = 
     together: dict[str, Any] = {"score": None, "interval": None}
     for part, test, answer in zip(parts, tests, answers, strict=True):
         for name, value in part.items():
-            if name not in ("measure", "title") and together.get(name) is None:
+            if name not in ("measure", "title", "kinds") and together.get(name) is None:
                 together[name] = value
         words = _questions_in_words if "asked" in part else _text_in_words
         part["text"] = words(part, test, answer, limit)
@@ -102,7 +108,7 @@ def lost_in_words(forgetting: Mapping[str, Any]) -> str:
             continue
         if "accuracy" in part:
             base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            said.append(f"{part['title']} {after} against {base}")
+            said.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
         else:
             base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             said.append(f"bits per byte of {part['title']} {after} against {base}")
@@ -148,6 +154,52 @@ def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> dict[str, An
     }
 
 
+def _by_kind(one: General, side: str) -> list[dict[str, Any]]:
+    """What happened to the questions of each kind, the largest loss first; none where not every question has one."""
+    if not one.known or len(one.kinds) != len(one.known["base"]) or None in one.kinds:
+        return []
+    found: dict[str, dict[str, Any]] = {}
+    for kind, old, new in zip(one.kinds, one.known["base"], one.known[side], strict=True):
+        counts = found.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0})
+        counts["asked"] += 1
+        counts["lost"] += bool(old and not new)
+        counts["gained"] += bool(new and not old)
+    tests = [kept_of_counts(each["lost"], each["gained"], each["asked"], 0.0).p_lost for each in found.values()]
+    for each, p in zip(found.values(), holm(tests), strict=True):
+        each["fell"] = (p or 0) <= LEVEL
+    return sorted(found.values(), key=_change_of_kind)
+
+
+def _change_of_kind(counts: Mapping[str, Any]) -> float:
+    return (counts["gained"] - counts["lost"]) / counts["asked"]
+
+
+def _worst_kind(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """ ", most in extraction (-93 points)" where that kind fell by more than chance explains."""
+    if len(kinds) < 2 or not kinds[0]["fell"]:
+        return ""
+    return (
+        f", most in {kinds[0]['kind']} ({signed(_points(abs(_change_of_kind(kinds[0]))), _change_of_kind(kinds[0]))})"
+    )
+
+
+def _kinds_in_words(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """How far the kinds are apart, and which of them fell; "" for one kind."""
+    if len(kinds) < 2:
+        return ""
+    ends = [
+        f"{signed(_points(abs(change)), change) if change else 'none'} ({each['kind']}, {each['asked']} questions)"
+        for each in (kinds[0], kinds[-1])
+        for change in [_change_of_kind(each)]
+    ]
+    fell = [each["kind"] for each in kinds if each["fell"]]
+    named = (
+        listed(fell) if len(fell) <= _MOST_NAMED else f"{listed(fell[:_MOST_NAMED])} and {len(fell) - _MOST_NAMED} more"
+    )
+    by_themselves = f" By more than chance explains fell: {named}." if fell else ""
+    return f" By kind the change runs from {ends[0]} to {ends[1]}; other kinds were not asked.{by_themselves}"
+
+
 def _test_of_questions(found: Mapping[str, Any], limit: float) -> Kept:
     test = kept_of_counts(found["lost"], found["gained"], found["asked"], limit)
     if test.answer == "kept" and found["known"] < _KNOWS_ENOUGH * found["asked"]:
@@ -182,17 +234,20 @@ def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margi
         f"The adapted model lost {found['lost']} of the {found['known']} {questions} that its base knew, {share}{more}."
     )
     change = "did not fall" if test.loss <= 0 else f"fell by {_points(test.loss)}"
+    kinds = found.get("kinds") or []
+    spread = _kinds_in_words(kinds)
     if answer == "kept":
-        ruled = f"a fall of {limit} or more is ruled out for questions like these ({p_text(test.p_kept)})"
-        return f"{said} Accuracy {change}; {ruled}."
+        like = f"of these {len(kinds)} kinds" if len(kinds) > 1 else "like these"
+        ruled = f"a fall of {limit} or more is ruled out for questions {like} ({p_text(test.p_kept)}, one-sided)"
+        return f"{said} Accuracy {change}; {ruled}.{spread}"
     if answer == "lost":
-        return f"{said} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided)."
+        return f"{said} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided).{spread}"
     if found["known"] < _KNOWS_ENOUGH * asked:
         return f"{said} The base knew too few of the {asked} questions to tell whether something was forgotten."
     fell = f"fell by {limit} or more" if margin else "fell at all"
     return (
         f"{said} Accuracy {change}; whether it {fell} cannot be told from {asked} questions"
-        f"{_would_tell(test, 'questions')}."
+        f"{_would_tell(test, 'questions')}.{spread}"
     )
 
 
@@ -201,7 +256,7 @@ def _text_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: fl
     texts = "text" if found["documents"] == 1 else "texts"
     figures = f"{number(bits['adapted'])} bits per byte of {found['title']} against {number(bits['base'])}"
     if answer == "kept":
-        return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)})."
+        return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)}, one-sided)."
     if answer == "lost":
         return f"{figures}: worse, by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (

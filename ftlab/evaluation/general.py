@@ -77,7 +77,8 @@ def general_forgetting(
             for at, one in two.items()
         }
         how = "" if _unknown(probes, places) else " (replayed kinds)" if probes[places[0]].replayed else _APART
-        every.append(General(name, f"general questions{how}", known))
+        kinds = [probes[i].kind for i in places]
+        every.append(General(name, f"general questions{how}", known, kinds=kinds))
     for form, text in asked.general.items():
         if all(form in one.general for one in two.values()):
             losses = {at: one.general[form].nll for at, one in two.items()}

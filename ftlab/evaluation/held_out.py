@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from ftlab.errors import InputError
@@ -41,6 +42,20 @@ def held_out_rows(
         notes.append(f"{max_rows} of {len(rows)} rows of the {split} split were used, drawn with seed 0.")
         rows = nested(rows, max_rows, max_rows if own is None else own)
     return split, rows, notes
+
+
+def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
+    """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
+
+    Rows of one value are no independent rows: intervals and tests count them together.
+    """
+    from ftlab.data.columns import read_columns
+    from ftlab.data.prompt_template import cell_as_text
+
+    if not group_by:
+        return [""] * len(rows)
+    columns = read_columns(run, split)
+    return [cell_as_text(columns.get((row.get("source"), row.get("row")), {}).get(group_by)) for row in rows]
 
 
 def some(rows: list[Any], at_most: int) -> list[Any]:

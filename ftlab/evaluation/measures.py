@@ -235,7 +235,7 @@ def _losses(
         p[side] = (
             significance.loss_difference(counts[first][:, 0], counts[side][:, 0], clusters)
             if same
-            else significance.approximate_randomisation(counts[first], counts[side], combine, clusters)
+            else significance.approximate_randomisation(counts[first], counts[side], combine, clusters, unseen=True)
         )
     test = f"summed losses: {significance.MEAN_TEST}"
     return of_counts(loss_measure(name, group), counts, combine, p=p, test=test, clusters=clusters)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.evaluation.continuation import RULE, Continued, Half, continue_halves, halve
+from ftlab.evaluation.held_out import groups_of
 from ftlab.evaluation.leaks import find_leaks
 from ftlab.evaluation.memory_words import conclude
 from ftlab.evaluation.perplexity import Losses, score_losses
@@ -26,10 +27,13 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one kind: their tokens, and those whose answers are long enough to be continued."""
+    """Rows of one kind: their tokens, those whose answers are long enough to be continued, and what the rows of both
+    belong to."""
 
     encoded: list[Encoded]
     halves: list[Half]
+    groups: list[str] = field(default_factory=list)
+    groups_of_halves: list[str] = field(default_factory=list)
 
 
 def measure_memorisation(
@@ -107,7 +111,7 @@ def measure_memorisation(
         "rule": RULE,
         "examples": _examples(continued["train"]),
         "leaks": leaks,
-        **conclude(found, continued, leaks),
+        **conclude(found, continued, leaks, _clusters(samples["held_out"])),
     }
 
 
@@ -115,9 +119,13 @@ def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str
     """The rows of `run` that are looked at, train and held_out; None where there are none."""
     from ftlab.models.load import text_length
 
-    train, _, held_out = _rows(run)
+    train, split, held_out = _rows(run)
     length = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
-    found = {"train": _sample(train, tokenizer, length), "held_out": _sample(held_out, tokenizer, length)}
+    groups = groups_of(run, split, held_out, config.data.group_by)
+    found = {
+        "train": _sample(train, tokenizer, length, [""] * len(train)),
+        "held_out": _sample(held_out, tokenizer, length, groups),
+    }
     return found if all(sample.encoded for sample in found.values()) else None
 
 
@@ -153,13 +161,20 @@ def _rows(run: RunDirectory) -> tuple[list[dict[str, Any]], str, list[dict[str, 
     return train, "test", []
 
 
-def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int) -> Sample:
+def _clusters(held_out: Sample) -> dict[str, list[str]]:
+    """What held-out rows belong to, by data.group_by. Of training rows no columns are kept."""
+    if len(set(held_out.groups)) == len(held_out.groups):
+        return {}
+    return {"held_out": held_out.groups, "continued held_out": held_out.groups_of_halves}
+
+
+def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
     """At most 60 of `rows` that fit into `length` tokens; of longer documents the beginning."""
     from ftlab.data.documents import is_document
     from ftlab.data.rendering import encode
 
     order = random.Random(0).sample(range(len(rows)), len(rows))
-    encoded, halves = [], []
+    encoded, halves, of_rows, of_halves = [], [], [], []
     for number in order:
         one = encode(rows[number]["messages"], tokenizer)
         if len(one.input_ids) > length:
@@ -167,11 +182,13 @@ def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int) -> Samp
                 continue
             one = one.cut(length)
         encoded.append(one)
+        of_rows.append(groups[number] or f"row {number}")
         if half := halve(rows[number].get("row", number), one, tokenizer):
             halves.append(half)
+            of_halves.append(of_rows[-1])
         if len(encoded) == MOST_ROWS:
             break
-    return Sample(encoded, halves)
+    return Sample(encoded, halves, of_rows, of_halves)
 
 
 @contextlib.contextmanager

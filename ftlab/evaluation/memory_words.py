@@ -9,7 +9,7 @@ from typing import Any
 from ftlab.evaluation.continuation import Continued
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.significance import LEVEL, RESAMPLES, SEED, p_text, wilson_interval
+from ftlab.evaluation.significance import LEVEL, SEED, Clusters, draw_sums, p_text, percentiles, share_interval
 
 FEWEST_CARRIED = 0.5  # below it most of what was learnt holds for the training rows only
 MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word
@@ -19,17 +19,25 @@ By = Mapping[str, Any]  # "train" and "held_out"
 
 
 def conclude(
-    losses: Mapping[str, Mapping[str, Losses]], continued: Mapping[str, Sequence[Continued]], leaks: Mapping[str, Any]
+    losses: Mapping[str, Mapping[str, Losses]],
+    continued: Mapping[str, Sequence[Continued]],
+    leaks: Mapping[str, Any],
+    clusters: Mapping[str, Clusters] | None = None,
 ) -> dict[str, Any]:
-    """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row."""
-    gap, gap_interval = _gap(losses["adapted"])
-    carried, carried_interval = _carried_over(losses) if "base" in losses else (None, None)
-    shares = {kind: _shares(rows) for kind, rows in continued.items()} if all(continued.values()) else None
-    p = _difference(continued) if shares else None
+    """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row.
+
+    `clusters` by kind of row: what each row of `losses` belongs to, and under "continued held_out" each of `continued`.
+    """
+    tied = dict(clusters or {})
+    gap, gap_interval = _gap(losses["adapted"], tied)
+    carried, carried_interval = _carried_over(losses, tied) if "base" in losses else (None, None)
+    own = {kind: tied.get(f"continued {kind}") for kind in continued}
+    shares = {kind: _shares(rows, own[kind]) for kind, rows in continued.items()} if all(continued.values()) else None
+    p = _difference(continued, own) if shares else None
     more = shares["train"]["overlap"] - shares["held_out"]["overlap"] if shares else 0.0
     memorised = bool(shares) and p < LEVEL and more > MEMORY_SHARE
     lost = carried is not None and carried < FEWEST_CARRIED
-    overfitted = gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
+    overfitted = gap_interval is not None and gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
     figures = {
         "losses": {side: {kind: _mean(of) for kind, of in kinds.items()} for side, kinds in losses.items()},
         "gap": gap,
@@ -51,16 +59,22 @@ def _mean(losses: Losses) -> float:
     return math.fsum(losses.nll) / max(1, sum(losses.tokens))
 
 
-def _gap(losses: Mapping[str, Losses]) -> tuple[float, list[float]]:
+def _gap(losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> tuple[float, list[float] | None]:
     """How much higher the loss of unseen rows is, in nats per token, and its 95% bootstrap interval."""
-    import numpy as np
-
-    drawn = {kind: _draw(of) for kind, of in losses.items()}
-    low, high = np.percentile(drawn["held_out"] - drawn["train"], [2.5, 97.5])
-    return _mean(losses["held_out"]) - _mean(losses["train"]), [float(low), float(high)]
+    drawn = {kind: _draw(of, tied.get(kind)) for kind, of in losses.items()}
+    ends = _ends(drawn["held_out"] - drawn["train"], losses, tied)
+    return _mean(losses["held_out"]) - _mean(losses["train"]), ends
 
 
-def _carried_over(losses: Mapping[str, Mapping[str, Losses]]) -> tuple[float | None, list[float] | None]:
+def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> list[float] | None:
+    """As wide as the kind with fewer rows (or clusters of them) makes it; None where that is one row."""
+    fewest = min(len(set(keys)) if (keys := tied.get(kind)) else len(of.nll) for kind, of in losses.items())
+    return percentiles(values, fewest) if fewest > 1 and len(values) else None
+
+
+def _carried_over(
+    losses: Mapping[str, Mapping[str, Losses]], tied: Mapping[str, Clusters]
+) -> tuple[float | None, list[float] | None]:
     """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
 
     None where the training rows did not improve: then nothing was learnt that could carry over.
@@ -71,38 +85,40 @@ def _carried_over(losses: Mapping[str, Mapping[str, Losses]]) -> tuple[float | N
     if gains["train"] <= 0:
         return None, None
     # The same draws for both sides: they scored the same rows.
-    drawn = {kind: _draw(losses["base"][kind]) - _draw(losses["adapted"][kind]) for kind in gains}
+    drawn = {
+        kind: _draw(losses["base"][kind], tied.get(kind)) - _draw(losses["adapted"][kind], tied.get(kind))
+        for kind in gains
+    }
     shares = drawn["held_out"] / np.where(drawn["train"] > 0, drawn["train"], np.nan)
-    low, high = np.nanpercentile(shares, [2.5, 97.5])
-    return gains["held_out"] / gains["train"], [float(low), float(high)]
+    return gains["held_out"] / gains["train"], _ends(shares[~np.isnan(shares)], losses["base"], tied)
 
 
-def _draw(losses: Losses) -> Any:
+def _draw(losses: Losses, clusters: Clusters) -> Any:
     """Mean losses of bootstrap samples of the rows."""
     import numpy as np
 
-    nll, tokens = np.asarray(losses.nll, dtype=np.float64), np.asarray(losses.tokens, dtype=np.float64)
-    draws = np.random.default_rng(SEED).integers(len(nll), size=(RESAMPLES, len(nll)))
-    return nll[draws].sum(axis=1) / np.maximum(tokens[draws].sum(axis=1), 1)
+    sums = draw_sums(np.column_stack([losses.nll, losses.tokens]).astype(np.float64), clusters)
+    return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
-def _shares(rows: Sequence[Continued]) -> dict[str, Any]:
+def _shares(rows: Sequence[Continued], clusters: Clusters) -> dict[str, Any]:
     exact = sum(row.exact for row in rows)
     return {
         "rows": len(rows),
         "exact": exact / len(rows),
-        "exact_interval": wilson_interval(exact, len(rows)),
+        "exact_interval": share_interval([float(row.exact) for row in rows], clusters),
         "overlap": math.fsum(row.overlap for row in rows) / len(rows),
         "longest": math.fsum(row.longest for row in rows) / len(rows),
     }
 
 
-def _difference(continued: Mapping[str, Sequence[Continued]]) -> float:
-    """The two-sided p of a permutation test on the mean n-gram overlap of two kinds of rows."""
+def _difference(continued: Mapping[str, Sequence[Continued]], tied: Mapping[str, Clusters]) -> float:
+    """The two-sided p of a permutation test on the mean n-gram overlap of two kinds of rows; rows that belong together
+    count once, with their mean."""
     import numpy as np
     from scipy.stats import permutation_test
 
-    samples = [np.array([row.overlap for row in continued[kind]]) for kind in ("train", "held_out")]
+    samples = [np.array(_once([row.overlap for row in continued[kind]], tied[kind])) for kind in ("train", "held_out")]
     if min(map(len, samples)) < 2:
         return 1.0
     result = permutation_test(
@@ -115,6 +131,15 @@ def _difference(continued: Mapping[str, Sequence[Continued]]) -> float:
         rng=np.random.default_rng(SEED),
     )
     return float(result.pvalue)
+
+
+def _once(values: Sequence[float], clusters: Clusters) -> list[float]:
+    if clusters is None:
+        return list(values)
+    together: dict[Any, list[float]] = {}
+    for value, key in zip(values, clusters, strict=True):
+        together.setdefault(key, []).append(value)
+    return [math.fsum(one) / len(one) for one in together.values()]
 
 
 def _fit_in_words(figures: Mapping[str, Any]) -> str:

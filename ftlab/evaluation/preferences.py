@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.held_out import held_out_rows, nested
+from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.evaluation.significance import LEVEL, loss_difference, mean_difference, share_interval, sign_p
+from ftlab.evaluation.significance import LEVEL, difference_p, mean_difference, share_interval, sign_p
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 
@@ -39,11 +39,11 @@ def evaluate_preferences(
 
     `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
     of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
-    interval and `margin_p`. Pairs of one prompt count together. The reward is the score of a reward model; for dpo and
-    kto beta times the gain in log probability over the start (Rafailov et al. 2023, eq. 5); for orpo and cpo beta times
-    the mean log probability per token (simpo, ipo, orpo) or their sum. `by_log_probability` compares plain log
-    probabilities per token, of what it started from and of the trained model. Raises Stopped, InputError without
-    held-out rows, and FtlabError when the run has no result.
+    interval and `margin_p`. Pairs of one prompt, and of one value of data.group_by, count together. The reward is the
+    score of a reward model; for dpo and kto beta times the gain in log probability over the start (Rafailov et al.
+    2023, eq. 5); for orpo and cpo beta times the mean log probability per token (simpo, ipo, orpo) or their sum.
+    `by_log_probability` compares plain log probabilities per token, of what it started from and of the trained model.
+    Raises Stopped, InputError without held-out rows, and FtlabError when the run has no result.
     """
     began = time.monotonic()
     config = load_config(run.config_file).resolved()
@@ -51,6 +51,8 @@ def evaluate_preferences(
     tell("reading the held-out preferences", 0, 0)
     split, rows, notes = held_out_rows(run, None, judged=True)
     pairs, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    groups = groups_of(run, split, rows, config.data.group_by)
+    belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(pairs))
     if config.stage == "kto":
         notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
@@ -58,7 +60,7 @@ def evaluate_preferences(
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
-    found = work(run, config, pairs, tell, should_stop)
+    found = work(run, config, pairs, belongs, tell, should_stop)
     found = {
         "run": run.id,
         "stage": config.stage,
@@ -77,6 +79,7 @@ def _scored(
     run: RunDirectory,
     config: RunConfig,
     pairs: list[Pair],
+    groups: Mapping[str, str],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
@@ -96,13 +99,14 @@ def _scored(
     del model
     free_memory()
     measure = "score of the reward model"
-    return _figures(scores[: len(pairs)], scores[len(pairs) :], measure, _prompts(pairs)) | {"notes": []}
+    return _figures(scores[: len(pairs)], scores[len(pairs) :], measure, _clusters(pairs, groups)) | {"notes": []}
 
 
 def _by_probability(
     run: RunDirectory,
     config: RunConfig,
     pairs: list[Pair],
+    groups: Mapping[str, str],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
@@ -171,11 +175,11 @@ def _by_probability(
     del model
     free_memory()
     rewards, measure = _rewards(config, trained, before)
-    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _prompts(used))
+    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
     per_token = {"before": before.per_token, "after": trained.per_token}
     found["by_log_probability"] = {
         when: _accuracy(
-            [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _prompts(used)
+            [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _clusters(used, groups)
         )
         for when, losses in per_token.items()
     }
@@ -220,9 +224,10 @@ def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float],
     return [-beta * nll for nll in trained.nll], "beta times the log probability"
 
 
-def _prompts(pairs: Sequence[Pair]) -> list[str]:
-    """The prompt of each pair: pairs of one prompt share their answers, and are no independent rows."""
-    return [repr(prompt) for prompt, _, _ in pairs]
+def _clusters(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
+    """What each pair belongs to, by `groups` of prompts, else its prompt: pairs of one prompt share their answers."""
+    keys = [repr(prompt) for prompt, _, _ in pairs]
+    return [groups.get(key, key) for key in keys]
 
 
 def _figures(
@@ -236,7 +241,7 @@ def _figures(
         **_accuracy(chosen, rejected, prompts),
         "margin": margin,
         "margin_interval": interval,
-        "margin_p": loss_difference(rejected, chosen, prompts),
+        "margin_p": difference_p(rejected, chosen, prompts),
         "reward_chosen": sum(chosen) / rows,
         "reward_rejected": sum(rejected) / rows,
     }

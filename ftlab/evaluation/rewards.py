@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.significance import MEAN_TEST, loss_difference, mean_difference
+from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,24 @@ def measure(
     return Measured(texts, [answer.tokens for answer in found], [answer.cut for answer in found], scores, rewards)
 
 
-def compare(start: Measured, adapted: Measured) -> dict[str, Any]:
-    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward."""
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:
+    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
+
+    `clusters`: what the prompt of each answer belongs to; see significance.py.
+    """
     rewards = {}
     for name in adapted.scores:
-        difference, interval = mean_difference(start.scores[name], adapted.scores[name])
-        p = loss_difference(start.scores[name], adapted.scores[name])
+        difference, interval = mean_difference(start.scores[name], adapted.scores[name], clusters)
+        p = difference_p(start.scores[name], adapted.scores[name], clusters)
         rewards[name] = {"difference": difference, "interval": interval, "p": p}
-    difference, interval = mean_difference(start.rewards, adapted.rewards)
+    difference, interval = mean_difference(start.rewards, adapted.rewards, clusters)
     return {
         "rows": len(adapted.answers),
         "start": start.as_dict(),
         "adapted": adapted.as_dict(),
         "difference": difference,
         "interval": interval,
-        "p": loss_difference(start.rewards, adapted.rewards),
+        "p": difference_p(start.rewards, adapted.rewards, clusters),
         "rewards": rewards,
         "test": MEAN_TEST,
     }

@@ -29,7 +29,7 @@ from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
 from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
 from ftlab.evaluation.samples import OF_CORPUS
-from ftlab.evaluation.significance import LEVEL, mean_interval, p_text, row_difference, share_difference
+from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_interval, p_text, share_difference
 from ftlab.files import read_json, read_jsonl
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -255,7 +255,9 @@ def _measure(
     if len(base_rows) > 1:
         clusters = None if about["name"] in (NOT_REPLAYED, REPLAYED) else clusters
         more["interval"] = both_sources([(base, adapted) for base, adapted in table], clusters)
-        more["p"] = row_difference(base_rows, mean_rows, binary=False, clusters=clusters)["p"]
+        more["p"] = difference_p(
+            base_rows, mean_rows, clusters, span=loss_span(base_rows) if about.get("kind") == "loss" else None
+        )
     spread = _spread([statistics.fmean(run[1]) for run in table])
     return SeedMeasure(**told, base=statistics.fmean(base_rows), **spread, **more)
 

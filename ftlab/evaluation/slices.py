@@ -9,11 +9,11 @@ from typing import Any
 
 from ftlab.evaluation.row_changes import Row, row_scores
 from ftlab.evaluation.significance import (
+    difference_p,
     holm,
     mcnemar,
     mean_difference,
     mean_interval,
-    mean_p,
     share_difference,
     share_interval,
 )
@@ -107,7 +107,7 @@ def _difference_interval(
 def _p(before: Sequence[float], after: Sequence[float], clusters: Sequence[Any]) -> float:
     if _right_or_wrong([*before, *after]):
         return mcnemar(list(map(bool, before)), list(map(bool, after)), clusters)
-    return mean_p([new - old for old, new in zip(before, after, strict=True)], clusters)
+    return difference_p(before, after, clusters)
 
 
 def _right_or_wrong(values: Sequence[float]) -> bool:

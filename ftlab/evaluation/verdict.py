@@ -130,7 +130,10 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
                 "learning rate, or train fewer epochs."
             )
     elif forgotten == "unknown":
-        steps.append("Ask more general questions (evaluation.probes), or read more general text: too few to tell.")
+        steps.append(
+            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes), or "
+            "read more general text."
+        )
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")

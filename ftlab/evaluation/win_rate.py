@@ -11,7 +11,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.significance import loss_difference, mean_difference, sign_p, wilson_interval
+from ftlab.evaluation.significance import Clusters, difference_p, mean_difference, share_interval, sign_p
 from ftlab.files import write_json, write_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -68,13 +68,15 @@ def judge_answers(
     del model
     free_memory()
     by_name = {name: [scores[_key(row, name)] for row in rows] for name in names}
+    # Files from before prompts said their group have none.
+    clusters = [row.get("group") or _prompt_key(row) for row in rows]
     judged = {
         "reward_model": reward_run.id,
         "weights": weights,
         "created": time.time(),
         "rows": len(rows),
         "mean_scores": {name: sum(values) / len(values) for name, values in by_name.items()},
-        "against": {name: win_rate(by_name[name], by_name["adapted"]) for name in names if name != "adapted"},
+        "against": {name: win_rate(by_name[name], by_name["adapted"], clusters) for name in names if name != "adapted"},
         "proxy": PROXY,
         "notes": _notes(load_config(run.config_file), reward_run),
     }
@@ -86,26 +88,29 @@ def judge_answers(
     return judged
 
 
-def win_rate(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> dict[str, Any]:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
     `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
     neither side, and both are None when all are ties; `p` is that of the exact sign test. `difference` is the mean of
-    after minus before over all prompts, with a paired 95% bootstrap interval and `difference_p`.
+    after minus before over all prompts, with a paired 95% bootstrap interval and `difference_p`. `clusters`: what each
+    prompt belongs to; they count together in all of these.
     """
     pairs = list(zip(before, after, strict=True))
     wins, losses = sum(new > old for old, new in pairs), sum(new < old for old, new in pairs)
-    difference, interval = mean_difference(before, after)
+    difference, interval = mean_difference(before, after, clusters)
+    decided = [place for place, (old, new) in enumerate(pairs) if old != new]
+    won = [float(pairs[place][1] > pairs[place][0]) for place in decided]
     return {
         "wins": wins,
         "ties": len(pairs) - wins - losses,
         "losses": losses,
         "win_rate": wins / (wins + losses) if wins + losses else None,
-        "interval": wilson_interval(wins, wins + losses),
-        "p": sign_p(before, after),
+        "interval": share_interval(won, clusters and [clusters[place] for place in decided]),
+        "p": sign_p(before, after, clusters),
         "difference": difference,
         "difference_interval": interval,
-        "difference_p": loss_difference(before, after),
+        "difference_p": difference_p(before, after, clusters),
     }
 
 
@@ -120,6 +125,10 @@ def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
 
 def _answer(row: dict[str, Any], name: str) -> dict[str, str]:
     return {"role": "assistant", "content": row[name]["answer"]}
+
+
+def _prompt_key(row: dict[str, Any]) -> str:
+    return json.dumps(row["prompt"])
 
 
 def _key(row: dict[str, Any], name: str) -> str:

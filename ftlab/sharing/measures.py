@@ -113,6 +113,12 @@ def looks_note(comparison: Comparison) -> str:
     return (
         f"A finding holds among all {of} measures that are listed (Holm's correction at 5%). A look has p < .05 only "
         "by itself: in a list this long chance alone brings such lines."
+        + (
+            " Whether something was forgotten is told by a test of its own, which asks only whether it got worse "
+            "(one-sided); the p of the list is two-sided."
+            if any(measure["group"] == "general" for measure in measures)
+            else ""
+        )
     )
 
 

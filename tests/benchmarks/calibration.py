@@ -1,11 +1,12 @@
 """How often the verdicts of the evaluation are false, and how often they find what is there, by the number of rows.
 
-    python -m tests.benchmarks.calibration [--draws 400] [--only bleu]
+    python -m tests.benchmarks.calibration [--quick] [--draws 400] [--only bleu]
 
 Each cell draws many comparisons of two models whose true difference is known, and lets the functions judge that judge
 a real one. A false alarm is "better", "worse", "lost" or a finding where nothing changed, or "kept" where the true loss
 is as large as the margin (5 points, or 5% more bits): at most 5% of draws may be that. Power: how often a true change,
 as the row says, is told. With 400 draws a rate of 5% is measured to within 2.2 points; 1,000 rows get a tenth of them.
+`--quick` takes 40 draws of up to 100 rows and leaves the votes out: a minute or two.
 """
 
 from __future__ import annotations
@@ -123,6 +124,39 @@ def preferences(rng: Rng, rows: int, *, wins: float = 0.5, ties: float = 0.0, pe
     return _figures(chosen.tolist(), [0.0] * rows, "reward", prompts)["p"] < significance.LEVEL
 
 
+def means(rng: Rng, rows: int, *, rare: float = 0.0, loses: float = 0.0, gain: float = 0.0) -> bool:
+    """A mean of rows in 0 to 1. A share `rare` of them loses `loses` and the others gain what makes up for it; or a
+    share `gain` of them becomes right."""
+    base = rng.beta(2, 3, rows)
+    adapted = np.where(rng.random(rows) < gain, 1.0, np.clip(base + 0.15 * rng.normal(size=rows), 0, 1))
+    if rare:
+        fell = rng.random(rows) < rare
+        base = np.where(fell, rng.uniform(loses, 1, rows), rng.uniform(0, 0.75, rows))
+        adapted = base + np.where(fell, -loses, loses * rare / (1 - rare))
+    return significance.row_difference(base, adapted, binary=False, span=1.0)["p"] < significance.LEVEL
+
+
+def differences(rng: Rng, rows: int, *, skewed: bool) -> bool:
+    """Paired differences of mean 0 of which nothing else is known: lognormal ones, or 19 of 20 at 1 and one at -19."""
+    values = rng.lognormal(size=rows) - np.exp(0.5) if skewed else np.where(rng.random(rows) < 0.95, 1.0, -19.0)
+    return significance.mean_p(values) < significance.LEVEL
+
+
+def rare_loss(rng: Rng, rows: int, *, gain: float, rises: float) -> bool:
+    """Losses of rows: 19 of 20 lose the share `gain` of theirs, one in 20 takes the share `rises` more."""
+    base = 50 * rng.lognormal(0, 0.5, rows)
+    change = np.where(rng.random(rows) < 0.05, rises, -gain + 0.02 * rng.normal(size=rows))
+    return significance.loss_difference(base, base * (1 + change)) < significance.LEVEL
+
+
+def clustered_mean(rng: Rng, rows: int, *, clusters: int) -> bool:
+    """Whether the 95% interval of the mean of rows in so many clusters leaves out the true one."""
+    keys = np.arange(rows) % clusters
+    values = rng.normal(size=clusters)[keys] + rng.normal(size=rows)
+    low, high = significance.mean_interval(values, keys.tolist()) or (-np.inf, np.inf)
+    return not low <= 0 <= high
+
+
 CELLS: dict[str, tuple[str, Draw]] = {
     "exact match, no difference": ("false", exact_match),
     "exact match, 60% to 75%": ("power", lambda rng, n: exact_match(rng, n, gain=0.15)),
@@ -134,6 +168,17 @@ CELLS: dict[str, tuple[str, Draw]] = {
     "ROUGE-L, no difference": ("false", lambda rng, n: free_text(rng, n, name="rouge_l")),
     "perplexity, no difference": ("false", perplexity),
     "perplexity, loss 5% lower": ("power", lambda rng, n: perplexity(rng, n, change=-0.05)),
+    "mean in 0 to 1, one row in 20 loses .95": ("false", lambda rng, n: means(rng, n, rare=0.05, loses=0.95)),
+    "mean in 0 to 1, one row in 10 loses .9": ("false", lambda rng, n: means(rng, n, rare=0.1, loses=0.9)),
+    "mean in 0 to 1, no difference": ("false", means),
+    "mean in 0 to 1, 60% of rows become right": ("power", lambda rng, n: means(rng, n, gain=0.6)),
+    "differences of no known span, one row in 20 at -19": ("false", lambda rng, n: differences(rng, n, skewed=False)),
+    "differences of no known span, lognormal": ("false", lambda rng, n: differences(rng, n, skewed=True)),
+    "losses, 2.5% lower, one in 20 47.5% higher": ("false", lambda rng, n: rare_loss(rng, n, gain=0.025, rises=0.475)),
+    "losses, 5% lower, one in 20 95% higher": ("false", lambda rng, n: rare_loss(rng, n, gain=0.05, rises=0.95)),
+    "losses, 30% lower": ("power", lambda rng, n: perplexity(rng, n, change=-0.3)),
+    "interval of a mean, 3 clusters, misses": ("false", lambda rng, n: clustered_mean(rng, n, clusters=3)),
+    "interval of a mean, 6 clusters, misses": ("false", lambda rng, n: clustered_mean(rng, n, clusters=6)),
     "MAE, no difference": ("false", mean_error),
     "MAE, error a third smaller": ("power", lambda rng, n: mean_error(rng, n, gain=0.33)),
     "MAE, three quarters refused, says better": ("false", lambda rng, n: mean_error(rng, n, refuses=0.75)),
@@ -182,15 +227,15 @@ def rate(name: str, rows: int, draws: int, *, seed: int = 0) -> float:
     return sum(draw(np.random.default_rng([seed, rows, number]), rows) for number in range(draws)) / draws
 
 
-def table(draws: int, only: str = "") -> Iterator[str]:
+def table(draws: int, only: str = "", sizes: tuple[int, ...] = ROWS) -> Iterator[str]:
     """The lines of the table, in Markdown, as they are measured."""
-    yield "| verdict | | " + " | ".join(f"{rows:,} rows" for rows in ROWS) + " |"
-    yield "|---|---|" + "---|" * len(ROWS)
+    yield "| verdict | | " + " | ".join(f"{rows:,} rows" for rows in sizes) + " |"
+    yield "|---|---|" + "---|" * len(sizes)
     for name, (kind, _) in CELLS.items():
         if only.lower() not in name.lower():
             continue
         # A thousand rows cost more than all others together.
-        shares = [rate(name, rows, draws if rows < 1000 else max(20, draws // 10)) for rows in ROWS]
+        shares = [rate(name, rows, draws if rows < 1000 else max(20, draws // 10)) for rows in sizes]
         yield f"| {name} | {kind} | " + " | ".join(_share(share) for share in shares) + " |"
 
 
@@ -232,15 +277,17 @@ def _decided(names: list[str], answers: Any, references: list[str], clusters: An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--draws", type=int, help="of a cell; 400, with --quick 40")
+    parser.add_argument("--quick", action="store_true", help="few draws, up to 100 rows, without the votes")
     parser.add_argument("--only", default="", help="only verdicts whose name holds this")
     given = parser.parse_args()
-    for line in table(given.draws, given.only):
+    sizes = tuple(rows for rows in ROWS if rows <= 100) if given.quick else ROWS
+    for line in table(given.draws or (40 if given.quick else 400), given.only, sizes):
         print(line, flush=True)
-    try:
-        from tests.benchmarks import calibration_votes
-    except ImportError:
+    if given.quick or given.only:
         return
+    from tests.benchmarks import calibration_votes
+
     print()
     print(calibration_votes.table())
 

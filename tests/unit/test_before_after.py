@@ -57,6 +57,9 @@ def test_a_win_rate_counts_the_decided_prompts_and_has_a_wilson_interval():
 
 
 def test_equal_answers_win_nothing():
+    # Ten wins of two customers are two: as many as two heads, and an interval of two.
+    tied = win_rate([0.0] * 10, [1.0, 2.0] * 5, ["Ann"] * 5 + ["Bo"] * 5)
+    assert tied["p"] == 0.5 and tied["interval"][0] < 0.4 < win_rate([0.0] * 10, [1.0, 2.0] * 5)["interval"][0]
     found = win_rate([1.0, 2.0], [1.0, 2.0])
     assert (found["ties"], found["win_rate"], found["interval"], found["difference"]) == (2, None, None, 0)
     said = " ".join(lines_of(judged_by(start=found)))

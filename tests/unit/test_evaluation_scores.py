@@ -99,8 +99,20 @@ def test_mcnemar_counts_only_the_rows_that_differ():
 
 def test_the_test_of_losses_gives_the_exact_p_for_few_rows():
     # All 4 differences point one way: of the 16 sign flips only the 2 extreme ones reach it.
-    assert significance.loss_difference([5, 6, 7, 8], [4, 4.5, 6.2, 7.9]) == pytest.approx(2 / 16)
+    assert significance.exchange_p([-1, -1.5, -0.8, -0.1]) == pytest.approx(2 / 16)
     assert significance.loss_difference([5, 6, 7, 8], [5, 6, 7, 8]) == 1
+
+
+def test_few_rows_that_all_gain_are_judged_with_one_more_that_lost():
+    import numpy as np
+    from scipy.stats import ttest_1samp
+
+    # 20 rows whose loss falls by 0.15 to 0.25 of 2. One row in seven may have gone unseen (1 - .05 ** (1 / 20) = .139);
+    # with one more that is 5.8 times as far the other way 20 equal rows are no finding ((20 - 2.086) / 3.086).
+    gains = np.linspace(0.15, 0.25, 20)
+    unseen = 0.139 * 5.806 * 0.75 * 2
+    expected = ttest_1samp([*-gains, unseen], 0).pvalue
+    assert significance.loss_difference([2.0] * 20, 2.0 - gains) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_interval_of_the_perplexity_holds_it_and_closes_when_rows_agree():
@@ -160,7 +172,7 @@ def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next
     forgetting = score_forgetting({"base": [True] * 20, "adapted": [True] * 18 + [False] * 2})
     assert warnings(scores(), scores(), forgetting=forgetting) == []
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
-    assert next_steps(found, build_config())[0].startswith("Ask more general questions")
+    assert next_steps(found, build_config())[0].startswith("To tell whether it forgot, ask more general questions")
 
 
 def test_what_to_read_next_holds_for_as_many_rows_as_there_are():

@@ -6,13 +6,14 @@ import json
 import math
 import re
 import shlex
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
 from ftlab.config import RunConfig, build_config, load_config, with_settings
 from ftlab.evaluation.documents import losses_of_documents
-from ftlab.evaluation.forgetting import answer_of, score_forgetting
+from ftlab.evaluation.forgetting import General, answer_of, forgetting_of, lost_in_words, score_forgetting
 from ftlab.evaluation.general_text import CHAT, DOCUMENTS, load_general_text
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.probes import replayed_kinds, was_replayed
@@ -68,7 +69,8 @@ def test_59_questions_of_which_none_is_lost_are_the_fewest_that_rule_out_a_loss_
     assert asked(58)["answer"] == "unknown" and "about 59 questions would" in asked(58)["text"]
     assert asked(59)["answer"] == "kept"
     assert (
-        "did not fall; a fall of 5 points or more is ruled out for questions like these (p = .048)" in asked(59)["text"]
+        "did not fall; a fall of 5 points or more is ruled out for questions like these (p = .048, one-sided)"
+        in asked(59)["text"]
     )
 
 
@@ -80,6 +82,23 @@ def test_a_fall_that_is_more_than_chance_is_lost_unless_it_is_shown_to_be_small(
     assert fell(5, 50)["answer"] == "lost" and "more than chance explains (p = .031, one-sided)" in fell(5, 50)["text"]
     # 10 of 1,000 are a loss, and one of less than 5 points for certain.
     assert fell(10, 1000)["answer"] == "kept" and "fell by 1 point; a fall of 5" in fell(10, 1000)["text"]
+
+
+def test_what_is_told_of_questions_holds_for_their_kinds_and_names_those_that_fell():
+    # 5 kinds of 40 questions: one falls from 40 to 10, the others hold. 30 of 200 is a fall of 15 points.
+    kinds = [kind for kind in ("sums", "extraction", "advice", "mail", "dates") for _ in range(40)]
+    after = [kind != "extraction" or place % 40 < 10 for place, kind in enumerate(kinds)]
+    asked = General("general_accuracy", "general questions", {"base": [True] * 200, "adapted": after}, kinds=kinds)
+    found = forgetting_of([asked])
+    text = found["text"]
+    assert found["answer"] == "lost" and "By kind the change runs from −75 points (extraction, 40 questions) to" in text
+    assert text.endswith("other kinds were not asked. By more than chance explains fell: extraction.")
+    assert lost_in_words(found) == "general questions 85% against 100%, most in extraction (−75 points)"
+    # Kept as a whole is kept for these kinds, and hides no kind that fell.
+    many = General("general_accuracy", "general questions", {"base": [True] * 1000, "adapted": [True] * 800 + after})
+    whole = forgetting_of([replace(many, kinds=["other"] * 800 + kinds)])
+    assert whole["answer"] == "kept" and "ruled out for questions of these 6 kinds (p" in whole["text"]
+    assert whole["text"].endswith("By more than chance explains fell: extraction.")
 
 
 def test_a_base_that_knew_little_cannot_show_that_nothing_was_forgotten():

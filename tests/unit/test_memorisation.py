@@ -142,6 +142,18 @@ def test_of_what_training_rows_gained_the_share_of_unseen_rows_is_told():
     assert found["memorised"] is False and "too short to tell" in found["text"]
 
 
+def test_held_out_rows_of_one_customer_count_once():
+    values = [1.9, 2.4, 2.2, 2.6, 2.0]
+    train, held_out = Losses([20.0] * 20, [10] * 20), Losses([10 * value for value in values * 4], [10] * 20)
+    losses = {"adapted": {"train": train, "held_out": held_out}}
+    alone = conclude(losses, {"train": [], "held_out": []}, NO_LEAKS)
+    tied = conclude(losses, {"train": [], "held_out": []}, NO_LEAKS, {"held_out": list("abcde") * 4})
+    assert alone["gap"] == tied["gap"] == pytest.approx(0.22)
+    # Five customers by t with 4 degrees of freedom, .286 / 5 ** .5 * 2.78 = .36; twenty rows: .27 / 20 ** .5 * 2.09.
+    assert alone["gap_interval"] == pytest.approx([0.10, 0.34], abs=0.03)
+    assert tied["gap_interval"][0] < 0 and tied["gap_interval"][1] > 0.4
+
+
 def test_held_out_rows_that_training_has_seen_are_named():
     long = "Please tell me where the parcel with the blue lamp is that I ordered two weeks ago"
     train = [example(f"Question {n} about apples?", "Yes.", n) for n in range(20)]

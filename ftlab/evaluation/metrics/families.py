@@ -173,8 +173,9 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], cluste
     def combine(sums: Any) -> Any:
         return score_of_counts(metric, sums)
 
-    p = _exchanged(counts, combine, clusters)
-    return [of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, clusters=clusters)], {name: rows}
+    p = _exchanged(counts, combine, clusters, unseen=True)
+    test = f"{_BY_EXCHANGE}, and {significance.ONE_MORE}"
+    return [of_counts(info, counts, combine, p=p, test=test, clusters=clusters)], {name: rows}
 
 
 def _composed(texts: Sequence[str]) -> list[str]:
@@ -185,11 +186,14 @@ def _same(before: Sequence[str], after: Sequence[str]) -> bool:
     return list(before) == list(after)
 
 
-def _exchanged(counts: Mapping[str, Any], combine: Any, clusters: Clusters) -> dict[str, float]:
-    """The p of each later side against the first one."""
+def _exchanged(
+    counts: Mapping[str, Any], combine: Any, clusters: Clusters, *, unseen: bool = False
+) -> dict[str, float]:
+    """The p of each later side against the first one; `unseen` where many rows can gain a little and one lose much."""
     first, *later = counts
     return {
-        side: significance.approximate_randomisation(counts[first], counts[side], combine, clusters) for side in later
+        side: significance.approximate_randomisation(counts[first], counts[side], combine, clusters, unseen=unseen)
+        for side in later
     }
 
 

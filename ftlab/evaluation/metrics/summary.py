@@ -41,7 +41,9 @@ def of_rows(
         places = [place for place, pair in enumerate(both) if None not in pair]
         if places:
             old, new = zip(*(both[place] for place in places), strict=True)
-            differences[side] = significance.row_difference(old, new, binary=binary, clusters=_at(clusters, places))
+            differences[side] = significance.row_difference(
+                old, new, binary=binary, clusters=_at(clusters, places), span=_span(info, old, new)
+            )
             if len(places) < len(both):
                 differences[side]["rows"] = len(places)
             if info.better and any((a is None) != (b is None) for a, b in both):
@@ -80,8 +82,9 @@ def of_errors(
     for side in later:
         # No error is above the cap, so no row outweighs others, and none that is missing is below it.
         change = [new - old for old, new in zip(capped[first], capped[side], strict=True)]
-        tested = {"p": significance.exchange_p(change, clusters), "test": "paired permutation of capped errors"}
-        measure["differences"][side] |= tested
+        p = significance.exchange_p(change, clusters, span=cap)
+        test = f"paired permutation of capped errors, and {significance.ONE_MORE}"
+        measure["differences"][side] |= {"p": p, "test": test}
     measure["detail"] = {
         "cap": cap,
         "missing": {side: sum(value is None for value in values) for side, values in rows.items()},
@@ -112,6 +115,13 @@ def missing_counts(
     agree = (difference["value"] > 0) == (change.sum() > 0) and change.sum() != 0
     difference["p"] = max(difference["p"], p) if agree else 1.0
     difference["test"] += "; and of ranks, a missing answer last"
+
+
+def _span(info: Measure, old: Sequence[float], new: Sequence[float]) -> float | None:
+    """The most that a row of this measure can change, where its kind says that."""
+    if info.kind == "loss":
+        return significance.loss_span(old)
+    return 1.0 if info.kind == "share" and all(0 <= value <= 1 for value in (*old, *new)) else None
 
 
 def _at(clusters: Clusters, places: Sequence[int]) -> Clusters:

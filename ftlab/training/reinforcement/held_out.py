@@ -73,7 +73,7 @@ def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
             "run": held.run.id,
             "created": time.time(),
             "split": held.split,
-            **compare(start, adapted),
+            **compare(start, adapted, [prompt.group or repr(prompt.messages) for prompt in held.prompts]),
             "settings": {
                 "decoding": "greedy",
                 "max_new_tokens": held.config.reinforcement.max_new_tokens,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.errors import InputError
+from ftlab.evaluation.held_out import groups_of
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
 from ftlab.training.status import StatusWriter
@@ -19,11 +20,13 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Prompt:
-    """`messages` before the answer, the `reference` answer (empty where there is none), and the prompt's token ids."""
+    """`messages` before the answer, the `reference` answer (empty where there is none), the prompt's token ids, and
+    what a held-out prompt belongs to by data.group_by."""
 
     messages: list[dict[str, str]]
     reference: str
     ids: list[int]
+    group: str = ""
 
 
 def frozen_prompts(
@@ -41,12 +44,13 @@ def frozen_prompts(
     manifest = run.manifest()
     found: dict[str, list[Prompt]] = {}
     for split in _SPLITS:
-        rows = [row["messages"] for row in read_split(run, split)]
+        rows = read_split(run, split)
         if not rows:
             continue
+        groups = [""] * len(rows) if split == "train" else groups_of(run, split, rows, config.data.group_by)
         every = [
-            Prompt(prompt_messages(messages), reference(messages), encode_prompt(messages, tokenizer))
-            for messages in rows
+            Prompt(prompt_messages(messages), reference(messages), encode_prompt(messages, tokenizer), group)
+            for messages, group in zip((row["messages"] for row in rows), groups, strict=True)
         ]
         kept = [prompt for prompt in every if len(prompt.ids) <= limit]
         longest, too_long = max(len(prompt.ids) for prompt in every), len(every) - len(kept)
