@@ -119,9 +119,9 @@ class RunConfig(Section):
             # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.evaluation.probes == "auto":
-            config.evaluation.probes = "general_probes" if self.is_starter else None
+            config.evaluation.probes = "self, general_probes" if self.is_starter else "self"
         if config.evaluation.general_text == "auto":
-            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else None
+            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else "general_reading"
         return config
 
     def to_yaml(self) -> str:

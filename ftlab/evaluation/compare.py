@@ -12,7 +12,7 @@ from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
+from ftlab.evaluation.asking import Asked, memorisation_of, own_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
 from ftlab.evaluation.harness import kept_measures
@@ -238,7 +238,8 @@ def _questions(sides: Sequence[Side], material: Material, config: RunConfig) -> 
         shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
-        found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
+        questions = own_of(side, sides[0], dict(made[shared].questions))
+        found[side.name] = replace(made[shared], questions=questions)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, lost_in_words
+from ftlab.evaluation.forgetting import answer_of, lost_in_words, what_was_lost
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
@@ -71,7 +71,7 @@ def judge(
     if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it forgot: {lost_in_words(asked)}"
+        found["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
     elif found["forgetting"] == "unknown":
         found["text"] += "; whether it forgot cannot be told"
     found["text"] += "."
@@ -96,8 +96,9 @@ def warnings(
     notes = []
     if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"It forgot: {lost_in_words(forgetting)}. Mix in general examples (data.replay) of the kinds that matter "
-            "to you, or more of them (data.replay_fraction), lower the learning rate, or train fewer epochs."
+            f"It {what_was_lost(forgetting)}: {lost_in_words(forgetting)}. Mix in general examples (data.replay) "
+            "of the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or "
+            "train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:

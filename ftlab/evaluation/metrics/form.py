@@ -71,8 +71,13 @@ def names_reference(answer: str, reference: str) -> float | None:
         return float(bool(found) and all(same_value(value, wanted) for value in found))
     if quantity(reference) is not None:
         return same_final_number(answer, reference)
-    key = _spelled(plain(reference), folded)
-    return float(bool(key) and re.search(_whole(key), _spelled(answer, folded)) is not None)
+    return float(holds(answer, reference))
+
+
+def holds(answer: str, text: str) -> bool:
+    """Whether `answer` holds `text` as whole words, whatever the case and the spacing."""
+    key = _spelled(plain(text), folded)
+    return bool(key) and re.search(_whole(key), _spelled(answer, folded)) is not None
 
 
 def can_be_named(reference: str) -> bool:
