@@ -222,3 +222,21 @@ def example_of(changed: Mapping[str, Any]) -> str:
         for name in ("prompt", "base", "side")
     )
     return f"Most changed: to “{prompt}” the base says “{base}”, the adapted model “{side}”."
+
+
+def changed_answers(comparison: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:
+    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none where that was
+    not measured."""
+    parts = (comparison.get("forgetting") or {}).get("parts") or []
+    found = [one for part in parts for one in part.get("changed") or []]
+    return sorted(found, key=lambda one: -one["kl"])[:most]
+
+
+def kinds_in_words(comparison: Mapping[str, Any]) -> str:
+    """Agreement and KL of each kind of prompt, those of kinds that were replayed apart; empty where not measured."""
+    said = []
+    for part in (comparison.get("forgetting") or {}).get("parts") or []:
+        if kinds := part.get("of_kinds"):
+            each = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in kinds)
+            said.append(f"{part['title'][:1].upper()}{part['title'][1:]}, same next token (and KL): {each}.")
+    return " ".join(said)

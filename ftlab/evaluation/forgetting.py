@@ -121,6 +121,10 @@ def _decide(parts: Sequence[dict[str, Any]]) -> None:
     by_moves = known < ENOUGH_KNOWN and any("kl" in part for part in parts)
     for part in parts:
         part["decides"] = by_moves if "kl" in part else not by_moves or part["answer"] == "lost"
+        if not part["decides"] and "kl" in part:
+            part["text"] += f" This is shown and does not decide: the base knows {known} questions, whose answers do."
+        elif not part["decides"] and "asked" in part:
+            part["text"] += f" This does not decide, as the base knows fewer than {ENOUGH_KNOWN} of what was asked."
 
 
 def what_was_lost(forgetting: Mapping[str, Any]) -> str:

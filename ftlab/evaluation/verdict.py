@@ -53,7 +53,7 @@ def judge(
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
     `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
-    prompted) and forgot (whether that is lost). `names` are the sides as they are called in the sentence; other runs
+    prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are called in the sentence; other runs
     are called by their names. What decides is chosen before the figures are seen, so its p stands by itself; those of
     the others stand as a list (see gain_loss.py).
     """
@@ -68,6 +68,8 @@ def judge(
     asked = forgetting if side != "prompted" and against == "base" else None
     found["forgetting"] = asked["answer"] if asked else None
     found["forgot"] = found["forgetting"] == "lost"
+    if asked and found["forgot"]:
+        found["lost"] = what_was_lost(asked)
     if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"

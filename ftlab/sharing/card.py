@@ -128,7 +128,7 @@ def _evaluated(run: RunDirectory, found: dict[str, Any] | None) -> list[str]:
     parts = ["## How it was evaluated", f"**{found['badge'][1]}.** {escaped(found['gained'])}", comparison_rows(found)]
     parts += [bullets(escaped(note) for note in found["notes"])]
     parts += [bullets(escaped(line) for line in found["worse"])]
-    parts += ["### What was forgotten", escaped(found["forgetting"])]
+    parts += ["### What was forgotten", escaped(found["forgetting"]), moved_rows(found)]
     if found["checked"]:
         parts += ["### What else was checked"]
         parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]

@@ -14,7 +14,8 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.evaluation.asking import kind_of
-from ftlab.evaluation.results import ToAnswer, ToScore
+from ftlab.evaluation.own_answers import MOST_SHOWN
+from ftlab.evaluation.results import ToAnswer, ToScore, ToWrite
 from ftlab.run_directory import RunDirectory
 
 _ENOUGH_SECONDS = 6.0  # for the answers whose lengths are looked at
@@ -47,11 +48,18 @@ class Amount:
         return Amount(self.scored + other.scored, self.read + other.read, self.written + other.written)
 
 
-def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float]) -> Amount:
-    """The tokens of `questions` by name, with answers of so many tokens."""
+def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, follows: bool = False) -> Amount:
+    """The tokens of `questions` by name, with answers of so many tokens; `follows`: of a model that reads what the base
+    wrote of its own, and writes only the few answers that changed most. Those are taken to be of full length."""
     whole = Amount()
     for name, question in questions.items():
-        if isinstance(question, ToAnswer):
+        if isinstance(question, ToWrite):
+            read, most = sum(map(len, question.prompts)), question.max_new_tokens
+            shown = MOST_SHOWN if name == "own" else 0
+            writes = min(shown, len(question.prompts)) if follows else len(question.prompts)
+            reads = read * writes / max(1, len(question.prompts))
+            whole += Amount(scored=read + most * len(question.prompts), read=round(reads), written=most * writes)
+        elif isinstance(question, ToAnswer):
             read = sum(map(len, question.prompts))
             whole += Amount(read=read, written=lengths.get(kind_of(name), 0) * len(question.prompts))
         else:
@@ -103,9 +111,14 @@ class Comparison:
 
         return self._rates(model, tokenizer_of(self.sides[0]))
 
-    def of(self, side: str, lengths: dict[str, float]) -> Amount:
-        """The tokens that `side` is asked, with answers of so many tokens."""
-        return amount_of(self.asked[side].questions, lengths)
+    def of(self, side: str, lengths: dict[str, float], *, follows: bool = False) -> Amount:
+        """The tokens that `side` is asked, with answers of so many tokens; `follows` as for `amount_of`."""
+        return amount_of(self.asked[side].questions, lengths, follows=follows)
+
+    def of_own(self, *, follows: bool) -> Amount:
+        """Of these, what tells how the base's own answers change."""
+        own = {name: one for name, one in self.of_base.items() if isinstance(one, ToWrite)}
+        return amount_of(own, {}, follows=follows)
 
     def lengths_of_references(self) -> dict[str, float]:
         """Tokens of a mean reference, with the stop token, by the name of the question."""
@@ -213,5 +226,10 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
         before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)
-    after += (comparison.of("base", references) + of_adapted).seconds(adapted)
+    after += (comparison.of("base", references, follows=True) + of_adapted).seconds(adapted)
     return {"before": before, "after": after}
+
+
+def own_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> float:
+    """Seconds of `comparison_seconds` that go to how the base's own answers change."""
+    return comparison.of_own(follows=False).seconds(base["rates"]) + comparison.of_own(follows=True).seconds(adapted)

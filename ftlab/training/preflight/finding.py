@@ -17,6 +17,7 @@ from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.status import RunStatus
 from ftlab.workspace import Workspace
 
+_MUCH_OF_A_RUN = 0.2  # for telling what was forgotten
 _CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
 
 
@@ -180,6 +181,7 @@ def finding(
         )
     if comparing:
         notes.append(_about_times(known))
+        notes += _about_own(known.get("own_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
             notes.append("Not in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
@@ -239,6 +241,16 @@ def _about_times(known: dict[str, Any]) -> str:
         f"from {asked} answers of the base; the adapted model is taken to answer as briefly as the references. What an "
         "earlier run has asked the same base is not asked again."
     )
+
+
+def _about_own(seconds: float | None, total: float | None) -> list[str]:
+    """What it costs to tell how the base's own answers change, and where that is much of the run how to leave it out."""
+    if not seconds:
+        return []
+    said = f"{duration(seconds)} of these go to how the base's own answers change (forgetting, evaluation.probes: self)"
+    if total and seconds > _MUCH_OF_A_RUN * total:
+        return [f"{said}, {100 * seconds / total:.0f}% of this short run. evaluation.probes=none leaves it out."]
+    return [f"{said}."]
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:
