@@ -53,9 +53,9 @@ def judge(
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
     `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
-    prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are called in the sentence; other runs
-    are called by their names. What decides is chosen before the figures are seen, so its p stands by itself; those of
-    the others stand as a list (see gain_loss.py).
+    prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are
+    called in the sentence; other runs are called by their names. What decides is chosen before the figures are seen, so
+    its p stands by itself; those of the others stand as a list (see gain_loss.py).
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"

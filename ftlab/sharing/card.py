@@ -22,7 +22,7 @@ from ftlab.sharing.markdown import bullets, escaped, table
 from ftlab.sharing.measures import measures_of
 from ftlab.sharing.report import contents
 from ftlab.sharing.report_facts import origin_of, source_name, tuned_on
-from ftlab.sharing.report_markdown import comparison_rows
+from ftlab.sharing.report_markdown import comparison_rows, moved_rows
 from ftlab.sharing.serving import serving_section
 from ftlab.sharing.shape import Shape
 from ftlab.sharing.verify import lines

@@ -8,8 +8,8 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
-from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.drift import changed_answers
+from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.files import read_jsonl, write_text
 from ftlab.run_directory import RunDirectory

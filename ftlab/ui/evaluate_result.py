@@ -123,7 +123,7 @@ def moved(comparison: Mapping[str, Any]) -> Markup:
     ]
     if not rows:
         return Markup("")
-    help = "Of the neutral prompts, those with the largest KL to the base (nats a token). A changed answer need not be worse."
+    help = "The neutral prompts with the largest KL to the base (nats a token). A changed answer need not be worse."
     return Markup("{}{}{}").format(
         heading("Answers that changed most", help),
         _line(kinds_in_words(comparison)),

@@ -163,7 +163,9 @@ class Comparison:
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
         scored = (time.monotonic() - began) / sum(len(one.input_ids) for one in batch)
-        prompts = sorted((ids for _, one in self._to_answer() for ids in one.prompts), key=len)[-self.rows_at_once :]
+        written = [one for _, one in self._to_answer()]
+        written += [one for one in self.of_base.values() if isinstance(one, ToWrite)]
+        prompts = sorted((ids for one in written for ids in one.prompts), key=len)[-self.rows_at_once :]
         if not prompts:
             return Rates(scored, 0.0, 0.0)
         reading, _ = self._answered(model, tokenizer, prompts, 1)

@@ -15,6 +15,7 @@ from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.status import RunStatus
+from ftlab.wording import duration
 from ftlab.workspace import Workspace
 
 _MUCH_OF_A_RUN = 0.2  # for telling what was forgotten
@@ -244,7 +245,7 @@ def _about_times(known: dict[str, Any]) -> str:
 
 
 def _about_own(seconds: float | None, total: float | None) -> list[str]:
-    """What it costs to tell how the base's own answers change, and where that is much of the run how to leave it out."""
+    """What it costs to tell how the base's own answers change; where that is much of a run, how to leave it out."""
     if not seconds:
         return []
     said = f"{duration(seconds)} of these go to how the base's own answers change (forgetting, evaluation.probes: self)"
