@@ -15,6 +15,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, memorisation_of, own_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.drift import AGREEMENT, KL
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import question_of, write_comparison
@@ -99,6 +100,10 @@ def evaluate_together(
     comparison, predictions, probes = compare_results(
         material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
+    for one in more["measures"]:
+        if one["name"].startswith((AGREEMENT.name, KL.name)):
+            for side in sides[1:]:
+                comparison[side.name][one["name"]] = one["values"].get(side.name)
     if suite is None:
         more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")

@@ -15,7 +15,7 @@ from ftlab.evaluation.figures import nats, percent
 from ftlab.evaluation.metrics.summary import of_values
 from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.own_answers import MOST_SHOWN, TOP, Followed, Written
-from ftlab.evaluation.probes import REPLAYED, Probe, by_replay
+from ftlab.evaluation.probes import NOT_REPLAYED, Probe, by_replay
 
 # Fixed before anything was measured by them, from the table of issue 18 (SmolLM2 on banking intents): 0.43 nats and 75%
 # as trained, 0.018 and 94% where the base's answers were held.
@@ -98,21 +98,23 @@ def answer_of_figures(found: Mapping[str, Any]) -> str:
 def drift_parts(
     prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed] | None
 ) -> list[dict[str, Any]]:
-    """What became of the base's answers, a dict for prompts of kinds that were not replayed and one for those that were
-    (only where there are any): the figures of `figures_of`, `measure`, `title`, `answer`, `text`, `kinds` (the figures
-    of each, the largest KL first) and `changed`, the prompts with the largest KL a token (`prompt`, `kind`, `kl`, and
-    the answers of `base` and `side`)."""
+    """What became of the base's answers: a dict for all prompts, and where some are of replayed kinds one for those
+    that are not, which are judged too: training did not hold them.
+
+    Each has the figures of `figures_of`, `measure`, `title`, `answer` and `text`; the first one also `of_kinds` (the
+    figures of each kind, the largest KL first, and whether it was `replayed`) and `changed`, the prompts with the
+    largest KL a token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
+    """
     if not followed:
         return []
-    groups = by_replay([one.replayed for one in prompts])
     found = []
-    for name, places in groups.items():
+    for ending, how, places in _groups(prompts):
         figures = figures_of([followed[i] for i in places])
         if figures is None:
             continue
-        how = "" if len(groups) == 1 else " (replayed kinds)" if name == REPLAYED else " (kinds not replayed)"
+        whole = not ending
         part = {
-            "measure": KL.name + ("_replayed" if name == REPLAYED else ""),
+            "measure": f"{KL.name}{ending}",
             "title": f"neutral prompts{how}",
             **figures,
             "answer": answer_of_figures(figures),
@@ -120,9 +122,8 @@ def drift_parts(
             "p_lost": None,
             "enough": None,
             "kinds": [],
-            "replayed": name == REPLAYED,
-            "of_kinds": _by_kind(prompts, followed, places),
-            "changed": _most_changed(prompts, written, followed, places),
+            "of_kinds": _by_kind(prompts, followed) if whole else [],
+            "changed": _most_changed(prompts, written, followed) if whole else [],
         }
         part["text"] = _in_words(part)
         found.append(part)
@@ -134,21 +135,28 @@ def drift_measures(
     followed: Mapping[str, Sequence[Followed] | None],
     of_task: Mapping[str, Sequence[Followed] | None],
 ) -> list[dict[str, Any]]:
-    """Agreement and KL of each side (the first one is the base) as measures, of replayed kinds apart, and the KL on the
-    task. Sides that were not asked (None) have no value."""
-    groups = by_replay([one.replayed for one in prompts])
+    """Agreement and KL of each side (the first one is the base) as measures, of kinds that were not replayed again
+    where some were, and the KL on the task. Sides that were not asked (None) have no value."""
     found = []
-    for name, places in groups.items():
-        ending, how = ("_replayed", " (replayed kinds)") if name == REPLAYED else ("", "")
-        how = how or (" (kinds not replayed)" if len(groups) > 1 else "")
+    for ending, how, places in _groups(prompts):
         each = {side: rows and figures_of([rows[i] for i in places]) for side, rows in followed.items()}
         for info, key, own in ((AGREEMENT, "agreement", 1.0), (KL, "kl", 0.0)):
-            found.append(_measure(info, key, own, each, len(places), ending, f"{info.title}{how}"))
+            found.append(_measure(info, key, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
     tasks = {side: rows and figures_of(rows) for side, rows in of_task.items()}
     if any(tasks.values()):
         rows = max(one["prompts"] for one in tasks.values() if one)
         found.append(_measure(KL, "kl", 0.0, tasks, rows, "_task", _OF_TASK) | {"help": _OF_TASK_HELP})
     return found
+
+
+def _groups(prompts: Sequence[Probe]) -> list[tuple[str, str, list[int]]]:
+    """All prompts, which any two runs can be compared by, and those of kinds that were not replayed where some were:
+    the end of a name, what they are, and their places."""
+    groups = [("", "", list(range(len(prompts))))]
+    parted = by_replay([one.replayed for one in prompts])
+    if len(parted) > 1:
+        groups.append(("_not_replayed", " of kinds not replayed", parted[NOT_REPLAYED]))
+    return groups
 
 
 def _measure(
@@ -166,19 +174,21 @@ def _measure(
     return of_values(info, values, rows, intervals=intervals) | {"name": f"{info.name}{ending}", "title": title}
 
 
-def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed], places: Sequence[int]) -> list[dict[str, Any]]:
-    kinds: dict[str, list[Followed]] = {}
-    for i in places:
-        if prompts[i].kind and followed[i].tokens:
-            kinds.setdefault(str(prompts[i].kind), []).append(followed[i])
-    found = [{"kind": kind} | (figures_of(rows) or {}) for kind, rows in kinds.items()]
+def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed]) -> list[dict[str, Any]]:
+    kinds: dict[tuple[str, bool | None], list[Followed]] = {}
+    for prompt, one in zip(prompts, followed, strict=True):
+        if prompt.kind and one.tokens:
+            kinds.setdefault((prompt.kind, prompt.replayed), []).append(one)
+    found = [
+        {"kind": kind, "replayed": replayed} | (figures_of(rows) or {}) for (kind, replayed), rows in kinds.items()
+    ]
     return sorted(found, key=lambda one: -one["kl"])
 
 
 def _most_changed(
-    prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed], places: Sequence[int]
+    prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed]
 ) -> list[dict[str, Any]]:
-    known = [i for i in places if followed[i].answer is not None and followed[i].tokens and i < len(written)]
+    known = [i for i, one in enumerate(followed) if one.answer is not None and one.tokens and i < len(written)]
     order = sorted(known, key=lambda i: -followed[i].kl / followed[i].tokens)
     return [
         {
@@ -233,10 +243,13 @@ def changed_answers(comparison: Mapping[str, Any], most: int = 3) -> list[dict[s
 
 
 def kinds_in_words(comparison: Mapping[str, Any]) -> str:
-    """Agreement and KL of each kind of prompt, those of kinds that were replayed apart; empty where not measured."""
+    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty where that was not measured."""
     said = []
     for part in (comparison.get("forgetting") or {}).get("parts") or []:
-        if kinds := part.get("of_kinds"):
-            each = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in kinds)
-            said.append(f"{part['title'][:1].upper()}{part['title'][1:]}, same next token (and KL): {each}.")
+        kinds = part.get("of_kinds") or []
+        for replayed, words in ((False, "kinds that were not replayed"), (True, "replayed kinds")):
+            each = [one for one in kinds if bool(one["replayed"]) is replayed]
+            words = words if len({bool(one["replayed"]) for one in kinds}) > 1 else "by kind"
+            listing = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in each)
+            said += [f"Same next token (and KL), {words}: {listing}."] if each else []
     return " ".join(said)

@@ -11,7 +11,7 @@ import torch
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.evaluation import own_answers
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
-from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of
+from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
 from ftlab.evaluation.own_answers import Followed, follow, write_own
 from ftlab.evaluation.probes import Probe, is_right, load_general
@@ -285,3 +285,18 @@ def test_the_likeliest_choice_is_the_one_with_the_largest_summed_log_probability
     assert measure(found, "choices_general_accuracy")["values"]["base"] == 1
     [part] = found["forgetting"]["parts"]
     assert part["known"] == part["asked"] == 1
+
+
+def test_kinds_that_were_not_replayed_are_judged_apart_and_all_prompts_stay_comparable():
+    prompts = [
+        Probe(i, [{"role": "user", "content": "Say."}], "", "code" if i < 30 else "facts", i >= 30) for i in range(100)
+    ]
+    held = [Followed(20.0 + i / 100 if i < 30 else 0.1, 25 + i % 3 if i < 30 else 40, 40) for i in range(100)]
+    whole, unseen = drift_parts(prompts, [], held)
+    assert (whole["prompts"], unseen["prompts"]) == (100, 30)
+    assert (unseen["measure"], unseen["answer"]) == ("base_kl_not_replayed", "lost")
+    assert unseen["kl"] == pytest.approx(20.145 / 40) and whole["kl"] < 0.16
+    found = forgetting_of([], moved=[whole, unseen])
+    assert found["answer"] == "lost" and "of kinds not replayed" in lost_in_words(found)
+    told = kinds_in_words({"forgetting": found})
+    assert "kinds that were not replayed: code 65% (0.50)" in told and "replayed kinds: facts 100% (0.003)" in told
