@@ -291,7 +291,7 @@ def test_kinds_that_were_not_replayed_are_judged_apart_and_all_prompts_stay_comp
     prompts = [
         Probe(i, [{"role": "user", "content": "Say."}], "", "code" if i < 30 else "facts", i >= 30) for i in range(100)
     ]
-    held = [Followed(20.0 + i / 100 if i < 30 else 0.1, 25 + i % 3 if i < 30 else 40, 40) for i in range(100)]
+    held = [Followed(20.0 + i / 100 if i < 30 else 0.12, 25 + i % 3 if i < 30 else 40, 40) for i in range(100)]
     whole, unseen = drift_parts(prompts, [], held)
     assert (whole["prompts"], unseen["prompts"]) == (100, 30)
     assert (unseen["measure"], unseen["answer"]) == ("base_kl_not_replayed", "lost")
