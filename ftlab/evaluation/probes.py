@@ -10,7 +10,9 @@ from typing import Any
 from ftlab.config import DataConfig, RunConfig, load_config
 from ftlab.config_evaluation import names
 from ftlab.errors import FtlabError
+from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.samples import list_samples, sample_path
 from ftlab.workspace import Workspace
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
@@ -114,6 +116,7 @@ def load_general(
     choices: list[Choice] = []
     neutral: list[Probe] = []
     notes: list[str] = []
+    read = 0
     named = config.resolved().evaluation.probes or ""
     for source in [named] if Path(named).is_file() else dict.fromkeys(names(named)):
         if source.lower() == "none":
@@ -127,16 +130,17 @@ def load_general(
             notes.append(f"No general questions were asked: {error.message()}")
             continue
         found: list[Any] = []
+        before, read = read, read + len(rows)  # no two questions have the same number
         for number, row in enumerate(rows):
             kind = kind if isinstance(kind := row.get("kind"), str) else None
             about = kind, was_replayed(kind, replayed)
             if is_choice(row):
-                found.append(_choice(number, row, config.data.system_prompt, *about))
+                found.append(_choice(before + number, row, config.data.system_prompt, *about))
             elif (messages := messages_of(row)) is not None:
                 # Real bases answer in sentences, which never equal a word.
                 held = "also" in row or not config.is_starter
                 also = tuple(map(str, row.get("also") or ()))
-                found.append(Probe(number, *messages, *about, held=held, also=also))
+                found.append(Probe(before + number, *messages, *about, held=held, also=also))
         probes += [one for one in found if isinstance(one, Probe)]
         choices += [one for one in found if isinstance(one, Choice)]
         if len(found) < len(rows):
@@ -150,6 +154,12 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
     """The questions with a reference of `load_general`, and the note."""
     probes, _, _, note = load_general(config, replayed)
     return probes, note
+
+
+def from_elsewhere(probes: str | None) -> bool:
+    """Whether one of `probes` may have to be fetched: no sample, no file."""
+    here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
+    return any(one not in here and not Path(one).exists() for one in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:
@@ -197,9 +207,6 @@ def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
 
 
 def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
-    from ftlab.files import read_jsonl
-    from ftlab.samples import sample_path
-
     system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
     return [
         Probe(

@@ -134,8 +134,8 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
             )
     elif forgotten == "unknown":
         steps.append(
-            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes), or "
-            "read more general text."
+            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes: "
+            "known_facts, known_choices or your own), or read more general text."
         )
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))

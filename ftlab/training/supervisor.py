@@ -137,6 +137,7 @@ def submit_evaluation(
     already, InputError when a setting cannot take its value.
     """
     from ftlab.config import load_config, with_settings
+    from ftlab.evaluation.probes import from_elsewhere
     from ftlab.models.load import is_hub_id
     from ftlab.training import gate
 
@@ -162,7 +163,7 @@ def submit_evaluation(
     arguments += ["--suite", suite] if suite else []
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
     bases = [load_config(one.config_file).model.base for one in (run, *others)]
-    online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
+    online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
     _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
 
 

@@ -14,7 +14,7 @@ from ftlab.evaluation.compare import evaluate_before, evaluate_run
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
 from ftlab.evaluation.own_answers import Followed, follow, write_own
-from ftlab.evaluation.probes import Probe, is_right, load_general
+from ftlab.evaluation.probes import Probe, from_elsewhere, is_right, load_general
 from ftlab.evaluation.results import Kept, Said, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
@@ -300,3 +300,16 @@ def test_kinds_that_were_not_replayed_are_judged_apart_and_all_prompts_stay_comp
     assert found["answer"] == "lost" and "of kinds not replayed" in lost_in_words(found)
     told = kinds_in_words({"forgetting": found})
     assert "kinds that were not replayed: code 65% (0.50)" in told and "replayed kinds: facts 100% (0.003)" in told
+
+
+def test_only_probes_that_are_not_here_need_a_network(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("{}")
+    assert not from_elsewhere("auto") and not from_elsewhere(f"self, known_facts, {file}") and not from_elsewhere(None)
+    assert from_elsewhere("self, somebody/probes")
+
+
+def test_questions_of_several_sources_have_numbers_of_their_own(tmp_path, base_folder):
+    run = make_run(tmp_path, base_folder, "known_facts, general_probes")
+    probes, *_ = load_general(config_of(run))
+    assert len({probe.row for probe in probes}) == len(probes) == 320
