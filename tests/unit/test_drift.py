@@ -10,7 +10,7 @@ import torch
 
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.evaluation import own_answers
-from ftlab.evaluation.compare import evaluate_before, evaluate_run
+from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
 from ftlab.evaluation.own_answers import Followed, follow, write_own
@@ -313,3 +313,12 @@ def test_questions_of_several_sources_have_numbers_of_their_own(tmp_path, base_f
     run = make_run(tmp_path, base_folder, "known_facts, general_probes")
     probes, *_ = load_general(config_of(run))
     assert len({probe.row for probe in probes}) == len(probes) == 320
+
+
+def test_a_run_on_another_base_is_not_measured_by_answers_that_its_base_never_gave(tmp_path, base_folder, run):
+    other_base = make_base(tmp_path / "other-base")
+    other = make_run(run.path.parent, other_base, "self", name="elsewhere")
+    save_result(other, other_base)
+    found = evaluate_together([run, other])
+    assert measure(found, "base_kl")["values"]["elsewhere"] is None
+    assert measure(found, "base_kl")["values"]["adapted"] > 0

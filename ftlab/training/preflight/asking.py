@@ -224,7 +224,8 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
         # General questions, texts and what else needs no examples are asked once.
         shown = comparison.of("prompted", references)
         by_prompt = ("losses", "answers", "labels")
-        once = {name: one for name, one in comparison.of_base.items() if kind_of(name) not in by_prompt}
+        both = comparison.asked["prompted"].questions.items()
+        once = {name: one for name, one in both if kind_of(name) not in by_prompt}
         before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)
