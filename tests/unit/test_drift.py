@@ -19,6 +19,7 @@ from ftlab.evaluation.results import Kept, Said, ToFollow, ToWrite, completed, k
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
 from ftlab.run_directory import RunDirectory
+from ftlab.training.preflight.asking import Amount, amount_of
 from tests.small_runs import adapted_model, make_base, make_run, save_result
 
 QUESTIONS = ["Hi.", "What is the capital of France?", "Name three colors that one sees in a rainbow, please."]
@@ -322,3 +323,10 @@ def test_a_run_on_another_base_is_not_measured_by_answers_that_its_base_never_ga
     found = evaluate_together([run, other])
     assert measure(found, "base_kl")["values"]["elsewhere"] is None
     assert measure(found, "base_kl")["values"]["adapted"] > 0
+
+
+def test_preflight_counts_what_the_base_writes_and_what_is_read_along_it():
+    question = {"own": ToWrite([[1] * 10] * 20, 40, None)}
+    assert amount_of(question, {}) == Amount(scored=1000, read=200, written=800)
+    # The five answers that changed most are written too.
+    assert amount_of(question, {}, follows=True) == Amount(scored=1000, read=50, written=200)

@@ -115,10 +115,11 @@ class Comparison:
         """The tokens that `side` is asked, with answers of so many tokens; `follows` as for `amount_of`."""
         return amount_of(self.asked[side].questions, lengths, follows=follows)
 
-    def of_own(self, *, follows: bool) -> Amount:
-        """Of these, what tells how the base's own answers change."""
-        own = {name: one for name, one in self.of_base.items() if isinstance(one, ToWrite)}
-        return amount_of(own, {}, follows=follows)
+    def of_forgetting(self, lengths: dict[str, float], *, follows: bool = False) -> Amount:
+        """Of these, what tells what was forgotten."""
+        of_task = ("losses", "answers", "labels", "documents")
+        asked = {name: one for name, one in self.of_base.items() if kind_of(name) not in of_task}
+        return amount_of(asked, lengths, follows=follows)
 
     def lengths_of_references(self) -> dict[str, float]:
         """Tokens of a mean reference, with the stop token, by the name of the question."""
@@ -233,6 +234,7 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
     return {"before": before, "after": after}
 
 
-def own_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> float:
-    """Seconds of `comparison_seconds` that go to how the base's own answers change."""
-    return comparison.of_own(follows=False).seconds(base["rates"]) + comparison.of_own(follows=True).seconds(adapted)
+def forgetting_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> float:
+    """Seconds of `comparison_seconds` that go to what was forgotten."""
+    after = comparison.of_forgetting(comparison.lengths_of_references(), follows=True).seconds(adapted)
+    return comparison.of_forgetting(base["lengths"]).seconds(base["rates"]) + after

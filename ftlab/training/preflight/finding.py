@@ -182,7 +182,7 @@ def finding(
         )
     if comparing:
         notes.append(_about_times(known))
-        notes += _about_own(known.get("own_seconds"), total)
+        notes += _about_forgetting(known.get("forgetting_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
             notes.append("Not in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
@@ -244,13 +244,15 @@ def _about_times(known: dict[str, Any]) -> str:
     )
 
 
-def _about_own(seconds: float | None, total: float | None) -> list[str]:
-    """What it costs to tell how the base's own answers change; where that is much of a run, how to leave it out."""
+def _about_forgetting(seconds: float | None, total: float | None) -> list[str]:
+    """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
     if not seconds:
         return []
-    said = f"{duration(seconds)} of these go to how the base's own answers change (forgetting, evaluation.probes: self)"
+    said = f"{duration(seconds)} of these go to what was forgotten (general probes and text)"
     if total and seconds > _MUCH_OF_A_RUN * total:
-        return [f"{said}, {100 * seconds / total:.0f}% of this short run. evaluation.probes=none leaves it out."]
+        share = f"{100 * seconds / total:.0f}%"
+        off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
+        return [f"{said}, {share} of this short run; {off}."]
     return [f"{said}."]
 
 
