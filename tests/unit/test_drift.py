@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import unescape
 
 import pytest
 import torch
 
+from ftlab.cli.output import print_table
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.evaluation import own_answers
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
@@ -19,7 +21,10 @@ from ftlab.evaluation.results import Kept, Said, ToFollow, ToWrite, completed, k
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.report import write_report
+from ftlab.sharing.report_markdown import write_markdown
 from ftlab.training.preflight.asking import Amount, amount_of
+from ftlab.ui.evaluate_result import moved as moved_answers
 from tests.small_runs import adapted_model, make_base, make_run, save_result
 
 QUESTIONS = ["Hi.", "What is the capital of France?", "Name three colors that one sees in a rainbow, please."]
@@ -330,3 +335,19 @@ def test_preflight_counts_what_the_base_writes_and_what_is_read_along_it():
     assert amount_of(question, {}) == Amount(scored=1000, read=200, written=800)
     # The five answers that changed most are written too.
     assert amount_of(question, {}, follows=True) == Amount(scored=1000, read=50, written=200)
+
+
+def test_the_answers_that_changed_most_stand_in_the_tab_the_report_and_the_terminal(run, comparison, capsys):
+    [part] = comparison["forgetting"]["parts"]
+    prompt = part["changed"][0]["prompt"]
+    page = write_report(run).read_text()
+    print_table(comparison)
+    for shown in (
+        unescape(moved_answers(comparison)),
+        write_markdown(run).read_text(),
+        unescape(page),
+        capsys.readouterr().out,
+    ):
+        plain = " ".join(shown.replace("\\", "").split())
+        assert prompt[:60] in plain
+    assert "Same next token as the base" in page and "KL to the base on the task" in page
