@@ -99,7 +99,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     probe_tokens = 0
     if material.choices:
         every = [
-            _last_run(encode([*one.messages, _answer(option)], tokenizer))
+            _without_stop(_last_run(encode([*one.messages, _answer(option)], tokenizer)), tokenizer)
             for one in material.choices
             for option in one.options
         ]
@@ -270,6 +270,14 @@ def _last_run(encoded: Encoded) -> Encoded:
     while start >= 0 and encoded.trained[start]:
         start -= 1
     return _last_trained(encoded, end - start)
+
+
+def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
+    """`encoded` without the stop token after its answer: that an answer ends there says nothing of which is right."""
+    last = max((place for place, on in enumerate(encoded.trained) if on), default=None)
+    if last is None or encoded.input_ids[last] not in tokenizer.all_special_ids or not any(encoded.trained[:last]):
+        return encoded
+    return Encoded(encoded.input_ids, [on and at < last for at, on in enumerate(encoded.trained)], encoded.notes)
 
 
 def _prompted(

@@ -75,7 +75,7 @@ def figures_of(followed: Sequence[Followed]) -> dict[str, Any] | None:
         "kl": float(kl / tokens),
         "kl_interval": ends and [max(0.0, ends[0]), ends[1]],
         "agreement": sum(same) / len(same),
-        "agreement_interval": share_interval(same, [number for _, number in places]),
+        "agreement_interval": [float(end) for end in share_interval(same, [number for _, number in places]) or ()],
         "prompts": len(rows),
         "tokens": len(same),
     }

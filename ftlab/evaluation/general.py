@@ -26,7 +26,9 @@ _UNKNOWN = {
     "known: that takes a column kind in both the questions and the replay data.",
 }
 _TITLE_OF_CHOICES = {"title": "Multiple choice"}
-_CHOICE_RULE = "the choice with the largest summed log-probability as the answer in a chat; ties are wrong"
+_CHOICE_RULE = (
+    "the choice with the largest summed log-probability as the answer in a chat, without the stop token; ties are wrong"
+)
 _CHOICES = {
     name: Measure(
         f"choices_{name}",

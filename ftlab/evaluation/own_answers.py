@@ -94,7 +94,8 @@ def follow(
         own = torch.cat([logs.gather(1, top), _rest(logs, top)], dim=1).double()
         # Where the base leaves nothing (a vocabulary that is kept whole), p log p is 0.
         terms = torch.where(base.isneginf(), 0.0, base.exp() * (base - own))
-        same = int((logs.argmax(dim=1) == top[:, 0]).sum())
+        # Several tokens can be the likeliest, in bfloat16 one place in a hundred: the base's is one of them, or is not.
+        same = int((logs.gather(1, top[:, :1])[:, 0] == logs.amax(dim=1)).sum())
         # Rounding may leave the KL of a model to itself a little below 0.
         found[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
 
