@@ -128,9 +128,9 @@ class RunConfig(Section):
             # The starter is too small to hold what is not replayed (README); its run files name general_replay.
             config.data.replay = SELF if self.stage in SELF_STAGES and not self.is_starter else None
         if config.evaluation.probes == "auto":
-            config.evaluation.probes = "general_probes" if self.is_starter else None
+            config.evaluation.probes = "self, general_probes" if self.is_starter else "self"
         if config.evaluation.general_text == "auto":
-            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else None
+            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else "general_reading"
         return config
 
     def to_yaml(self) -> str:

@@ -114,9 +114,10 @@ class EvaluationConfig(Section):
     probes: str | None = field(
         "auto",
         "General probes",
-        "Questions that show what was forgotten: a sample, a file, a Hub id, or none. A column kind, in these and in "
-        "the replay data, tells kinds that were replayed from kinds that were not. auto asks general_probes of the "
-        "starter and nothing of other bases.",
+        "What shows forgetting, with commas between: self (how the base's own answers to 100 neutral prompts changed, "
+        "on any base), samples, files or Hub ids of questions with checkable answers or choices, or none. A column "
+        "kind, in these and in the replay data, tells kinds that were replayed from kinds that were not. auto is self, "
+        "and for the starter general_probes too.",
         advanced=True,
     )
     general_text: str | None = field(
@@ -124,7 +125,7 @@ class EvaluationConfig(Section):
         "General text",
         "Text that has nothing to do with the task, whose bits per byte show what was forgotten: samples, files or Hub "
         "ids with commas between them, or none. Documents count as a whole, of conversations the answers do, apart. "
-        "auto takes general_text and general_chat for the starter and nothing for other bases.",
+        "auto takes general_text and general_chat for the starter and general_reading for other bases.",
         advanced=True,
     )
     forgetting_limit: float = field(

@@ -50,6 +50,7 @@ def make_run(folder, base_folder, probes, method="lora", *, name=None, evaluatio
             "max_new_tokens": 8,
             "batch_size": 4,
             "probes": str(probes),
+            "general_text": "none",
             "memorisation": False,
             **(evaluation or {}),
         },

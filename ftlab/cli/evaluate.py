@@ -39,6 +39,11 @@ def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None
     one.add_argument("--pattern", help="regular expression that a good answer matches")
     one.add_argument("--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)")
     one.add_argument("--temperature", type=float, help="draw answers at this temperature; 0 (greedy) otherwise")
+    one.add_argument(
+        "--probes",
+        metavar="FILE",
+        help="what shows forgetting: self, known_choices, known_facts, files or Hub ids with commas between, or none",
+    )
     one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
     one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
@@ -125,7 +130,8 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     """What --json says of a comparison: the usual scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED, "rows")
+    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED)
+    names += ("base_agreement", "base_kl", "rows")
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")
@@ -144,6 +150,7 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
         "own_metrics": given.metric,
         "samples": given.samples,
         "temperature": given.temperature,
+        "probes": given.probes,
         "prompted": given.prompted or None,
         "system_prompt": given.system_prompt,
         "examples": given.examples,

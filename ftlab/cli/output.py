@@ -183,8 +183,23 @@ def print_table(comparison: dict[str, Any]) -> None:
         print(f"Against the prompted base: {against['text']}")
     if any(row["name"] == "bleu" for row in table) and "bleu_signature" in comparison["adapted"]:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
+    _print_forgetting(comparison)
     for note in comparison.get("notes", []):
         print(f"note: {note}")
+
+
+def _print_forgetting(comparison: dict[str, Any]) -> None:
+    """What was forgotten, in words, and the answers that changed most."""
+    from ftlab.errors import shorten
+    from ftlab.evaluation.drift import changed_answers, kinds_in_words
+
+    for line in ((comparison.get("forgetting") or {}).get("text"), kinds_in_words(comparison)):
+        if line:
+            print(line)
+    for one in changed_answers(comparison):
+        print(f"  {shorten(one['prompt'], 100)}")
+        print(f"    base     {shorten(one['base'], 100) or '(nothing)'}")
+        print(f"    adapted  {shorten(one['side'], 100) or '(nothing)'}")
 
 
 def print_measures(comparison: dict[str, Any]) -> None:
@@ -209,6 +224,7 @@ def print_measures(comparison: dict[str, Any]) -> None:
     titles = {side["name"]: side["title"] for side in sides} | {"adapted_vs_prompted": "Adapted against prompted"}
     for name, verdict in comparison.get("verdicts", {}).items():
         print(f"{titles.get(name, name)}: {verdict['text']}")
+    _print_forgetting(comparison)
     for note in comparison.get("notes", []):
         print(f"note: {note}")
 

@@ -75,7 +75,11 @@ def show(given: argparse.Namespace) -> int:
         values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
         loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
         match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
-        shares = (("general", row["general_accuracy"]), ("replayed kinds", row["general_accuracy_replayed"]))
+        shares = (
+            ("general", row["general_accuracy"]),
+            ("replayed kinds", row["general_accuracy_replayed"]),
+            ("as the base", row["base_agreement"]),
+        )
         kept = ", ".join(f"{what} {share:.0%}" for what, share in shares if share is not None)
         took = "" if row["seconds"] is None else duration(row["seconds"])
         print(f"{values:<36} {row['state']:<10} {loss:<24} {match:<18} {kept:<33} {took:<12} {row['run']}".rstrip())

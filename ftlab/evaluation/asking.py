@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,10 @@ from ftlab.data.rendering import Encoded
 from ftlab.evaluation.documents import Pieces, by_owner, cut_documents
 from ftlab.evaluation.general_text import CHAT, DOCUMENTS, GeneralText, load_general_text
 from ftlab.evaluation.material import Material
+from ftlab.evaluation.own_answers import MOST_SHOWN, NEW_TOKENS, Written, follow, write_own
 from ftlab.evaluation.perplexity import rolling_windows
 from ftlab.evaluation.probes import probe_limit
-from ftlab.evaluation.results import Question, Said, ToAnswer, ToExamine, ToScore
+from ftlab.evaluation.results import Question, Said, ToAnswer, ToExamine, ToFollow, ToScore, ToWrite
 from ftlab.evaluation.scores import Result
 from ftlab.evaluation.sides import Side
 
@@ -26,8 +27,13 @@ PHASES = {
     "general_text": "scoring {name} on the general text",
     "general_chat": "scoring {name} on general answers in a chat",
     "labels": "scoring {name} on the labels",
+    "choices": "scoring {name} on multiple choice",
+    "own": "neutral prompts to {name}",
+    "own_task": "prompts of the task to {name}, for its own answers",
     "memorisation": "looking for memorised rows in {name}",
 }
+OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers
+_MOST_OF_TASK = 25  # held-out prompts, whose figure is shown and never judged
 _SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2) of its answers
 
 
@@ -60,7 +66,7 @@ class Asked:
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
     """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
-    from ftlab.data.rendering import encode, encode_prompt
+    from ftlab.data.rendering import encode
 
     context = material.context
     length = min(material.max_length, context or material.max_length)
@@ -91,13 +97,47 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
             questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
     probe_tokens = 0
+    if material.choices:
+        every = [
+            _without_stop(_last_run(encode([*one.messages, _answer(option)], tokenizer)), tokenizer)
+            for one in material.choices
+            for option in one.options
+        ]
+        questions["choices"], _ = _to_score(every, context)
+    if material.neutral:
+        questions["own"] = ToWrite(
+            [_asked_of(one.messages, tokenizer) for one in material.neutral], NEW_TOKENS, context
+        )
+        if not material.documents and side.prompting is None:
+            prompts = questions["answers"].prompts[:_MOST_OF_TASK]
+            questions["own_task"] = ToWrite(prompts, NEW_TOKENS, context)
     if material.probes:
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)
-        prompts = [encode_prompt([*probe.messages, _answer("")], tokenizer) for probe in material.probes]
+        prompts = [_asked_of(probe.messages, tokenizer) for probe in material.probes]
         questions["probes"] = ToAnswer(prompts, probe_tokens, context)
     general, note = load_general_text(config, tokenizer, context=context, replayed=material.replayed)
     questions |= {_OF_GENERAL[form]: _of_pieces(text.pieces) for form, text in general.items()}
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
+
+
+def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str, Question]:
+    """`questions` as they are put to `side`: what the base, the `first` side, writes itself, others follow; runs on
+    other bases and a base with a prompt are not asked that."""
+    from ftlab.evaluation.sides import identity
+
+    if side is first:
+        return questions
+    same = (side.config.model.base, side.config.model.revision) == (
+        first.config.model.base,
+        first.config.model.revision,
+    )
+    found: dict[str, Question] = {}
+    for name, question in questions.items():
+        if not isinstance(question, ToWrite):
+            found[name] = question
+        elif side.adapted and same:
+            found[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
+    return found
 
 
 def memorisation_of(side: Side) -> ToExamine:
@@ -114,13 +154,14 @@ def memorisation_of(side: Side) -> ToExamine:
 def ask(
     model: Any,
     tokenizer: Any,
-    question: ToScore | ToAnswer,
+    question: ToScore | ToAnswer | ToWrite | ToFollow,
     *,
     batch_rows: int,
+    written: Sequence[Written] = (),
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Said:
-    """What `model` says to `question`. Raises Stopped."""
+    """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
     from ftlab.evaluation.perplexity import score_losses
@@ -134,6 +175,21 @@ def ask(
             should_stop=should_stop,
         )
         return Said(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+    if isinstance(question, ToWrite | ToFollow):
+        of = question.of if isinstance(question, ToFollow) else question
+        more: dict[str, Any] = {
+            "max_new_tokens": of.max_new_tokens,
+            "stop_ids": stop_token_ids(tokenizer, model.generation_config),
+            "batch_rows": batch_rows,
+            "context": of.context,
+            "advance": advance,
+            "should_stop": should_stop,
+        }
+        if isinstance(question, ToFollow):
+            followed, halved_to = follow(model, tokenizer, of.prompts, written, shown=question.shown, **more)
+            return Said(followed=followed, halved_to=halved_to)
+        new, halved_to = write_own(model, tokenizer, of.prompts, **more)
+        return Said(written=new, halved_to=halved_to)
     made = generate_answers(
         model,
         tokenizer,
@@ -164,8 +220,24 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
         halved_to=min(halved, default=None),
         general={form: said[name].losses for form, name in _OF_GENERAL.items() if name in said},
         labels=per_label,
+        choices=_per_choice(said, material),
+        written={name: said[name].written for name in OWN if name in said and said[name].written is not None},
+        followed={name: said[name].followed for name in OWN if name in said and said[name].followed is not None},
         more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )
+
+
+def _per_choice(said: dict[str, Said], material: Material) -> list[bool]:
+    """Of every question with choices whether the right one is the likeliest."""
+    if "choices" not in said:
+        return []
+    nll, at, found = said["choices"].losses.nll, 0, []
+    for one in material.choices:
+        losses = nll[at : at + len(one.options)]
+        at += len(one.options)
+        # A tie is no knowledge.
+        found.append(min(losses) == losses[one.right] and losses.count(losses[one.right]) == 1)
+    return found
 
 
 def _of_pieces(pieces: Pieces) -> ToScore:
@@ -200,6 +272,14 @@ def _last_run(encoded: Encoded) -> Encoded:
     return _last_trained(encoded, end - start)
 
 
+def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
+    """`encoded` without the stop token after its answer: that an answer ends there says nothing of which is right."""
+    last = max((place for place, on in enumerate(encoded.trained) if on), default=None)
+    if last is None or encoded.input_ids[last] not in tokenizer.all_special_ids or not any(encoded.trained[:last]):
+        return encoded
+    return Encoded(encoded.input_ids, [on and at < last for at, on in enumerate(encoded.trained)], encoded.notes)
+
+
 def _prompted(
     side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
 ) -> tuple[list[dict[str, str]], int]:
@@ -227,6 +307,12 @@ def _shortened(messages: list[dict[str, str]], tokenizer: Any, context: int | No
     if context is None or len(encode(messages, tokenizer).input_ids) <= context:
         return prompt
     return prompt[-max(1, context - min(room, context // 2)) :]
+
+
+def _asked_of(messages: list[dict[str, str]], tokenizer: Any) -> list[int]:
+    from ftlab.data.rendering import encode_prompt
+
+    return encode_prompt([*messages, _answer("")], tokenizer)
 
 
 def _answer(text: str) -> dict[str, str]:

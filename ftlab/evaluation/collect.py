@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.asking import Asked, ask, phase_of
+from ftlab.evaluation.own_answers import Written
 from ftlab.evaluation.results import (
     Kept,
     Question,
     Said,
     ToExamine,
+    ToFollow,
     completed,
     keep,
     key_of,
@@ -78,11 +80,13 @@ def collect(
                 known[one.key] = examined(side, model, tokenizer)
             else:
                 kept = held[one.key]
+                part = open_part(one.question, kept)
                 new = ask(
                     model,
                     tokenizer,
-                    open_part(one.question, kept),
+                    part,
                     batch_rows=batch_rows,
+                    written=_written(one.question, part, known) if isinstance(part, ToFollow) else (),
                     advance=advance,
                     should_stop=should_stop,
                 )
@@ -113,6 +117,13 @@ def collect(
             remember(one)  # found in another run, which may be deleted
         found[one.side.name][one.name] = known[one.key]
     return found
+
+
+def _written(whole: ToFollow, part: ToFollow, known: Mapping[str, Said]) -> list[Written]:
+    """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
+    written = known[key_of(whole.base, whole.of)].written or []
+    by_prompt = {tuple(prompt): one for prompt, one in zip(whole.of.prompts, written, strict=True)}
+    return [by_prompt[tuple(prompt)] for prompt in part.of.prompts]
 
 
 def _open_steps(one: _Wanted, kept: Kept) -> int:

@@ -12,9 +12,10 @@ from ftlab.config import RunConfig
 from ftlab.data.documents import STAGE
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, memorisation_of, questions_to, result_of
+from ftlab.evaluation.asking import Asked, memorisation_of, own_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.collect import Progress, collect
+from ftlab.evaluation.drift import AGREEMENT, KL
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import question_of, write_comparison
@@ -104,6 +105,10 @@ def evaluate_together(
     comparison, predictions, probes = compare_results(
         material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
     )
+    for one in more["measures"]:
+        if one["name"].startswith((AGREEMENT.name, KL.name)):
+            for side in sides[1:]:
+                comparison[side.name][one["name"]] = one["values"].get(side.name)
     if suite is None and at == AS_TRAINED:
         more["measures"] += kept_measures(runs[0])
     remembered = said["adapted"].get("memorisation")
@@ -253,7 +258,8 @@ def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -
         shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
-        found[side.name] = replace(made[shared], questions=dict(made[shared].questions))
+        questions = own_of(side, sides[0], dict(made[shared].questions))
+        found[side.name] = replace(made[shared], questions=questions)
     return found
 
 

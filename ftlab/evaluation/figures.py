@@ -29,6 +29,13 @@ def tenths(value: float) -> str:
     return f"{value:.1f}"
 
 
+def nats(value: float) -> str:
+    """A KL in nats a token, with two figures: 0.43, 0.018; 0 for none."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return "0" if value <= 0 else f"{value:.3f}" if value < 0.0995 else number(value)
+
+
 def value_text(measure: Mapping[str, Any], value: float | None) -> str:
     """A value of `measure` as it is shown: 86%, 24.3, 1.04; a dash for None."""
     if value is None:
@@ -37,6 +44,8 @@ def value_text(measure: Mapping[str, Any], value: float | None) -> str:
         return percent(value)
     if measure["kind"] == "loss":
         return number(value)
+    if measure.get("unit") == "nats":
+        return nats(value)
     return tenths(value) if measure.get("unit") in ("points", "tokens", "words") else number(value)
 
 

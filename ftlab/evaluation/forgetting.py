@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.figures import number, percent, signed
+from ftlab.evaluation.figures import nats, number, percent, signed
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
@@ -22,6 +22,8 @@ from ftlab.evaluation.significance import (
 from ftlab.wording import listed
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
+# So many known questions can show a fall of 5 points, or rule it out: 59 of which none is lost (`kept_of_counts`).
+ENOUGH_KNOWN = 60
 _MOST_NAMED = 5  # kinds that fell; more are counted
 # A base that knows less cannot lose much: that nothing was lost says nothing.
 _KNOWS_ENOUGH = 0.2
@@ -58,8 +60,17 @@ def score_forgetting(
     return forgetting_of(every, limit=limit, side=side)
 
 
-def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = "adapted") -> dict[str, Any] | None:
+def forgetting_of(
+    every: Sequence[General],
+    *,
+    limit: float = 0.05,
+    side: str = "adapted",
+    moved: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any] | None:
     """What `side` lost of what `base` knew, of each thing in `every` and together; None where nothing was asked.
+
+    `moved` are parts that say how far the base's own answers moved (`drift_parts`). They decide where the base knows
+    fewer than 60 of the questions; else net accuracy does, and they are shown (`decides` of each part).
 
     `answer`: kept (accuracy fell by less than `limit`, and bits per byte rose by less than that share; each tested, so
     that a loss as large as the limit passes in at most 5% of cases), lost (one of them got worse by more than chance
@@ -84,7 +95,7 @@ def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = 
         else:
             continue
         parts.append({"measure": one.measure, "title": one.title} | found)
-    if not parts:
+    if not parts and not moved:
         return None
     answers = _together(tests)
     together: dict[str, Any] = {"score": None, "interval": None}
@@ -95,18 +106,43 @@ def forgetting_of(every: Sequence[General], *, limit: float = 0.05, side: str = 
         words = _questions_in_words if "asked" in part else _text_in_words
         part["text"] = words(part, test, answer, limit)
         part |= {"answer": answer, "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
-    answer = "lost" if "lost" in answers else "kept" if set(answers) == {"kept"} else "unknown"
+    parts += [dict(one) for one in moved]
+    _decide(parts)
+    deciding = [part["answer"] for part in parts if part["decides"]]
+    answer = "lost" if "lost" in deciding else "kept" if set(deciding) == {"kept"} else "unknown"
     together |= {"limit": limit, "rule": RULE, "answer": answer, "forgot": answer == "lost", "parts": parts}
     return together | {"text": " ".join(part["text"] for part in parts)}
+
+
+def _decide(parts: Sequence[dict[str, Any]]) -> None:
+    """Say of each of `parts` whether it `decides`: how far answers moved where too few questions are known; whatever is
+    shown to be lost of what was asked or read always does."""
+    known = sum(part["known"] for part in parts if "asked" in part)
+    by_moves = known < ENOUGH_KNOWN and any("kl" in part for part in parts)
+    for part in parts:
+        part["decides"] = by_moves if "kl" in part else not by_moves or part["answer"] == "lost"
+        if not part["decides"] and "kl" in part:
+            part["text"] += f" This is shown and does not decide: the base knows {known} questions, whose answers do."
+        elif not part["decides"] and "asked" in part:
+            part["text"] += f" This does not decide, as the base knows fewer than {ENOUGH_KNOWN} of what was asked."
+
+
+def what_was_lost(forgetting: Mapping[str, Any]) -> str:
+    """What is shown, as a verb: that answers changed where only that was seen, as it need not be for the worse."""
+    lost = [part for part in forgetting["parts"] if part["answer"] == "lost" and part.get("decides", True)]
+    return "changed elsewhere" if lost and all("kl" in part for part in lost) else "forgot"
 
 
 def lost_in_words(forgetting: Mapping[str, Any]) -> str:
     """What was lost, with its figures: "general questions (kinds not replayed) 68% against 97%"."""
     said = []
     for part in forgetting["parts"]:
-        if part["answer"] != "lost":
+        if part["answer"] != "lost" or not part.get("decides", True):
             continue
-        if "accuracy" in part:
+        if "kl" in part:
+            figures = f"{percent(part['agreement'])} of places (KL {nats(part['kl'])} nats a token)"
+            said.append(f"on {part['title']} it would go on as its base in {figures}")
+        elif "accuracy" in part:
             base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
             said.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
         else:

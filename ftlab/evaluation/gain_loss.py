@@ -70,7 +70,11 @@ def gain_loss(
     gained, lost, looks = [], [], []
     # What was forgotten is told by a test of its own, which asks in one direction only.
     parts = (forgetting or {}).get("parts") or []
-    forgotten = {part["measure"]: part for part in parts if isinstance(part, Mapping) and part.get("answer") == "lost"}
+    forgotten = {
+        part["measure"]: part
+        for part in parts
+        if isinstance(part, Mapping) and part.get("answer") == "lost" and part.get("decides", True)
+    }
     for measure in with_adjusted(measures):
         better = direction(measure, side)
         if better is None and measure["name"] in forgotten:
@@ -92,10 +96,10 @@ def gain_loss(
 def _entry(measure: Mapping[str, Any], side: str, forgotten: Mapping[str, Any] | None = None) -> dict[str, str]:
     """With the p of the test that names it: that of `forgotten`, which asks whether it fell, where there is one."""
     first = next(iter(measure["values"]))
-    difference = measure["differences"][side]
+    difference = (measure.get("differences") or {}).get(side) or {}
     figures = " against ".join(value_text(measure, measure["values"][at]) for at in (side, first))
     change = change_text(measure, side, first)
-    p = p_text(difference["p"])
+    p = p_text(difference["p"]) if difference.get("p") is not None else "beyond limits fixed beforehand"
     if forgotten is not None and forgotten.get("p_lost") is not None:
         p = f"{p_text(forgotten['p_lost'])}, one-sided"
     text = f"{measure['title']} {change}: {figures} ({p})"

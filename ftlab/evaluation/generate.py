@@ -8,7 +8,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.evaluation.batches import Stopped, pad, run_batches
@@ -18,11 +18,13 @@ from ftlab.models.families import padding_changes_answers
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` without special tokens; `tokens` made, the stop token included; `cut` when the limit ended it."""
+    """`text` without special tokens; `tokens` made, the stop token included; `cut` when the limit ended it. `ids` are
+    those tokens where the answer was made just now: of a kept one they are not known."""
 
     text: str
     tokens: int
     cut: bool
+    ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _take(queue: deque[int], count: int) -> list[int]:
 def _answer(made: list[int], tokenizer: Any, stops: set[int]) -> Answer:
     end = next((at for at, token in enumerate(made) if token in stops), None)
     kept = made if end is None else made[: end + 1]
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is None)
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is None, tuple(kept))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
 from ftlab.evaluation.held_out import drawn, held_out_rows, nested
 from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
-from ftlab.evaluation.probes import Probe, load_probes, replayed_kinds
+from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -24,7 +24,8 @@ MOST_LABELS = 50
 @dataclass(frozen=True)
 class Material:
     """Held-out `rows` of the `available` ones of a `split` (or of a suite) with the small `columns` of each, general
-    questions, the `labels` of a classification (empty: it is none), and `notes` on all of that.
+    questions (`probes` with references, `choices`, and `neutral` prompts without), the `labels` of a classification
+    (empty: it is none), and `notes` on all of that.
 
     `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
@@ -46,6 +47,8 @@ class Material:
     clusters: list[int] | None = None
     commonest: str | None = None
     replayed: frozenset[str] | None = frozenset()
+    choices: Sequence[Choice] = ()
+    neutral: Sequence[Probe] = ()
 
     @property
     def documents(self) -> bool:
@@ -77,7 +80,7 @@ def gather(
         rows, available = nested(every, most, own), len(every)
     notes += _learned(rows, runs, configs, suite)
     replayed = replayed_kinds(runs, configs)
-    probes, note = load_probes(config, replayed)
+    probes, choices, neutral, note = load_general(config, replayed)
     notes += [note] if note else []
     references = [reference(row["messages"]) for row in rows]
     labels = _labels(runs[0], config, references, suite)
@@ -99,6 +102,8 @@ def gather(
         clusters=clusters,
         commonest=_commonest(runs[0]) if labels or find_labels(references) else None,
         replayed=replayed,
+        choices=choices,
+        neutral=neutral,
     )
 
 

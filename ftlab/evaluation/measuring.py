@@ -43,10 +43,9 @@ def measured(
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
-    measures += general_measures(material.probes, first, results)
+    measures += general_measures(material, first, results)
     forgetting = {
-        side.name: general_forgetting(material.probes, first, results, limit=limit, side=side.name)
-        for side in sides[1:]
+        side.name: general_forgetting(material, first, results, limit=limit, side=side.name) for side in sides[1:]
     }
     return {
         "measures": measures,
@@ -83,6 +82,9 @@ def _verdicts(
     found = {
         side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
     }
+    if forgetting["adapted"] is None and not config.is_starter:
+        text = found["adapted"]["text"].removesuffix(".")
+        found["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
         found["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig, load_config
+from ftlab.config_evaluation import names
 from ftlab.errors import FtlabError
+from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.samples import list_samples, sample_path
 from ftlab.workspace import Workspace
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
 NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
+SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
+HELD_RULE = (
+    "an answer is right that holds the reference, or one of its forms in the column also, as whole words, whatever the "
+    "case"
+)
 
 
 @dataclass(frozen=True)
 class Probe:
     """One question as `messages` that end with the user's turn, its short `reference`, its `kind` where the data name
-    one, and whether questions of that kind were `replayed` in training (None: not known)."""
+    one, and whether questions of that kind were `replayed` in training (None: not known). `held`: an answer is right
+    that holds the reference, or one of the forms in `also`."""
 
     row: int
     messages: list[dict[str, str]]
     reference: str
+    kind: str | None = None
+    replayed: bool | None = False
+    held: bool = False
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with `options`, of which the one at the place `right` is; answered by which the model finds likeliest.
+    `messages` end with the user's turn and do not name the options; `kind` and `replayed` as of a Probe."""
+
+    row: int
+    messages: list[dict[str, str]]
+    options: tuple[str, ...]
+    right: int
     kind: str | None = None
     replayed: bool | None = False
 
@@ -67,44 +92,132 @@ def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
     return kind in kinds if kinds is not None and isinstance(kind, str) else None
 
 
-def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()) -> tuple[list[Probe], str | None]:
-    """The probes that `config.evaluation.probes` names (none for None and "none"), and a note when they cannot be had.
+def is_right(answer: str, probe: Probe) -> bool:
+    """Whether `answer` equals the reference of `probe` (PROBE_RULE), or holds it or one of its other forms where
+    answers may be sentences (HELD_RULE)."""
+    from ftlab.evaluation.metrics.form import holds
+    from ftlab.evaluation.metrics.text import is_general_match
 
-    `replayed` are the kinds that were trained, as of `replayed_kinds`; the column `kind` tells that of a probe. A probe
-    set that cannot be read must not cost the comparison on the task, so that is a note and not an error.
+    if is_general_match(answer, probe.reference):
+        return True
+    return probe.held and any(holds(answer, form) for form in (probe.reference, *probe.also))
+
+
+def load_general(
+    config: RunConfig, replayed: frozenset[str] | None = frozenset()
+) -> tuple[list[Probe], list[Choice], list[Probe], str | None]:
+    """What `config.evaluation.probes` names (nothing for None and "none"): questions with a reference, questions with
+    choices, and the neutral prompts of SELF, which have no reference; and a note where something cannot be had.
+
+    `replayed` are the kinds that were trained, as of `replayed_kinds`; the column `kind` tells that of a question. What
+    cannot be read must not cost the comparison on the task, so that is a note and not an error.
     """
+    probes: list[Probe] = []
+    choices: list[Choice] = []
+    neutral: list[Probe] = []
+    notes: list[str] = []
+    read = 0
+    named = config.resolved().evaluation.probes or ""
+    for source in [named] if Path(named).is_file() else dict.fromkeys(names(named)):
+        if source.lower() == "none":
+            continue
+        if source.lower() == SELF:
+            neutral = _neutral(config, replayed)
+            continue
+        try:
+            rows, messages_of = _read(source, config)
+        except FtlabError as error:
+            notes.append(f"No general questions were asked: {error.message()}")
+            continue
+        found: list[Any] = []
+        before, read = read, read + len(rows)  # no two questions have the same number
+        for number, row in enumerate(rows):
+            kind = kind if isinstance(kind := row.get("kind"), str) else None
+            about = kind, was_replayed(kind, replayed)
+            if is_choice(row):
+                found.append(_choice(before + number, row, config.data.system_prompt, *about))
+            elif (messages := messages_of(row)) is not None:
+                # Real bases answer in sentences, which never equal a word.
+                held = "also" in row or not config.is_starter
+                also = tuple(map(str, row.get("also") or ()))
+                found.append(Probe(before + number, *messages, *about, held=held, also=also))
+        probes += [one for one in found if isinstance(one, Probe)]
+        choices += [one for one in found if isinstance(one, Choice)]
+        if len(found) < len(rows):
+            notes.append(
+                f"{len(rows) - len(found)} of {len(rows)} rows of {source} are no questions and were left out."
+            )
+    return probes, choices, neutral, " ".join(notes) or None
+
+
+def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()) -> tuple[list[Probe], str | None]:
+    """The questions with a reference of `load_general`, and the note."""
+    probes, _, _, note = load_general(config, replayed)
+    return probes, note
+
+
+def from_elsewhere(probes: str | None) -> bool:
+    """Whether one of `probes` may have to be fetched: no sample, no file."""
+    here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
+    return any(one not in here and not Path(one).exists() for one in names(probes))
+
+
+def is_choice(row: Mapping[str, Any]) -> bool:
+    """Whether `row` is a question with choices: a question, A, B, ... and the letter of the right one as answer."""
+    return {"question", "A", "B", "answer"} <= row.keys() and str(row["answer"]).strip() in _letters(row)
+
+
+def _letters(row: Mapping[str, Any]) -> list[str]:
+    return [letter for letter in "ABCDEFGH" if row.get(letter) not in (None, "")]
+
+
+def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *about: Any) -> Choice:
+    letters = _letters(row)
+    asked = [{"role": "user", "content": str(row["question"])}]
+    if system_prompt:
+        asked.insert(0, {"role": "system", "content": system_prompt})
+    right = letters.index(str(row["answer"]).strip())
+    return Choice(number, asked, tuple(str(row[letter]) for letter in letters), right, *about)
+
+
+def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
+    """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
+    is no question. Raises FtlabError."""
     from ftlab.data.documents import is_document
     from ftlab.data.formats import UnusableRow, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
     from ftlab.data.splits import detect_format
 
-    source = config.resolved().evaluation.probes
-    if source is None or source.lower() in ("none", ""):
-        return [], None
     data = DataConfig(source=source, system_prompt=config.data.system_prompt)
-    try:
-        loaded = load_rows(data)
-        detected = detect_format(loaded, data)
-    except FtlabError as error:
-        return [], f"No general questions were asked: {error.message()}"
-    rows = loaded.splits["test" if "test" in loaded.splits else loaded.main]
-    probes = []
-    for i, row in enumerate(rows):
+    loaded = load_rows(data)
+    rows = list(loaded.splits["test" if "test" in loaded.splits else loaded.main])
+    if rows and all(map(is_choice, rows)):
+        return rows, lambda row: None
+    detected = detect_format(loaded, data)
+
+    def messages_of(row: dict[str, Any]) -> tuple[list[dict[str, str]], str] | None:
         try:
             messages = to_messages(row, detected, data.system_prompt)
         except UnusableRow:
-            continue
-        if is_document(messages):
-            continue
-        kind = row.get("kind")
-        kind = kind if isinstance(kind, str) else None
-        probes.append(Probe(i, prompt_messages(messages), reference(messages), kind, was_replayed(kind, replayed)))
-    left_out = len(rows) - len(probes)
-    return (
-        probes,
-        f"{left_out} of {len(rows)} rows of {source} are no questions and were left out." if left_out else None,
-    )
+            return None
+        return None if is_document(messages) else (prompt_messages(messages), reference(messages))
+
+    return rows, messages_of
+
+
+def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
+    system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
+    return [
+        Probe(
+            number,
+            row["prompt"] if row["prompt"][0]["role"] == "system" else [*system, *row["prompt"]],
+            "",
+            row["kind"],
+            was_replayed(row["kind"], replayed),
+        )
+        for number, row in enumerate(read_jsonl(sample_path("neutral_prompts") / "test.jsonl"))
+    ]
 
 
 def probe_limit(probes: list[Probe], tokenizer: Any, at_most: int | None) -> int:

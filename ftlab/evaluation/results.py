@@ -1,11 +1,14 @@
 """What a model has said is kept in its run, row by row, and never asked for again, whatever question asks for it.
 
 evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
-[longest answer, text, tokens, cut], of a text [summed loss, tokens]. A file is written once and never changed.
+[longest answer, text, tokens, cut], of a text [summed loss, tokens]; of a base that wrote answers of its own their
+tokens and what it found likeliest (own_answers.py), and of another model how it predicts these. A file is written once
+and never changed.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.errors import FtlabError
 from ftlab.evaluation.answer_limit import still_holds
 from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.own_answers import TOP, Followed, Written
 from ftlab.evaluation.perplexity import Losses
 from ftlab.files import disk_full, read_cached, write_json
 from ftlab.run_directory import RunDirectory
@@ -78,15 +82,47 @@ class ToExamine:
         return 0
 
 
-Question = ToScore | ToAnswer | ToExamine
+@dataclass(frozen=True)
+class ToWrite:
+    """Prompts as token ids that a base answers itself, greedily, with at most `max_new_tokens`; prompt and answer have
+    at most `context`. What it found likeliest at each place is kept too."""
+
+    prompts: Sequence[list[int]]
+    max_new_tokens: int
+    context: int | None
+
+    @property
+    def steps(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class ToFollow:
+    """How a model predicts what the base with the identity `base` wrote to the prompts `of` it, and its own answers to
+    the `shown` ones that changed most: see `follow`."""
+
+    of: ToWrite
+    base: list[Any]
+    shown: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.of.steps
+
+
+Rowwise = ToScore | ToAnswer | ToWrite | ToFollow
+Question = Rowwise | ToExamine
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it."""
+    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it;
+    what a base has `written`, and how another model `followed` that."""
 
     losses: Losses | None = None
     answers: list[Answer] | None = None
+    written: list[Written] | None = None
+    followed: list[Followed] | None = None
     found: dict[str, Any] | None = None
     halved_to: int | None = None
 
@@ -102,6 +138,8 @@ def key_of(identity: list[Any], question: Question) -> str:
             digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
     elif isinstance(question, ToExamine):
         digest.update(json.dumps(question.facts).encode())
+    elif isinstance(question, ToWrite | ToFollow):
+        digest.update(json.dumps(_row_keys(question)).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
             digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
@@ -131,14 +169,12 @@ def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
     return Kept(None, items, here)
 
 
-def _collected(
-    owners: Sequence[RunDirectory], identity: list[Any], question: ToScore | ToAnswer
-) -> tuple[list[Any], bool]:
+def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Rowwise) -> tuple[list[Any], bool]:
     """What is kept for each row, None for those never asked, and whether all of that lies in the first of `owners`."""
     names, rooms, here = _row_keys(question), _rooms(question), True
     items: list[Any] = [None] * len(names)
     for owner in owners:
-        for file in owner.result_files(_model(identity)):
+        for file in owner.result_files(_model(identity, question)):
             known = (read_cached(file) or {}).get("items", {})  # a damaged one is asked again
             for place, name in enumerate(names):
                 if items[place] is None and name in known and _holds(known[name], rooms[place]):
@@ -149,17 +185,21 @@ def _collected(
     return items, here
 
 
-def open_part(question: ToScore | ToAnswer, kept: Kept) -> ToScore | ToAnswer:
+def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     """The rows of `question` that were never asked."""
     rows = [row for row, item in enumerate(kept.items) if item is None]
     if isinstance(question, ToAnswer):
         return replace(question, prompts=[question.prompts[row] for row in rows])
+    if isinstance(question, ToWrite):
+        return replace(question, prompts=[question.prompts[row] for row in rows])
+    if isinstance(question, ToFollow):
+        return replace(question, of=replace(question.of, prompts=[question.of.prompts[row] for row in rows]))
     number = {row: place for place, row in enumerate(rows)}
     pieces = [(one, number[row]) for one, row in zip(question.encoded, question.owner, strict=True) if row in number]
     return ToScore([one for one, _ in pieces], [place for _, place in pieces], len(rows))
 
 
-def completed(question: ToScore | ToAnswer, kept: Kept, new: Said) -> Said:
+def completed(question: Rowwise, kept: Kept, new: Said) -> Said:
     """What is kept together with what was said to `open_part`."""
     part = iter(_items(open_part(question, kept), new))
     items = [next(part) if item is None else item for item in kept.items]
@@ -172,7 +212,7 @@ def keep(run: RunDirectory, identity: list[Any], question: Question, said: Said,
         _write(run, key_of(identity, question), about | {"found": said.found, "halved_to": said.halved_to})
         return
     items = dict(zip(_row_keys(question), _items(question, said), strict=True))
-    _write(run, f"{_model(identity)}-{key_of(identity, question)[:16]}", about | {"items": items})
+    _write(run, f"{_model(identity, question)}-{key_of(identity, question)[:16]}", about | {"items": items})
 
 
 def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
@@ -190,14 +230,25 @@ def _read(values: dict[str, Any]) -> Said:
     return Said(losses, answers, values.get("found"))
 
 
-def _model(identity: list[Any]) -> str:
-    return hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode()).hexdigest()[:16]
+def _model(identity: list[Any], question: Rowwise) -> str:
+    # Distributions are megabytes: files that hold them are read by nobody who asks for something else.
+    apart = ["own answers"] if isinstance(question, ToWrite) else []
+    return hashlib.sha256(json.dumps([_FORMAT, identity, *apart], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _row_keys(question: ToScore | ToAnswer) -> list[str]:
+def _row_keys(question: Rowwise) -> list[str]:
     """A name for each row by all that the model reads of it: two rows of the same text are one."""
     if isinstance(question, ToAnswer):
         texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
+    elif isinstance(question, ToWrite | ToFollow):
+        of, what = (question.of, ["follow", question.base]) if isinstance(question, ToFollow) else (question, ["own"])
+        rooms = [
+            min(of.max_new_tokens, of.context - len(ids)) if of.context else of.max_new_tokens for ids in of.prompts
+        ]
+        texts = [
+            json.dumps([*what, TOP, room, list(ids)], sort_keys=True)
+            for ids, room in zip(of.prompts, rooms, strict=True)
+        ]
     else:
         pieces: list[list[Any]] = [[] for _ in range(question.rows)]
         for piece, row in zip(question.encoded, question.owner, strict=True):
@@ -206,8 +257,10 @@ def _row_keys(question: ToScore | ToAnswer) -> list[str]:
     return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
 
 
-def _rooms(question: ToScore | ToAnswer) -> list[int | None]:
-    return list(question.rooms) if isinstance(question, ToAnswer) else [None] * question.rows
+def _rooms(question: Rowwise) -> list[int | None]:
+    if isinstance(question, ToAnswer):
+        return list(question.rooms)
+    return [None] * (question.rows if isinstance(question, ToScore) else question.steps)
 
 
 def _holds(item: list[Any], room: int | None) -> bool:
@@ -219,17 +272,39 @@ def _items(question: Question, said: Said) -> list[Any]:
     if isinstance(question, ToAnswer):
         pairs = zip(question.rooms, said.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
+    if isinstance(question, ToWrite):
+        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in said.written or []]
+    if isinstance(question, ToFollow):
+        return [[one.kl, one.same, one.tokens, one.answer] for one in said.followed or []]
     if isinstance(question, ToScore) and said.losses is not None:
         return [list(one) for one in zip(said.losses.nll, said.losses.tokens, strict=True)]
     return []
 
 
-def _said(question: ToScore | ToAnswer, items: Sequence[Any]) -> Said:
+def _said(question: Rowwise, items: Sequence[Any]) -> Said:
     if isinstance(question, ToAnswer):
         return Said(answers=[Answer(*item[1:]) for item in items])
+    if isinstance(question, ToWrite):
+        return Said(written=[_unpacked(*item) for item in items])
+    if isinstance(question, ToFollow):
+        return Said(followed=[Followed(*item) for item in items])
     return Said(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:
     folder = run.path.parent
     return [RunDirectory(path) for path in sorted(folder.iterdir()) if path.is_dir() and path != run.path]
+
+
+def _packed(one: Written) -> list[str]:
+    """Tokens (four bytes each) and log-probabilities (float32) of all places, as text."""
+    return [base64.b64encode(array.tobytes()).decode("ascii") for array in (one.top, one.logs)]
+
+
+def _unpacked(ids: list[int], text: str, cut: bool, top: str, logs: str) -> Written:
+    import numpy as np
+
+    places = len(ids)
+    tokens = np.frombuffer(base64.b64decode(top), np.int32).reshape(places, -1 if places else 0)
+    values = np.frombuffer(base64.b64decode(logs), np.float32).reshape(places, -1 if places else 1)
+    return Written(tuple(ids), text, cut, tokens.copy(), values.copy())

@@ -8,15 +8,18 @@ from typing import Any
 
 from ftlab.evaluation.documents import compare_documents
 from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.own_answers import Followed, Written
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Probe, by_replay
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Probe, by_replay, is_right
 
 
 @dataclass(frozen=True)
 class Result:
     """What one side said: per row a loss and an answer (none for documents), per general question an answer, per
     general text a loss, by the form of the text, and per row the loss of each label (only where asked for).
-    `more_answers`: where each row has several answers, the second ones, the third ones and so on."""
+    `more_answers`: where each row has several answers, the second ones, the third ones and so on. `choices`: of each
+    question with choices whether it found the right one likeliest. `written`: what a base wrote to the prompts of OWN
+    (asking.py), by its names, and how another side `followed` that."""
 
     losses: Losses
     answers: list[Answer]
@@ -25,6 +28,9 @@ class Result:
     general: dict[str, Losses] = field(default_factory=dict)
     labels: list[list[float]] | None = None
     more_answers: Sequence[list[Answer]] = ()
+    choices: Sequence[bool] = ()
+    written: Mapping[str, list[Written]] = field(default_factory=dict)
+    followed: Mapping[str, list[Followed]] = field(default_factory=dict)
 
     @property
     def samples(self) -> list[list[Answer]]:
@@ -47,7 +53,6 @@ def compare_results(
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
     among the sides. `clusters`: what each row belongs to.
     """
-    from ftlab.evaluation.metrics import is_general_match
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
@@ -55,7 +60,7 @@ def compare_results(
     else:
         scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {
-        side: [is_general_match(a.text, p.reference) for a, p in zip(result.probe_answers, probes, strict=True)]
+        side: [is_right(a.text, p) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
     }
     for side in sides:
@@ -66,6 +71,7 @@ def compare_results(
     for i, probe in enumerate(probes):
         shown = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
         shown |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
+        shown |= {"held": True, "also": list(probe.also)} if probe.held else {}
         for side, result in sides.items():
             shown[side] = result.probe_answers[i].text
             shown[f"{side}_correct"] = known[side][i]

@@ -7,7 +7,9 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.asking import Asked
+from ftlab.evaluation.drift import RULE
 from ftlab.evaluation.material import Material
+from ftlab.evaluation.probes import HELD_RULE
 from ftlab.evaluation.sides import Side, identity
 from ftlab.evaluation.significance import MEAN_TEST
 
@@ -51,7 +53,8 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         "probe_max_new_tokens": asked.probe_tokens,
         "context": material.context,
         **rules,
-        "general_accuracy_rule": PROBE_RULE,
+        "general_accuracy_rule": HELD_RULE if any(probe.held for probe in material.probes) else PROBE_RULE,
+        **({"neutral_prompts": len(material.neutral), "drift_rule": RULE} if material.neutral else {}),
         "tests": tests | {"general_accuracy": "exact McNemar"},
         **({"prompted": {"system": prompted[0].system, "examples": prompted[0].examples}} if prompted else {}),
         "device": device,

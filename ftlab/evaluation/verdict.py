@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, lost_in_words
+from ftlab.evaluation.forgetting import answer_of, lost_in_words, what_was_lost
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
@@ -53,10 +53,11 @@ def judge(
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
     `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
-    prompted) and forgot (whether that is lost). `names` are the sides as they are called in the sentence; other runs
-    are called by their names. What decides follows a fixed order of the measures, so its p stands by itself; of the
-    figures only one thing is looked at: a share that is small on every side (`_single`) makes way for the next measure,
-    whichever side is the better one. The p of the others stand as a list (see gain_loss.py).
+    prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are
+    called in the sentence; other runs are called by their names. What decides follows a fixed order of the measures, so
+    its p stands by itself; of the figures only one thing is looked at: a share that is small on every side (`_single`)
+    makes way for the next measure, whichever side is the better one. The p of the others stand as a list (see
+    gain_loss.py).
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
@@ -70,9 +71,11 @@ def judge(
     found["forgetting"] = asked["answer"] if asked else None
     found["forgot"] = found["forgetting"] == "lost"
     if asked and found["forgot"]:
+        found["lost"] = what_was_lost(asked)
+    if asked and found["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
         link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it forgot: {lost_in_words(asked)}"
+        found["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
     elif found["forgetting"] == "unknown":
         found["text"] += "; whether it forgot cannot be told"
     found["text"] += "."
@@ -97,8 +100,9 @@ def warnings(
     notes = []
     if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"It forgot: {lost_in_words(forgetting)}. Mix in general examples (data.replay) of the kinds that matter "
-            "to you, or more of them (data.replay_fraction), lower the learning rate, or train fewer epochs."
+            f"It {what_was_lost(forgetting)}: {lost_in_words(forgetting)}. Mix in general examples (data.replay) "
+            "of the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or "
+            "train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -132,8 +136,8 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
             )
     elif forgotten == "unknown":
         steps.append(
-            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes), or "
-            "read more general text."
+            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes: "
+            "known_facts, known_choices or your own), or read more general text."
         )
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))

@@ -25,7 +25,7 @@ from ftlab.sharing.measures import measures_of
 from ftlab.sharing.questions import evaluation_at
 from ftlab.sharing.report import contents
 from ftlab.sharing.report_facts import origin_of, source_name, tuned_on
-from ftlab.sharing.report_markdown import comparison_rows
+from ftlab.sharing.report_markdown import comparison_rows, moved_rows
 from ftlab.sharing.serving import serving_section
 from ftlab.sharing.shape import Shape
 from ftlab.sharing.verify import lines
@@ -154,7 +154,7 @@ def _evaluated(run: RunDirectory, found: dict[str, Any] | None, at: str = "") ->
     ]
     parts += [bullets(escaped(note) for note in found["notes"])]
     parts += [bullets(escaped(line) for line in found["worse"])]
-    parts += ["### What was forgotten", escaped(found["forgetting"])]
+    parts += ["### What was forgotten", escaped(found["forgetting"]), moved_rows(found)]
     if found["checked"]:
         parts += ["### What else was checked"]
         parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
+from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.files import read_jsonl, write_text
@@ -69,6 +70,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
         "lost": _lost(run)[:2],
+        "moved": changed_answers(comparison),
         "worse": where_worse(comparison, predictions),
         "checked": checked,
         "before_after": _before_after(run.before_after()),

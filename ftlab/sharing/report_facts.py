@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
+from ftlab.config_evaluation import names
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
+from ftlab.evaluation.probes import SELF
 from ftlab.files import read_cached
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
@@ -16,7 +18,7 @@ from ftlab.models.bases.known import KNOWN
 from ftlab.models.strength import strength_choice
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
-from ftlab.wording import duration
+from ftlab.wording import duration, listed
 
 
 def tuned_on(
@@ -156,8 +158,13 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
     if any(asked):
         replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
         sentences.append(
-            f"General questions: {source_name(settings['probes'])}, {sum(asked):,} asked{replayed}; "
+            f"General questions: {_questions(settings['probes'])}, {sum(asked):,} asked{replayed}; "
             f"{settings['general_accuracy_rule']}."
+        )
+    if settings.get("neutral_prompts"):
+        sentences.append(
+            f"Change against the base: {settings['neutral_prompts']} neutral prompts; {settings['drift_rule']}. What "
+            "counts as kept or lost was fixed beforehand."
         )
     sentences.append(_tests(comparison))
     if settings["quantised"]:
@@ -168,6 +175,11 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _questions(probes: str) -> str:
+    """The data sets with questions among the probes."""
+    return listed([source_name(one) for one in names(probes) if one.lower() != SELF])
 
 
 def _samples(comparison: Comparison) -> int:

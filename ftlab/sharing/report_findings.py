@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.evaluation.drift import kinds_in_words
 from ftlab.evaluation.figures import in_sentence, percent, value_text
 from ftlab.evaluation.forgetting import answer_of
 from ftlab.evaluation.keeping import also_asked
@@ -23,14 +24,14 @@ _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
     """Colour and word above the verdict."""
-    forgot = verdict.get("forgot")
+    forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
     if verdict["better"] is None:
         word = (verdict.get("opposed") or "not decided").capitalize()
-        return "open", f"{word}; it forgot" if forgot else word
+        return "open", f"{word}; it {lost}" if forgot else word
     if not verdict["better"]:
         return "worse", "Worse than its base"
     if forgot:
-        return "open", "Better, but it forgot"
+        return "open", f"Better, but it {lost}"
     if verdict.get("forgetting") == "unknown":
         return "better", "Better; whether it forgot is open"
     return "better", "Better than its base"
@@ -39,7 +40,7 @@ def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
 def forgetting(comparison: Comparison) -> str:
     """One paragraph on what the model still knows."""
     if (comparison.get("forgetting") or {}).get("text"):
-        return comparison["forgetting"]["text"]
+        return " ".join(filter(None, [comparison["forgetting"]["text"], kinds_in_words(comparison)]))
     base, adapted = comparison["base"], comparison["adapted"]
     before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
     if before is None or after is None:

@@ -37,6 +37,7 @@ def report_markdown(found: dict[str, Any]) -> str:
             f"{quoted(row['prompt'])} Right: {quoted(row['base'])} Now: {quoted(row['adapted'])}"
             for row in found["lost"]
         ),
+        moved_rows(found),
         "## Where it is worse",
         bullets(escaped(line) for line in found["worse"]),
     ]
@@ -60,6 +61,13 @@ def report_markdown(found: dict[str, Any]) -> str:
         f"Run {escaped(found['run'].id)}, made by ftlab.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def moved_rows(found: dict[str, Any]) -> str:
+    """The answers that changed most, from the `contents` of a report."""
+    return bullets(
+        f"{quoted(row['prompt'])} Base: {quoted(row['base'])} Adapted: {quoted(row['side'])}" for row in found["moved"]
+    )
 
 
 def comparison_rows(found: dict[str, Any]) -> str:

@@ -204,6 +204,7 @@ def submit_evaluation(
     cannot take its value.
     """
     from ftlab.config import load_config, with_settings
+    from ftlab.evaluation.probes import from_elsewhere
     from ftlab.models.load import is_hub_id
     from ftlab.training import gate
 
@@ -219,7 +220,7 @@ def submit_evaluation(
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
     arguments += ["--strengths"] if strengths else []
     bases = [load_config(one.config_file).model.base for one in (run, *others)]
-    online = any(map(is_hub_id, bases)) or bool(config.evaluation.probes) or bool(suite)
+    online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
     with starting(run):
         _check_evaluable(run, others)
         run.evaluation.mkdir(exist_ok=True)

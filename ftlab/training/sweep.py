@@ -201,6 +201,7 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
         "perplexity": adapted.get("perplexity"),
         "general_accuracy": adapted.get("general_accuracy"),
         "general_accuracy_replayed": adapted.get("general_accuracy_replayed"),
+        "base_agreement": adapted.get("base_agreement"),
         "seconds": status.seconds,
     }
 

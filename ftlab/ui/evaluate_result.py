@@ -7,6 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.errors import shorten
+from ftlab.evaluation.drift import changed_answers, kinds_in_words
+from ftlab.evaluation.figures import nats
+from ftlab.evaluation.own_answers import MOST_SHOWN
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
 from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_documents, sides_of, unbroken, verdict_of
@@ -21,12 +25,13 @@ _TONES = {True: "ft-up", False: "ft-down", None: ""}
 def result(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     """Verdict, table, pictures and settings of one comparison."""
     notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
-    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}{}{}</section>').format(
+    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}{}{}{}</section>').format(
         run.id,
         verdicts(run, comparison),
         scores(comparison),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
         gains(comparison),
+        moved(comparison),
         evaluate_classes.details_of(comparison),
         memorisation(comparison),
         _facts(comparison),
@@ -107,6 +112,22 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     )
     return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
         heading("Gained and lost", help), _line(said), _line(forgetting), pictures
+    )
+
+
+def moved(comparison: Mapping[str, Any]) -> Markup:
+    """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
+    rows = [
+        [nats(one["kl"]), shorten(one["prompt"]), shorten(one["base"]), shorten(one["side"])]
+        for one in changed_answers(comparison, most=MOST_SHOWN)
+    ]
+    if not rows:
+        return Markup("")
+    help = "The neutral prompts with the largest KL to the base (nats a token). A changed answer need not be worse."
+    return Markup("{}{}{}").format(
+        heading("Answers that changed most", help),
+        _line(kinds_in_words(comparison)),
+        table(["KL", "Prompt", "Base", "Adapted"], rows, label="Answers that changed most", numbers=[0]),
     )
 
 

@@ -75,7 +75,9 @@ def comparison_html(comparison: Mapping[str, Any], run: RunDirectory | None = No
     said = join(
         notice(verdict["text"], kind="info") for verdict in comparison.get("verdicts", {}).values() if verdict["text"]
     )
-    body = join([said, evaluate_result.scores(comparison), evaluate_result.gains(comparison)])
+    body = join(
+        [said, evaluate_result.scores(comparison), evaluate_result.gains(comparison), evaluate_result.moved(comparison)]
+    )
     return framed(Markup('<section class="ft-card">{}</section>').format(body))
 
 

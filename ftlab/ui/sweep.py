@@ -138,13 +138,15 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
             _share(row["exact_match"]),
             _share(row["general_accuracy"]),
             _share(row["general_accuracy_replayed"]),
+            _share(row["base_agreement"]),
             duration(row["seconds"]),
             row["run"],
         ]
         for row in rows
     ]
     headers = [*(titles.get(path, path) for path in found.settings), "State", "Validation loss", "Exact match"]
-    headers += ["General questions (kinds not replayed)", "General questions (replayed kinds)", "Took", "Run"]
+    headers += ["General questions (kinds not replayed)", "General questions (replayed kinds)"]
+    headers += ["Same next token as the base", "Took", "Run"]
     curves = [
         Series(
             ", ".join(map(str, row["values"].values())),

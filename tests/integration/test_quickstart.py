@@ -76,6 +76,8 @@ def test_the_base_was_asked_before_the_first_training_step_and_not_again(quickst
     assert {one["question"] for one in of_base} == {
         "losses",
         "answers",
+        "own",
+        "own_task",
         "probes",
         "general_text",
         "general_chat",

@@ -9,14 +9,14 @@ def test_defaults_need_no_value_from_a_person():
     config = build_config({}).resolved()
     assert config.optimisation.learning_rate == 4e-3
     assert config.optimisation.epochs == 6
-    assert config.evaluation.probes == "general_probes"
+    assert config.evaluation.probes == "self, general_probes"
 
 
-def test_a_real_base_gets_the_usual_rates_and_no_probes_it_was_never_taught():
+def test_a_real_base_gets_the_usual_rates_and_is_measured_by_its_own_answers():
     lora = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved()
     full = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "method": {"name": "full"}}).resolved()
     assert (lora.optimisation.learning_rate, full.optimisation.learning_rate) == (5e-4, 5e-5)
-    assert lora.evaluation.probes is None
+    assert (lora.evaluation.probes, lora.evaluation.general_text) == ("self", "general_reading")
 
 
 def test_a_run_is_reproducible_from_its_yaml(tmp_path):

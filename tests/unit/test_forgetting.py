@@ -228,7 +228,9 @@ def test_a_general_text_that_is_not_there_is_a_note_and_costs_nothing(tokenizer)
         None,
     )
     other = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}})
-    assert load_general_text(other, tokenizer, context=512) == ({}, None)
+    found, note = load_general_text(other, tokenizer, context=512)
+    assert (list(found), note) == ([DOCUMENTS], None)
+    assert set(found[DOCUMENTS].kinds) == {"narrative", "report", "python", "shell", "sql", "german", "spanish"}
 
 
 def make_replayed(workspace: Workspace, name: str, replay: dict | None, **model: str) -> tuple[RunDirectory, RunConfig]:

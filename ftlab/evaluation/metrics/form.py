@@ -91,9 +91,14 @@ def names_reference(answer: str, reference: str) -> float | None:
         if last and (_is_negated(answer, *last[0].span()) or _other_version(last[0].group(), reference)):
             return 0.0
         return same_final_number(answer, reference)
-    key, text = _spelled(plain(reference), folded), _spelled(answer, folded)
-    places = re.finditer(_whole(key), text) if key else ()
-    return float(any(not _is_negated(text, *place.span()) for place in places))
+    return float(holds(answer, reference))
+
+
+def holds(answer: str, text: str) -> bool:
+    """Whether `answer` holds `text` as whole words and does not deny it, whatever the case and the spacing."""
+    key, said = _spelled(plain(text), folded), _spelled(answer, folded)
+    places = re.finditer(_whole(key), said) if key else ()
+    return any(not _is_negated(said, *place.span()) for place in places)
 
 
 def _is_negated(text: str, start: int, end: int) -> bool:

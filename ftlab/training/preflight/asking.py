@@ -14,7 +14,8 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.evaluation.asking import kind_of
-from ftlab.evaluation.results import ToAnswer, ToScore
+from ftlab.evaluation.own_answers import MOST_SHOWN
+from ftlab.evaluation.results import ToAnswer, ToScore, ToWrite
 from ftlab.run_directory import RunDirectory
 
 _ENOUGH_SECONDS = 6.0  # for the answers whose lengths are looked at
@@ -47,11 +48,18 @@ class Amount:
         return Amount(self.scored + other.scored, self.read + other.read, self.written + other.written)
 
 
-def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float]) -> Amount:
-    """The tokens of `questions` by name, with answers of so many tokens."""
+def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, follows: bool = False) -> Amount:
+    """The tokens of `questions` by name, with answers of so many tokens; `follows`: of a model that reads what the base
+    wrote of its own, and writes only the few answers that changed most. Those are taken to be of full length."""
     whole = Amount()
     for name, question in questions.items():
-        if isinstance(question, ToAnswer):
+        if isinstance(question, ToWrite):
+            read, most = sum(map(len, question.prompts)), question.max_new_tokens
+            shown = MOST_SHOWN if name == "own" else 0
+            writes = min(shown, len(question.prompts)) if follows else len(question.prompts)
+            reads = read * writes / max(1, len(question.prompts))
+            whole += Amount(scored=read + most * len(question.prompts), read=round(reads), written=most * writes)
+        elif isinstance(question, ToAnswer):
             read = sum(map(len, question.prompts))
             whole += Amount(read=read, written=lengths.get(kind_of(name), 0) * len(question.prompts))
         else:
@@ -103,9 +111,15 @@ class Comparison:
 
         return self._rates(model, tokenizer_of(self.sides[0]))
 
-    def of(self, side: str, lengths: dict[str, float]) -> Amount:
-        """The tokens that `side` is asked, with answers of so many tokens."""
-        return amount_of(self.asked[side].questions, lengths)
+    def of(self, side: str, lengths: dict[str, float], *, follows: bool = False) -> Amount:
+        """The tokens that `side` is asked, with answers of so many tokens; `follows` as for `amount_of`."""
+        return amount_of(self.asked[side].questions, lengths, follows=follows)
+
+    def of_forgetting(self, lengths: dict[str, float], *, follows: bool = False) -> Amount:
+        """Of these, what tells what was forgotten."""
+        of_task = ("losses", "answers", "labels", "documents")
+        asked = {name: one for name, one in self.of_base.items() if kind_of(name) not in of_task}
+        return amount_of(asked, lengths, follows=follows)
 
     def lengths_of_references(self) -> dict[str, float]:
         """Tokens of a mean reference, with the stop token, by the name of the question."""
@@ -150,7 +164,9 @@ class Comparison:
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
         scored = (time.monotonic() - began) / sum(len(one.input_ids) for one in batch)
-        prompts = sorted((ids for _, one in self._to_answer() for ids in one.prompts), key=len)[-self.rows_at_once :]
+        written = [one for _, one in self._to_answer()]
+        written += [one for one in self.of_base.values() if isinstance(one, ToWrite)]
+        prompts = sorted((ids for one in written for ids in one.prompts), key=len)[-self.rows_at_once :]
         if not prompts:
             return Rates(scored, 0.0, 0.0)
         reading, _ = self._answered(model, tokenizer, prompts, 1)
@@ -209,9 +225,16 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
         # General questions, texts and what else needs no examples are asked once.
         shown = comparison.of("prompted", references)
         by_prompt = ("losses", "answers", "labels")
-        once = {name: one for name, one in comparison.of_base.items() if kind_of(name) not in by_prompt}
+        both = comparison.asked["prompted"].questions.items()
+        once = {name: one for name, one in both if kind_of(name) not in by_prompt}
         before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)
-    after += (comparison.of("base", references) + of_adapted).seconds(adapted)
+    after += (comparison.of("base", references, follows=True) + of_adapted).seconds(adapted)
     return {"before": before, "after": after}
+
+
+def forgetting_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> float:
+    """Seconds of `comparison_seconds` that go to what was forgotten."""
+    after = comparison.of_forgetting(comparison.lengths_of_references(), follows=True).seconds(adapted)
+    return comparison.of_forgetting(base["lengths"]).seconds(base["rates"]) + after

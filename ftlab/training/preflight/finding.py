@@ -15,8 +15,10 @@ from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.status import RunStatus
+from ftlab.wording import duration
 from ftlab.workspace import Workspace
 
+_MUCH_OF_A_RUN = 0.2  # for telling what was forgotten
 _CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
 
 
@@ -186,6 +188,7 @@ def finding(
         )
     if comparing:
         notes.append(_about_times(known))
+        notes += _about_forgetting(known.get("forgetting_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
             notes.append("Not in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
@@ -245,6 +248,18 @@ def _about_times(known: dict[str, Any]) -> str:
         f"from {asked} answers of the base; the adapted model is taken to answer as briefly as the references. What an "
         "earlier run has asked the same base is not asked again."
     )
+
+
+def _about_forgetting(seconds: float | None, total: float | None) -> list[str]:
+    """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
+    if not seconds:
+        return []
+    said = f"{duration(seconds)} of these go to what was forgotten (general probes and text)"
+    if total and seconds > _MUCH_OF_A_RUN * total:
+        share = f"{100 * seconds / total:.0f}%"
+        off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
+        return [f"{said}, {share} of this short run; {off}."]
+    return [f"{said}."]
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:

@@ -33,7 +33,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
-from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds
+from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds, forgetting_seconds
 from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
@@ -181,6 +181,7 @@ def measure(
         trainer.model.eval()
         adapted = comparison.measure_adapted(trainer.model)
         notes.add(comparison_seconds=comparison_seconds(comparison, base, adapted), rows_asked=base["asked"])
+        notes.add(forgetting_seconds=forgetting_seconds(comparison, base, adapted))
     notes.add(done=True)
 
 
