@@ -178,7 +178,7 @@ def _paths(given: Any) -> Any:
     return {name: one for name, one in given.items() if name not in _PROSE} if isinstance(given, dict) else given
 
 
-_PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "columns")
+_PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "columns", "initial_text")
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,11 @@ from ftlab.workspace import default_root
 
 log = logging.getLogger(__name__)
 _END = object()
+# Boxes of one line whose text goes to a model, to people or into a search: "/no_think" and "... and?" are no paths.
+_PROSE = re.compile(
+    r"chat_(text|system)|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_title(_\d)?"
+    r"|(set|pref)_(data|evaluation)_(system_prompt|prompt_template|pattern|labels)|(set|pref)_method_initial_text"
+)
 
 
 def message_box(elem_id: str) -> gr.HTML:
@@ -131,7 +137,9 @@ def reach() -> tuple[Path, ...] | None:
 
 
 def _is_line(component: Any) -> bool:
-    """Whether a person can write a path into it: one line, and not a text to a model."""
+    """Whether a person can write a path into it: one line, and no text that is meant as text (`_PROSE`)."""
+    if _PROSE.fullmatch(getattr(component, "elem_id", None) or ""):
+        return False
     return isinstance(component, gr.Dropdown) or (isinstance(component, gr.Textbox) and component.lines == 1)
 
 

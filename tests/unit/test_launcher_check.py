@@ -33,6 +33,7 @@ def asked(**launcher):
         (TWO.format(kind="MULTI_GPU") + "fsdp: 1\n", {"processes": 2}, "unknown keys .*fsdp"),
         (TWO.format(kind="XLA"), {"processes": 2}, "does not know"),
         (TWO.format(kind="MULTI_GPU"), {"processes": 4}, "num_processes: 2 in the file, launcher.processes: 4"),
+        (TWO.format(kind="MULTI_GPU") + "mpirun_config: {log_dir: /x}\n", {"processes": 2}, "does not belong there"),
         (TWO.format(kind="FSDP"), {"processes": 2}, "FULL_STATE_DICT"),
         (
             TWO.format(kind="FSDP") + "fsdp_config: {fsdp_state_dict_type: FULL_STATE_DICT}\n",

@@ -353,3 +353,19 @@ def test_each_message_of_a_stream_says_everything_but_what_a_person_may_have_typ
     }
     assert "It broke" in last.pop(box)
     assert last == {one: update for one, update in second.items() if one != box}
+
+
+def test_what_is_no_path_may_begin_like_one_where_others_reach_the_app(workspace, tmp_path):
+    from ftlab.files import limited_to
+    from ftlab.ui.app import build_app
+
+    texts = {"chat_text", "chat_system", "data_search", "evaluate_search", "after_search", "data_curate_search"}
+    texts |= {"data_curate_note", "data_curate_reason", "data_curate_why", "data_versions_why", "blind_title_1"}
+    texts |= {f"{form}_evaluation_{name}" for form in ("set", "pref") for name in ("system_prompt", "pattern")}
+    boxes = {getattr(one, "elem_id", None): one for one in build_app(workspace).blocks.values()}
+    assert texts <= set(boxes)
+    assert not [name for name in texts if events._is_line(boxes[name])]
+    paths = ("set_data_source", "set_model_base", "set_evaluation_own_metrics", "set_name", "judge_url", "runs_run")
+    assert all(events._is_line(boxes[name]) for name in paths)
+    with limited_to([workspace.root]):
+        build_config({"evaluation": {"system_prompt": "/no_think", "pattern": "/x/"}, "method": {"initial_text": "~"}})

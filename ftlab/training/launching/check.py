@@ -81,6 +81,7 @@ def _check_file(path: Path, config: RunConfig) -> None:
         load_config_from_file(str(path))
     except (ValueError, TypeError, AttributeError) as error:
         raise _not_accelerate(path, shorten(error, 200)) from None
+    _check_inner(path, values)
     for name, ours, setting in (
         ("num_processes", launcher.processes, "processes"),
         ("num_machines", launcher.machines, "machines"),
@@ -101,6 +102,21 @@ def _check_file(path: Path, config: RunConfig) -> None:
                     try_="run `accelerate config` again and choose multi-node",
                 )
     _check_sharding(path, kind, values, config)
+
+
+def _check_inner(path: Path, values: dict[str, Any]) -> None:
+    """accelerate takes every key of an inner section for an option of its launcher, `log_dir: /anywhere` too."""
+    from torch.distributed.run import get_args_parser
+
+    options = {action.dest for action in get_args_parser()._actions}
+    for section, inner in values.items():
+        strange = sorted(options & set(inner)) if isinstance(inner, dict) else []
+        if strange:
+            raise InputError(
+                f"{path.name} sets in {section} what does not belong there",
+                given=f"{section}.{strange[0]}",
+                allowed="what `accelerate config` writes",
+            )
 
 
 def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunConfig) -> None:
