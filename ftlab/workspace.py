@@ -168,7 +168,7 @@ class Workspace:
 
     def runs(self) -> list[RunDirectory]:
         """All runs, the newest first."""
-        found = [path for path in self.runs_folder.iterdir() if _is_run(path)]
+        found = [path for path in self.runs_folder.iterdir() if is_run(path)]
         return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
     def run(self, run_id: str) -> RunDirectory:
@@ -182,7 +182,7 @@ class Workspace:
         if run_id in ("last", "latest") and known:
             return next(iter(known.values()))
         check_reach(run_id)
-        if os.sep in run_id and _is_run(Path(run_id)):
+        if os.sep in run_id and is_run(Path(run_id)):
             return RunDirectory(Path(run_id).absolute())
         matches = [run for name, run in known.items() if run_id and (name.startswith(run_id) or name.endswith(run_id))]
         if len(matches) == 1:
@@ -216,7 +216,7 @@ class Workspace:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
     """Whether `path` holds a run. Its configuration is written last and its log after that, so one that has lost its
     configuration is still seen, and can be deleted."""
     return any(os.path.lexists(path / name) for name in ("config.yaml", "train.log"))

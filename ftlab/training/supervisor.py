@@ -28,7 +28,7 @@ from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import ACTIVE_STATES, RunStatus, damaged, read_status, write_status
 from ftlab.training.tracking import tracker_variables
-from ftlab.workspace import Workspace
+from ftlab.workspace import Workspace, is_run
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
@@ -63,7 +63,7 @@ def starting(run: RunDirectory) -> Iterator[None]:
 
 
 def _check_there(run: RunDirectory) -> None:
-    if not run.config_file.exists():
+    if not is_run(run.path):
         raise InputError(f"The run {run.id} is gone", given=run.path, try_="see which there are: ftlab runs list")
 
 

@@ -284,3 +284,12 @@ def test_a_run_that_is_gone_is_said_to_be_gone_and_not_made_again(workspace):
         with pytest.raises(InputError, match="is gone"):
             act()
     assert list(Path(workspace.runs_folder).iterdir()) == []
+
+
+def test_a_run_that_lost_its_configuration_can_still_be_deleted(workspace):
+    run = workspace.create_run("damaged")
+    run.log_file.write_text("began\n", encoding="utf-8")
+    write_status(run.status_file, RunStatus(state="completed", created=1.0))
+    assert [one.id for one in workspace.runs()] == [run.id]
+    supervisor.delete(run, workspace)
+    assert workspace.runs() == [] and not run.path.exists()
