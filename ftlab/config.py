@@ -86,13 +86,13 @@ class RunConfig(Section):
         advanced=True,
     )
 
-    # The file that names own metrics, which are code: what a file says is not what its reader has asked for.
-    _code_from: Path | None = PrivateAttr(None)
+    # Own metrics are code, and what a file says is not what its reader has asked for.
+    _code_is_stored: bool = PrivateAttr(False)
 
     @property
     def code_is_stored(self) -> bool:
         """Whether the files of code that it names were read from a file, and named by nobody since."""
-        return self._code_from is not None
+        return self._code_is_stored
 
     @property
     def is_starter(self) -> bool:
@@ -174,11 +174,14 @@ def build_config(values: dict[str, Any] | None = None, overrides: list[str] | No
 
 
 def _paths(given: Any) -> Any:
-    """What may name a file among the values of a section: all but what a person writes to a model."""
-    return {name: one for name, one in given.items() if name not in _PROSE} if isinstance(given, dict) else given
+    """What may name a file among the values of a section: all but prose, and names of columns."""
+    if not isinstance(given, dict):
+        return given
+    return {name: one for name, one in given.items() if name not in (*PROSE, "columns")}
 
 
-_PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "columns", "initial_text")
+# Settings of the sections data, evaluation and method that are texts to a model or about one, and never paths.
+PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "initial_text")
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -190,7 +193,7 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         check_reach(_paths({name: value}))
     with anywhere():  # the rest was stored before
         changed = build_config(values)
-    changed._code_from = None if CODE in settings else config._code_from
+    changed._code_is_stored = config.code_is_stored and CODE not in settings
     return changed
 
 
@@ -212,8 +215,8 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
         )
     config = build_config(values, overrides)
-    if config.evaluation.own_metrics and not any(one.partition("=")[0].strip() == CODE for one in overrides or []):
-        config._code_from = path
+    named = any(one.partition("=")[0].strip() == CODE for one in overrides or [])
+    config._code_is_stored = bool(config.evaluation.own_metrics) and not named
     return config
 
 

@@ -12,7 +12,7 @@ from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
 from ftlab.config_evaluation import names
 from ftlab.errors import InputError
-from ftlab.evaluation.metrics.own import name_files
+from ftlab.evaluation.metrics.own import name_files, name_files_of
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
@@ -212,8 +212,7 @@ def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dic
         config = build_config(settings)
     elif not isinstance(config, RunConfig):
         config = load_config(os.fspath(config))
-    if not config.code_is_stored:
-        name_files(names(config.evaluation.own_metrics))
+    name_files_of(config)
     return config
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.cli.app import add_allow_host
 from ftlab.cli.arena_given import (
     find,
     learning_from,
@@ -75,13 +76,7 @@ def register(group: Any, add: Add) -> None:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int)
     one.add_argument("--share", action="store_true", help="a public link through gradio's servers")
-    one.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="answer to this name, too (repeatable)",
-    )
+    add_allow_host(one)
     one = add(group, "send", send, "open a test and send it to a server elsewhere, by way of a data set on the Hub")
     one.add_argument("test", nargs="?", default="last", help=_TEST)
     one.add_argument("--to", required=True, metavar="OWNER/NAME", help="private data set; FTLAB_SPACE_STORE there")

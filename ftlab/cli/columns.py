@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
-from ftlab.config_evaluation import names
 from ftlab.data.named import forget, remember, said_in
 from ftlab.errors import InputError
-from ftlab.evaluation.metrics.own import name_files
+from ftlab.evaluation.metrics.own import name_files_of
 from ftlab.workspace import Workspace
 
 _DETECT = "auto"
@@ -56,8 +55,7 @@ def overrides(given: argparse.Namespace) -> list[str]:
 def read_config(given: argparse.Namespace, workspace: Workspace) -> RunConfig:
     """The run that the YAML file, `--set` and `--column` describe. Raises InputError as `load_config` does."""
     config = load_config(given.config, overrides(given))
-    if not config.code_is_stored:
-        name_files(names(config.evaluation.own_metrics))
+    name_files_of(config)
     if _DETECT in given.column:
         forget(config.data, workspace)
     return config

@@ -14,6 +14,9 @@ from ftlab.cli import (
     advise as cli_advise,
 )
 from ftlab.cli import (
+    app as cli_app,
+)
+from ftlab.cli import (
     arena as cli_arena,
 )
 from ftlab.cli import (
@@ -273,14 +276,6 @@ def _train_seeds(config: RunConfig, given: argparse.Namespace, workspace: Worksp
     return 0
 
 
-def app(given: argparse.Namespace) -> int:
-    from ftlab.ui.app import launch
-
-    shown = {"host": given.host, "port": given.port, "share": given.share, "mcp": given.mcp}
-    launch(given.workspace, open_to_all=given.open, allow_hosts=given.allow_host, **shown)
-    return 0
-
-
 def _with_found_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
     """`config` with the best of three learning rates, after a trial whose figures are shown."""
     from ftlab.steps import Steps
@@ -360,9 +355,6 @@ def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Worksp
     )
 
 
-_ALLOW_HOST = "answer to this name, too, such as that of a proxy (repeatable; or $FTLAB_ALLOW_HOST, with commas)"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m ftlab",
@@ -391,17 +383,8 @@ def _parser() -> argparse.ArgumentParser:
         help="smollm2 (real, 93 MB to fetch, 5 minutes), a folder, a GGUF file or a Hub id; default: the toy starter",
     )
     one.add_argument("--rows", type=int, metavar="N", help="train on fewer of the 600 tickets: faster, and learns less")
-    one = add(commands, "app", app, "open the app in a browser", as_json=False)
-    one.add_argument("--host", default="127.0.0.1", help="address to listen on; others than 127.0.0.1 need a password")
-    one.add_argument("--port", type=int)
-    one.add_argument(
-        "--share",
-        action="store_true",
-        help="a public link through gradio's servers; needs a password: $FTLAB_PASSWORD, or asked for at the terminal",
-    )
-    one.add_argument("--open", action="store_true", help="no password: everybody who reaches the app can use it")
-    one.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=_ALLOW_HOST)
-    one.add_argument("--mcp", action="store_true", help="offer the endpoints for programs to agents too (MCP)")
+    one = add(commands, "app", cli_app.app, "open the app in a browser", as_json=False)
+    cli_app.add_options(one)
     one = add(commands, "train", train, "train what a YAML file describes")
     one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
     one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")

@@ -13,6 +13,7 @@ _RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alo
 _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
 # Letters that look like Latin ones, by confusables.txt of Unicode (UTS #39): Cyrillic, then Greek.
 _CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
+_FROM_CYRILLIC = str.maketrans(*_CYRILLIC)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
 _TO_LATIN = str.maketrans(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι", _CYRILLIC[1] + "ABEZHIKMNOPTYXoavpui")
 _OTHER_SCRIPT = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
@@ -123,7 +124,7 @@ def _in_one_script(text: str) -> str:
     # A word of its own ("а") is Latin where the text is, and holds no Cyrillic letter that looks like none.
     cyrillic = regex.findall(r"\p{Cyrillic}", text)
     if cyrillic and set(cyrillic) <= set(_CYRILLIC[0]) and len(cyrillic) < len(regex.findall(r"\p{Latin}", text)):
-        text = text.translate(str.maketrans(*_CYRILLIC))
+        text = text.translate(_FROM_CYRILLIC)
     return text
 
 

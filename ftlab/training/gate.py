@@ -15,7 +15,7 @@ from ftlab.training.start import Start, resolve_start
 from ftlab.workspace import Workspace
 
 
-def settled(config: RunConfig, workspace: Workspace, *, needs_base: bool = True) -> tuple[RunConfig, Start | None]:
+def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True) -> tuple[RunConfig, Start | None]:
     """`config` with nothing left empty, checked, and what it starts from. Without `needs_base` the base may be
     one that cannot be had from here: preflight estimates what it would need.
 

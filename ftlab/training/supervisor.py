@@ -104,7 +104,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.training.reinforcement.checks import check_references
     from ftlab.training.start import freeze_start, remarks_on
 
-    config, start = gate.settled(config, workspace)
+    config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     loaded, said = load_rows(config.data, workspace), config.data
     config.data = settled(said, loaded.named)  # the run says itself how its rows were read

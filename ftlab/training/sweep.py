@@ -84,7 +84,7 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     """
     every = combinations(config, vary)
     for _, one in every:
-        gate.settled(one, workspace)
+        gate.checked(one, workspace)
     # Two that are started in the same second are two.
     sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
     for values, one in every:

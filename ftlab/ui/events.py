@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import FormComponent
 
+from ftlab.config import PROSE
 from ftlab.damage import explained
 from ftlab.errors import FtlabError
 from ftlab.files import DamagedFile, check_reach, disk_full, limited_to
@@ -30,7 +31,7 @@ _END = object()
 # Boxes of one line whose text goes to a model, to people or into a search: "/no_think" and "... and?" are no paths.
 _PROSE = re.compile(
     r"chat_(text|system)|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_title(_\d)?"
-    r"|(set|pref)_(data|evaluation)_(system_prompt|prompt_template|pattern|labels)|(set|pref)_method_initial_text"
+    rf"|(set|pref)_(data|evaluation|method)_({'|'.join(PROSE)})"
 )
 
 

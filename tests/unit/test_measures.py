@@ -28,20 +28,11 @@ from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
 from ftlab.evaluation.metrics.text import token_f1
+from tests.measured import TRUE, one, value
 
 REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."] * 5
 BASE = ["A cat sat on a mat today.", "A small dog runs in the park.", "It rains."] * 5
 ADAPTED = REFERENCES[:9] + BASE[9:]
-
-
-def one(name, answers, references, **options):
-    [found], rows = measure_answers([name], answers, references, options=MeasureOptions(**options))
-    return found, rows.get(name)
-
-
-def value(name, answer, reference, **options):
-    found, _ = one(name, {"base": [answer]}, [reference], **options)
-    return found["values"]["base"]
 
 
 def test_the_module_is_light_enough_for_forms_and_help_texts():
@@ -387,7 +378,6 @@ def test_one_answer_of_1e300_decides_nothing():
 
 # Classes
 
-TRUE = ["bug", "bug", "question", "praise", "bug", "question", "praise", "bug"] * 3
 SAID = ["bug", "Question.", "question", " praise\n", "bug", "something else", "bug", "bug"] * 3
 
 

@@ -7,18 +7,7 @@ import pytest
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, suggest
 from ftlab.evaluation.metrics.form import label_notes, with_companions
 from ftlab.evaluation.verdict import judge
-
-TRUE = ["bug", "bug", "question", "praise", "bug", "question", "praise", "bug"] * 3
-
-
-def one(name, answers, references, **options):
-    [found], rows = measure_answers([name], answers, references, options=MeasureOptions(**options))
-    return found, rows.get(name)
-
-
-def value(name, answer, reference, **options):
-    found, _ = one(name, {"base": [answer]}, [reference], **options)
-    return found["values"]["base"]
+from tests.measured import TRUE, one, value
 
 
 @pytest.mark.parametrize(

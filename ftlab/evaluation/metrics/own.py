@@ -20,12 +20,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ftlab.config_evaluation import names
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.summary import of_rows, of_values
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure
+
+if TYPE_CHECKING:
+    from ftlab.config import RunConfig
 
 # The variable that names the one folder whose files may be run; the app sets it for itself and for its runs.
 ONLY_FOLDER = "FTLAB_METRICS_FOLDER"
@@ -65,6 +69,12 @@ def name_files(paths: Iterable[str]) -> None:
     os.environ[NAMED_FILES] = json.dumps(named)
 
 
+def name_files_of(config: RunConfig) -> None:
+    """`name_files` of `config`, unless a file said which they are and nobody has named them since."""
+    if not config.code_is_stored:
+        name_files(names(config.evaluation.own_metrics))
+
+
 def may_run(path: str | Path) -> bool:
     """Whether the metric file `path` is one that the owner put into the app's folder, or named in this command."""
     file = _resolved(path)
@@ -75,8 +85,8 @@ def may_run(path: str | Path) -> bool:
 
 def check_may_run(path: str | Path) -> Path:
     """The metric file `path`. Raises InputError when there is none, or when it may not run."""
-    file, only = _resolved(path), os.environ.get(ONLY_FOLDER)
-    if only and not may_run(path):
+    file, only, allowed = _resolved(path), os.environ.get(ONLY_FOLDER), may_run(path)
+    if only and not allowed:
         raise InputError(
             "The app runs metric files of one folder only",
             given=str(path),
@@ -87,7 +97,7 @@ def check_may_run(path: str | Path) -> Path:
         raise InputError(
             "There is no such metric file", given=str(path), allowed="the path of a Python file (.py) with one class"
         )
-    if not may_run(path):
+    if not allowed:
         changed = str(file) in _named()
         raise InputError(
             "The metric file has changed since it was named"
@@ -201,7 +211,7 @@ def _info(own: OwnMetric, key: str) -> Measure:
         f"own_{key}" if key in BUILT_IN else key,
         str(getattr(kind, "title", key.replace("_", " ").capitalize())),
         description or f"A measure of your own, {own.path.name}.",
-        f"own metric {own.path.name}, sha256 {hashlib.sha256(own.path.read_bytes()).hexdigest()[:12]}",
+        f"own metric {own.path.name}, sha256 {_sha256(own.path)[:12]}",
         unit=str(getattr(kind, "unit", "")),
         better=better,
         kind="score",

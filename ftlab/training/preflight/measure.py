@@ -83,7 +83,7 @@ def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
     from ftlab.training import gate
 
-    config, start = gate.settled(config, workspace, needs_base=False)
+    config, start = gate.checked(config, workspace, needs_base=False)
     if start is not None and start.adapter is not None:
         config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
     return config
