@@ -71,7 +71,7 @@ from ftlab.cli.output import (
     rate_lines,
     say,
 )
-from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
+from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.damage import explained
 from ftlab.data.splits import FEWEST_ROWS
@@ -184,8 +184,8 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
         )
     rows = None if rows == _QUICKSTART_ROWS else rows
     if base == STARTER:
-        mixed_in = {"replay": "general_replay", "replay_text": "general_documents"}
-        return build_config({"name": "quickstart", "data": {"source": "support_triage", "max_rows": rows, **mixed_in}})
+        data = {"source": "support_triage", "max_rows": rows, **STARTER_REPLAY}
+        return build_config({"name": "quickstart", "data": data})
     values: dict[str, Any] = {
         "name": "quickstart",
         "model": {"base": base},
@@ -299,10 +299,12 @@ def _with_found_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
 
 def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.training import supervisor
+    from ftlab.training.self_replay import mixed_in_words
 
     run = supervisor.submit(config, workspace)
     say(f"run        {run.id}")
     say(f"directory  {run.path}")
+    say(f"replay     {mixed_in_words(load_config(run.config_file), run.manifest())}")
     return run
 
 

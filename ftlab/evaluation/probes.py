@@ -17,6 +17,8 @@ from ftlab.workspace import Workspace
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
 NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
+# What known_facts and known_choices ask are facts, which replay_prompts asks for too.
+_PART_OF = dict.fromkeys(("geography", "science", "nature", "history", "culture", "everyday", "language"), "facts")
 SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
 HELD_RULE = (
     "an answer is right that holds the reference, or one of its forms in the column also, as whole words, whatever the "
@@ -86,10 +88,13 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
-    """Whether what is of this `kind` is among the replayed `kinds` (see `replayed_kinds`); None where nobody knows."""
+    """Whether what is of this `kind`, or of one that it is a part of, is among the replayed `kinds` (see
+    `replayed_kinds`); None where nobody knows."""
     if kinds is not None and not kinds:
         return False
-    return kind in kinds if kinds is not None and isinstance(kind, str) else None
+    if kinds is None or not isinstance(kind, str):
+        return None
+    return kind in kinds or _PART_OF.get(kind) in kinds
 
 
 def is_right(answer: str, probe: Probe) -> bool:

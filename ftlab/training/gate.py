@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import AUTO, RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.hub import is_offline
@@ -24,7 +24,11 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
     from ftlab.models.load import check_base, shape_of
     from ftlab.training.reinforcement.checks import pin_rewards
 
+    from ftlab.training.launching.check import shards
+
     config, start = resolve_start(config, workspace)
+    if config.data.replay == AUTO and shards(config.launcher):
+        config.data.replay = None
     if needs_base:
         check_base(config.model)
     config = config.resolved(shape_of(config.model, fetch=needs_base and not is_offline()))

@@ -9,14 +9,16 @@ also those that change the base's weights, and costs no second pass in each step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, why_not_held
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.training.launching.check import shards
 from ftlab.training.status import StatusWriter
 
 NEW_TOKENS = 48
@@ -87,6 +89,32 @@ def ensure_answers(
     del base
     free_memory()
     return seconds
+
+
+def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
+    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is: a sentence
+    for everybody who counts rows. `manifest` is that of its data."""
+    found = []
+    if told := manifest.get("replay"):
+        if told.get("answers"):
+            times = f", {told['times']} times in each epoch" if told.get("times", 1) > 1 else ""
+            found.append(f"{told['rows'] // told.get('times', 1):,} of the base's own answers{times}")
+        else:
+            found.append(f"{told['rows']:,} rows of {told['source']}")
+    if told := manifest.get("replay_text"):
+        found.append(f"{told['rows']:,} documents of {told['source']}")
+    if found:
+        return f"{' and '.join(found)} are mixed in, so that it keeps what it knows"
+    said = "nothing is mixed in that would keep what it knows"
+    if (why := why_not_held(config)) is None:
+        why = "data.replay is none"
+        if shards(config.launcher):
+            why = "no process has all weights, so the base cannot answer first"
+    if config.stage in ("dpo", "kto"):
+        why += "; its reference model holds it (preference.beta)"
+    elif config.stage in REWARD_STAGES and config.reinforcement.beta:
+        why += "; its reference model holds it (reinforcement.beta)"
+    return f"{said}: {why}"
 
 
 def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
