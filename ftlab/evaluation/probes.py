@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig, load_config
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.errors import FtlabError
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
@@ -126,8 +126,15 @@ def load_general(
     for source in [named] if Path(named).is_file() else dict.fromkeys(names(named)):
         if source.lower() == "none":
             continue
-        if source.lower() == SELF:
-            neutral = _neutral(config, replayed)
+        name, most = sized(source.lower())
+        if name == SELF:
+            neutral = _neutral(config, replayed, most)
+            if len(neutral) < len(_prompts()):
+                notes.append(
+                    f"How the base's own answers changed was measured on {len(neutral)} of {len(_prompts())} neutral "
+                    "prompts, drawn evenly over their kinds: its intervals are wider than with all of them "
+                    "(evaluation.probes=self), and it took less time."
+                )
             continue
         try:
             rows, messages_of = _read(source, config)
@@ -164,7 +171,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 def from_elsewhere(probes: str | None) -> bool:
     """Whether one of `probes` may have to be fetched: no sample, no file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
-    return any(one not in here and not Path(one).exists() for one in names(probes))
+    return any(sized(one)[0] not in here and not Path(one).exists() for one in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:
@@ -211,7 +218,14 @@ def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     return rows, messages_of
 
 
-def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
+def _prompts() -> list[dict[str, Any]]:
+    return read_jsonl(sample_path("neutral_prompts") / "test.jsonl")
+
+
+def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | None) -> list[Probe]:
+    from ftlab.evaluation.affordable import evenly
+
+    rows = list(enumerate(_prompts()))
     system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
     return [
         Probe(
@@ -221,7 +235,7 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
             row["kind"],
             was_replayed(row["kind"], replayed),
         )
-        for number, row in enumerate(read_jsonl(sample_path("neutral_prompts") / "test.jsonl"))
+        for number, row in evenly(rows, [row["kind"] for _, row in rows], most)
     ]
 
 

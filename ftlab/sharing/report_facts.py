@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.probes import SELF
@@ -179,7 +179,7 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
 
 def _questions(probes: str) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(one) for one in names(probes) if one.lower() != SELF])
+    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:

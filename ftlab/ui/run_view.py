@@ -33,6 +33,16 @@ def headline(run: RunDirectory, status: RunStatus) -> Markup:
     )
 
 
+def replayed(run: RunDirectory) -> Markup:
+    """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
+    config = disk.config(run)
+    try:
+        said = mixed_in_words(config, run.manifest()) if config else ""
+    except FtlabError:
+        said = ""
+    return Markup('<p class="ft-help">{}.</p>').format(said[:1].upper() + said[1:]) if said else Markup("")
+
+
 def live(run: RunDirectory) -> Markup:
     """The whole picture of a run, while it works and after: numbers, warnings, curves, outcome."""
     status, metrics = disk.status(run), disk.metrics(run)
@@ -53,6 +63,7 @@ def live(run: RunDirectory) -> Markup:
         [
             Markup('<section class="ft-card" data-run="{}" data-state="{}">').format(run.id, status.state),
             headline(run, status),
+            replayed(run),
             held_out(run),
             outcome(run, status),
             shown,
