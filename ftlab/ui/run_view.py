@@ -12,6 +12,7 @@ from ftlab.errors import FtlabError
 from ftlab.method_table import summary
 from ftlab.models.starter import starter_size
 from ftlab.run_directory import RunDirectory
+from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
 from ftlab.ui.charts import metric_points, run_curves
