@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig, why_not_held
+from ftlab.config_evaluation import names
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_jsonl
@@ -186,6 +187,11 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
         why += "; its reference model holds it (preference.beta)"
     elif config.stage in REWARD_STAGES and config.reinforcement.beta:
         why += "; its reference model holds it (reinforcement.beta)"
+    measured = config.evaluation.after_training and names(config.evaluation.probes) not in ([], ["none"])
+    if config.stage in REWARD_STAGES:
+        why += "; what it forgets is measured where the prompts have reference answers" if measured else ""
+    elif measured and config.stage != "reward":
+        why += "; what it forgets is measured after training"
     return f"{said}: {why}"
 
 
