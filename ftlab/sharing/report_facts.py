@@ -107,8 +107,11 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
+    own = (run.manifest().get("replay") or {}).get("rows")
     mixed_in = [
-        f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else source_name(name)
+        f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
+        if name == config.data.replay_prompts
+        else source_name(name)
         for name in config.data.replayed
     ]
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
