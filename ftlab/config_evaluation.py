@@ -119,7 +119,7 @@ class EvaluationConfig(Section):
         "What shows forgetting, with commas between: self (how the base's own answers to 100 neutral prompts changed, "
         "on any base; self:40: to 40 of them), samples, files or Hub ids of questions with checkable answers or "
         "choices, or none. A column kind, in these and in the replay data, tells kinds that were replayed from kinds "
-        "that were not. auto is self, with 30 to 100 prompts as a fifth of the run's time affords, and for the starter "
+        "that were not. auto is self, with 50 to 100 prompts as a fifth of the run's time affords, and for the starter "
         "self and general_probes.",
         advanced=True,
     )

@@ -132,7 +132,7 @@ def load_general(
             if len(neutral) < len(_prompts()):
                 notes.append(
                     f"How the base's own answers changed was measured on {len(neutral)} of {len(_prompts())} neutral "
-                    "prompts, drawn evenly over their kinds: its intervals are wider than with all of them "
+                    "prompts, drawn over all kinds: its intervals are wider than with all of them "
                     "(evaluation.probes=self), and it took less time."
                 )
             continue
@@ -223,9 +223,9 @@ def _prompts() -> list[dict[str, Any]]:
 
 
 def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | None) -> list[Probe]:
-    from ftlab.evaluation.affordable import evenly
+    from ftlab.evaluation.affordable import drawn_prompts
 
-    rows = list(enumerate(_prompts()))
+    rows = _prompts()
     system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
     return [
         Probe(
@@ -235,7 +235,8 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | Non
             row["kind"],
             was_replayed(row["kind"], replayed),
         )
-        for number, row in evenly(rows, [row["kind"] for _, row in rows], most)
+        for number in drawn_prompts([row["kind"] for row in rows], most)
+        for row in [rows[number]]
     ]
 
 

@@ -379,14 +379,15 @@ def test_what_is_asked_for_forgetting_is_about_a_fifth_of_the_run():
         config = build_config({"model": {"base": "smollm2"}, "optimisation": settings}).resolved()
         return affordable(config, splits, own_answers)
 
-    # 3 * 11,100 tokens are trained, 4 * 1,110 are asked: a quarter of them, at 450 for a prompt and a passage.
-    assert asked(epochs=2) == ((3 * 22_200 + 4 * 1_110) // 4 // 450, 39) == (39, 39)
-    assert asked(epochs=2, max_steps=20) == ((3 * 160 * 111 + 4_440) // 4 // 450, 35) == (32, 35)
-    assert asked() == (30, 35) and asked(epochs=50) == (100, 120)
-    assert asked(own_answers=35, epochs=2) == ((3 * 2 * (11_100 + 2_800) + 4_440) // 4 // 450,) * 2 == (48, 48)
+    # 3 * 11,100 tokens are trained, 4 * 1,110 are asked: a quarter of them, at 225 for a prompt or a passage.
+    assert (3 * 3 * 11_100 + 4 * 1_110) // 4 // 225 == 115 and asked(epochs=3) == (115 - 35, 35)
+    assert (3 * 160 * 111 + 4 * 1_110) // 4 // 225 == 64 and asked(epochs=2, max_steps=20) == (50, 35)
+    assert (3 * 5 * 11_100 + 4 * 1_110) // 4 // 225 == 189 and asked(epochs=5) == (100, 89)
+    assert asked() == (50, 35) and asked(epochs=50) == (100, 120)
+    assert (3 * 3 * (11_100 + 5 * 80) + 4 * 1_110) // 4 // 225 == 119 and asked(5, epochs=3) == (84, 35)
 
 
-def test_fewer_prompts_are_drawn_evenly_and_are_a_part_of_more():
+def test_fewer_prompts_are_of_all_kinds_and_a_part_of_more():
     from collections import Counter
 
     from ftlab.evaluation.general_text import load_general_text
@@ -398,10 +399,12 @@ def test_fewer_prompts_are_drawn_evenly_and_are_a_part_of_more():
         _, _, neutral, note = load_general(config)
         return neutral, note
 
-    whole, few, more = prompts("self"), prompts("self:30"), prompts("self:47")
-    assert len(whole[0]) == 100 and whole[1] is None and "30 of 100 neutral prompts" in few[1]
-    assert set(Counter(one.kind for one in few[0]).values()) == {3}
-    assert {one.row for one in few[0]} < {one.row for one in more[0]} and len(more[0]) == 47
+    whole, few, more = prompts("self"), prompts("self:50"), prompts("self:71")
+    assert len(whole[0]) == 100 and whole[1] is None and "50 of 100 neutral prompts" in few[1]
+    counts = Counter(one.kind for one in few[0])
+    assert len(counts) == 10 and [counts.pop(kind) for kind in ("refusal", "languages", "code")] == [10] * 3
+    assert set(counts.values()) == {2, 3}
+    assert {one.row for one in few[0]} < {one.row for one in more[0]} and len(more[0]) == 71
     config = build_config({"model": {"base": "smollm2"}, "evaluation": {"general_text": "general_reading:35"}})
     found, note = load_general_text(config, load_tokenizer("starter"), context=512)
     assert len(found["general"].pieces.sizes) == 35 and len(found["general"].kinds) == 7
@@ -421,7 +424,7 @@ def test_how_much_is_asked_is_settled_by_the_data_and_what_a_person_said_stays(t
         prepared_data(config, workspace)
         return config.evaluation.probes, config.evaluation.general_text
 
-    assert settled() == ("self:30", "general_reading:35")
+    assert settled() == ("self:50", "general_reading:35")
     assert settled(probes="self") == ("self", "general_reading:35")
     assert settled(probes="none", general_text="none") == ("none", "none")
     assert settled(probes="known_facts", general_text=None)[0] == "known_facts"
