@@ -16,7 +16,7 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
-from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
+from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of, verdict_text
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, strength_fact, tuned_on
@@ -59,7 +59,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "run": run,
         "name": config.name or run.id,
         "date": _date(comparison["created"]),
-        "verdict": comparison["verdict"]["text"],
+        "verdict": verdict_text(comparison),
         "badge": badge(comparison["verdict"]),
         "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
         "sides": sides_of(comparison),
