@@ -154,7 +154,7 @@ def lost_in_words(forgetting: Mapping[str, Any]) -> str:
         else:
             base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             said.append(f"bits per byte of {part['title']} {after} against {base}")
-    return ", ".join(said)
+    return listed(said)
 
 
 def answer_of(comparison: Mapping[str, Any]) -> str | None:

@@ -116,7 +116,7 @@ def _in_words(
     moved: Sequence[Mapping[str, str]] = (),
 ) -> str:
     parts = []
-    for word, entries in (("better in", gained), ("worse in", lost), ("moved from the base in", moved)):
+    for word, entries in (("better in", gained), ("worse in", lost), ("answers moved from the base's:", moved)):
         if entries:
             parts.append(f"{word} {_listed(entries)}")
     text = "; ".join(parts)

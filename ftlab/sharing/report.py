@@ -20,7 +20,15 @@ from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, strength_fact, tuned_on
-from ftlab.sharing.report_findings import also_checked, asked_beside, badge, forgetting, where_worse
+from ftlab.sharing.report_findings import (
+    also_checked,
+    asked_beside,
+    badge,
+    forgetting,
+    kept_answer,
+    kept_rows,
+    where_worse,
+)
 from ftlab.sharing.table import comparison_table
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
@@ -69,6 +77,8 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
+        "kept": kept_rows(comparison),
+        "kept_answer": kept_answer(comparison),
         "lost": _lost(run)[:2],
         "moved": changed_answers(comparison),
         "worse": where_worse(comparison, predictions),
