@@ -23,7 +23,7 @@ from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
-from ftlab.ui.conversation import Turn, conversation, history, note
+from ftlab.ui.conversation import AFRESH, Turn, conversation, history, note, same_strength
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty
 from ftlab.workspace import Workspace
@@ -141,7 +141,10 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
         ended = _stops[request.session_hash or ""] = threading.Event()
-        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …"}
+        at = AS_TRAINED if strength is None else round(float(strength), 2)
+        read = same_strength(turns, at)
+        afresh = AFRESH if turns and not read else ""
+        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …", "strength": at}
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
@@ -151,17 +154,18 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
 
             answers = load_duet(run).stream(
                 turn["user"],
-                history(turns),
+                history(read),
                 system=(system or "").strip() or None,
                 as_trained=as_trained,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
-                strength=None if strength is None else round(float(strength), 2),
+                strength=at,
                 threads=threads_beside_a_run() if disk.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
                 for answer in answers:
-                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": note(answer)}
+                    said = " ".join(filter(None, [afresh, note(answer)]))
+                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": said}
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
