@@ -52,9 +52,7 @@ def _turn(turn: Turn, *, busy: bool) -> Markup:
             '<div class="ft-text">{2}{3}</div></div>'
         ).format(
             side,
-            name
-            if side == "base"
-            else ", ".join(filter(None, [name, strength_name(turn.get("strength", AS_TRAINED))])),
+            _named(name, turn) if side == "adapted" else name,
             turn[side] or ("" if busy else "(nothing)"),
             Markup('<span class="ft-caret" aria-hidden="true"></span>') if busy else "",
         )
@@ -65,6 +63,10 @@ def _turn(turn: Turn, *, busy: bool) -> Markup:
         '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
         '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p></article>'
     ).format(turn["user"], panes, note)
+
+
+def _named(name: str, turn: Turn) -> str:
+    return ", ".join(filter(None, [name, strength_name(turn.get("strength", AS_TRAINED))]))
 
 
 def note(answer: Any) -> str:

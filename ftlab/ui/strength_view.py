@@ -26,7 +26,7 @@ def strengths_view(found: Mapping[str, Any]) -> Markup:
         heading("What each strength reaches and keeps", where),
         Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {found['proposed']:g}."),
         _picture(found),
-        table([head[0].capitalize(), *head[1:]], rows, label="Strengths", numbers=range(1, len(head))),
+        table([one[:1].upper() + one[1:] for one in head], rows, label="Strengths", numbers=range(1, len(head))),
         Markup('<ul class="ft-notes">{}</ul>').format(lines),
     ]
     return Markup('<section class="ft-card">{}</section>').format(join(parts))
