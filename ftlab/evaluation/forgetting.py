@@ -150,7 +150,7 @@ def lost_in_words(forgetting: Mapping[str, Any]) -> str:
             said.append(f"on {part['title']} its next token is the base's in {figures}")
         elif "accuracy" in part:
             base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            said.append(f"{part['title']} {after} right against {base}{_worst_kind(part.get('kinds') or [])}")
+            said.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
         else:
             base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             said.append(f"bits per byte of {part['title']} {after} against {base}")
