@@ -164,7 +164,7 @@ def strengths_svg(found: Mapping[str, Any]) -> Markup:
             y, _short(row["title"], 17), low, y - 4, high, _x(row["strength"]), y - 4,
             ADAPTED_COLOUR, _WIDTH, y, percent(round(row["strength"], 2)),
         )  # fmt: skip
-    spoken = "Strength: " + ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
+    spoken = "Chance to win a vote: " + ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
     return _svg(height, spoken, body)
 
 
