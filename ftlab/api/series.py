@@ -74,8 +74,8 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     """Runs that were compared with the same base on the same rows, beside each other: what each reached and took.
 
     `measures` are names of measures; None takes the one that decided the first verdict, then general accuracy (of kinds
-    that none of the runs replayed, and of kinds that one did), KL to the base and perplexity. Raises InputError when they were
-    asked different rows, FtlabError when one was not evaluated.
+    that none of the runs replayed, and of kinds that one did), KL to the base and perplexity. Raises InputError when
+    the runs were asked different rows, FtlabError when one was not evaluated.
     """
     import pandas
 
