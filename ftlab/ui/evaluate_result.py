@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -17,7 +17,7 @@ from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_docu
 from ftlab.sharing.report_findings import kept_answer, kept_rows
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
-from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, percent, table, when
+from ftlab.ui.html import badge, count, details, duration, facts, heading, join, labelled, notice, percent, table, when
 
 _GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
 _TONES = {True: "ft-up", False: "ft-down", None: ""}
@@ -135,7 +135,7 @@ def kept(comparison: Mapping[str, Any]) -> Markup:
         heading("What it kept of the base"),
         badge(*answer),
         "Measured apart from the task, on prompts and text that it was not trained for.",
-        _labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
+        labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
         moved(comparison),
         details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
     )
@@ -151,7 +151,7 @@ def moved(comparison: Mapping[str, Any]) -> Markup:
         return Markup("")
     return Markup('<p class="ft-help">{}</p>{}').format(
         "The three answers that changed most. A changed answer need not be worse.",
-        _labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
+        labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
     )
 
 
@@ -174,25 +174,6 @@ def _by_kind(comparison: Mapping[str, Any]) -> Markup:
         for kind in kinds
     ]
     return table(head, rows, label="By kind of prompt", numbers=range(1 + apart, len(head)))
-
-
-def _labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
-    """A table that a phone shows without its head: the first cell of a row above the others, each of which has the name
-    of its column."""
-    body = join(
-        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
-            row[0],
-            join(
-                Markup('<td data-label="{}">{}</td>').format(head, cell)
-                for head, cell in zip(heads[1:], row[1:], strict=True)
-            ),
-        )
-        for row in rows
-    )
-    return Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}"><table class="ft-table {}">'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(label, css, join(Markup('<th scope="col">{}</th>').format(head) for head in heads), body)
 
 
 def _answer(text: str) -> Markup:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ftlab.evaluation.figures import in_sentence
 from ftlab.ui.charts import Series, plot
-from ftlab.ui.html import heading, join, notice, table
+from ftlab.ui.html import heading, join, labelled, notice
 
 _COLOURS = "abcd"
 
@@ -26,7 +26,7 @@ def strengths_view(found: Mapping[str, Any]) -> Markup:
         heading("What each strength reaches and keeps", where),
         Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {found['proposed']:g}."),
         _picture(found),
-        table([one[:1].upper() + one[1:] for one in head], rows, label="Strengths", numbers=range(1, len(head))),
+        labelled([one[:1].upper() + one[1:] for one in head], rows, "Strengths", css="ft-scores ft-strengths"),
         Markup('<ul class="ft-notes">{}</ul>').format(lines),
     ]
     return Markup('<section class="ft-card">{}</section>').format(join(parts))
