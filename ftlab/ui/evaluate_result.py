@@ -134,7 +134,7 @@ def kept(comparison: Mapping[str, Any]) -> Markup:
     return Markup('<section class="ft-kept"><div>{} {}</div><p class="ft-help">{}</p>{}{}{}</section>').format(
         heading("What it kept of the base"),
         badge(*answer),
-        "Measured apart from the task, on prompts and text that it was not trained for.",
+        "Measured apart from the task, on prompts and text that have nothing to do with it.",
         labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
         moved(comparison),
         details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
