@@ -59,7 +59,7 @@ def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
     """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
     choice, said = strength_choice(run), []
     if choice is not None:
-        said.append(f"{choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
     for kind in ("adapter", "merged"):
         record = read_cached(run.export_folder(kind) / RECORD)
         at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
