@@ -138,7 +138,7 @@ def test_an_adapter_on_a_quantised_base_is_scaled_as_on_a_whole_one(runs: Path, 
     [
         ("prefix_tuning", "keys and values"),
         ("prompt_tuning", "tokens that stand"),
-        ("bottleneck", "layers with a bend"),
+        ("bottleneck", "nonlinear layers"),
     ],
 )
 def test_a_method_without_a_line_to_the_base_says_why_it_has_no_strength(method: str, reason: str) -> None:
