@@ -167,8 +167,8 @@ def _why(length: int, config: RunConfig) -> str:
 
 
 def longest_by_text(rows: Sequence[Mapping[str, Any]]) -> int:
-    """About how many tokens the longest of the training `rows` has, as their text tells: a token for three bytes, which
-    is more than English, code and Chinese take with today's tokenizers, and what a chat template adds."""
+    """About how many tokens the longest of the training `rows` has: one for three bytes of its text, and what a chat
+    template adds. English takes one for some four bytes; a script that the tokenizer hardly knows takes more."""
     sizes = [max(sum(map(_bytes, whole)) for whole in _sequences(row)) for row in rows]
     return -(-max(sizes, default=0) // _BYTES_A_TOKEN) + _OF_TEMPLATE
 

@@ -75,17 +75,11 @@ def _times(found: Preflight) -> Iterator[tuple[str, str]]:
 
 
 def what_peaks(found: Preflight) -> str:
-    """Which parts of a run the peak of its memory is the peak of, and what of memory is counted."""
-    if found.kind == "estimate":
-        parts = "training"
-    elif found.after_seconds is not None:
-        parts = "asking the base, training and the comparison"
-    else:
-        parts = "training, without an evaluation before or after it"
-    where = (
-        "memory that its process reserves on the GPU" if found.device == "cuda" else "resident memory of its process"
-    )
-    return f"{where}, {parts}"
+    """What of memory is counted, and of which parts of a run the peak is the peak."""
+    whole = found.after_seconds is not None  # the comparison was measured
+    parts = "asking the base, training and the comparison" if whole else "training alone"
+    kind = "reserved by its process on the GPU" if found.device == "cuda" else "resident memory of its process"
+    return f"{kind}, {parts}"
 
 
 def verdict(found: Preflight) -> str:
