@@ -12,6 +12,7 @@ import pytest
 
 from ftlab.cli import main as cli
 from ftlab.cli.main import main
+from ftlab.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +152,7 @@ def test_an_unknown_option_and_a_workspace_that_is_a_file_are_one_object_of_ever
         one_object([*words[:place], f"--workspace={file}", *words[place:]], capsys)
 
 
-def test_an_empty_name_of_a_yaml_file_trains_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_empty_name_of_a_yaml_file_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """As of a variable of the shell that is not set: `train "$CONFIG"`."""
     assert "name of the YAML file is empty" in str(one_object(["train", "--json", ""], capsys)["what"])
-    assert not (tmp_path / "workspace" / "runs").exists()
+    assert Workspace.open().runs() == []
