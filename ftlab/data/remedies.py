@@ -41,7 +41,7 @@ _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Pr
 _FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
 _MOST_SOURCES = 2  # sentences that an answer is drawn from
 _FEWEST_DRAWN = 2  # words that stand in these alone
-_NEEDED = "a cut could take away what the answer depends on"
+_NEEDED = "no sentence of the prompt is known to be needless"
 _STILL_LONG = "without the sentences that can be spared it is still too long"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
 

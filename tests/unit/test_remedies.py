@@ -138,7 +138,7 @@ def test_a_prompt_stays_whole_where_its_answer_does_not_show_which_sentences_it_
     row = {"prompt": STORY, "completion": answer}
     after, said = _shorten(row, _words(row) - 12)
     assert after == row and len(said) == 1
-    assert said[0].startswith("Left 1 row of train as before: a cut could")
+    assert said[0].startswith("Left 1 row of train as before: no sentence")
 
 
 def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None:
@@ -170,7 +170,7 @@ def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None
 def test_a_prompt_that_can_spare_nothing_stays_as_it_is_and_counts_as_not_shortened(prompt: str) -> None:
     row = {"prompt": prompt, "completion": "A long answer. " * 20}
     after, said = _shorten(row, 30)
-    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train as before: a cut could")
+    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train as before: no sentence")
 
 
 def test_a_row_that_would_be_too_long_even_without_what_it_can_spare_stays_as_it_is() -> None:
