@@ -213,8 +213,10 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
 
 def load_config(path: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
     """A checked RunConfig from a YAML file (without one: the defaults). Raises InputError as `build_config` does."""
-    if not path:
+    if path is None:
         return build_config({}, overrides)
+    if not str(path).strip():  # as of a variable of the shell that is not set
+        raise InputError("The name of the YAML file is empty", try_="leave it out to take the defaults")
     path = Path(path)
     try:
         values = read_yaml(path)

@@ -26,10 +26,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
         )
     field = section.model_fields.get(path[-1]) if section else None
     title = f"{field.title} ({name})" if field is not None and field.title else name
-    return InputError(f"{title} cannot take this value", given=repr(problem["input"]), allowed=_allowed(problem))
+    return InputError(f"{title} cannot take this value", given=repr(problem["input"]), allowed=allowed_by(problem))
 
 
-def _allowed(problem: Any) -> str:
+def allowed_by(problem: Any) -> str:
+    """What would be right in place of a value, in words, of one of pydantic's errors."""
     context = problem.get("ctx") or {}
     match problem["type"]:
         case "literal_error":

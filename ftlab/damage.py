@@ -6,12 +6,13 @@ whoever shows errors (the command line, the app) asks here what an unexpected on
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftlab.errors import FtlabError, sentence, shorten
+from ftlab.errors import FtlabError, InputError, sentence, shorten
 from ftlab.files import DamagedFile, read_json, read_jsonl
 from ftlab.run_directory import RunDirectory
 
@@ -23,8 +24,11 @@ _READ = (".json", ".jsonl", ".parquet", ".safetensors")
 def explained(error: BaseException) -> FtlabError | None:
     """What to say of an unexpected `error` that came while ftlab worked with runs; None where no run was involved.
 
-    Names the damaged file where there is one. Else the traceback is kept in a file, which the sentence names.
+    Names the damaged file where there is one. Else the traceback is kept in a file, which the sentence names. A name
+    that is too long for a file is the fault of whoever gave it, run or not.
     """
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return InputError("A name is too long for a file", given=shorten(error.filename or "", 120))
     runs = _runs_of(error)
     for run in runs:
         if found := examine(run):

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftlab.errors import InputError, nearest
+from ftlab.errors import InputError, nearest, shorten
 from ftlab.files import check_reach
 from ftlab.run_directory import RunDirectory
 
@@ -196,7 +196,7 @@ class Workspace:
             )
         close = nearest(run_id, known)
         raise InputError(
-            f"There is no run called {run_id!r} in {self.root}",
+            f"There is no run called {shorten(run_id, 100)!r} in {self.root}",
             allowed=(", ".join(list(known)[:5]) + (" …" if len(known) > 5 else "")) if known else "no run exists yet",
             try_=f"did you mean {close}?" if close else "see them with: python -m ftlab runs list",
         )

@@ -85,7 +85,8 @@ def run_contestant(
         raise InputError(f"The run {run.id} is a reward model: it scores answers and writes none", try_="another run")
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
-    spec = {"kind": "run", "run": run.id, "base": config.model.base, "adapter_sha256": result_sha256(run)}
+    known_as = run.id if Workspace.of(run) == workspace else str(run.path)
+    spec = {"kind": "run", "run": known_as, "base": config.model.base, "adapter_sha256": result_sha256(run)}
     how = asked_of(run)
     spec |= {"template": how.template} if how.template else {}
     strength = check_strength(config, chosen_strength(run) if strength is None else strength)

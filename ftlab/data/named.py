@@ -5,6 +5,7 @@ A version carries them in its details; for any other source the workspace rememb
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,10 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
     """
     from ftlab.data.versions import PREFIX, resolve
 
-    if workspace is not None and (kept := _kept(workspace).get(_key(data, workspace))):
-        return Named(**kept)
+    if workspace is not None:
+        known = _kept(workspace)
+        if kept := known.get(_key(data, workspace)) or known.get(_spelled(data)):
+            return Named(**kept)
     if data.source.strip().startswith(PREFIX):
         details = resolve(data.source, workspace).details
         if details.get("columns") or details.get("prompt_template"):
@@ -83,7 +86,7 @@ def _kept(workspace: Workspace) -> dict[str, Any]:
 def _rewrite(data: DataConfig, workspace: Workspace, said: Named | None) -> None:
     file, key = workspace.named_columns_file, _key(data, workspace)
     with locked(file.with_suffix(".lock")):
-        kept = {other: value for other, value in _kept(workspace).items() if other != key}
+        kept = {other: value for other, value in _kept(workspace).items() if other not in (key, _spelled(data))}
         write_json(file, kept | ({key: said.as_dict()} if said else {}))
 
 
@@ -94,5 +97,12 @@ def _key(data: DataConfig, workspace: Workspace) -> str:
     if source.startswith(PREFIX):
         return pinned(source, workspace)
     path = Path(source).expanduser()
-    name = str(path.absolute()) if path.exists() else source
+    # One file, however it is spelled: "../data/x.csv", through a link, from another folder.
+    name = os.path.realpath(path) if os.path.exists(path) else source
+    return f"{name} {data.subset}" if data.subset else name
+
+
+def _spelled(data: DataConfig) -> str:
+    """The key of older workspaces: the path as it was given."""
+    name = str(Path(data.source.strip()).expanduser().absolute())
     return f"{name} {data.subset}" if data.subset else name

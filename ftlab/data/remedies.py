@@ -30,7 +30,19 @@ Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
 # A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
 _TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
+# Who is asked or told what to do.
+_ASKS = re.compile(
+    r"[?？¿]|\b(you|yours?|please|must|should|shall|ought|always|never|don't|do not|answers?|questions?|tasks?"
+    r"|examples?|instructions?|following|given|options?|inputs?|outputs?|hypothesis|premise"
+    r"|(we|i) (ask|expect|want|need))\b",
+    re.IGNORECASE,
+)
+_SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Fig)|\b[A-Z])\.$")
 _FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
+_MOST_SOURCES = 2  # sentences that an answer is drawn from
+_FEWEST_DRAWN = 2  # words that stand in these alone
+_NEEDED = "no sentence of the prompt is known to be needless"
+_STILL_LONG = "without the sentences that can be spared it is still too long"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
 
 
@@ -148,12 +160,13 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
 @dataclass
 class Plan:
     """What happens to which (split, row): the new row, why it goes, or the split it goes to; `lost` is the text that
-    was cut from it; `said` tells it."""
+    was cut from it, `kept` why nothing was; `said` tells it."""
 
     changed: dict[tuple[str, int], Row] = field(default_factory=dict)
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
     moved: dict[tuple[str, int], str] = field(default_factory=dict)
     lost: dict[tuple[str, int], str] = field(default_factory=dict)
+    kept: dict[tuple[str, int], str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
 
@@ -227,9 +240,11 @@ def _edit(rows: Rows, action: Action, plan: Plan) -> int:
         elif action.remedy == "relabel":
             new = _relabelled(rows, action, number, row)
         else:
-            new, lost = _shortened(row, action)
+            new, lost, why = _shortened(row, action)
             if lost:
                 plan.lost[place] = lost
+            if why:
+                plan.kept[place] = why
         if new != row:
             plan.changed[place] = new
             count += 1
@@ -269,20 +284,20 @@ def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answ
     return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in given)
 
 
-def _shortened(row: Row, action: Action) -> tuple[Row, str]:
-    """The row without sentences that its longest prompt text can spare, so that it fits into `max_length`, and what
-    was cut. The row as it is, and nothing, where it cannot spare enough (see `_spare`): its first and last sentence
-    stay, and so do the system prompt and every answer."""
+def _shortened(row: Row, action: Action) -> tuple[Row, str, str]:
+    """The row without sentences that its longest prompt text can spare, so that it fits into `max_length`, what was
+    cut, and why nothing was. Where it cannot spare enough (see `_spare`) the row stays as it is; the system prompt and
+    every answer stay in any case."""
     if action.tokens is None or action.max_length is None:
         raise InputError(
             "Rows can only be shortened to a length that is counted in tokens", try_="name the base (--base)"
         )
     texts = _sparable(row, action.columns)
-    if not texts:
-        return row, ""
-    longest = max(texts, key=len)
+    longest = max(texts, key=len, default="")
     parts = _sentences(longest)
-    spare = _spare(parts, row, action.columns)
+    spare = _spare(parts, [text for text in _asked_texts(row, action.columns) if text != longest], row, action.columns)
+    if not spare:
+        return row, "", _NEEDED
 
     def without(count: int) -> Row:
         gone = set(spare[len(spare) - count :])
@@ -290,42 +305,91 @@ def _shortened(row: Row, action: Action) -> tuple[Row, str]:
         short = re.sub(r"(?:… )+", "… ", text)
         return _each_asked(row, action.columns, lambda text: short if text == longest else text)
 
-    if not spare or action.tokens(without(len(spare))) > action.max_length:
-        return row, ""
+    if action.tokens(without(len(spare))) > action.max_length:
+        return row, "", _STILL_LONG
     low, high = 1, len(spare)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if action.tokens(without(middle)) <= action.max_length else (middle + 1, high)
     if action.tokens(without(low)) > action.max_length:  # fewer sentences may be more tokens by one or two
         low = len(spare)
-    return without(low), "".join(parts[place] for place in spare[len(spare) - low :]).strip()
+    return without(low), "".join(parts[place] for place in spare[len(spare) - low :]).strip(), ""
 
 
-def _spare(parts: Sequence[str], row: Row, columns: Mapping[str, str]) -> list[int]:
-    """The places of the sentences that can be left out: whole sentences that ask nothing, hold no number, and have no
-    word that the answer takes from them alone."""
+def _spare(parts: Sequence[str], others: Sequence[str], row: Row, columns: Mapping[str, str]) -> list[int]:
+    """The places of the sentences that can be left out of a prompt of `parts` (`others` are what else is asked).
+
+    Only an answer that is drawn from the text shows what it needs: all its words are asked about or stand in at most
+    two of the sentences, and two of them there alone. A label, a summary, a translation or "not enough information"
+    may rest on any sentence. What can go then are whole sentences that tell (no question, number, list or code,
+    nobody addressed), share no word with the question or an answer, and do not lead into a sentence that the answer
+    is drawn from.
+    """
+    if not parts:
+        return []
     first = 2 if len(parts[0].strip()) < _FEWEST_LETTERS else 1  # "Hi." asks nothing yet
     last = len(parts) - (2 if len(parts[-1].strip()) < _FEWEST_LETTERS else 1)  # "Thanks!" does not either
-    told = [place for place in range(first, last) if _TELLS.fullmatch(parts[place].strip())]
-    kept = {word for place, part in enumerate(parts) if place not in told for word in _words(part)}
-    said = _words(answer_of(row, columns) or "") - kept
-    return [place for place in told if not _words(parts[place]) & said]
+    within = [place for place in range(first, last) if not _ASKS.search(parts[place])]
+    asked = set().union(*map(_words, others), *(_words(parts[at]) for at in range(len(parts)) if at not in within))
+    answer, rejected = _answered_words(row, columns)
+    drawn = answer - asked
+    sources = _sources(drawn, {place: _words(parts[place]) for place in within})
+    if len(drawn) < _FEWEST_DRAWN or not sources:
+        return []
+    needed = asked | answer | rejected
+    return [
+        place
+        for place in within
+        if _TELLS.fullmatch(parts[place].strip()) and place + 1 not in sources and not _words(parts[place]) & needed
+    ]
+
+
+def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
+    """The sentences that `drawn` words stand in, where two of them hold all; else none."""
+    left, found = set(drawn), set()
+    while left and len(found) < _MOST_SOURCES:
+        best = max(within, key=lambda place: len(within[place] & left), default=None)
+        if best is None or not within[best] & left:
+            return set()
+        found.add(best)
+        left -= within[best]
+    return set() if left else {place for place, words in within.items() if words & drawn}
+
+
+def _answered_words(row: Row, columns: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """The words of every answer that stays, and those of the rejected one."""
+    turns = [turn for role in _SPOKEN for turn in _turns_in(row.get(columns.get(role, ""))) or []]
+    given = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
+    rejected = answer_of(row, {"completion": columns["rejected"]}) if "rejected" in columns else ""
+    return _words(" ".join([*map(str, given), answer_of(row, columns) or ""])), _words(rejected or "")
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w{4,}", text.lower()))
+    """Words that carry a meaning, as near as letters tell: of four letters and more, numbers, and names."""
+    return {word.lower() for word in re.findall(r"\w{4,}|\d+|(?<![.!?] )(?<!^)\b[A-Z]\w+", text)}
 
 
 def _sentences(text: str) -> list[str]:
     """The sentences and lines of `text` with what follows each; joined they are the text."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match)]
     places = [0, *ends, len(text)]
     return [text[one:other] for one, other in pairwise(places) if text[one:other].strip()]
+
+
+def _ends(text: str, match: re.Match[str]) -> bool:
+    """Whether a sentence ends here: not after "e.g.", "Dr." or an initial, not within brackets, not before a small
+    letter."""
+    if "\n" in match.group():
+        return True
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    after = text[match.end() : match.end() + 1]
+    return not _SHORT_FORM.search(line) and not after.islower() and line.count("(") <= line.count(")")
 
 
 # The input of an instruction is what it is about; the instruction itself is the question.
 _SHORTENED = ("prompt", "input", "messages")
 _ASKED = (*_SHORTENED, "system")
+_SPOKEN = ("prompt", "messages", "history", "chosen")
 
 
 def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
@@ -339,6 +403,17 @@ def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
     said = [next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"]
     others = {next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) != "user"}
     return [text for text in said if isinstance(text, str) and text and text not in others]
+
+
+def _asked_texts(row: Row, columns: Mapping[str, str]) -> list[str]:
+    """Every text of the columns that are asked, answers of earlier turns with them."""
+    found: list[str] = []
+    for column in {column for role, column in columns.items() if role in _ASKED and role != "messages"}:
+        _each_text(row.get(column), lambda text: found.append(text) or text)
+    for turn in _turns_in(row.get(columns.get("messages", ""))) or []:
+        if _role(turn) in ("user", "system"):
+            _each_text(turn, lambda text: found.append(text) or text)
+    return found
 
 
 def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], str]) -> Row:
@@ -425,10 +500,8 @@ def _told_shortened(action: Action, count: int, plan: Plan) -> list[str]:
         # One sentence for each: the text must not look like several.
         shown = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
         said.append(f"Row {row} lost {len(text):,} characters: {shown}.")
-    kept = sum((action.split, row) not in plan.gone for row in action.rows) - count
-    if kept:
-        why = "without the sentences that can be spared it is still too long"
-        said.append(f"Left {_rows(kept, action)} as before: {why}.")
+    kept = Counter(plan.kept[action.split, row] for row in action.rows if (action.split, row) in plan.kept)
+    said += [f"Left {_rows(count, action)} as before: {why}." for why, count in kept.items()]
     return said or [f"Nothing was left to shorten in {action.split} ({_title(action)})."]
 
 

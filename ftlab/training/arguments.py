@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.config_errors import allowed_by
 from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.errors import InputError, nearest
+from ftlab.errors import InputError, nearest, shorten
 from ftlab.run_directory import RunDirectory
 from ftlab.training.preflight.plan import planned_steps
 from ftlab.training.tracking import PROJECT
@@ -119,12 +120,15 @@ def stage_arguments(
 
 
 def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
-    """Raise InputError when `trainer` names an argument that TRL does not have or that ftlab sets itself."""
+    """Raise InputError when `trainer` names an argument that TRL does not have or that ftlab sets itself, or gives one
+    a value of another type."""
     if not trainer:
         return
     from dataclasses import fields
+    from typing import get_type_hints
 
     kind = config_class(stage)
+    hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}
     # GRPO's ways to average the loss are its own matter, not one of preference.loss.
     of_stage = {"sft": set(), "pretraining": set()} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
@@ -143,3 +147,16 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
                 given=f"trainer.{name}: {trainer[name]!r}",
                 try_="use the sections model, optimisation, preference, reinforcement, tracking and launcher for it",
             )
+        _check_type(f"trainer.{name}", trainer[name], hints[name])
+
+
+def _check_type(name: str, value: Any, wanted: Any) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(wanted).validate_python(value, strict=True)
+    except ValidationError as error:
+        allowed = dict.fromkeys(allowed_by(one) for one in error.errors() if one["type"] != "is_instance_of")
+        raise InputError(
+            f"{name} cannot take this value", given=shorten(repr(value)), allowed=" or ".join(allowed)
+        ) from None

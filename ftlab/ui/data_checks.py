@@ -46,9 +46,11 @@ element.addEventListener('click', event => {
   target.setAttribute('aria-current', 'true');
 });
 """
-# By keyboard one goes to the open row, and back to where one was.
+# By keyboard one goes to the open row, and back to where one was. What a remedy did stands above the cards: it is
+# brought into sight.
 _PRESSED = """
 () => setTimeout(() => {
+  document.querySelector('#data_checks_message .ft-box')?.scrollIntoView({block: 'center'});
   document.querySelectorAll('.ft-waiting').forEach(cards => cards.classList.remove('ft-waiting'));
   document.querySelectorAll('.ft-do[aria-busy]').forEach(button => button.removeAttribute('aria-busy'));
   document.querySelector('#data_checks_sheet #data_checks_close')?.focus({preventScroll: true});
@@ -150,11 +152,18 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         report = _report(job_id, workspace)
         finding = Finding.from_dict(report["findings"][int(number)])
         if value == "raise":
-            return length_of(finding.detail["raise_to"])
+            return raised(job_id, shown, finding.detail["raise_to"])
         if what == "row":
             config = config_of(shown)
             return open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
         return mended(job_id, shown, [finding], {finding.kind: value})
+
+    def raised(job_id: str | None, shown: str | None, length: int) -> dict[Any, Any]:
+        """The longer example, as the Train tab says it from now on, and the data checked anew with it: as after every
+        other remedy."""
+        before = _job(job_id, workspace).request
+        request = Request(config_of(shown), before.base, length, before.prompts)
+        return {**pictured(panel, job.start(request, workspace), request, workspace), **length_of(length)}
 
     def mend_all(job_id: str | None, shown: str | None) -> dict[Any, Any]:
         return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from ftlab.config import build_config
+from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
 from ftlab.files import limited_to
@@ -256,7 +257,9 @@ def _told(function: Callable[..., dict]) -> Callable[..., dict]:
                 return function(*given.args, **given.kwargs)
         except FtlabError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        except Exception:
+        except Exception as error:
+            if isinstance(known := explained(error), InputError):  # such as a name that is too long for a file
+                raise gr.Error(str(known), print_exception=False) from None
             log.exception("An endpoint for programs failed: %s", function.__name__)
             raise gr.Error(
                 "Something went wrong inside ftlab; the details are in the terminal where the app runs",

@@ -91,11 +91,12 @@ def build(form: forms.Form) -> RewardsForm:
             weight("json", "json")
         with gr.Row():
             cells["exact_match.on"] = gr.Checkbox(
-                False, label="Equal to the reference answer", elem_id="pref_exact_on", min_width=180
+                False, label="Equal to the reference answer", elem_id="pref_exact_on", scale=3, min_width=180
             )
             weight("exact_match", "exact")
+        with gr.Row():
             cells["final_number.on"] = gr.Checkbox(
-                False, label="Ends in the reference's number", elem_id="pref_final_number_on", min_width=180
+                False, label="Ends in the reference's number", elem_id="pref_final_number_on", scale=3, min_width=180
             )
             weight("final_number", "final_number")
         with gr.Accordion("More rewards (YAML)", open=False):

@@ -91,6 +91,29 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     assert is_as_wide_as_the_screen(phone.page) and not phone.errors
 
 
+def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_looks_what_it_did(shop, visit, tmp_path):
+    file = tmp_path / "long.jsonl"
+    lines = [{"prompt": f"Tell me of {n}.", "completion": f"It is {n}." + " More of it." * (n % 20)} for n in range(60)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    one = visit(shop.url)
+    page = one.page
+    one.tab("train")
+    page.locator("#train_more").get_by_role("button").first.click()
+    page.locator("#set_optimisation_max_length").locator("input, textarea").first.fill("64")
+    choose(one, str(file))
+    page.locator("#data_checks_start").click()
+    long = page.locator("#data_checks_findings [data-kind=too_long]")
+    said = page.locator("#data_checks_message")
+    long.get_by_role("button", name="Cut sentences from").click()
+    expect(said).to_contain_text("as before: no sentence of the prompt is known to be needless")
+    expect(said).to_be_in_viewport()
+    long.get_by_role("button", name="Raise the longest example").click()
+    expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is \d+ tokens now"))
+    expect(said).to_be_in_viewport()
+    expect(long).to_have_count(0)
+    assert not one.errors
+
+
 @pytest.mark.long
 def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, visit, tmp_path):
     file = tmp_path / "long.jsonl"

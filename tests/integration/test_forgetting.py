@@ -42,6 +42,7 @@ def test_without_replay_the_starter_forgets_what_it_knew(without_replay):
     assert value(without_replay, "general_accuracy", "base") == 0.97  # as the card of general_probes says
     assert "general_accuracy_replayed" not in [one["name"] for one in without_replay["measures"]]
     assert value(without_replay, "general_accuracy", "adapted") < 0.5
+    # Measured: 1.27 times (seed 0; the spread over seeds was not).
     assert value(without_replay, "general_bits_per_byte", "adapted") > 1.2 * value(
         without_replay, "general_bits_per_byte", "base"
     )

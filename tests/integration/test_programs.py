@@ -81,6 +81,14 @@ def test_the_example_in_the_readme_does_what_it_says(client: Client, address: st
     assert evaluating in ("queued", "running", "completed")
 
 
+def test_the_chat_of_a_program_gives_the_answers_of_the_evaluation(client: Client, quickstart: Quickstart):
+    """It is asked with the very tokens that the held-out rows were (tests/unit/test_asked.py has all kinds of data)."""
+    row, settings = quickstart.run.predictions()[0], quickstart.run.comparison()["settings"]
+    asked = {"run": quickstart.run.id, "max_new_tokens": settings["max_new_tokens"]}
+    told = client.predict(row["prompt"], **asked, api_name="/chat")
+    assert (told["base"], told["adapted"]) == (row["base"], row["adapted"])
+
+
 @pytest.mark.parametrize(
     ("endpoint", "given", "said"),
     [

@@ -51,6 +51,15 @@ def test_base_beside_a_run_is_the_base_of_that_run(workspace: Workspace, other_b
         assert bases([named, f"run:{run}"], workspace) == ["starter", other_base]
 
 
+def test_a_run_of_another_workspace_is_found_again_when_it_answers(workspace: Workspace, tmp_path: Path) -> None:
+    other = Workspace.open(tmp_path / "other")
+    run = other.run(trained(other, "starter"))
+    [spec] = [one.spec for one in read_contestants([f"run:{run.path}"], workspace)]
+    assert workspace.run(spec["run"]).path == run.path
+    [spec] = [one.spec for one in read_contestants(["run:last"], other)]
+    assert spec["run"] == run.id
+
+
 def test_a_base_that_could_be_several_or_none_has_to_be_named(workspace: Workspace, other_base: str) -> None:
     with pytest.raises(InputError, match="no run of this test tells"):
         bases(["base", "https://host/v1#model"], workspace)

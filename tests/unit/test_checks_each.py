@@ -238,6 +238,13 @@ def test_whether_it_is_enough_counts_only_rows_that_will_be_trained(tmp_path: Pa
     assert (held, text.split()[0]) == ("16", str(64 - int(cut))) and int(cut)
 
 
+def test_where_no_row_would_be_trained_nothing_is_promised(tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": "word " * 900}) + "\n" for n in range(30)))
+    report = check(str(file), tokenizer=starter_tokenizer(), base="starter", context=512)
+    assert report.advice[0].text.startswith("No row would be trained. Not counted:")
+
+
 @pytest.mark.parametrize("more", [{}, {"group_by": "who"}, {"test_fraction": 0.0}, {"near_duplicates": "apart"}])
 def test_the_rows_that_are_enough_are_those_that_the_data_tab_counts(tmp_path: Path, more: dict) -> None:
     rows = [row | {"who": n // 9} for n, row in enumerate(clean_rows(65))]

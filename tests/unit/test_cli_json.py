@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ftlab.cli import main as cli
 from ftlab.cli.main import main
+from ftlab.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +75,84 @@ def test_an_unknown_sample_lists_the_samples_whether_it_is_near_one_or_not(capsy
         assert main(["data", "inspect", name, "--base", "none", "--json"]) == 2
         said = json.loads(capsys.readouterr().out)["error"]
         assert said["given"] == name and "support_triage, brand_voice" in said["allowed"]
+
+
+# What a command that is not here takes; the address of nobody.
+REQUIRED = {"url": "http://127.0.0.1:9", "model": "m", "to": "nobody/here", "source": "nobody/here"}
+NAMES = {"empty": "", "odd": "no\nsuch ☃", "long": "x" * 5000}
+
+
+@functools.cache
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Every command with its parser, by its words; those without --json aside (the app, which does not end)."""
+
+    def leaves(parser: argparse.ArgumentParser, words: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for action in below:
+            for name, one in action.choices.items():
+                yield from leaves(one, f"{words} {name}".strip())
+        if not below and "--json" in parser._option_string_actions:
+            yield words, parser
+
+    # The name of the function that builds it changes with the command line.
+    build = getattr(cli, "build_parser", None) or cli._parser
+    return dict(leaves(build(), ""))
+
+
+def given_to(command: str, name: str) -> list[str]:
+    """The words of `command` with `name` for each thing that it is about, and with the options that it must have."""
+    words = []
+    for action in commands()[command]._actions:
+        if action.option_strings and action.required:
+            words += [action.option_strings[-1], REQUIRED[action.dest]]
+    return [*command.split(), *words, "--json", "--", *(_word(one, name) for one in positionals(command))]
+
+
+def positionals(command: str) -> list[argparse.Action]:
+    return [action for action in commands()[command]._actions if not action.option_strings]
+
+
+def _word(action: argparse.Action, name: str) -> str:
+    return next(iter(action.choices)) if action.choices else name
+
+
+def one_object(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    code = main(words)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert code == found["exit_code"] == 2 and found["error"]["what"], told
+    assert "Traceback" not in told.err
+    return found["error"]
+
+
+def test_every_command_with_something_to_name_is_walked() -> None:
+    assert len(commands()) > 40 and {"train", "runs show", "data versions diff", "arena verdict"} <= commands().keys()
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("command", [command for command in commands() if positionals(command)])
+def test_a_name_of_nothing_is_one_object_of_every_command(
+    command: str, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_object(given_to(command, NAMES[kind]), capsys)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_an_unknown_option_and_a_workspace_that_is_a_file_are_one_object_of_every_command(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    words = given_to(command, "x")
+    place = words.index("--")
+    told = one_object([*words[:place], "--no-such-option", *words[place:]], capsys)
+    assert "--no-such-option" in str(told["what"])
+    if "--workspace" in commands()[command]._option_string_actions:
+        one_object([*words[:place], f"--workspace={file}", *words[place:]], capsys)
+
+
+def test_an_empty_name_of_a_yaml_file_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a variable of the shell that is not set: `train "$CONFIG"`."""
+    assert "name of the YAML file is empty" in str(one_object(["train", "--json", ""], capsys)["what"])
+    assert Workspace.open().runs() == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ftlab.api.verbs import _configured
@@ -10,6 +12,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.measuring import left_out, options_of
 from ftlab.evaluation.metrics import own
 from ftlab.training import supervisor
+from ftlab.training.arguments import check_trainer_settings, config_class
 from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import submit_sweep
@@ -56,18 +59,41 @@ def sweep(config, workspace):
         ({"evaluation": {"measures": "meteor", "after_training": False}}, "meteor"),
         ({"evaluation": {"pattern": "(", "after_training": False}}, "pattern"),
         ({"trainer": {"resume_from_checkpoint": "/tmp/theirs"}}, "resume_from_checkpoint"),
+        ({"trainer": {"dataloader_num_workers": "two"}}, "Allowed: a whole number"),
         (
             {"trainer": {"log_completions_hub_repo": "somebody/else"}, "stage": "grpo"} | REWARDED,
             "log_completions_hub_repo",
         ),
         ({"launcher": {"config_file": "/nowhere.yaml"}}, "nowhere"),
     ],
-    ids=["measure", "measure of later", "pattern of later", "their checkpoint", "their repository", "launcher"],
+    ids=[
+        "measure",
+        "measure of later",
+        "pattern of later",
+        "their checkpoint",
+        "another type",
+        "their repository",
+        "launcher",
+    ],
 )
 def test_what_start_refuses_is_refused_at_every_door(door, settings, said, workspace):
     with pytest.raises(InputError, match=said):
         door(build_config(settings), workspace)
     assert workspace.runs() == []
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo", "kto", "reward", "grpo", "rloo"])
+def test_every_default_of_trl_is_of_the_type_that_a_setting_must_have(stage):
+    kind = config_class(stage)
+    defaults = {one.name: one.default for one in dataclasses.fields(kind) if one.default is not dataclasses.MISSING}
+    taken = 0
+    for name, value in defaults.items():
+        try:
+            check_trainer_settings({name: value}, stage)
+            taken += 1
+        except InputError as error:
+            assert "is set by ftlab" in str(error), error
+    assert taken > 50
 
 
 @pytest.mark.parametrize("door", [start, run_preflight, sweep])

@@ -58,6 +58,31 @@ def test_what_one_command_was_told_all_others_know(
     assert config.data.columns == run.manifest()["columns"] == SAID, "the run says itself how it was read"
 
 
+def test_one_file_is_known_however_it_is_spelled(
+    guests: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(guests)
+    (file.parent / "sub").mkdir()
+    (file.parent / "link.csv").symlink_to(file)
+    monkeypatch.chdir(file.parent / "sub")
+    named.remember(DataConfig(source="../guests.csv", columns=SAID), workspace)
+    for spelled in (guests, "../guests.csv", "../link.csv", f"{file.parent}/sub/../guests.csv"):
+        assert named.recall(DataConfig(source=spelled), workspace).columns == SAID, spelled
+    named.forget(DataConfig(source="../link.csv"), workspace)
+    assert named.recall(DataConfig(source=guests), workspace) is None
+
+
+def test_columns_that_an_older_workspace_remembers_by_the_path_as_it_was_given_are_known(
+    guests: str, workspace: Workspace
+) -> None:
+    link = Path(guests).with_name("link.csv")
+    link.symlink_to(guests)
+    workspace.named_columns_file.write_text(json.dumps({str(link): {"columns": SAID, "prompt_template": None}}))
+    assert named.recall(DataConfig(source=str(link)), workspace).columns == SAID
+    named.forget(DataConfig(source=str(link)), workspace)
+    assert named.recall(DataConfig(source=str(link)), workspace) is None
+
+
 def test_a_version_carries_its_columns_where_the_workspace_remembers_nothing(guests: str, workspace: Workspace) -> None:
     first = versions.create(DataConfig(source=guests, columns=SAID), workspace)
     second = versions.derive(first, list(versions.rows_of(first))[:30], "cut", workspace=workspace)

@@ -90,15 +90,21 @@ STORY = (
     "Read the report about the old harbor before you answer. "
     "The harbor lies behind a long wall of grey granite blocks. "
     "Fishermen mend their nets there in the early morning light. "
+    "A painter came to this coast for a whole summer once. "
     "The lighthouse keeper was called Hendrik van Loon by everybody. "
     "It had 14 boats in the spring of that year. "
-    "Gulls circle above the roofs whenever the market opens its doors. "
+    "Gulls circle over the roofs whenever the market opens its doors. "
+    "Bakers sell warm bread (e.g. rye. It keeps longer) along the narrow street. "
     "Who kept the lighthouse above the harbor?"
 )
 
 
 def _words(row: dict[str, Any]) -> int:
     return sum(len(str(row[name]).split()) for name in ("prompt", "completion"))
+
+
+def _characters(row: dict[str, Any]) -> int:
+    return len(str(row))
 
 
 def _shorten(row: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list[str]]:
@@ -109,13 +115,46 @@ def _shorten(row: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list
 
 def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_told() -> None:
     row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
-    short, said = _shorten(row, _words(row) - 12)
-    assert short["completion"] == row["completion"] and _words(short) <= _words(row) - 12
-    # The question, the number and what the answer draws on are there; the gulls and the fishermen are not.
-    for kept in ("Who kept the lighthouse above the harbor?", "14 boats", "Hendrik van Loon", "Read the report"):
+    short, said = _shorten(row, _words(row) - 20)
+    assert short["completion"] == row["completion"] and _words(short) <= _words(row) - 20
+    # The question, the number, what the answer draws on and what leads into it are there; gulls and bread are not.
+    for kept in ("Who kept the lighthouse above the harbor?", "14 boats", "A painter", "Hendrik van Loon", "Read the"):
         assert kept in short["prompt"]
-    assert "Gulls" not in short["prompt"] and "Fishermen" not in short["prompt"]
-    assert said[0].startswith("Shortened 1 row") and "Row 0 lost" in said[1] and "Fishermen mend" in said[1]
+    assert short["prompt"].endswith("of that year. … Who kept the lighthouse above the harbor?")
+    assert said[0].startswith("Shortened 1 row") and "Row 0 lost" in said[1] and "Gulls circle" in said[1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "False",  # a label may rest on any sentence
+        "not enough information",
+        "A quiet morning at the seaside",  # a title, a summary
+        "Hendrik van Loon, a lighthouse keeper, watched fishermen, gulls and bakers.",  # drawn from all of it
+        "Der Leuchtturmwärter hieß Hendrik van Loon.",
+    ],
+)
+def test_a_prompt_stays_whole_where_its_answer_does_not_show_which_sentences_it_needs(answer: str) -> None:
+    row = {"prompt": STORY, "completion": answer}
+    after, said = _shorten(row, _words(row) - 12)
+    assert after == row and len(said) == 1
+    assert said[0].startswith("Left 1 row of train as before: no sentence")
+
+
+def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None:
+    def cut(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+        fits = _characters(row) - 60
+        action = Action("shorten", "too_long", "train", (0,), columns=columns, max_length=fits, tokens=_characters)
+        return apply({"train": [row]}, action)[0]["train"][0]
+
+    chat = [{"role": "user", "content": STORY}, {"role": "assistant", "content": "Hendrik van Loon kept it."}]
+    later = [{"role": "user", "content": "What is sold?"}, {"role": "assistant", "content": "Warm bread and fruit."}]
+    [asked, _] = cut({"messages": chat}, {"messages": "messages"})["messages"]
+    assert "Bakers" not in asked["content"]
+    assert cut({"messages": chat + later}, {"messages": "messages"}) == {"messages": chat + later}
+    pair = {"prompt": STORY, "good": "Hendrik van Loon kept it.", "bad": "The bakers did."}
+    short = cut(pair, {"prompt": "prompt", "chosen": "good", "rejected": "bad"})
+    assert "Bakers" in short["prompt"] and "Gulls" not in short["prompt"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +170,12 @@ def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_tol
 def test_a_prompt_that_can_spare_nothing_stays_as_it_is_and_counts_as_not_shortened(prompt: str) -> None:
     row = {"prompt": prompt, "completion": "A long answer. " * 20}
     after, said = _shorten(row, 30)
+    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train as before: no sentence")
+
+
+def test_a_row_that_would_be_too_long_even_without_what_it_can_spare_stays_as_it_is() -> None:
+    row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
+    after, said = _shorten(row, 20)
     assert after == row and said == [
         "Left 1 row of train as before: without the sentences that can be spared it is still too long."
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 
 import psutil
 import pytest
@@ -375,3 +377,32 @@ def test_what_is_no_path_may_begin_like_one_where_others_reach_the_app(workspace
     assert all(events._is_line(boxes[name]) for name in paths)
     with limited_to([workspace.root]):
         build_config({"evaluation": {"system_prompt": "/no_think", "pattern": "/x/"}, "method": {"initial_text": "~"}})
+
+
+WRONG = [True, 5, 2.5, "nobody", "", [1], {"a": 1}, [], 10**400, math.nan, "\0", {"data": [{"x": None}]}, "x" * 5000]
+
+
+def test_every_endpoint_answers_a_value_of_a_wrong_type_with_one_sentence(tmp_path):
+    """Each argument of each endpoint in turn; what fits its type (a run of this name) fails as it does with a run."""
+    import gradio as gr
+
+    from ftlab.ui.programs import offer
+    from ftlab.workspace import Workspace
+
+    workspace = Workspace.open(tmp_path / "workspace")
+    with gr.Blocks() as blocks:
+        offer(workspace)
+    endpoints = {one.api_name: one.fn for one in blocks.fns.values()}
+    assert len(endpoints) == 7
+    for name, endpoint in endpoints.items():
+        takes = inspect.signature(endpoint).parameters
+        usual = {key: "nobody" if one.default is one.empty else one.default for key, one in takes.items()}
+        for key in takes:
+            for value in WRONG:
+                with pytest.raises(gr.Error) as caught:
+                    endpoint(**usual | {key: value})
+                said = str(caught.value.message)
+                assert len(said) < 700 and "\n" not in said and "went wrong" not in said, (name, key, value, said)
+    with pytest.raises(gr.Error, match="too long for a file"):
+        endpoints["train"](config={"model": {"base": "x" * 5000}})
+    assert workspace.runs() == []

@@ -152,8 +152,11 @@ def _enough(rows: int, has_classes: bool) -> Advice:
     text = {
         "good": f"{rows:,} training rows are enough to begin with; more of the same kind help less than better ones.",
         "thin": f"{rows:,} training rows are enough to see whether it works; collect more once it does.",
-        "low": f"{rows:,} training rows are few: expect the model to learn the form of the answers and little else.",
+        "low": f"{rows:,} training {'row is' if rows == 1 else 'rows are'} few: expect the model to learn the form of "
+        "the answers and little else.",
     }[level]
+    if not rows:
+        text = "No row would be trained."
     if level == "good" and not has_classes and rows < _PLENTY:
         text += " For following all kinds of instructions, not one task, aim for 1,000 curated rows."
     return Advice("rows", level, text, *source)

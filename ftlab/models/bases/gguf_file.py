@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -52,9 +53,10 @@ def gguf_of(base: str) -> Path | None:
     InputError when a folder holds several.
     """
     path = Path(base).expanduser().absolute()
-    if path.is_file():
+    # The functions of os: those of Path raise where a name is too long for a file.
+    if os.path.isfile(path):
         return path if path.suffix.lower() == ".gguf" else None
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf" and file.is_file())
         if not files or list(path.glob("*.safetensors")):
             return None

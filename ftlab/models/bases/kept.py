@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ftlab.errors import FtlabError, InputError, nearest
+from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.files import locked, read_json, write_json
 
 RECORD = "ftlab_base.json"
 Progress = Callable[[str, int, int], None]
 _WAIT_SECONDS = 0.3
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,28 @@ def remove(name: str) -> int:
     Raises InputError when there is no such base, FtlabError while another process is getting it.
     """
     known = {one.name: one for one in all_kept()}
+    if not _NAME.fullmatch(name):  # what cannot be kept has no lock either
+        raise _unknown(name, known)
     with held(name, wait=False) as mine:
         if not mine:
             raise FtlabError(f"The base {name} is being fetched by another process", try_="wait until that has ended")
         if name not in known:
-            close = nearest(name, known)
-            raise InputError(
-                f"There is no base called {name} in {home()}",
-                given=name,
-                allowed=", ".join(known) or "none is kept yet",
-                try_=f"did you mean {close}?" if close else "see them with: python -m ftlab base list",
-            )
+            raise _unknown(name, known)
         freed = known[name].bytes
         # Renamed first: a half-deleted folder must not look like a base.
         doomed = home() / f".removed-{name}-{os.getpid()}"
         folder_of(name).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         return freed
+
+
+def _unknown(name: str, known: Iterable[str]) -> InputError:
+    close = nearest(name, known)
+    return InputError(
+        f"There is no base {shorten(name, 60)!r} in {home()}",
+        allowed=", ".join(known) or "none is kept yet",
+        try_=f"did you mean {close}?" if close else "see them with: python -m ftlab base list",
+    )
 
 
 @contextlib.contextmanager
