@@ -201,6 +201,22 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+def tail(path: Path, size: int = 8000) -> str:
+    """The end of a log, at most `size` bytes of it; empty when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, shortened; empty where there is none."""
+    return shorten(next((line for line in reversed(tail(path).splitlines()) if line.strip()), ""))
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock on the file `path`; yields False when it is taken and `wait` is off.

@@ -23,7 +23,7 @@ from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_text
+from ftlab.files import last_line, read_json, write_text
 from ftlab.processes import kill_group
 from ftlab.run_directory import RunDirectory
 from ftlab.steps import Steps
@@ -291,10 +291,9 @@ def _failure(status: RunStatus, run: RunDirectory, returncode: int | None) -> Ft
         error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
         error.exit_code = InputError.exit_code
         return error
-    last = next((line for line in reversed(run.log_tail().splitlines()) if line.strip()), "")
     return FtlabError(
         "The measurement failed",
-        why=reason.get("why") or last or reason["what"],
+        why=reason.get("why") or last_line(run.log_file) or reason["what"],
         try_="start the run without it: its log will show where it fails",
     )
 
