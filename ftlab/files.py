@@ -201,6 +201,12 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+def sizes_in(folder: Path) -> dict[str, int]:
+    """All files below `folder`, by their path in it, with their sizes in bytes."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
 def tail(path: Path, size: int = 8000) -> str:
     """The end of a log, at most `size` bytes of it; empty when it cannot be read."""
     try:

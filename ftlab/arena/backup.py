@@ -24,7 +24,7 @@ from ftlab.arena.links import SECRET_VARIABLE
 from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata, now, votes
 from ftlab.errors import InputError, shorten
 from ftlab.files import read_cached, read_jsonl, write_json, write_text
-from ftlab.hub import told
+from ftlab.hub import fetch, refuse_public, told, writing
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
 SPACE_VARIABLE = "FTLAB_SPACE_STORE"
@@ -172,23 +172,17 @@ def load(store: Store, folder: Path) -> int:
 def restore(store: Store, repository: str, folder: str = "") -> int:
     """Bring back what a data set on the Hub holds; returns the number of tests, 0 when there are some here already or
     the data set does not exist yet. Raises InputError when everybody can read it, or it cannot be reached."""
-    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with told("data set", repository, doing=f"keep blind tests in {repository}"):
-        try:
-            found = HfApi().dataset_info(repository)
-        except RepositoryNotFoundError:
-            return 0
-        if found.private is False:
-            raise InputError(
-                f"The data set {repository} is on the Hub already and everybody can read it",
-                given="votes and the names of raters are kept private",
-                try_=f"name another one in {BACKUP_VARIABLE}, or make it private on the Hub",
-            )
+    with writing("dataset", repository, f"keep blind tests in {repository}") as api:
+        refuse_public(
+            api, repository, "dataset", try_=f"name another one in {BACKUP_VARIABLE}, or make it private on the Hub"
+        )
         with store.reading() as connection:
             if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
                 return 0
-        tables = [f"{folder}/*.jsonl" if folder else "*.jsonl"]
-        fetched = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=tables)
-    return load(store, Path(fetched) / folder)
+        try:
+            fetched, _ = fetch(api, repository, [f"{folder}/*.jsonl" if folder else "*.jsonl"])
+        except RepositoryNotFoundError:
+            return 0
+    return load(store, fetched / folder)

@@ -17,11 +17,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
+from ftlab import hub
 from ftlab.arena.backup import SPACE_FOLDER, dump
 from ftlab.arena.store import Store, blind_tests, metadata, votes
 from ftlab.errors import InputError
 from ftlab.files import read_jsonl
-from ftlab.hub import check_name, refuse_public, told
+from ftlab.hub import check_name, make, told, writing
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
 
@@ -31,13 +32,11 @@ def send(store: Store, test_id: str, repository: str) -> None:
 
     Raises InputError when votes were given on it there, or everybody can read the data set.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd
 
     check_name(repository, "data set")
-    with told("data set", repository, doing=f"keep blind tests in {repository}"):
-        api = HfApi()
-        refuse_public(api, repository, "dataset")
-        api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+    with writing("dataset", repository, f"keep blind tests in {repository}") as api:
+        make(api, repository, "dataset")
         there, revision = fetched(api, repository)
         if rows_of(there, test_id)["votes"]:
             raise InputError(
@@ -99,12 +98,8 @@ def adopt(store: Store, there: Rows) -> list[str]:
 
 def fetched(api: Any, repository: str) -> tuple[Rows, str]:
     """What the data set holds of blind tests, and its commit."""
-    from huggingface_hub import snapshot_download
-
-    revision = api.dataset_info(repository).sha
-    tables = [f"{SPACE_FOLDER}/*.jsonl"]
-    folder = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=tables)
-    return _read(Path(folder) / SPACE_FOLDER), revision
+    folder, commit = hub.fetch(api, repository, [f"{SPACE_FOLDER}/*.jsonl"])
+    return _read(folder / SPACE_FOLDER), commit
 
 
 def rows_of(tables: Rows, test_id: str) -> Rows:
