@@ -30,7 +30,16 @@ from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.launching.launcher import threads_per_process
 from ftlab.training.preflight.advice import Advice, warnings
-from ftlab.training.preflight.finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
+from ftlab.training.preflight.finding import (
+    FOLDER_PREFIX,
+    MEASURED,
+    Outcome,
+    Preflight,
+    about_processes,
+    disk_free,
+    finding,
+    need_of,
+)
 from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.start import Start, freeze_start
@@ -52,7 +61,6 @@ def preflight(
     FtlabError when the probe fails for another reason than memory.
     """
     from ftlab.models.estimate import is_here
-    from ftlab.training.preflight.probe import FOLDER_PREFIX
 
     config = checked(config, workspace)
     if not is_here(config.model):
@@ -128,7 +136,6 @@ def probe(
 ) -> Generator[str, None, Outcome]:
     """Measure `config` in a process of its own, which ends when the generator is closed; `more` are its arguments."""
     from ftlab.data.splits import freeze
-    from ftlab.training.preflight.probe import MEASURED
 
     run = RunDirectory(folder)
     freeze(prepared, run)
