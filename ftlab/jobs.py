@@ -43,6 +43,7 @@ class Status:
     created: float = 0.0
     started: float | None = None
     finished: float | None = None
+    eta_seconds: float | None = None
     error: dict[str, Any] | None = None  # what, why, try
 
     @property
@@ -137,7 +138,7 @@ def settled(
     # It may have ended between the two looks; only a status read after the death counts.
     current = read()
     if current.is_active:
-        current.finished = time.time()
+        current.finished, current.eta_seconds = time.time(), None
         if job.is_asked_to_stop:
             current.state, current.phase = "stopped", "killed at your request"
         else:

@@ -42,7 +42,6 @@ class RunStatus(Status):
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
-    eta_seconds: float | None = None
     tokens_per_second: float | None = None
     warnings: list[str] = field(default_factory=list)
     trained_parameters: int | None = None

@@ -354,12 +354,12 @@ def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()
 
 
 def _settled(job: Job) -> RunStatus:
-    def explain(current: RunStatus, code: int | None) -> dict[str, Any]:
-        current.eta_seconds = None
-        return explain_death(code, job.log_file, current)
-
     try:
-        return jobs.settled(job, lambda: read_status(job.status_file), explain)
+        return jobs.settled(
+            job,
+            lambda: read_status(job.status_file),
+            lambda current, code: explain_death(code, job.log_file, current),
+        )
     except FileNotFoundError:
         places = (job.status_file.with_name("config.yaml"), job.status_file.parent.with_name("config.yaml"))
         if any(file.exists() for file in places):

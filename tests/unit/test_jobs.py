@@ -27,7 +27,7 @@ def job(tmp_path: Path) -> jobs.Job:
 
 
 def started(job: jobs.Job, code: str) -> None:
-    jobs.begin(job, jobs.Status(state="running", phase="at work", created=time.time()))
+    jobs.begin(job, jobs.Status(state="running", phase="at work", created=time.time(), eta_seconds=9.0))
     jobs.start(job, [sys.executable, "-c", code], jobs.environment({}, online=False))
 
 
@@ -60,7 +60,7 @@ def test_the_first_stop_asks_and_the_second_kills(job):
     assert asked.state == "stopping" and job.is_asked_to_stop
     assert jobs.stop(job, asked) == "killed"
     ended = settled(job, seen)
-    assert (ended.state, seen) == ("stopped", [])
+    assert (ended.state, ended.eta_seconds, seen) == ("stopped", None, [])
     assert jobs.stop(job, ended) == "idle"
     started(job, SLEEPS)
     again = settled(job, seen)
