@@ -69,8 +69,8 @@ class Job:
     status_file: Path
     lock: Path
     log_file: Path
+    names: tuple[str | Path, ...]
     stop_file: Path | None = None
-    names: tuple[str | Path, ...] = ()
 
     @property
     def is_asked_to_stop(self) -> bool:

@@ -45,8 +45,8 @@ class Status(jobs.Status):
 
 def _job(workspace: Workspace, test_id: str) -> Job:
     folder = workspace.answers_folder(test_id)
-    files = (folder / "status.json", folder / WORK_LOCK, folder / "answers.log", folder / "stop")
-    return Job(*files, (test_id, workspace.root))
+    files = (folder / "status.json", folder / WORK_LOCK, folder / "answers.log")
+    return Job(*files, (test_id, workspace.root), folder / "stop")
 
 
 def start(workspace: Workspace, test_id: str) -> None:

@@ -78,7 +78,8 @@ def raise_failure(found: Progress) -> None:
 
 
 def _job(run: RunDirectory, kind: Kind) -> Job:
-    return Job(run.exports / f"{kind}.job.json", run.exports / f".{kind}.work.lock", run.exports / f"{kind}.log")
+    files = (run.exports / f"{kind}.job.json", run.exports / f".{kind}.work.lock", run.exports / f"{kind}.log")
+    return Job(*files, (run.path, run.export_folder(kind)))
 
 
 def _last_line(job: Job) -> str:

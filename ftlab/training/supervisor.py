@@ -262,12 +262,12 @@ def judging_status(run: RunDirectory) -> RunStatus | None:
 
 
 def training_of(run: RunDirectory) -> Job:
-    return Job(run.status_file, run.work_lock, run.log_file, run.stop_file, (run.path,))
+    return Job(run.status_file, run.work_lock, run.log_file, (run.path,), run.stop_file)
 
 
 def evaluation_of(run: RunDirectory) -> Job:
-    files = (run.evaluation_status_file, run.evaluation_lock, run.evaluation_log_file, run.evaluation_stop_file)
-    return Job(*files, (run.path,))
+    files = (run.evaluation_status_file, run.evaluation_lock, run.evaluation_log_file)
+    return Job(*files, (run.path,), run.evaluation_stop_file)
 
 
 def status(run: RunDirectory) -> RunStatus:

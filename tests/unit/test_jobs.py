@@ -23,7 +23,9 @@ SLEEPS = "import time; time.sleep(60)"
 
 @pytest.fixture
 def job(tmp_path: Path) -> jobs.Job:
-    return jobs.Job(tmp_path / "status.json", tmp_path / ".work.lock", tmp_path / "log.txt", tmp_path / "stop")
+    return jobs.Job(
+        tmp_path / "status.json", tmp_path / ".work.lock", tmp_path / "log.txt", (tmp_path,), tmp_path / "stop"
+    )
 
 
 def started(job: jobs.Job, code: str) -> None:

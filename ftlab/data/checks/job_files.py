@@ -96,8 +96,8 @@ class Job:
 
     @property
     def process(self) -> jobs.Job:
-        files = (self.status_file, self.folder / WORK_LOCK, self.folder / "check.log", self.stop_file)
-        return jobs.Job(*files, (self.folder,))
+        files = (self.status_file, self.folder / WORK_LOCK, self.folder / "check.log")
+        return jobs.Job(*files, (self.folder,), self.stop_file)
 
     @cached_property
     def request(self) -> Request:
