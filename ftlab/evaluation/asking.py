@@ -109,7 +109,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             [_asked_of(one.messages, tokenizer) for one in material.neutral], NEW_TOKENS, context
         )
         if not material.documents and side.prompting is None:
-            prompts = questions["answers"].prompts[:_MOST_OF_TASK]
+            most = min(_MOST_OF_TASK, max(10, len(material.neutral) // 4))
+            prompts = questions["answers"].prompts[:most]
             questions["own_task"] = ToWrite(prompts, NEW_TOKENS, context)
     if material.probes:
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)

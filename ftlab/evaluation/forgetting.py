@@ -123,7 +123,9 @@ def _decide(parts: Sequence[dict[str, Any]]) -> None:
         part["decides"] = by_moves if "kl" in part else not by_moves or part["answer"] == "lost"
         if not part["decides"] and "kl" in part:
             part["text"] += f" This is shown and does not decide: the base knows {known} questions, whose answers do."
-        elif not part["decides"] and "asked" in part:
+        elif not part["decides"] and "asked" not in part:
+            part["text"] += " This is shown and does not decide: the base's own answers do."
+        elif not part["decides"]:
             part["text"] += f" This does not decide, as the base knows fewer than {ENOUGH_KNOWN} of what was asked."
 
 

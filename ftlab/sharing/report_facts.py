@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.probes import SELF
@@ -107,8 +107,11 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
+    own = (run.manifest().get("replay") or {}).get("rows")
     mixed_in = [
-        f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else source_name(name)
+        f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
+        if name == config.data.replay_prompts
+        else source_name(name)
         for name in config.data.replayed
     ]
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
@@ -179,7 +182,7 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
 
 def _questions(probes: str) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(one) for one in names(probes) if one.lower() != SELF])
+    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:
