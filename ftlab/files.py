@@ -201,6 +201,28 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+def sizes_in(folder: Path) -> dict[str, int]:
+    """All files below `folder`, by their path in it, with their sizes in bytes."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def tail(path: Path, size: int = 8000) -> str:
+    """The end of a log, at most `size` bytes of it; empty when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, shortened; empty where there is none."""
+    return shorten(next((line for line in reversed(tail(path).splitlines()) if line.strip()), ""))
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock on the file `path`; yields False when it is taken and `wait` is off.

@@ -1,4 +1,5 @@
-"""The Hugging Face Hub: is something there, asked once and quickly, and one clear message for whatever it refuses."""
+"""The Hugging Face Hub: is something there, asked once and quickly; a place to write to, private unless it is asked for
+otherwise; and one clear message for whatever the Hub refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.errors import FtlabError, InputError, shorten
@@ -15,6 +17,8 @@ from ftlab.errors import FtlabError, InputError, shorten
 PATIENCE_SECONDS = 8.0
 # The advice to somebody who sends something while there is no network.
 OFFLINE_TRY = "check the network; a dry run (--dry-run) shows what would go without it"
+
+_KINDS = {"model": "model", "dataset": "data set"}
 
 
 class Unreachable(InputError):
@@ -71,6 +75,42 @@ def told(what: str, name: str, *, doing: str | None = None, offline_try: str | N
         raise
 
 
+@contextlib.contextmanager
+def writing(
+    kind: Literal["model", "dataset"],
+    name: str,
+    doing: str = "",
+    *,
+    token: str | None = None,
+    offline_try: str | None = None,
+) -> Iterator[Any]:
+    """An HfApi to write to `name` with; what the Hub refuses becomes one clear message. `doing` as in `explain`."""
+    from huggingface_hub import HfApi
+
+    with told(_KINDS[kind], name, doing=doing or f"write to {name}", offline_try=offline_try):
+        yield HfApi(token=token)
+
+
+def make(api: Any, name: str, kind: Literal["model", "dataset"], *, private: bool = True) -> str:
+    """The address of `name`, made where it is not there. Raises InputError where a private one is asked for and
+    everybody can read it."""
+    if private:
+        refuse_public(api, name, kind)
+    return str(api.create_repo(name, repo_type=kind, private=private, exist_ok=True))
+
+
+def fetch(api: Any, name: str, patterns: Sequence[str], folder: Path | None = None) -> tuple[Path, str]:
+    """The files of the data set `name` that match, all of one commit (in `folder`, else in the cache), and that commit.
+
+    Raises huggingface_hub's RepositoryNotFoundError when there is no such data set.
+    """
+    from huggingface_hub import snapshot_download
+
+    commit = str(api.dataset_info(name).sha)
+    found = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns, local_dir=folder)
+    return Path(found), commit
+
+
 def check_name(name: str, what: str) -> None:
     """Raise InputError unless `name` can be the id of a repository on the Hub, with its owner."""
     from huggingface_hub.errors import HFValidationError
@@ -93,7 +133,7 @@ def refuse_public(api: Any, name: str, kind: Literal["model", "dataset"], *, try
     """Raise InputError when `name` is on the Hub already and everybody can read it; `api` is an HfApi."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    what = "model" if kind == "model" else "data set"
+    what = _KINDS[kind]
     with contextlib.suppress(RepositoryNotFoundError):
         if api.repo_info(name, repo_type=kind).private is False:
             raise InputError(

@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,6 +85,38 @@ def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Ma
     finally:
         if held is not None:
             os.close(held)
+
+
+@contextlib.contextmanager
+def attached(
+    command: Sequence[str], *, log: IO[bytes], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` as a session of its own that ends with this block, and everything it started with it.
+
+    Its standard input is held open as long as this process lives: the end of that tells it to end too.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+        close_fds=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_group(process.pid)
+            process.wait()
+        elif hasattr(os, "killpg"):
+            # Workers of a data loader, if the process was killed before it could end them.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
 
 def hold_own(lock: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.files import read_cached, read_json, read_jsonl
+from ftlab.files import read_cached, read_json, read_jsonl, tail
 
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
 
@@ -377,10 +377,4 @@ class RunDirectory(_Answers):
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""
-        try:
-            with self.log_file.open("rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - characters))
-                return file.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""
+        return tail(self.log_file, characters)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.api.shown import BeforeAfter, Comparison, Strengths, in_jupyter
+from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
+from ftlab.config_evaluation import names
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.metrics.own import name_files
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.api.shown import Answers
     from ftlab.sharing.export import Exported
     from ftlab.sharing.push import Upload
     from ftlab.training.status import RunStatus
@@ -101,17 +103,47 @@ class Run:
         release_for(load_config(self._run.config_file).launcher.device)
         return self
 
-    def evaluate(self, **settings: Any) -> Comparison | dict[str, Any]:
-        """As `ftlab.evaluate` with this run."""
-        from ftlab.api.verbs import evaluate
+    def evaluate(
+        self,
+        *,
+        others: Sequence[Run | str] = (),
+        max_rows: int | None = None,
+        reward_model: Run | str | None = None,
+        data: str | None = None,
+        strength: float | None = None,
+        **settings: Any,
+    ) -> Comparison | dict[str, Any]:
+        """As `ftlab.evaluate` with this run, and `others` beside it."""
+        from ftlab.evaluation.whole import evaluate_whole
+        from ftlab.training.supervisor import evaluating_here
 
-        return evaluate(self, **settings)
+        own = settings.get("own_metrics")
+        name_files(own if isinstance(own, (list, tuple)) else names(own))
+        root = self._workspace.root
+        beside = [one if isinstance(one, Run) else Run.find(one, root) for one in others]
+        judge = Run.find(reward_model, root) if isinstance(reward_model, str) else reward_model
+        first, *further = [RunDirectory(one.directory) for one in (self, *beside)]
+        with evaluating_here(first):
+            results = evaluate_whole(
+                first,
+                max_rows=max_rows,
+                reward_model=RunDirectory(judge.directory) if judge is not None else None,
+                others=further,
+                suite=data,
+                settings=settings,
+                strength=strength,
+            )
+        if "comparison" not in results:
+            return dict(results)
+        whole = results.pop("comparison") | results
+        return Comparison(whole, None if whole["question"]["name"] else first)
 
     def chat(self, message: str, **settings: Any) -> Answers:
         """Both models' answers to one message; `settings` are those of `ftlab.chat.duet.Duet.stream`."""
-        from ftlab.api.verbs import chat
+        from ftlab.chat.duet import load_duet
 
-        return chat(self, message, **settings)
+        *_, last = load_duet(RunDirectory(self.directory)).stream(message, **settings)
+        return Answers(message, last.base, last.adapted, last.cut, last.notes)
 
     def comparison(self) -> Comparison:
         """Base against adapted, as it was measured. Raises FtlabError before there was an evaluation."""

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ftlab.api.run import Run
 from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
-from ftlab.config_evaluation import names
 from ftlab.errors import InputError
-from ftlab.evaluation.metrics.own import name_files, name_files_of
-from ftlab.run_directory import RunDirectory
+from ftlab.evaluation.metrics.own import name_files_of
 from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -236,42 +234,18 @@ def evaluate(
     comparison (its rows and settings) is replaced by the same question only; any other is kept beside it, in
     evaluation/<question>/.
     """
-    from ftlab.evaluation.whole import evaluate_whole
-    from ftlab.training.supervisor import evaluating_here
-
-    own = settings.get("own_metrics")
-    name_files(own if isinstance(own, (list, tuple)) else names(own))
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
         raise InputError("There is no run to evaluate", given="an empty list")
-    first_run = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
-    beside = first_run._workspace.root
-    found = [first_run, *(one if isinstance(one, Run) else Run.find(one, beside) for one in runs[1:])]
-    judge = Run.find(reward_model, beside) if isinstance(reward_model, str) else reward_model
-    first, *others = [RunDirectory(one.directory) for one in found]
-    with evaluating_here(first):
-        results = evaluate_whole(
-            first,
-            max_rows=max_rows,
-            reward_model=RunDirectory(judge.directory) if judge is not None else None,
-            others=others,
-            suite=data,
-            settings=settings,
-            strength=strength,
-        )
-    if "comparison" not in results:
-        return dict(results)
-    whole = results.pop("comparison") | results
-    return Comparison(whole, None if whole["question"]["name"] else first)
+    first = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
+    measured: dict[str, Any] = {"max_rows": max_rows, "reward_model": reward_model, "data": data, "strength": strength}
+    return first.evaluate(others=runs[1:], **measured, **settings)
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
     """Both models' answers to one message. `settings` are those of `ftlab.chat.duet.Duet.stream`."""
-    from ftlab.chat.duet import load_duet
-
     found = run if isinstance(run, Run) else Run.find(run, workspace)
-    *_, last = load_duet(RunDirectory(found.directory)).stream(message, **settings)
-    return Answers(message, last.base, last.adapted, last.cut, last.notes)
+    return found.chat(message, **settings)
 
 
 def get_base(

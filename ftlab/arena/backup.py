@@ -11,34 +11,23 @@ secret from which sides are drawn: a test that comes back goes on with a new one
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 from concurrent.futures import wait
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 
 from ftlab.arena.links import SECRET_VARIABLE
-from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata, now, votes
-from ftlab.errors import InputError, shorten
-from ftlab.files import read_cached, read_jsonl, write_json, write_text
-from ftlab.hub import told
+from ftlab.arena.store import Store, blind_tests, now, votes
+from ftlab.arena.tables import SPACE_FOLDER, adopt, dump, fetched, load
+from ftlab.errors import shorten
+from ftlab.files import read_cached, write_json
+from ftlab.hub import fetch, refuse_public, told, writing
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
 SPACE_VARIABLE = "FTLAB_SPACE_STORE"
-SPACE_FOLDER = "arena"
 EVERY_MINUTES = 5.0
-_CARD = """---
-viewer: false
-tags: [ftlab]
----
-# Blind tests of ftlab
-
-One file for each table, one line for each row. Written by ftlab, which reads it back into an empty database.
-It holds prompts, answers, votes, comments and the names that raters gave: keep it private.
-"""
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +95,6 @@ def finish(scheduler: Any) -> None:
 
 def _take_in(store: Store, api: Any, repository: str, seen: str | None) -> str:
     """Take in the tests that `exchange.send` has brought to the data set since the commit `seen`; gives the newest."""
-    from ftlab.arena.exchange import adopt, fetched
-
     newest = str(api.dataset_info(repository).sha)
     if newest != seen:
         there, newest = fetched(api, repository)
@@ -135,60 +122,20 @@ def unsaved(store: Store) -> int:
         return int(connection.execute(given).scalar_one())
 
 
-def dump(store: Store, folder: Path) -> None:
-    """Write all tables to `folder`, as of one moment; a file that would not change is left alone."""
-    with store.reading() as connection:
-        texts = {"README.md": _CARD}
-        for table in metadata.sorted_tables:
-            columns = PUBLIC if table is blind_tests else table.columns
-            rows = connection.execute(select(*columns).order_by(table.c.id)).mappings()
-            texts[f"{table.name}.jsonl"] = "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
-    for name, text in texts.items():
-        file = folder / name
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            write_text(file, text)
-
-
-def load(store: Store, folder: Path) -> int:
-    """Read what `dump` wrote into an empty database; returns the number of tests. Raises InputError if it is not empty
-    or a file is not one of ftlab's."""
-    with store.writing() as connection:
-        if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
-            raise InputError("There are blind tests here already", try_="restore into a new workspace or database")
-        for table in metadata.sorted_tables:
-            rows = read_jsonl(folder / f"{table.name}.jsonl")
-            unknown = {name for row in rows for name in row} - set(table.columns.keys())
-            if unknown:
-                raise InputError(
-                    f"{table.name}.jsonl was written by another version of ftlab",
-                    given=", ".join(sorted(unknown)),
-                    allowed=", ".join(table.columns.keys()),
-                )
-            if rows:
-                connection.execute(table.insert(), rows)
-        return len(read_jsonl(folder / "blind_tests.jsonl"))
-
-
 def restore(store: Store, repository: str, folder: str = "") -> int:
     """Bring back what a data set on the Hub holds; returns the number of tests, 0 when there are some here already or
     the data set does not exist yet. Raises InputError when everybody can read it, or it cannot be reached."""
-    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with told("data set", repository, doing=f"keep blind tests in {repository}"):
-        try:
-            found = HfApi().dataset_info(repository)
-        except RepositoryNotFoundError:
-            return 0
-        if found.private is False:
-            raise InputError(
-                f"The data set {repository} is on the Hub already and everybody can read it",
-                given="votes and the names of raters are kept private",
-                try_=f"name another one in {BACKUP_VARIABLE}, or make it private on the Hub",
-            )
+    with writing("dataset", repository, f"keep blind tests in {repository}") as api:
+        refuse_public(
+            api, repository, "dataset", try_=f"name another one in {BACKUP_VARIABLE}, or make it private on the Hub"
+        )
         with store.reading() as connection:
             if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
                 return 0
-        tables = [f"{folder}/*.jsonl" if folder else "*.jsonl"]
-        fetched = snapshot_download(repository, repo_type="dataset", revision=found.sha, allow_patterns=tables)
-    return load(store, Path(fetched) / folder)
+        try:
+            fetched, _ = fetch(api, repository, [f"{folder}/*.jsonl" if folder else "*.jsonl"])
+        except RepositoryNotFoundError:
+            return 0
+    return load(store, fetched / folder)

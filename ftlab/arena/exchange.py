@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from ftlab.arena.backup import SPACE_FOLDER, dump
 from ftlab.arena.store import Store, blind_tests, metadata, votes
+from ftlab.arena.tables import SPACE_FOLDER, Rows, dump, fetched, insert, read, rows_of
 from ftlab.errors import InputError
-from ftlab.files import read_jsonl
-from ftlab.hub import check_name, refuse_public, told
-
-Rows = dict[str, list[dict[str, Any]]]  # by table
+from ftlab.hub import check_name, make, told, writing
 
 
 def send(store: Store, test_id: str, repository: str) -> None:
@@ -31,13 +26,11 @@ def send(store: Store, test_id: str, repository: str) -> None:
 
     Raises InputError when votes were given on it there, or everybody can read the data set.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd
 
     check_name(repository, "data set")
-    with told("data set", repository, doing=f"keep blind tests in {repository}"):
-        api = HfApi()
-        refuse_public(api, repository, "dataset")
-        api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+    with writing("dataset", repository, f"keep blind tests in {repository}") as api:
+        make(api, repository, "dataset")
         there, revision = fetched(api, repository)
         if rows_of(there, test_id)["votes"]:
             raise InputError(
@@ -47,7 +40,7 @@ def send(store: Store, test_id: str, repository: str) -> None:
             )
         with tempfile.TemporaryDirectory() as folder:
             dump(store, Path(folder))
-            here = rows_of(_read(Path(folder)), test_id)
+            here = rows_of(read(Path(folder)), test_id)
         operations = []
         for name, added in here.items():
             known = {row["id"] for row in added}
@@ -85,55 +78,6 @@ def fetch(store: Store, repository: str) -> list[str]:
             connection.execute(delete(blind_tests).where(blind_tests.c.id == test_id))
             insert(connection, rows)
     return ids
-
-
-def adopt(store: Store, there: Rows) -> list[str]:
-    """Take in the tests that are not here yet; returns their ids."""
-    with store.writing() as connection:
-        known = set(connection.execute(select(blind_tests.c.id)).scalars())
-        fresh = [row["id"] for row in there["blind_tests"] if row["id"] not in known]
-        for test_id in fresh:
-            insert(connection, rows_of(there, test_id))
-    return fresh
-
-
-def fetched(api: Any, repository: str) -> tuple[Rows, str]:
-    """What the data set holds of blind tests, and its commit."""
-    from huggingface_hub import snapshot_download
-
-    revision = api.dataset_info(repository).sha
-    tables = [f"{SPACE_FOLDER}/*.jsonl"]
-    folder = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=tables)
-    return _read(Path(folder) / SPACE_FOLDER), revision
-
-
-def rows_of(tables: Rows, test_id: str) -> Rows:
-    """All rows that belong to one test."""
-
-    def ids(name: str) -> set[str]:
-        return {row["id"] for row in tables[name] if row["test_id"] == test_id}
-
-    prompts, trials = ids("prompts"), ids("trials")
-
-    def belongs(name: str, row: Mapping[str, Any]) -> bool:
-        if name == "blind_tests":
-            return row["id"] == test_id
-        if "test_id" in row:
-            return row["test_id"] == test_id
-        return row.get("prompt_id") in prompts or row.get("trial_id") in trials
-
-    return {name: [row for row in rows if belongs(name, row)] for name, rows in tables.items()}
-
-
-def insert(connection: Connection, rows: Rows) -> None:
-    """Write rows that are not here yet, in the order in which tables refer to each other."""
-    for table in metadata.sorted_tables:
-        if rows[table.name]:
-            connection.execute(table.insert(), rows[table.name])
-
-
-def _read(folder: Path) -> Rows:
-    return {table.name: read_jsonl(folder / f"{table.name}.jsonl") for table in metadata.sorted_tables}
 
 
 def _keep_voided(connection: Connection, test_id: str, there: Rows) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from ftlab.arena.overview import reveal, votes_given
 from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.arena.tests import find_test
+from ftlab.data.normal import LATIN_LOOKS
 from ftlab.errors import InputError
 from ftlab.files import locked, write_text
 
@@ -271,12 +272,11 @@ def _is_seen(character: str) -> bool:
 
 
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800\u034f"
-# Letters of other scripts, and digits, that read as a Latin letter in most fonts; the commonest ones.
+# A name is for the eye, so besides letters that are drawn alike, those count that only resemble one in most fonts:
+# Cyrillic, Greek, Latin and Armenian letters, then digits and signs.
 _READS_AS = str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0458\u043a\u043c\u0442\u0432\u043d\u0501\u051b\u051d\u04bb\u044c"
-    "\u03b1\u03bf\u03bd\u03c1\u03c4\u03c5\u03b9\u03ba\u03b7\u03b5\u03c7\u03b2\u0131\u0261\u0578\u0585\u057d"
-    "01i|",
-    "aeopcyxisjkmtbhdqwhbaovptuiknexbignouolll",
+    {one: latin for one, latin in LATIN_LOOKS.items() if one.islower()}
+    | dict(zip("кмтвньτκηεχβıɡոօս01i|", "kmtbhbtknexbignouolll", strict=True))
 )
 
 

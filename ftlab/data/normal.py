@@ -15,7 +15,8 @@ _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", r
 _CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
 _FROM_CYRILLIC = str.maketrans(*_CYRILLIC)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
-_TO_LATIN = str.maketrans(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι", _CYRILLIC[1] + "ABEZHIKMNOPTYXoavpui")
+LATIN_LOOKS = dict(zip(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι", _CYRILLIC[1] + "ABEZHIKMNOPTYXoavpui", strict=True))
+_TO_LATIN = str.maketrans(LATIN_LOOKS)
 _OTHER_SCRIPT = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
 _MIXED = regex.compile(r"(?=\p{L}*\p{Latin})(?=\p{L}*[\p{Cyrillic}\p{Greek}])\p{L}{2,}")
 # Acronyms that are another word in lower case; in a text of one case they cannot be told from it, but by an article.

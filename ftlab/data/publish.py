@@ -16,7 +16,8 @@ from ftlab.data.load import Loaded, load_rows
 from ftlab.data.splits import detect_format
 from ftlab.data.versions import Version, find, history
 from ftlab.errors import InputError, shorten
-from ftlab.hub import OFFLINE_TRY, check_name, refuse_public, told
+from ftlab.files import sizes_in
+from ftlab.hub import OFFLINE_TRY, check_name, make, writing
 from ftlab.workspace import Workspace
 
 
@@ -60,26 +61,21 @@ def push(
             path.parent.mkdir(exist_ok=True)
             write_parquet(path, rows, loaded.columns)
         (root / "README.md").write_text(card, encoding="utf-8")
-        files = {str(path.relative_to(root)): path.stat().st_size for path in sorted(root.rglob("*")) if path.is_file()}
+        files = sizes_in(root)
         address = None if dry_run else _upload(root, repository, private, token)
     return Pushed(repository, private, files, card, address, dry_run)
 
 
 def _upload(folder: Path, repository: str, private: bool, token: str | None) -> str:
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    with told("data set", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
-        if private:
-            refuse_public(api, repository, "dataset")
-        url = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+    with writing("dataset", repository, token=token, offline_try=OFFLINE_TRY) as api:
+        address = make(api, repository, "dataset", private=private)
         api.upload_folder(
             repo_id=repository,
             repo_type="dataset",
             folder_path=folder,
             commit_message="Data set saved with ftlab",
         )
-        return str(url)
+        return address
 
 
 def card_of(

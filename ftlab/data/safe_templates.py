@@ -31,6 +31,17 @@ MEMORY = 512 << 20  # bytes beyond what the child takes when it begins
 CHARACTERS = 8_000_000  # of a rendered text, and four times the characters that it was made of
 _BEGINS = 512 << 20  # bytes that the child takes at most when it begins
 _FIELDS = ("PATH", "PYTHONHOME", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
+# For a base that brings no template. Plain words instead of control tokens, as such a base has none to spare and new
+# ones would have to be trained from nothing; its own end-of-text token ends an answer. It is saved with the result's
+# tokenizer, so that the result answers the same without ftlab. BOS stands for the base's own beginning, or for nothing.
+FALLBACK_TEMPLATE = (
+    "BOS{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}{{- message['content'] + '\\n\\n' }}"
+    "{%- elif message['role'] == 'user' %}{{- '### Question:\\n' + message['content'] + '\\n\\n### Answer:\\n' }}"
+    "{%- else %}{% generation %}{{- message['content'] + eos_token }}{% endgeneration %}"
+    "{%- if not loop.last %}{{- '\\n\\n' }}{%- endif %}"
+    "{%- endif %}{%- endfor %}"
+)
 
 _lock = threading.Lock()
 _child: _Child | None = None
@@ -59,8 +70,6 @@ def _is_ours(template: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _ours() -> frozenset[str]:
-    from ftlab.data.template import FALLBACK_TEMPLATE
-
     starter = Path(__file__).parents[1] / "models" / "starter" / "weights" / "chat_template.jinja"
     own = {FALLBACK_TEMPLATE.replace("BOS", begin) for begin in ("", "{{- bos_token }}")}
     return frozenset(own | ({starter.read_text(encoding="utf-8")} if starter.exists() else set()))

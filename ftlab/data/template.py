@@ -9,20 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.data.conversion import Message
-from ftlab.data.safe_templates import limit_templates
+from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
 from ftlab.errors import InputError, shorten
-
-# For a base that brings no template. Plain words instead of control tokens, as such a base has none to spare and new
-# ones would have to be trained from nothing; its own end-of-text token ends an answer. It is saved with the result's
-# tokenizer, so that the result answers the same without ftlab. BOS stands for the base's own beginning, or for nothing.
-FALLBACK_TEMPLATE = (
-    "BOS{%- for message in messages %}"
-    "{%- if message['role'] == 'system' %}{{- message['content'] + '\\n\\n' }}"
-    "{%- elif message['role'] == 'user' %}{{- '### Question:\\n' + message['content'] + '\\n\\n### Answer:\\n' }}"
-    "{%- else %}{% generation %}{{- message['content'] + eos_token }}{% endgeneration %}"
-    "{%- if not loop.last %}{{- '\\n\\n' }}{%- endif %}"
-    "{%- endif %}{%- endfor %}"
-)
 
 # Before a template that knows thinking: the choice for whoever renders it without a word.
 _SETTLED = re.compile(

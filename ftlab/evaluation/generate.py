@@ -210,7 +210,7 @@ def _plain_generation(model: Any) -> Iterator[None]:
     """
     from transformers import GenerationConfig
 
-    from ftlab.models.load import generating_model
+    from ftlab.models.families import generating_model
 
     inner = generating_model(model)
     kept = inner.generation_config

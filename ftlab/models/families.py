@@ -52,13 +52,22 @@ def experts_left_out(model: Any) -> float:
     return frozen / total if total else 0.0
 
 
+def generating_model(model: Any) -> Any:
+    """The transformers model inside `model` that generates, and whose generation_config counts."""
+    from peft import PeftModel
+
+    from ftlab.models.prompted import Prompted
+
+    if isinstance(model, Prompted):
+        return model.base
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def keeps_state(model: Any) -> bool:
     """Whether some layers sum the text up in a state (state-space, linear attention, convolution) and keep no keys and
     values of each token."""
     from transformers import DynamicCache
     from transformers.cache_utils import LinearAttentionLayer
-
-    from ftlab.models.load import generating_model
 
     inner = generating_model(model)
     # AttributeError: configurations that describe no attention at all.
@@ -102,8 +111,6 @@ def padding_changes_answers(model: Any, prompt: Sequence[int], pad_token_id: int
 
 def takes_logits_to_keep(model: Any) -> bool:
     """Whether the forward of `model` makes logits of chosen places alone; a few families always make all."""
-    from ftlab.models.load import generating_model
-
     return "logits_to_keep" in inspect.signature(type(generating_model(model)).forward).parameters
 
 
@@ -112,7 +119,6 @@ def places(model: Any, start: int, count: int) -> dict[str, Any]:
     every call that says nothing. Behind virtual tokens the model counts them itself."""
     import torch
 
-    from ftlab.models.load import generating_model
     from ftlab.models.prompted import Prompted
 
     takes = "position_ids" in inspect.signature(type(generating_model(model)).forward).parameters

@@ -331,17 +331,6 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
     return Prompted(adapted).eval() if adapted.active_peft_config.is_prompt_learning else adapted
 
 
-def generating_model(model: Any) -> Any:
-    """The transformers model inside `model` that generates, and whose generation_config counts."""
-    from peft import PeftModel
-
-    from ftlab.models.prompted import Prompted
-
-    if isinstance(model, Prompted):
-        return model.base
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def _whole(head: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
     """The last places of a batch are a slice, and of a slice torch multiplies each row with a copy of a frozen weight
     of its own: 1.8 GB for 32 prompts of SmolLM2 (torch 2.13, `should_fold` of matmul)."""

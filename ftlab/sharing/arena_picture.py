@@ -1,8 +1,4 @@
-"""The votes of a blind test as inline SVG: who was preferred, how sure that is, and how the evidence grew.
-
-Place them inline, not as an <img>: their text takes the colour and font of the page. Names come from people and data
-and are escaped.
-"""
+"""The votes of a blind test as inline SVG: who was preferred, how sure that is, and how the evidence grew."""
 
 from __future__ import annotations
 
@@ -10,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ftlab.evaluation.figures import percent
+from ftlab.sharing.drawing import ADAPTED_COLOUR, BASE_COLOUR, cut, svg
 
-BASE_COLOUR, ADAPTED_COLOUR = "#8b95a7", "#4a86d8"
 NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}
 _CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
 _WIDTH = 420
@@ -31,7 +27,7 @@ def pictures(found: Mapping[str, Any]) -> dict[str, Markup]:
         drawn["evidence"] = evidence_svg(found)
     elif found["ranking"]:
         drawn["strengths"] = strengths_svg(found)
-    return {name: svg for name, svg in drawn.items() if svg}
+    return {name: picture for name, picture in drawn.items() if picture}
 
 
 def votes_svg(found: Mapping[str, Any]) -> Markup:
@@ -63,7 +59,7 @@ def votes_svg(found: Mapping[str, Any]) -> Markup:
         body += Markup(
             '<rect x="0" y="{}" width="11" height="11" rx="3" fill="{}"/><text x="17" y="{}">{}</text>'
             '<text x="{}" y="{}" text-anchor="end">{} ({})</text>'
-        ).format(y - 10, colour, y, _short(name, 44), _WIDTH, y, f"{number:,}", percent(round(number / total, 3)))
+        ).format(y - 10, colour, y, cut(name, 44), _WIDTH, y, f"{number:,}", percent(round(number / total, 3)))
         y += 18
     spoken = "Votes: " + ", ".join(f"{name} {number}" for number, _, name in parts)
     return _svg(y - 8, spoken, body)
@@ -93,7 +89,7 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
             body += Markup('<text x="0" y="{}" fill-opacity=".65">{}</text>').format(y, name)
             continue
         weight = Markup(' font-weight="600"') if strong else Markup("")
-        body += Markup('<text x="0" y="{}"{}>{}</text>').format(y, weight, _short(name, 17))
+        body += Markup('<text x="0" y="{}"{}>{}</text>').format(y, weight, cut(name, 17))
         low, high = (_x(end) for end in ends)
         body += Markup(
             '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".55" stroke-width="2" fill="none"/>'
@@ -161,7 +157,7 @@ def strengths_svg(found: Mapping[str, Any]) -> Markup:
             '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".55" stroke-width="2" fill="none"/>'
             '<circle cx="{}" cy="{}" r="5" fill="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
         ).format(
-            y, _short(row["title"], 17), low, y - 4, high, _x(row["strength"]), y - 4,
+            y, cut(row["title"], 17), low, y - 4, high, _x(row["strength"]), y - 4,
             ADAPTED_COLOUR, _WIDTH, y, percent(round(row["strength"], 2)),
         )  # fmt: skip
     each = ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
@@ -177,7 +173,7 @@ def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:
         body += Markup('<path d="M{} {}V{}" stroke="currentColor" stroke-opacity="{}"{}/>').format(
             _x(share), top, bottom, strength, dash
         )
-    ends = ("0%", "100%") if found is None else [_short(one["title"], 16) for one in found["contestants"]]
+    ends = ("0%", "100%") if found is None else [cut(one["title"], 16) for one in found["contestants"]]
     marks = ((ends[0], _LEFT, "start"), ("50%", _x(0.5), "middle"), (ends[1], _RIGHT, "end"))
     for text, x, anchor in marks:
         body += Markup('<text x="{}" y="16" font-size="11" text-anchor="{}" fill-opacity=".75">{}</text>').format(
@@ -190,12 +186,5 @@ def _x(share: float) -> str:
     return f"{_LEFT + (_RIGHT - _LEFT) * share:.1f}"
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
 def _svg(height: float, spoken: str, body: Markup) -> Markup:
-    return Markup(
-        '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
-        'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
-    ).format(_WIDTH, round(height), _WIDTH + 100, escape(spoken), body)
+    return svg(_WIDTH, height, spoken, body, widest=_WIDTH + 100)

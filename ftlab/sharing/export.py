@@ -20,7 +20,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
-from ftlab.files import disk_full, read_json
+from ftlab.files import disk_full, read_json, sizes_in
 from ftlab.models.identity import check_result
 from ftlab.models.strength import check_strength, chosen_strength
 from ftlab.run_directory import RunDirectory
@@ -222,7 +222,7 @@ def kept_export(
     record = read_json(folder / RECORD)
     if record is None or Shape(**record["shape"]) != shape or record["created"] < _changed(run):
         return None
-    return Exported(run.id, shape.kind, folder, shape.dtype, files_in(folder), record["verification"], record["notes"])
+    return Exported(run.id, shape.kind, folder, shape.dtype, sizes_in(folder), record["verification"], record["notes"])
 
 
 def _changed(run: RunDirectory) -> float:
@@ -264,10 +264,4 @@ def _finished(
     shutil.rmtree(target, ignore_errors=True)
     os.replace(part, target)
     shutil.rmtree(target.with_name(f"{target.name}-differs"), ignore_errors=True)
-    return Exported(run.id, shape.kind, target, shape.dtype, files_in(target), finding, notes)
-
-
-def files_in(folder: Path) -> dict[str, int]:
-    """The files of an export with their sizes in bytes."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    return Exported(run.id, shape.kind, target, shape.dtype, sizes_in(target), finding, notes)

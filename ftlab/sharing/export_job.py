@@ -7,24 +7,22 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from ftlab import jobs
 from ftlab.errors import FtlabError
-from ftlab.files import locked, read_cached, write_json
-from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, mark_of, package_path
-from ftlab.processes import start as start_process
+from ftlab.files import locked, read_cached, tail, write_json
+from ftlab.jobs import Job, Status
+from ftlab.processes import mark_of
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.shape import RECORD, Kind
 from ftlab.workspace import Workspace
 
 _PREFIX = "ftlab: "
-# Processes started by this one: only a parent learns how its child ended.
-_children: dict[Path, subprocess.Popen[bytes]] = {}
+_MOST_LOG = 1 << 20  # bytes of its log that are looked at
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,22 @@ def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None
         command = [sys.executable, "-m", "ftlab", "export", str(run.path), "--to", str(run.export_folder(kind))]
         command += ["--merge"] if kind == "merged" else []
         command += ["--dtype", dtype] if dtype else []
-        with _log(run, kind).open("wb") as log:
-            process = start_process(
-                [*command, "--workspace", str(workspace.root)],
-                lock=_lock(run, kind),
-                log=log,
-                environment=_environment(),
-            )
-        _children[_job(run, kind)] = process
-        job = {"pid": process.pid, "pid_started": mark_of(process.pid), "created": time.time()}
-        write_json(_job(run, kind), job)
+        job = _job(run, kind)
+        pid = jobs.start(job, [*command, "--workspace", str(workspace.root)], _environment())
+        write_json(job.status_file, {"pid": pid, "pid_started": mark_of(pid), "created": time.time()})
 
 
 def progress(run: RunDirectory, kind: Kind) -> Progress:
     """How far the export of `kind` is."""
     record = read_cached(run.export_folder(kind) / RECORD)
-    job = read_cached(_job(run, kind))
-    if job is None:
+    job = _job(run, kind)
+    began = read_cached(job.status_file)
+    if began is None:
         return Progress("done", record=record) if record else Progress("none")
-    last = _last_line(run, kind)
-    child = _children.get(_job(run, kind))
-    if is_alive(child, _lock(run, kind), job["pid"], job["pid_started"], job["created"]):
+    last = _last_line(job)
+    if jobs.is_alive(job, Status(pid=began["pid"], pid_started=began["pid_started"], created=began["created"])):
         return Progress("working", last, record)
-    if record is not None and record["created"] >= job["created"]:
+    if record is not None and record["created"] >= began["created"]:
         return Progress("done", record=record)
     reason = (
         last.removeprefix(_PREFIX) if last.startswith(_PREFIX) else f"The process ended: {last or 'without a word'}"
@@ -85,35 +76,18 @@ def raise_failure(found: Progress) -> None:
         raise FtlabError(what, try_=try_ or None)
 
 
-def _job(run: RunDirectory, kind: Kind) -> Path:
-    return run.exports / f"{kind}.job.json"
+def _job(run: RunDirectory, kind: Kind) -> Job:
+    files = (run.exports / f"{kind}.job.json", run.exports / f".{kind}.work.lock", run.exports / f"{kind}.log")
+    return Job(*files, (run.path, run.export_folder(kind)))
 
 
-def _lock(run: RunDirectory, kind: Kind) -> Path:
-    return run.exports / f".{kind}.work.lock"
-
-
-def _log(run: RunDirectory, kind: Kind) -> Path:
-    return run.exports / f"{kind}.log"
-
-
-def _last_line(run: RunDirectory, kind: Kind) -> str:
+def _last_line(job: Job) -> str:
     """The last line that the process said, without those of libraries where it is ftlab's turn to speak."""
-    try:
-        lines = _log(run, kind).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
+    lines = tail(job.log_file, _MOST_LOG).strip().splitlines()
     own = [line for line in lines if line.startswith(_PREFIX)]
     return (own or lines or [""])[-1].strip()
 
 
 def _environment() -> dict[str, str]:
-    quiet = {
-        "PYTHONPATH": package_path(),
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TQDM_DISABLE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "PYTHONWARNINGS": "ignore",
-    }
-    return child_environment(quiet, keep=HUB_VARIABLES)
+    quiet = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
+    return jobs.environment(quiet, online=True)

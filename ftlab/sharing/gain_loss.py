@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from ftlab.evaluation.figures import change_text, signed
+from ftlab.sharing.drawing import BASE_COLOUR, svg, whisker
 from ftlab.sharing.measures import (
     Comparison,
     Measure,
@@ -17,8 +18,7 @@ from ftlab.sharing.measures import (
     sides_of,
 )
 
-# Middle tones: each is told from white and from near black. Text takes the colour of the page.
-GAINED, LOST, OPEN = "#2f9468", "#d1604e", "#8b95a7"
+GAINED, LOST, OPEN = "#2f9468", "#d1604e", BASE_COLOUR
 _GROUPS = {"task": "The task", "general": "What it knew before"}
 _WIDTH = 380
 _LEFT, _RIGHT = 8, 372
@@ -54,16 +54,14 @@ def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]
     return [line for group in _GROUPS for line in known if line.group == group]
 
 
-def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> str:
+def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> Markup:
     """The picture of `gain_loss_lines`: right of the middle is gained, left of it lost; empty without any.
 
     `only` names the measures that are drawn; None draws all.
-
-    Readable on light and dark. Place it inline, not as an <img>: its text takes the colour and font of the page.
     """
     lines = [line for line in gain_loss_lines(comparison, side) if only is None or line.name in only]
     if not lines:
-        return ""
+        return Markup("")
     reach = _reach(lines)
     body, top, group = "", 26, ""
     for line in lines:
@@ -78,11 +76,7 @@ def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Contai
     spoken = "; ".join(f"{line.title}: {line.text}" for line in lines)
     middle = _place(0, reach)
     zero = f'<path d="M{middle:.1f} 22V{top}" stroke="currentColor" stroke-opacity=".35"/>'
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {top + 22}" width="100%" style="max-width:{_WIDTH + 80}px;height:auto" role="img" '
-        f'aria-label="{escape(spoken)}" font-family="inherit" font-size="12" fill="currentColor">'
-        f"{_head(middle)}{zero}{body}{_axis(top, reach)}</svg>"
-    )
+    return svg(_WIDTH, top + 22, spoken, Markup(_head(middle) + zero + body + _axis(top, reach)), widest=_WIDTH + 80)
 
 
 def _line(measure: Measure, side: str, first: str) -> Line | None:
@@ -135,11 +129,7 @@ def _row(line: Line, top: float, reach: float) -> str:
         f'<path d="M{zero:.1f} {y}H{at:.1f}" stroke="{line.colour}" stroke-width="4"/>'
     )
     if line.interval:
-        low, high = (_place(end, reach) for end in line.interval)
-        found += (
-            f'<path d="M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8" '
-            'stroke="currentColor" stroke-opacity=".7" fill="none"/>'
-        )
+        found += str(whisker(*(_place(end, reach) for end in line.interval), y))
     if abs(line.gain) > reach:
         # Farther than the axis goes.
         tip = 6 if line.gain > 0 else -6

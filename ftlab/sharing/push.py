@@ -18,11 +18,11 @@ from ftlab.config import load_config
 from ftlab.data import publish
 from ftlab.errors import InputError
 from ftlab.evaluation.collect import Progress
-from ftlab.files import read_json
-from ftlab.hub import OFFLINE_TRY, check_name, refuse_public, told
+from ftlab.files import read_json, sizes_in
+from ftlab.hub import OFFLINE_TRY, check_name, make, writing
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.card import write_card
-from ftlab.sharing.export import Exported, files_in, read_shape
+from ftlab.sharing.export import Exported, read_shape
 from ftlab.sharing.shape import RECORD
 from ftlab.workspace import Workspace
 
@@ -71,7 +71,7 @@ def push(
         notes = [_ABOUT_REPORT] if report else []
         shown = _push_data(run, data, workspace, private, token, dry_run=True) if data else None
         upload = Upload(
-            repository, private, files_in(folder), (folder / "README.md").read_text(encoding="utf-8"), shown, notes
+            repository, private, sizes_in(folder), (folder / "README.md").read_text(encoding="utf-8"), shown, notes
         )
         if dry_run:
             return upload
@@ -140,21 +140,13 @@ def _push_data(
 
 def _make(repository: str, private: bool, token: str | None) -> str:
     """The address of the model on the Hub, made when it is not there."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    with told("model", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
-        if private:
-            refuse_public(api, repository, "model")
-        return str(api.create_repo(repository, private=private, exist_ok=True))
+    with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
+        return make(api, repository, "model", private=private)
 
 
 def _upload(folder: Path, repository: str, private: bool, token: str | None) -> list[str]:
     """Send what lies in `folder`; what to know about it."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    with told("model", repository, doing=f"write to {repository}", offline_try=OFFLINE_TRY):
+    with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
         there = api.list_repo_files(repository)
         ours = RECORD.as_posix() in there
         notes = [] if ours or set(there) <= {".gitattributes"} else ["Files that were there before stay beside it."]

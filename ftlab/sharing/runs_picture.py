@@ -1,7 +1,4 @@
-"""Several runs and their base beside each other as one inline SVG: for each measure a panel, for each side a dot.
-
-Place it inline, not as an <img>: its text takes the colour and font of the page. Names are escaped.
-"""
+"""Several runs and their base beside each other as one inline SVG: for each measure a panel, for each side a dot."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import value_text
-from ftlab.sharing.arena_picture import ADAPTED_COLOUR, BASE_COLOUR
+from ftlab.sharing.drawing import ADAPTED_COLOUR, BASE_COLOUR, cut, svg, whisker
 from ftlab.sharing.measures import Measure, measures_of
 
 _WIDTH, _LEFT, _RIGHT = 560, 170, 480
@@ -76,10 +73,7 @@ def runs_svg(drawn: Sequence[Panel]) -> Markup:
             + ", ".join(f"{dot.title} {value_text(panel.measure, dot.value)}" for dot in panel.dots)
         )
         top += _HEAD + _ROW * len(panel.dots) + 14
-    return Markup(
-        '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
-        'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
-    ).format(_WIDTH, top, _WIDTH + 100, "; ".join(spoken), body)
+    return svg(_WIDTH, top, "; ".join(spoken), body, widest=_WIDTH + 100)
 
 
 def _dot(title: str, measure: Measure, side: str) -> Dot:
@@ -110,13 +104,9 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
     x = _x(dot.value, panel.end)
     body = Markup(
         '<text x="0" y="{}">{}</text><path d="M{} {}H{:.1f}" stroke="{}" stroke-width="8" stroke-opacity=".35"/>'
-    ).format(y + 4, _short(dot.title), _LEFT, y, x, colour)
+    ).format(y + 4, cut(dot.title, 25), _LEFT, y, x, colour)
     if dot.interval:
-        low, high = (_x(end, panel.end) for end in dot.interval)
-        body += Markup(
-            '<path d="M{0:.1f} {2}H{1:.1f}M{0:.1f} {3}v8M{1:.1f} {3}v8" stroke="currentColor" stroke-opacity=".7" '
-            'fill="none"/>'
-        ).format(low, high, y, y - 4)
+        body += whisker(*(_x(end, panel.end) for end in dot.interval), y)
     return body + Markup(
         '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/>'
         '<text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'
@@ -127,7 +117,3 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
 
 def _x(value: float, end: float) -> float:
     return _LEFT + (_RIGHT - _LEFT) * min(1.0, max(0.0, value / end))
-
-
-def _short(title: str, most: int = 25) -> str:
-    return title if len(title) <= most else title[: most - 1].rstrip() + "…"

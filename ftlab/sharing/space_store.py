@@ -7,7 +7,8 @@ waiting(workspace)             what is not there yet
 
 A run goes there without its checkpoints, save the last one of a run that can be resumed. One run (or version) is one
 commit, which the Hub takes as a whole or not at all; the list of its files goes with it, and what does not agree with
-that list is not restored. Votes go to the same data set by themselves (see arena.backup).
+that list is not restored. Hence commits of our own: CommitScheduler only adds files and sends a run half, and
+upload_folder deletes nothing that was deleted here. Votes go to the same data set by themselves (see arena.backup).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_cached, write_json
-from ftlab.hub import check_name, refuse_public, told
+from ftlab.hub import check_name, fetch, make, refuse_public, writing
 from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
@@ -126,21 +127,17 @@ def things(workspace: Workspace) -> Iterator[Thing]:
 def restore(workspace: Workspace, repository: str) -> Restored:
     """Bring back what the data set holds and `workspace` does not have. Raises InputError when everybody can read it,
     or when it cannot be reached."""
-    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
     check_name(repository, "data set")
-    with told("data set", repository, doing=f"keep runs in {repository}"):
-        api = HfApi()
+    fetched = workspace.root / ".restoring"
+    shutil.rmtree(fetched, ignore_errors=True)
+    with writing("dataset", repository, f"keep runs in {repository}") as api:
         refuse_public(api, repository, "dataset", try_="another name in FTLAB_SPACE_STORE, or make it private there")
         try:
-            revision = api.dataset_info(repository).sha
+            fetch(api, repository, [f"{room}/*" for room in _ROOMS], fetched)
         except RepositoryNotFoundError:
             return Restored([], [])
-        fetched = workspace.root / ".restoring"
-        shutil.rmtree(fetched, ignore_errors=True)
-        wanted = [f"{room}/*" for room in _ROOMS]
-        snapshot_download(repository, repo_type="dataset", revision=revision, local_dir=fetched, allow_patterns=wanted)
     found = _take(workspace, fetched)
     shutil.rmtree(fetched, ignore_errors=True)
     return found
@@ -169,18 +166,18 @@ def _take(workspace: Workspace, fetched: Path) -> Restored:
 
 
 def _push(workspace: Workspace, repository: str) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    pushed, api = _pushed(workspace), HfApi()
+    pushed = _pushed(workspace)
     current = {thing.name: thing for thing in things(workspace)}
     changed = [thing for thing in current.values() if _differs(thing, pushed.get(thing.name))]
     gone = [name for name in pushed if name not in current]
     if not changed and not gone:
         return
-    with told("data set", repository, doing=f"keep runs in {repository}"):
+    with writing("dataset", repository, f"keep runs in {repository}") as api:
         refuse_public(api, repository, "dataset")
         if not api.repo_exists(repository, repo_type="dataset"):
-            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+            make(api, repository, "dataset")
             api.create_commit(
                 repository,
                 [CommitOperationAdd("README.md", _CARD.encode())],

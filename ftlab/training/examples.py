@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     import datasets
 
 
+def context_of(config: RunConfig) -> int | None:
+    """How many tokens the base reads, None where it does not say. Raises InputError when the longest example is longer
+    than that."""
+    from ftlab.models.load import context_length
+
+    limit, context = config.optimisation.max_length, context_length(config.model)
+    if context is not None and limit > context:
+        raise InputError(
+            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
+            given=f"{limit} tokens",
+            allowed=f"at most {context} tokens, the base's context",
+        )
+    return context
+
+
 def tokenised_splits(
     run: RunDirectory, config: RunConfig, tokenizer: Any, writer: StatusWriter
 ) -> dict[str, datasets.Dataset]:
@@ -33,16 +48,8 @@ def tokenised_splits(
     import datasets
 
     from ftlab.data.splits import read_split
-    from ftlab.models.load import context_length
 
-    limit = config.optimisation.max_length
-    context = context_length(config.model)
-    if context is not None and limit > context:
-        raise InputError(
-            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
-            given=f"{limit} tokens",
-            allowed=f"at most {context} tokens, the base's context",
-        )
+    limit, context = config.optimisation.max_length, context_of(config)
     if context is not None:
         taken = virtual_tokens(config.method)
         if taken > context / 2:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import TORCH_CANNOT_WRITE, disk_full, is_full
+from ftlab.files import TORCH_CANNOT_WRITE, disk_full, is_full, last_line, tail
 from ftlab.training.status import RunStatus
 
 DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
@@ -90,11 +90,11 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
 
     `returncode` is that of `subprocess` (negative: a signal), or None when the process was not our child.
     """
-    tail = _tail(log_file)
+    end = tail(log_file)
     where = " at {} {} of {}".format(*counted) if (counted := status.counted) else ""
-    if returncode == DISK_FULL_CODE or "No space left on device" in tail or is_full(log_file.parent):
+    if returncode == DISK_FULL_CODE or "No space left on device" in end or is_full(log_file.parent):
         return dict(_DISK_FULL)
-    if says_out_of_memory(tail):
+    if says_out_of_memory(end):
         return _OUT_OF_MEMORY | {"why": "The log says so."}
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else f"signal {-returncode}"
@@ -107,7 +107,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
             else None,
             "try": "if nobody killed it: a smaller batch, a shorter longest example, or QLoRA; then train again",
         }
-    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+    last = last_line(log_file)
     return {
         "kind": "gone",
         "what": f"The training process is gone{where} and left no reason.",
@@ -141,13 +141,3 @@ def explain_lost_rank(
     if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
         return dict(_DISK_FULL)
     return told or explain_death(returncode, log_file, status)
-
-
-def _tail(path: Path, size: int = 8000) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - size))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from ftlab.training.self_replay import Teacher
 from ftlab.training.varlen import base_of
+
+if TYPE_CHECKING:
+    from ftlab.training.self_replay import Teacher
 
 _KEYS = ("held", "held_top", "held_log_probs")
 

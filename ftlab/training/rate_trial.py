@@ -81,8 +81,8 @@ def find_rate(
     validation rows.
     """
     from ftlab.models.estimate import is_here
+    from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
     from ftlab.training.preflight.measure import checked, prepared_data, probe
-    from ftlab.training.preflight.probe import FOLDER_PREFIX, MEASURED
 
     if config.stage not in STAGES:
         raise InputError(

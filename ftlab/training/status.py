@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ftlab.errors import FtlabError, shorten
-from ftlab.files import DamagedFile, read_json, write_json
-from ftlab.processes import mark_of
+from ftlab import jobs
+from ftlab.errors import FtlabError
+from ftlab.files import DamagedFile
+from ftlab.jobs import Status, write_status
 
-ACTIVE_STATES = ("queued", "running", "stopping")
-# Written by the process of a run. Whoever reads finds `damaged` too, where the file cannot be read.
-STATES = (*ACTIVE_STATES, "stopped", "completed", "failed")
 HEARTBEAT_SECONDS = 2.0
 
 
@@ -33,34 +30,23 @@ class RunGone(FtlabError):
 
 
 @dataclass
-class RunStatus:
+class RunStatus(Status):
     """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done`
     of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
 
+    # Written by the process of a run. Whoever reads finds `damaged` too, where the file cannot be read.
+    STATES: ClassVar[tuple[str, ...]] = ("queued", "running", "stopping", "stopped", "completed", "failed")
+
     state: str = "queued"
     phase: str = "waiting to start"
-    pid: int | None = None
-    pid_started: str | float | None = None  # see processes.mark_of
-    heartbeat: float | None = None
     step: int = 0
     total_steps: int = 0
-    done: int = 0
-    total: int = 0
     epoch: float = 0.0
-    eta_seconds: float | None = None
     tokens_per_second: float | None = None
-    created: float = 0.0
-    started: float | None = None
-    finished: float | None = None
-    error: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None
     peak_bytes: int | None = None  # the most memory that the process has held: of the GPU, else RAM
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ACTIVE_STATES
 
     @property
     def counted(self) -> tuple[str, int, int] | None:
@@ -79,38 +65,12 @@ class RunStatus:
 
 def read_status(path: Path) -> RunStatus:
     """The status in `path`. Raises FileNotFoundError when there is none, DamagedFile when it cannot be read."""
-    values = read_json(path)
-    if values is None:
-        raise FileNotFoundError(path)
-    if values["state"] not in STATES:
-        raise DamagedFile(path, f"no run is {shorten(values['state'], 40)!r}")
-    known = {item.name: values[item.name] for item in fields(RunStatus) if item.name in values}
-    for name, value in known.items():
-        if not isinstance(value, _TYPES[name]) or (isinstance(value, float) and not _plausible(name, value)):
-            raise DamagedFile(path, f"{name} cannot be {shorten(value, 40)!r}")
-    return RunStatus(**known)
-
-
-def _plausible(name: str, value: float) -> bool:
-    """No calendar goes on after the year 9999."""
-    return name not in _TIMES or 0 <= value < 253e9
-
-
-_TIMES = ("pid_started", "heartbeat", "created", "started", "finished")
-_OF = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
-_OF |= {"dict[str, Any]": (dict,), "list[str]": (list,)}
-_TYPES = {
-    item.name: tuple(kind for part in str(item.type).split(" | ") for kind in _OF[part]) for item in fields(RunStatus)
-}
+    return jobs.read_status(path, RunStatus)
 
 
 def damaged(error: DamagedFile) -> RunStatus:
     """What is shown of a run whose status cannot be read."""
     return RunStatus(state="damaged", phase="", error=error.as_dict() | {"kind": "damaged"})
-
-
-def write_status(path: Path, status: RunStatus) -> None:
-    write_json(path, asdict(status))
 
 
 class StatusWriter:
@@ -130,8 +90,7 @@ class StatusWriter:
             self._status = read_status(path)
         except (FileNotFoundError, DamagedFile):
             self._status = RunStatus(created=time.time())
-        self._status.pid = os.getpid()
-        self._status.pid_started = mark_of(os.getpid())
+        self._status.sign()
         self.update()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._thread.start()

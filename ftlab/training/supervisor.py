@@ -10,31 +10,28 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftlab import jobs
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import DamagedFile, locked, read_cached, write_json, write_text
-from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, is_held, kill, package_path, take
-from ftlab.processes import start as start_process
+from ftlab.jobs import Job
+from ftlab.processes import is_held, take
 from ftlab.quiet import CACHES
-from ftlab.run_directory import WORK_LOCK, RunDirectory
+from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
-from ftlab.training.status import ACTIVE_STATES, RunStatus, damaged, read_status, write_status
+from ftlab.training.status import RunStatus, damaged, read_status, write_status
 from ftlab.training.tracking import tracker_variables
 from ftlab.workspace import Workspace, is_run
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
-
-# Processes started by this one, by their status file: only a parent learns the signal that killed its child.
-_children: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
@@ -46,7 +43,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     run, config = create(config, workspace)
     with starting(run):
-        _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+        _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
     return run
 
 
@@ -167,14 +164,13 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
         )
     gate.check_stored(config, workspace, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
-    run.stop_file.unlink(missing_ok=True)
     run.queue_file.unlink(missing_ok=True)
     step = checkpoint.step if checkpoint else 0
     # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
     total = current.total_steps if current.total_steps >= step else 0
     said = passed_over(run, checkpoint)
-    write_status(run.status_file, RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
-    _start(run, workspace, [], run.status_file, run.log_file, config, online=is_hub_id(config.model.base))
+    jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
+    _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
     return step
 
 
@@ -225,9 +221,8 @@ def submit_evaluation(
     with starting(run):
         _check_evaluable(run, others)
         run.evaluation.mkdir(exist_ok=True)
-        run.evaluation_stop_file.unlink(missing_ok=True)
-        write_status(run.evaluation_status_file, RunStatus(created=time.time()))
-        _start(run, workspace, arguments, run.evaluation_status_file, run.evaluation_log_file, config, online=online)
+        jobs.begin(evaluation_of(run), RunStatus(created=time.time()))
+        _start(evaluation_of(run), run, workspace, arguments, config, online=online)
 
 
 def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
@@ -255,12 +250,10 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     with starting(run):
         if status(run).is_active or is_evaluated(run):
             raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
-        run.evaluation_stop_file.unlink(missing_ok=True)
         began = time.time()
         write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
-        write_status(run.evaluation_status_file, RunStatus(created=began))
-        files = (run.evaluation_status_file, run.evaluation_log_file)
-        _start(run, workspace, ["--judge"], *files, config, online=False, keep=[JUDGE.key_variable])
+        jobs.begin(evaluation_of(run), RunStatus(created=began))
+        _start(evaluation_of(run), run, workspace, ["--judge"], config, online=False, keep=[JUDGE.key_variable])
 
 
 def judging_status(run: RunDirectory) -> RunStatus | None:
@@ -269,21 +262,28 @@ def judging_status(run: RunDirectory) -> RunStatus | None:
     return current if current is not None and asked and asked.get("created") == current.created else None
 
 
+def training_of(run: RunDirectory) -> Job:
+    return Job(run.status_file, run.work_lock, run.log_file, (run.path,), run.stop_file)
+
+
+def evaluation_of(run: RunDirectory) -> Job:
+    files = (run.evaluation_status_file, run.evaluation_lock, run.evaluation_log_file)
+    return Job(*files, (run.path,), run.evaluation_stop_file)
+
+
 def status(run: RunDirectory) -> RunStatus:
     """The run's status, set right where its process is gone: what was killed is failed (or stopped, if asked for)."""
-    return _reconciled(run.status_file, run.stop_file, run.log_file)
+    return _settled(training_of(run))
 
 
 def evaluation_status(run: RunDirectory) -> RunStatus | None:
     """The status of the latest evaluation of `run` started by `submit_evaluation`; None when there was none."""
-    if not run.evaluation_status_file.exists():
-        return None
-    return _reconciled(run.evaluation_status_file, run.evaluation_stop_file, run.evaluation_log_file)
+    return _settled(evaluation_of(run)) if run.evaluation_status_file.exists() else None
 
 
 def stop(run: RunDirectory) -> str:
     """Ask the run to save and stop; asked a second time, kill its process group. Returns what happened, in words."""
-    return _stop(run, run.status_file, run.stop_file, status(run), "saves a checkpoint and its adapter, then stops")
+    return _stop(run, training_of(run), status(run), "saves a checkpoint and its adapter, then stops")
 
 
 def stop_evaluation(run: RunDirectory) -> str:
@@ -291,7 +291,7 @@ def stop_evaluation(run: RunDirectory) -> str:
     current = evaluation_status(run)
     if current is None:
         return "No evaluation is running."
-    return _stop(run, run.evaluation_status_file, run.evaluation_stop_file, current, "stops after this batch")
+    return _stop(run, evaluation_of(run), current, "stops after this batch")
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:
@@ -315,38 +315,24 @@ def active_runs(workspace: Workspace) -> list[RunDirectory]:
 
 
 def _start(
+    job: Job,
     run: RunDirectory,
     workspace: Workspace,
     arguments: list[str],
-    status_file: Path,
-    log: Path,
     config: RunConfig,
     *,
     online: bool,
     keep: Iterable[str] = (),
 ) -> None:
     command = [sys.executable, "-m", "ftlab.training.worker", str(run.path), str(workspace.root), *arguments]
-    environment = environment_for(config, online=online, keep=keep)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        _children[status_file] = start_process(command, lock=_lock(status_file), log=file, environment=environment)
-
-
-def _lock(status_file: Path) -> Path:
-    """What the process that writes `status_file` holds."""
-    return status_file.with_name(WORK_LOCK)
+    jobs.start(job, command, environment_for(config, online=online, keep=keep), append=True)
 
 
 def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a training process. Values a person has set already are left alone; of their secrets it gets
     those that the Hub (`online`), a tracker of `config` or `keep` needs."""
-    needed = [*keep, *(HUB_VARIABLES if online else ()), *tracker_variables(config)]
-    environment = child_environment({"PYTHONPATH": package_path()}, keep=needed)
+    environment = jobs.environment({}, online=online, keep=[*keep, *tracker_variables(config)])
     defaults = {
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         # glibc hands big buffers back at every step: raised, this cut system time from 12.7 to 2.5 s (facts.md).
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -358,77 +344,39 @@ def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "20000",
     }
-    if not online:
-        defaults |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if not uses_accelerate(config.launcher):
         # One process, one GPU: of several, transformers would give each a part of every batch (DataParallel), which is
         # slow, and the batch would be larger than the settings say.
         defaults["CUDA_VISIBLE_DEVICES"] = "0"
-    for name, value in defaults.items():
-        environment.setdefault(name, value)
+    environment = defaults | environment
     if config.launcher.threads:
         environment["OMP_NUM_THREADS"] = str(config.launcher.threads)
     return environment
 
 
-def _reconciled(status_file: Path, stop_file: Path, log_file: Path) -> RunStatus:
+def _settled(job: Job) -> RunStatus:
     try:
-        current = read_status(status_file)
+        return jobs.settled(
+            job,
+            lambda: read_status(job.status_file),
+            lambda current, code: explain_death(code, job.log_file, current),
+        )
     except FileNotFoundError:
-        places = (status_file.with_name("config.yaml"), status_file.parent.with_name("config.yaml"))
+        places = (job.status_file.with_name("config.yaml"), job.status_file.parent.with_name("config.yaml"))
         if any(file.exists() for file in places):
-            return damaged(DamagedFile(status_file, "it is gone"))
+            return damaged(DamagedFile(job.status_file, "it is gone"))
         what = "The folder of this run was deleted or moved, so its work has ended."
         return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
     except DamagedFile as error:
         return damaged(error)
-    if not current.is_active:
-        return current
-    if not _alive(current, status_file):
-        # It may have ended between the two looks; only a status read after the death counts.
-        with contextlib.suppress(FileNotFoundError, DamagedFile):
-            current = read_status(status_file)
-        if current.is_active:
-            _record_death(current, status_file, stop_file, log_file)
-            # On a full disk the finding cannot be kept; it is found again by the next look.
-            with contextlib.suppress(OSError):
-                write_status(status_file, current)
-        return current
-    if stop_file.exists() and current.state == "running":
-        current.state = "stopping"
-    return current
 
 
-def _record_death(current: RunStatus, status_file: Path, stop_file: Path, log_file: Path) -> None:
-    child = _children.get(status_file)
-    if child is not None and current.pid not in (None, child.pid):
-        child = None  # another program has started it anew since
-    current.finished = time.time()
-    current.eta_seconds = None
-    if stop_file.exists():
-        current.state, current.phase = "stopped", "killed at your request"
-        return
-    current.state, current.phase = "failed", ""
-    current.error = explain_death(child.poll() if child else None, log_file, current)
-
-
-def _alive(current: RunStatus, status_file: Path) -> bool:
-    child = _children.get(status_file)
-    return is_alive(child, _lock(status_file), current.pid, current.pid_started, current.created)
-
-
-def _stop(run: RunDirectory, status_file: Path, stop_file: Path, current: RunStatus, gently: str) -> str:
-    if current.state not in ACTIVE_STATES:
-        return f"Nothing to stop: it is {current.state}."
-    if not stop_file.exists():
-        write_text(stop_file, "")
-        return f"Asked to stop: it {gently}. Stop once more to kill it at once."
-    child = _children.get(status_file)
-    if kill(child, current.pid, current.pid_started, [run.path], lambda: _alive(current, status_file)):
-        return "Killed. What was saved before stays."
-    if not _alive(current, status_file):
-        return "It has ended already."
-    return (
-        f"Not killed: no process here proves to be that of {run.id}. It may be starting still, or run on another "
-        "machine or in another container: end it there."
-    )
+def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
+    return {
+        "idle": f"Nothing to stop: it is {current.state}.",
+        "asked": f"Asked to stop: it {gently}. Stop once more to kill it at once.",
+        "killed": "Killed. What was saved before stays.",
+        "ended": "It has ended already.",
+        "unproven": f"Not killed: no process here proves to be that of {run.id}. It may be starting still, or run on "
+        "another machine or in another container: end it there.",
+    }[jobs.stop(job, current)]

@@ -113,7 +113,7 @@ def read_first(run: RunDirectory, row: int) -> str:
 
 
 def _answered(model: Any, tokenizer: Any, asked: list[Any], tokens: int) -> list[Any]:
-    from ftlab.models.load import generating_model
+    from ftlab.models.families import generating_model
 
     stops = stop_token_ids(tokenizer, generating_model(model).generation_config)
     prompts = [encode_prompt(turns, tokenizer) for turns in asked]

@@ -35,10 +35,11 @@ import json, sys
 from pathlib import Path
 from ftlab.errors import FtlabError
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import RECORD, Exported, files_in
+from ftlab.files import sizes_in
+from ftlab.sharing.export import RECORD, Exported
 from ftlab.sharing.push import push
 run, folder = RunDirectory(Path(sys.argv[1])), Path(sys.argv[2])
-made = Exported(run.id, "merged", folder, "float32", files_in(folder), json.loads((folder / RECORD).read_text()), [])
+made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), json.loads((folder / RECORD).read_text()), [])
 for repository, settings in json.loads(sys.argv[3]):
     try:
         print(json.dumps(push(run, made, repository, **settings).as_dict()))

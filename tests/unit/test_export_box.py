@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ import gradio as gr
 import pytest
 from gradio.utils import oauth_token_requirement
 
+from ftlab import jobs
 from ftlab.config import DataConfig
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
+from ftlab.files import write_json
+from ftlab.processes import mark_of
+from ftlab.sharing import export_job
 from ftlab.ui import data_versions, export_box
 from ftlab.ui.data_sources import DataContext
 from ftlab.ui.hub_account import upload_token
@@ -63,3 +69,31 @@ def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_we
     monkeypatch.setenv("HF_TOKEN", "hf_space")
     said = send([data, "me/data", True, ""], data, "me/data", True, "")
     assert "the token of this Space is not used" in said[panel.send_message]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "print('ftlab: The base is gone. Try: fetch it.'); print('a library'); raise SystemExit(1)",
+            "The base is gone",
+        ),
+        ("print('a library', flush=True); import os; os.abort()", "The process ended: a library"),
+        ("raise SystemExit(1)", "The process ended: without a word"),
+    ],
+)
+def test_an_export_whose_process_is_gone_has_failed_with_its_last_words(
+    workspace: Workspace, code: str, reason: str
+) -> None:
+    run = workspace.create_run("made")
+    job = export_job._job(run, "adapter")
+    waits = f"import time\ntime.sleep(1)\n{code}"
+    assert export_job.progress(run, "adapter").state == "none"
+    pid = jobs.start(job, [sys.executable, "-c", waits], jobs.environment({}, online=False))
+    write_json(job.status_file, {"pid": pid, "pid_started": mark_of(pid), "created": time.time()})
+    assert export_job.progress(run, "adapter").state == "working"
+    while (found := export_job.progress(run, "adapter")).state == "working":
+        time.sleep(0.05)
+    assert found.state == "failed"
+    with pytest.raises(FtlabError, match=reason):
+        export_job.raise_failure(found)

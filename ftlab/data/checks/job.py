@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -24,20 +23,18 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.config import STARTER, DataConfig
-from ftlab.data.checks.job_files import Job, Request, Status, read_status, write_status
+from ftlab.data.checks.job_files import Job, Request, Status, read_status
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source
 from ftlab.data.named import recall, said_in
-from ftlab.errors import FtlabError, shorten
-from ftlab.files import locked, write_json, write_text
-from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, kill, package_path
-from ftlab.processes import start as start_process
-from ftlab.run_directory import WORK_LOCK
+from ftlab.errors import FtlabError
+from ftlab.files import last_line, locked, write_json
+from ftlab.jobs import begin, environment, settled
+from ftlab.jobs import start as start_process
+from ftlab.jobs import stop as stop_process
 from ftlab.workspace import Workspace
 
 KEPT = 20  # folders
-# Processes started by this one: only a parent learns how its child ended.
-_children: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def job_for(request: Request, workspace: Workspace) -> Job:
@@ -78,10 +75,9 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
             before = status(job)
             if before.is_active or (before.state == "done" and not again):
                 return job
-        for name in ("stop", "report.json"):
-            (job.folder / name).unlink(missing_ok=True)
+        (job.folder / "report.json").unlink(missing_ok=True)
         write_json(job.folder / "request.json", request.as_dict() | {"workspace": str(workspace.root)})
-        write_status(job, Status(created=time.time()))
+        begin(job.process, Status(created=time.time()))
         _start_process(job)
     _prune(workspace)
     return job
@@ -89,67 +85,43 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 
 def status(job: Job) -> Status:
     """The status, set right where the process is gone: it failed, or was stopped if that was asked for."""
-    current = read_status(job)
-    if current.state != "running":
-        child = _children.get(job.folder)
-        if child is not None and child.poll() is not None:
-            del _children[job.folder]
-        return current
-    if not _alive(job, current):
-        # It may have ended between the two looks; only a status read after the death counts.
-        current = read_status(job)
-        if current.state == "running":
-            _record_death(job, current)
-        return current
-    if job.stop_file.exists():
-        current.state = "stopping"
-    return current
+
+    def explain(current: Status, code: int | None) -> dict[str, Any]:
+        where = f"while at work on: {current.phase}" if current.phase else "before they began"
+        last = last_line(job.process.log_file)
+        return FtlabError(
+            "The process of the checks was ended before they were done",
+            why=f"It ended {where}.{f' The last line of its log: {last}' if last else ''}",
+            try_="check again; if it ends again, memory may be short: close other programs first",
+        ).as_dict()
+
+    return settled(job.process, lambda: read_status(job), explain)
 
 
 def stop(job: Job) -> str:
     """Ask the check to end; asked a second time, kill its process. Returns what happened, in words."""
-    current = status(job)
-    if not current.is_active:
-        return "No check is running."
-    if not job.stop_file.exists():
-        write_text(job.stop_file, "")
-        return "Stopping: what was found so far is kept."
-    child = _children.get(job.folder)
-    if kill(child, current.pid, current.pid_started, [job.folder], lambda: _alive(job, current)):
-        return "Stopped at once."
-    return "Not stopped at once: no process here proves to be the one of this check."
+    return {
+        "idle": "No check is running.",
+        "asked": "Stopping: what was found so far is kept.",
+        "killed": "Stopped at once.",
+        "ended": "It has ended already.",
+        "unproven": "Not stopped at once: no process here proves to be the one of this check.",
+    }[stop_process(job.process, status(job))]
 
 
 def _start_process(job: Job) -> None:
     # The words of the command are for people who look at the list of processes; the request is in the folder.
-    command = [
-        sys.executable,
-        "-m",
-        "ftlab",
-        "data",
-        "inspect",
-        "--job",
-        str(job.folder),
-        "--",
-        job.request.data.source,
-    ]
-    with job.log_file.open("wb") as log:
-        environment = _environment(job.request)
-        _children[job.folder] = start_process(command, lock=job.folder / WORK_LOCK, log=log, environment=environment)
+    words = ["ftlab", "data", "inspect", "--job", str(job.folder), "--", job.request.data.source]
+    start_process(job.process, [sys.executable, "-m", *words], _environment(job.request))
 
 
 def _environment(request: Request) -> dict[str, str]:
     local_base = request.base == STARTER or Path(request.base).expanduser().exists()
     source = request.data.source.strip()
     offline = local_base and (source.startswith("version:") or find_source(source)[0] != "hub")
-    environment = child_environment({"PYTHONPATH": package_path()}, keep=() if offline else HUB_VARIABLES)
-    environment |= {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     # One core, so that the app keeps the rest.
-    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    environment["TOKENIZERS_PARALLELISM"] = "false"
-    if offline:
-        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return environment
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+    return environment({**one, "TOKENIZERS_PARALLELISM": "false"}, online=not offline)
 
 
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
@@ -161,40 +133,6 @@ def _data_key(data: DataConfig, workspace: Workspace) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _alive(job: Job, current: Status) -> bool:
-    lock = job.folder / WORK_LOCK
-    return is_alive(_children.get(job.folder), lock, current.pid, current.pid_started, current.created)
-
-
-def _record_death(job: Job, current: Status) -> None:
-    current.finished = time.time()
-    if job.stop_file.exists():
-        current.state, current.phase = "stopped", ""
-    else:
-        where = f"while at work on: {current.phase}" if current.phase else "before they began"
-        why = f"It ended {where}."
-        last = _last_line(job.log_file)
-        if last:
-            why += f" The last line of its log: {last}"
-        current.state, current.phase = "failed", ""
-        current.error = FtlabError(
-            "The process of the checks was ended before they were done",
-            why=why,
-            try_="check again; if it ends again, memory may be short: close other programs first",
-        ).as_dict()
-    # On a full disk the finding cannot be kept; it is found again by the next look.
-    with contextlib.suppress(OSError):
-        write_status(job, current)
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
-    return shorten(lines[-1]) if lines else ""
 
 
 def _prune(workspace: Workspace) -> None:

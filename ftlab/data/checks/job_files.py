@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ftlab import jobs
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_cached, read_json, write_json
+from ftlab.files import DamagedFile, read_json
+from ftlab.run_directory import WORK_LOCK
 
 _SHORTEST = 16  # tokens
 # Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
@@ -58,23 +60,10 @@ class Request:
 
 
 @dataclass
-class Status:
-    """How far a check is. Times are unix seconds; `done` of `total` counts rows, or whatever the phase goes through."""
+class Status(jobs.Status):
+    """How far a check is; `done` of `total` counts rows, or whatever the phase goes through."""
 
     state: str = "running"
-    phase: str = "starting"
-    done: int = 0
-    total: int = 0
-    pid: int | None = None
-    pid_started: str | float | None = None  # see processes.mark_of
-    heartbeat: float | None = None
-    created: float = 0.0
-    finished: float | None = None
-    error: dict[str, Any] | None = None
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ("running", "stopping")
 
     @property
     def share(self) -> float | None:
@@ -106,8 +95,9 @@ class Job:
         return self.folder / "stop"
 
     @property
-    def log_file(self) -> Path:
-        return self.folder / "check.log"
+    def process(self) -> jobs.Job:
+        files = (self.status_file, self.folder / WORK_LOCK, self.folder / "check.log")
+        return jobs.Job(*files, (self.folder,), self.stop_file)
 
     @cached_property
     def request(self) -> Request:
@@ -119,13 +109,12 @@ class Job:
 
 
 def read_status(job: Job) -> Status:
-    values = read_cached(job.status_file)
-    if values is None:  # removed meanwhile, as one of the oldest, or damaged
+    try:
+        return jobs.read_status(job.status_file, Status)
+    except (FileNotFoundError, DamagedFile):  # removed meanwhile, as one of the oldest, or damaged
         return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
-    known = {item.name for item in fields(Status)}
-    return Status(**{name: value for name, value in values.items() if name in known})
 
 
 def write_status(job: Job, current: Status) -> None:
     current.heartbeat = time.time()
-    write_json(job.status_file, asdict(current))
+    jobs.write_status(job.status_file, current)

@@ -15,8 +15,7 @@ from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_json, write_text
-from ftlab.processes import hold_own, let_go, mark_of
-from ftlab.run_directory import WORK_LOCK
+from ftlab.processes import hold_own, let_go
 from ftlab.workspace import Workspace
 
 _WRITE_SECONDS = 0.4
@@ -28,12 +27,12 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
     `context_of` says how many tokens a base reads.
     """
     job = Job(folder)
-    hold_own(job.folder / WORK_LOCK)
+    hold_own(job.process.lock)
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(19 - os.nice(0))
     current = read_status(job)
-    current.pid, current.pid_started = os.getpid(), mark_of(os.getpid())
+    current.sign()
     written = 0.0
 
     def tell(phase: str, done: int, total: int) -> None:
@@ -80,6 +79,6 @@ def _explained(error: BaseException, job: Job) -> dict[str, str | None]:
         what = FtlabError(
             "The checks failed inside ftlab",
             why=f"{type(error).__name__}: {shorten(error)}",
-            try_=f"check again; if it stays, report it with {job.log_file}",
+            try_=f"check again; if it stays, report it with {job.process.log_file}",
         )
     return what.as_dict()

@@ -13,6 +13,7 @@ from ftlab.data.rendering import Completion, encode_completions
 from ftlab.errors import InputError
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
+from ftlab.training.examples import context_of
 from ftlab.training.status import StatusWriter
 
 if TYPE_CHECKING:
@@ -42,15 +43,8 @@ def tokenised_preferences(
     import datasets
 
     from ftlab.data.splits import read_split
-    from ftlab.models.load import context_length
 
-    limit, context = config.optimisation.max_length, context_length(config.model)
-    if context is not None and limit > context:
-        raise InputError(
-            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
-            given=f"{limit} tokens",
-            allowed=f"at most {context} tokens, the base's context",
-        )
+    limit, context = config.optimisation.max_length, context_of(config)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     cut = False  # decided on the training rows, for both splits

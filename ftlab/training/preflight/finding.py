@@ -20,6 +20,9 @@ from ftlab.training.status import RunStatus
 from ftlab.wording import duration
 from ftlab.workspace import Workspace
 
+MEASURED = "measured.json"  # what a measurement leaves behind
+FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder in which it is made
+
 _MUCH_OF_A_RUN = 0.2  # for telling what was forgotten
 _CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
 

@@ -7,7 +7,6 @@ of it stays: no run, no process, no file.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -23,14 +22,16 @@ from ftlab.data.documents import STAGE
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json, write_text
-from ftlab.processes import kill_group
+from ftlab.files import last_line, read_json, write_text
+from ftlab.processes import attached
 from ftlab.run_directory import RunDirectory
 from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.launching.launcher import threads_per_process
 from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.finding import (
+    FOLDER_PREFIX,
+    MEASURED,
     Outcome,
     Preflight,
     about_processes,
@@ -60,7 +61,6 @@ def preflight(
     FtlabError when the probe fails for another reason than memory.
     """
     from ftlab.models.estimate import is_here
-    from ftlab.training.preflight.probe import FOLDER_PREFIX
 
     config = checked(config, workspace)
     if not is_here(config.model):
@@ -137,7 +137,6 @@ def probe(
 ) -> Generator[str, None, Outcome]:
     """Measure `config` in a process of its own, which ends when the generator is closed; `more` are its arguments."""
     from ftlab.data.splits import freeze
-    from ftlab.training.preflight.probe import MEASURED
 
     run = RunDirectory(folder)
     freeze(prepared, run)
@@ -146,24 +145,14 @@ def probe(
     write_status(run.status_file, RunStatus(created=time.time(), phase="starting"))
     write_text(run.config_file, config.to_yaml())
     command = [sys.executable, "-m", "ftlab.training.preflight.probe", str(run.path), str(workspace.root)]
-    with run.log_file.open("ab") as log:
-        process = subprocess.Popen(
-            [*command, *more],
-            # Held open as long as this process lives: its end tells the probe to end too.
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=_environment(config),
-            close_fds=True,
-        )
-    try:
+    with (
+        run.log_file.open("ab") as log,
+        attached([*command, *more], log=log, environment=_environment(config)) as process,
+    ):
         while process.poll() is None:
             yield read_status(run.status_file).phase or "measuring"
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
-    finally:
-        _end(process)
     status = read_status(run.status_file)
     measured = read_json(folder / MEASURED, {})
     outcome = Outcome(measured, status, run.manifest(), _ran_out(process.returncode, status, run))
@@ -303,23 +292,8 @@ def _failure(status: RunStatus, run: RunDirectory, returncode: int | None) -> Ft
         error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
         error.exit_code = InputError.exit_code
         return error
-    last = next((line for line in reversed(run.log_tail().splitlines()) if line.strip()), "")
     return FtlabError(
         "The measurement failed",
-        why=reason.get("why") or last or reason["what"],
+        why=reason.get("why") or last_line(run.log_file) or reason["what"],
         try_="start the run without it: its log will show where it fails",
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """No process is left behind, whatever happened."""
-    if process.poll() is None:
-        kill_group(process.pid)
-        process.wait()
-    elif hasattr(os, "killpg"):
-        # Workers of a data loader, if the probe was killed before it could end them.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()

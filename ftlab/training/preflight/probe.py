@@ -34,6 +34,7 @@ from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
 from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds, forgetting_seconds
+from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
 from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
@@ -49,8 +50,6 @@ from ftlab.training.self_replay import ensure_answers
 from ftlab.training.status import StatusWriter
 from ftlab.workspace import Workspace
 
-MEASURED = "measured.json"
-FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder that holds the probe's
 _TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4

@@ -12,6 +12,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.held_out import groups_of
 from ftlab.files import write_json
 from ftlab.run_directory import RunDirectory
+from ftlab.training.examples import context_of
 from ftlab.training.status import StatusWriter
 
 MOST_VALIDATION = 64  # prompts; each is answered at every validation
@@ -98,16 +99,8 @@ def as_dataset(prompts: Sequence[Prompt]) -> Any:
 
 def _room(config: RunConfig) -> int:
     """How many tokens a prompt may have."""
-    from ftlab.models.load import context_length
-
     limit, answer = config.optimisation.max_length, config.reinforcement.max_new_tokens
-    context = context_length(config.model)
-    if context is not None and limit > context:
-        raise InputError(
-            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
-            given=f"{limit} tokens",
-            allowed=f"at most {context} tokens, the base's context",
-        )
+    context_of(config)
     if answer >= limit:
         raise InputError(
             "The longest answer (reinforcement.max_new_tokens) leaves no room for a prompt",

@@ -1,0 +1,96 @@
+"""Work in a process of its own: what its status says when it dies, is stopped, or is damaged."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ftlab import jobs
+from ftlab.arena import answering
+from ftlab.data.checks import job as checks
+from ftlab.data.checks.job_files import Job as Check
+from ftlab.data.checks.job_files import Status as CheckStatus
+from ftlab.files import DamagedFile
+from ftlab.training.status import RunStatus
+from ftlab.workspace import Workspace
+
+SLEEPS = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> jobs.Job:
+    return jobs.Job(
+        tmp_path / "status.json", tmp_path / ".work.lock", tmp_path / "log.txt", (tmp_path,), tmp_path / "stop"
+    )
+
+
+def started(job: jobs.Job, code: str) -> None:
+    jobs.begin(job, jobs.Status(state="running", phase="at work", created=time.time(), eta_seconds=9.0))
+    jobs.start(job, [sys.executable, "-c", code], jobs.environment({}, online=False))
+
+
+def settled(job: jobs.Job, seen: list) -> jobs.Status:
+    def explain(current: jobs.Status, code: int | None) -> dict:
+        seen.append((current.phase, code))
+        return {"what": "It is gone", "why": None, "try": None}
+
+    return jobs.settled(job, lambda: jobs.read_status(job.status_file, jobs.Status), explain)
+
+
+def test_a_process_that_ends_without_a_word_has_failed_with_its_exit_code(job):
+    seen: list = []
+    started(job, "print('the last word'); raise SystemExit(7)")
+    end = time.monotonic() + 60
+    while (status := settled(job, seen)).is_active:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert seen == [("at work", 7)]
+    assert (status.state, status.phase, status.error["what"]) == ("failed", "", "It is gone")
+    assert job.log_file.read_text() == "the last word\n"
+    assert settled(job, seen) == status and len(seen) == 1, "the finding is kept"
+
+
+def test_the_first_stop_asks_and_the_second_kills(job):
+    seen: list = []
+    started(job, SLEEPS)
+    assert jobs.stop(job, settled(job, seen)) == "asked"
+    asked = settled(job, seen)
+    assert asked.state == "stopping" and job.is_asked_to_stop
+    assert jobs.stop(job, asked) == "killed"
+    ended = settled(job, seen)
+    assert (ended.state, ended.eta_seconds, seen) == ("stopped", None, [])
+    assert jobs.stop(job, ended) == "idle"
+    started(job, SLEEPS)
+    again = settled(job, seen)
+    assert again.state == "running", "that it was asked to stop before is forgotten"
+    jobs.stop(job, again)
+    jobs.stop(job, again)
+
+
+@pytest.mark.parametrize("kind", [jobs.Status, RunStatus, CheckStatus, answering.Status])
+@pytest.mark.parametrize(
+    "damage",
+    [{"state": "asleep"}, {"state": 3}, {"pid": "12"}, {"created": "today"}, {"created": 1e300}, {"error": "x"}],
+)
+def test_a_status_with_a_value_that_nobody_writes_is_damaged(kind, damage, tmp_path):
+    file = tmp_path / "status.json"
+    jobs.write_status(file, kind(state="running", created=1.7e9))
+    assert jobs.read_status(file, kind) == kind(state="running", created=1.7e9)
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(DamagedFile):
+        jobs.read_status(file, kind)
+
+
+def test_a_damaged_status_of_a_check_or_of_answers_stops_nobody_from_starting_it_again(tmp_path):
+    workspace = Workspace.open(tmp_path / "home")
+    check = Check(workspace.checks_folder / "0-0")
+    file = workspace.answers_folder("test") / "status.json"
+    for damaged in (check.status_file, file):
+        damaged.parent.mkdir(parents=True)
+        damaged.write_text('{"state": "running", "created": "today", "pid": null}')
+    assert checks.status(check).state == "failed"
+    assert answering.status(workspace, "test") is None
