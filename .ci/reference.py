@@ -26,29 +26,28 @@ def api_page() -> str:
     parts = [
         "# API",
         "Generated from the docstrings by `.ci/reference.py`: edit those. `import ftlab` is light; each name is loaded "
-        "on first use. The settings of `RunConfig` are on the page [Settings](settings.md).",
+        "on first use, as `ftlab.train(...)`. The settings of `RunConfig` are on the page [Settings](settings.md).",
     ]
     for name in names:
-        parts += [f"## {name}", *_entry(f"ftlab.{name}", getattr(ftlab, name))]
+        parts += [f"## {name}", *_entry(name, getattr(ftlab, name))]
     parts += ["## Run", _prose(inspect.getdoc(ftlab.Run) or "")]
     for name, member in vars(ftlab.Run).items():
         if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
-            called = f"ftlab.Run.{name}" if isinstance(member, classmethod) else f"run.{name}"
-            parts += [f"### Run.{name}", *_entry(called, getattr(member, "__func__", member))]
+            parts += [f"### Run.{name}", *_entry(name, getattr(member, "__func__", member))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _entry(called: str, member: Any) -> list[str]:
+def _entry(name: str, member: Any) -> list[str]:
     if isinstance(member, property):
         returns = inspect.signature(member.fget).return_annotation
-        return [f"```python\n{called}  # {returns}\n```", _prose(inspect.getdoc(member) or "")]
+        return [f"```python\nrun.{name}  # {returns}\n```", _prose(inspect.getdoc(member) or "")]
     signature = inspect.signature(member)
     kept = [one for one in signature.parameters.values() if one.name not in ("self", "cls")]
     returns = "" if signature.return_annotation is inspect.Signature.empty else f" -> {signature.return_annotation}"
     plain = [_plain(one) for one in _with_star(kept)]
-    line = f"{called}({', '.join(plain)}){returns}"
+    line = f"def {name}({', '.join(plain)}){returns}: ..."
     if len(line) > 110:
-        line = f"{called}(\n" + "".join(f"    {one},\n" for one in plain) + f"){returns}"
+        line = f"def {name}(\n" + "".join(f"    {one},\n" for one in plain) + f"){returns}: ..."
     return [f"```python\n{line}\n```", _prose(inspect.getdoc(member) or "")]
 
 

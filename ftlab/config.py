@@ -125,7 +125,7 @@ class RunConfig(Section):
             # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.data.replay == AUTO:
-            # The starter is too small to hold what is not replayed (README); its run files name general_replay.
+            # The starter is too small to hold what is not replayed (docs/replay.md); its run files name general_replay.
             config.data.replay = SELF if self.stage in SELF_STAGES and not self.is_starter else None
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "self, general_probes" if self.is_starter else "self"
@@ -148,7 +148,7 @@ def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> fl
     if not config.is_starter:
         return real_rate(config.method.name, shape)
     facts = METHODS[config.method.name]
-    # Measured with LoRA (README): with documents mixed in, half the rate learns the task, and nothing is forgotten.
+    # Measured with LoRA (docs/replay.md): with documents mixed in, half the rate learns the task and forgets less.
     held = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
     return facts.starter_rate / 2 if held else facts.starter_rate
 
