@@ -25,8 +25,9 @@ def api_page() -> str:
     names = [name for name in ftlab.__all__ if name not in HANDLES]
     parts = [
         "# API",
-        "Generated from the docstrings by `.ci/reference.py`: edit those. `import ftlab` is light; each name is loaded "
-        "on first use, as `ftlab.train(...)`. The settings of `RunConfig` are on the page [Settings](settings.md).",
+        "The verbs of a notebook. `import ftlab` is light; each name is loaded on first use, as `ftlab.train(...)`. The "
+        "settings of `RunConfig` are on the page [Settings](settings.md). Generated from the docstrings by "
+        "`.ci/reference.py`.",
     ]
     for name in names:
         parts += [f"## {name}", *_entry(name, getattr(ftlab, name))]
@@ -75,9 +76,9 @@ def settings_page() -> str:
 
     parts = [
         "# Settings",
-        "Generated from `RunConfig` by `.ci/reference.py`: edit the texts there. Every setting of a run, as it is "
-        "written in a YAML file, after `--set` on the command line, and in Python "
-        '(`ftlab.train(data={"source": "my.csv"})`). Unknown settings and values out of range are refused.',
+        "Every setting of a run, as it is written in a YAML file, after `--set` on the command line, and in Python "
+        '(`ftlab.train(data={"source": "my.csv"})`). Unknown settings and values out of range are refused. Generated '
+        "from `RunConfig` by `.ci/reference.py`.",
         "## Run",
         _table("", {name: one for name, one in RunConfig.model_fields.items() if not _section(one, BaseModel)}),
     ]

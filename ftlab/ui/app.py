@@ -77,7 +77,7 @@ def build_app(
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
             )
-            gr.HTML(help_link("", "Help"), elem_id="help_link", elem_classes="ft-top-help")
+            gr.HTML(help_link("", "Help"), elem_id="help_link")
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
         if above is not None:
             above()

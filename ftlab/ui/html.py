@@ -52,9 +52,9 @@ def empty(title: str, what_to_do: str) -> Markup:
 
 def heading(text: str, help: str = "", *, page: str = "") -> Markup:
     """A heading, a sentence under it, and a link to `page` of Help (`name` or `name#anchor`)."""
-    more = Markup(" {}").format(help_link(page)) if page else ""
-    hint = Markup('<span class="ft-help">{}</span>').format(help) if help else ""
-    return Markup('<h3 class="ft-h">{}{}</h3>{}').format(text, more, hint)
+    words = join(filter(None, [help, help_link(page) if page else ""]), " ")
+    hint = Markup('<span class="ft-help">{}</span>').format(words) if words else ""
+    return Markup('<h3 class="ft-h">{}</h3>{}').format(text, hint)
 
 
 def help_link(page: str, text: str = "Learn more") -> Markup:
