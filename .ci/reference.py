@@ -25,8 +25,8 @@ def api_page() -> str:
     names = [name for name in ftlab.__all__ if name not in HANDLES]
     parts = [
         "# API",
-        "The verbs of a notebook. `import ftlab` is light; each name is loaded on first use, as `ftlab.train(...)`. The "
-        "settings of `RunConfig` are on the page [Settings](settings.md). Generated from the docstrings by "
+        "The verbs of a notebook. `import ftlab` is light; each name is loaded on first use, as `ftlab.train(...)`. "
+        "The settings of `RunConfig` are on the page [Settings](settings.md). Generated from the docstrings by "
         "`.ci/reference.py`.",
     ]
     for name in names:

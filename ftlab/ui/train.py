@@ -233,7 +233,8 @@ def _draw_rest(form: forms.Form) -> None:
     known = forms.fields()
     for section, title in (_FOLDED | {"tracking": "Tracking", "launcher": "Device"}).items():
         rest = [path for path in known if path.startswith(f"{section}.") and path not in form.components]
-        gr.HTML(Markup('<h4 class="ft-h">{}</h4><span class="ft-help">{}</span>').format(title, help_link(_HELP[section])))
+        more = help_link(_HELP[section])
+        gr.HTML(Markup('<h4 class="ft-h">{}</h4><span class="ft-help">{}</span>').format(title, more))
         with gr.Row():
             for path in rest:
                 form.draw(path, **_special(path))
