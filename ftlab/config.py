@@ -159,7 +159,7 @@ def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> fl
     if not config.is_starter:
         return real_rate(config.method.name, shape)
     facts = METHODS[config.method.name]
-    # Measured with LoRA (README): with documents mixed in, half the rate learns the task, and nothing is forgotten.
+    # Measured with LoRA (docs/replay.md): with documents mixed in, half the rate learns the task and forgets less.
     held = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
     return facts.starter_rate / 2 if held else facts.starter_rate
 

@@ -179,7 +179,11 @@ def package_files(flavour: str, *, starter: bool) -> list[Path]:
     """The files of ftlab that the flavour needs: all of it for the lab, else the modules that its app.py reaches and
     the files beside them. The starter's weights only where it is the base."""
     package = ROOT / "ftlab"
-    files = [file.relative_to(ROOT) for file in package.rglob("*") if file.suffix in _DATA | {".py"}]
+    files = [
+        file.relative_to(ROOT)
+        for file in package.rglob("*")
+        if file.suffix in _DATA | {".py"} or file.parent == package / "docs"  # which Help shows
+    ]
     files = [
         file for file in files if "__pycache__" not in file.parts and not any(p.startswith(".") for p in file.parts)
     ]

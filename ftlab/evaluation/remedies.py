@@ -75,7 +75,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
     rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
     if config.data.replay is not None:
         found.append(_documents(config))
-        # Measured on the starter (README): beside replay, 65% of the questions of other kinds instead of 35%.
+        # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
         found.append(rate)
     if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
         found.append(_held_back("preference.beta", config.preference.beta, 100.0))

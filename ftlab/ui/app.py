@@ -1,7 +1,7 @@
 """The app: tabs in the order of the pipeline, the job strip above them, one timer that reads files.
 
 elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_blind`, `tab_runs` (their
-buttons end in `-button`), `theme_switch`. Each tab module lists its own at the top.
+buttons end in `-button`), `help_link`, `theme_switch`. Each tab module lists its own at the top.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from ftlab.ui import (
     disk,
     evaluate,
     evaluate_remedies,
+    help,
     hosts,
     job_strip,
     owner_page,
@@ -52,7 +53,7 @@ from ftlab.ui import (
 from ftlab.ui.background import import_later
 from ftlab.ui.events import any_of, on, reaching
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import error_box, notice
+from ftlab.ui.html import error_box, help_link, notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 from ftlab.workspace import Workspace
@@ -76,6 +77,7 @@ def build_app(
             gr.HTML(
                 "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
             )
+            gr.HTML(help_link("", "Help"), elem_id="help_link")
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
         if above is not None:
             above()
@@ -376,7 +378,7 @@ def launch(
             height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
-            _app=hosts.gradio_app(names, **(_behind_login(who) if who is not None else {})),
+            _app=hosts.gradio_app(names, **_served_beside(who)),
             **(page_settings(place) | {"mcp_server": mcp}),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,
@@ -399,9 +401,11 @@ def launch(
     return app
 
 
-def _behind_login(who: access.Access) -> dict[str, Any]:
-    """`app_kwargs` of an app that only its owner may use."""
-    return access.owner_door(who) | {"routes": owner_page.routes(who)}
+def _served_beside(who: access.Access | None) -> dict[str, Any]:
+    """`app_kwargs`: the pages beside the app, and where only its owner may use it the door before all of it."""
+    if who is None:
+        return {"routes": help.routes()}
+    return access.owner_door(who) | {"routes": [*owner_page.routes(who), *help.routes()]}
 
 
 def _tell(url: str, public: str | None, who: access.Access | None) -> None:

@@ -84,7 +84,13 @@ def build(workspace: Workspace) -> Form:
         gr.Row(equal_height=False, elem_classes="ft-blind-form"),
     ):
         with gr.Column(min_width=300):
-            gr.HTML(heading("1. Who answers", "Raters never see these names, nor anything made from them."))
+            gr.HTML(
+                heading(
+                    "1. Who answers",
+                    "Raters never see these names, nor anything made from them.",
+                    page="blind_tests#contestants-and-prompts",
+                )
+            )
             for number in range(1, MOST_CONTESTANTS + 1):
                 with gr.Group(visible=number <= 2, elem_classes="ft-blind-one") as group:
                     _contestant(draw, number)

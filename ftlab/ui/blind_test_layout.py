@@ -93,7 +93,7 @@ def build(workspace: Workspace) -> BlindTestTab:
             export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
             learn = gr.Button("Learn from these votes", variant="primary", elem_id="blind_learn")
         with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
-            gr.HTML(heading("Links for raters", "Who has a link can vote; nobody needs an account."))
+            gr.HTML(heading("Links for raters", "Who has a link can vote; nobody needs an account.", page="raters"))
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=280):
                     reach = gr.Radio(

@@ -50,7 +50,13 @@ class Panel:
 
 def build() -> Panel:
     with gr.Column(visible=False, elem_id="evaluate_answers_box") as box:
-        gr.HTML(heading("Every held-out row", "What each side wrote; of plain text, how well each predicts it."))
+        gr.HTML(
+            heading(
+                "Every held-out row",
+                "What each side wrote; of plain text, how well each predicts it.",
+                page="evaluation",
+            )
+        )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             search = gr.Textbox(
                 label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220

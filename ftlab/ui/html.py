@@ -50,9 +50,16 @@ def empty(title: str, what_to_do: str) -> Markup:
     return Markup('<div class="ft-empty"><strong>{}</strong><span>{}</span></div>').format(title, what_to_do)
 
 
-def heading(text: str, help: str = "") -> Markup:
-    hint = Markup('<span class="ft-help">{}</span>').format(help) if help else ""
+def heading(text: str, help: str = "", *, page: str = "") -> Markup:
+    """A heading, a sentence under it, and a link to `page` of Help (`name` or `name#anchor`)."""
+    words = join(filter(None, [help, help_link(page) if page else ""]), " ")
+    hint = Markup('<span class="ft-help">{}</span>').format(words) if words else ""
     return Markup('<h3 class="ft-h">{}</h3>{}').format(text, hint)
+
+
+def help_link(page: str, text: str = "Learn more") -> Markup:
+    """A link to a page of Help, relative to the app, in a tab of its own."""
+    return Markup('<a class="ft-more" href="help/{}" target="_blank" rel="noopener">{}</a>').format(page, text)
 
 
 def badge(text: str, kind: str = "info") -> Markup:

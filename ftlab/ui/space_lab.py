@@ -27,7 +27,7 @@ from ftlab.arena import backup, tally
 from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
 from ftlab.errors import FtlabError
-from ftlab.ui import access, owner_page, rater
+from ftlab.ui import access, help, owner_page, rater
 from ftlab.ui.events import on
 from ftlab.ui.html import join, notice
 from ftlab.ui.space_server import PUSH_MINUTES, listen, mount, new_server
@@ -72,7 +72,8 @@ def build_server(
 
     server = _with_login(server or new_server(), who, kept)
     lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
-    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": access.owner_door(who)})
+    beside = access.owner_door(who) | {"routes": help.routes()}
+    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": beside})
     mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
     page = visitors.build_page(
         functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)

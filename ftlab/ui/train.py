@@ -23,7 +23,7 @@ from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sw
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import any_of, message_box, on
-from ftlab.ui.html import count, empty, join, notice
+from ftlab.ui.html import count, empty, help_link, join, notice
 from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
 from ftlab.workspace import Workspace
 
@@ -48,6 +48,8 @@ _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
 # Left empty, they take what suits base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
 _FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
+_HELP = {"model": "bases", "method": "methods", "optimisation": "methods#learning-rates", "evaluation": "measures"}
+_HELP |= {"tracking": "programs#experiment-trackers", "launcher": "several_gpus"}
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ def _draw_rest(form: forms.Form) -> None:
     known = forms.fields()
     for section, title in (_FOLDED | {"tracking": "Tracking", "launcher": "Device"}).items():
         rest = [path for path in known if path.startswith(f"{section}.") and path not in form.components]
-        gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
+        more = help_link(_HELP[section])
+        gr.HTML(Markup('<h4 class="ft-h">{}</h4><span class="ft-help">{}</span>').format(title, more))
         with gr.Row():
             for path in rest:
                 form.draw(path, **_special(path))

@@ -193,5 +193,8 @@ def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport
         one.page.wait_for_timeout(800)
         wider = one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 1, f"the tab {tab} is {wider} px too wide"
+    for page in ("", "methods", "settings", "?q=learning+rate"):
+        one.page.goto(f"{finished.url}/help/{page}")
+        assert one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
     assert {host for host in one.hosts if host} == {f"127.0.0.1:{finished.port}"}
     assert not one.errors

@@ -125,6 +125,11 @@ def test_the_page_loads_nothing_from_another_host(served):
     assert served.app.enable_monitoring is False and served.app.analytics_enabled is False
 
 
+def test_help_opens_from_the_app_itself(served):
+    assert '"ft-more\\" href=\\"help/' in served.get("config")
+    assert "ftlab documentation" in served.get("help") and "Learning rates" in served.get("help/methods")
+
+
 def test_the_workspace_is_not_opened_to_the_web_server(served):
     secret = served.workspace.root / "secret.txt"
     secret.write_text("nobody should read this")
@@ -158,8 +163,10 @@ def test_an_app_that_others_reach_lets_in_nobody_without_the_password(tmp_path, 
                 answer = stranger.request(method, re.sub(r"\{[^}]*\}", "/etc/hostname", path))
                 told |= {path} if answer.status_code not in (303, 401) else set()
             assert told == {"/gradio_api/startup-events"}
+            assert stranger.get("/help/").status_code == 401
             page = stranger.post("/owner/login", data={"password": "correct horse battery"}, follow_redirects=True)
             assert page.url.path == "/" and "train_start" in page.text
+            assert "Security" in stranger.get("/help/").text
     finally:
         app.close()
 

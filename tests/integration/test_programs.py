@@ -1,4 +1,4 @@
-"""What programs may call of the app: the declared endpoints, as the README shows them, and as tools for agents."""
+"""What programs may call of the app: the declared endpoints, as the docs show them, and as tools for agents."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_only_the_declared_endpoints_are_offered_and_each_says_what_it_takes(cli
 
 
 @pytest.mark.train
-def test_the_example_in_the_readme_does_what_it_says(client: Client, address: str, place: Workspace):
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From your own programs")[1].split("\n## ")[0]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+def test_the_example_in_the_docs_does_what_it_says(client: Client, address: str, place: Workspace):
+    page = (ROOT / "ftlab" / "docs" / "programs.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1)
     assert "http://127.0.0.1:7860" in example
     known: dict[str, Any] = {}
     exec(example.replace("http://127.0.0.1:7860", address), known)

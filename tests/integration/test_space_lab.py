@@ -148,6 +148,8 @@ def test_the_password_opens_the_lab_and_wrong_ones_make_it_slow(lab):
         page = client.post("/owner/login", data={"password": PASSWORD})
         assert page.url.path == "/lab/" and "train_start" in page.text
         assert "Log out" in client.get("/owner").text
+        assert client.get("/lab/help").url.path == "/lab/help/"
+        assert "Learning rates" in client.get("/lab/help/methods").text
         program = Client(f"{lab.url}/lab/", headers={"cookie": f"{access.COOKIE}={client.cookies[access.COOKIE]}"})
         assert program.predict("support_triage", api_name="/inspect")["rows"] == 800
         kept = {"cookie": f"{access.COOKIE}={client.cookies[access.COOKIE]}"}

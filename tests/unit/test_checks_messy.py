@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ftlab.data.checks import KINDS, Report, check
 from ftlab.data.checks.finding import REMEDIES, SEVERITIES
 from ftlab.samples import list_samples, sample_path
+from ftlab.samples.generate.__main__ import GENERATORS, write_sample
 from ftlab.samples.generate.messy import ABOUT, files
 
 # No data can have an untrained stop token: that is a matter of the base.
@@ -49,6 +51,13 @@ def test_clean_samples_raise_no_false_alarm(name: str) -> None:
 def test_the_shipped_files_are_what_the_script_writes() -> None:
     for name, text in files().items():
         assert (sample_path("messy_tickets") / name).read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_writing_a_clean_sample_again_gives_the_shipped_files_to_the_byte(name: str, tmp_path: Path) -> None:
+    write_sample(name, tmp_path)
+    written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert written == {file.name: file.read_bytes() for file in sample_path(name).glob("*.jsonl")}
 
 
 def test_each_finding_says_how_many_which_why_and_what_to_do(report: Report) -> None:

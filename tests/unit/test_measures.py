@@ -655,10 +655,10 @@ def test_a_metric_of_ones_own_is_measured_and_tested_like_any_other(own_file):
     assert exact["name"] == "exact_match"
 
 
-def test_the_metric_in_the_readme_works_as_it_stands_there(tmp_path, monkeypatch):
+def test_the_metric_in_the_docs_works_as_it_stands_there(tmp_path, monkeypatch):
     monkeypatch.delenv("FTLAB_METRICS_FOLDER", raising=False)
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "evaluate.Metric" in block]
+    page = (Path(__file__).parents[2] / "ftlab" / "docs" / "measures.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "evaluate.Metric" in block]
     (tmp_path / "thanks.py").write_text(code, encoding="utf-8")
     monkeypatch.setenv("FTLAB_METRIC_FILES", "")
     name_files([tmp_path / "thanks.py"])

@@ -1,0 +1,155 @@
+"""`python .ci/reference.py` writes the two generated pages of the documentation, from docstrings and settings.
+
+api.md      the names of `ftlab.__all__`, with signatures and docstrings
+settings.md every setting of a run, with default, range and help, from `RunConfig`
+
+`--check` writes nothing and ends with 1 where a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "ftlab" / "docs"
+HANDLES = ("Run", "RunConfig")  # classes; the other names are functions
+
+
+def api_page() -> str:
+    import ftlab
+
+    names = [name for name in ftlab.__all__ if name not in HANDLES]
+    parts = [
+        "# API",
+        "The verbs of a notebook. `import ftlab` is light; each name is loaded on first use, as `ftlab.train(...)`. "
+        "The settings of `RunConfig` are on the page [Settings](settings.md). Generated from the docstrings by "
+        "`.ci/reference.py`.",
+    ]
+    for name in names:
+        parts += [f"## {name}", *_entry(name, getattr(ftlab, name))]
+    parts += ["## Run", _prose(inspect.getdoc(ftlab.Run) or "")]
+    for name, member in vars(ftlab.Run).items():
+        if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
+            parts += [f"### Run.{name}", *_entry(name, getattr(member, "__func__", member))]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _entry(name: str, member: Any) -> list[str]:
+    if isinstance(member, property):
+        returns = inspect.signature(member.fget).return_annotation
+        return [f"```python\nrun.{name}  # {returns}\n```", _prose(inspect.getdoc(member) or "")]
+    signature = inspect.signature(member)
+    kept = [one for one in signature.parameters.values() if one.name not in ("self", "cls")]
+    returns = "" if signature.return_annotation is inspect.Signature.empty else f" -> {signature.return_annotation}"
+    plain = [_plain(one) for one in _with_star(kept)]
+    line = f"def {name}({', '.join(plain)}){returns}: ..."
+    if len(line) > 110:
+        line = f"def {name}(\n" + "".join(f"    {one},\n" for one in plain) + f"){returns}: ..."
+    return [f"```python\n{line}\n```", _prose(inspect.getdoc(member) or "")]
+
+
+def _with_star(parameters: list[inspect.Parameter]) -> Iterator[inspect.Parameter | str]:
+    starred = False
+    for one in parameters:
+        if one.kind is one.KEYWORD_ONLY and not starred:
+            starred = True
+            yield "*"
+        yield one
+
+
+def _plain(parameter: inspect.Parameter | str) -> str:
+    if isinstance(parameter, str):
+        return parameter
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {parameter.annotation}{default}"
+
+
+def settings_page() -> str:
+    from pydantic import BaseModel
+
+    from ftlab.config import RunConfig
+
+    parts = [
+        "# Settings",
+        "Every setting of a run, as it is written in a YAML file, after `--set` on the command line, and in Python "
+        '(`ftlab.train(data={"source": "my.csv"})`). Unknown settings and values out of range are refused. Generated '
+        "from `RunConfig` by `.ci/reference.py`.",
+        "## Run",
+        _table("", {name: one for name, one in RunConfig.model_fields.items() if not _section(one, BaseModel)}),
+    ]
+    for name, one in RunConfig.model_fields.items():
+        if section := _section(one, BaseModel):
+            parts += [f"## {name}", _table(f"{name}.", section.model_fields)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(one: Any, base: type) -> Any:
+    return one.annotation if isinstance(one.annotation, type) and issubclass(one.annotation, base) else None
+
+
+def _table(before: str, fields: dict[str, Any]) -> str:
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for name, one in fields.items():
+        lines.append(f"| `{before}{name}` | {_default(one)} | {_cell(_words(one))} |")
+    return "\n".join(lines)
+
+
+def _default(one: Any) -> str:
+    value = one.get_default(call_default_factory=True)
+    return "" if value is None or value == "" else f"`{_cell(str(value))}`"
+
+
+def _words(one: Any) -> str:
+    extra = one.json_schema_extra or {}
+    unit = f" In {extra['unit']}." if extra.get("unit") else ""
+    title = f"**{one.title}.** " if one.title else ""
+    return f"{title}{one.description or ''}{unit}{_range(one)}"
+
+
+def _range(one: Any) -> str:
+    choices = [value for value in getattr(one.annotation, "__args__", ()) if isinstance(value, str)]
+    if choices:
+        return " One of " + ", ".join(f"`{value}`" for value in choices) + "."
+    said = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [
+        f"{words} {getattr(rule, name)}"
+        for rule in one.metadata
+        for name, words in said.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return f" Allowed: {', '.join(limits)}." if limits else ""
+
+
+def _cell(text: str) -> str:
+    return _prose(" ".join(text.split())).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """`text` with `<id>` outside of code kept from being read as HTML."""
+    parts = text.split("`")
+    return "`".join(part if number % 2 else part.replace("<", "\\<") for number, part in enumerate(parts))
+
+
+PAGES = {"api.md": api_page, "settings.md": settings_page}
+
+
+def outdated() -> list[str]:
+    """The names of the pages that are not what would be written now."""
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (FOLDER / name).exists() or (FOLDER / name).read_text(encoding="utf-8") != page()
+    ]
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    if "--check" in sys.argv:
+        sys.exit(f"Run `python .ci/reference.py`: {', '.join(late)}" if (late := outdated()) else 0)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
