@@ -43,7 +43,7 @@ def test_the_last_line_is_one_object_and_the_progress_is_elsewhere(quickstart):
     general = {"general_accuracy", "general_accuracy_replayed"}
     assert set(quickstart.result["base"]) == {"perplexity", "bleu", "exact_match", "rows"} | general
     assert "tokens/s" in quickstart.progress
-    assert "What to do next" in quickstart.progress
+    assert "Next steps" in quickstart.progress
     assert "nrefs:1|case:mixed" in quickstart.output
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from ftlab.api import Run
 from ftlab.arena.asking import load_writer, run_contestant, split_strength, weights_of
 from ftlab.chat.duet import load_duet, release
-from ftlab.cli.arena_given import read_contestants
+from ftlab.cli.arena_inputs import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
 from ftlab.errors import InputError
