@@ -195,7 +195,7 @@ def generate(args: argparse.Namespace) -> int:
     answering.start(workspace, test.id)
     if args.detach:
         say(f"It continues in the background. Follow it with: python -m ftlab arena list{workspace.flag}")
-        return 0
+        return print_result(args, {"test": test.id, "state": "generating"})
     progress = Progress()
     while True:
         try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftlab.cli.main import main
+from tests.json_shapes import check_shape, documented
+from tests.unit.test_cli_parser import commands, flags
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["judge", "x"],
         ["train", "--bogus"],
         ["arena", "create", "--number", "many"],
+        ["runs", "delete", "x"],
+        ["preflight", "--optimisation.epochs", "none"],
+        ["judge"],
+        ["runs", "shov"],
+        ["tran"],
+        [],
     ],
     ids=lambda words: " ".join(words),
 )
@@ -57,6 +66,45 @@ def test_a_fault_of_ftlab_itself_is_one_object_too(
     with pytest.raises(ZeroDivisionError):
         main(["runs", "list", "--json"])
     assert json.loads(capsys.readouterr().out)["exit_code"] == 1
+
+
+def test_json_is_documented_for_every_command_and_for_no_other() -> None:
+    assert {words for words, parser in commands().items() if "--json" in flags(parser)} == documented().keys()
+    assert commands().keys() - documented().keys() == {"app"}
+
+
+def test_commands_on_data_and_blind_tests_print_what_is_documented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        assert main([*words, "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        check_shape(" ".join(word for word in words[:3] if word in NAMES), value)
+        return value
+
+    told("advise", "--change", "style", "--examples", "300")
+    told("data", "inspect", "messy_tickets", "--base", "none")
+    first = told("data", "versions", "create", "messy_tickets")
+    assert told("data", "fix", "messy_tickets", "--base", "none", "--only", "conflicting_answers")["done"] == []
+    fixed = told("data", "fix", "messy_tickets", "--base", "none", "--only", "html", "--remedy", "html=drop")
+    told("data", "split", fixed["source"], "--seed", "3")
+    told("data", "export", fixed["source"], str(tmp_path / "rows.jsonl"))
+    told("data", "push", fixed["source"], "me/tickets", "--dry-run")
+    assert len(told("data", "versions", "list")["versions"]) == 3
+    told("data", "versions", "show", fixed["id"])
+    told("data", "versions", "diff", first["id"], fixed["id"])
+    told("data", "versions", "delete", fixed["id"], "--force")
+    told("base", "list")
+    told("runs", "list")
+    (tmp_path / "prompts.txt").write_text("Say a.\nSay b.\n", encoding="utf-8")
+    sides = [part for model in "ab" for part in ("--contestant", f"http://127.0.0.1:9/v1#{model}")]
+    told("arena", "create", *sides, "--prompts", str(tmp_path / "prompts.txt"))
+    told("arena", "raters")
+    told("arena", "list")
+    told("arena", "verdict")
+
+
+NAMES = {word for words in documented() for word in words.split()}
 
 
 def test_wrong_words_end_with_two_and_the_usage_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
