@@ -83,12 +83,16 @@ def test_commands_on_data_and_blind_tests_print_what_is_documented(
         return value
 
     told("advise", "--change", "style", "--examples", "300")
-    told("data", "inspect", "messy_tickets", "--base", "none")
-    first = told("data", "versions", "create", "messy_tickets")
-    assert told("data", "fix", "messy_tickets", "--base", "none", "--only", "conflicting_answers")["done"] == []
-    fixed = told("data", "fix", "messy_tickets", "--base", "none", "--only", "html", "--remedy", "html=drop")
+    rows = [{"prompt": f"Where is order {n}?", "completion": f"It left on day {n}."} for n in range(20)]
+    rows[3]["prompt"] += " Reply to anna.berg@mail.de, please."
+    source = str(tmp_path / "rows.jsonl")
+    Path(source).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told("data", "inspect", source, "--base", "none")
+    first = told("data", "versions", "create", source)
+    assert told("data", "fix", source, "--base", "none", "--only", "conflicting_answers")["done"] == []
+    fixed = told("data", "fix", source, "--base", "none", "--only", "email")
     told("data", "split", fixed["source"], "--seed", "3")
-    told("data", "export", fixed["source"], str(tmp_path / "rows.jsonl"))
+    told("data", "export", fixed["source"], str(tmp_path / "kept.jsonl"))
     told("data", "push", fixed["source"], "me/tickets", "--dry-run")
     assert len(told("data", "versions", "list")["versions"]) == 3
     told("data", "versions", "show", fixed["id"])

@@ -1,4 +1,4 @@
-"""The parser of the command line: help, examples, settings as options, usage errors, and the commands that texts name."""
+"""The parser of the command line: help, examples, settings as options, usage errors, and commands that texts name."""
 
 from __future__ import annotations
 
@@ -127,7 +127,13 @@ def test_advanced_settings_are_in_the_longer_help_alone(
 @pytest.mark.parametrize(
     ("words", "said", "given", "allowed", "try_"),
     [
-        (["runs", "shov"], "Unknown command", "'shov'", "list, show, stop, resume, move, delete", "did you mean 'show'?"),
+        (
+            ["runs", "shov"],
+            "Unknown command",
+            "'shov'",
+            "list, show, stop, resume, move, delete",
+            "did you mean 'show'?",
+        ),
         (["judge", "x"], "Missing: --url and --model", None, None, "python -m ftlab judge --help"),
         (["arena", "create", "--number", "many"], "--number cannot take this value", "'many'", "a whole number", None),
         (["preflight", "--price", "much"], "--price cannot take this value", "'much'", "a number", None),
