@@ -8,19 +8,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.data_versions import add_source, add_versions, add_who, read_data, version_line
 from ftlab.cli.output import print_result
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.config import STARTER
-from ftlab.data.checks import KINDS, Finding, Report, check
-from ftlab.data.checks.run import nothing_wrong
-from ftlab.data.checks.worker import work
 from ftlab.data.latest import latest_choice, train_command
-from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftlab.data.checks import Finding, Report
 
 _NO_BASE = "none"
 _NO_RUN = "no run here names a base; --base sets another"
@@ -67,6 +66,8 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(args: argparse.Namespace) -> int:
+    from ftlab.data.checks.worker import work
+
     if args.job is not None:
         return work(args.job, _tokenizer, _context)
     report = _report(args, _prompts(args.prompts))
@@ -118,6 +119,9 @@ def fix(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, prompts: list[str] | None = None) -> Report:
+    from ftlab.data.checks import check
+    from ftlab.data.load import load_rows
+
     if args.max_length is not None and args.max_length < 16:
         raise InputError("The longest example is too short", given=args.max_length, allowed="16 tokens or more")
     data, workspace = read_data(args), Workspace.open(args.workspace)
@@ -241,6 +245,8 @@ def _bars(counts: list[int]) -> str:
 
 
 def _finding_lines(report: Report) -> Iterator[str]:
+    from ftlab.data.checks.run import nothing_wrong
+
     if not report.findings:
         yield nothing_wrong(vars(report))
         return
@@ -333,6 +339,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _kinds(text: str | None) -> set[str]:
+    from ftlab.data.checks import KINDS
+
     kinds = {part.strip() for part in (text or "").split(",") if part.strip()}
     for kind in sorted(kinds - KINDS.keys()):
         close = nearest(kind, KINDS)

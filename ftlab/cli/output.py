@@ -8,11 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.errors import FtlabError
-from ftlab.run_directory import RunDirectory
 from ftlab.wording import duration
+
+if TYPE_CHECKING:
+    from ftlab.run_directory import RunDirectory
 
 _LINE_SECONDS = 5.0
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

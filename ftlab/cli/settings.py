@@ -20,7 +20,6 @@ from ftlab.config import RunConfig, load_config
 from ftlab.config_sections import kind_of, range_of
 from ftlab.data.named import forget, remember, said_in
 from ftlab.errors import InputError
-from ftlab.evaluation.metrics.own import name_files_of
 from ftlab.workspace import Workspace
 
 _DETECT = "auto"
@@ -153,6 +152,8 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 def read_config(args: argparse.Namespace, workspace: Workspace) -> RunConfig:
     """The run described by the YAML file, `--set` and `--column`. Raises InputError as `load_config` does."""
+    from ftlab.evaluation.metrics.own import name_files_of
+
     config = load_config(args.config, overrides(args))
     name_files_of(config)
     if _DETECT in args.column:

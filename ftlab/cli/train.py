@@ -8,7 +8,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ftlab.cli.evaluate import scores, show_comparison
 from ftlab.cli.output import (
     Progress,
     failure,
@@ -25,7 +24,6 @@ from ftlab.cli.settings import add_settings, read_config
 from ftlab.cli.sweep import print_seeds
 from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
-from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
@@ -46,6 +44,8 @@ def add_quickstart(parser: Parser) -> None:
 
 def quickstart(args: argparse.Namespace) -> int:
     """Sample data -> LoRA on a base -> comparison with the base -> report."""
+    from ftlab.cli.evaluate import scores, show_comparison
+
     began = time.monotonic()
     workspace = Workspace.open(args.workspace)
     config = quickstart_config(args.base, args.rows)
@@ -75,6 +75,7 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
     """The quickstart's run: support tickets to JSON. The starter mixes in general examples, so that it forgets less; a
     real `base` is also compared with itself prompted with examples. `rows` of the 600 tickets are trained on; None: all
     of them, or fewer for a real base on a CPU that is slow in bfloat16. Raises InputError for too few or many rows."""
+    from ftlab.data.splits import FEWEST_ROWS
     from ftlab.models.load import pick_device, pick_dtype
 
     if rows is not None and not FEWEST_ROWS <= rows <= _QUICKSTART_ROWS:
@@ -153,6 +154,8 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _show_results(run: RunDirectory) -> None:
+    from ftlab.cli.evaluate import show_comparison
+
     if (preferences := run.preferences()) is not None:
         print_preferences(preferences)
     if (rewards := run.rewards()) is not None:
