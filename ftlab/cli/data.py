@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.data_versions import add_source, add_versions, add_who, read_data, version_line
-from ftlab.cli.output import print_result
+from ftlab.cli.output import Progress, print_result
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.config import STARTER
 from ftlab.data.latest import latest_choice, train_command
@@ -128,7 +126,7 @@ def _report(args: argparse.Namespace, prompts: list[str] | None = None) -> Repor
     loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is reported at once
     args.base, length, args.base_reason = _base(args, workspace)
     tokenizer = None if args.base == _NO_BASE else _tokenizer(args.base)
-    progress = _Progress()
+    progress = Progress(quiet=True)
     try:
         return check(
             data,
@@ -141,7 +139,7 @@ def _report(args: argparse.Namespace, prompts: list[str] | None = None) -> Repor
             progress=progress,
         )
     finally:
-        progress.close()
+        progress.close("")
 
 
 def _tokenizer(base: str) -> Any:
@@ -179,23 +177,6 @@ def _prompts(file: Path | None) -> list[str] | None:
     if not prompts:
         raise InputError("The file has no prompts", given=file, allowed="one prompt per line")
     return prompts
-
-
-class _Progress:
-    """The progress of the checks on one line of a terminal; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._terminal, self._at = sys.stderr.isatty(), 0.0
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._terminal and now - self._at > 0.1:
-            self._at = now
-            print(f"\r\033[K{phase} {done:,}/{total:,}", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr)
 
 
 def _lines(report: Report, base_reason: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ftlab.run_directory import RunDirectory
 
 _LINE_SECONDS = 5.0
+_REWRITE_SECONDS = 0.1  # on a terminal
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -50,23 +51,24 @@ def without_controls(text: str) -> str:
 
 
 class Progress:
-    """Progress on standard error: one line, rewritten, on a terminal; elsewhere a new line every few seconds."""
+    """Progress on standard error: one line, rewritten, on a terminal; elsewhere a new line every few seconds, or with
+    `quiet` none."""
 
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._terminal, self._quiet = sys.stderr.isatty(), quiet
         self._last, self._phase, self._at = "", "", 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        self.line(f"{phase} {done}/{total}" if total else phase, phase)
+        self.line(f"{phase} {done:,}/{total:,}" if total else phase, phase)
 
     def line(self, text: str, phase: str) -> None:
-        now = time.monotonic()
-        if text == self._last or (not self._terminal and phase == self._phase and now - self._at < _LINE_SECONDS):
+        now, pause = time.monotonic(), _REWRITE_SECONDS if self._terminal else _LINE_SECONDS
+        if text == self._last or (phase == self._phase and now - self._at < pause):
             return
         self._last, self._phase, self._at = text, phase, now
         if self._terminal:
             print(f"\r\033[K{text[:160]}", end="", file=sys.stderr, flush=True)
-        else:
+        elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
     def close(self, text: str) -> None:
