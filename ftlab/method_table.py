@@ -1,10 +1,12 @@
-"""What the adaptation methods are: which settings each of them reads, and the learning rate that usually works.
+"""The methods of adaptation: the settings each one reads, its usual learning rate, and what it can be combined with.
 
-No heavy imports: forms, help and messages are drawn from here as well.
+The only list of methods: what builds them is `models/methods.py`. No heavy imports: forms, help and messages are drawn
+from here as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,15 @@ class BaseShape:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Method:
     """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, None where the rule
     for low-rank and full tuning gives it (`real_rate`); `lowest` and `highest` bound what works on them (None:
-    around the rule), `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage)."""
+    around the rule), `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage).
+
+    `continues`: a later run can train its adapter further. `preferences`, `reinforcement`: the stages that train it.
+    `quantises`: QLoRA can take its place to save memory. `not_merged`, `no_strength`: why its result cannot become
+    weights of the base, or be put to a strength; empty where it can.
+    """
 
     title: str
     fields: tuple[str, ...]
@@ -36,45 +43,124 @@ class Facts:
     lowest: float | None
     highest: float | None
     source: str
+    continues: bool = False
+    preferences: bool = False
+    reinforcement: bool = False
+    quantises: bool = False
+    not_merged: str = ""
+    no_strength: str = ""
 
 
 _RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
-METHODS: dict[str, Facts] = {
-    "lora": Facts("LoRA", _LOW_RANK, None, 4e-3, None, None, _RULE),
-    "dora": Facts("DoRA", _LOW_RANK, None, 4e-3, None, None, f"as LoRA: {_RULE}"),
-    "qlora": Facts(
-        "QLoRA", (*_LOW_RANK, "quantisation", "double_quantisation"), None, 4e-3, None, None, f"as LoRA: {_RULE}"
+_KEYS = "it learned keys and values that stand before every text, not a change of weights"
+_TOKENS = "it learned tokens that stand before every text, not a change of weights"
+_BEND = "it put layers with a bend between those of the base"
+METHODS: dict[str, Method] = {
+    "lora": Method(
+        "LoRA",
+        _LOW_RANK,
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=_RULE,
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
     ),
-    "ia3": Facts("IA3", (), 3e-3, 0.1, 5e-4, 3e-2, "3e-3 in Liu et al. 2022, arXiv 2205.05638"),
-    "bottleneck": Facts(
+    "dora": Method(
+        "DoRA",
+        _LOW_RANK,
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=f"as LoRA: {_RULE}",
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
+    ),
+    "qlora": Method(
+        "QLoRA",
+        (*_LOW_RANK, "quantisation", "double_quantisation"),
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=f"as LoRA: {_RULE}",
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+    ),
+    "ia3": Method(
+        "IA3",
+        (),
+        learning_rate=3e-3,
+        starter_rate=0.1,
+        lowest=5e-4,
+        highest=3e-2,
+        source="3e-3 in Liu et al. 2022, arXiv 2205.05638",
+        continues=True,
+        reinforcement=True,
+    ),
+    "bottleneck": Method(
         "bottleneck adapters",
         ("placement", "reduction_factor", "activation"),
-        3e-4,
-        1e-2,
-        3e-5,
-        3e-3,
-        "3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
+        learning_rate=3e-4,
+        starter_rate=1e-2,
+        lowest=3e-5,
+        highest=3e-3,
+        source="3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
+        not_merged=f"{_BEND}, which no single matrix can hold",
+        no_strength=f"{_BEND}, and part of them is not part of the way there",
     ),
-    "prefix_tuning": Facts(
+    "prefix_tuning": Method(
         "prefix tuning",
         _VIRTUAL,
-        5e-3,
-        0.1,
-        5e-5,
-        3e-2,
-        "5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in Liu et al. 2022, arXiv 2110.07602",
+        learning_rate=5e-3,
+        starter_rate=0.1,
+        lowest=5e-5,
+        highest=3e-2,
+        source="5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in Liu et al. 2022, arXiv 2110.07602",
+        not_merged=_KEYS,
+        no_strength=_KEYS,
     ),
-    "prompt_tuning": Facts(
+    "prompt_tuning": Method(
         "prompt tuning",
         _VIRTUAL,
-        3e-2,
-        0.1,
-        1e-3,
-        3e-1,
-        "3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021",
+        learning_rate=3e-2,
+        starter_rate=0.1,
+        lowest=1e-3,
+        highest=3e-1,
+        source="3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021",
+        not_merged=_TOKENS,
+        no_strength=_TOKENS,
     ),
-    "full": Facts("full fine-tuning", (), None, 1e-3, None, None, f"a tenth of LoRA's: {_RULE}"),
+    "full": Method(
+        "full fine-tuning",
+        (),
+        learning_rate=None,
+        starter_rate=1e-3,
+        lowest=None,
+        highest=None,
+        source=f"a tenth of LoRA's: {_RULE}",
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
+    ),
 }
+CONTINUED = tuple(name for name, method in METHODS.items() if method.continues)
+FOR_PREFERENCES = tuple(name for name, method in METHODS.items() if method.preferences)
+FOR_REINFORCEMENT = tuple(name for name, method in METHODS.items() if method.reinforcement)
+
+
+def titles(names: Iterable[str]) -> str:
+    """The methods with these names, as a message lists them."""
+    return ", ".join(METHODS[name].title for name in names)
+
+
 # Full tuning at 2,000 channels; LoRA takes ten times as much, whatever its rank. How steeply the rate falls with the
 # width is known of two families (tinker-cookbook, get_lr, 2025); others take the lower of both.
 _FULL_RATE, _REFERENCE_WIDTH, _LORA_FACTOR = 5e-5, 2000, 10

@@ -139,7 +139,7 @@ def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
     else it starts from the base that answered."""
     from ftlab.arena import tally, tests
     from ftlab.config import load_config
-    from ftlab.training.start import CONTINUED
+    from ftlab.method_table import CONTINUED
 
     specs = {contestant.id: contestant.spec for contestant in tests.list_contestants(store, test_id)}
     winner = tally.evaluate(store, test_id).get("winner")

@@ -17,17 +17,12 @@ from typing import Any
 from ftlab.config import MethodConfig, RunConfig, load_config
 from ftlab.errors import FtlabError, InputError
 from ftlab.files import DamagedFile, read_json, write_json
-from ftlab.method_table import METHODS
+from ftlab.method_table import METHODS, titles
 from ftlab.run_directory import RunDirectory
 
 AS_TRAINED = 1.0
 HIGHEST = 1.25
 GRID = (0.25, 0.5, 0.75, AS_TRAINED)  # what is tried before one is chosen
-_WHY_NOT = {
-    "prefix_tuning": "it learned keys and values that stand before every text, not a change of weights",
-    "prompt_tuning": "it learned tokens that stand before every text, not a change of weights",
-    "bottleneck": "it put layers with a bend between those of the base, and part of them is not part of the way there",
-}
 _KEPT = "_ftlab_as_trained"  # on a layer: what it was trained to, while it has another strength
 
 
@@ -35,7 +30,7 @@ def why_not(config: RunConfig) -> str | None:
     """Why the result of a run with `config` has no strength to choose, in words; None where it has one."""
     if config.stage == "reward":
         return "A reward model scores answers and writes none: its strength changes nothing that anybody reads."
-    reason = _WHY_NOT.get(config.method.name)
+    reason = METHODS[config.method.name].no_strength
     return f"{_title(config.method)} has no strength to choose: {reason}." if reason else None
 
 
@@ -55,7 +50,7 @@ def check_strength(config: RunConfig, strength: float) -> float:
         raise InputError(
             reason.removesuffix("."),
             given=f"strength {value:g}",
-            allowed=", ".join(METHODS[name].title for name in METHODS if name not in _WHY_NOT),
+            allowed=titles(name for name in METHODS if not METHODS[name].no_strength),
             try_="leave the strength at 1, or train with method.name=lora",
         )
     return value

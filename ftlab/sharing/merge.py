@@ -8,29 +8,24 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.collect import Progress
-from ftlab.method_table import METHODS
+from ftlab.method_table import METHODS, titles
 from ftlab.models.strength import AS_TRAINED, set_strength
 from ftlab.run_directory import RunDirectory
 
 FORMATS = ("float32", "float16", "bfloat16")
-MERGEABLE = ("lora", "dora", "qlora", "ia3")
 _BYTES_A_WEIGHT = 4.3  # float32, and room for one matrix more
 
 
 def check_mergeable(config: RunConfig) -> None:
     """Raise InputError where the method leaves nothing that could become part of the base's weights."""
     name = config.method.name
-    if name in MERGEABLE or name == "full":
+    why = METHODS[name].not_merged
+    if not why:
         return
-    why = {
-        "prefix_tuning": "it learned keys and values that stand before every text, not a change of weights",
-        "prompt_tuning": "it learned tokens that stand before every text, not a change of weights",
-        "bottleneck": "it put layers with a bend between those of the base, which no single matrix can hold",
-    }[name]
     raise InputError(
         f"{METHODS[name].title.capitalize()} cannot be merged into the base: {why}",
         given=f"method.name: {name}",
-        allowed=", ".join(METHODS[one].title for one in (*MERGEABLE, "full")),
+        allowed=titles(one for one in METHODS if not METHODS[one].not_merged),
         try_="export the adapter instead (without --merge), which its README tells how to load; for one model in one "
         "folder, train with method.name=lora",
     )

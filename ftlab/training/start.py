@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.errors import InputError, shorten
-from ftlab.method_table import METHODS
+from ftlab.method_table import CONTINUED, METHODS, titles
 from ftlab.models.bases.kept import home
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import check_result
@@ -17,8 +17,6 @@ from ftlab.models.strength import chosen_strength, strength_name
 from ftlab.parsing import parse_json
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
-
-CONTINUED = ("lora", "dora", "qlora", "ia3")  # methods whose adapter can be trained further
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def _from_adapter(
         raise InputError(
             f"{name.capitalize()} was trained with {title}, which cannot be trained further",
             given=f"model.start: {config.model.start}",
-            allowed=", ".join(METHODS[one].title for one in CONTINUED),
+            allowed=titles(CONTINUED),
         )
     if "name" in config.method.model_fields_set and config.method.name != method:
         hint = "leave method.name empty"

@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.errors import FtlabError
+from ftlab.method_table import CONTINUED, FOR_PREFERENCES
 from ftlab.run_directory import RunDirectory
-from ftlab.training.start import CONTINUED
 from ftlab.ui import (
     background,
     before_after,
@@ -51,7 +51,6 @@ from ftlab.ui.train import BASES
 from ftlab.workspace import Workspace
 
 FIRST = "dpo"
-METHODS = ["lora", "dora", "qlora", "full"]
 _MAIN = [
     ["preference.loss", "preference.beta"],
     ["reinforcement.generations", "reinforcement.max_new_tokens"],
@@ -127,7 +126,7 @@ def build() -> PreferencesTab:
             )
             with gr.Row():
                 form.draw("model.base", choices=BASES)
-                form.draw("method.name", choices=METHODS, info=METHOD_HELP)
+                form.draw("method.name", choices=list(FOR_PREFERENCES), info=METHOD_HELP)
             rewards = rewards_form.build(form)
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)

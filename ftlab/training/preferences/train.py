@@ -10,7 +10,7 @@ from ftlab.config_preferences import LOSSES
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.errors import InputError
 from ftlab.files import write_json
-from ftlab.method_table import METHODS
+from ftlab.method_table import FOR_PREFERENCES, METHODS
 from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.run_directory import RunDirectory
 from ftlab.training.arguments import stage_arguments
@@ -20,7 +20,6 @@ from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_cal
 from ftlab.training.sft import Training
 from ftlab.training.status import StatusWriter
 
-METHODS_FOR_PREFERENCES = ("lora", "dora", "qlora", "full")
 _SMOOTHED = {"dpo": ("robust", "exo_pair", "aot", "aot_unpaired"), "cpo": ("sigmoid", "simpo", "alphapo")}
 _EXO_SMOOTHING = 1e-3  # what the paper of EXO recommends (Ji et al. 2024, arXiv 2402.00856)
 
@@ -30,11 +29,11 @@ def check_preferences_config(config: RunConfig) -> None:
     stage, preference = config.stage, config.preference
     if stage not in PREFERENCE_STAGES:
         return
-    if config.method.name not in METHODS_FOR_PREFERENCES:
+    if config.method.name not in FOR_PREFERENCES:
         raise InputError(
             f"The stage {stage} cannot train {METHODS[config.method.name].title}",
             given=f"method.name: {config.method.name}",
-            allowed=", ".join(METHODS_FOR_PREFERENCES),
+            allowed=", ".join(FOR_PREFERENCES),
             try_="method.name=lora",
         )
     if config.method.initialisation in CHANGES_BASE:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.method_table import METHODS
 from ftlab.models.estimate import Need
 
 # Below this part of what is free a run is called safe: fragments, and whatever else starts meanwhile.
@@ -24,7 +25,6 @@ _CONTAINER = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
-_QLORA_METHODS = ("lora", "dora", "full")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
     if not config.optimisation.gradient_checkpointing and name != "prefix_tuning":
         settings = {"optimisation.gradient_checkpointing": True}
         offer(need.fixed, checkpointing, settings, "gradient checkpointing", _COST_CHECKPOINTING)
-    if name in _QLORA_METHODS:
+    if METHODS[name].quantises:
         fixed = need.fixed - max(0, need.linear - int(need.linear_weights * _QLORA_BYTES))
         if name == "full":
             # Full tuning also keeps a gradient and two moments of every weight, which the small matrices do not need.
@@ -104,7 +104,7 @@ def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
             change["optimisation.gradient_checkpointing"] = True
             also = "gradient checkpointing"
             found.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
-    if name in _QLORA_METHODS:
+    if METHODS[name].quantises:
         change["method.name"] = "qlora"
         also = "QLoRA" if loading else "QLoRA and gradient checkpointing"
         what = also if loading else _and_batch(also, config, 1)

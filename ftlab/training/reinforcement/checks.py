@@ -10,11 +10,11 @@ from ftlab.config import Reward, RunConfig, load_config
 from ftlab.data.final_number import last_number
 from ftlab.errors import InputError
 from ftlab.evaluation.patterns import compile_pattern
+from ftlab.method_table import FOR_REINFORCEMENT
 from ftlab.models.peft_methods import CHANGES_BASE
 from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
-METHODS = ("lora", "dora", "qlora", "ia3", "full")
 # What each kind reads beside name and weight; anything else that is set was meant for another kind.
 _READS = {
     "model": ("model",),
@@ -28,11 +28,11 @@ _READS = {
 
 def check_reinforcement(config: RunConfig) -> None:
     """Raise InputError, before anything is started, when method or batch do not suit learning from rewards."""
-    if config.method.name not in METHODS:
+    if config.method.name not in FOR_REINFORCEMENT:
         raise InputError(
             f"The stage {config.stage} cannot be trained with this method",
             given=f"method.name: {config.method.name}",
-            allowed=", ".join(METHODS),
+            allowed=", ".join(FOR_REINFORCEMENT),
         )
     if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
         raise InputError(
