@@ -114,10 +114,10 @@ def _explain(message: str, parser: Parser) -> UsageError:
         names = match[1].split(", ")
         return UsageError(f"Missing: {listed(names)}", try_=look)
     if match := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
-        flag = match[1].split()[0].partition("=")[0]
+        flag = (match[1].split() or [""])[0].partition("=")[0]
         close = nearest(flag, set(re.findall(r"--[\w.-]+", parser.format_help()))) if flag.startswith("-") else None
         what = f"Unknown option {flag}" if flag.startswith("-") else "Too many arguments"
-        return UsageError(what, given=match[1], try_=f"did you mean {close}?" if close else look)
+        return UsageError(what, given=match[1] or "an empty text", try_=f"did you mean {close}?" if close else look)
     if match := re.fullmatch(r"ambiguous option: (\S+) could match (.*)", message, re.DOTALL):
         return UsageError("More than one option begins like this", given=match[1], allowed=match[2], try_=look)
     return UsageError(message, try_=look)

@@ -141,6 +141,7 @@ def test_advanced_settings_are_in_the_longer_help_alone(
         (["train", "--set"], "--set needs a value", None, None, "python -m ftlab train --help"),
         (["evaluate", "x", "--row-s", "3"], "Unknown option --row-s", "--row-s 3", None, "did you mean --rows?"),
         (["chat", "x", "y"], "Too many arguments", "y", None, "python -m ftlab chat --help"),
+        (["chat", "x", ""], "Too many arguments", "an empty text", None, "python -m ftlab chat --help"),
         (["train", "--se", "x=1"], "More than one option begins like this", "--se", "--set, --seeds", None),
         ([], "Missing: COMMAND", None, None, "python -m ftlab --help"),
     ],
