@@ -97,6 +97,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
 def show(args: argparse.Namespace) -> int:
     from ftlab.evaluation.keeping import also_asked
     from ftlab.training import supervisor
+    from ftlab.training.self_replay import mixed_in_words
 
     run = Workspace.open(args.workspace).run(args.run)
     status = supervisor.status(run)
@@ -141,6 +142,8 @@ def show(args: argparse.Namespace) -> int:
     if config is not None:
         print(f"stage      {_stage(config)}")
         print(f"data       {config.data.source} ({_counts(splits)})")
+        if (manifest := read(run.manifest)) is not None:
+            print(f"replay     {mixed_in_words(config, manifest)}")
     if (strength := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
         print(f"strength   {strength:g} in chat, exports and blind tests; the figures below are of the run as trained")
     for warning in status.warnings:

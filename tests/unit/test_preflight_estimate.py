@@ -111,7 +111,8 @@ def test_an_estimate_is_called_one_and_brings_the_warnings_that_need_no_model(ca
     text = "\n".join(as_lines(found))
     assert "An estimate from the configuration of the base, not a measurement." in text
     assert "rate_high" in [advice.code for advice in found.warnings]
-    assert found.steps == 450  # 600 rows in batches of 4, three times
+    # 600 rows and 210 of the base's own answers in batches of 4, three times.
+    assert found.steps == 609 and "210 of the base's own answers are mixed in" in text
     assert found.cost is None
     assert workspace.runs() == []
 
