@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from pathlib import Path
 
 from ftlab.cli.app import add_options, app
+from ftlab.cli.parser import Parser, UsageError, add_workspace
 from ftlab.errors import FtlabError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    in_space = bool(os.environ.get("SPACE_ID"))
-    parser = argparse.ArgumentParser(prog="app.py", description="ftlab in the browser.")
-    parser.add_argument("--workspace", type=Path, help="folder for runs (default: $FTLAB_HOME, else ./workspace)")
-    add_options(parser, host="0.0.0.0" if in_space else "127.0.0.1")
-    given = parser.parse_args(arguments)
+    parser = Parser(prog="app.py", description="Open ftlab in the browser.")
+    add_workspace(parser)
+    add_options(parser, host="0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1")
     try:
-        return app(given)
+        return app(parser.parse_args(arguments))
     except FtlabError as error:
+        if isinstance(error, UsageError):
+            parser.print_usage(sys.stderr)
         print(f"app.py: {error}", file=sys.stderr)
         return error.exit_code
 

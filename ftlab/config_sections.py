@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import types
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 
 STARTER = "starter"
 LARGEST_SEED = 2**32 - 1  # what numpy takes
@@ -23,6 +25,20 @@ def field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool
     return Field(
         default, title=title, description=help, json_schema_extra={"unit": unit, "advanced": advanced}, **limits
     )
+
+
+def kind_of(annotation: Any) -> Any:
+    """The type of a field without `| None`."""
+    if get_origin(annotation) in (types.UnionType, Union):
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation
+
+
+def range_of(info: FieldInfo) -> str:
+    """The range of a field in words, such as `from 1 up to 64`; empty for a field without one."""
+    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+    limits = ((words[name], getattr(limit, name, None)) for limit in info.metadata for name in words)
+    return " ".join(f"{word} {value:,}" for word, value in limits if value is not None)
 
 
 class ModelConfig(Section):

@@ -69,7 +69,11 @@ def fetch(store: Store, repository: str) -> list[str]:
         there, _ = fetched(HfApi(), repository)
     ids = [row["id"] for row in there["blind_tests"]]
     if not ids:
-        raise InputError("There is no blind test in this data set", given=repository, try_="python -m ftlab arena send")
+        raise InputError(
+            "There is no blind test in this data set",
+            given=repository,
+            try_=f"python -m ftlab arena send TEST --to {repository}",
+        )
     with store.writing() as connection:
         for test_id in ids:
             rows = rows_of(there, test_id)

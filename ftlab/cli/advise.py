@@ -1,58 +1,56 @@
-"""`python -m ftlab advise`: prompting, retrieval, fine-tuning or pretraining, with reasons and one's own figures."""
+"""`python -m ftlab advise`: prompting, retrieval, fine-tuning or pretraining, with reasons and figures of a run."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from ftlab.cli.output import print_json
+from ftlab.cli.parser import Parser, define
 from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, QUESTIONS, Needs, build_needs
 from ftlab.workspace import Workspace
 
 
-def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `advise` to the commands of `python -m ftlab`."""
-    one = add(commands, "advise", advise, "prompting, retrieval, fine-tuning or pretraining: what suits, and why")
-    one.add_argument("--change", help=f"what should change, by commas: {', '.join(CHANGES)}")
-    one.add_argument("--freshness", help=f"how often the knowledge changes: {', '.join(FRESHNESS)}")
-    one.add_argument("--examples", help="examples at hand (prompts with the right answer)")
-    one.add_argument("--text-mb", metavar="MB", help="plain text at hand, in megabytes")
-    one.add_argument("--budget", help=f"{', '.join(BUDGETS)}")
-    one.add_argument("--latency", help=f"{', '.join(LATENCIES)}")
-    one.add_argument("--run", help="use the figures of this run's evaluation")
+def add_advise(parser: Parser) -> None:
+    define(parser, advise, "advise --change style,facts --freshness monthly --examples 300")
+    parser.add_argument("--change", help=f"what should change, separated by commas: {', '.join(CHANGES)}")
+    parser.add_argument("--freshness", help=f"how often the knowledge changes: {', '.join(FRESHNESS)}")
+    parser.add_argument("--examples", help="number of examples you have (prompts with the right answer)")
+    parser.add_argument("--text-mb", metavar="MB", help="megabytes of plain text you have")
+    parser.add_argument("--budget", help=", ".join(BUDGETS))
+    parser.add_argument("--latency", help=", ".join(LATENCIES))
+    parser.add_argument("--run", help="use the figures of this run's evaluation")
 
 
-def advise(given: argparse.Namespace) -> int:
-    """Without --change, and on a terminal, the form is asked question by question."""
+def advise(args: argparse.Namespace) -> int:
+    """Without --change, and on a terminal, asks the form question by question."""
     from ftlab.evaluation.advisor import STANDS
-    from ftlab.evaluation.advisor import advise as work_out
+    from ftlab.evaluation.advisor import advise as give_advice
     from ftlab.sharing.evidence import evidence_of
 
     evidence = None
-    if given.run:
-        evidence = evidence_of(Workspace.open(given.workspace).run(given.run).with_side("prompted").comparison())
-    found = work_out(_needs(given), evidence)
-    if given.json:
-        print_json(found.as_dict())
+    if args.run:
+        evidence = evidence_of(Workspace.open(args.workspace).run(args.run).with_side("prompted").comparison())
+    advice = give_advice(_needs(args), evidence)
+    if args.json:
+        print_json(advice.as_dict())
         return 0
-    print(found.summary)
-    for line in found.figures:
+    print(advice.summary)
+    for line in advice.figures:
         print(line)
-    for one in found.recommendations:
-        print(f"\n{one.title}: {STANDS[one.stand]}")
-        for reason in one.reasons:
+    for recommendation in advice.recommendations:
+        print(f"\n{recommendation.title}: {STANDS[recommendation.stand]}")
+        for reason in recommendation.reasons:
             print(f"  - {reason.text}" + (f"\n    {reason.source}" if reason.source else ""))
-    if found.steps:
+    if advice.steps:
         print("\nNext:")
-        for step in found.steps:
+        for step in advice.steps:
             print(f"  - {step}")
     return 0
 
 
-def _needs(given: argparse.Namespace) -> Needs:
-    answers = {question.name: getattr(given, question.name) for question in QUESTIONS}
+def _needs(args: argparse.Namespace) -> Needs:
+    answers = {question.name: getattr(args, question.name) for question in QUESTIONS}
     if answers["change"] is None and sys.stdin.isatty():
         for question in QUESTIONS:
             if answers[question.name] is None:

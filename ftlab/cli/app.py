@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import argparse
 
+from ftlab.cli.parser import Parser, define
+
+
+def add_app(parser: Parser) -> None:
+    define(parser, app, "app --port 7861", as_json=False)
+    add_options(parser)
+
 
 def add_options(parser: argparse.ArgumentParser, *, host: str = "127.0.0.1") -> None:
-    """What says where the app is served and who may use it; `host` is the usual address."""
+    """Where the app is served and who may use it; `host` is the default address."""
     parser.add_argument(
         "--host",
         default=host,
-        help="address to listen on; 0.0.0.0 lets the whole network in, with a password (default: %(default)s)",
+        help="address to listen on; 0.0.0.0 opens the app to the network and needs a password (default: %(default)s)",
     )
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    add_port(parser)
     parser.add_argument(
         "--share",
         action="store_true",
-        help="a public link through gradio's servers; needs a password: $FTLAB_PASSWORD, or asked for at the terminal",
+        help="create a public link through gradio's servers; needs a password ($FTLAB_PASSWORD, or typed when asked)",
     )
-    parser.add_argument("--open", action="store_true", help="no password: everybody who reaches the app can use it")
+    parser.add_argument("--open", action="store_true", help="no password: anyone who reaches the app can use it")
     add_allow_host(parser)
-    parser.add_argument("--mcp", action="store_true", help="offer the endpoints for programs to agents too (MCP)")
+    parser.add_argument("--mcp", action="store_true", help="also serve the API endpoints to agents (MCP)")
+
+
+def add_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, help="port (default: the first free port from 7860)")
 
 
 def add_allow_host(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +40,13 @@ def add_allow_host(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="answer to this name, too, such as that of a proxy (repeatable; or $FTLAB_ALLOW_HOST, with commas)",
+        help="also answer to this host name, such as that of a proxy (repeatable; or $FTLAB_ALLOW_HOST, with commas)",
     )
 
 
-def app(given: argparse.Namespace) -> int:
+def app(args: argparse.Namespace) -> int:
     from ftlab.ui.app import launch
 
-    shown = {"host": given.host, "port": given.port, "share": given.share, "mcp": given.mcp}
-    launch(given.workspace, open_to_all=given.open, allow_hosts=given.allow_host, **shown)
+    server = {"host": args.host, "port": args.port, "share": args.share, "mcp": args.mcp}
+    launch(args.workspace, open_to_all=args.open, allow_hosts=args.allow_host, **server)
     return 0

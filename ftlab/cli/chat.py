@@ -4,61 +4,59 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ftlab.cli.output import print_json, say, without_controls
+from ftlab.cli.parser import Parser, add_run, add_strength, define
 from ftlab.errors import InputError
 from ftlab.workspace import Workspace
 
-# Updates without a change after which a side counts as ended: a character may take several tokens to come.
+# A side that did not change for so many updates has ended: one character may take several tokens.
 _QUIET = 4
 
 
-def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `chat` to the commands of `python -m ftlab`."""
-    one = add(commands, "chat", chat, "base and adapted model answer, one below the other, as their tokens come")
-    one.add_argument("run")
-    one.add_argument("--message", help="answer this one message and end")
-    one.add_argument("--system", help="system prompt (default: the one of training)")
-    one.add_argument(
-        "--bare", action="store_true", help="send messages as they are, not as the training rows were asked"
+def add_chat(parser: Parser) -> None:
+    define(parser, chat, 'chat last --message "My card was charged twice."')
+    add_run(parser)
+    parser.add_argument("--message", help="answer this message and exit")
+    parser.add_argument("--system", help="system prompt (default: that of training)")
+    parser.add_argument(
+        "--bare", action="store_true", help="send messages unchanged, without the prompt template of training"
     )
-    one.add_argument("--temperature", type=float, default=0.0)
-    one.add_argument(
-        "--strength", type=float, metavar="S", help="of what training changed (default: what was chosen, else 1)"
-    )
-    one.add_argument("--max-new-tokens", type=int, default=128, help="the longest answer (default 128 tokens)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: 0, greedy)")
+    add_strength(parser)
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="longest answer in tokens (default: 128)")
 
 
-def chat(given: argparse.Namespace) -> int:
+def chat(args: argparse.Namespace) -> int:
     from ftlab.chat.duet import SIDES, load_duet
 
-    if given.json and given.message is None:
-        raise InputError("--json answers one message", try_='--message "..."')
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
+    if args.json and args.message is None:
+        raise InputError("--json needs a message to answer", try_='--message "..."')
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run)
     say("Loading the models ...")
     duet = load_duet(run)
     settings = {
-        "system": given.system,
-        "as_trained": not given.bare,
-        "temperature": given.temperature,
-        "max_new_tokens": given.max_new_tokens,
+        "system": args.system,
+        "as_trained": not args.bare,
+        "temperature": args.temperature,
+        "max_new_tokens": args.max_new_tokens,
         "threads": _threads(workspace),
-        "strength": given.strength,
+        "strength": args.strength,
     }
-    for line in () if given.bare else duet.asked.described():
-        say(f"asked as in training: {line}")
-    if given.json:
-        *_, last = duet.stream(given.message, **settings)
+    for line in () if args.bare else duet.asked.described():
+        say(f"as in training: {line}")
+    if args.json:
+        *_, last = duet.stream(args.message, **settings)
         answers = {"base": last.base, "adapted": last.adapted}
         print_json({"run": run.id, **answers, "cut": list(last.cut), "notes": list(last.notes)})
         return 0
-    if given.message is not None:
-        show(duet.stream(given.message, **settings), given.max_new_tokens)
+    if args.message is not None:
+        show(duet.stream(args.message, **settings), args.max_new_tokens)
         return 0
-    say("Both models answer. An empty line or ctrl-D ends the chat.")
+    say("Both models answer. An empty line or Ctrl-D ends the chat.")
     history: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
     while True:
         try:
@@ -68,7 +66,7 @@ def chat(given: argparse.Namespace) -> int:
         if not message.strip():
             return 0
         try:
-            last = show(duet.stream(message, history, **settings), given.max_new_tokens)
+            last = show(duet.stream(message, history, **settings), args.max_new_tokens)
         except InputError as error:
             print(f"ftlab: {error}", file=sys.stderr)
             continue
@@ -78,12 +76,11 @@ def chat(given: argparse.Namespace) -> int:
 
 
 def show(stream: Iterator[Any], longest: int) -> Any:
-    """Print the answers of `stream` as they grow, the adapted model's once the base has ended; returns the last ones.
+    """Print the answers of `stream` as they grow; returns the last ones. `longest` is the longest answer in tokens.
 
-    Both models write at the same time and a terminal has one end, so what the adapted one has written by then comes at
-    once. `longest` is the longest answer in tokens.
+    Both models write at once, but a terminal has one cursor: the adapted answer follows when the base has ended.
     """
-    base, adapted = _Shown("base"), _Shown("adapted")
+    base, adapted = _PrintedAnswer("base"), _PrintedAnswer("adapted")
     quiet, before, answers = 0, None, None
     for answers in stream:
         quiet = quiet + 1 if answers.base == before else 0
@@ -105,8 +102,8 @@ def show(stream: Iterator[Any], longest: int) -> Any:
     return answers
 
 
-class _Shown:
-    """One answer on the terminal."""
+class _PrintedAnswer:
+    """An answer on the terminal, printed as it grows."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -116,7 +113,7 @@ class _Shown:
     def grow(self, text: str) -> None:
         text = without_controls(text)
         if not text.startswith(self._text):
-            return  # the tokenizer has changed its mind about what it wrote; the end tells all of it
+            return  # the tokenizer revised what it wrote; `finish` prints the whole answer
         if not self._open and not self.ended:
             self._begin()
         if self._open:
@@ -130,7 +127,7 @@ class _Shown:
             self._open, self.ended = False, True
 
     def finish(self, text: str) -> None:
-        """Show what is missing of the whole answer; from its beginning where the line was closed or is another one."""
+        """Print the rest of the answer; all of it on a new line if its line was closed or its text changed."""
         text = without_controls(text)
         if self._text != text and (self.ended or not text.startswith(self._text)):
             self.close()

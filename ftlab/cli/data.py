@@ -4,131 +4,142 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftlab.cli.data_versions import _data, _line, _person, _source, _told
+from ftlab.cli.data_versions import add_source, add_versions, add_who, read_data, version_line
+from ftlab.cli.output import Progress, print_result
+from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.config import STARTER
-from ftlab.data.checks import KINDS, Finding, Report, check
-from ftlab.data.checks.run import nothing_wrong
-from ftlab.data.checks.worker import work
 from ftlab.data.latest import latest_choice, train_command
-from ftlab.data.load import load_rows
 from ftlab.errors import InputError, nearest
 from ftlab.workspace import Workspace
 
-Add = Callable[..., argparse.ArgumentParser]
+if TYPE_CHECKING:
+    from ftlab.data.checks import Finding, Report
+
 _NO_BASE = "none"
-_NO_RUN = "no run here names a base; --base takes another"
+_NO_RUN = "no run here names a base; --base sets another"
 _ROWS_SHOWN = 8
 
 
-def register(data: Any, add: Add) -> None:
-    """Add the commands to the group `data`; `add(group, name, command, help)` is the one of `cli`."""
-    one = add(data, "inspect", inspect, "check the data: duplicates, leaks, personal data, lengths in tokens, and more")
-    _source(one)
-    _checked(one)
-    one.add_argument("--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?")
-    # How `data/checks/job.py` starts the process of a check that the app shows.
-    one.add_argument("--job", type=Path, help=argparse.SUPPRESS)
-
-    one = add(data, "fix", fix, "a new version in which the findings of `inspect` are mended")
-    _source(one)
-    _checked(one)
-    one.add_argument("--only", metavar="KIND,...", help="mend these kinds of findings (default: all but notes)")
-    one.add_argument("--skip", metavar="KIND,...", help="leave these kinds as they are")
-    one.add_argument(
-        "--remedy", action="append", default=[], metavar="KIND=REMEDY", help="another remedy, e.g. email=drop"
+def add_data(parser: Parser) -> None:
+    group = add_group(parser)
+    checking = "Check data: duplicates, leaks, personal data, lengths in tokens, and more"
+    command = add_command(group, "inspect", inspect, checking, "data inspect my.csv --base smollm2")
+    add_source(command)
+    _add_checks(command)
+    command.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?"
     )
-    _person(one)
+    # `data/checks/job.py` starts the checks of the app with it.
+    command.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+
+    fixing = "Make a new version with the findings of `inspect` fixed"
+    command = add_command(group, "fix", fix, fixing, "data fix my.csv --skip email --remedy html=drop")
+    add_source(command)
+    _add_checks(command)
+    command.add_argument("--only", metavar="KIND,...", help="fix only these kinds of findings (default: all but notes)")
+    command.add_argument("--skip", metavar="KIND,...", help="leave these kinds unchanged")
+    command.add_argument(
+        "--remedy",
+        action="append",
+        default=[],
+        metavar="KIND=REMEDY",
+        help="another remedy for a kind, such as email=drop (repeatable)",
+    )
+    add_who(command)
+    add_versions(group)
 
 
-def _checked(parser: argparse.ArgumentParser) -> None:
+def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--base", help="count tokens as this base does (default: the latest run's, else starter; none: count none)"
+        "--base",
+        help="count tokens with the tokenizer of this base (default: the latest run's, else starter); none counts none",
     )
     parser.add_argument(
-        "--max-length",
-        type=int,
-        help="longest example in tokens (default: the latest run's with this base, else 512)",
+        "--max-length", type=int, help="longest example in tokens (default: the latest run's with this base, else 512)"
     )
 
 
-def inspect(given: argparse.Namespace) -> int:
-    if given.job is not None:
-        return work(given.job, _tokenizer, _context)
-    report = _report(given, _prompts(given.prompts))
-    return _told(given, report.as_dict(), *_lines(report, given.whose), *_next_steps(given, report))
+def inspect(args: argparse.Namespace) -> int:
+    from ftlab.data.checks.worker import work
+
+    if args.job is not None:
+        return work(args.job, _tokenizer, _context)
+    report = _report(args, _prompts(args.prompts))
+    return print_result(args, report.as_dict(), *_lines(report, args.base_reason), *_next_steps(args, report))
 
 
-def fix(given: argparse.Namespace) -> int:
+def fix(args: argparse.Namespace) -> int:
     from ftlab.data.mending import is_mended, mend_findings, token_counter
     from ftlab.data.remedies import NothingChanged
     from ftlab.data.versions import taken
 
-    remedies = dict(_pair(text) for text in given.remedy)
-    only, skip = _kinds(given.only), _kinds(given.skip)
-    workspace = Workspace.open(given.workspace)
-    with taken(_data(given), workspace, who=given.who) as version:
-        given.source = version.source  # so that the rows of the findings are those of the version
-        report = _report(given)
-        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
-        left = [f"Left as they are: {_raised(one)}" for one in report.findings if _is_raised(one, remedies, skip)]
+    remedies = dict(_pair(text) for text in args.remedy)
+    only, skip = _kinds(args.only), _kinds(args.skip)
+    workspace = Workspace.open(args.workspace)
+    with taken(read_data(args), workspace, who=args.who) as version:
+        args.source = version.source  # the rows of the findings are then those of the version
+        report = _report(args)
+        findings = [
+            finding for finding in report.findings if finding.kind not in skip and is_mended(finding, only, remedies)
+        ]
+        raised = [finding for finding in report.findings if _is_raised(finding, remedies, skip)]
+        left = [f"Left unchanged: {_raised(finding)}" for finding in raised]
         if not findings:
-            value = {"version": version.source, "done": [], "left": left, "base": given.base}
-            return _told(given, value, "No row has to be changed.", *left, *_counted(given, report))
+            value = {"version": version.source, "done": [], "left": left, "base": args.base}
+            return print_result(args, value, "No row needs a change.", *left, *_counted(args, report))
         tokens = None
-        if any(remedies.get(one.kind) == "shorten" for one in findings) and given.base != _NO_BASE:
-            tokens = token_counter(_data(given), _tokenizer(given.base), workspace)
+        if any(remedies.get(finding.kind) == "shorten" for finding in findings) and args.base != _NO_BASE:
+            tokens = token_counter(read_data(args), _tokenizer(args.base), workspace)
         try:
-            mended = mend_findings(
-                version, findings, report.roles, remedies, tokens=tokens, who=given.who, why=given.why
-            )
+            mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=args.who, why=args.why)
         except NothingChanged as nothing:
-            value = {"version": version.source, "done": [], "left": [str(nothing), *left], "base": given.base}
-            return _told(given, value, str(nothing), *left, *_counted(given, report))
-    base = None if given.base == _NO_BASE else given.base
-    raised = [one.detail["raise_to"] for one in report.findings if _is_raised(one, remedies, skip)]
-    longest = max(raised, default=given.max_length)
-    value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": given.base}
-    return _told(
-        given,
+            value = {"version": version.source, "done": [], "left": [str(nothing), *left], "base": args.base}
+            return print_result(args, value, str(nothing), *left, *_counted(args, report))
+    base = None if args.base == _NO_BASE else args.base
+    longest = max((finding.detail["raise_to"] for finding in raised), default=args.max_length)
+    value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": args.base}
+    return print_result(
+        args,
         value,
         *mended.action.replace(". ", ".\n").splitlines(),
         *left,
-        *_counted(given, report),
+        *_counted(args, report),
         "",
-        _line(mended).split("  ")[0] + f"  rows left: {mended.total}, excluded: {mended.excluded}",
-        f"  look again     python -m ftlab data inspect {mended.source}{_as_counted(given)}",
+        version_line(mended).split("  ")[0] + f"  rows left: {mended.total}, excluded: {mended.excluded}",
+        f"  check again    python -m ftlab data inspect {mended.source}{_as_counted(args)}",
         f"  save it        python -m ftlab data export {mended.source} mended.jsonl{workspace.flag}",
         f"  train on it    {train_command(mended.source, workspace, base, max_length=longest)}",
     )
 
 
-def _report(given: argparse.Namespace, prompts: list[str] | None = None) -> Report:
-    if given.max_length is not None and given.max_length < 16:
-        raise InputError("The longest example is too short", given=given.max_length, allowed="16 tokens or more")
-    data, workspace = _data(given), Workspace.open(given.workspace)
-    loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is said at once
-    given.base, length, given.whose = _base(given, workspace)
-    tokenizer = None if given.base == _NO_BASE else _tokenizer(given.base)
-    show = _Progress()
+def _report(args: argparse.Namespace, prompts: list[str] | None = None) -> Report:
+    from ftlab.data.checks import check
+    from ftlab.data.load import load_rows
+
+    if args.max_length is not None and args.max_length < 16:
+        raise InputError("The longest example is too short", given=args.max_length, allowed="16 tokens or more")
+    data, workspace = read_data(args), Workspace.open(args.workspace)
+    loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is reported at once
+    args.base, length, args.base_reason = _base(args, workspace)
+    tokenizer = None if args.base == _NO_BASE else _tokenizer(args.base)
+    progress = Progress(quiet=True)
     try:
         return check(
             data,
             loaded=loaded,
             prompts=prompts,
             tokenizer=tokenizer,
-            base=given.base,
-            context=None if tokenizer is None else _context(given.base),
+            base=args.base,
+            context=None if tokenizer is None else _context(args.base),
             max_length=length,
-            progress=show,
+            progress=progress,
         )
     finally:
-        show.close()
+        progress.close("")
 
 
 def _tokenizer(base: str) -> Any:
@@ -143,16 +154,16 @@ def _context(base: str) -> int | None:
     return context_of(base)
 
 
-def _base(given: argparse.Namespace, workspace: Workspace) -> tuple[str, int | None, str]:
-    """The base whose tokens are counted, the longest example, and why these, in words."""
+def _base(args: argparse.Namespace, workspace: Workspace) -> tuple[str, int | None, str]:
+    """The base whose tokens are counted, the longest example, and why these."""
     latest = latest_choice(workspace)
-    if given.base and (latest is None or latest[0] != given.base):
-        return given.base, given.max_length, "as --base says"
+    if args.base and (latest is None or latest[0] != args.base):
+        return args.base, args.max_length, "from --base"
     if latest is None:
-        return STARTER, given.max_length, _NO_RUN
+        return STARTER, args.max_length, _NO_RUN
     base, length, run = latest
-    why = "as --base says" if given.base else f"the base of the run {run}; --base takes another"
-    return base, given.max_length or length, why
+    why = "from --base" if args.base else f"the base of the run {run}; --base sets another"
+    return base, args.max_length or length, why
 
 
 def _prompts(file: Path | None) -> list[str] | None:
@@ -164,28 +175,11 @@ def _prompts(file: Path | None) -> list[str] | None:
         raise InputError(f"The prompts cannot be read: {error.strerror}", given=file) from None
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
-        raise InputError("The file holds no prompts", given=file, allowed="one prompt per line")
+        raise InputError("The file has no prompts", given=file, allowed="one prompt per line")
     return prompts
 
 
-class _Progress:
-    """What is being checked, on one line that is rewritten; nothing where nobody watches."""
-
-    def __init__(self) -> None:
-        self._watched, self._at = sys.stderr.isatty(), 0.0
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._watched and now - self._at > 0.1:
-            self._at = now
-            print(f"\r\033[K{phase} {done:,}/{total:,}", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._watched:
-            print("\r\033[K", end="", file=sys.stderr)
-
-
-def _lines(report: Report, whose: str) -> Iterator[str]:
+def _lines(report: Report, base_reason: str) -> Iterator[str]:
     splits = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
     yield f"{report.name}: {report.rows:,} rows ({splits})"
     yield f"format {report.format}, {report.confidence:.0%} sure: {report.why}"
@@ -193,29 +187,29 @@ def _lines(report: Report, whose: str) -> Iterator[str]:
         yield f"note: {note}"
     if report.tokens:
         yield ""
-        yield from _token_lines(report.tokens, whose)
+        yield from _token_lines(report.tokens, base_reason)
     yield ""
     yield from _finding_lines(report)
     yield ""
     if report.advice:
         yield "Is it enough?"
-    for one in report.advice:
-        yield f"  {one.level:<5} {one.text}"
-        yield f"        Source: {one.source} ({one.url})"
+    for advice in report.advice:
+        yield f"  {advice.level:<5} {advice.text}"
+        yield f"        Source: {advice.source} ({advice.url})"
     if report.coverage:
         yield ""
         yield from _coverage_lines(report.coverage)
 
 
-def _token_lines(tokens: dict[str, Any], whose: str) -> Iterator[str]:
+def _token_lines(tokens: dict[str, Any], base_reason: str) -> Iterator[str]:
     sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
-    yield f"Tokens of {tokens['base']} ({whose}; longest example: {tokens['max_length']}{sampled})"
+    yield f"Tokens of {tokens['base']} ({base_reason}; longest example: {tokens['max_length']}{sampled})"
     for name in ("prompt", "completion", "whole"):
         if name in tokens:
             part = tokens[name]
             yield (
-                f"  {name:<11} {_bars(part['histogram']['counts'])}  mean {part['mean']:.0f}, 95% have up to "
-                f"{part['p95']}, the longest {part['max']}"
+                f"  {name:<11} {_bars(part['histogram']['counts'])}  mean {part['mean']:.0f}, 95% up to "
+                f"{part['p95']}, longest {part['max']}"
             )
     if "trained_share" in tokens:
         stop = "is trained" if tokens["stop_token_trained"] else "is NOT always trained"
@@ -232,10 +226,12 @@ def _bars(counts: list[int]) -> str:
 
 
 def _finding_lines(report: Report) -> Iterator[str]:
+    from ftlab.data.checks.run import nothing_wrong
+
     if not report.findings:
         yield nothing_wrong(vars(report))
         return
-    yield f"{len(report.findings)} {'finding' if len(report.findings) == 1 else 'findings'} (rows are counted from 0)"
+    yield f"{len(report.findings)} {'finding' if len(report.findings) == 1 else 'findings'} (rows count from 0)"
     for finding in report.findings:
         about, count = finding.about, len(finding.rows)
         rows = ", ".join(map(str, finding.rows[:_ROWS_SHOWN])) + (", …" if count > _ROWS_SHOWN else "")
@@ -261,18 +257,18 @@ _DO = {
     "mask": "mask these places",
     "deduplicate": "keep the first, remove the copies",
     "move": "move these rows to the held-out split",
-    "relabel": "give them the answer that most have, or decide",
-    "shorten": "cut sentences that the prompts can spare",
+    "relabel": "give them the most common answer, or decide",
+    "shorten": "cut sentences that the prompts do not need",
     "raise": "raise max_length",
-    "none": "needs a decision of yours",
+    "none": "needs your decision",
 }
 
 
-def _counted(given: argparse.Namespace, report: Report) -> list[str]:
+def _counted(args: argparse.Namespace, report: Report) -> list[str]:
     tokens = report.tokens
     if tokens is None:
-        return ["Lengths in tokens were not looked at."]
-    return [f"Tokens of {given.base} ({given.whose}; longest example: {tokens['max_length']})."]
+        return ["Lengths in tokens were not checked."]
+    return [f"Tokens of {args.base} ({args.base_reason}; longest example: {tokens['max_length']})."]
 
 
 def _is_raised(finding: Finding, remedies: dict[str, str], skip: set[str]) -> bool:
@@ -280,7 +276,7 @@ def _is_raised(finding: Finding, remedies: dict[str, str], skip: set[str]) -> bo
 
 
 def _raised(finding: Finding) -> str:
-    """What a longer max_length does for these rows, and what it costs."""
+    """The effect of a longer max_length on these rows, and its cost."""
     rows, detail = len(finding.rows), finding.detail
     return (
         f"{rows:,} {'row' if rows == 1 else 'rows'} of {finding.split} fit into --set "
@@ -290,45 +286,47 @@ def _raised(finding: Finding) -> str:
 
 def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
     words = coverage["vocabulary"]
-    yield f"Is it representative? {coverage['asked_prompts']:,} held-out or asked prompts against those of training"
-    yield f"  {words['covered']:.1%} of their words are known from training" + (
+    yield f"Is it representative? {coverage['asked_prompts']:,} held-out or given prompts against the training prompts"
+    yield f"  {words['covered']:.1%} of their words occur in training" + (
         f"; new: {', '.join(words['new_words'][:8])}" if words["new_words"] else ""
     )
     train, asked = coverage["length"]["train"], coverage["length"]["asked"]
-    yield f"  words of a prompt: {train['median_words']} in training, {asked['median_words']} held out (median)"
+    yield f"  words per prompt: {train['median_words']} in training, {asked['median_words']} held out (median)"
     for topic in coverage["topics"]:
         if not topic["covered"]:
             yield f"  not covered: {', '.join(topic['terms'])} ({topic['prompts']} prompts), e.g. {topic['example']}"
 
 
-def _as_counted(given: argparse.Namespace) -> str:
-    """The flags with which another command counts tokens as this one did: else other rows would be too long for it."""
-    base = "" if given.whose == _NO_RUN else f" --base {shlex.quote(given.base)}"
-    length = f" --max-length {given.max_length}" if given.max_length else ""
-    return base + length + Workspace.open(given.workspace).flag
+def _as_counted(args: argparse.Namespace) -> str:
+    """The flags with which another command counts tokens as this one did, and so finds the same rows too long."""
+    base = "" if args.base_reason == _NO_RUN else f" --base {shlex.quote(args.base)}"
+    length = f" --max-length {args.max_length}" if args.max_length else ""
+    return base + length + Workspace.open(args.workspace).flag
 
 
-def _next_steps(given: argparse.Namespace, report: Report) -> Iterator[str]:
+def _next_steps(args: argparse.Namespace, report: Report) -> Iterator[str]:
     from ftlab.data.mending import is_mended
 
     if any(map(is_mended, report.findings)):
         yield ""
-        yield f"Mend this in a new version: python -m ftlab data fix {shlex.quote(given.source)}{_as_counted(given)}"
+        yield f"Fix this in a new version: python -m ftlab data fix {shlex.quote(args.source)}{_as_counted(args)}"
 
 
 def _pair(text: str) -> tuple[str, str]:
     kind, _, remedy = text.partition("=")
     if not remedy:
-        raise InputError("A remedy is written KIND=REMEDY", given=text, allowed="for example email=drop")
+        raise InputError("--remedy takes KIND=REMEDY", given=text, allowed="for example email=drop")
     return _kinds(kind).pop(), remedy.strip()
 
 
 def _kinds(text: str | None) -> set[str]:
+    from ftlab.data.checks import KINDS
+
     kinds = {part.strip() for part in (text or "").split(",") if part.strip()}
     for kind in sorted(kinds - KINDS.keys()):
         close = nearest(kind, KINDS)
         raise InputError(
-            "There is no such kind of finding",
+            "Unknown kind of finding",
             given=kind,
             allowed=", ".join(KINDS),
             try_=f"did you mean {close}?" if close else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ftlab.cli.output import (
@@ -16,6 +16,7 @@ from ftlab.cli.output import (
     print_table,
     print_tasks,
 )
+from ftlab.cli.parser import Parser, add_run, define
 from ftlab.config import load_config
 from ftlab.config_evaluation import names
 from ftlab.errors import InputError
@@ -25,89 +26,91 @@ from ftlab.run_directory import RunDirectory
 from ftlab.workspace import Workspace
 
 
-def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `evaluate` to the commands of `python -m ftlab`."""
-    one = add(commands, "evaluate", evaluate, "compare runs with their base on held-out rows")
-    one.add_argument("run", nargs="+", help="id of the run, the beginning of it, or `last`; several are compared")
-    one.add_argument("--rows", type=int, help="test rows at most")
-    one.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id instead of the held-out rows")
-    one.add_argument("--measures", help="names of measures separated by commas; otherwise those that suit the data")
-    one.add_argument("--metric", metavar="FILE", help="Python file with a metric of your own (its code is run)")
-    one.add_argument("--labels", help="labels of a classification separated by commas; otherwise those in the data")
-    one.add_argument("--likelihood", action="store_true", help="also classify by the likeliest label")
-    one.add_argument("--schema", metavar="FILE", help="JSON schema that answers must keep to")
-    one.add_argument("--pattern", help="regular expression that a good answer matches")
-    one.add_argument("--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)")
-    one.add_argument("--temperature", type=float, help="draw answers at this temperature; 0 (greedy) otherwise")
-    one.add_argument(
+def add_evaluate(parser: Parser) -> None:
+    define(parser, evaluate, "evaluate last --data other.jsonl --measures exact_match,chrf --rows 100")
+    add_run(parser, nargs="+")
+    parser.add_argument("--rows", type=int, help="most test rows to use")
+    parser.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id in place of the held-out rows")
+    parser.add_argument("--measures", help="measures, separated by commas (default: those that suit the data)")
+    parser.add_argument("--metric", metavar="FILE", help="Python file with your own metric (its code is run)")
+    parser.add_argument("--labels", help="labels of a classification, separated by commas (default: those in the data)")
+    parser.add_argument("--likelihood", action="store_true", help="also classify by the most likely label")
+    parser.add_argument("--schema", metavar="FILE", help="JSON schema that answers must match")
+    parser.add_argument("--pattern", help="regular expression that a good answer matches")
+    parser.add_argument(
+        "--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)"
+    )
+    parser.add_argument("--temperature", type=float, help="sampling temperature (default: 0, greedy decoding)")
+    parser.add_argument(
         "--probes",
         metavar="FILE",
-        help="what shows forgetting: self, known_choices, known_facts, files or Hub ids with commas between, or none",
+        help="tests of forgetting, separated by commas: self, known_choices, known_facts, files, Hub ids, or none",
     )
-    one.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
-    one.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
-    one.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
-    one.add_argument(
-        "--strength", type=float, metavar="S", help="of what training changed: 0 (the base) to 1 (as trained), or 1.25"
+    parser.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
+    parser.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
+    parser.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
+    parser.add_argument(
+        "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
     )
-    one.add_argument(
+    parser.add_argument(
         "--reward-model",
         metavar="RUN",
-        help="let this reward model judge the answers before and after; nothing else is evaluated",
+        help="only compare the answers before and after training with this reward model",
     )
-    one.add_argument(
+    parser.add_argument(
         "--tasks",
         action="append",
         metavar="NAME_OR_FOLDER",
-        help="ask tasks of lm-evaluation-harness instead (pip install -e .[harness]), --rows questions of each",
+        help="run tasks of lm-evaluation-harness instead (repeatable), with --rows questions each; needs "
+        "pip install -e .[harness]",
     )
 
 
-def evaluate(given: argparse.Namespace) -> int:
+def evaluate(args: argparse.Namespace) -> int:
     from ftlab.evaluation.whole import evaluate_whole
     from ftlab.training.supervisor import evaluating_here
 
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run[0])
-    # A run that is named by its path may lie in another workspace: `last` beside it means the last one there.
-    beside = Workspace.of(run)
-    others = [beside.run(name) for name in given.run[1:]]
-    judge = beside.run(given.reward_model) if given.reward_model else None
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run[0])
+    # The first run may be a path into another workspace: `last` beside it means the last run there.
+    owner = Workspace.of(run)
+    others = [owner.run(name) for name in args.run[1:]]
+    judge = owner.run(args.reward_model) if args.reward_model else None
     began = time.monotonic()
-    name_files(names(given.metric))
-    if given.strength is not None and (given.tasks or judge):
+    name_files(names(args.metric))
+    if args.strength is not None and (args.tasks or judge):
         raise InputError(
-            "A strength is measured on held-out rows only",
+            "--strength works on held-out rows only",
             given="--strength with --tasks or --reward-model",
             try_="leave one of them out",
         )
-    if given.tasks:
-        return _evaluate_tasks([run, *others], given)
+    if args.tasks:
+        return _evaluate_tasks([run, *others], args)
     with evaluating_here(run):
-        found = evaluate_whole(
+        result = evaluate_whole(
             run,
-            max_rows=given.rows,
+            max_rows=args.rows,
             reward_model=judge,
             others=others,
-            suite=given.data,
-            settings=_settings(given),
-            strength=given.strength,
+            suite=args.data,
+            settings=_settings(args),
+            strength=args.strength,
             progress=Progress(),
         )
-    if "preferences" in found:
-        print_preferences(found["preferences"])
-    if "comparison" in found:
-        _show(run, found["comparison"])
-    if "before_after" in found:
-        print_before_after(found["before_after"])
-    if given.json:
+    if "preferences" in result:
+        print_preferences(result["preferences"])
+    if "comparison" in result:
+        _show(run, result["comparison"])
+    if "before_after" in result:
+        print_before_after(result["before_after"])
+    if args.json:
         seconds = round(time.monotonic() - began, 1)
-        if set(found) == {"preferences"}:
-            print_json(found["preferences"])
+        if set(result) == {"preferences"}:
+            print_json(result["preferences"])
         else:
             figures: dict[str, Any] = {"run": run.id}
-            more = {"before_after": found["before_after"]} if "before_after" in found else {}
-            if comparison := found.get("comparison"):
+            more = {"before_after": result["before_after"]} if "before_after" in result else {}
+            if comparison := result.get("comparison"):
                 figures = scores(run, comparison)
                 figures["measures"] = {measure["name"]: measure["values"] for measure in comparison["measures"]}
             print_json(figures | more | {"seconds": seconds})
@@ -115,21 +118,21 @@ def evaluate(given: argparse.Namespace) -> int:
 
 
 def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
-    """Write the report of `run`, print the table and where the report is."""
+    """Write the report of `run`; print the table, commands that may help, and the path of the report."""
     from ftlab.evaluation.remedies import commands
     from ftlab.sharing.report import write_report
 
     report = write_report(run)
     print_table(comparison)
-    if found := commands(comparison, load_config(run.config_file), run.config_file):
+    if remedies := commands(comparison, load_config(run.config_file), run.config_file):
         print("\nWhat may help:")
-    for title, command in found:
+    for title, command in remedies:
         print(f"  {title}\n    {command}")
     print(f"\nreport     {report}")
 
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
-    """What --json says of a comparison: the usual scores of base and adapted."""
+    """The JSON of a comparison: the main scores of base and adapted."""
     names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED)
     names += ("base_agreement", "base_kl", "rows")
     sides = {
@@ -139,26 +142,26 @@ def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     return {"run": run.id, "directory": str(run.path)} | sides
 
 
-def _settings(given: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the section evaluation that were given on the command line."""
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the section `evaluation` that the command line sets."""
     values = {
-        "measures": given.measures,
-        "labels": given.labels,
-        "likelihood": given.likelihood or None,
-        "schema_file": given.schema,
-        "pattern": given.pattern,
-        "own_metrics": given.metric,
-        "samples": given.samples,
-        "temperature": given.temperature,
-        "probes": given.probes,
-        "prompted": given.prompted or None,
-        "system_prompt": given.system_prompt,
-        "examples": given.examples,
+        "measures": args.measures,
+        "labels": args.labels,
+        "likelihood": args.likelihood or None,
+        "schema_file": args.schema,
+        "pattern": args.pattern,
+        "own_metrics": args.metric,
+        "samples": args.samples,
+        "temperature": args.temperature,
+        "probes": args.probes,
+        "prompted": args.prompted or None,
+        "system_prompt": args.system_prompt,
+        "examples": args.examples,
     }
-    found = {name: value for name, value in values.items() if value is not None}
-    if given.system_prompt is not None or given.examples is not None:
-        found["prompted"] = True
-    return found
+    settings = {name: value for name, value in values.items() if value is not None}
+    if args.system_prompt is not None or args.examples is not None:
+        settings["prompted"] = True
+    return settings
 
 
 def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
@@ -168,8 +171,10 @@ def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
         print_measures(comparison)
         print(f"\nasked      {comparison['question']['text']}")
         print(f"results    {run.question(question).comparison_file}")
-        own = run.comparison()
-        print(f"           {_own(own) if own else 'the run has no comparison of its own yet'}")
+        if own := run.comparison():
+            print(f"           the run keeps its own comparison, on {own['adapted']['rows']:,} held-out rows")
+        else:
+            print("           the run has no comparison on its held-out rows yet")
     elif len(comparison["sides"]) == 2:
         show_comparison(run, comparison)
     else:
@@ -177,16 +182,12 @@ def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
         print(f"\nreport     {write_report(run)}")
 
 
-def _own(comparison: dict[str, Any]) -> str:
-    return f"the run's own comparison, on {comparison['adapted']['rows']:,} rows, stays as it was"
-
-
-def _evaluate_tasks(runs: Sequence[RunDirectory], given: argparse.Namespace) -> int:
+def _evaluate_tasks(runs: Sequence[RunDirectory], args: argparse.Namespace) -> int:
     from ftlab.evaluation.harness import evaluate_tasks
 
-    found = [evaluate_tasks(run, given.tasks, limit=given.rows, progress=Progress()) for run in runs]
-    for one in found:
-        print_tasks(one)
-    if given.json:
-        print_json(found[0] if len(found) == 1 else {"runs": found})
+    results = [evaluate_tasks(run, args.tasks, limit=args.rows, progress=Progress()) for run in runs]
+    for result in results:
+        print_tasks(result)
+    if args.json:
+        print_json(results[0] if len(results) == 1 else {"runs": results})
     return 0

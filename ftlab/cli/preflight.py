@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
-from ftlab.cli.columns import add_columns, read_config
 from ftlab.cli.output import Progress, print_json, say
-from ftlab.errors import InputError
+from ftlab.cli.parser import Parser, add_price, define
+from ftlab.cli.settings import add_settings, read_config
 from ftlab.steps import Steps
 from ftlab.workspace import Workspace
 
 
-def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `preflight` to the commands of `python -m ftlab`."""
-    one = add(commands, "preflight", preflight, "measure a run before it starts: memory, time, cost, warnings")
-    one.add_argument("config", nargs="?", help="YAML file; without it the defaults and --set")
-    one.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change one setting")
-    add_columns(one)
-    one.add_argument("--price", type=float, metavar="PER_HOUR", help="price of the machine per hour, to know the cost")
+def add_preflight(parser: Parser) -> None:
+    define(parser, preflight, "preflight run.yaml --model.base smollm2 --price 0.40")
+    add_settings(parser)
+    add_price(parser)
 
 
-def preflight(given: argparse.Namespace) -> int:
-    """Returns 0 when the run fits or nobody can say, 1 when it does not fit."""
+def preflight(args: argparse.Namespace) -> int:
+    """Returns 0 if the run fits or the measurement cannot tell, 1 if it does not fit."""
     from ftlab.training.preflight.measure import preflight as measure
+    from ftlab.training.preflight.text import as_lines
 
-    if given.price is not None and given.price < 0:
-        raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
-    workspace = Workspace.open(given.workspace)
-    config = read_config(given, workspace)
-    show = Progress()
+    workspace = Workspace.open(args.workspace)
+    config = read_config(args, workspace)
+    progress = Progress()
     try:
         # Ctrl-C ends the measurement and its process.
-        with Steps(measure(config, workspace, price_per_hour=given.price)) as steps:
+        with Steps(measure(config, workspace, price_per_hour=args.price)) as steps:
             for phase in steps:
-                show.line(phase, phase)
+                progress.line(phase, phase)
     finally:
-        show.close("")
-    found = steps.found
-    if given.json:
-        print_json(found.as_dict())
+        progress.close("")
+    estimate = steps.found
+    if args.json:
+        print_json(estimate.as_dict())
     else:
-        from ftlab.training.preflight.text import as_lines
-
-        for line in as_lines(found):
+        for line in as_lines(estimate):
             print(line)
-    if found.fits is False:
-        say("It does not fit.")
+    if estimate.fits is False:
+        say("The run does not fit.")
         return 1
     return 0

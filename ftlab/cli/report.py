@@ -1,43 +1,37 @@
-"""`python -m ftlab report`: one page on a run, for whoever decides."""
+"""`python -m ftlab report`: one page on a run, for the person who decides."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ftlab.cli.output import print_json
-from ftlab.errors import FtlabError, InputError
+from ftlab.cli.parser import Parser, add_price, add_run, define
+from ftlab.errors import FtlabError
 from ftlab.files import disk_full
 from ftlab.workspace import Workspace
 
-Add = Callable[..., argparse.ArgumentParser]
+
+def add_report(parser: Parser) -> None:
+    define(parser, report, "report last --to report.html")
+    add_run(parser)
+    parser.add_argument("--markdown", action="store_true", help="write Markdown, for a model card")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="file to write (default: in the folder of the run)")
+    add_price(parser)
 
 
-def register(commands: Any, add: Add) -> None:
-    """Add the command; `add(group, name, command, help)` is the one of `cli`."""
-    one = add(commands, "report", report, "write the report on a run: one page of HTML, or Markdown")
-    one.add_argument("run", help="id of the run, the beginning of it, or `last`")
-    one.add_argument("--markdown", action="store_true", help="Markdown, for a model card")
-    one.add_argument("--to", type=Path, metavar="FILE", help="write it there (default: the run's own folder)")
-    one.add_argument("--price", type=float, metavar="PER_HOUR", help="price of the machine per hour, to say the cost")
-
-
-def report(given: argparse.Namespace) -> int:
+def report(args: argparse.Namespace) -> int:
     from ftlab.sharing.report import write_report
     from ftlab.sharing.report_markdown import write_markdown
 
-    if given.price is not None and given.price < 0:
-        raise InputError("The price per hour is negative", given=given.price, allowed="0 or more")
-    run = Workspace.open(given.workspace).run(given.run)
-    write = write_markdown if given.markdown else write_report
-    path = write(run, price_per_hour=given.price)
-    if given.to is not None:
-        path = _copied(path, given.to.expanduser())
-    if given.json:
+    run = Workspace.open(args.workspace).run(args.run)
+    write = write_markdown if args.markdown else write_report
+    path = write(run, price_per_hour=args.price)
+    if args.to is not None:
+        path = _copied(path, args.to.expanduser())
+    if args.json:
         comparison = run.comparison() or {}
         print_json({"run": run.id, "report": str(path), "verdict": comparison["verdict"]["text"]})
     else:
@@ -46,7 +40,7 @@ def report(given: argparse.Namespace) -> int:
 
 
 def _copied(path: Path, target: Path) -> Path:
-    """A copy of `path` at `target`, or in it where that is a folder."""
+    """Copy `path` to `target`, or into `target` if that is a folder; returns the copy."""
     target = target / path.name if target.is_dir() else target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,51 +11,52 @@ from ftlab.cli.output import (
     print_before_after,
     print_json,
     print_preferences,
+    print_result,
     print_rewards,
     print_table,
     progress_line,
     say,
 )
+from ftlab.cli.parser import Parser, add_command, add_group, add_run
 from ftlab.config import load_config
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
 from ftlab.run_directory import RunDirectory
-from ftlab.training.self_replay import mixed_in_words
 from ftlab.workspace import Workspace
 
-Add = Callable[..., argparse.ArgumentParser]
+
+def add_runs(parser: Parser) -> None:
+    group = add_group(parser)
+    add_command(group, "list", list_runs, "List all runs with state, data, method and scores", "runs list")
+    add_run(add_command(group, "show", show, "Show one run", "runs show last"))
+    stopping = "Ask a run to save and stop; a second time kills it"
+    add_run(add_command(group, "stop", stop, stopping, "runs stop last"))
+    resuming = "Resume a stopped or failed run from its last checkpoint"
+    add_run(add_command(group, "resume", resume, resuming, "runs resume last"))
+    command = add_command(group, "move", move, "Move a waiting run in the queue", "runs move last first")
+    add_run(command)
+    command.add_argument("where", choices=["earlier", "later", "first", "last"], help="its new place")
+    command = add_command(group, "delete", delete, "Delete a run for good", "runs delete last --yes")
+    add_run(command)
+    command.add_argument("--yes", action="store_true", help="confirm the deletion")
 
 
-def register(runs: Any, add: Add) -> None:
-    """Add the commands to the group `runs`; `add(group, name, command, help)` is the one of `cli`."""
-    add(runs, "list", list_runs, "all runs with state, data, method and scores")
-    add(runs, "show", show, "one run").add_argument("run")
-    add(runs, "stop", stop, "ask a run to save and stop; a second time kills it").add_argument("run")
-    add(runs, "resume", resume, "train a stopped or failed run on from its last checkpoint").add_argument("run")
-    one = add(runs, "move", move, "move a waiting run in the queue")
-    one.add_argument("run")
-    one.add_argument("where", choices=["earlier", "later", "first", "last"])
-    one = add(runs, "delete", delete, "remove a run for good", as_json=False)
-    one.add_argument("run")
-    one.add_argument("--yes", action="store_true", help="really delete it")
-
-
-def list_runs(given: argparse.Namespace) -> int:
-    workspace = Workspace.open(given.workspace)
+def list_runs(args: argparse.Namespace) -> int:
+    workspace = Workspace.open(args.workspace)
     rows = []
     for run in workspace.runs():
         try:
             rows.append(_listed(run))
-        except Exception as error:  # each run stands for itself
-            told = error if isinstance(error, FtlabError) else explained(error)
-            rows.append({"run": run.id, "state": "damaged", "damage": str(told or error)})
-    if given.json:
+        except Exception as error:  # a damaged run hides no other
+            damage = error if isinstance(error, FtlabError) else explained(error)
+            rows.append({"run": run.id, "state": "damaged", "damage": str(damage or error)})
+    if args.json:
         print_json({"runs": rows})
     elif not rows:
         say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
-    for row in [] if given.json else rows:
+    for row in [] if args.json else rows:
         if "damage" in row:
             print(f"{row['run']:<52} {row['state']:<10} {row['damage']}")
             continue
@@ -72,7 +73,7 @@ def list_runs(given: argparse.Namespace) -> int:
 
 
 def _listed(run: RunDirectory) -> dict[str, Any]:
-    """One run as `runs list` shows it. Raises FtlabError where a file that it is read from is damaged."""
+    """One run as `runs list` shows it. Raises FtlabError if a file it reads is damaged."""
     from ftlab.training import supervisor
 
     status = supervisor.status(run)
@@ -93,42 +94,47 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def show(given: argparse.Namespace) -> int:
+def show(args: argparse.Namespace) -> int:
     from ftlab.evaluation.keeping import also_asked
     from ftlab.training import supervisor
+    from ftlab.training.self_replay import mixed_in_words
 
-    run = Workspace.open(given.workspace).run(given.run)
+    run = Workspace.open(args.workspace).run(args.run)
     status = supervisor.status(run)
     damage: list[str] = []
 
     def read(value: Callable[[], Any]) -> Any:
-        """What `value` gives; None where the file it is read from is damaged. The rest of the run is shown."""
+        """The result of `value`; None if a file it reads is damaged, so that the rest of the run is shown."""
         try:
             return value()
         except Exception as error:
-            told = error if isinstance(error, FtlabError) else explained(error)
-            if told is None:
+            known = error if isinstance(error, FtlabError) else explained(error)
+            if known is None:
                 raise
-            damage.append(str(told))
+            damage.append(str(known))
             return None
 
+    def show_figures(figures: Callable[[], Any], print_figures: Callable[[Any], None]) -> None:
+        if (value := read(figures)) is not None:
+            read(lambda: print_figures(value))
+
     config = read(lambda: load_config(run.config_file))
-    if given.json:
-        asked = read(lambda: also_asked(run)) or []
-        shown = {
+    if args.json:
+        questions = read(lambda: also_asked(run)) or []
+        value = {
             "run": run.id,
             "directory": str(run.path),
             "config": config and config.model_dump(mode="json"),
             "status": dataclasses.asdict(status),
             "comparison": read(run.comparison),
-            "also_asked": [{"name": name, "asked": text, "verdict": verdict} for name, text, verdict in asked],
+            "also_asked": [{"name": name, "asked": text, "verdict": verdict} for name, text, verdict in questions],
             "preferences": read(run.preferences),
             "before_after": read(run.before_after),
             "rewards": read(run.rewards),
             "verification": read(run.verification),
             "strength": read(lambda: chosen_strength(run)),
         }
-        print_json(shown | ({"damage": damage} if damage else {}))
+        print_json(value | ({"damage": damage} if damage else {}))
         return 0
     print(f"{run.id}: {read(lambda: progress_line(run, status)) or status.state}")
     print(f"directory  {run.path}")
@@ -138,79 +144,61 @@ def show(given: argparse.Namespace) -> int:
         print(f"data       {config.data.source} ({_counts(splits)})")
         if (manifest := read(run.manifest)) is not None:
             print(f"replay     {mixed_in_words(config, manifest)}")
-    if (at := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
-        print(f"strength   {at:g} in chat, exports and blind tests, as chosen; figures of the run are those as trained")
+    if (strength := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
+        print(f"strength   {strength:g} in chat, exports and blind tests; the figures below are of the run as trained")
     for warning in status.warnings:
         print(f"warning    {warning}")
     if status.error:
         print(f"{status.state:<10} {_failure(status.error)}")
-    for value, show_it in (
-        (run.preferences, print_preferences),
-        (run.rewards, print_rewards),
-        (run.comparison, print_table),
-    ):
-        read(lambda value=value, show_it=show_it: None if (found := value()) is None else show_it(found))
+    show_figures(run.preferences, print_preferences)
+    show_figures(run.rewards, print_rewards)
+    show_figures(run.comparison, print_table)
     for name, text, verdict in read(lambda: also_asked(run)) or []:
         print(f"also asked {text}: {verdict or 'see'} (evaluation/{name})")
-    read(lambda: None if (found := run.before_after()) is None else print_before_after(found))
+    show_figures(run.before_after, print_before_after)
     for text in dict.fromkeys(damage):
         print(f"damaged    {text}")
     return 0
 
 
-def stop(given: argparse.Namespace) -> int:
+def stop(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
 
-    run = Workspace.open(given.workspace).run(given.run)
+    run = Workspace.open(args.workspace).run(args.run)
     message = supervisor.stop(run)
-    if given.json:
-        print_json({"run": run.id, "state": supervisor.status(run).state, "message": message})
-    else:
-        print(message)
-    return 0
+    return print_result(args, {"run": run.id, "state": supervisor.status(run).state, "message": message}, message)
 
 
-def resume(given: argparse.Namespace) -> int:
+def resume(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
 
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run)
     step = supervisor.resume(run, workspace)
     warnings = supervisor.status(run).warnings
-    if given.json:
-        print_json({"run": run.id, "step": step, "warnings": warnings})
-    else:
-        for warning in warnings:
-            print(f"warning    {warning}")
-        said = f"goes on from step {step}" if step else "starts from the beginning: it had no whole checkpoint"
-        print(f"{run.id} {said}. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
-    return 0
+    start = f"resumes from step {step}" if step else "starts again: it had no complete checkpoint"
+    follow = f"Follow it with: python -m ftlab runs show {run.id}{workspace.flag}"
+    lines = [*(f"warning    {warning}" for warning in warnings), f"{run.id} {start}. {follow}"]
+    return print_result(args, {"run": run.id, "step": step, "warnings": warnings}, *lines)
 
 
-def move(given: argparse.Namespace) -> int:
+def move(args: argparse.Namespace) -> int:
     from ftlab.training import queue
 
-    workspace = Workspace.open(given.workspace)
-    order = [run.id for run in queue.move(workspace.run(given.run), workspace, given.where)]
-    if given.json:
-        print_json({"queue": order})
-    else:
-        print("\n".join(f"{place}. {name}" for place, name in enumerate(order, start=1)))
-    return 0
+    workspace = Workspace.open(args.workspace)
+    order = [run.id for run in queue.move(workspace.run(args.run), workspace, args.where)]
+    return print_result(args, {"queue": order}, *(f"{place}. {name}" for place, name in enumerate(order, start=1)))
 
 
-def delete(given: argparse.Namespace) -> int:
+def delete(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
 
-    workspace = Workspace.open(given.workspace)
-    run = workspace.run(given.run)
-    if not given.yes:
-        raise InputError(
-            f"Deleting {run.id} removes its adapter and scores for good", try_="add --yes if that is what you want"
-        )
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run)
+    if not args.yes:
+        raise InputError(f"Deleting {run.id} removes its adapter and scores for good", try_="add --yes")
     supervisor.delete(run, workspace)
-    print(f"Deleted {run.id}.")
-    return 0
+    return print_result(args, {"deleted": run.id}, f"Deleted {run.id}.")
 
 
 def _stage(config: Any) -> str:

@@ -1,57 +1,60 @@
-"""`python -m ftlab strength RUN`: how much of what training changed to use, chosen after training."""
+"""`python -m ftlab strength RUN`: how much of the trained change to apply, chosen after training."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from ftlab.cli.output import Progress, print_json, say
+from ftlab.cli.parser import Parser, add_run, define
 from ftlab.workspace import Workspace
 
 
-def register(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `strength` to the commands of `python -m ftlab`."""
-    one = add(commands, "strength", strength, "how much of what training changed to use: measure, propose, choose")
-    one.add_argument("run", help="id of the run, the beginning of it, or `last`")
-    one.add_argument("--rows", type=int, help="validation rows, and test rows, at most")
-    one.add_argument(
+def add_strength_command(parser: Parser) -> None:
+    define(parser, strength, "strength last --set 0.75")
+    add_run(parser)
+    parser.add_argument("--rows", type=int, help="most validation rows, and test rows, to measure")
+    parser.add_argument(
         "--set",
         type=float,
         metavar="S",
         dest="chosen",
-        help="choose this strength for chat, exports and blind tests; 1 is as trained. No weight changes",
+        help="apply this share of the change in chat, exports and blind tests; 1 is as trained. Weights do not change",
     )
 
 
-def strength(given: argparse.Namespace) -> int:
+def strength(args: argparse.Namespace) -> int:
     from ftlab.evaluation.strengths import choose, lines, measure_strengths
     from ftlab.models.strength import chosen_strength
     from ftlab.training.supervisor import evaluating_here
 
-    run = Workspace.open(given.workspace).run(given.run)
-    if given.chosen is not None:
-        kept = choose(run, given.chosen)
-        if given.json:
-            print_json({"run": run.id, "strength": kept})
-        elif kept == 1:
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run)
+    if args.chosen is not None:
+        chosen = choose(run, args.chosen)
+        if args.json:
+            print_json({"run": run.id, "strength": chosen})
+        elif chosen == 1:
             print(f"{run.id} is used as trained.")
         else:
-            print(f"{run.id} is used at strength {kept:g} in chat, exports and blind tests. Its weights are unchanged.")
+            print(
+                f"{run.id} is used at strength {chosen:g} in chat, exports and blind tests. Its weights are unchanged."
+            )
         return 0
     progress = Progress()
     with evaluating_here(run):
-        found = measure_strengths(run, max_rows=given.rows, progress=progress)
+        measured = measure_strengths(run, max_rows=args.rows, progress=progress)
     progress.close("")
-    for note in found["notes"]:
+    for note in measured["notes"]:
         say(note)
-    if given.json:
-        print_json(found | {"chosen": chosen_strength(run)})
+    chosen = chosen_strength(run)
+    if args.json:
+        print_json(measured | {"chosen": chosen})
         return 0
-    for line in lines(found):
+    for line in lines(measured):
         print(line)
-    if (at := chosen_strength(run)) != 1:
-        print(f"\nchosen     {at:g}")
-    if found["proposed"] not in (1, at):
-        print(f"\nTo choose it: python -m ftlab strength {run.id} --set {found['proposed']:g}")
+    if chosen != 1:
+        print(f"\nchosen     {chosen:g}")
+    if measured["proposed"] not in (1, chosen):
+        command = f"python -m ftlab strength {run.id} --set {measured['proposed']:g}{workspace.flag}"
+        print(f"\nTo choose it: {command}")
     return 0

@@ -6,7 +6,6 @@ tab, which has some of the same settings, `pref_<section>_<field>`.
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ftlab.config import RunConfig
+from ftlab.config_sections import kind_of, range_of
 from ftlab.errors import InputError
 from ftlab.parsing import parse_yaml
 
@@ -107,12 +107,12 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     unit = (info.json_schema_extra or {}).get("unit")
     settings: dict[str, Any] = {
         "label": f"{info.title} ({unit})" if unit else info.title,
-        "info": " ".join(filter(None, [info.description, _range(info)])),
+        "info": " ".join(filter(None, [info.description, f"({limits})" if (limits := range_of(info)) else ""])),
         "interactive": True,
         "min_width": 170,
     }
     choices = overrides.pop("choices", None)
-    kind = _kind(info.annotation)
+    kind = kind_of(info.annotation)
     default = overrides.pop("value", info.get_default(call_default_factory=True))
     if typing.get_origin(kind) is Literal:
         return gr.Dropdown(choices or list(typing.get_args(kind)), value=default, **settings | overrides)
@@ -134,24 +134,6 @@ def _may_be_none(annotation: Any) -> bool:
     return type(None) in typing.get_args(annotation)
 
 
-def _kind(annotation: Any) -> Any:
-    """The type of a field without `| None`."""
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return next(one for one in typing.get_args(annotation) if one is not type(None))
-    return annotation
-
-
-def _range(info: FieldInfo) -> str:
-    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
-    limits = [
-        f"{words[name]} {getattr(limit, name):,}"
-        for limit in info.metadata
-        for name in words
-        if getattr(limit, name, None) is not None
-    ]
-    return f"({' '.join(limits)})" if limits else ""
-
-
 def _read(path: str, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
@@ -164,7 +146,7 @@ def _read(path: str, value: Any) -> Any:
 
 def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
     info = fields()[path]
-    title, kind = info.title, typing.get_origin(_kind(info.annotation))
+    title, kind = info.title, typing.get_origin(kind_of(info.annotation))
     value = parse_yaml(text, f"{title} ({path})")
     if not isinstance(value, kind):
         wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"

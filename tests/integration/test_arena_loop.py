@@ -13,6 +13,7 @@ from ftlab.data.splits import read_split
 from ftlab.files import read_jsonl
 from ftlab.samples import sample_path
 from tests.conftest import last_json, run_cli
+from tests.json_shapes import check_shape
 
 pytestmark = [pytest.mark.train, pytest.mark.long]
 
@@ -90,8 +91,10 @@ def test_the_command_line_makes_answers_judges_and_exports_a_test(gone_round, vo
     assert (made["prompts"], made["planned"]) == (4, 4)
     ready = last_json(run_cli("arena", "generate", "By hand", *where).stdout)
     assert (ready["state"], ready["answers"]) == ("ready", 8)
+    check_shape("arena generate", ready)
     hidden = run_cli("arena", "verdict", "By hand", *where)
     assert last_json(hidden.stdout)["revealed"] is None
     assert run_cli("arena", "export", "By hand", *where).returncode == 2
     shown = last_json(run_cli("arena", "verdict", gone_round[0]["first"][:8], *where).stdout)
     assert shown["verdict"] == "better"
+    check_shape("arena verdict", shown)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ftlab.arena import links, tests, trials
 from ftlab.arena.store import open_store
-from ftlab.cli.arena_given import learning_from, read_contestants
+from ftlab.cli.arena_inputs import learning_from, read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config
 from ftlab.errors import InputError

@@ -90,7 +90,7 @@ def test_a_test_is_sent_voted_on_elsewhere_and_fetched_with_its_votes(hub, tmp_p
     assert everything(here) == everything(there)
     assert trials.next_trial(here, raters[0]).number == 2
     voided = arena(tmp_path / "here", hub, "void", "Ana", first)
-    assert voided.returncode == 0 and "Ana is out of the count: 0 of" in voided.stdout
+    assert voided.returncode == 0 and "Excluded the votes of Ana: 0 of" in voided.stdout
     assert arena(tmp_path / "here", hub, "fetch", "--from", "me/store").returncode == 0
     assert "votes voided" in arena(tmp_path / "here", hub, "raters", first).stdout, "a fetch does not undo it"
 

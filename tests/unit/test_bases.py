@@ -396,7 +396,7 @@ def test_the_command_line_lists_what_is_kept_and_removes_it(index, source, tmp_p
     assert len(lines) == 2
     assert "tiny " in lines[0] and "float32 from F32" in lines[0] and "on the Python package index" in lines[0]
     assert "MB" in lines[1] and "float32 from Q8_0" in lines[1] and str(file) in lines[1]
-    assert "smollm2 is not here" in listed.err
+    assert "Not downloaded: smollm2" in listed.err
     assert main(["base", "remove", lines[1].split()[0]]) == 0
     assert main(["base", "remove", "tinny"]) == 2
     assert "did you mean tiny?" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from ftlab.chat.duet import Answers, Duet
 from ftlab.cli import chat as cli_chat
 from ftlab.cli.main import main
 from ftlab.models.load import load_base, load_tokenizer
+from tests.json_shapes import check_shape
 
 
 def printed(answers: list[Answers], capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
@@ -62,5 +63,5 @@ def test_json_says_what_was_cut_and_left_out(tmp_path, monkeypatch, capsys) -> N
     words = ["chat", run.id, "--message", "Hello", "--max-new-tokens", "2", "--workspace", str(tmp_path), "--json"]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told.keys() == {"run", "base", "adapted", "cut", "notes"}
+    check_shape("chat", told)
     assert told["cut"] == ["base", "adapted"]

@@ -116,12 +116,12 @@ def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_s
 ) -> None:
     file = with_a_long_answer(tmp_path / "long.jsonl", 150)
     assert main(["data", "inspect", str(file)]) == 0
-    assert "Tokens of starter (no run here names a base; --base takes another; longest" in capsys.readouterr().out
+    assert "Tokens of starter (no run here names a base; --base sets another; longest" in capsys.readouterr().out
     run = Workspace.open(home).create_run("tuned")
     run.config_file.write_text("model: {base: starter}\noptimisation: {max_length: 256}\n", encoding="utf-8")
     assert main(["data", "inspect", str(file)]) == 0
     told = capsys.readouterr().out
-    assert f"Tokens of starter (the base of the run {run.id}; --base takes another; longest example: 256)" in told
+    assert f"Tokens of starter (the base of the run {run.id}; --base sets another; longest example: 256)" in told
     assert "too_long: raise max_length (or drop, shorten)" in told or "too_long: drop" in told
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ftlab.cli import main as cli
 from ftlab.cli.main import main
 from ftlab.workspace import Workspace
+from tests.json_shapes import check_shape, documented
+from tests.unit.test_cli_parser import commands, flags
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["judge", "x"],
         ["train", "--bogus"],
         ["arena", "create", "--number", "many"],
+        ["runs", "delete", "x"],
+        ["preflight", "--optimisation.epochs", "none"],
+        ["judge"],
+        ["runs", "shov"],
+        ["tran"],
+        [],
     ],
     ids=lambda words: " ".join(words),
 )
@@ -64,6 +71,49 @@ def test_a_fault_of_ftlab_itself_is_one_object_too(
     assert json.loads(capsys.readouterr().out)["exit_code"] == 1
 
 
+def test_json_is_documented_for_every_command_and_for_no_other() -> None:
+    assert {words for words, parser in commands().items() if "--json" in flags(parser)} == documented().keys()
+    assert commands().keys() - documented().keys() == {"app"}
+
+
+def test_commands_on_data_and_blind_tests_print_what_is_documented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        assert main([*words, "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        check_shape(" ".join(word for word in words[:3] if word in NAMES), value)
+        return value
+
+    told("advise", "--change", "style", "--examples", "300")
+    rows = [{"prompt": f"Where is order {n}?", "completion": f"It left on day {n}."} for n in range(20)]
+    rows[3]["prompt"] += " Reply to anna.berg@mail.de, please."
+    source = str(tmp_path / "rows.jsonl")
+    Path(source).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told("data", "inspect", source, "--base", "none")
+    first = told("data", "versions", "create", source)
+    assert told("data", "fix", source, "--base", "none", "--only", "conflicting_answers")["done"] == []
+    fixed = told("data", "fix", source, "--base", "none", "--only", "email")
+    told("data", "split", fixed["source"], "--seed", "3")
+    told("data", "export", fixed["source"], str(tmp_path / "kept.jsonl"))
+    told("data", "push", fixed["source"], "me/tickets", "--dry-run")
+    assert len(told("data", "versions", "list")["versions"]) == 3
+    told("data", "versions", "show", fixed["id"])
+    told("data", "versions", "diff", first["id"], fixed["id"])
+    told("data", "versions", "delete", fixed["id"], "--force")
+    told("base", "list")
+    told("runs", "list")
+    (tmp_path / "prompts.txt").write_text("Say a.\nSay b.\n", encoding="utf-8")
+    sides = [part for model in "ab" for part in ("--contestant", f"http://127.0.0.1:9/v1#{model}")]
+    told("arena", "create", *sides, "--prompts", str(tmp_path / "prompts.txt"))
+    told("arena", "raters")
+    told("arena", "list")
+    told("arena", "verdict")
+
+
+NAMES = {word for words in documented() for word in words.split()}
+
+
 def test_wrong_words_end_with_two_and_the_usage_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "shov"]) == 2
     told = capsys.readouterr()
@@ -79,37 +129,26 @@ def test_an_unknown_sample_lists_the_samples_whether_it_is_near_one_or_not(capsy
 
 # What a command that is not here takes; the address of nobody.
 REQUIRED = {"url": "http://127.0.0.1:9", "model": "m", "to": "nobody/here", "source": "nobody/here"}
-NAMES = {"empty": "", "odd": "no\nsuch ☃", "long": "x" * 5000}
+ODD_NAMES = {"empty": "", "odd": "no\nsuch ☃", "long": "x" * 5000}
 
 
 @functools.cache
-def commands() -> dict[str, argparse.ArgumentParser]:
-    """Every command with its parser, by its words; those without --json aside (the app, which does not end)."""
-
-    def leaves(parser: argparse.ArgumentParser, words: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-        for action in below:
-            for name, one in action.choices.items():
-                yield from leaves(one, f"{words} {name}".strip())
-        if not below and "--json" in parser._option_string_actions:
-            yield words, parser
-
-    # The name of the function that builds it changes with the command line.
-    build = getattr(cli, "build_parser", None) or cli._parser
-    return dict(leaves(build(), ""))
+def json_commands() -> dict[str, argparse.ArgumentParser]:
+    """Every command that answers in JSON, by its words (the app does not end)."""
+    return {words: parser for words, parser in commands().items() if "--json" in flags(parser)}
 
 
 def given_to(command: str, name: str) -> list[str]:
     """The words of `command` with `name` for each thing that it is about, and with the options that it must have."""
     words = []
-    for action in commands()[command]._actions:
+    for action in json_commands()[command]._actions:
         if action.option_strings and action.required:
             words += [action.option_strings[-1], REQUIRED[action.dest]]
     return [*command.split(), *words, "--json", "--", *(_word(one, name) for one in positionals(command))]
 
 
 def positionals(command: str) -> list[argparse.Action]:
-    return [action for action in commands()[command]._actions if not action.option_strings]
+    return [action for action in json_commands()[command]._actions if not action.option_strings]
 
 
 def _word(action: argparse.Action, name: str) -> str:
@@ -126,19 +165,22 @@ def one_object(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
 
 
 def test_every_command_with_something_to_name_is_walked() -> None:
-    assert len(commands()) > 40 and {"train", "runs show", "data versions diff", "arena verdict"} <= commands().keys()
+    assert (
+        len(json_commands()) > 40
+        and {"train", "runs show", "data versions diff", "arena verdict"} <= json_commands().keys()
+    )
 
 
-@pytest.mark.parametrize("kind", NAMES)
-@pytest.mark.parametrize("command", [command for command in commands() if positionals(command)])
+@pytest.mark.parametrize("kind", ODD_NAMES)
+@pytest.mark.parametrize("command", [command for command in json_commands() if positionals(command)])
 def test_a_name_of_nothing_is_one_object_of_every_command(
     command: str, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    one_object(given_to(command, NAMES[kind]), capsys)
+    one_object(given_to(command, ODD_NAMES[kind]), capsys)
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", json_commands())
 def test_an_unknown_option_and_a_workspace_that_is_a_file_are_one_object_of_every_command(
     command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -148,7 +190,7 @@ def test_an_unknown_option_and_a_workspace_that_is_a_file_are_one_object_of_ever
     place = words.index("--")
     told = one_object([*words[:place], "--no-such-option", *words[place:]], capsys)
     assert "--no-such-option" in str(told["what"])
-    if "--workspace" in commands()[command]._option_string_actions:
+    if "--workspace" in json_commands()[command]._option_string_actions:
         one_object([*words[:place], f"--workspace={file}", *words[place:]], capsys)
 
 

@@ -20,6 +20,7 @@ from ftlab.files import read_jsonl, write_jsonl, write_text
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.judged import STALE, judgements_of, lines_of
 from ftlab.workspace import Workspace
+from tests.json_shapes import check_shape
 from tests.judge_server import JudgeServer, judge_server, reply, says, shown
 
 KEY = "sk-test-4fNq81zZ-secret"
@@ -354,6 +355,7 @@ def test_the_key_is_in_none_of_the_files_and_in_nothing_that_is_said(workspace, 
         assert all(request["headers"]["Authorization"] == f"Bearer {KEY}" for request in server.requests)
     said = capsys.readouterr()
     assert json.loads(said.out.strip().splitlines()[-1])["wins"] == 1
+    check_shape("judge", json.loads(said.out.strip().splitlines()[-1]))
     assert KEY not in said.out + said.err + caplog.text
     files = [file for file in workspace.root.rglob("*") if file.is_file()]
     assert run.judged_answers_file in files and run.judged_file in files
@@ -371,7 +373,9 @@ def test_nothing_is_sent_without_a_yes(workspace, capsys):
         assert main([*command, *prices, "--json"]) == 0
         assert server.requests == []
     assert "2 requests to m" in said and "That costs about" in said and "do not leave it" in said
-    assert json.loads(capsys.readouterr().out)["plan"]["requests"] == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["plan"]["requests"] == 2
+    check_shape("judge", told)
 
 
 def test_whose_rows_leave_this_machine_is_said(workspace):

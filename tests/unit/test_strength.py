@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from ftlab.api import Run
 from ftlab.arena.asking import load_writer, run_contestant, split_strength, weights_of
 from ftlab.chat.duet import load_duet, release
-from ftlab.cli.arena_given import read_contestants
+from ftlab.cli.arena_inputs import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
 from ftlab.errors import InputError
@@ -32,6 +32,7 @@ from ftlab.training.status import StatusWriter
 from ftlab.training.worker import evaluate
 from ftlab.ui import disk
 from ftlab.workspace import Workspace
+from tests.json_shapes import check_shape
 from tests.small_runs import make_base, make_run, save_result
 
 IDS = torch.arange(20, 40)[None]
@@ -331,6 +332,7 @@ def test_the_command_measures_proposes_and_keeps_a_choice(runs: Path, capsys: py
     assert main([*words, "--rows", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["rows"] == 4 and found["chosen"] == 1
+    check_shape("strength", found)
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "validation rows" in printed and "1 (as trained)" in printed and "proposed" in printed

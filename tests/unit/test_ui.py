@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("gradio")
 
 from ftlab.arena import answering
-from ftlab.cli.main import quickstart_config
+from ftlab.cli.train import quickstart_config
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError

@@ -1,0 +1,177 @@
+"""The settings of a run on the command line: a YAML file, `--set`, an option for each setting, and `--column`.
+
+Each option is drawn from its field in RunConfig: title, help, unit, range and default stand there once. A column that
+`--column` names is kept with the data (`ftlab.data.named`), so later commands need not name it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ftlab.cli.parser import Parser
+from ftlab.config import RunConfig, load_config
+from ftlab.config_sections import kind_of, range_of
+from ftlab.data.named import forget, remember, said_in
+from ftlab.errors import InputError
+from ftlab.workspace import Workspace
+
+_DETECT = "auto"
+
+
+def add_settings(parser: Parser) -> None:
+    """Add the YAML file, `--set`, `--column`, and `--SECTION.FIELD VALUE` for every setting of a run."""
+    parser.usage = f"{parser.prog} [config] [--SECTION.FIELD VALUE ...] [options]"
+    parser.add_argument("config", nargs="?", help="YAML file (default: the default settings)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="change one setting (repeatable); the same as --SECTION.FIELD VALUE",
+    )
+    add_columns(parser)
+    advanced = [_add_section(parser, *section) for section in _sections()]
+    parser.add_argument(
+        "--help-all",
+        action=_HelpAll,
+        advanced=[one for section in advanced for one in section],
+        help="show this help with the advanced settings",
+    )
+
+
+def _sections() -> Iterator[tuple[str, str, dict[str, FieldInfo]]]:
+    """Title, prefix and fields of each group of settings; first the fields that belong to no section."""
+    sections = {
+        name: info
+        for name, info in RunConfig.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+    }
+    yield "Run", "", {name: info for name, info in RunConfig.model_fields.items() if name not in sections}
+    for name, info in sections.items():
+        yield str(info.title), f"{name}.", info.annotation.model_fields
+
+
+def _add_section(parser: Parser, title: str, prefix: str, fields: dict[str, FieldInfo]) -> list[tuple[Any, str]]:
+    """Add an option for each of `fields`; returns those that are hidden at first, with their help."""
+    group = parser.add_argument_group(title)
+    hidden = []
+    for name, info in fields.items():
+        is_advanced, text = info.json_schema_extra["advanced"], _help(info)
+        option = group.add_argument(
+            f"--{prefix}{name}",
+            dest=f"{prefix}{name}",
+            action=_Setting,
+            default=argparse.SUPPRESS,
+            is_text=kind_of(info.annotation) is str,
+            metavar=_metavar(info),
+            help=argparse.SUPPRESS if is_advanced else text,
+        )
+        if is_advanced:
+            hidden.append((option, text))
+    return hidden
+
+
+def _help(info: FieldInfo) -> str:
+    kind, default = kind_of(info.annotation), info.get_default(call_default_factory=True)
+    choices = f"One of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+    usual = "" if default in (None, "", [], {}) else f"Default: {str(default).lower() if kind is bool else default}"
+    text = ". ".join(
+        filter(None, [info.title, (info.description or "").rstrip("."), choices, range_of(info).capitalize(), usual])
+    )
+    return f"{text}.".replace("%", "%%")
+
+
+def _metavar(info: FieldInfo) -> str:
+    unit = info.json_schema_extra["unit"]
+    names = {bool: "true|false", int: "N", float: "X"}
+    return unit.upper() if unit else names.get(kind_of(info.annotation), "VALUE")
+
+
+class _Setting(argparse.Action):
+    """Reads `--section.field VALUE` as `--set section.field=VALUE`; a text needs no quotation marks of YAML."""
+
+    def __init__(self, *, is_text: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._is_text = is_text
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        value = json.dumps(values, ensure_ascii=False) if self._is_text and values not in ("", "null") else values
+        namespace.set = [*namespace.set, f"{self.dest}={value}"]
+
+
+class _HelpAll(argparse.Action):
+    def __init__(self, *, advanced: list[tuple[argparse.Action, str]], **settings: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **settings)
+        self._advanced = advanced
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for option, text in self._advanced:
+            option.help = text
+        parser.print_help()
+        parser.exit()
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="ROLE=COLUMN",
+        help="column of the prompt, completion, text, label, ... (repeatable; remembered for this data; "
+        f"--column {_DETECT} detects the columns again)",
+    )
+
+
+def named_columns(args: argparse.Namespace) -> dict[str, str]:
+    """The columns that `--column` names, by role. Raises InputError for what is not a pair."""
+    columns = {}
+    for text in args.column:
+        role, _, column = text.partition("=")
+        if text == _DETECT:
+            continue
+        if not role.strip() or not column.strip():
+            raise InputError(
+                "--column takes ROLE=COLUMN", given=text, allowed=f'for example prompt="Guest writes"; {_DETECT}'
+            )
+        columns[role.strip()] = column
+    return columns
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """The settings of `--set` and `--column`; `--column` wins."""
+    columns = named_columns(args)
+    return [*args.set, *([f"data.columns={json.dumps(columns, ensure_ascii=False)}"] if columns else [])]
+
+
+def read_config(args: argparse.Namespace, workspace: Workspace) -> RunConfig:
+    """The run described by the YAML file, `--set` and `--column`. Raises InputError as `load_config` does."""
+    from ftlab.evaluation.metrics.own import name_files_of
+
+    config = load_config(args.config, overrides(args))
+    name_files_of(config)
+    if _DETECT in args.column:
+        forget(config.data, workspace)
+    return config
+
+
+def keeping(command: Callable[[argparse.Namespace], int], read: Callable[..., Any]) -> Callable[..., int]:
+    """`command`; if it succeeds, the workspace remembers the columns named in the data that `read(args)` returns."""
+
+    @functools.wraps(command)
+    def run(args: argparse.Namespace) -> int:
+        data = read(args)
+        if _DETECT in args.column:
+            forget(data, Workspace.open(args.workspace))
+        code = command(args)
+        if code == 0 and said_in(data):
+            remember(data, Workspace.open(args.workspace))
+        return code
+
+    return run

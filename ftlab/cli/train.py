@@ -1,0 +1,281 @@
+"""`python -m ftlab quickstart` and `train`: start runs, follow them, and show the result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ftlab.cli.output import (
+    Progress,
+    failure,
+    print_before_after,
+    print_json,
+    print_preferences,
+    print_rewards,
+    progress_line,
+    rate_lines,
+    say,
+)
+from ftlab.cli.parser import Parser, define
+from ftlab.cli.settings import add_settings, read_config
+from ftlab.cli.sweep import print_seeds
+from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
+from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.errors import FtlabError, InputError
+from ftlab.run_directory import RunDirectory
+from ftlab.workspace import Workspace
+
+_POLL_SECONDS = 0.5
+_QUICKSTART_ROWS = 600
+
+
+def add_quickstart(parser: Parser) -> None:
+    define(parser, quickstart, "quickstart --base smollm2")
+    parser.add_argument(
+        "--base",
+        default=STARTER,
+        help="smollm2 (a real model: 93 MB, 5 minutes), a folder, a GGUF file or a Hub id (default: the toy starter)",
+    )
+    parser.add_argument("--rows", type=int, metavar="N", help="train on fewer of the 600 tickets: faster, learns less")
+
+
+def quickstart(args: argparse.Namespace) -> int:
+    """Sample data -> LoRA on a base -> comparison with the base -> report."""
+    from ftlab.cli.evaluate import scores, show_comparison
+
+    began = time.monotonic()
+    workspace = Workspace.open(args.workspace)
+    config = quickstart_config(args.base, args.rows)
+    rows, base = config.data.max_rows or _QUICKSTART_ROWS, "the toy starter" if config.is_starter else args.base
+    say(
+        f"ftlab quickstart: tunes {base} on {rows} support tickets and compares it with its base on "
+        f"{min(config.evaluation.max_rows, 100)} held-out tickets."
+    )
+    if rows < _QUICKSTART_ROWS:
+        why = "as requested" if args.rows else "because this CPU is slow in bfloat16"
+        say(f"smaller    {rows} of {_QUICKSTART_ROWS} tickets, {why}: expect lower scores than the README reports")
+    run = _submit(config, workspace)
+    state = _follow(run)
+    _raise_if_failed(run)
+    comparison = run.comparison()
+    if comparison is None:
+        evaluate_it = f"python -m ftlab evaluate {run.id}{workspace.flag}"
+        raise FtlabError(f"The run is {state} and has no comparison", try_=evaluate_it)
+    show_comparison(run, comparison)
+    say(_next_steps(run, comparison, workspace))
+    if args.json:
+        print_json(scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+    return 0
+
+
+def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig:
+    """The quickstart's run: support tickets to JSON. The starter mixes in general examples, so that it forgets less; a
+    real `base` is also compared with itself prompted with examples. `rows` of the 600 tickets are trained on; None: all
+    of them, or fewer for a real base on a CPU that is slow in bfloat16. Raises InputError for too few or many rows."""
+    from ftlab.data.splits import FEWEST_ROWS
+    from ftlab.models.load import pick_device, pick_dtype
+
+    if rows is not None and not FEWEST_ROWS <= rows <= _QUICKSTART_ROWS:
+        raise InputError(
+            "The quickstart cannot train on this number of tickets (--rows)",
+            given=rows,
+            allowed=f"{FEWEST_ROWS} to {_QUICKSTART_ROWS}",
+        )
+    rows = None if rows == _QUICKSTART_ROWS else rows
+    if base == STARTER:
+        data = {"source": "support_triage", "max_rows": rows, **STARTER_REPLAY}
+        return build_config({"name": "quickstart", "data": data})
+    values: dict[str, Any] = {
+        "name": "quickstart",
+        "model": {"base": base},
+        "data": {"source": "support_triage", "max_rows": rows},
+        "optimisation": {"evaluations_per_epoch": 1},
+        "evaluation": {"prompted": True},
+    }
+    config = build_config(values)
+    if (device := pick_device(config.launcher.device)) == "cpu":
+        # Five minutes on two cores: what does not prove the gain has to go.
+        config.evaluation.max_rows, config.evaluation.memorisation = 50, False
+        config.data.replay_fraction = 0.15  # 90 of the base's own answers, which take it half a minute
+        if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":
+            config.data.max_rows = 240
+    # Small batches make more steps of the same tokens (SmolLM2, 600 tickets, 1.2 passes at the usual rate: 180 steps in
+    # batches of 4 answered 96% of 50 right; 90 in batches of 8, at 1.5 times the rate, 70%). Few tickets want more.
+    config.optimisation.epochs = 1.2 if config.data.max_rows is None else 2.5
+    config.optimisation.batch_size = 4
+    return config
+
+
+def add_train(parser: Parser) -> None:
+    define(parser, train, "train run.yaml --data.source my.jsonl --optimisation.epochs 3")
+    add_settings(parser)
+    parser.add_argument(
+        "--find-rate",
+        action="store_true",
+        help="try three learning rates for a tenth of the steps, then train with the best",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="K",
+        help="train K runs that differ only in their seed; one verdict, with the spread",
+    )
+    parser.add_argument("--detach", action="store_true", help="start the run and return at once")
+
+
+def train(args: argparse.Namespace) -> int:
+    workspace = Workspace.open(args.workspace)
+    config = read_config(args, workspace)
+    if args.find_rate:
+        config = _with_best_rate(config, workspace)
+    if args.seeds is not None:
+        return _train_seeds(config, args, workspace)
+    run = _submit(config, workspace)
+    if args.detach:
+        say(f"Training continues in the background. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
+        state = "queued"
+    else:
+        state = _follow(run)
+        if not args.json:
+            _raise_if_failed(run)
+        _show_results(run)
+    if args.json:
+        result: dict[str, Any] = {"run": run.id, "directory": str(run.path), "state": state}
+        try:
+            _raise_if_failed(run)
+        except FtlabError as error:
+            print(f"ftlab: {error}", file=sys.stderr)
+            print_json(result | failure(error))
+            return error.exit_code
+        print_json(result)
+    return 0
+
+
+def _show_results(run: RunDirectory) -> None:
+    from ftlab.cli.evaluate import show_comparison
+
+    if (preferences := run.preferences()) is not None:
+        print_preferences(preferences)
+    if (rewards := run.rewards()) is not None:
+        print_rewards(rewards)
+    if (comparison := run.comparison()) is not None:
+        show_comparison(run, comparison)
+    if (answers := run.before_after()) is not None:
+        print_before_after(answers)
+
+
+def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspace) -> int:
+    """Train with several seeds, one run after the other, and give one verdict on them."""
+    from ftlab.sharing.report import write_report
+    from ftlab.training import supervisor, sweep
+
+    started = sweep.submit_seeds(config, args.seeds, workspace)
+    runs = [workspace.run(member["run"]) for member in started.runs]
+    result: dict[str, Any] = {"sweep": started.id, "runs": started.runs}
+    show = f"python -m ftlab sweep show {started.id}{workspace.flag}"
+    say(f"{started.id}: {len(runs)} runs that differ only in their seed")
+    if args.detach:
+        say(f"They train in the background, one after the other. For the verdict, run: {show}")
+    for number, run in enumerate([] if args.detach else runs):
+        say(f"run        {run.id}, {number + 1} of {len(runs)}")
+        if _follow(run) == "stopped":
+            for waiting in runs[number + 1 :]:
+                supervisor.stop(waiting)
+            say(f"stopped    Resume each run with: python -m ftlab runs resume RUN{workspace.flag}; then: {show}")
+            break
+    else:
+        if not args.detach:
+            verdict = sweep.verdict(started, workspace)
+            assert verdict is not None
+            for run in runs:
+                if run.comparison() is not None:
+                    write_report(run)
+            print_seeds(verdict)
+            result["verdict"] = asdict(verdict)
+    if args.json:
+        print_json(result)
+    return 0
+
+
+def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
+    """`config` with the best of three learning rates, after a trial whose figures are shown."""
+    from ftlab.steps import Steps
+    from ftlab.training.rate_trial import find_rate
+
+    progress = Progress()
+    try:
+        # Ctrl-C ends the trial and its process.
+        with Steps(find_rate(config, workspace)) as steps:
+            for phase in steps:
+                progress.line(phase, phase.split(":")[0])
+    finally:
+        progress.close("")
+    trial = steps.found
+    for line in rate_lines(trial):
+        say(line)
+    if trial.taken is None:
+        raise FtlabError(trial.text, try_=f"--set optimisation.learning_rate={trial.tried[0].rate / 10:g}")
+    return with_settings(config, {"optimisation.learning_rate": trial.taken})
+
+
+def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
+    from ftlab.training import supervisor
+    from ftlab.training.self_replay import mixed_in_words
+
+    run = supervisor.submit(config, workspace)
+    say(f"run        {run.id}")
+    say(f"directory  {run.path}")
+    say(f"replay     {mixed_in_words(load_config(run.config_file), run.manifest())}")
+    return run
+
+
+def _follow(run: RunDirectory) -> str:
+    """Show the run's progress until it ends; returns its state. Ctrl-C asks it to save and stop; twice kills it."""
+    from ftlab.training import supervisor
+
+    if load_config(run.config_file).stage in EXPERIMENTAL:
+        say("note       TRL marks this stage as experimental: it may change with any version of TRL")
+    progress = Progress()
+    while True:
+        try:
+            status = supervisor.status(run)
+            if not status.is_active:
+                progress.close(progress_line(run, status))
+                for warning in status.warnings:
+                    say(f"warning    {warning}")
+                return status.state
+            progress.line(progress_line(run, status), status.phase)
+            time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            progress.close("")
+            say(supervisor.stop(run))
+
+
+def _raise_if_failed(run: RunDirectory) -> None:
+    from ftlab.api import raise_failure
+    from ftlab.training import supervisor
+
+    status = supervisor.status(run)
+    if status.state == "failed":
+        say(f"log        {run.log_file}")
+        raise_failure(status)
+
+
+def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
+    from ftlab.data.latest import train_command
+    from ftlab.evaluation.verdict import next_steps
+
+    where = workspace.flag
+    config = load_config(run.config_file)
+    advice = "".join(f"  - {step}\n" for step in next_steps(comparison, config))
+    own_data = train_command("my.jsonl", workspace, config.model.base)
+    real = "  use a real base             --set model.base=smollm2 (93 MB; the README lists bases by GPU memory)"
+    return (
+        f"\nNext steps:\n{advice}"
+        f"  chat with both models       python -m ftlab chat {run.id}{where}\n"
+        f"  open the app                python -m ftlab app{where}\n"
+        f"  train on your own data      {own_data}" + (f"\n{real}" if config.is_starter else "")
+    )
