@@ -15,7 +15,7 @@ import yaml
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from ftlab.cli.main import _parser
+from ftlab.cli.main import build_parser
 from ftlab.config import build_config
 from ftlab.ui import access, help
 from ftlab.ui.safe_markdown import code_blocks, headings, links
@@ -61,7 +61,7 @@ def test_every_command_is_one_that_exists_with_settings_that_exist(name: str):
             if PLACEHOLDERS & set(words):
                 continue
             try:
-                given = _parser().parse_args(words[3:])
+                given = build_parser().parse_args(words[3:])
             except SystemExit as ended:
                 assert ended.code == 0, words  # --help, --version
                 continue
