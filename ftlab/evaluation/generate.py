@@ -156,7 +156,7 @@ def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
     """For rows of so many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
     power of two whose keys and values fit beside the model. The system kills a process there that takes too much; on a
     GPU memory that runs out is an error, after which half the rows are tried (`run_batches`)."""
-    from ftlab.models.load import generating_model
+    from ftlab.models.families import generating_model
 
     inner = generating_model(model)
     text = inner.config.get_text_config()
