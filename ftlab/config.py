@@ -18,6 +18,7 @@ from ftlab.config_sections import (
     AUTO,
     SELF,
     STARTER,
+    STARTER_REPLAY,
     DataConfig,
     LauncherConfig,
     MethodConfig,
@@ -33,8 +34,10 @@ from ftlab.method_table import METHODS, BaseShape, real_rate
 from ftlab.parsing import check_depth, parse_yaml, read_yaml, whole
 
 __all__ = [
+    "AUTO",
     "SELF",
     "STARTER",
+    "STARTER_REPLAY",
     "DataConfig",
     "EvaluationConfig",
     "LauncherConfig",
@@ -125,8 +128,7 @@ class RunConfig(Section):
             # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.data.replay == AUTO:
-            # The starter is too small to hold what is not replayed (docs/replay.md); its run files name general_replay.
-            config.data.replay = SELF if self.stage in SELF_STAGES and not self.is_starter else None
+            config.data.replay = SELF if why_not_held(self) is None else None
         if config.evaluation.probes == "auto":
             config.evaluation.probes = "self, general_probes" if self.is_starter else "self"
         if config.evaluation.general_text == "auto":
@@ -135,6 +137,15 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def why_not_held(config: RunConfig) -> str | None:
+    """Why a run of this stage and base is not held to its base's own answers by default; None where it is."""
+    if config.stage not in SELF_STAGES:
+        return f"the stage {config.stage} has no rows of answers that others could be mixed into"
+    if config.is_starter:
+        return "the starter is too small to be held by its own answers: general_replay and general_documents serve it"
+    return None
 
 
 def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> float:
@@ -177,7 +188,10 @@ def _paths(given: Any) -> Any:
     """What may name a file among the values of a section: all but prose, and names of columns."""
     if not isinstance(given, dict):
         return given
-    return {name: one for name, one in given.items() if name not in (*PROSE, "columns")}
+    found = {name: one for name, one in given.items() if name not in (*PROSE, "columns")}
+    if isinstance(replay := found.get("replay"), str):  # self:FILE names a file too
+        found["replay"] = [replay, replay.strip().removeprefix(f"{SELF}:")]
+    return found
 
 
 # Settings of the sections data, evaluation and method that are texts to a model or about one, and never paths.

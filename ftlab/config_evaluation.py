@@ -8,6 +8,8 @@ from pydantic import ValidationInfo, field_validator
 
 from ftlab.config_sections import Section, field
 
+SIZED = ("self", "general_reading")  # what is asked of every real base: as much as the run affords
+
 
 class EvaluationConfig(Section):
     after_training: bool = field(
@@ -115,9 +117,10 @@ class EvaluationConfig(Section):
         "auto",
         "General probes",
         "What shows forgetting, with commas between: self (how the base's own answers to 100 neutral prompts changed, "
-        "on any base), samples, files or Hub ids of questions with checkable answers or choices, or none. A column "
-        "kind, in these and in the replay data, tells kinds that were replayed from kinds that were not. auto is self, "
-        "and for the starter general_probes too.",
+        "on any base; self:40: to 40 of them), samples, files or Hub ids of questions with checkable answers or "
+        "choices, or none. A column kind, in these and in the replay data, tells kinds that were replayed from kinds "
+        "that were not. auto is self, with 50 to 100 prompts as a fifth of the run's time affords, and for the starter "
+        "self and general_probes.",
         advanced=True,
     )
     general_text: str | None = field(
@@ -125,7 +128,8 @@ class EvaluationConfig(Section):
         "General text",
         "Text that has nothing to do with the task, whose bits per byte show what was forgotten: samples, files or Hub "
         "ids with commas between them, or none. Documents count as a whole, of conversations the answers do, apart. "
-        "auto takes general_text and general_chat for the starter and general_reading for other bases.",
+        "auto takes general_text and general_chat for the starter; for other bases general_reading, with 35 to 120 "
+        "passages as the run's time affords (general_reading:60: 60 of them).",
         advanced=True,
     )
     forgetting_limit: float = field(
@@ -159,6 +163,12 @@ class EvaluationConfig(Section):
     @classmethod
     def _joined(cls, value: Any) -> Any:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def sized(name: str) -> tuple[str, int | None]:
+    """A source and how many of its rows are asked: of `self:40` self and 40; all (None) where there is no number."""
+    source, sign, number = name.rpartition(":")
+    return (source, int(number)) if sign and number.isdecimal() and source in SIZED else (name, None)
 
 
 def names(text: str | None) -> list[str]:

@@ -71,7 +71,7 @@ from ftlab.cli.output import (
     rate_lines,
     say,
 )
-from ftlab.config import STARTER, RunConfig, build_config, load_config, with_settings
+from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
 from ftlab.config_preferences import EXPERIMENTAL
 from ftlab.damage import explained
 from ftlab.data.splits import FEWEST_ROWS
@@ -184,8 +184,8 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
         )
     rows = None if rows == _QUICKSTART_ROWS else rows
     if base == STARTER:
-        mixed_in = {"replay": "general_replay", "replay_text": "general_documents"}
-        return build_config({"name": "quickstart", "data": {"source": "support_triage", "max_rows": rows, **mixed_in}})
+        data = {"source": "support_triage", "max_rows": rows, **STARTER_REPLAY}
+        return build_config({"name": "quickstart", "data": data})
     values: dict[str, Any] = {
         "name": "quickstart",
         "model": {"base": base},
@@ -197,6 +197,7 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
     if (device := pick_device(config.launcher.device)) == "cpu":
         # Five minutes on two cores: what does not prove the gain has to go.
         config.evaluation.max_rows, config.evaluation.memorisation = 50, False
+        config.data.replay_fraction = 0.15  # 90 of the base's own answers, which take it half a minute
         if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":
             config.data.max_rows = 240
     # Small batches make more steps of the same tokens (SmolLM2, 600 tickets, 1.2 passes at the usual rate: 180 steps in
@@ -299,10 +300,12 @@ def _with_found_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
 
 def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.training import supervisor
+    from ftlab.training.self_replay import mixed_in_words
 
     run = supervisor.submit(config, workspace)
     say(f"run        {run.id}")
     say(f"directory  {run.path}")
+    say(f"replay     {mixed_in_words(load_config(run.config_file), run.manifest())}")
     return run
 
 

@@ -22,6 +22,7 @@ from ftlab.damage import explained
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
 from ftlab.run_directory import RunDirectory
+from ftlab.training.self_replay import mixed_in_words
 from ftlab.workspace import Workspace
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -135,6 +136,8 @@ def show(given: argparse.Namespace) -> int:
     if config is not None:
         print(f"stage      {_stage(config)}")
         print(f"data       {config.data.source} ({_counts(splits)})")
+        if (manifest := read(run.manifest)) is not None:
+            print(f"replay     {mixed_in_words(config, manifest)}")
     if (at := read(lambda: chosen_strength(run))) not in (None, AS_TRAINED):
         print(f"strength   {at:g} in chat, exports and blind tests, as chosen; figures of the run are those as trained")
     for warning in status.warnings:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ftlab.config import DataConfig, load_config
+from ftlab.config import SELF, DataConfig, load_config
+from ftlab.config_sections import FEWEST_OWN_ANSWERS
 from ftlab.data.asked import AsTrained, as_trained
 from ftlab.data.columns import Columns, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
@@ -60,12 +61,14 @@ def prepare(
     replay = data.replay if data.replay_source or data.replay_prompts else None
     wanted = {"replay": replay, "replay_text": data.replay_text}
     named = {f"data.{name}": source for name, source in wanted.items() if source}
-    if stage in PREFERENCE_STAGES and named:
+    if stage in (*PREFERENCE_STAGES, *REWARD_STAGES) and named:
+        why = "the model writes the answers itself" if stage in REWARD_STAGES else "they hold no rejected answers"
+        beta = f"{'reinforcement' if stage in REWARD_STAGES else 'preference'}.beta"
         raise InputError(
-            f"Replay data cannot be mixed into the stage {stage}: they hold no rejected answers",
+            f"Replay data cannot be mixed into the stage {stage}: {why}",
             given=", ".join(f"{path}: {source}" for path, source in named.items()),
-            try_=f"leave {' and '.join(named)} empty; "
-            "a higher preference.beta keeps the model nearer to where it started",
+            try_=f"set {' and '.join(f'{path}=none' for path in named)}"
+            + ("" if stage == "reward" else f"; a higher {beta} keeps the model nearer to where it started"),
         )
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
@@ -368,7 +371,7 @@ def _mix_in_replay(
             known = "general_documents" if name == "replay_text" else "self" if itself else "general_replay"
             raise InputError("The replay data has no usable row", given=source, try_=f"choose {known} or none")
         fraction = getattr(data, f"{name}_fraction")
-        wanted = max(1, round(fraction * own))
+        wanted = max(FEWEST_OWN_ANSWERS if data.replay == SELF else 1, round(fraction * own))
         used = generator.sample(free, min(wanted, len(free)))
         if itself:
             cells = _cells_beside(rows, used, ["kind"])

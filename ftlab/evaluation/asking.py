@@ -28,8 +28,8 @@ PHASES = {
     "general_chat": "scoring {name} on general answers in a chat",
     "labels": "scoring {name} on the labels",
     "choices": "scoring {name} on multiple choice",
-    "own": "neutral prompts to {name}",
-    "own_task": "prompts of the task to {name}, for its own answers",
+    "own": "measuring {name} on neutral prompts",
+    "own_task": "measuring {name} on prompts of the task",
     "memorisation": "looking for memorised rows in {name}",
 }
 OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers
@@ -109,7 +109,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             [_asked_of(one.messages, tokenizer) for one in material.neutral], NEW_TOKENS, context
         )
         if not material.documents and side.prompting is None:
-            prompts = questions["answers"].prompts[:_MOST_OF_TASK]
+            most = min(_MOST_OF_TASK, max(10, len(material.neutral) // 4))
+            prompts = questions["answers"].prompts[:most]
             questions["own_task"] = ToWrite(prompts, NEW_TOKENS, context)
     if material.probes:
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)

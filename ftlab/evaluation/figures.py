@@ -30,10 +30,10 @@ def tenths(value: float) -> str:
 
 
 def nats(value: float) -> str:
-    """A KL in nats a token, with two figures: 0.43, 0.018; 0 for none."""
+    """A KL in nats a token, with three decimals: 0.430, 0.018; 0 for none."""
     if 0 < value < 0.0005:
         return "<0.001"
-    return "0" if value <= 0 else f"{value:.3f}" if value < 0.0995 else number(value)
+    return "0" if value <= 0 else f"{value:.3f}"
 
 
 def value_text(measure: Mapping[str, Any], value: float | None) -> str:

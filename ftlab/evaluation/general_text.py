@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig, RunConfig
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.errors import FtlabError
+from ftlab.evaluation.affordable import evenly
 from ftlab.evaluation.documents import Pieces, cut_documents
 from ftlab.evaluation.probes import was_replayed
 
@@ -57,7 +59,7 @@ def load_general_text(
         except FtlabError as error:
             notes.append(f"General language was not measured: {error.message()}")
             continue
-        if source in config.data.replayed:
+        if sized(source)[0] in config.data.replayed:
             notes.append(f"The general text {source} is replayed: it was trained, so it shows no forgetting.")
         notes += [said] if said else []
         form = found.setdefault(DOCUMENTS if all(map(is_document, texts)) else CHAT, GeneralText())
@@ -73,12 +75,15 @@ def _read(source: str, system_prompt: str | None) -> tuple[list[list[Message]], 
     from ftlab.data.splits import detect_format
     from ftlab.errors import InputError
 
-    data = DataConfig(source=source, system_prompt=system_prompt)
+    name, most = sized(source)
+    data = DataConfig(source=name, system_prompt=system_prompt)
     loaded = load_rows(data)
     detected = detect_format(loaded, data)
     rows = loaded.splits["test" if "test" in loaded.splits else loaded.main]
     numbers = range(len(rows))
-    drawn = sorted(random.Random(0).sample(numbers, MOST_ROWS)) if len(rows) > MOST_ROWS else numbers
+    drawn: Sequence[int] = sorted(random.Random(0).sample(numbers, MOST_ROWS)) if len(rows) > MOST_ROWS else numbers
+    if most is not None:
+        drawn = evenly(numbers, [row.get("kind") for row in rows], most)
     texts, refused = [], 0
     kinds: dict[str, None] = {}
     for number in drawn:
@@ -97,7 +102,8 @@ def _read(source: str, system_prompt: str | None) -> tuple[list[list[Message]], 
         raise InputError("The general text holds nothing to read", given=source)
     notes = []
     if len(drawn) < len(rows):
-        notes.append(f"{len(drawn)} of {len(rows):,} rows of {loaded.name} were read, drawn with seed 0.")
+        how = "drawn evenly over their kinds" if most else "drawn with seed 0"
+        notes.append(f"{len(drawn)} of {len(rows):,} rows of {loaded.name} were read, {how}.")
     if refused:
         notes.append(f"{refused} of {len(drawn)} rows of {loaded.name} hold no text and were left out.")
     return texts, list(kinds), " ".join(notes) or None

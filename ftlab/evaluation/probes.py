@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig, load_config
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.errors import FtlabError
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
@@ -17,6 +17,8 @@ from ftlab.workspace import Workspace
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
 NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
+# What known_facts and known_choices ask are facts, which replay_prompts asks for too.
+_PART_OF = dict.fromkeys(("geography", "science", "nature", "history", "culture", "everyday", "language"), "facts")
 SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
 HELD_RULE = (
     "an answer is right that holds the reference, or one of its forms in the column also, as whole words, whatever the "
@@ -86,10 +88,13 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
-    """Whether what is of this `kind` is among the replayed `kinds` (see `replayed_kinds`); None where nobody knows."""
+    """Whether what is of this `kind`, or of one that it is a part of, is among the replayed `kinds` (see
+    `replayed_kinds`); None where nobody knows."""
     if kinds is not None and not kinds:
         return False
-    return kind in kinds if kinds is not None and isinstance(kind, str) else None
+    if kinds is None or not isinstance(kind, str):
+        return None
+    return kind in kinds or _PART_OF.get(kind) in kinds
 
 
 def is_right(answer: str, probe: Probe) -> bool:
@@ -121,8 +126,15 @@ def load_general(
     for source in [named] if Path(named).is_file() else dict.fromkeys(names(named)):
         if source.lower() == "none":
             continue
-        if source.lower() == SELF:
-            neutral = _neutral(config, replayed)
+        name, most = sized(source.lower())
+        if name == SELF:
+            neutral = _neutral(config, replayed, most)
+            if len(neutral) < len(_prompts()):
+                notes.append(
+                    f"How the base's own answers changed was measured on {len(neutral)} of {len(_prompts())} neutral "
+                    "prompts, drawn over all kinds: its intervals are wider than with all of them "
+                    "(evaluation.probes=self), and it took less time."
+                )
             continue
         try:
             rows, messages_of = _read(source, config)
@@ -159,7 +171,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 def from_elsewhere(probes: str | None) -> bool:
     """Whether one of `probes` may have to be fetched: no sample, no file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
-    return any(one not in here and not Path(one).exists() for one in names(probes))
+    return any(sized(one)[0] not in here and not Path(one).exists() for one in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:
@@ -206,7 +218,14 @@ def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     return rows, messages_of
 
 
-def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
+def _prompts() -> list[dict[str, Any]]:
+    return read_jsonl(sample_path("neutral_prompts") / "test.jsonl")
+
+
+def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | None) -> list[Probe]:
+    from ftlab.evaluation.affordable import drawn_prompts
+
+    rows = _prompts()
     system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
     return [
         Probe(
@@ -216,7 +235,8 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None) -> list[Probe]:
             row["kind"],
             was_replayed(row["kind"], replayed),
         )
-        for number, row in enumerate(read_jsonl(sample_path("neutral_prompts") / "test.jsonl"))
+        for number in drawn_prompts([row["kind"] for row in rows], most)
+        for row in [rows[number]]
     ]
 
 

@@ -19,8 +19,7 @@ from ftlab.files import locked, read_cached, write_json
 from ftlab.processes import HUB_VARIABLES, child_environment, is_alive, mark_of, package_path
 from ftlab.processes import start as start_process
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import RECORD
-from ftlab.sharing.shape import Kind
+from ftlab.sharing.shape import RECORD, Kind
 from ftlab.workspace import Workspace
 
 _PREFIX = "ftlab: "

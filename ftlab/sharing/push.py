@@ -22,7 +22,8 @@ from ftlab.files import read_json
 from ftlab.hub import OFFLINE_TRY, check_name, refuse_public, told
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.card import write_card
-from ftlab.sharing.export import RECORD, Exported, files_in, read_shape
+from ftlab.sharing.export import Exported, files_in, read_shape
+from ftlab.sharing.shape import RECORD
 from ftlab.workspace import Workspace
 
 REPORT = "report.html"

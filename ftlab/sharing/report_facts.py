@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
-from ftlab.config_evaluation import names
+from ftlab.config_evaluation import names, sized
 from ftlab.data.documents import STAGE
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.probes import SELF
@@ -15,9 +15,10 @@ from ftlab.files import read_cached
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
-from ftlab.models.strength import strength_choice
+from ftlab.models.strength import AS_TRAINED, strength_choice
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
+from ftlab.sharing.shape import RECORD
 from ftlab.wording import duration, listed
 
 
@@ -55,12 +56,16 @@ def tuned_on(
 
 
 def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
-    """That the run is used at another strength than the one that the figures are of, where one was chosen."""
-    choice = strength_choice(run)
-    if choice is None:
-        return []
-    text = f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}"
-    return [("Strength", f"{text}; the figures here are those of the model as trained")]
+    """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
+    choice, said = strength_choice(run), []
+    if choice is not None:
+        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+    for kind in ("adapter", "merged"):
+        record = read_cached(run.export_folder(kind) / RECORD)
+        at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
+        if at != AS_TRAINED:
+            said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
+    return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:
@@ -107,8 +112,11 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == STAGE else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
+    own = (run.manifest().get("replay") or {}).get("rows")
     mixed_in = [
-        f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else source_name(name)
+        f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
+        if name == config.data.replay_prompts
+        else source_name(name)
         for name in config.data.replayed
     ]
     return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
@@ -179,7 +187,7 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
 
 def _questions(probes: str) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(one) for one in names(probes) if one.lower() != SELF])
+    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:

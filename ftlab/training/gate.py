@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import AUTO, RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.hub import is_offline
@@ -22,17 +22,42 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
     Raises InputError for whatever would stop the run later, as far as its settings tell.
     """
     from ftlab.models.load import check_base, shape_of
+    from ftlab.training.launching.check import shards
     from ftlab.training.reinforcement.checks import pin_rewards
 
     config, start = resolve_start(config, workspace)
+    if config.data.replay == AUTO and shards(config.launcher):
+        config.data.replay = None
     if needs_base:
         check_base(config.model)
+    given = config.evaluation
     config = config.resolved(shape_of(config.model, fetch=needs_base and not is_offline()))
+    if not config.is_starter:
+        # How much that is follows from the data: see settle_measuring.
+        config.evaluation.probes = given.probes
+        config.evaluation.general_text = given.general_text
     if config.stage in REWARD_STAGES:
         pin_rewards(config, workspace)
     check_stored(config, workspace)
     check_code(config)
     return config, start
+
+
+def settle_measuring(config: RunConfig, prepared: Any) -> None:
+    """Put into `config` how much is asked for forgetting on its `prepared` data, where nobody said so."""
+    from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
+
+    settings = config.evaluation
+    if "auto" not in (settings.probes, settings.general_text):
+        return
+    prompts, passages = MOST_PROMPTS, MOST_PASSAGES
+    if config.stage not in REWARD_STAGES:  # which write their answers in each step
+        told = prepared.manifest.get("replay") or {}
+        prompts, passages = affordable(config, prepared.splits, told["rows"] if prepared.replay_prompts else 0)
+    if settings.probes == "auto":
+        settings.probes = f"self:{prompts}" if prompts < MOST_PROMPTS else "self"
+    if settings.general_text == "auto":
+        settings.general_text = f"general_reading:{passages}" if passages < MOST_PASSAGES else "general_reading"
 
 
 def check_stored(config: RunConfig, workspace: Workspace, *, kept: Path | None = None) -> None:

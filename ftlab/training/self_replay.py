@@ -9,14 +9,19 @@ also those that change the base's weights, and costs no second pass in each step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, why_not_held
+from ftlab.config_evaluation import names
+from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.errors import FtlabError, shorten
 from ftlab.files import read_jsonl
 from ftlab.run_directory import RunDirectory
+from ftlab.training.launching.check import shards
 from ftlab.training.status import StatusWriter
 
 NEW_TOKENS = 48
@@ -71,22 +76,123 @@ def ensure_answers(
     from ftlab.training.setup import chat_tokenizer
 
     tokenizer = chat_tokenizer(run, config, writer)
-    base = load_trained_base(config, device=config.launcher.device)
-    began = time.monotonic()
     asked = prompts[:sample] if sample else prompts
-    rows = _answers(base, tokenizer, asked, config, writer, should_stop)
-    teacher = None
-    if config.data.replay_loss == "kl":
-        writer.update(phase="keeping what the base holds likely", done=0, total=0)
-        teacher = _teacher(base, rows, tokenizer.pad_token_id)
-    seconds = (time.monotonic() - began) * len(prompts) / len(asked)
-    if len(asked) < len(prompts):
-        rows, teacher = _repeated(rows, teacher, len(prompts))
-    _keep(run, rows, teacher)
+    keys, wants_teacher = _keys(run, config, tokenizer, asked), config.data.replay_loss == "kl"
+    known = _known(run, keys, wants_teacher)
+    missing = [place for place, key in enumerate(keys) if key not in known]
+    seconds = 0.0
+    if missing:
+        base = load_trained_base(config, device=config.launcher.device)
+        began = time.monotonic()
+        rows = _answers(base, tokenizer, [asked[place] for place in missing], config, writer, should_stop)
+        for place, row in zip(missing, rows, strict=True):
+            row["key"] = keys[place]
+        teacher = None
+        if wants_teacher:
+            writer.update(phase="keeping what the base holds likely", done=0, total=0)
+            teacher = _teacher(base, rows, tokenizer.pad_token_id, writer)
+        known |= _by_key(rows, teacher)
+        seconds = (time.monotonic() - began) * len(prompts) / len(asked)
+        del base
+        free_memory()
+    chosen = [known[keys[place % len(asked)]] for place in range(len(prompts))]
+    # Where a prompt is asked twice, or known of a run with another order, the row is that of this run.
+    rows = [row | {"row": one["row"], "kind": one["kind"]} for one, (row, _) in zip(prompts, chosen, strict=True)]
+    _keep(run, rows, _joined([held for _, held in chosen]))
     writer.update(phase="loading the libraries", done=0, total=0)
-    del base
-    free_memory()
     return seconds
+
+
+def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequence[dict[str, Any]]) -> list[str]:
+    """For each of `prompts` the hash of all that decides the answer of this base to it."""
+    from ftlab.data.rendering import encode_prompt
+    from ftlab.evaluation.sides import base_side, identity
+    from ftlab.models.load import text_length
+
+    who = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
+    texts = [[*who, encode_prompt([*one["messages"], _said("")], tokenizer)] for one in prompts]
+    return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:24] for text in texts]
+
+
+def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[str, Any]:
+    """What runs beside `run` have kept of the answers with these `keys`: a base is asked once. What cannot be read is
+    asked again."""
+    import pyarrow.parquet as pq
+    from safetensors.torch import load_file
+
+    wanted, found = set(keys), {}
+    for folder in sorted(run.path.parent.iterdir()):
+        other = RunDirectory(folder)
+        if wanted <= found.keys() or not other.self_replay_file.exists():
+            continue
+        if wants_teacher and not other.teacher_file.exists():
+            continue
+        try:
+            rows = pq.read_table(other.self_replay_file).to_pylist()
+            if not any(row.get("key") in wanted - found.keys() for row in rows):
+                continue
+            tensors = load_file(other.teacher_file) if wants_teacher else None
+            starts = _starts([_held_tokens(row) for row in rows])
+            if tensors and starts[-1] != len(tensors["top"]):
+                continue
+        except Exception:  # whatever is wrong with the file of another run
+            continue
+        teacher = Teacher(tensors["top"], tensors["log_probs"], starts) if tensors else None
+        found |= {key: one for key, one in _by_key(rows, teacher).items() if key in wanted}
+    return found
+
+
+def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str, Any]:
+    """(row, its part of the teacher) by the key of the row."""
+    held = [
+        (teacher.top[teacher.of(n)], teacher.log_probs[teacher.of(n)]) if teacher else None for n in range(len(rows))
+    ]
+    return {row["key"]: (row, one) for row, one in zip(rows, held, strict=True) if row.get("key")}
+
+
+def _joined(parts: Sequence[tuple[Any, Any] | None]) -> Teacher | None:
+    """One teacher of the parts of all rows; none where the head of this base cannot be followed."""
+    import torch
+
+    if any(part is None for part in parts):
+        return None
+    tops, logs = zip(*parts, strict=True)
+    return Teacher(torch.cat(tops), torch.cat(logs), _starts([len(top) for top in tops]))
+
+
+def _held_tokens(row: Mapping[str, Any]) -> int:
+    return sum(label != -100 for label in row["labels"])
+
+
+def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
+    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is: a sentence
+    for everybody who counts rows. `manifest` is that of its data."""
+    found = []
+    if told := manifest.get("replay"):
+        if told.get("answers"):
+            times = f", {told['times']} times in each epoch" if told.get("times", 1) > 1 else ""
+            found.append(f"{told['rows'] // told.get('times', 1):,} of the base's own answers{times}")
+        else:
+            found.append(f"{told['rows']:,} rows of {told['source']}")
+    if told := manifest.get("replay_text"):
+        found.append(f"{told['rows']:,} documents of {told['source']}")
+    if found:
+        return f"{' and '.join(found)} are mixed in, so that it keeps what it knows"
+    said = "nothing is mixed in that would keep what it knows"
+    if (why := why_not_held(config)) is None:
+        why = "data.replay is none"
+        if shards(config.launcher):
+            why = "no process has all weights, so the base cannot answer first"
+    if config.stage in ("dpo", "kto"):
+        why += "; its reference model holds it (preference.beta)"
+    elif config.stage in REWARD_STAGES and config.reinforcement.beta:
+        why += "; its reference model holds it (reinforcement.beta)"
+    measured = config.evaluation.after_training and names(config.evaluation.probes) not in ([], ["none"])
+    if config.stage in REWARD_STAGES:
+        why += "; what it forgets is measured where the prompts have reference answers" if measured else ""
+    elif measured and config.stage != "reward":
+        why += "; what it forgets is measured after training"
+    return f"{said}: {why}"
 
 
 def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
@@ -105,7 +211,7 @@ def read_answers(run: RunDirectory, limit: int) -> Held:
     if not run.teacher_file.exists():
         return Held(kept, None)
     tensors = load_file(run.teacher_file)
-    counts = [sum(label != -100 for label in row["labels"]) for row in rows]
+    counts = list(map(_held_tokens, rows))
     starts = _starts(counts)
     places = [i for row, fits in enumerate(short) if fits for i in range(starts[row], starts[row + 1])]
     starts = _starts([count for count, fits in zip(counts, short, strict=True) if fits])
@@ -189,11 +295,9 @@ def _encoded(messages: list[dict[str, str]], cut: bool, tokenizer: Any, stops: s
     return encoded.input_ids, encoded.labels
 
 
-def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int) -> Teacher:
-    """The probabilities of `base` (in evaluation mode) along the labels of `rows`.
-
-    Raises FtlabError where its head computes otherwise than `holding.head_logits` does.
-    """
+def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, writer: StatusWriter) -> Teacher | None:
+    """The probabilities of `base` (in evaluation mode) along the labels of `rows`; none, and a warning, where its head
+    computes otherwise than `holding.head_logits` does: then its answers are learnt as text."""
     import torch
 
     from ftlab.evaluation.batches import by_length, pad
@@ -212,11 +316,11 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int) -> Te
             on = labels[:, 1:] != -100
             again = head_logits(base, seen[-1][:, :-1][on][:4])
             if not found and (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
-                raise FtlabError(
-                    "The base's own answers cannot be held by their probabilities on this base",
-                    why="its logits are not those of its head alone",
-                    try_="data.replay_loss=nll, or data.replay=none",
+                writer.warn(
+                    "The base's own answers are learnt as text and not held by their probabilities, which holds less: "
+                    "the logits of this base are not those of its head alone."
                 )
+                return None
             for place, row in enumerate(batch):
                 top, log_probs = shortened(logits[place][on[place]].float(), TOP)
                 found[row] = top.cpu(), log_probs.cpu()
@@ -230,20 +334,6 @@ def _starts(counts: Sequence[int]) -> list[int]:
     for count in counts:
         starts.append(starts[-1] + count)
     return starts
-
-
-def _repeated(
-    rows: list[dict[str, Any]], teacher: Teacher | None, wanted: int
-) -> tuple[list[dict[str, Any]], Teacher | None]:
-    """As many rows as are `wanted`, the first ones again and again."""
-    import torch
-
-    chosen = [place % len(rows) for place in range(wanted)]
-    if teacher is not None:
-        top = torch.cat([teacher.top[teacher.of(row)] for row in chosen])
-        log_probs = torch.cat([teacher.log_probs[teacher.of(row)] for row in chosen])
-        teacher = Teacher(top, log_probs, [])
-    return [rows[place] for place in chosen], teacher
 
 
 def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None) -> None:

@@ -112,6 +112,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     remember(said, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    gate.settle_measuring(config, prepared)
     gate.check_evaluation(config, prepared.splits)
     record_findings(prepared, config)
     kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"

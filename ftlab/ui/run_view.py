@@ -12,6 +12,8 @@ from ftlab.errors import FtlabError
 from ftlab.method_table import summary
 from ftlab.models.starter import starter_size
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing import measures
+from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
 from ftlab.ui.charts import metric_points, run_curves
@@ -31,6 +33,16 @@ def headline(run: RunDirectory, status: RunStatus) -> Markup:
     return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong>{}</div>').format(
         state_badge(status.state), run.id, phase
     )
+
+
+def replayed(run: RunDirectory) -> Markup:
+    """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
+    config = disk.config(run)
+    try:
+        said = mixed_in_words(config, run.manifest()) if config else ""
+    except FtlabError:
+        said = ""
+    return Markup('<p class="ft-help">{}.</p>').format(said[:1].upper() + said[1:]) if said else Markup("")
 
 
 def live(run: RunDirectory) -> Markup:
@@ -53,6 +65,7 @@ def live(run: RunDirectory) -> Markup:
         [
             Markup('<section class="ft-card" data-run="{}" data-state="{}">').format(run.id, status.state),
             headline(run, status),
+            replayed(run),
             held_out(run),
             outcome(run, status),
             shown,
@@ -138,7 +151,7 @@ def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     steps = _next_steps(comparison, config) if config else []
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
-    return Markup("<strong>{}</strong>{}").format(comparison["verdict"]["text"], todo)
+    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
 
 
 def verdict_kind(comparison: dict[str, Any]) -> str:

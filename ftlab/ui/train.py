@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import SELF, STARTER, DataConfig, RunConfig, build_config
+from ftlab.config import AUTO, SELF, STARTER, STARTER_REPLAY, DataConfig, RunConfig, build_config
 from ftlab.data.documents import STAGE
 from ftlab.errors import FtlabError
 from ftlab.method_table import fields_of
@@ -44,8 +44,7 @@ _MAIN = [
     ["data.replay", "data.replay_fraction", "data.replay_text", "data.replay_text_fraction"],
     ["evaluation.after_training", "name"],
 ]
-# The sample that serves for the starter.
-_REPLAYED = {"data.replay": "general_replay", "data.replay_text": "general_documents"}
+_REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
 # Left empty, they take what suits base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
 _FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
@@ -254,8 +253,9 @@ def _special(path: str) -> dict[str, Any]:
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
         replay = [(title, name) for name, title in disk.sample_titles().items() if name == _REPLAYED[path]]
-        itself = [("the base's own answers", SELF)] if path == "data.replay" else []
-        return {"choices": [("none", ""), *itself, *replay], "value": _usual_replay(path, STARTER)}
+        auto = ("auto: the base's own answers, where it is a real one", AUTO)
+        itself = [auto, ("the base's own answers", SELF)] if path == "data.replay" else []
+        return {"choices": [*itself, ("none", ""), *replay], "value": _usual_replay(path, STARTER)}
     if path in _USUAL:
         config = build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
         return {"placeholder": _usual(config.resolved(), path)}
@@ -263,8 +263,10 @@ def _special(path: str) -> dict[str, Any]:
 
 
 def _usual_replay(path: str, base: str | None) -> str:
-    """What is mixed in against forgetting: there is some for what the starter knows, and none for other bases."""
-    return _REPLAYED[path] if base == STARTER else ""
+    """What is mixed in against forgetting: samples of what the starter knows; the default for other bases."""
+    if base == STARTER:
+        return _REPLAYED[path]
+    return AUTO if path == "data.replay" else ""
 
 
 def _usual(config: RunConfig, path: str) -> str:

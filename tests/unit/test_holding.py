@@ -9,13 +9,13 @@ import shutil
 import pytest
 import torch
 
-from ftlab.config import DataConfig, build_config
+from ftlab.config import DataConfig, build_config, load_config, with_settings
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
-from ftlab.files import read_jsonl, write_text
+from ftlab.files import limited_to, read_jsonl, write_text
 from ftlab.method_table import METHODS
 from ftlab.run_directory import RunDirectory
-from ftlab.training.self_replay import NEW_TOKENS, ensure_answers, read_answers
+from ftlab.training.self_replay import NEW_TOKENS, ensure_answers, mixed_in_words, read_answers
 from ftlab.training.status import RunStatus, StatusWriter, write_status
 from tests.small_runs import make_base
 
@@ -288,18 +288,78 @@ def test_plain_text_is_learnt_beside_what_the_base_says_in_a_chat(tmp_path, base
     torch.testing.assert_close(loss, plain_loss(trainer, base, places), rtol=1e-4, atol=1e-5)
 
 
-def test_auto_is_self_on_a_real_base_and_none_where_it_does_not_hold(tmp_path):
+def test_by_default_a_real_base_is_held_and_nothing_is_mixed_in_where_that_does_not_work(tmp_path):
     def settled(**values):
         return build_config(values).resolved().data.replay
 
     real = {"model": {"base": "smollm2"}}
-    assert settled(**real, data={"replay": "auto"}) == "self"
-    assert settled(data={"replay": "auto"}) is None
-    assert settled(**real, stage="dpo", data={"replay": "auto"}) is None
+    assert settled(**real) == settled(**real, stage="pretraining") == "self"
+    assert settled() is None and settled(**real, stage="dpo") is None and settled(**real, stage="grpo") is None
     assert settled(**real, data={"replay": "none"}) is None and settled(**real, data={"replay": None}) is None
     assert settled(**real, data={"replay": "general.jsonl"}) == "general.jsonl"
     with pytest.raises(InputError, match="hold no rejected answers"):
         prepare(DataConfig(source="brand_voice_preferences", replay="self"), stage="dpo")
+    with pytest.raises(InputError, match="the model writes the answers itself"):
+        prepare(DataConfig(source="support_triage", replay="self"), stage="grpo")
+
+
+def test_a_stored_configuration_that_says_nothing_is_replayed_still_means_it(tmp_path):
+    stored = tmp_path / "config.yaml"
+    for said in ("null", "none", "''"):
+        stored.write_text(f"model: {{base: smollm2}}\ndata: {{replay: {said}, replay_text: {said}}}\n")
+        data = load_config(stored).resolved().data
+        assert data.replay is None and data.replayed == []
+
+
+def test_prompts_of_ones_own_are_a_path_like_any_other(tmp_path):
+    inside, outside = tmp_path / "in", tmp_path / "out.jsonl"
+    inside.mkdir()
+    with limited_to([inside]):
+        build_config({"data": {"replay": f"self:{inside / 'prompts.jsonl'}"}})
+        for values in ({"data": {"replay": f"self:{outside}"}}, {"data": {"replay": " self:../out.jsonl"}}):
+            with pytest.raises(InputError, match="its workspace only"):
+                build_config(values)
+        with pytest.raises(InputError, match="its workspace only"):
+            with_settings(build_config(), {"data.replay": f"self:{outside}"})
+
+
+def test_of_the_shipped_prompts_at_least_thirty_are_answered_and_it_is_said(tmp_path, base):
+    _, config, _ = make_run(tmp_path, base, data={"replay": "self"})
+    manifest = prepare(config.data, stage="sft").manifest
+    assert (manifest["replay"]["rows"], manifest["replay"]["times"]) == (30, 1)
+    assert (
+        mixed_in_words(config, manifest) == "30 of the base's own answers are mixed in, so that it keeps what it knows"
+    )
+    config.data.replay = None
+    assert "data.replay is none" in mixed_in_words(config, prepare(config.data, stage="sft").manifest)
+    for stage, beta in (("dpo", "preference.beta"), ("orpo", None)):
+        said = mixed_in_words(build_config({"stage": stage, "model": {"base": "smollm2"}}).resolved(), {})
+        assert f"the stage {stage} has no rows" in said and ("reference model" in said) == bool(beta)
+        assert "measured after training" in said
+
+
+def test_a_base_that_answered_for_one_run_is_not_asked_again_by_the_next(tmp_path, base):
+    own = tmp_path / "base"
+    shutil.copytree(base, own)
+    (tmp_path / "one").mkdir()
+    run, config, _ = make_run(tmp_path / "one", own)
+    runs = tmp_path / "runs"
+    shutil.move(run.path, runs / "first")
+    first = RunDirectory(runs / "first")
+    ensure_answers(first, config, StatusWriter(first.status_file))
+    second = RunDirectory(runs / "second")
+    config.data.replay_fraction = 0.2  # six of the same eight, and in another order
+    prepared_data = prepare(config.data, stage="sft")
+    prepared_data.replay_prompts = read_jsonl(first.replay_prompts_file)[:6][::-1]
+    freeze(prepared_data, second)
+    write_status(second.status_file, RunStatus(created=0.0))
+    assert ensure_answers(second, config, StatusWriter(second.status_file)) == 0
+    all_of, some = read_answers(first, 512), read_answers(second, 512)
+    for place, row in enumerate(some.rows):
+        other = 5 - place
+        assert row == all_of.rows[other]
+        one, two = some.teacher, all_of.teacher
+        assert torch.equal(one.log_probs[one.of(place)], two.log_probs[two.of(other)])
 
 
 def test_with_nll_the_answers_are_learnt_like_all_others(tmp_path, base):

@@ -15,6 +15,15 @@ _KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", *SHARDING)
 _STAGES = ("sft", "pretraining")
 
 
+def shards(launcher: LauncherConfig) -> bool:
+    """Whether its accelerate configuration spreads the weights over processes, none of which has them all."""
+    try:
+        values = _read(Path(launcher.config_file).expanduser()) if launcher.config_file else {}
+    except InputError:
+        return False
+    return str(values.get("distributed_type")) in SHARDING
+
+
 def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
     """Raise InputError when `config.launcher` cannot be: too few GPUs, machines without a way to each other, or no
     accelerate configuration in its file. A run that exists has a copy of it (`kept`), which counts."""

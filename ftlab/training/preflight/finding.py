@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
+from ftlab.config_evaluation import names, sized
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
@@ -14,6 +15,7 @@ from ftlab.training.launching.launcher import uses_accelerate
 from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
+from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.wording import duration
 from ftlab.workspace import Workspace
@@ -180,15 +182,15 @@ def finding(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
             f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
         )
+    notes.append(about_replay(config, prepared))
     if replaying:
-        asked, times = len(prepared.replay_prompts), prepared.manifest["replay"]["times"]
         notes.append(
-            f"Before training the base answers {asked:,} prompts, in about {replaying:.0f} s; its answers are rows of "
-            f"training too{f', {times} times in each epoch' if times > 1 else ''}."
+            f"Before training the base answers {len(prepared.replay_prompts):,} prompts, in about "
+            f"{duration(replaying)}; these answers are rows of training beside those counted above."
         )
     if comparing:
         notes.append(_about_times(known))
-        notes += _about_forgetting(known.get("forgetting_seconds"), total)
+        notes += _about_forgetting(config, known.get("forgetting_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
             notes.append("Not in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
@@ -250,16 +252,33 @@ def _about_times(known: dict[str, Any]) -> str:
     )
 
 
-def _about_forgetting(seconds: float | None, total: float | None) -> list[str]:
+def _about_forgetting(config: RunConfig, seconds: float | None, total: float | None) -> list[str]:
     """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
     if not seconds:
         return []
-    said = f"{duration(seconds)} of these go to what was forgotten (general probes and text)"
+    said = f"{duration(seconds)} of these go to what was forgotten: {_asked(config)}"
     if total and seconds > _MUCH_OF_A_RUN * total:
         share = f"{100 * seconds / total:.0f}%"
         off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
-        return [f"{said}, {share} of this short run; {off}."]
+        return [f"{said}, {share} of this short run, though little is asked; {off}."]
     return [f"{said}."]
+
+
+def _asked(config: RunConfig) -> str:
+    """The general questions and texts of `config` in words."""
+    every = [*names(config.evaluation.probes), *names(config.evaluation.general_text)]
+    said = []
+    for source, most in map(sized, every):
+        title = "neutral prompts" if source == "self" else source
+        if source.lower() != "none":
+            said.append(f"{most} {'' if source == 'self' else 'passages of '}{title}" if most else title)
+    return ", ".join(said)
+
+
+def about_replay(config: RunConfig, prepared: Any) -> str:
+    """What is mixed in against forgetting, or why nothing is."""
+    said = mixed_in_words(config, prepared.manifest)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:

@@ -30,7 +30,15 @@ from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.launching.launcher import threads_per_process
 from ftlab.training.preflight.advice import Advice, warnings
-from ftlab.training.preflight.finding import Outcome, Preflight, about_processes, disk_free, finding, need_of
+from ftlab.training.preflight.finding import (
+    Outcome,
+    Preflight,
+    about_processes,
+    about_replay,
+    disk_free,
+    finding,
+    need_of,
+)
 from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
 from ftlab.training.preflight.plan import Plan, planned_steps
 from ftlab.training.start import Start, freeze_start
@@ -96,7 +104,7 @@ def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     from ftlab.data.preference_checks import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
-    from ftlab.training.gate import check_evaluation
+    from ftlab.training.gate import check_evaluation, settle_measuring
     from ftlab.training.reinforcement.checks import check_references
 
     config.data.source = pinned(config.data.source, workspace)
@@ -105,6 +113,7 @@ def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
+    settle_measuring(config, prepared)
     check_evaluation(config, prepared.splits)
     record_findings(prepared, config)
     return prepared
@@ -214,7 +223,7 @@ def _estimated(
     config: RunConfig, workspace: Workspace, price_per_hour: float | None
 ) -> Generator[str, None, Preflight]:
     """What can be said without the weights: sizes from the base's configuration, steps from the data."""
-    from ftlab.models.estimate import estimate
+    from ftlab.models.estimate import estimate, longest_by_text
     from ftlab.models.load import pick_device, pick_dtype, shape_of
     from ftlab.training.preflight.memory import available_memory
 
@@ -222,7 +231,9 @@ def _estimated(
     prepared = prepared_data(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
-    guess = estimate(config, pick_dtype(config.model, device))
+    # Of learning from rewards the answers are not known yet.
+    longest = None if config.stage in REWARD_STAGES else longest_by_text(prepared.splits["train"])
+    guess = estimate(config, pick_dtype(config.model, device), longest)
     free, _ = available_memory(device)
     rows = len(prepared.splits["train"])
     if prepared.replay_prompts:
@@ -267,6 +278,7 @@ def _estimated(
         warnings=warnings(plan),
         notes=[
             *guess.notes,
+            about_replay(config, prepared),
             *([_LONGER] if config.stage == STAGE else []),
             *about_processes(config, device),
         ],
