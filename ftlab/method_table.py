@@ -54,7 +54,7 @@ class Method:
 _RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
 _KEYS = "it learned keys and values that stand before every text, not a change of weights"
 _TOKENS = "it learned tokens that stand before every text, not a change of weights"
-_BEND = "it put layers with a bend between those of the base"
+_BEND = "it added nonlinear layers between those of the base"
 METHODS: dict[str, Method] = {
     "lora": Method(
         "LoRA",
@@ -114,7 +114,7 @@ METHODS: dict[str, Method] = {
         highest=3e-3,
         source="3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
         not_merged=f"{_BEND}, which no single matrix can hold",
-        no_strength=f"{_BEND}, and part of them is not part of the way there",
+        no_strength=f"{_BEND}, and a part of them is not a part of the way",
     ),
     "prefix_tuning": Method(
         "prefix tuning",

@@ -74,8 +74,8 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     """Runs that were compared with the same base on the same rows, beside each other: what each reached and took.
 
     `measures` are names of measures; None takes the one that decided the first verdict, then general accuracy (of kinds
-    that none of the runs replayed, and of kinds that one did) and perplexity. Raises InputError when the runs were
-    asked different rows, FtlabError when one was not evaluated.
+    that none of the runs replayed, and of kinds that one did), KL to the base and perplexity. Raises InputError when
+    the runs were asked different rows, FtlabError when one was not evaluated.
     """
     import pandas
 
@@ -93,7 +93,8 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     asked = [read_jsonl(RunDirectory(one.directory).probes_file) for one in found]
     alike = by_same_kinds(list(zip(comparisons, asked, strict=True)))
     titles = _titles(found)
-    usual = [comparisons[0]["verdict"]["measure"], "general_accuracy", "general_accuracy_replayed", "perplexity"]
+    usual = [comparisons[0]["verdict"]["measure"], "general_accuracy", "general_accuracy_replayed"]
+    usual += ["base_kl", "perplexity"]
     drawn = panels(list(zip(titles, alike, strict=True)), list(dict.fromkeys(measures or usual)))
     rows, cells = [], []
     for place, (title, one) in enumerate(zip(titles, found, strict=True)):

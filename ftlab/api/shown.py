@@ -36,7 +36,9 @@ class Comparison(dict[str, Any]):
 
     @property
     def verdict(self) -> str:
-        return self["verdict"]["text"]
+        from ftlab.sharing.measures import verdict_text
+
+        return verdict_text(self)
 
     @property
     def better(self) -> bool | None:

@@ -28,8 +28,8 @@ PHASES = {
     "general_chat": "scoring {name} on general answers in a chat",
     "labels": "scoring {name} on the labels",
     "choices": "scoring {name} on multiple choice",
-    "own": "neutral prompts to {name}",
-    "own_task": "prompts of the task to {name}, for its own answers",
+    "own": "measuring {name} on neutral prompts",
+    "own_task": "measuring {name} on prompts of the task",
     "memorisation": "looking for memorised rows in {name}",
 }
 OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers

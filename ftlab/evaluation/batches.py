@@ -83,18 +83,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give memory of deleted tensors back to the device, or to the system: a run's process keeps what it freed, so that
-    the next step finds it (supervisor.environment_for), and a model that is loaded then would come on top."""
+    """Give memory of deleted tensors back to the device, or to the system (`trim`)."""
     import torch
 
     gc.collect()
-    if sys.platform == "linux":
-        # glibc keeps much of what is freed: 130 of 300 MB the second time that a model was released (measured).
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give what is free of this process's memory back to the system. A run's process keeps what it freed, so that the
+    next step finds it (supervisor.environment_for), and what is needed then for something else would come on top."""
+    if sys.platform == "linux":
+        # glibc keeps much of what is freed: 130 of 300 MB the second time that a model was released (measured).
+        trim_heap = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim_heap is not None:
+            trim_heap(0)
 
 
 def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[Any]]:

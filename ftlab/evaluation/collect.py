@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.evaluation.asking import Asked, ask, phase_of
+from ftlab.evaluation.batches import trim
 from ftlab.evaluation.own_answers import Written
 from ftlab.evaluation.results import (
     Kept,
@@ -92,6 +93,7 @@ def collect(
                 )
                 known[one.key] = completed(one.question, kept, new)
             remember(one)
+            trim()  # the next question has batches of other shapes
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Said:
         from ftlab.evaluation.memorisation import measure_memorisation

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftlab.errors import shorten
 from ftlab.evaluation.figures import nats, percent
 from ftlab.evaluation.metrics.summary import of_values
 from ftlab.evaluation.metrics.table import Measure
@@ -22,7 +21,6 @@ from ftlab.evaluation.probes import NOT_REPLAYED, Probe, by_replay
 KEPT_KL, KEPT_AGREEMENT = 0.05, 0.90
 LOST_KL = 0.15
 _FEWEST_PROMPTS = 20  # that an interval is worth judging by
-_LONGEST_SHOWN = 160  # characters of an answer in a sentence
 
 RULE = (
     "places of the base's own greedy answers, of at most 40 tokens; forward KL of base to model, of the base's "
@@ -31,8 +29,8 @@ RULE = (
 AGREEMENT = Measure(
     "base_agreement",
     "Same next token as the base",
-    "Along the base's own answers to neutral prompts: in what share of places the likeliest next token is the base's. "
-    "What differs has changed, for better or worse.",
+    "Reading the base's own answers to neutral prompts: how often its most likely next token is the base's. A change "
+    "may be for better or worse.",
     RULE,
     better=None,
     group="general",
@@ -40,8 +38,7 @@ AGREEMENT = Measure(
 KL = Measure(
     "base_kl",
     "KL to the base",
-    "How far what it would say next has moved from the base, along the base's own answers to neutral prompts; in nats "
-    "a token. 0: nothing changed.",
+    "How far its next-token probabilities moved from the base's, on the same answers. 0: nothing changed.",
     RULE,
     unit="nats",
     better=None,
@@ -50,8 +47,8 @@ KL = Measure(
 )
 _OF_TASK = "KL to the base on the task"
 _OF_TASK_HELP = (
-    "The same along the base's own answers to held-out prompts of the task. Learning the task moves it, so it is shown "
-    "and never judged; across runs it goes with how much is forgotten (2509.04259)."
+    "The same, on the base's own answers to held-out prompts of the task. Learning the task moves it, so it is shown "
+    "and never judged. Across runs it predicts forgetting (arXiv 2509.04259)."
 )
 
 
@@ -206,7 +203,7 @@ def _most_changed(
 def _in_words(part: Mapping[str, Any]) -> str:
     low, high = (percent(end) for end in part["agreement_interval"])
     said = (
-        f"Along the base's own answers to {part['prompts']} {part['title']}, the likeliest next token is the base's in "
+        f"On the base's own answers to {part['prompts']} {part['title']}, the most likely next token is the base's in "
         f"{percent(part['agreement'])} of places (95% interval {low} to {high}), and the KL to the base is "
         f"{nats(part['kl'])} nats a token"
     )
@@ -214,24 +211,11 @@ def _in_words(part: Mapping[str, Any]) -> str:
         said += f" ({nats(part['kl_interval'][0])} to {nats(part['kl_interval'][1])})"
     kept = f"below {KEPT_KL:g} nats and above {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "kept":
-        return (
-            f"{said}: {kept}, the limits of what counts as kept. Answers to such prompts are worded a little otherwise."
-        )
+        return f"{said}. Within the limits for kept ({kept}): expect a few words to differ."
     lost = f"above {LOST_KL:g} nats and below {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "lost":
-        shown = part["changed"][:1]
-        example = f" {example_of(shown[0])}" if shown else ""
-        return f"{said}: {lost}, where many answers say something else.{example}"
-    return f"{said}: neither shown to be {kept} (kept) nor {lost} (lost)."
-
-
-def example_of(changed: Mapping[str, Any]) -> str:
-    """A prompt whose answer changed, in a sentence."""
-    prompt, base, side = (
-        shorten(" ".join(str(changed[name]).split()), _LONGEST_SHOWN) or "nothing"
-        for name in ("prompt", "base", "side")
-    )
-    return f"Most changed: to “{prompt}” the base says “{base}”, the adapted model “{side}”."
+        return f"{said}. Beyond the limits for lost ({lost}): many answers say something else."
+    return f"{said}. Neither kept ({kept}) nor lost ({lost}) is shown."
 
 
 def changed_answers(comparison: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:

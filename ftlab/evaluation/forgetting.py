@@ -122,11 +122,17 @@ def _decide(parts: Sequence[dict[str, Any]]) -> None:
     for part in parts:
         part["decides"] = by_moves if "kl" in part else not by_moves or part["answer"] == "lost"
         if not part["decides"] and "kl" in part:
-            part["text"] += f" This is shown and does not decide: the base knows {known} questions, whose answers do."
+            part["text"] += f" Shown, does not decide: the base answers {known} questions right, and these decide."
         elif not part["decides"] and "asked" not in part:
-            part["text"] += " This is shown and does not decide: the base's own answers do."
+            part["text"] += " Shown, does not decide: the base's own answers decide."
         elif not part["decides"]:
-            part["text"] += f" This does not decide, as the base knows fewer than {ENOUGH_KNOWN} of what was asked."
+            part["text"] += f" Shown, does not decide: the base answers fewer than {ENOUGH_KNOWN} questions right."
+
+
+def is_unmeasured(comparison: Mapping[str, Any]) -> bool:
+    """Whether nothing in `comparison` tells what the adapted model forgot."""
+    general = any(one.get("group") == "general" for one in comparison.get("measures") or [])
+    return "adapted" in comparison and not general and answer_of(comparison) is None
 
 
 def what_was_lost(forgetting: Mapping[str, Any]) -> str:
@@ -142,15 +148,15 @@ def lost_in_words(forgetting: Mapping[str, Any]) -> str:
         if part["answer"] != "lost" or not part.get("decides", True):
             continue
         if "kl" in part:
-            figures = f"{percent(part['agreement'])} of places (KL {nats(part['kl'])} nats a token)"
-            said.append(f"on {part['title']} it would go on as its base in {figures}")
+            figures = f"{percent(part['agreement'])} of places (KL to the base {nats(part['kl'])} nats a token)"
+            said.append(f"on {part['title']} its next token is the base's in {figures}")
         elif "accuracy" in part:
             base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
             said.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
         else:
             base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             said.append(f"bits per byte of {part['title']} {after} against {base}")
-    return ", ".join(said)
+    return listed(said)
 
 
 def answer_of(comparison: Mapping[str, Any]) -> str | None:

@@ -60,14 +60,15 @@ def is_look(measure: Mapping[str, Any], side: str) -> bool:
 def gain_loss(
     measures: Sequence[Mapping[str, Any]], side: str = "adapted", *, forgetting: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What `side` gained and lost against the first side: {gained, lost, looks, text, forgetting}.
+    """What `side` gained and lost against the first side: {gained, lost, looks, moved, text, forgetting}.
 
     `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains among
-    all that are listed, `looks` those that did by themselves only. `forgetting` is the share of the known general
+    all that are listed, `looks` those that did by themselves only, `moved` how far answers moved from the base's where
+    that is beyond the limits. `forgetting` is the share of the known general
     questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
     was asked.
     """
-    gained, lost, looks = [], [], []
+    gained, lost, looks, moved = [], [], [], []
     # What was forgotten is told by a test of its own, which asks in one direction only.
     parts = (forgetting or {}).get("parts") or []
     forgotten = {
@@ -81,14 +82,16 @@ def gain_loss(
             better = False
         if better is not None:
             test = forgotten.get(measure["name"]) if better is False else None
-            (gained if better else lost).append(_entry(measure, side, test))
+            # How far answers moved from the base is change, which need not be for the worse.
+            (moved if "kl" in (test or {}) else gained if better else lost).append(_entry(measure, side, test))
         elif is_look(measure, side):
             looks.append(_entry(measure, side))
     return {
         "gained": gained,
         "lost": lost,
         "looks": looks,
-        "text": _in_words(gained, lost, looks),
+        "moved": moved,
+        "text": _in_words(gained, lost, looks, moved),
         "forgetting": _share(measures, side, forgetting),
     }
 
@@ -107,16 +110,19 @@ def _entry(measure: Mapping[str, Any], side: str, forgotten: Mapping[str, Any] |
 
 
 def _in_words(
-    gained: Sequence[Mapping[str, str]], lost: Sequence[Mapping[str, str]], looks: Sequence[Mapping[str, str]]
+    gained: Sequence[Mapping[str, str]],
+    lost: Sequence[Mapping[str, str]],
+    looks: Sequence[Mapping[str, str]],
+    moved: Sequence[Mapping[str, str]] = (),
 ) -> str:
     parts = []
-    for word, entries in (("better in", gained), ("worse in", lost)):
+    for word, entries in (("better in", gained), ("worse in", lost), ("answers moved from the base's:", moved)):
         if entries:
             parts.append(f"{word} {_listed(entries)}")
     text = "; ".join(parts)
     if not parts:
         text = "no change is shown"
-    elif not lost:
+    elif not lost and not moved:
         text += "; no loss is shown"
     elif not gained:
         text += "; no gain is shown"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.evaluation.batches import by_length, pad, run_batches
 from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.perplexity import tokens_at_once
 from ftlab.models.families import takes_logits_to_keep
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 TOP = 256  # tokens of a distribution that are kept one by one
 NEW_TOKENS = 40  # of an answer of the base at most
 MOST_SHOWN = 5  # prompts whose answers changed most, which a side answers itself
-_LOGITS_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _predict(
     rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     device, keeps = model.device, takes_logits_to_keep(model)
     vocabulary = model.config.get_text_config().vocab_size
-    tokens = min(4096, max(256, _LOGITS_AT_ONCE // vocabulary))
+    tokens = min(4096, tokens_at_once(device, vocabulary))
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:

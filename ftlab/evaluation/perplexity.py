@@ -12,8 +12,9 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches
 from ftlab.models.families import takes_logits_to_keep
 
-# Logits are (tokens, vocabulary) floats: 2**27 of them are half a gigabyte, which fits beside a model anywhere.
-_LOGITS_AT_ONCE = 2**27
+# Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit beside a model on a GPU. On a CPU the heap
+# keeps several blocks of such a size when it changes from batch to batch.
+_LOGITS_AT_ONCE, _ON_CPU = 2**27, 2**25
 # The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
 _SLICE = 2**24
 
@@ -80,7 +81,7 @@ def score_losses(
     nll = [0.0] * len(encoded)
     device, keeps = model.device, takes_logits_to_keep(model)
     vocabulary = model.config.get_text_config().vocab_size
-    batch_tokens = min(batch_tokens, max(256, _LOGITS_AT_ONCE // vocabulary))
+    batch_tokens = min(batch_tokens, tokens_at_once(device, vocabulary))
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:
@@ -114,6 +115,11 @@ def score_losses(
     batches = by_length(lengths, rows=batch_rows, tokens=batch_tokens)
     halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
     return Losses(nll, counts, halved_to)
+
+
+def tokens_at_once(device: Any, vocabulary: int) -> int:
+    """The tokens whose logits are made at once on a torch `device`."""
+    return max(256, (_ON_CPU if device.type == "cpu" else _LOGITS_AT_ONCE) // vocabulary)
 
 
 def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, lost_in_words, what_was_lost
+from ftlab.evaluation.forgetting import answer_of, is_unmeasured, lost_in_words, what_was_lost
 from ftlab.evaluation.gain_loss import direction, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.row_changes import what_to_read
 from ftlab.evaluation.significance import p_text
+from ftlab.models.strength import why_not
 from ftlab.wording import listed
 
 Measure = Mapping[str, Any]
@@ -100,9 +101,9 @@ def warnings(
     notes = []
     if forgetting and forgetting["answer"] == "lost":
         notes.append(
-            f"It {what_was_lost(forgetting)}: {lost_in_words(forgetting)}. Mix in general examples (data.replay) "
-            "of the kinds that matter to you, or more of them (data.replay_fraction), lower the learning rate, or "
-            "train fewer epochs."
+            f"It {what_was_lost(forgetting)}. A lower strength undoes part of that without a new run. In a new run, "
+            "hold it to the base's own answers (data.replay: self), mix in general examples of the kinds that matter "
+            "to you, lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
@@ -125,20 +126,24 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     steps = []
     forgotten = answer_of(comparison)
     if forgotten == "lost":
+        if why_not(config) is None:
+            steps.append("Try a lower strength: it keeps more of the base and needs no new run.")
         if config.data.replay is None:
-            steps.append(
-                "Train again with general examples mixed in (Replay data), which protects the kinds that they hold."
-            )
+            held = "held to the base's own answers (Replay data: self)"
+            mixed = "with general examples mixed in (Replay data), which protect the kinds that they hold"
+            steps.append(f"Train again {mixed if config.is_starter else held}.")
         else:
             steps.append(
-                "Mix in general examples of the kinds that were lost (Replay data), or more of them; or lower the "
-                "learning rate, or train fewer epochs."
+                "Train again with more replay data, a lower learning rate or fewer epochs. General examples protect "
+                "the kinds that they hold."
             )
     elif forgotten == "unknown":
         steps.append(
             "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes: "
             "known_facts, known_choices or your own), or read more general text."
         )
+    elif not config.is_starter and is_unmeasured(comparison):
+        steps.append("Measure what it forgot: evaluate again with the base's own answers (evaluation.probes: self).")
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")

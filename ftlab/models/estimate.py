@@ -7,8 +7,9 @@ estimate-memory` does). Without a network and without a configuration, the name 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import ModelConfig, RunConfig
 from ftlab.hub import Unreachable
@@ -29,6 +30,7 @@ _UNIT = 34  # bytes a token, layer and channel kept in a 16-bit format (Korthika
 _LORA_SHARE = 0.01
 _PAIRED = ("dpo", "orpo", "cpo", "reward")  # a row is two texts
 _WITH_LOGITS = ("sft", "pretraining")
+_BYTES_A_TOKEN, _OF_TEMPLATE = 3, 48
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def is_here(model: ModelConfig) -> bool:
     return any(isinstance(try_to_load_from_cache(path, name, revision=model.revision), str) for name in names)
 
 
-def estimate(config: RunConfig, dtype: torch.dtype) -> Estimate:
-    """What training `config` will take at most, with every row of a batch at max_length.
+def estimate(config: RunConfig, dtype: torch.dtype, longest: int | None = None) -> Estimate:
+    """What training `config` will take at most, with every row of a batch as long as the `longest` one (tokens), at
+    most max_length; without that, at max_length.
 
     Of the base only config.json is read, from the cache or from the Hub; where the Hub cannot be reached, its name.
     `dtype` is the format of the arithmetic. Raises InputError for a base that the Hub does not know.
@@ -93,7 +96,7 @@ def estimate(config: RunConfig, dtype: torch.dtype) -> Estimate:
         # Asks the Hub once and quickly; its own clients would try for most of a minute.
         if config.model.base not in KNOWN:  # whose configuration ships with ftlab
             check_base(config.model)
-        return _from_config(config, dtype)
+        return _from_config(config, dtype, longest or config.optimisation.max_length)
     except Unreachable as error:
         return _from_name(config, dtype, error)
 
@@ -114,7 +117,7 @@ def parameters_in_name(base: str) -> int | None:
     return int(number * (1e9 if found[2].lower() == "b" else 1e6))
 
 
-def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
+def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimate:
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
@@ -127,6 +130,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
         model = AutoModelForCausalLM.from_config(described, dtype=torch.float32)
     model.tie_weights()
     sizes = size_of(config.method, config.model)
+    length = min(longest, config.optimisation.max_length)
     head = model.get_output_embeddings()
     linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
     text = described.get_text_config()
@@ -136,6 +140,7 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
         weights=count_trained(model).total,
         linear=linear,
         trained=sizes.trained,
+        length=length,
         shape=(text.hidden_size, text.num_hidden_layers, text.vocab_size),
     )
     return Estimate(
@@ -148,11 +153,35 @@ def _from_config(config: RunConfig, dtype: torch.dtype) -> Estimate:
         need=need,
         notes=[
             "This is an estimate: the base is not on this machine, so nothing could be measured.",
-            f"It assumes that every row of a batch has {config.optimisation.max_length:,} tokens, and can be wrong by "
-            "a third.",
+            f"It assumes that every row of a batch has {length:,} tokens{_why(length, config)}, and can be wrong by a "
+            "third.",
             _after_download(config.model.base),
         ],
     )
+
+
+def _why(length: int, config: RunConfig) -> str:
+    if length == config.optimisation.max_length:
+        return ""
+    return f" (the longest by its text, a token for {_BYTES_A_TOKEN} bytes)"
+
+
+def longest_by_text(rows: Sequence[Mapping[str, Any]]) -> int:
+    """About how many tokens the longest of the training `rows` has: one for three bytes of its text, and what a chat
+    template adds. English takes one for some four bytes; a script that the tokenizer hardly knows takes more."""
+    sizes = [max(sum(map(_bytes, whole)) for whole in _sequences(row)) for row in rows]
+    return -(-max(sizes, default=0) // _BYTES_A_TOKEN) + _OF_TEMPLATE
+
+
+def _sequences(row: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """The conversations that a training row is: one, or a prompt with each of its answers."""
+    if "messages" in row:
+        return [row["messages"]]
+    return [[*row["prompt"], *row[side]] for side in ("chosen", "rejected", "completion") if side in row]
+
+
+def _bytes(message: Mapping[str, Any]) -> int:
+    return sum(len(str(value).encode()) for value in message.values() if value)
 
 
 def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Estimate:
@@ -177,9 +206,16 @@ def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Est
 
 
 def _need(
-    config: RunConfig, dtype: torch.dtype, *, weights: int, linear: int, trained: int, shape: tuple[int, int, int]
+    config: RunConfig,
+    dtype: torch.dtype,
+    *,
+    weights: int,
+    linear: int,
+    trained: int,
+    length: int,
+    shape: tuple[int, int, int],
 ) -> Need:
-    """Weights, gradients and optimiser; and what a batch of rows of full length keeps for the backward pass."""
+    """Weights, gradients and optimiser; and what a batch of rows of `length` tokens keeps for the backward pass."""
     hidden, layers, vocabulary = shape
     method, settings = config.method.name, config.optimisation
     # Weights that are trained stay in float32 (sft.prepare_training).
@@ -188,7 +224,7 @@ def _need(
     if method == "qlora":
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
     adapter = 0 if method == "full" else 4 * trained
-    tokens = settings.batch_size * settings.max_length * (2 if config.stage in _PAIRED else 1)
+    tokens = settings.batch_size * length * (2 if config.stage in _PAIRED else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
     # Logits, their softmax and their gradient, in float32; preferences and rewards never hold them (log_probs.py).
     head = 3 * 4 * vocabulary if config.stage in _WITH_LOGITS else 0

@@ -160,8 +160,8 @@ def strengths_svg(found: Mapping[str, Any]) -> Markup:
             y, cut(row["title"], 17), low, y - 4, high, _x(row["strength"]), y - 4,
             ADAPTED_COLOUR, _WIDTH, y, percent(round(row["strength"], 2)),
         )  # fmt: skip
-    spoken = "Strength: " + ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
-    return _svg(height, spoken, body)
+    each = ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
+    return _svg(height, f"Chance to win a vote: {each}", body)
 
 
 def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:

@@ -12,6 +12,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.data.asked import asked_of
 from ftlab.data.documents import STAGE
+from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.files import write_text
 from ftlab.method_table import fields_of
 from ftlab.models.bases.get import record_of
@@ -25,7 +26,7 @@ from ftlab.sharing.measures import measures_of
 from ftlab.sharing.questions import evaluation_at
 from ftlab.sharing.report import contents
 from ftlab.sharing.report_facts import origin_of, source_name, tuned_on
-from ftlab.sharing.report_markdown import comparison_rows, moved_rows
+from ftlab.sharing.report_markdown import comparison_rows, kept_rows, moved_rows
 from ftlab.sharing.serving import serving_section
 from ftlab.sharing.shape import Shape
 from ftlab.sharing.verify import lines
@@ -134,12 +135,12 @@ def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
     at = strength_name(shape.strength)
     if not at:
         return []
-    said = [f"These weights are at {at}: {shape.strength:.0%} of what training changed is in them."]
+    said = [f"These weights are at {at}: they hold {shape.strength:.0%} of what training changed."]
     here = evaluation_at(run, shape.strength).comparison()
     if here is not None and is_made_of(here, run.result):
         said.append(f"At this strength: {here['verdict']['text']}")
     elif evaluated:
-        said.append("What follows was measured of the model as trained, at strength 1.")
+        said.append("The figures below are those of the model as trained (strength 1), not of these weights.")
     return [escaped(" ".join(said))]
 
 
@@ -154,7 +155,7 @@ def _evaluated(run: RunDirectory, found: dict[str, Any] | None, at: str = "") ->
     ]
     parts += [bullets(escaped(note) for note in found["notes"])]
     parts += [bullets(escaped(line) for line in found["worse"])]
-    parts += ["### What was forgotten", escaped(found["forgetting"]), moved_rows(found)]
+    parts += ["### What was forgotten", *kept_rows(found), moved_rows(found)]
     if found["checked"]:
         parts += ["### What else was checked"]
         parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]
@@ -225,7 +226,11 @@ def _limits(
         told = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
         said.append(f"{told}." if rows >= _FEW_ROWS else f"{told}. That is few: mind the intervals.")
     if found and found["comparison"]["verdict"].get("forgot"):
-        said.append("It has forgotten some of what its base knew; see above.")
+        changed = (found["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
+        what = "Outside the task, many of its answers changed" if changed else "It forgot some of what its base knew"
+        said.append(f"{what}; see above.")
+    elif not config.is_starter and is_unmeasured(found["comparison"] if found else {}):
+        said.append("What it forgot of its base was not measured.")
     if shape.merged_from_quantised:
         said.append(
             "It was trained and evaluated on a quantised base and merged into the whole one, so the figures are those "

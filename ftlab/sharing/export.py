@@ -26,10 +26,8 @@ from ftlab.models.strength import check_strength, chosen_strength
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing import export_files
 from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
-from ftlab.sharing.shape import BASE_FOLDER, Kind, Shape
+from ftlab.sharing.shape import BASE_FOLDER, RECORD, Kind, Shape
 from ftlab.workspace import Workspace
-
-RECORD = Path("ftlab") / "export.json"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from ftlab.files import locked, read_cached, tail, write_json
 from ftlab.jobs import Job, Status
 from ftlab.processes import mark_of
 from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import RECORD
-from ftlab.sharing.shape import Kind
+from ftlab.sharing.shape import RECORD, Kind
 from ftlab.workspace import Workspace
 
 _PREFIX = "ftlab: "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.figures import value_text
+from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.evaluation.gain_loss import counted, direction, gain_loss, is_look, with_adjusted
 from ftlab.evaluation.significance import p_text
 
@@ -57,6 +58,16 @@ def verdict_of(comparison: Comparison, side: str) -> dict[str, Any] | None:
     return found or (comparison.get("verdict") if side == "adapted" else None)
 
 
+def verdict_text(comparison: Comparison) -> str:
+    """The verdict of `comparison` in a sentence, which says so where a real base was compared and what was forgotten
+    was not measured: comparisons from before that was a rule say nothing of it."""
+    text = comparison["verdict"]["text"]
+    base = (comparison.get("sides") or _SIDES)[0].get("what")
+    if base == "starter" or not is_unmeasured(comparison) or "not measured" in text:
+        return text
+    return f"{text.removesuffix('.')}; what it forgot was not measured."
+
+
 def of_documents(comparison: Comparison) -> bool:
     """Whether plain text was compared: documents that are predicted, without prompts and answers."""
     return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
@@ -75,7 +86,9 @@ def interval_text(measure: Measure, interval: list[float] | None) -> str:
 def unit_text(measure: Measure) -> str:
     """What the values are in, or which way is better where they have no unit."""
     if measure["kind"] == "share":
-        return "% of questions" if measure["name"].startswith("general_accuracy") else "% of rows"
+        if measure["name"].startswith("base_agreement"):
+            return "% of places"
+        return "% of questions" if "general_accuracy" in measure["name"] else "% of rows"
     if measure.get("unit") == "points":
         return "0 to 100"
     wish = f"{measure['better']} is better" if measure.get("better") else ""

@@ -11,6 +11,7 @@ from ftlab.config import SELF, RunConfig, load_config
 from ftlab.errors import FtlabError
 from ftlab.files import disk_full, read_json, write_text
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.measures import verdict_text
 from ftlab.sharing.reproduce import recorded_figures
 from ftlab.workspace import Workspace
 
@@ -61,7 +62,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
         raise FtlabError(f"The run {run.id} has no result to repeat", try_="train it to an end first")
     config = _pinned(load_config(run.config_file), environment)
     comparison = run.comparison()
-    verdict = comparison["verdict"]["text"] if comparison else "It was not compared with its base."
+    verdict = verdict_text(comparison) if comparison else "It was not compared with its base."
     on_cpu = environment["device"] == "cpu"
     cells = [
         _text(

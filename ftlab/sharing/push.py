@@ -22,7 +22,8 @@ from ftlab.files import read_json, sizes_in
 from ftlab.hub import OFFLINE_TRY, check_name, make, writing
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.card import write_card
-from ftlab.sharing.export import RECORD, Exported, read_shape
+from ftlab.sharing.export import Exported, read_shape
+from ftlab.sharing.shape import RECORD
 from ftlab.workspace import Workspace
 
 REPORT = "report.html"

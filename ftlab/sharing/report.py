@@ -16,11 +16,19 @@ from ftlab.run_directory import RunDirectory
 from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
 from ftlab.sharing.gain_loss import gain_loss_svg
 from ftlab.sharing.judged import judgements_of
-from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of
+from ftlab.sharing.measures import gained_text, looks_note, of_documents, sides_of, verdict_text
 from ftlab.sharing.page import render_page
 from ftlab.sharing.report_examples import choose_examples, right_text
 from ftlab.sharing.report_facts import measured, strength_fact, tuned_on
-from ftlab.sharing.report_findings import also_checked, asked_beside, badge, forgetting, where_worse
+from ftlab.sharing.report_findings import (
+    also_checked,
+    asked_beside,
+    badge,
+    forgetting,
+    kept_answer,
+    kept_rows,
+    where_worse,
+)
 from ftlab.sharing.table import comparison_table
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
@@ -59,7 +67,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "run": run,
         "name": config.name or run.id,
         "date": _date(comparison["created"]),
-        "verdict": comparison["verdict"]["text"],
+        "verdict": verdict_text(comparison),
         "badge": badge(comparison["verdict"]),
         "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
         "sides": sides_of(comparison),
@@ -69,6 +77,8 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
         "looks": looks_note(comparison),
         "notes": comparison["notes"][:_MOST_NOTES],
         "forgetting": forgetting(comparison),
+        "kept": kept_rows(comparison),
+        "kept_answer": kept_answer(comparison),
         "lost": _lost(run)[:2],
         "moved": changed_answers(comparison),
         "worse": where_worse(comparison, predictions),

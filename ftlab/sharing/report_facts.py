@@ -15,9 +15,10 @@ from ftlab.files import read_cached
 from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
-from ftlab.models.strength import strength_choice
+from ftlab.models.strength import AS_TRAINED, strength_choice
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
+from ftlab.sharing.shape import RECORD
 from ftlab.wording import duration, listed
 
 
@@ -55,12 +56,16 @@ def tuned_on(
 
 
 def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
-    """That the run is used at another strength than the one that the figures are of, where one was chosen."""
-    choice = strength_choice(run)
-    if choice is None:
-        return []
-    text = f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}"
-    return [("Strength", f"{text}; the figures here are those of the model as trained")]
+    """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
+    choice, said = strength_choice(run), []
+    if choice is not None:
+        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+    for kind in ("adapter", "merged"):
+        record = read_cached(run.export_folder(kind) / RECORD)
+        at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
+        if at != AS_TRAINED:
+            said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
+    return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:

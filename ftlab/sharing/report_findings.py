@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.evaluation.drift import kinds_in_words
-from ftlab.evaluation.figures import in_sentence, percent, value_text
-from ftlab.evaluation.forgetting import answer_of
+from ftlab.evaluation.figures import in_sentence, nats, number, percent, value_text
+from ftlab.evaluation.forgetting import answer_of, what_was_lost
 from ftlab.evaluation.keeping import also_asked
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.row_changes import LOSS, gain, measured
@@ -19,6 +19,7 @@ from ftlab.sharing.measures import Comparison, improved, measures_of, sides_of
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
 _MOST_BESIDE = 3
+_ANSWERS = {"kept": ("kept", "good"), "lost": ("lost", "bad"), "unknown": ("cannot tell", "warn")}
 _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 
@@ -37,6 +38,45 @@ def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
     return "better", "Better than its base"
 
 
+def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
+    """What became of what the base knew, as a word and its color (good, bad, warn); None where it was not measured."""
+    answer, found = answer_of(comparison), comparison.get("forgetting") or {}
+    if answer == "lost" and found.get("parts") and what_was_lost(found) != "forgot":
+        return "changed", "bad"
+    return _ANSWERS[answer] if answer else None
+
+
+def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """A line for each figure on what was kept: what it was `measured` on, the figures of `base` and `adapted`, and the
+    `answer` (kept, changed, lost, cannot tell; empty where the line above gives it)."""
+    found = []
+    for part in (comparison.get("forgetting") or {}).get("parts") or []:
+        word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
+        answer = word if part.get("decides", True) else f"{word}, does not decide"
+        if "kl" in part:
+            on = f"{part['prompts']:,} {part['title']}"
+            share, kl = (
+                f"{text(part[key])} ({' to '.join(map(text, part[f'{key}_interval']))})"
+                if part[f"{key}_interval"]
+                else text(part[key])
+                for key, text in (("agreement", percent), ("kl", nats))
+            )
+            found.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
+            found.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
+        elif "accuracy" in part:
+            sides = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
+            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", *sides, answer))
+        elif "bits_per_byte" in part:
+            sides = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
+            on = f"{part['documents']:,} {part['title']}" if "documents" in part else part["title"]
+            found.append(_kept_row(f"{on}: bits per byte, lower is better", *sides, answer))
+    return found
+
+
+def _kept_row(measured_on: str, base: str, adapted: str, answer: str) -> dict[str, str]:
+    return {"measured": measured_on, "base": base, "adapted": adapted, "answer": answer}
+
+
 def forgetting(comparison: Comparison) -> str:
     """One paragraph on what the model still knows."""
     if (comparison.get("forgetting") or {}).get("text"):
@@ -44,7 +84,7 @@ def forgetting(comparison: Comparison) -> str:
     base, adapted = comparison["base"], comparison["adapted"]
     before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
     if before is None or after is None:
-        return "Not measured: no general questions were asked (evaluation.probes)."
+        return "Not measured: neither the base's own answers nor general questions were compared (evaluation.probes)."
     p = comparison.get("tests", {}).get("general_accuracy")
     evidence = (
         f"{percent(before)} of {adapted['general_rows']:,} general questions right before, {percent(after)} after"

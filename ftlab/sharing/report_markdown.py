@@ -32,7 +32,7 @@ def report_markdown(found: dict[str, Any]) -> str:
         escaped(found["looks"]),
         bullets(escaped(note) for note in found["notes"]),
         "## What was forgotten",
-        escaped(found["forgetting"]),
+        *kept_rows(found),
         bullets(
             f"{quoted(row['prompt'])} Right: {quoted(row['base'])} Now: {quoted(row['adapted'])}"
             for row in found["lost"]
@@ -63,11 +63,20 @@ def report_markdown(found: dict[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def kept_rows(found: dict[str, Any]) -> list[str]:
+    """What was kept, from the `contents` of a report: the answer in a word, a table of the figures, and in full."""
+    answer = f"**{found['kept_answer'][0].capitalize()}.**" if found["kept_answer"] else ""
+    rows = [[row["measured"], row["base"], row["adapted"], row["answer"]] for row in found["kept"]]
+    figures = table(["Measured on", "Base", "Adapted", "Answer"], rows) if rows else ""
+    return [answer, figures, escaped(found["forgetting"])]
+
+
 def moved_rows(found: dict[str, Any]) -> str:
-    """The answers that changed most, from the `contents` of a report."""
-    return bullets(
-        f"{quoted(row['prompt'])} Base: {quoted(row['base'])} Adapted: {quoted(row['side'])}" for row in found["moved"]
-    )
+    """The answers that changed most, side by side, from the `contents` of a report."""
+    rows = [[row["prompt"], row["base"] or "(nothing)", row["side"] or "(nothing)"] for row in found["moved"]]
+    if not rows:
+        return ""
+    return f"The answers that changed most:\n\n{table(['Prompt', 'Base', 'Adapted'], rows)}"
 
 
 def comparison_rows(found: dict[str, Any]) -> str:

@@ -273,7 +273,8 @@ def _wire_to_disk(
                 lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
             ),
             **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
-            **({} if talking else part(talk.banner, lambda: chat.about(talk, talked, workspace))),
+            # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.
+            **part(talk.banner, lambda: (chat.strength_of if talking else chat.about)(talk, talked, workspace)),
             **part(listed.detail, lambda: runs.show(listed, opened, other, workspace)),
         }
 

@@ -19,6 +19,7 @@ import gradio as gr
 
 from ftlab.config import STARTER
 from ftlab.files import read_cached, write_json
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui import disk
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
@@ -181,7 +182,7 @@ def build(workspace: Workspace) -> Form:
                 gr.Textbox,
                 "256",
                 label="Longest answer (tokens)",
-                info="The same for all contestants, as is all else: the likeliest answer, made once.",
+                info="Same settings for all: greedy decoding, one answer per prompt.",
                 max_lines=1,
             )
             form.make = gr.Button("Make the test", variant="primary", elem_id="blind_make")
@@ -190,7 +191,8 @@ def build(workspace: Workspace) -> Form:
 
 
 def _contestant(draw: Callable[..., Any], number: int) -> None:
-    draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", allow_custom_value=True)
+    info = "A run at another strength: run:ID@0.75." if number > 1 else None
+    draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", info=info, allow_custom_value=True)
     draw(f"title_{number}", gr.Textbox, label="Called", placeholder="for you and the report", max_lines=1)
     draw(
         f"base_{number}",
@@ -254,7 +256,7 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
     """Updates that show `values` in the form, with the choices that there are now."""
     runs = [(f"Run {run.id}", f"run:{run.id}") for run in disk.runs_that_answer(workspace)]
     who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
-    who += [*runs, ("Another server (OpenAI-compatible)", "endpoint")]
+    who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
     uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
     more = [*who, ("Nobody: take this contestant away", "")]
@@ -267,6 +269,20 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
             shown["choices"] = choices[name]
         updates[component] = gr.update(**{**_settings(updates.get(component)), **shown})
     return updates
+
+
+def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
+    """The runs as contestants: at the strength in use, and as trained or at the one proposed where that is another."""
+    from ftlab.evaluation.strengths import strengths_of
+
+    found = []
+    for run in disk.runs_that_answer(workspace):
+        used, measured = disk.strength(run), strengths_of(run)
+        others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
+        found.append((", ".join(filter(None, [f"Run {run.id}", strength_name(used)])), f"run:{run.id}"))
+        for at in sorted(others):
+            found.append((f"Run {run.id}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
+    return found
 
 
 def suit(form: Form, values: dict[str, Any], topics: list[str]) -> dict[Any, Any]:

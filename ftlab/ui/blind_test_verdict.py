@@ -13,7 +13,8 @@ from ftlab.sharing.arena_report import check_lines, group_rows, method_lines
 from ftlab.ui.html import count, details, facts, heading, join, notice, percent, table
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
-_TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew", "strengths": "Strength"}
+_TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
+_TITLES |= {"strengths": "Chance to win a vote"}
 _CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical answers", "skip": "skipped"}
 _GROUPS = {"by_topic": "By topic", "by_rater": "By rater", "by_criterion": "By criterion"}
 

@@ -1,6 +1,6 @@
 """Chat: one message, two answers side by side: the base's and the adapted model's.
 
-elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_strength` (hidden for runs without one), `chat_system`,
+elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_strength`, `chat_system`,
 `chat_temperature`, `chat_length`, `chat_settings` (folded settings), `chat_log` (the conversation), `chat_text`
 (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`.
 """
@@ -23,11 +23,12 @@ from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
-from ftlab.ui.conversation import Turn, conversation, history, note
+from ftlab.ui.conversation import AFRESH, Turn, conversation, history, note, same_strength
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty
 from ftlab.workspace import Workspace
 
+_STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
 _AS_IT_IS = "The training rows were asked as they are, and so is your message."
 
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
@@ -89,7 +90,7 @@ def build() -> ChatTab:
             AS_TRAINED,
             step=0.05,
             label="Strength",
-            info="Of the adapted model: 0 is the base, 1 as trained.",
+            info=_STRENGTH,
             visible=False,
             elem_id="chat_strength",
             scale=1,
@@ -140,7 +141,10 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
         ended = _stops[request.session_hash or ""] = threading.Event()
-        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …"}
+        at = AS_TRAINED if strength is None else round(float(strength), 2)
+        read = same_strength(turns, at)
+        afresh = AFRESH if turns and not read else ""
+        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …", "strength": at}
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
@@ -150,17 +154,18 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
 
             answers = load_duet(run).stream(
                 turn["user"],
-                history(turns),
+                history(read),
                 system=(system or "").strip() or None,
                 as_trained=as_trained,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
-                strength=None if strength is None else round(float(strength), 2),
+                strength=at,
                 threads=threads_beside_a_run() if disk.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
                 for answer in answers:
-                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": note(answer)}
+                    said = " ".join(filter(None, [afresh, note(answer)]))
+                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": said}
                     if ended.is_set() and not answer.done:
                         turn["note"] = "Stopped by you."
                         break
@@ -232,11 +237,18 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
     }
 
 
+def strength_of(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """An update that puts the slider to the strength that was chosen for the run."""
+    run = workspace.run(run_id) if run_id else None
+    return {} if run is None else {tab.strength: _strength(run, disk.config(run))}
+
+
 def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
-    """The slider at the strength that was chosen for `run`; hidden where its method has none."""
-    if config is None or why_not(config) is not None:
-        return gr.update(visible=False, value=AS_TRAINED)
-    return gr.update(visible=True, value=disk.strength(run))
+    """The slider at the strength that was chosen for `run`; where its method has none it stands still and says why."""
+    reason = why_not(config) if config is not None else None
+    if config is None or reason is not None:
+        return gr.update(visible=config is not None, value=AS_TRAINED, interactive=False, info=reason)
+    return gr.update(visible=True, value=disk.strength(run), interactive=True, info=_STRENGTH)
 
 
 def nobody_yet() -> Markup:

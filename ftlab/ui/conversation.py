@@ -6,11 +6,20 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui.html import empty, join
 
 SIDES = {"base": "Base", "adapted": "Adapted"}
 
-Turn = dict[str, Any]  # {"user": str, "base": str, "adapted": str, "note": str}
+Turn = dict[str, Any]  # {"user": str, "base": str, "adapted": str, "note": str, "strength": float of the adapted model}
+AFRESH = "The strength changed: both models start afresh and read none of the turns above."
+
+
+def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
+    """The last of `turns`, as far as the adapted model had this `strength`: at another one it is another model, which
+    would copy what this one said."""
+    first = next((n for n in range(len(turns), 0, -1) if turns[n - 1].get("strength", AS_TRAINED) != strength), 0)
+    return turns[first:]
 
 
 def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
@@ -43,7 +52,7 @@ def _turn(turn: Turn, *, busy: bool) -> Markup:
             '<div class="ft-text">{2}{3}</div></div>'
         ).format(
             side,
-            name,
+            _named(name, turn) if side == "adapted" else name,
             turn[side] or ("" if busy else "(nothing)"),
             Markup('<span class="ft-caret" aria-hidden="true"></span>') if busy else "",
         )
@@ -54,6 +63,10 @@ def _turn(turn: Turn, *, busy: bool) -> Markup:
         '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
         '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p></article>'
     ).format(turn["user"], panes, note)
+
+
+def _named(name: str, turn: Turn) -> str:
+    return ", ".join(filter(None, [name, strength_name(turn.get("strength", AS_TRAINED))]))
 
 
 def note(answer: Any) -> str:

@@ -3,7 +3,7 @@
 elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (what the result on show was asked; hidden
 while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
 `evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
-`evaluate_pattern`.
+`evaluate_pattern`, `evaluate_probes`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from ftlab.ui import disk
 HELD_OUT = ""
 NEXT = "(next)"  # the view of a result that is being measured
 _AUTO = "auto"
+_PROBES = [
+    ("as in the settings of the run", ""),
+    ("the base's own answers to neutral prompts", "self"),
+    ("these, and questions with known answers", "self, known_facts, known_choices"),
+    ("not measured", "none"),
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Form:
     examples: gr.Textbox
     labels: gr.Textbox
     pattern: gr.Textbox
+    probes: gr.Dropdown
 
     @property
     def chosen(self) -> list[Any]:
@@ -57,7 +64,7 @@ class Form:
         """The others, in the order of the arguments of `read`."""
         return [
             self.others, self.rows, self.suite, self.measures, self.prompted, self.system_prompt, self.examples,
-            self.labels, self.pattern,
+            self.labels, self.pattern, self.probes,
         ]  # fmt: skip
 
 
@@ -93,9 +100,12 @@ def build() -> Form:
             named = "Of a classification, with commas between. Empty: those found in the data."
             labels = _line("Labels", "labels", named)
             pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
+            elsewhere = "What it kept of the base, apart from the task. Or your own questions: a file, a Hub id."
+            probes = _list("Forgetting", "probes", elsewhere, _PROBES, value="", min_width=260)
     view = _list("Result on", "view", "What was asked for the figures and answers below.", visible=False)
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
-    return Form(run, others, view, rows, start, suite, measures, prompted, system_prompt, examples, labels, pattern)
+    asked = (suite, measures, prompted, system_prompt, examples, labels, pattern, probes)
+    return Form(run, others, view, rows, start, *asked)
 
 
 def read(
@@ -108,6 +118,7 @@ def read(
     examples: str | None,
     labels: str | None,
     pattern: str | None,
+    probes: str | None = None,
 ) -> Asked:
     """What the form says; what was left as it is stays as in the settings of the run.
 
@@ -119,6 +130,7 @@ def read(
         settings |= {"examples": _whole("Examples", examples, least=0)}
     own = [name for name in measures or [] if name.endswith(".py")]
     settings |= {"labels": _text(labels), "pattern": _text(pattern), "own_metrics": ", ".join(own) or None}
+    settings |= {"probes": _text(probes)}
     return Asked(
         list(others or []),
         _text(suite),

@@ -28,7 +28,7 @@ def offered(run: RunDirectory) -> Markup:
         for place, remedy in enumerate(found)
     )
     return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
-        heading("What may help", "A new run with the settings of this one but for what is said here. You start it."),
+        heading("What may help", "Pre-fills a new run with these changes. Nothing starts until you press Start."),
         cards,
     )
 

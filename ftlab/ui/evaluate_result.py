@@ -1,4 +1,4 @@
-"""One comparison as it is shown: verdicts, table, what was gained and lost, how it was measured."""
+"""One comparison as it is shown: verdicts, what was kept, table, what was gained and lost, how it was measured."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.errors import shorten
-from ftlab.evaluation.drift import changed_answers, kinds_in_words
+from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.figures import nats
-from ftlab.evaluation.own_answers import MOST_SHOWN
+from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.run_directory import RunDirectory
 from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
 from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_documents, sides_of, unbroken, verdict_of
+from ftlab.sharing.report_findings import kept_answer, kept_rows
 from ftlab.sharing.table import comparison_table
 from ftlab.ui import evaluate_classes, run_view
-from ftlab.ui.html import badge, count, details, duration, facts, heading, join, notice, table, when
+from ftlab.ui.html import badge, count, details, duration, facts, heading, join, labelled, notice, percent, table, when
 
 _GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
 _TONES = {True: "ft-up", False: "ft-down", None: ""}
@@ -25,19 +26,18 @@ _TONES = {True: "ft-up", False: "ft-down", None: ""}
 def result(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     """Verdict, table, pictures and settings of one comparison."""
     notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
-    return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}{}{}{}{}{}</section>').format(
-        run.id,
+    parts = [
         verdicts(run, comparison),
+        kept(comparison),
         scores(comparison),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
         gains(comparison),
-        moved(comparison),
         evaluate_classes.details_of(comparison),
         memorisation(comparison),
         _facts(comparison),
         details("How it was measured", _measured(comparison)),
-        "",
-    )
+    ]
+    return Markup('<section class="ft-card" data-run="{}">{}</section>').format(run.id, join(parts))
 
 
 def verdicts(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
@@ -105,30 +105,82 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     if not pictures:
         return Markup("")
     said = gained_text(comparison)
-    forgetting = (comparison.get("forgetting") or {}).get("text") or ""
     help = (
         "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
         "finding: chance, or a look."
     )
-    return Markup('{}{}{}<div class="ft-gains">{}</div>').format(
-        heading("Gained and lost", help), _line(said), _line(forgetting), pictures
+    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(said), pictures)
+
+
+def kept(comparison: Mapping[str, Any]) -> Markup:
+    """What the adapted model kept of what its base says and knows: figures, and the answers that changed most; says so
+    where it was not measured. Empty for several runs beside each other, whose table holds it."""
+    if is_unmeasured(comparison):
+        return notice(
+            Markup("<strong>{}</strong> {}").format(
+                "What it kept of the base was not measured.",
+                "To measure it, open “What is asked, and how it is measured”, set Forgetting to the base's own "
+                "answers, and press Evaluate.",
+            ),
+            kind="warn",
+        )
+    answer, rows = kept_answer(comparison), kept_rows(comparison)
+    if answer is None:
+        return Markup("")
+    text = (comparison.get("forgetting") or {}).get("text") or ""
+    if not rows:
+        return Markup("{}{}").format(heading("What it kept of the base"), _line(text))
+    shown = [[row["measured"], row["base"], row["adapted"], _answer(row["answer"])] for row in rows]
+    return Markup('<section class="ft-kept"><div>{} {}</div><p class="ft-help">{}</p>{}{}{}</section>').format(
+        heading("What it kept of the base"),
+        badge(*answer),
+        "Measured apart from the task, on prompts and text that have nothing to do with it.",
+        labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
+        moved(comparison),
+        details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
     )
 
 
 def moved(comparison: Mapping[str, Any]) -> Markup:
     """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
     rows = [
-        [nats(one["kl"]), shorten(one["prompt"]), shorten(one["base"]), shorten(one["side"])]
-        for one in changed_answers(comparison, most=MOST_SHOWN)
+        [shorten(one["prompt"]), shorten(one["base"]) or "(nothing)", shorten(one["side"]) or "(nothing)"]
+        for one in changed_answers(comparison)
     ]
     if not rows:
         return Markup("")
-    help = "The neutral prompts with the largest KL to the base (nats a token). A changed answer need not be worse."
-    return Markup("{}{}{}").format(
-        heading("Answers that changed most", help),
-        _line(kinds_in_words(comparison)),
-        table(["KL", "Prompt", "Base", "Adapted"], rows, label="Answers that changed most", numbers=[0]),
+    return Markup('<p class="ft-help">{}</p>{}').format(
+        "The three answers that changed most. A changed answer need not be worse.",
+        labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
     )
+
+
+def _by_kind(comparison: Mapping[str, Any]) -> Markup:
+    """The figures of each kind of neutral prompt, the most changed first; replayed ones are told from the others."""
+    parts = (comparison.get("forgetting") or {}).get("parts") or []
+    kinds = [kind for part in parts for kind in part.get("of_kinds") or []]
+    if not kinds:
+        return Markup("")
+    apart = len({bool(kind["replayed"]) for kind in kinds}) > 1
+    head = ["Kind", *(["Replayed in training"] if apart else []), "Same next token", "KL, nats a token", "Prompts"]
+    rows = [
+        [
+            kind["kind"],
+            *(["yes" if kind["replayed"] else "no"] if apart else []),
+            percent(kind["agreement"]),
+            nats(kind["kl"]),
+            count(kind["prompts"]),
+        ]
+        for kind in kinds
+    ]
+    return table(head, rows, label="By kind of prompt", numbers=range(1 + apart, len(head)))
+
+
+def _answer(text: str) -> Markup:
+    word, _, rest = text.partition(", ")
+    kind = {"kept": "good", "cannot tell": "warn"}.get(word, "bad")
+    shown = Markup("{}{}").format(badge(word, "info" if rest else kind), f" {rest}" if rest else "")
+    return shown if text else Markup("")
 
 
 def memorisation(comparison: Mapping[str, Any]) -> Markup:

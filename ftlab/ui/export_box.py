@@ -17,7 +17,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.strength import strength_name
+from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
@@ -247,9 +247,9 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
 
 
 def _state(run: RunDirectory, kind: str) -> Markup:
-    """What is known of the export, and at which strength the next one will be where one was chosen."""
+    """What is known of the export, and at which strength the next one will be where that is not as trained."""
     at = strength_name(disk.strength(run))
-    told = f"Exported at {at}, as chosen for this run on the Evaluate tab (Strength); 1 there is as trained."
+    told = f"Exports use {at}, chosen on the Evaluate tab. Choose 1 there for the model as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
 
@@ -263,7 +263,10 @@ def _verified(run: RunDirectory, kind: str) -> Markup:
         return notice(f"{found.text or 'starting'} … Press Export and download to follow it.")
     if found.record is None:
         return Markup("")
+    there = found.record["shape"].get("strength", AS_TRAINED)
     told = [*lines(found.record["verification"]), *found.record["notes"]]
+    if there != AS_TRAINED or there != disk.strength(run):
+        told.insert(0, f"The export in this folder is {strength_name(there) or 'as trained'}.")
     said = join(Markup("<div>{}</div>").format(line) for line in told)
     where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))
     return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(said, where)

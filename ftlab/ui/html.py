@@ -92,6 +92,25 @@ def table(
     ).format(label, css, cells("th", headers), body)
 
 
+def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
+    """A table that a phone shows without its head: the first cell of a row above the others, each of which has the name
+    of its column."""
+    body = join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            row[0],
+            join(
+                Markup('<td data-label="{}">{}</td>').format(head, cell)
+                for head, cell in zip(heads[1:], row[1:], strict=True)
+            ),
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}"><table class="ft-table {}">'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(label, css, join(Markup('<th scope="col">{}</th>').format(head) for head in heads), body)
+
+
 def pick_button(value: Any, text: str, *, label: str, current: bool = False) -> Markup:
     """A button inside a gr.HTML made with PICK_JS."""
     return Markup('<button type="button" class="ft-pick" data-pick="{}" aria-label="{}"{}>{}</button>').format(

@@ -76,14 +76,14 @@ def comparison_html(comparison: Mapping[str, Any], run: RunDirectory | None = No
         notice(verdict["text"], kind="info") for verdict in comparison.get("verdicts", {}).values() if verdict["text"]
     )
     body = join(
-        [said, evaluate_result.scores(comparison), evaluate_result.gains(comparison), evaluate_result.moved(comparison)]
+        [said, evaluate_result.kept(comparison), evaluate_result.scores(comparison), evaluate_result.gains(comparison)]
     )
     return framed(Markup('<section class="ft-card">{}</section>').format(body))
 
 
 def strengths_html(found: Mapping[str, Any]) -> str:
     """Table, picture and proposal of the strengths of a run."""
-    return framed(Markup('<section class="ft-card">{}</section>').format(strengths_view(found)))
+    return framed(strengths_view(found))
 
 
 def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:

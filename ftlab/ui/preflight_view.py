@@ -61,7 +61,11 @@ def _numbers(found: Preflight) -> Markup:
     if found.peak_bytes is not None and found.available_bytes is not None:
         where = "the GPU" if found.device == "cuda" else "this machine"
         shown.append(
-            ("Memory", f"{about}{amount(found.peak_bytes)}", f"of {amount(found.available_bytes)} free on {where}")
+            (
+                "Memory",
+                f"{about}{amount(found.peak_bytes)}",
+                f"peak, of {amount(found.available_bytes)} free on {where}",
+            )
         )
     elif found.available_bytes is not None:
         shown.append(("Free memory", amount(found.available_bytes), "on the device that trains"))

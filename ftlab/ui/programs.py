@@ -22,6 +22,7 @@ from ftlab.evaluation.keeping import also_asked
 from ftlab.files import limited_to
 from ftlab.parsing import check_depth, whole
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing.measures import verdict_text
 from ftlab.ui import background, disk
 from ftlab.ui.events import reach
 from ftlab.wording import install
@@ -160,7 +161,7 @@ def _status_of(run: RunDirectory) -> dict[str, Any]:
     found |= {"metrics": latest, "evaluation": evaluating.state if evaluating else None, "verdict": None}
     comparison = disk.comparison(run)
     if comparison:
-        found["verdict"] = comparison["verdict"]["text"]
+        found["verdict"] = verdict_text(comparison)
         found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}
     found["also_asked"] = [
         {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)

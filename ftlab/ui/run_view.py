@@ -12,6 +12,7 @@ from ftlab.errors import FtlabError
 from ftlab.method_table import summary
 from ftlab.models.starter import starter_size
 from ftlab.run_directory import RunDirectory
+from ftlab.sharing import measures
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
@@ -150,7 +151,7 @@ def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     steps = _next_steps(comparison, config) if config else []
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
-    return Markup("<strong>{}</strong>{}").format(comparison["verdict"]["text"], todo)
+    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
 
 
 def verdict_kind(comparison: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """How much of what training changed to use, on the Evaluate tab: measured, drawn, and chosen without a new run.
 
-elem_ids: `strength_box` (folded; hidden for runs whose method has none), `strength_measure`, `strength_slider`,
-`strength_keep`, `strength_message`, `strength_result`.
+elem_ids: `strength_box` (folded; says why for runs whose method has none), `strength_measure`, `strength_slider`,
+`strength_at` (the figures at the strength of the slider), `strength_keep`, `strength_message`, `strength_result`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, job_strip
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, join, notice
-from ftlab.ui.strength_view import strengths_view
+from ftlab.ui.strength_view import strength_line, strengths_view
 from ftlab.workspace import Workspace
 
 _ABOUT = (
-    "Less of what training changed can keep more of what the base knew. The weights stay as they are; 0 is the base, 1 "
-    "the model as trained."
+    "How much of what training changed is used. Less keeps more of the base. 0 is the base, 1 the model as trained. No "
+    "new run, and the weights stay as they are."
 )
 
 
@@ -30,7 +30,9 @@ _ABOUT = (
 class Panel:
     box: gr.Accordion
     measure: gr.Button
+    controls: gr.Row
     slider: gr.Slider
+    at: gr.HTML
     keep: gr.Button
     message: gr.HTML
     result: gr.HTML
@@ -38,30 +40,33 @@ class Panel:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        return [self.box, self.result]
+        return [self.box, self.result, self.controls, self.measure, self.at]
 
 
 def build() -> Panel:
     with gr.Accordion("Strength", open=False, visible=False, elem_id="strength_box") as box:
         gr.HTML(Markup('<p class="ft-help">{}</p>').format(_ABOUT))
         result = gr.HTML(elem_id="strength_result", elem_classes="ft-maybe")
-        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        tried = ", ".join(f"{one:g}" for one in GRID)
+        measure = gr.Button(
+            f"Measure {tried}", elem_id="strength_measure", elem_classes="ft-act", size="sm", min_width=220
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls") as controls:
             slider = gr.Slider(
                 0.05,
                 HIGHEST,
                 AS_TRAINED,
                 step=0.05,
                 label="Strength",
-                info="For chat, exports and blind tests of this run.",
+                info="Move it to see its figures. Press the button to use it in chat, exports and blind tests.",
                 elem_id="strength_slider",
                 scale=3,
                 min_width=260,
             )
             keep = gr.Button("Use this strength", elem_id="strength_keep", scale=1, min_width=180)
-            tried = ", ".join(f"{one:g}" for one in GRID)
-            measure = gr.Button(f"Measure {tried}", elem_id="strength_measure", scale=1, min_width=220)
+        at = gr.HTML(elem_id="strength_at")
         message = message_box("strength_message")
-    return Panel(box, measure, slider, keep, message, result)
+    return Panel(box, measure, controls, slider, at, keep, message, result)
 
 
 def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
@@ -82,18 +87,22 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
         chosen = disk.chosen_run(workspace, run_id)
         at = choose(chosen, round(float(strength), 2))
-        said = "This run is used as trained."
+        said = "Chat, exports and blind tests use this run as trained."
         if at != AS_TRAINED:
-            said = f"Chat, exports and blind tests take this run at strength {at:g}. Its weights are unchanged."
-        return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace)}
+            said = f"Chat, exports and blind tests use this run at strength {at:g}. Its weights are unchanged."
+        return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace), panel.at: gr.skip()}
 
     def choose_run(run_id: str | None) -> dict[Any, Any]:
         at = disk.strength(workspace.run(run_id)) if run_id else AS_TRAINED
-        return {panel.slider: at, **show(panel, run_id, workspace)}
+        return {panel.slider: at, **show(panel, run_id, workspace), panel.at: _at(run_id, at, workspace)}
+
+    def move(run_id: str | None, strength: float | None) -> dict[Any, Any]:
+        return {panel.at: _at(run_id, strength, workspace)}
 
     changed = [strip.box, strip.stop, strip.job]
     on(panel.measure.click, measure, [run], changed, box=panel.message, progress="minimal")
     on(panel.keep.click, keep, [run, panel.slider], panel.shown, box=panel.message)
+    on(panel.slider.change, move, [run, panel.slider], [panel.at], box=panel.message, clears=False, queue=False)
     on(
         run.change,
         choose_run,
@@ -109,18 +118,29 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
     """Updates that show what is known of the strengths of `run_id`; the slider stays where somebody has set it."""
     run = workspace.run(run_id) if run_id else None
     config = disk.config(run) if run else None
-    if run is None or config is None or not run.has_result or why_not(config):
+    if run is None or config is None or not run.has_result or config.stage == "reward":
         return {panel.box: gr.update(visible=False), panel.result: ""}
-    return {panel.box: gr.update(visible=True), panel.result: _known(run)}
+    reason = why_not(config)
+    usable = {one: gr.update(visible=reason is None) for one in (panel.controls, panel.measure, panel.at)}
+    shown = empty("This run has no strength to choose.", reason) if reason else _known(run)
+    return {panel.box: gr.update(visible=True), panel.result: shown, **usable}
+
+
+def _at(run_id: str | None, strength: float | None, workspace: Workspace) -> Markup:
+    """What was measured at the strength of the slider."""
+    from ftlab.evaluation.strengths import strengths_of
+
+    found = strengths_of(workspace.run(run_id)) if run_id else None
+    return strength_line(found, round(float(strength or 0), 2)) if found else Markup("")
 
 
 def _known(run: RunDirectory) -> Markup:
     from ftlab.evaluation.strengths import strengths_of
 
     found, at = strengths_of(run), disk.strength(run)
-    used = notice(f"Chosen: strength {at:g}. The figures above are those as trained.") if at != AS_TRAINED else ""
+    text = f"In use: strength {at:g}. The verdict and the table above are of the model as trained."
+    used = notice(text) if at != AS_TRAINED else ""
     if found is None:
-        return join(
-            [used, empty("Not measured yet.", "Press Measure: the base and four strengths answer validation rows.")]
-        )
+        todo = "Press Measure: each strength answers the validation rows, and what was kept is measured again."
+        return join([used, empty("Not measured yet.", todo)])
     return join([used, strengths_view(found)])

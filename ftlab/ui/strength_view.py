@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.evaluation.figures import in_sentence
 from ftlab.ui.charts import Series, plot
-from ftlab.ui.html import heading, join, table
+from ftlab.ui.html import heading, join, labelled, notice
 
 _COLOURS = "abcd"
 
@@ -18,17 +19,35 @@ def strengths_view(found: Mapping[str, Any]) -> Markup:
     from ftlab.evaluation.strengths import table_of, test_lines
 
     head, rows = table_of(found)
-    where = f"On {found['rows']:,} {found['split']} rows; the change is paired, with its 95% interval."
-    told = [f"Proposed: {found['proposed']:g}. {found['why']}", *test_lines(found), *found["notes"]]
+    where = f"The task on {found['rows']:,} {found['split']} rows. Changes are paired, with 95% intervals."
+    told = [found["why"], *test_lines(found), *found["notes"]]
     lines = join(Markup("<li>{}</li>").format(line) for line in told)
-    return join(
-        [
-            heading("Task against what was kept", where),
-            _picture(found),
-            table(head, rows, label="Strengths", numbers=range(1, len(head))),
-            Markup('<ul class="ft-notes">{}</ul>').format(lines),
-        ]
-    )
+    parts = [
+        heading("What each strength reaches and keeps", where),
+        Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {found['proposed']:g}."),
+        _picture(found),
+        labelled([one[:1].upper() + one[1:] for one in head], rows, "Strengths", css="ft-scores ft-strengths"),
+        Markup('<ul class="ft-notes">{}</ul>').format(lines),
+    ]
+    return Markup('<section class="ft-card">{}</section>').format(join(parts))
+
+
+def strength_line(found: Mapping[str, Any], strength: float) -> Markup:
+    """What was measured at `strength`, or between which measured strengths it lies."""
+    from ftlab.evaluation.strengths import table_of
+
+    head, rows = table_of(found)
+    by_strength = dict(zip((one["strength"] for one in found["strengths"]), rows, strict=True))
+    on = f"on {found['rows']:,} {found['split']} rows"
+    if strength in by_strength:
+        task, _, change, *kept = by_strength[strength][1:]
+        compared = f" ({change} from as trained)" if change else ""
+        others = "".join(f"; {title} {value}" for title, value in zip(map(in_sentence, head[4:]), kept, strict=True))
+        return notice(f"Strength {strength:g}, {on}: {in_sentence(head[1])} {task}{compared}{others}.")
+    below = [one for one in by_strength if one < strength]
+    near = [*([max(below)] if below else []), *([one for one in by_strength if one > strength][:1])]
+    told = " and ".join(f"{by_strength[one][1]} at {one:g}" for one in near)
+    return notice(f"Strength {strength:g} was not measured. {head[1]} {on} is {told}.")
 
 
 def _picture(found: Mapping[str, Any]) -> Markup:

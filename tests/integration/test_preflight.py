@@ -145,6 +145,31 @@ def test_memory_and_time_are_those_of_the_run_that_follows(quickstart, workspace
     assert found.before_seconds > 0 and found.after_seconds > 0
     told = "\n".join(as_lines(found))
     assert "the base before training" in told and "the comparison after training" in told
+    assert "resident memory of its process, asking the base, training and the comparison" in told
+
+
+def test_the_base_with_examples_is_asked_where_memory_peaks_since_its_prompts_are_the_longest(tmp_path):
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    from ftlab.training.preflight.asking import Comparison
+    from tests.small_runs import make_base, make_run
+
+    run = make_run(tmp_path, make_base(tmp_path / "base"), "none", evaluation={"prompted": True})
+    comparison = Comparison(run, load_config(run.config_file))
+    prompts = {side: asked.questions["answers"].prompts for side, asked in comparison.asked.items()}
+    longest = {side: max(map(len, each)) for side, each in prompts.items()}
+    assert longest["prompted"] > 2 * longest["base"]
+    read = []
+    watch = register_module_forward_pre_hook(
+        lambda module, given: read.append(tuple(given[0].shape)) if isinstance(module, torch.nn.Embedding) else None
+    )
+    try:
+        measured = comparison.measure_base()
+    finally:
+        watch.remove()
+    rows, tokens = max(read, key=lambda shape: shape[0] * shape[1])
+    assert (rows, tokens) == (4, longest["prompted"]), "a whole batch of them at once"
+    assert min(measured["rates"].read, measured["rates"].written, measured["rates"].scored) > 0
 
 
 def test_progress_is_told_in_words_and_nothing_is_left_behind(measured):

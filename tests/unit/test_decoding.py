@@ -199,6 +199,26 @@ def test_no_row_is_carried_past_the_last_place_of_the_model():
     assert max(widths) < context, "what no row has any more is cut"
 
 
+def test_on_a_cpu_the_keys_and_values_of_a_batch_stay_in_their_room_and_the_answers_the_same(monkeypatch):
+    # A token of this model takes 2 layers x 2 x 2 heads x 8 numbers of 4 bytes: 256 bytes.
+    monkeypatch.setattr("ftlab.evaluation.generate._CACHE_BYTES", 160 * 256)
+    model = build("llama")
+    prompts, expected = drawn(model, 60, 24, LIMIT)
+    held, rows = [], []
+
+    def look(_, args, kwargs):
+        count, places = kwargs["input_ids"].shape
+        held.append(count * (kwargs["past_key_values"].get_seq_length() + places))
+        rows.append(count)
+
+    hook = model.register_forward_pre_hook(look, with_kwargs=True)
+    result = generate_answers(model, Letters(), prompts, max_new_tokens=LIMIT, stop_ids=STOPS, batch_rows=16)
+    hook.remove()
+    assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
+    assert max(held) <= 160
+    assert max(rows) == 8, "two to sixteen tokens of prompt and sixteen of answer"
+
+
 def test_rows_taken_in_when_memory_runs_out_are_answered_all_the_same(monkeypatch):
     model = build("llama")
     prompts, expected = drawn(model, 30, 24, LIMIT)

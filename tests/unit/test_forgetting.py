@@ -26,7 +26,9 @@ from ftlab.models.starter.general_documents import make_documents
 from ftlab.models.starter.general_text import make_chats, make_texts
 from ftlab.run_directory import RunDirectory
 from ftlab.samples import sample_path
-from ftlab.sharing.measures import by_same_kinds
+from ftlab.sharing.measures import by_same_kinds, verdict_text
+from ftlab.sharing.report_findings import kept_rows
+from ftlab.ui.evaluate_result import kept
 from ftlab.workspace import Workspace
 
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
@@ -344,3 +346,32 @@ def test_remedies_are_offered_only_where_something_is_wrong():
     both = remedies({"verdict": {"forgot": True}, "memorisation": {"overfitted": True}}, config)
     changes = [json.dumps(remedy.changes, sort_keys=True) for remedy in both]
     assert len(changes) == len(set(changes)), "no run is offered twice"
+
+
+def _compared(base, **more):
+    sides = [{"name": "base", "title": "Base", "what": base}, {"name": "adapted", "title": "Adapted", "what": ""}]
+    return {"sides": sides, "base": {}, "adapted": {}, "verdict": {"text": "It is better."}, "measures": []} | more
+
+
+def test_an_old_comparison_on_a_real_base_says_that_forgetting_was_not_measured():
+    assert verdict_text(_compared("smollm2")) == "It is better; what it forgot was not measured."
+    assert verdict_text(_compared("starter")) == "It is better."
+    known = {"answer": "kept", "parts": []}
+    assert verdict_text(_compared("smollm2", forgetting=known)) == "It is better."
+    assert "was not measured" in kept(_compared("smollm2"))
+
+
+def test_each_figure_on_what_was_kept_says_what_it_was_measured_on_and_its_answer_in_a_word():
+    found = forgetting_of(
+        [
+            General("general_accuracy", "general questions", {"base": [True] * 97, "adapted": [False] * 97}),
+            General(
+                "general_bits_per_byte", "general documents", losses={"base": [60.0], "adapted": [90.0]}, sizes=[80]
+            ),
+        ]
+    )
+    comparison = _compared("smollm2", forgetting=found)
+    asked, read = kept_rows(comparison)
+    assert asked == {"measured": "97 general questions: right", "base": "100%", "adapted": "0%", "answer": "lost"}
+    assert read["measured"].startswith("1 general documents: bits per byte") and read["answer"] == "cannot tell"
+    assert ">lost</span>" in kept(comparison)

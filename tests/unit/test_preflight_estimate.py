@@ -9,7 +9,7 @@ import torch
 
 from ftlab.config import ModelConfig, build_config
 from ftlab.errors import InputError
-from ftlab.models.estimate import estimate, is_here
+from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.text import as_lines
 
@@ -104,6 +104,21 @@ def test_without_a_configuration_the_name_is_all_there_is_and_it_says_so(cached_
     nothing = run_preflight(config("someone/else"), workspace)
     assert nothing.fits is None and nothing.peak_bytes is None
     assert "Nobody can say" in "\n".join(as_lines(nothing))
+
+
+def test_an_estimate_goes_by_the_rows_that_there_are_and_not_by_the_longest_that_are_allowed(cached_config, tmp_path):
+    text = "word " * 60  # 300 bytes, and with the answer 306
+    short = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "An end"}]}]
+    pair = {"prompt": short[0]["messages"][:1], "chosen": [{"role": "assistant", "content": "x" * 900}], "rejected": []}
+    roles = len("user") + len("assistant")
+    # A token for three bytes, rounded up, and 48 for the template.
+    assert longest_by_text(short) == -(-(306 + roles) // 3) + 48
+    assert longest_by_text([*short, pair]) == -(-(1200 + roles) // 3) + 48
+    asked = config(cached_config)
+    by_rows, by_limit = (estimate(asked, torch.bfloat16, longest) for longest in (256, None))
+    assert by_rows.need.activations == by_limit.need.activations / 4  # of 1,024 tokens
+    assert "has 256 tokens (the longest by its text" in " ".join(by_rows.notes)
+    assert estimate(asked, torch.bfloat16, 5000).need == by_limit.need, "what is longer is left out or cut"
 
 
 def test_an_estimate_is_called_one_and_brings_the_warnings_that_need_no_model(cached_config, workspace):

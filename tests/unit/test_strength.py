@@ -138,7 +138,7 @@ def test_an_adapter_on_a_quantised_base_is_scaled_as_on_a_whole_one(runs: Path, 
     [
         ("prefix_tuning", "keys and values"),
         ("prompt_tuning", "tokens that stand"),
-        ("bottleneck", "layers with a bend"),
+        ("bottleneck", "nonlinear layers"),
     ],
 )
 def test_a_method_without_a_line_to_the_base_says_why_it_has_no_strength(method: str, reason: str) -> None:
@@ -260,7 +260,7 @@ def test_an_export_at_the_chosen_strength_is_verified_at_it_and_its_card_says_so
     before, after = (read_json(folder / "adapter_config.json") for folder in (run.adapter, done.folder))
     assert after["lora_alpha"] == 0.75 * before["lora_alpha"]
     card = (done.folder / "README.md").read_text()
-    assert "75% of what training changed" in card and "measured of the model as trained" in card
+    assert "75% of what training changed" in card and "those of the model as trained" in card
     assert "model-index" not in card  # the Hub's figures would be those of another model
 
     evaluate_together([run], strength=0.75)

@@ -303,6 +303,12 @@ def test_each_side_of_a_chat_remembers_its_own_answers():
     ]
 
 
+def test_at_another_strength_a_conversation_starts_afresh():
+    turns = [{"user": "a"}, {"user": "b", "strength": 0.5}, {"user": "c", "strength": 0.5}]
+    assert [turn["user"] for turn in chat.same_strength(turns, 0.5)] == ["b", "c"]
+    assert chat.same_strength(turns, 1.0) == [] and chat.same_strength([], 0.5) == []
+
+
 def test_files_are_read_again_only_when_they_change(workspace):
     run = a_run(workspace)
     first = disk.metrics(run)

@@ -243,7 +243,7 @@ def test_what_was_replayed_does_not_hide_what_was_forgotten():
     lost = questions("general_accuracy", "general questions (kinds not replayed)", 68)
     every = [lost, held, documents, text("general_chat_bits_per_byte", "general chat answers", 1.2)]
     assert judge(found, forgetting=forgetting_of(every))["text"].endswith(
-        "but it forgot: general questions (kinds not replayed) 68% against 97%, "
+        "but it forgot: general questions (kinds not replayed) 68% against 97% and "
         "bits per byte of general chat answers 1.20 against 1.00."
     )
     assert judge(found, forgetting=forgetting_of([held, documents]))["forgetting"] == "kept"

@@ -6,8 +6,9 @@ yet: its answers are taken to be as long as the references.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,8 @@ class Comparison:
         loading = time.monotonic() - began
         tokenizer = tokenizer_of(self.sides[0])
         began = time.monotonic()
-        rates, lengths = self._rates(model, tokenizer), {}
+        # The base with examples before each prompt, too, where it is asked: its prompts are the longest.
+        rates, lengths = self._rates(model, tokenizer, self.asked), {}
         for name, question in self._to_answer():
             lengths[name] = self._mean_answer(model, tokenizer, question, rates)
         measuring = time.monotonic() - began
@@ -109,7 +111,7 @@ class Comparison:
         """The rates of the adapted `model`, on the same batches: an adapter costs time in each layer."""
         from ftlab.evaluation.sides import tokenizer_of
 
-        return self._rates(model, tokenizer_of(self.sides[0]))
+        return self._rates(model, tokenizer_of(self.sides[0]), ["base"])
 
     def of(self, side: str, lengths: dict[str, float], *, follows: bool = False) -> Amount:
         """The tokens that `side` is asked, with answers of so many tokens; `follows` as for `amount_of`."""
@@ -149,9 +151,10 @@ class Comparison:
         # Of several answers to a row, the others take as long as the first.
         return [(name, one) for name, one in self.of_base.items() if isinstance(one, ToAnswer) and one.sample == 1]
 
-    def _rates(self, model: Any, tokenizer: Any) -> Rates:
-        """On the longest rows and prompts, where memory peaks."""
-        from ftlab.evaluation.batches import by_length
+    def _rates(self, model: Any, tokenizer: Any, sides: Iterable[str]) -> Rates:
+        """On the longest rows, and the longest prompts of `sides`, where memory peaks."""
+        from ftlab.evaluation.batches import by_length, trim
+        from ftlab.evaluation.generate import rows_that_fit
         from ftlab.evaluation.perplexity import score_losses
 
         encoded = [
@@ -164,15 +167,20 @@ class Comparison:
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
         scored = (time.monotonic() - began) / sum(len(one.input_ids) for one in batch)
-        written = [one for _, one in self._to_answer()]
-        written += [one for one in self.of_base.values() if isinstance(one, ToWrite)]
-        prompts = sorted((ids for one in written for ids in one.prompts), key=len)[-self.rows_at_once :]
-        if not prompts:
+        trim()  # as between two questions (collect)
+        questions = [one for side in sides for one in self.asked[side].questions.values()]
+        written = [one for one in questions if isinstance(one, ToAnswer | ToWrite)]
+        context = self.material.context or math.inf
+        whole = {
+            tuple(ids): len(ids) + one.max_new_tokens for one in written for ids in one.prompts if len(ids) < context
+        }
+        if not whole:
             return Rates(scored, 0.0, 0.0)
-        reading, _ = self._answered(model, tokenizer, prompts, 1)
-        whole, made = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
-        written = max(0.0, whole - reading) / max(1, sum(made) - len(prompts))
-        return Rates(scored, reading / sum(map(len, prompts)), written)
+        prompts = sorted(whole, key=lambda ids: -whole[ids])
+        prompts = prompts[: rows_that_fit(model, [whole[prompts[0]]], self.rows_at_once)[0]]
+        made, (began, first, *later) = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
+        writing = (max(later, default=first) - first) / max(1, sum(made) - len(prompts))
+        return Rates(scored, (first - began) / sum(map(len, prompts)), writing)
 
     def _mean_answer(self, model: Any, tokenizer: Any, question: Any, rates: Rates) -> float:
         """Tokens of a mean answer, from rows all over the question; answers that did not end count as the longest."""
@@ -181,27 +189,29 @@ class Comparison:
         prompts = question.prompts[::step][: self.rows_at_once]
         affordable = int(_ENOUGH_SECONDS / max(1e-6, rates.written * len(prompts)))
         looked_at = max(_FIRST_TOKENS, min(most, affordable))
-        _, made = self._answered(model, tokenizer, prompts, looked_at)
+        made, _ = self._answered(model, tokenizer, prompts, looked_at)
         return sum(most if tokens >= looked_at else tokens for tokens in made) / len(made)
 
     def _answered(
-        self, model: Any, tokenizer: Any, prompts: Sequence[list[int]], tokens: int
-    ) -> tuple[float, list[int]]:
-        """Seconds for answers of at most `tokens` to `prompts`, and the tokens of each."""
+        self, model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], tokens: int
+    ) -> tuple[list[int], list[float]]:
+        """The tokens of each answer of at most `tokens` to `prompts`, and the times (seconds) of the start and of each
+        further token of the batch."""
         from ftlab.data.rendering import stop_token_ids
         from ftlab.evaluation.generate import generate_answers
 
-        began = time.monotonic()
+        times: list[float] = []
         made = generate_answers(
             model,
             tokenizer,
-            prompts,
+            [list(ids) for ids in prompts],
             max_new_tokens=tokens,
             stop_ids=stop_token_ids(tokenizer, model.generation_config),
             batch_rows=self.rows_at_once,
             context=self.material.context,
+            should_stop=lambda: bool(times.append(time.monotonic())),  # asked before a batch, and at each of its tokens
         )
-        return time.monotonic() - began, [max(1, answer.tokens) for answer in made.answers]
+        return [max(1, answer.tokens) for answer in made.answers], times
 
 
 def comparison_of(run: RunDirectory, config: RunConfig) -> Comparison | None:

@@ -212,7 +212,7 @@ def _estimated(
     config: RunConfig, workspace: Workspace, price_per_hour: float | None
 ) -> Generator[str, None, Preflight]:
     """What can be said without the weights: sizes from the base's configuration, steps from the data."""
-    from ftlab.models.estimate import estimate
+    from ftlab.models.estimate import estimate, longest_by_text
     from ftlab.models.load import pick_device, pick_dtype, shape_of
     from ftlab.training.preflight.memory import available_memory
 
@@ -220,7 +220,9 @@ def _estimated(
     prepared = prepared_data(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
-    guess = estimate(config, pick_dtype(config.model, device))
+    # Of learning from rewards the answers are not known yet.
+    longest = None if config.stage in REWARD_STAGES else longest_by_text(prepared.splits["train"])
+    guess = estimate(config, pick_dtype(config.model, device), longest)
     free, _ = available_memory(device)
     rows = len(prepared.splits["train"])
     if prepared.replay_prompts:

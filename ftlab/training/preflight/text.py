@@ -29,6 +29,7 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     if found.peak_bytes is not None:
         about = "about " if found.kind == "estimate" else ""
         yield "memory", f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free"
+        yield "", f"the most that the run holds at once: {what_peaks(found)}"
     elif found.available_bytes is not None:
         yield "memory", f"{amount(found.available_bytes)} free"
     if found.total_seconds is not None and found.training_seconds is not None:
@@ -71,6 +72,14 @@ def _times(found: Preflight) -> Iterator[tuple[str, str]]:
         yield "", f"{duration(found.evaluation_seconds or 0)} validation, {found.evaluations} times"
     if found.after_seconds is not None:
         yield "", f"{duration(found.after_seconds)} the comparison after training"
+
+
+def what_peaks(found: Preflight) -> str:
+    """What of memory is counted, and of which parts of a run the peak is the peak."""
+    whole = found.after_seconds is not None  # the comparison was measured
+    parts = "asking the base, training and the comparison" if whole else "training alone"
+    kind = "reserved by its process on the GPU" if found.device == "cuda" else "resident memory of its process"
+    return f"{kind}, {parts}"
 
 
 def verdict(found: Preflight) -> str:
