@@ -212,7 +212,8 @@ class MethodConfig(Section):
     targets: str = field(
         "all-linear",
         "LoRA targets",
-        "all-linear, or names of layers separated by commas (q_proj, v_proj). Fewer targets train fewer weights.",
+        "all-linear; mlp: the feed-forward layers alone, whatever the base calls them; or names of layers separated by "
+        "commas (q_proj, v_proj). Fewer targets train fewer weights.",
         advanced=True,
         min_length=1,
     )

@@ -64,8 +64,8 @@ def _entropy(logits: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def weighted(model: Any, loss: str) -> Iterator[None]:
-    """Within it the log-probabilities of TRL's fused head (trl.trainer.utils.add_fused_lm_head, TRL 1.16) are weighted as
-    in `summed_loss`, so that what TRL makes of them is that loss."""
+    """Within it the log-probabilities of TRL's fused head (trl.trainer.utils.add_fused_lm_head, TRL 1.16) are weighted
+    as in `summed_loss`, so that what TRL makes of them is that loss."""
     if loss == "nll":
         yield
         return

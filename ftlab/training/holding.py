@@ -78,9 +78,7 @@ def _log_probs(logits: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
     return torch.cat([logits.gather(-1, top), rest], -1) - logits.logsumexp(-1, keepdim=True)
 
 
-def score_held(
-    model: Any, inputs: dict[str, Any], targets: Targets
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def score_held(model: Any, inputs: dict[str, Any], targets: Targets) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of one row without padding in which some tokens are held: the logits [tokens, words] (float32) of the other
     labels, these labels, and the divergence of the held tokens."""
     labels = inputs["labels"][0, 1:]

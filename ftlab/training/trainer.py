@@ -23,9 +23,7 @@ class FineTuner(WarmsUp, SFTTrainer):
 
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
 
-    def __init__(
-        self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any
-    ):
+    def __init__(self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any):
         """`teacher` is what the base holds likely along the rows of the data that name one in their column `held`;
         `token_loss` is that of all others (head.summed_loss)."""
         super().__init__(*arguments, **settings)

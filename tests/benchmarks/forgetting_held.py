@@ -1,16 +1,17 @@
 """What each remedy holds: `python -m tests.benchmarks.forgetting_held OUT [--arms "none; kl 0.35"] [--seeds 0,1,2]`.
 
-SmolLM2 learns ten intents of banking77 (200 messages) or support_triage (240), with LoRA at 1e-3 for two epochs. An arm is
-`none`, or its own answers to as many prompts as a share of the rows, learnt (`nll 0.35`) or held by their probabilities
-(`kl 0.35`); settings may follow (`none optimisation.learning_rate=0.0003`). Every trained model is asked as trained and at
-each of `--strengths`. Asked are unseen messages (right: the answer, word for word), and the base's own greedy answers of 40
-tokens to prompts that no arm saw: of kinds that were replayed, of kinds that were not, and 40 questions of GSM8K. Along
-them: KL(base || adapted) over the whole vocabulary, in nats a token, and how often both hold the same next token
-likeliest. Seconds are CPU seconds of this process (one thread: OMP_NUM_THREADS=1), so that other work on the machine does
-not count: of training with its validations, and of the base's own answers before it.
+SmolLM2 learns ten intents of banking77 (200 messages) or support_triage (240), with LoRA at 1e-3 for two epochs. An
+arm is `none`, or its own answers to as many prompts as a share of the rows, learnt (`nll 0.35`) or held by their
+probabilities (`kl 0.35`); settings may follow (`none optimisation.loss=eaft`, `none method.targets=mlp`). Every
+trained model is asked as trained, at each of `--strengths`, and with `--intruders` after PEFT's
+reduce_intruder_dimension. Asked are unseen messages (right: the answer, word for word), and the base's own greedy
+answers of 40 tokens to prompts that no arm saw: of kinds that were replayed, of kinds that were not, and questions of
+GSM8K. Along them: KL(base || adapted) over the whole vocabulary, in nats a token, and how often both hold the same next
+token likeliest. Seconds are CPU seconds of this process (one thread: OMP_NUM_THREADS=1), so that other work on the
+machine does not count: of training with its validations, and of the base's own answers before it.
 
 Each figure is a line in OUT/results.jsonl as soon as it is known; what is there is not measured again. The folder also
-keeps the base's answers, the trained runs and the logs. Prints the table of all lines at the end, or with `--table` alone.
+keeps the base's answers and the trained runs. Prints the table of all lines at the end, or with `--table` alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"
 _INTENTS, _EACH, _UNSEEN, _GSM8K, _TOKENS = 10, 20, 100, 40, 40
 _TRIAGE_ROWS, _TRIAGE_UNSEEN = 240, 50
+REDUCED = ", intruders reduced"
 
 Turns = list[dict[str, str]]
 
@@ -94,7 +96,7 @@ def config_of(arm: str, seed: int, given: Any, source: Path) -> RunConfig:
 
 
 def train(config: RunConfig, run: RunDirectory, kept: Path) -> dict[str, float]:
-    """Train `run` and leave what it took beside it, in CPU seconds; answers of the base to the same prompts are `kept`."""
+    """Train `run` and leave what it took beside it, in CPU seconds; answers of the base are taken from `kept`."""
     took_file = run.path / "took.json"
     if took_file.exists():
         return json.loads(took_file.read_text(encoding="utf-8"))
@@ -158,7 +160,7 @@ def _prompt(turns: Turns, tokenizer: Any) -> list[int]:
 
 
 def own_answers(model: Any, tokenizer: Any, sets: dict[str, list[str]], file: Path) -> list[dict[str, Any]]:
-    """The base's answers to the prompts of `sets` as {"set", "ids", "start", "hidden" [tokens, width]}, kept in `file`."""
+    """The base's answers to the prompts of `sets`, kept in `file`: {set, ids, start, hidden [tokens, width]}."""
     import torch
 
     if file.exists():
@@ -193,7 +195,7 @@ def _hidden(model: Any, rows: list[dict[str, Any]], padding: int) -> Iterator[tu
 
 
 def moved(model: Any, rows: list[dict[str, Any]], padding: int) -> dict[str, list[list[float]]]:
-    """By set of prompts, for each: the KL summed over its answer, the tokens with the same next one, and the tokens."""
+    """By set of prompts, for each: KL summed over its answer, how many tokens have the same next one, and tokens."""
     import torch
 
     found: dict[str, list[list[float]]] = {}
@@ -223,7 +225,9 @@ def measure(arm: str, seed: int, strengths: Sequence[float], given: Any, sets: d
     out = Path(given.out)
     done = [(one["task"], one["arm"], one["seed"], one["strength"]) for one in results(out)]
     left = [one for one in strengths if (given.task, arm, seed, one) not in done]
-    if not left:
+    reduced = arm + REDUCED
+    reduces = given.intruders and (given.task, reduced, seed, AS_TRAINED) not in done
+    if not left and not reduces:
         return
     rows, unseen = TASKS[given.task][0](Path(given.data), seed)
     source = out / f"{given.task}-{seed}.jsonl"
@@ -234,14 +238,33 @@ def measure(arm: str, seed: int, strengths: Sequence[float], given: Any, sets: d
     model, tokenizer = load_run(run)
     model.eval()
     kept = own_answers(model, tokenizer, sets, out / "own_answers.pt")
-    for strength in left:
-        set_strength(model, strength)
+
+    def ask(name: str, strength: float, more: dict[str, Any]) -> None:
         found = moved(model, kept, tokenizer.pad_token_id)
-        one = {"task": given.task, "arm": arm, "seed": seed, "strength": strength, **took, "asked": len(unseen)}
-        one |= {"right": right(model, tokenizer, given.task, unseen, run, source), "moved": found}
+        one = {"task": given.task, "arm": name, "seed": seed, "strength": strength, **took, **more}
+        one |= {"asked": len(unseen), "right": right(model, tokenizer, given.task, unseen, run, source), "moved": found}
         with (out / "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(one) + "\n")
         print(time.strftime("%H:%M:%S"), "|", " | ".join(_cells([one])), flush=True)
+
+    for strength in left:
+        set_strength(model, strength)
+        ask(arm, strength, {})
+    if reduces:
+        set_strength(model, AS_TRAINED)
+        ask(reduced, AS_TRAINED, reduce_intruders(model))
+
+
+def reduce_intruders(model: Any) -> dict[str, float]:
+    """Put PEFT's mitigation with its usual settings in place of the adapter; how many directions of how many layers it
+    found, and its CPU seconds. (mitigation_lambda 0.75 leaves three quarters of each: the code, not its help.)"""
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+
+    said: list[str] = []
+    began = time.process_time()
+    reduce_intruder_dimension(model, logging_sink=said.append)
+    counts = [int(line.rsplit(" ", 1)[-1]) for line in said if ": Intruders: " in line]
+    return {"reducing": time.process_time() - began, "intruders": sum(counts), "layers": len(counts)}
 
 
 def results(out: Path) -> list[dict[str, Any]]:
@@ -285,6 +308,7 @@ def main() -> None:
     parser.add_argument("--arms", default="none; kl 0.35")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--strengths", default="1", help="in addition to 1: .75,.5,.25")
+    parser.add_argument("--intruders", action="store_true", help="ask after reduce_intruder_dimension too")
     parser.add_argument("--table", action="store_true", help="print what there is")
     parser.add_argument("--base", default="smollm2")
     parser.add_argument("--dtype", default="bfloat16", help="of the base; auto would be timed anew in each process")
