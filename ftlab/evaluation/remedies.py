@@ -117,7 +117,7 @@ def _can_hold(config: RunConfig) -> bool:
 
 
 def _hold(config: RunConfig) -> Remedy:
-    """Measured on SmolLM2 (ftlab/docs/forgetting.md): of what was tried nothing holds as much at the same task score."""
+    """Measured on SmolLM2 (ftlab/docs/forgetting.md): nothing else that was tried holds as much at the same score."""
     share = config.data.replay_fraction
     why = (
         "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
