@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from ftlab.errors import FtlabError
 from ftlab.training import holding
 
 ENTROPY_WORDS = 20  # of eaft, as in its paper
+_SAME = 0.1  # of an entropy, far above what short formats round away
 MOST_BYTES = 256 << 20  # of float32 logits; beyond, TRL's tiles save memory and lose little
 
 
@@ -65,7 +67,8 @@ def _entropy(logits: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def weighted(model: Any, loss: str) -> Iterator[None]:
     """Within it the log-probabilities of TRL's fused head (trl.trainer.utils.add_fused_lm_head, TRL 1.16) are weighted
-    as in `summed_loss`, so that what TRL makes of them is that loss."""
+    as in `summed_loss`, so that what TRL makes of them is that loss. Raises FtlabError for eaft on a base whose logits
+    are not those of its head alone."""
     if loss == "nll":
         yield
         return
@@ -79,7 +82,9 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
                 weights = output.log_probs.exp()
             else:
                 weights = torch.zeros_like(output.log_probs)
-                weights[on] = _entropies(model, seen[-1][:, :-1][on]).to(weights)
+                hidden = seen[-1][:, :-1][on]
+                _check_head(model, hidden[:4], output.entropy[on][:4])
+                weights[on] = _entropies(model, hidden).to(weights)
         output.log_probs = output.log_probs * weights
 
     with holding.hidden_states(model) as seen:
@@ -88,6 +93,18 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
             yield
         finally:
             hook.remove()
+
+
+def _check_head(model: Any, hidden: torch.Tensor, entropy: torch.Tensor) -> None:
+    """`entropy` [tokens] is TRL's; that of the logits as they are computed here is to be the same, but for rounding."""
+    log_p = holding.head_logits(model, hidden).log_softmax(-1)
+    found = -(log_p.exp() * log_p).sum(-1)
+    if not bool(((found - entropy).abs() <= _SAME * (1 + found)).all()):
+        raise FtlabError(
+            "The loss eaft cannot be computed on this base",
+            why="its logits are not those of its head alone",
+            try_="optimisation.loss=dft or nll",
+        )
 
 
 def _entropies(model: Any, hidden: torch.Tensor) -> torch.Tensor:

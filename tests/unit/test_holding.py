@@ -183,6 +183,18 @@ def test_dft_is_the_loss_of_that_name_in_trl_and_validation_stays_the_likelihood
     assert float(ours) < float(plain)
 
 
+def test_eaft_is_refused_where_the_logits_are_not_those_of_the_head_alone(tmp_path, base, monkeypatch):
+    from ftlab.errors import FtlabError
+    from ftlab.training import head, holding
+
+    trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "eaft"}))
+    monkeypatch.setattr(head, "MOST_BYTES", 0)
+    plain = holding.head_logits
+    monkeypatch.setattr(holding, "head_logits", lambda *given: plain(*given) * 3)  # a scale that nobody told it of
+    with pytest.raises(FtlabError, match="cannot be computed on this base"):
+        loss_of(trainer, [batch_of(trainer, [0, 1])])
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
