@@ -46,6 +46,7 @@ _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"
 _INTENTS, _EACH, _UNSEEN, _GSM8K, _TOKENS = 10, 20, 100, 40, 40
 _TRIAGE_ROWS, _TRIAGE_UNSEEN = 240, 50
 REDUCED = ", intruders reduced"
+SETS = ("replayed kinds", "other kinds", "GSM8K")
 
 Turns = list[dict[str, str]]
 
@@ -238,6 +239,7 @@ def measure(arm: str, seed: int, strengths: Sequence[float], given: Any, sets: d
     model, tokenizer = load_run(run)
     model.eval()
     kept = own_answers(model, tokenizer, sets, out / "own_answers.pt")
+    kept = [row for row in kept if row["set"] in given.sets.split(",")]
 
     def ask(name: str, strength: float, more: dict[str, Any]) -> None:
         found = moved(model, kept, tokenizer.pad_token_id)
@@ -278,16 +280,17 @@ def _cells(same: list[dict[str, Any]]) -> list[str]:
     name = first["arm"] + ("" if first["strength"] == AS_TRAINED else f", strength {first['strength']:g}")
     cells = [first["task"], name, ", ".join(str(one["seed"]) for one in same)]
     cells.append(_range([one["right"] / one["asked"] for one in same], "{:.0%}"))
-    for part in first["moved"]:
-        sums = [[sum(column) for column in zip(*one["moved"][part], strict=True)] for one in same]
+    for part in SETS:
+        found = [one["moved"][part] for one in same if part in one["moved"]]
+        sums = [[sum(column) for column in zip(*one, strict=True)] for one in found]
         cells.append(_range([kl / tokens for kl, _, tokens in sums], "{:.3f}"))
         cells.append(_range([equal / tokens for _, equal, tokens in sums], "{:.0%}"))
     return [*cells, *(_range([one[name] for one in same], "{:.0f}") for name in ("seconds", "before"))]
 
 
 def _range(values: list[float], form: str) -> str:
-    mean = form.format(sum(values) / len(values))
-    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+    mean = form.format(sum(values) / len(values)) if values else "–"
+    return mean if len(values) < 2 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
 
 
 def table(out: Path) -> str:
@@ -295,7 +298,7 @@ def table(out: Path) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in results(out):
         groups.setdefault((one["task"], one["arm"], one["strength"]), []).append(one)
-    names = [f"{part}: {what}" for part in next(iter(groups.values()))[0]["moved"] for what in ("KL", "same token")]
+    names = [f"{part}: {what}" for part in SETS for what in ("KL", "same token")]
     header = ["task", "arm", "seeds", "right", *names, "seconds", "answers before"]
     lines = [_cells(sorted(same, key=lambda one: one["seed"])) for same in groups.values()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
@@ -309,6 +312,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--strengths", default="1", help="in addition to 1: .75,.5,.25")
     parser.add_argument("--intruders", action="store_true", help="ask after reduce_intruder_dimension too")
+    parser.add_argument("--sets", default=",".join(SETS), help="prompts along which the KL is taken")
     parser.add_argument("--table", action="store_true", help="print what there is")
     parser.add_argument("--base", default="smollm2")
     parser.add_argument("--dtype", default="bfloat16", help="of the base; auto would be timed anew in each process")
