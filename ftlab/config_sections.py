@@ -233,7 +233,8 @@ class MethodConfig(Section):
     targets: str = field(
         "all-linear",
         "LoRA targets",
-        "all-linear, or names of layers separated by commas (q_proj, v_proj). Fewer targets train fewer weights.",
+        "all-linear; mlp: the feed-forward layers alone, whatever the base calls them; or names of layers separated by "
+        "commas (q_proj, v_proj). Fewer targets train fewer weights.",
         advanced=True,
         min_length=1,
     )
@@ -345,6 +346,15 @@ class OptimisationConfig(Section):
     )
     warmup_fraction: float = field(
         0.05, "Warm-up", "Part of the steps in which the rate rises.", advanced=True, ge=0, le=0.5
+    )
+    loss: Literal["nll", "dft", "eaft"] = field(
+        "nll",
+        "Loss",
+        "Of each trained token. nll: its negative log likelihood, the usual one. Two that pull less where the model "
+        "disagrees: dft weighs a token by its probability (arXiv 2508.05629), eaft by how unsure the model is of it "
+        "(arXiv 2601.02151). They are meant against forgetting; on SmolLM2 both learned less and held nothing. The "
+        "validation loss is nll in any case. sft and pretraining only.",
+        advanced=True,
     )
     schedule: Literal["cosine", "linear", "constant"] = field(
         "cosine", "Schedule", "How the learning rate falls after the warm-up.", advanced=True

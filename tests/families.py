@@ -10,7 +10,7 @@ WINDOW = 16  # tokens; shorter than every prompt, so that what slides does slide
 _MOST = 512
 
 
-def _sizes(tokenizer: Any) -> dict[str, Any]:
+def sizes(tokenizer: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -97,7 +97,7 @@ def make_family(name: str, folder: Path) -> Path:
 
     tokenizer = load_tokenizer("starter")
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(FAMILIES[name](_sizes(tokenizer)))
+    model = AutoModelForCausalLM.from_config(FAMILIES[name](sizes(tokenizer)))
     model.save_pretrained(folder)
     if name in WITHOUT_TEMPLATE:
         tokenizer.chat_template = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import SELF, RunConfig
+from ftlab.config import SELF, SELF_STAGES, RunConfig
 from ftlab.data.preferences import PREFERENCE_STAGES
 from ftlab.data.prompts_only import REWARD_STAGES
 from ftlab.evaluation.forgetting import answer_of
@@ -73,6 +73,8 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     found: list[Remedy | None] = []
     rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
+    if _can_hold(config):
+        found.append(_hold(config))
     if config.data.replay is not None:
         found.append(_documents(config))
         # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
@@ -81,7 +83,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
         found.append(_held_back("preference.beta", config.preference.beta, 100.0))
     elif config.stage in REWARD_STAGES:
         found.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
-    elif config.stage not in PREFERENCE_STAGES:
+    elif config.stage not in PREFERENCE_STAGES and not _can_hold(config):
         found.append(_replay(config))
     if rate not in found:
         found.append(rate)
@@ -105,6 +107,30 @@ def against_memorising(config: RunConfig) -> list[Remedy]:
             )
         )
     return [*found, _lower_rate(config, "Smaller steps fit single rows less closely.")]
+
+
+def _can_hold(config: RunConfig) -> bool:
+    """Whether the base's own answers could be held by their probabilities and are not. The starter is too small: it
+    does not hold kinds that were not replayed (ftlab/docs/forgetting.md)."""
+    held = config.data.replay_prompts is not None and config.data.replay_loss == "kl"
+    return config.stage in SELF_STAGES and not config.is_starter and not held
+
+
+def _hold(config: RunConfig) -> Remedy:
+    """Measured on SmolLM2 (ftlab/docs/forgetting.md): nothing else that was tried holds as much at the same score."""
+    share = config.data.replay_fraction
+    why = (
+        "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
+        "are kept from moving while the task is learned. It needs no data of yours, and training takes longer."
+    )
+    if config.data.replay_prompts:
+        title = "Hold the base's own answers by their probabilities, instead of learning them as text"
+        return Remedy(title, why, {"data.replay_loss": "kl"})
+    title = f"Hold it to the base's own answers: {_percent(share)} of the rows"
+    if config.data.replay is not None:
+        title += f", instead of mixing in {config.data.replay}"
+        why += " Kinds that are not among the prompts are held as well; data that are mixed in hold their own kinds."
+    return Remedy(title, why, {"data.replay": SELF, "data.replay_fraction": share, "data.replay_loss": "kl"})
 
 
 def _replay(config: RunConfig) -> Remedy | None:
@@ -136,13 +162,6 @@ def _replay(config: RunConfig) -> Remedy | None:
             why,
             {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
         )
-    if not config.is_starter:
-        return Remedy(
-            f"Hold it to the base's own answers: {_percent(share)} of the rows",
-            "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
-            "are kept from moving while the task is learned. It needs no data of yours, and training takes longer.",
-            {"data.replay": SELF, "data.replay_fraction": share},
-        )
     kind = "texts" if config.stage == "pretraining" else "conversations"
     return Remedy(
         f"Mix in general {kind}: {_percent(share)} of the rows",
@@ -153,8 +172,9 @@ def _replay(config: RunConfig) -> Remedy | None:
 
 
 def _documents(config: RunConfig) -> Remedy | None:
-    """Plain text beside conversations that are mixed in already; with half the rate, as it was measured."""
-    if config.data.replay_text is not None or config.data.replay_prompts or config.stage != "sft":
+    """Plain text beside conversations that are mixed in already; with half the rate, as it was measured on the
+    starter."""
+    if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != "sft":
         return None
     share, changes = config.data.replay_text_fraction, _with_documents(config)
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
@@ -162,10 +182,7 @@ def _documents(config: RunConfig) -> Remedy | None:
         "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
         "Kinds that neither holds are protected much less."
     )
-    if config.is_starter:
-        return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
-    more = " Name plain text of your own, or a data set of the Hub, as replay text."
-    return Remedy(title, why + more, changes, needs="data.replay_text")
+    return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
 
 
 def _with_documents(config: RunConfig) -> dict[str, Any]:

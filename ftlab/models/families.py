@@ -10,6 +10,8 @@ from typing import Any
 
 # `self.out_proj.weight` handed to a kernel; asking for its format or device reads nothing.
 _READS_WEIGHT = re.compile(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device|shape))")
+# What families call the part after attention; OPT has its two layers beside it.
+FEED_FORWARD = {"mlp", "feed_forward", "ffn", "block_sparse_moe", "shared_mlp", "fc1", "fc2"}
 _PROBE_TOKENS, _PROBE_PADDING, _PROBE_STEPS = 8, 5, 2
 _EXACT, _ROUNDED = 1e-3, 0.05  # of the largest logit: far above rounding, far below what padding that is read does
 
@@ -38,6 +40,33 @@ def _read_by(kind: type) -> set[str]:
             with contextlib.suppress(OSError, TypeError):  # no source
                 found.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
     return found
+
+
+def linear_layers(model: Any) -> list[str]:
+    """The names of the model's linear layers that can be adapted, without the head."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    unread = set(unread_layers(model))
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and name not in unread and name.rsplit(".", 1)[-1] != "lm_head"
+    ]
+
+
+def feed_forward_layers(model: Any) -> list[str]:
+    """The shortest ends of names that name the linear layers of the feed-forward parts of `model`, and no other:
+    `up_proj`, and `mlp.c_proj` where attention has a c_proj too. Experts, which are stacks of matrices, are not among
+    them, and a model of mixers (Mamba) has none."""
+    names = linear_layers(model)
+    inside = {name for name in names if set(name.split(".")) & FEED_FORWARD}
+    found = set()
+    for name in inside:
+        parts = name.split(".")
+        ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+        found.add(next(end for end in ends if all(one in inside for one in names if f".{one}".endswith(f".{end}"))))
+    return sorted(found)
 
 
 def experts_left_out(model: Any) -> float:

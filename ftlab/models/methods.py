@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.config import MethodConfig, ModelConfig, RunConfig
+from ftlab.config import SELF_STAGES, MethodConfig, ModelConfig, RunConfig
 from ftlab.errors import InputError
 from ftlab.method_table import METHODS, unused
 
@@ -65,7 +65,28 @@ def check_method(config: RunConfig) -> list[str]:
         )
     if "initialisation" in METHODS[name].fields:
         _check_initialisation(method)
+    _check_loss(config)
     return [f"method.{field} was set, and {title} does not use it." for field in unused(method)]
+
+
+def _check_loss(config: RunConfig) -> None:
+    loss = config.optimisation.loss
+    if loss == "nll":
+        return
+    if config.stage not in SELF_STAGES:
+        raise InputError(
+            f"The loss {loss} (optimisation.loss) does not go with the stage {config.stage}",
+            given=f"optimisation.loss: {loss}",
+            allowed=f"nll here; {loss} weighs the tokens of good answers, in the stages {', '.join(SELF_STAGES)}",
+            try_="leave it out",
+        )
+    if config.trainer.get("label_smoothing_factor"):
+        raise InputError(
+            f"Label smoothing does not go with the loss {loss} (optimisation.loss)",
+            given=f"trainer.label_smoothing_factor: {config.trainer['label_smoothing_factor']}",
+            allowed=f"0: {loss} weighs the tokens that are right, and smoothing trains the others too",
+            try_="leave one of the two out",
+        )
 
 
 def _check_initialisation(method: MethodConfig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.config import MethodConfig
 from ftlab.errors import InputError, shorten
 from ftlab.method_table import METHODS, fields_of
-from ftlab.models.families import keeps_state, unread_layers
+from ftlab.models.families import feed_forward_layers, keeps_state, linear_layers, unread_layers
 from ftlab.models.switch import switched
 
 # They take their start out of the base's weights, which are then no longer the base's.
@@ -34,7 +34,7 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: 
                 r=method.rank,
                 lora_alpha=method.alpha,
                 lora_dropout=method.dropout,
-                target_modules=lora_targets(method.targets),
+                target_modules=lora_targets(method.targets, model),
                 exclude_modules=unread_layers(model) or None,
                 bias="none",
                 use_dora=method.name == "dora",
@@ -91,7 +91,7 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
             raise InputError(
                 "LoRA targets (method.targets) name no layer of this base",
                 given=method.targets,
-                allowed=f"all-linear, or some of: {', '.join(names)}",
+                allowed=f"all-linear, mlp, or some of: {', '.join(names)}",
             ) from None
         raise _unfit(model, method, error) from None
 
@@ -99,7 +99,7 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
 def _check_targets(model: Any, method: MethodConfig, names: list[str]) -> None:
     """Refuse targets that the base never calls: they would be trained to nothing, in silence."""
     unread = {name.rsplit(".", 1)[-1] for name in unread_layers(model)} - set(names)
-    wanted = lora_targets(method.targets)
+    wanted = lora_targets(method.targets, model)
     strange = [name for name in wanted if name.rsplit(".", 1)[-1] in unread] if isinstance(wanted, list) else []
     if strange:
         raise InputError(
@@ -198,22 +198,24 @@ def adapters_disabled(model: Any) -> AbstractContextManager[None]:
     return switched(layers, "_disable_adapters", True)
 
 
-def lora_targets(text: str) -> str | list[str]:
-    """PEFT's form of the setting: `all-linear` stays text, names become a list."""
+def lora_targets(text: str, model: Any) -> str | list[str]:
+    """PEFT's form of the setting: `all-linear` stays text, `mlp` becomes the names of these layers in `model`, names
+    become a list. Raises InputError where the base has no such layers."""
     text = text.strip()
-    return text if text == "all-linear" else [name.strip() for name in text.split(",") if name.strip()]
+    if text == "all-linear":
+        return text
+    if text != "mlp":
+        return [name.strip() for name in text.split(",") if name.strip()]
+    if found := feed_forward_layers(model):
+        return found
+    raise InputError(
+        "This base has no MLP that LoRA could train alone",
+        given=f"method.targets: mlp; {model.config.model_type} has mixers, or experts in its place",
+        allowed=f"all-linear, or some of: {', '.join(linear_names(model))}",
+        try_="method.targets=all-linear",
+    )
 
 
 def linear_names(model: Any) -> list[str]:
     """The last parts of the names of the model's linear layers that can be adapted, without the head."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    kinds = (torch.nn.Linear, Conv1D)
-    unread = set(unread_layers(model))
-    names = {
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, kinds) and name not in unread
-    }
-    return sorted(names - {"lm_head"})
+    return sorted({name.rsplit(".", 1)[-1] for name in linear_layers(model)})

@@ -131,7 +131,7 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}
     # GRPO's ways to average the loss are its own matter, not one of preference.loss.
-    of_stage = {"sft": set(), "pretraining": set()} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
+    of_stage = {"sft": {"loss_type"}, "pretraining": {"loss_type"}} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
     ours = _OURS | of_stage.get(stage, _OURS_OF_PREFERENCES)
     for name in trainer:
         if name not in known:

@@ -80,19 +80,15 @@ def _log_probs(logits: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
     return torch.cat([logits.gather(-1, top), rest], -1) - logits.logsumexp(-1, keepdim=True)
 
 
-def score_held(model: Any, inputs: dict[str, Any], targets: Targets) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-    """As `head.score_labels`, of one row without padding in which some tokens are held: the sum of the negative log
-    likelihoods of the others (nats), the divergence of the held ones, and of the others their number and how many rank
-    first."""
+def score_held(model: Any, inputs: dict[str, Any], targets: Targets) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of one row without padding in which some tokens are held: the logits [tokens, words] (float32) of the other
+    labels, these labels, and the divergence of the held tokens."""
     labels = inputs["labels"][0, 1:]
     places = (labels != -100).nonzero()[:, 0]
     labels, held = labels[places], targets.places[0, 1:][places]
     rest = {name: value for name, value in inputs.items() if name != "labels"}
     logits = model(**rest, logits_to_keep=places).logits[0].float()
-    task, own = logits[~held], labels[~held]
-    loss = torch.nn.functional.cross_entropy(task, own, reduction="sum")
-    apart = divergence(logits[held], targets.top, targets.log_probs)
-    return loss, apart, len(own), int((task.argmax(-1) == own).sum())
+    return logits[~held], labels[~held], divergence(logits[held], targets.top, targets.log_probs)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
             processing_class=tokenizer,
             callbacks=callbacks,
             teacher=teacher,
+            token_loss=config.optimisation.loss,
         )
     return Training(trainer, model, tokenizer, callbacks[0], checkpoint, start, computing)
 

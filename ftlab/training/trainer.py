@@ -23,9 +23,11 @@ class FineTuner(WarmsUp, SFTTrainer):
 
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
 
-    def __init__(self, *arguments: Any, teacher: Teacher | None = None, **settings: Any):
-        """`teacher` is what the base holds likely along the rows of the data that name one in their column `held`."""
+    def __init__(self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any):
+        """`teacher` is what the base holds likely along the rows of the data that name one in their column `held`;
+        `token_loss` is that of all others (head.summed_loss)."""
         super().__init__(*arguments, **settings)
+        self._token_loss = token_loss
         self._holds = teacher is not None
         if teacher is not None:
             self.data_collator = holding.HoldingCollator(**vars(self.data_collator), teacher=teacher)
@@ -46,16 +48,20 @@ class FineTuner(WarmsUp, SFTTrainer):
         if not model.training:
             self._leave_repeated_rows_out(inputs)
         targets = holding.take_targets(inputs)
+        # The validation loss is always the plain one: that of dft is least where the model holds nothing likely.
+        loss = self._token_loss if model.training else "nll"
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
-            found: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets)
-        elif targets is not None:
-            found = self._held_loss(model, inputs, num_items_in_batch, targets)
+            found: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets, loss)
         else:
-            found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            with head.weighted(self.model, loss):
+                if targets is not None:
+                    found = self._held_loss(model, inputs, num_items_in_batch, targets)
+                else:
+                    found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not model.training:
-            loss = found[0] if isinstance(found, tuple) else found
+            mean = found[0] if isinstance(found, tuple) else found
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
-            self._evaluated = (self._evaluated[0] + float(loss) * tokens, self._evaluated[1] + tokens)
+            self._evaluated = (self._evaluated[0] + float(mean) * tokens, self._evaluated[1] + tokens)
         return found
 
     def _head_fits(self, inputs: dict[str, Any]) -> bool:
@@ -82,20 +88,21 @@ class FineTuner(WarmsUp, SFTTrainer):
         return (loss * others + apart) / max(1, others + held)
 
     def _labelled_loss(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None, loss: str
     ) -> torch.Tensor:
         """TRL's loss and figures, from the logits of the labelled positions alone; the divergence of the held ones."""
         inputs["use_cache"] = False
         if targets is None:
-            total, tokens, correct = head.score_labels(model, inputs)
+            total, tokens, correct = head.score_labels(model, inputs, loss)
             every = tokens
         else:
-            total, apart, tokens, correct = holding.score_held(model, inputs, targets)
+            logits, labels, apart = holding.score_held(model, inputs, targets)
+            tokens, correct = len(labels), int((logits.argmax(-1) == labels).sum())
             self._metrics["train"]["kl"].append(float(apart.detach()) / max(1, len(targets.top)))
-            total, every = total + apart, tokens + len(targets.top)
-        loss = total / torch.as_tensor(every if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+            total, every = head.summed_loss(loss, logits, labels) + apart, tokens + len(targets.top)
+        mean = total / torch.as_tensor(every if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes
+            mean = mean * self.accelerator.num_processes
         mode = "train" if model.training else "eval"
         if mode == "train":
             read = torch.tensor(inputs["input_ids"].numel())
@@ -105,7 +112,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         )
         self._metrics[mode]["mean_token_accuracy"].append(right / max(1, all_tokens))
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-        return loss
+        return mean
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
         """As the Trainer's, but each token counts once: it takes the mean of the batches, whatever their size."""

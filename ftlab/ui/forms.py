@@ -29,6 +29,10 @@ _YAML_EXAMPLES = {
 }
 
 
+# Of settings that take any text: what most people want.
+_CHOICES = {"method.targets": [("all linear layers", "all-linear"), ("MLP only", "mlp")]}
+
+
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
     """Every single setting of a run by its path, e.g. `optimisation.learning_rate`."""
     found: dict[str, FieldInfo] = {}
@@ -111,7 +115,7 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
         "interactive": True,
         "min_width": 170,
     }
-    choices = overrides.pop("choices", None)
+    choices = overrides.pop("choices", _CHOICES.get(path))
     kind = kind_of(info.annotation)
     default = overrides.pop("value", info.get_default(call_default_factory=True))
     if typing.get_origin(kind) is Literal:

@@ -358,10 +358,8 @@ def _resolved(
 
 
 def _depends(path: str) -> bool:
-    return path.startswith(("preference.", "reinforcement.", "method.", "model.", "evaluation.")) and path not in (
-        "model.start",
-        rewards_form.PATH,
-    )
+    sections = ("preference.", "reinforcement.", "method.", "model.", "evaluation.", "optimisation.loss")
+    return path.startswith(sections) and path not in ("model.start", rewards_form.PATH)
 
 
 def _draw(form: forms.Form, path: str) -> None:

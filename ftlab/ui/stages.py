@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ftlab.config import SELF_STAGES
 from ftlab.config_preferences import EXPERIMENTAL, LOSSES
 from ftlab.method_table import fields_of
 
@@ -83,4 +84,6 @@ def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:
         return start == "base"
     if section == "method":
         return start != "adapter" and (name == "name" or name in fields_of(method))
+    if path == "optimisation.loss":
+        return stage in SELF_STAGES
     return not (path in _OF_ANSWERS and stage == "reward")

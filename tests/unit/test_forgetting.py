@@ -315,12 +315,21 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
         {"data.replay_fraction": 0.7},
     ]
     other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
-    assert (other.changes, other.needs) == ({"data.replay": "self", "data.replay_fraction": 0.35}, None)
+    hold = {"data.replay": "self", "data.replay_fraction": 0.35, "data.replay_loss": "kl"}
+    assert (other.changes, other.needs) == (hold, None)
     held = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "self"}})
     assert [one.changes for one in against_forgetting(held.resolved())][1] == {"data.replay_fraction": 0.7}
-    real = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "general.jsonl"}})
-    text = against_forgetting(real.resolved())[0]
-    assert text.needs == "data.replay_text" and text.changes["optimisation.learning_rate"] == 2.5e-4
+    learnt = with_settings(held, {"data.replay_loss": "nll"})
+    assert against_forgetting(learnt.resolved())[0].changes == {"data.replay_loss": "kl"}
+
+
+@pytest.mark.parametrize("stage", ["sft", "pretraining"])
+@pytest.mark.parametrize("replay", [None, "self", "general.jsonl"])
+def test_on_a_real_base_no_remedy_asks_for_data_of_ones_own(stage, replay):
+    config = build_config({"stage": stage, "model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": replay}})
+    found = against_forgetting(config.resolved())
+    assert not [one.title for one in found if one.needs]
+    assert (found[0].changes.get("data.replay") == "self") == (replay != "self")
 
 
 def test_a_remedy_can_be_typed(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -41,12 +43,39 @@ def test_labelled_positions_have_the_loss_and_gradients_of_the_whole_logits(kind
         torch.testing.assert_close(gradient, dict(model.named_parameters())[name].grad, msg=name)
 
 
+def test_dft_weighs_a_token_by_its_probability_and_eaft_by_how_unsure_the_model_is():
+    from ftlab.training.head import summed_loss
+
+    # Two tokens of four words: probabilities 1/2, 1/4, 1/8, 1/8, and one word that is as good as certain.
+    logits = torch.tensor([[0.5, 0.25, 0.125, 0.125], [1.0, 1e-9, 1e-9, 1e-9]]).log().requires_grad_()
+    targets = torch.tensor([1, 0])
+    two = math.log(2)
+    nll, dft, eaft = (summed_loss(loss, logits, targets) for loss in ("nll", "dft", "eaft"))
+    assert nll.item() == pytest.approx(2 * two)
+    assert dft.item() == pytest.approx(0.25 * 2 * two)
+    # The entropy is 1.75 bits of the 2 that four words can have; of the second token nothing is unsure.
+    assert eaft.item() == pytest.approx(1.75 / 2 * 2 * two, rel=1e-5)
+    # The weights are no way to learn: the slope is theirs times that of the likelihood.
+    (slope,) = torch.autograd.grad(eaft, logits)
+    torch.testing.assert_close(slope[0], 1.75 / 2 * torch.tensor([0.5, -0.75, 0.125, 0.125]), rtol=1e-4, atol=1e-6)
+
+
+def test_eaft_reads_the_twenty_likeliest_words():
+    from ftlab.training.head import summed_loss
+
+    # Twenty words as likely as each other and a hundred far below: as unsure as twenty words can be.
+    logits = torch.cat([torch.zeros(20), torch.full((100,), -9.0)])[None]
+    targets = torch.tensor([3])
+    torch.testing.assert_close(summed_loss("eaft", logits, targets), summed_loss("nll", logits, targets))
+
+
 def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learnt_from():
     from ftlab.training.head import score_labels
 
-    total, tokens, correct = score_labels(_model("Llama"), _row(set()))
-    total.backward()
-    assert (float(total), tokens, correct) == (0.0, 0, 0)
+    for loss in ("nll", "dft", "eaft"):
+        total, tokens, correct = score_labels(_model("Llama"), _row(set()), loss)
+        total.backward()
+        assert (float(total), tokens, correct) == (0.0, 0, 0)
 
 
 def test_padded_batches_and_logits_too_large_are_left_to_trl():

@@ -84,8 +84,9 @@ def loss_of(trainer, batches):
     return sum(trainer.compute_loss(trainer.model, dict(one), num_items_in_batch=items) for one in batches)
 
 
-def plain_loss(trainer, base, places, most=256):
-    """The same from whole logits, row by row: the words beyond the `most` likeliest count as one."""
+def plain_loss(trainer, base, places, most=256, loss="nll"):
+    """The same from whole logits, row by row: the words beyond the `most` likeliest count as one. With another `loss`
+    tokens of the task are weighted, and those that are held are not."""
     from transformers import AutoModelForCausalLM
 
     teacher = AutoModelForCausalLM.from_pretrained(base)
@@ -97,7 +98,14 @@ def plain_loss(trainer, base, places, most=256):
         tokens += int(on.sum())
         q = trainer.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -len(row["labels"]) : -1][on]
         if row["held"] < 0:
-            total += torch.nn.functional.cross_entropy(q, labels[on], reduction="sum")
+            each = torch.nn.functional.cross_entropy(q, labels[on], reduction="none")
+            top = q.detach().topk(20).values.softmax(-1)
+            weights = {
+                "nll": torch.ones_like(each),
+                "dft": torch.exp(-each.detach()),
+                "eaft": -(top * top.log()).sum(-1) / math.log(20),
+            }
+            total += (weights[loss] * each).sum()
             continue
         with torch.no_grad():
             p = teacher(input_ids=ids).logits[0, :-1][on].softmax(-1)
@@ -115,13 +123,17 @@ def mixed_places(trainer):
     return [0, own[0], 1, own[2], own[1], 2]
 
 
-@pytest.mark.parametrize("layout", ["packed", "packed, by TRL", "padded"])
+@pytest.mark.parametrize(
+    "layout, loss",
+    [(layout, "nll") for layout in ("packed", "packed, by TRL", "padded")]
+    + [(layout, loss) for layout in ("packed", "packed, by TRL") for loss in ("dft", "eaft")],
+)
 def test_the_loss_is_the_divergence_on_what_is_held_and_that_of_the_labels_elsewhere(
-    tmp_path, base, layout, monkeypatch
+    tmp_path, base, layout, loss, monkeypatch
 ):
     from ftlab.training import head, varlen
 
-    trainer = prepared(*make_run(tmp_path, base))
+    trainer = prepared(*make_run(tmp_path, base, optimisation={"loss": loss}))
     move(trainer.model)
     places = mixed_places(trainer)
     if layout == "packed, by TRL":
@@ -134,19 +146,72 @@ def test_the_loss_is_the_divergence_on_what_is_held_and_that_of_the_labels_elsew
         loss_of(trainer, [batch_of(trainer, places[:3]), batch_of(trainer, places[3:])]),
     ]
     gradients = []
-    for loss in losses:
+    for found in losses:
         trainer.model.zero_grad()
-        loss.backward()
+        found.backward()
         gradients.append(torch.cat([one.grad.flatten() for one in trainer.model.parameters() if one.requires_grad]))
     varlen.leave(trainer.model)
     trainer.model.zero_grad()
-    expected = plain_loss(trainer, base, places)
+    expected = plain_loss(trainer, base, places, loss=loss)
     expected.backward()
     wanted = torch.cat([one.grad.flatten() for one in trainer.model.parameters() if one.requires_grad])
     assert float(trainer._metrics["train"]["kl"][0]) > 0.05  # it has moved
-    for loss, gradient in zip(losses, gradients, strict=True):
-        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    for found, gradient in zip(losses, gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("logits_fit", [True, False])
+def test_dft_is_the_loss_of_that_name_in_trl_and_validation_stays_the_likelihood(
+    tmp_path, base, logits_fit, monkeypatch
+):
+    from ftlab.training import head
+
+    trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "dft"}))
+    move(trainer.model)
+    batches = [batch_of(trainer, [0, 1, 2])]
+    if not logits_fit:
+        monkeypatch.setattr(head, "MOST_BYTES", 0)
+    ours = loss_of(trainer, batches)
+    trainer.model.eval()
+    validation = trainer.compute_loss(trainer.model, dict(batches[0]))
+    trainer._plain_loss, trainer._token_loss = False, "nll"
+    plain = loss_of(trainer, batches)
+    trainer.args.loss_type = "dft"
+    torch.testing.assert_close(ours, loss_of(trainer, batches))
+    torch.testing.assert_close(validation, plain)
+    assert float(ours) < float(plain)
+
+
+def test_eaft_is_refused_where_the_logits_are_not_those_of_the_head_alone(tmp_path, base, monkeypatch):
+    from ftlab.errors import FtlabError
+    from ftlab.training import head, holding
+
+    trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "eaft"}))
+    monkeypatch.setattr(head, "MOST_BYTES", 0)
+    plain = holding.head_logits
+    monkeypatch.setattr(holding, "head_logits", lambda *given: plain(*given) * 3)  # a scale that nobody told it of
+    with pytest.raises(FtlabError, match="cannot be computed on this base"):
+        loss_of(trainer, [batch_of(trainer, [0, 1])])
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"stage": "dpo", "optimisation": {"loss": "eaft"}}, ["eaft", "the stage dpo", "sft"]),
+        (
+            {"optimisation": {"loss": "dft"}, "trainer": {"label_smoothing_factor": 0.1}},
+            ["Label smoothing", "dft", "leave one of the two out"],
+        ),
+    ],
+)
+def test_a_loss_is_refused_where_it_would_not_be_what_its_name_says(settings, words):
+    from ftlab.models.methods import check_method
+
+    with pytest.raises(InputError) as caught:
+        check_method(build_config(settings).resolved())
+    for word in words:
+        assert word in str(caught.value)
 
 
 def test_only_rows_of_the_task_make_the_loss_that_chooses_the_best_weights(tmp_path, base):

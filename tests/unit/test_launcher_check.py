@@ -52,6 +52,14 @@ def test_what_cannot_be_launched_is_refused_in_words(tmp_path, monkeypatch, text
         check_launcher(asked(**launcher))
 
 
+def test_a_loss_that_reads_the_whole_head_is_refused_where_no_process_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "accelerate.yaml").write_text(TWO.format(kind="DEEPSPEED"))
+    launcher = {"device": "cpu", "processes": 2, "config_file": "accelerate.yaml"}
+    with pytest.raises(InputError, match="whole head in each process"):
+        check_launcher(build_config({"launcher": launcher, "optimisation": {"loss": "eaft"}}))
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     torch = pytest.importorskip("torch")
     there = torch.cuda.device_count()

@@ -13,10 +13,17 @@ from ftlab.data.rendering import Encoded
 from ftlab.errors import InputError
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.models.families import experts_left_out, keeps_state, padding_changes_answers, unread_layers
+from ftlab.models.families import (
+    experts_left_out,
+    feed_forward_layers,
+    keeps_state,
+    padding_changes_answers,
+    unread_layers,
+)
 from ftlab.models.load import load_base
 from ftlab.models.methods import apply_method, remarks_on
 from ftlab.training import varlen
+from tests.families import FAMILIES, sizes
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
 
 _HYBRID = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 8, "mamba_expand": 2}
@@ -40,6 +47,15 @@ def build(kind: str):
     return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
 
 
+def tiny(family: str):
+    """A random model of a family of tests/families.py."""
+    from transformers import AutoModelForCausalLM
+
+    from ftlab.models.load import load_tokenizer
+
+    return AutoModelForCausalLM.from_config(FAMILIES[family](sizes(load_tokenizer("starter"))))
+
+
 @pytest.mark.parametrize(
     "kind, unread", [("Llama", set()), ("Lfm2", set()), ("Mamba", {"x_proj", "dt_proj", "out_proj"})]
 )
@@ -59,6 +75,36 @@ def test_of_a_hybrid_only_the_mixers_output_is_left_out_and_not_attention_of_the
 def test_naming_such_a_layer_is_refused_with_those_that_would_do():
     with pytest.raises(InputError, match=r"would change nothing.*x_proj.*in_proj"):
         apply_method(build("Mamba"), MethodConfig(name="lora", targets="in_proj, x_proj"))
+
+
+# By the families of ftlab/docs/bases.md; nothing where no linear layer of an MLP can be adapted alone.
+_GATED, _NEOX = {"gate_proj", "up_proj", "down_proj"}, {"dense_h_to_4h", "dense_4h_to_h"}
+MLP = {
+    **dict.fromkeys(("Llama", "Qwen2.5", "Qwen3", "Gemma 3", "Mistral", "OLMo 2", "Granite"), _GATED),
+    **dict.fromkeys(("GPT-NeoX", "Falcon", "Falcon alibi"), _NEOX),
+    "Phi-3": {"gate_up_proj", "down_proj"},
+    "GPT-2": {"c_fc", "mlp.c_proj"},
+    "LFM2": {"w1", "w2", "w3"},
+    "Qwen3-MoE": set(),
+    "Mamba": set(),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mlp_names_the_feed_forward_layers_of_each_family_and_no_others(family):
+    model = tiny(family)
+    method = MethodConfig(name="lora", rank=2, targets="mlp")
+    assert set(feed_forward_layers(model)) == MLP[family]
+    if not MLP[family]:
+        with pytest.raises(InputError, match=r"no MLP that LoRA could train alone.*all-linear"):
+            apply_method(model, method)
+        return
+    adapted = {
+        name.split(".lora_A")[0] for name, _ in apply_method(model, method).named_parameters() if ".lora_A" in name
+    }
+    layers = model.config.num_hidden_layers
+    assert len(adapted) == layers * len(MLP[family])
+    assert all(".mlp." in name or ".feed_forward." in name for name in adapted)
 
 
 @pytest.mark.parametrize("name", ["prefix_tuning", "prompt_tuning"])

@@ -70,6 +70,7 @@ def test_what_the_stage_does_not_read_is_not_asked_for_and_does_not_reach_the_ru
     assert not is_read("preference.beta", "reward", "lora", start="base")
     assert is_read("preference.simpo_margin", "cpo", "lora", start="base")
     assert not is_read("preference.simpo_margin", "dpo", "lora", start="base")
+    assert not any(is_read("optimisation.loss", stage, "lora", start="base") for stage in STAGES)
 
 
 def test_a_run_that_goes_on_from_an_adapter_takes_base_and_method_from_it(tab, workspace):

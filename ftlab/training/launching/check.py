@@ -143,6 +143,12 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
             given=f"data.replay: {config.data.replay}, distributed_type: {kind}",
             try_="data.replay=none, or data.replay_loss=nll",
         )
+    if kind in SHARDING and config.optimisation.loss == "eaft":
+        raise InputError(
+            "The loss eaft needs the whole head in each process",
+            given=f"optimisation.loss: eaft, distributed_type: {kind}",
+            try_="optimisation.loss=dft or nll",
+        )
     if kind == "FSDP":
         state = (values.get("fsdp_config") or {}).get("fsdp_state_dict_type")
         if state != "FULL_STATE_DICT":
