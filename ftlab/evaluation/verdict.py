@@ -128,7 +128,7 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     if forgotten == "lost":
         if why_not(config) is None:
             steps.append("Try a lower strength: it keeps more of the base and needs no new run.")
-        if config.data.replay is None:
+        if config.resolved().data.replay is None:
             held = "held to the base's own answers (Replay data: self)"
             mixed = "with general examples mixed in (Replay data), which protect the kinds that they hold"
             steps.append(f"Train again {mixed if config.is_starter else held}.")

@@ -167,7 +167,9 @@ def test_answers_that_changed_are_told_with_an_example_and_are_not_called_worse(
     [part] = moved(20.0, 30)
     found = forgetting_of([], moved=[part])
     assert found["answer"] == "lost" and found["forgot"]
-    assert "to “Question 39?” the base says “Paris.”, the adapted model “Bananas.”" in found["text"]
+    # The answers stand beside the text, the most changed first.
+    changed = part["changed"][0]
+    assert (changed["base"], changed["side"]) == ("Paris.", "Bananas.") and "Question 39?" in str(changed["prompt"])
     assert "75% of places" in lost_in_words(found) and "0.50" in lost_in_words(found)
     assert "above 0.15 nats and below 90%" in part["text"]
 

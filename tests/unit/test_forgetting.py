@@ -314,7 +314,8 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
         {"optimisation.learning_rate": 0.001},
         {"data.replay_fraction": 0.7},
     ]
-    other = against_forgetting(build_config({"model": {"base": "Qwen/Qwen3-0.6B"}}).resolved())[0]
+    bare = {"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": None}}
+    other = against_forgetting(build_config(bare).resolved())[0]
     hold = {"data.replay": "self", "data.replay_fraction": 0.35, "data.replay_loss": "kl"}
     assert (other.changes, other.needs) == (hold, None)
     held = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "self"}})

@@ -368,7 +368,7 @@ def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(
     updates = strength_box.show(panel, run.id, workspace)
     assert updates[panel.box]["visible"] is True
     text = str(updates[panel.result])
-    assert f"Proposed: {found['proposed']:g}" in text and "validation rows" in text and "test rows" in text
+    assert f"Proposed: strength {found['proposed']:g}" in text and "validation rows" in text and "test rows" in text
     hidden = make_run(runs, runs.parent / "base", runs.parent / "probes.jsonl", "bottleneck")
     assert strength_box.show(panel, hidden.id, workspace)[panel.box]["visible"] is False
     assert strength_box.show(panel, None, workspace)[panel.box]["visible"] is False
@@ -388,7 +388,7 @@ def test_a_notebook_measures_and_chooses_a_strength(runs: Path) -> None:
     run = Run.find("run-lora", runs.parent)
     found = run.strengths(max_rows=4)
     assert list(found.table.index) == ["0 (base)", "0.25", "0.5", "0.75", "1 (as trained)"]
-    assert f"Proposed: {found.proposed:g}" in found._repr_html_() and "proposed" in repr(found)
+    assert f"Proposed: strength {found.proposed:g}" in found._repr_html_() and "proposed" in repr(found)
     assert run.choose_strength(0.75) == run.strength == 0.75
     assert run.choose_strength(1) == run.strength == 1
 
