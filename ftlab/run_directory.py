@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.files import read_cached, read_json, read_jsonl, tail
 
+EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: what it is, and what was checked
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
 
 

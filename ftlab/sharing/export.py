@@ -23,10 +23,10 @@ from ftlab.evaluation.collect import Progress
 from ftlab.files import disk_full, read_json, sizes_in
 from ftlab.models.identity import check_result
 from ftlab.models.strength import check_strength, chosen_strength
-from ftlab.run_directory import RunDirectory
+from ftlab.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.sharing import export_files
 from ftlab.sharing.merge import FORMATS, check_mergeable, write_merged
-from ftlab.sharing.shape import BASE_FOLDER, RECORD, Kind, Shape
+from ftlab.sharing.shape import BASE_FOLDER, Kind, Shape
 from ftlab.workspace import Workspace
 
 
@@ -189,9 +189,9 @@ def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path
 
 def read_shape(folder: Path) -> Shape:
     """The shape of the export in `folder`. Raises InputError when there is none."""
-    record = read_json(folder / RECORD)
+    record = read_json(folder / EXPORT_RECORD)
     if record is None:
-        raise InputError("This folder holds no export of ftlab", given=folder, allowed=f"a folder with {RECORD}")
+        raise InputError("This folder holds no export of ftlab", given=folder, allowed=f"a folder with {EXPORT_RECORD}")
     return Shape(**record["shape"])
 
 
@@ -219,7 +219,7 @@ def kept_export(
     """
     shape = plan(run, load_config(run.config_file).resolved(), kind, dtype, strength)
     folder = run.export_folder(kind)
-    record = read_json(folder / RECORD)
+    record = read_json(folder / EXPORT_RECORD)
     if record is None or Shape(**record["shape"]) != shape or record["created"] < _changed(run):
         return None
     return Exported(run.id, shape.kind, folder, shape.dtype, sizes_in(folder), record["verification"], record["notes"])
@@ -250,7 +250,7 @@ def pack(folder: Path, target: Path) -> Path:
 def _check_target(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise InputError("An export is a folder, and this is a file", given=target)
-    if target.exists() and any(target.iterdir()) and not (target / RECORD).exists():
+    if target.exists() and any(target.iterdir()) and not (target / EXPORT_RECORD).exists():
         raise InputError(
             "The folder to export to holds something else",
             given=target,

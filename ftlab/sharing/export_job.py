@@ -17,8 +17,8 @@ from ftlab.errors import FtlabError
 from ftlab.files import locked, read_cached, tail, write_json
 from ftlab.jobs import Job, Status
 from ftlab.processes import mark_of
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.shape import RECORD, Kind
+from ftlab.run_directory import EXPORT_RECORD, RunDirectory
+from ftlab.sharing.shape import Kind
 from ftlab.workspace import Workspace
 
 _PREFIX = "ftlab: "
@@ -53,7 +53,7 @@ def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None
 
 def progress(run: RunDirectory, kind: Kind) -> Progress:
     """How far the export of `kind` is."""
-    record = read_cached(run.export_folder(kind) / RECORD)
+    record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
     job = _job(run, kind)
     began = read_cached(job.status_file)
     if began is None:

@@ -20,10 +20,9 @@ from ftlab.errors import InputError
 from ftlab.evaluation.collect import Progress
 from ftlab.files import read_json, sizes_in
 from ftlab.hub import OFFLINE_TRY, check_name, make, writing
-from ftlab.run_directory import RunDirectory
+from ftlab.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.sharing.card import write_card
 from ftlab.sharing.export import Exported, read_shape
-from ftlab.sharing.shape import RECORD
 from ftlab.workspace import Workspace
 
 REPORT = "report.html"
@@ -103,7 +102,7 @@ def staged(run: RunDirectory, export: Exported, repository: str, *, data: str | 
 
             shutil.copyfile(write_report(run), folder / REPORT)
         (folder / "README.md").unlink(missing_ok=True)  # a link: writing through it would change the export
-        record = read_json(folder / RECORD)
+        record = read_json(folder / EXPORT_RECORD)
         config = load_config(run.config_file).resolved()
         write_card(
             run,
@@ -148,7 +147,7 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
     """Send what lies in `folder`; what to know about it."""
     with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
         there = api.list_repo_files(repository)
-        ours = RECORD.as_posix() in there
+        ours = EXPORT_RECORD.as_posix() in there
         notes = [] if ours or set(there) <= {".gitattributes"} else ["Files that were there before stay beside it."]
         api.upload_folder(
             repo_id=repository,

@@ -16,9 +16,8 @@ from ftlab.method_table import METHODS, virtual_tokens
 from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.strength import AS_TRAINED, strength_choice
-from ftlab.run_directory import RunDirectory
+from ftlab.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.sharing.measures import Comparison, measures_of, of_documents
-from ftlab.sharing.shape import RECORD
 from ftlab.wording import duration, listed
 
 
@@ -61,7 +60,7 @@ def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
     if choice is not None:
         said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
     for kind in ("adapter", "merged"):
-        record = read_cached(run.export_folder(kind) / RECORD)
+        record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
         at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
         if at != AS_TRAINED:
             said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 Kind = Literal["adapter", "merged"]
 BASE_FOLDER = "base"
-RECORD = Path("ftlab") / "export.json"  # in an export: what it is, and what was checked
 
 
 @dataclass(frozen=True)
