@@ -36,10 +36,11 @@ from pathlib import Path
 from ftlab.errors import FtlabError
 from ftlab.run_directory import RunDirectory
 from ftlab.files import sizes_in
-from ftlab.sharing.export import RECORD, Exported
+from ftlab.run_directory import EXPORT_RECORD
+from ftlab.sharing.export import Exported
 from ftlab.sharing.push import push
 run, folder = RunDirectory(Path(sys.argv[1])), Path(sys.argv[2])
-made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), json.loads((folder / RECORD).read_text()), [])
+made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), json.loads((folder / EXPORT_RECORD).read_text()), [])
 for repository, settings in json.loads(sys.argv[3]):
     try:
         print(json.dumps(push(run, made, repository, **settings).as_dict()))
@@ -281,8 +282,8 @@ def test_an_export_is_made_anew_when_the_evaluation_is_newer(evaluated: RunDirec
     shutil.copytree(merged.folder, kept)
     assert exporting.kept_export(evaluated, "merged") == replace(merged, folder=kept)
     assert exporting.kept_export(evaluated, "merged", "bfloat16") is None
-    record = read_json(kept / exporting.RECORD)
-    write_json(kept / exporting.RECORD, record | {"created": evaluated.comparison_file.stat().st_mtime - 1})
+    record = read_json(kept / exporting.EXPORT_RECORD)
+    write_json(kept / exporting.EXPORT_RECORD, record | {"created": evaluated.comparison_file.stat().st_mtime - 1})
     assert exporting.kept_export(evaluated, "merged") is None
     shutil.rmtree(kept)
 
