@@ -40,7 +40,8 @@ from ftlab.run_directory import EXPORT_RECORD
 from ftlab.sharing.export import Exported
 from ftlab.sharing.push import push
 run, folder = RunDirectory(Path(sys.argv[1])), Path(sys.argv[2])
-made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), json.loads((folder / EXPORT_RECORD).read_text()), [])
+record = json.loads((folder / EXPORT_RECORD).read_text())
+made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), record, [])
 for repository, settings in json.loads(sys.argv[3]):
     try:
         print(json.dumps(push(run, made, repository, **settings).as_dict()))
