@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from ftlab.wording import sentence
+from ftlab.core.words import sentence
 
 
 class FtlabError(Exception):

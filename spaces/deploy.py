@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from staging import FLAVOURS, stage
 
+from ftlab.core.hub import check_name, told
 from ftlab.errors import FtlabError
-from ftlab.hub import check_name, told
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -157,8 +157,8 @@ def stage(flavour: str, folder: Path, *, run: str | None = None, workspace: str 
     starter = flavour != "vote"
     if run:
         from ftlab.config import STARTER, load_config
-        from ftlab.sharing.showcase import pack_showcase
-        from ftlab.workspace import Workspace
+        from ftlab.core.workspace import Workspace
+        from ftlab.report.showcase import pack_showcase
 
         packed = pack_showcase(Workspace.open(workspace).run(run), folder / "run")
         starter = load_config(packed.config_file).model.base == STARTER

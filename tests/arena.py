@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ftlab.arena import links, tests
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links
 from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata
 
 

@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 from ftlab.arena.asking import Writer, encoded
-from ftlab.chat.duet import Duet
 from ftlab.data.asked import AsTrained
 from ftlab.data.rendering import encode, encode_prompt
-from ftlab.sharing.loading import _ask
-from ftlab.sharing.serving import take_apart
+from ftlab.evaluation.duet import Duet
+from ftlab.export.serving import _ask, take_apart
 
 
 def assert_all_ask_alike(

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 
-from ftlab.arena import links, store, tests
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, store
 from ftlab.arena.store import Store, open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.arena import everything
 
 # Words of every length and both contestants alike, so that only what ftlab adds could tell the sides apart.

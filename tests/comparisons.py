@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.config import build_config
-from ftlab.files import append_jsonl, write_json, write_jsonl, write_text
-from ftlab.run_directory import RunDirectory
+from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace
 
 SIDES = ("base", "prompted", "adapted")
 CREATED = 1795252159.0

@@ -20,9 +20,9 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from ftlab.run_directory import RunDirectory
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 
 # Before torch is there: test processes beside each other share the cores out, for themselves and the runs they start.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 0):

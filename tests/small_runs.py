@@ -7,11 +7,11 @@ import math
 import torch
 
 from ftlab.config import build_config
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare
-from ftlab.files import write_text
 from ftlab.models.load import load_tokenizer
-from ftlab.run_directory import RunDirectory
 
 ROWS = 6
 

@@ -16,8 +16,8 @@ import gradio as gr
 import httpx
 import uvicorn
 
+from ftlab.core.workspace import Workspace
 from ftlab.ui import access, space_lab
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ around them, reproduce.py what repeats a run exactly, shown.py how results look 
 
 from __future__ import annotations
 
-from ftlab.api.reproduce import compare_metrics, same_data, same_versions
-from ftlab.api.run import Run, raise_failure
+from ftlab.api.run import Run, compare_metrics, raise_failure, same_data, same_versions
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
 from ftlab.api.verbs import (

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
-from ftlab.config_evaluation import names
+from ftlab.config.evaluation import names
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
+from ftlab.report import notebook as reproduce
 
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.sharing.export import Exported
-    from ftlab.sharing.push import Upload
+    from ftlab.export.export import Exported
+    from ftlab.export.push import Upload
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
@@ -96,7 +97,7 @@ class Run:
 
     def resume(self) -> Run:
         """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
-        from ftlab.chat.duet import release_for
+        from ftlab.evaluation.duet import release_for
         from ftlab.training import supervisor
 
         supervisor.resume(self._run, self._workspace)
@@ -114,7 +115,7 @@ class Run:
         **settings: Any,
     ) -> Comparison | dict[str, Any]:
         """As `ftlab.evaluate` with this run, and `others` beside it."""
-        from ftlab.evaluation.whole import evaluate_whole
+        from ftlab.evaluation.compare import evaluate_whole
         from ftlab.training.supervisor import evaluating_here
 
         own = settings.get("own_metrics")
@@ -139,8 +140,8 @@ class Run:
         return Comparison(whole, None if whole["question"]["name"] else first)
 
     def chat(self, message: str, **settings: Any) -> Answers:
-        """Both models' answers to one message; `settings` are those of `ftlab.chat.duet.Duet.stream`."""
-        from ftlab.chat.duet import load_duet
+        """Both models' answers to one message; `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
+        from ftlab.evaluation.duet import load_duet
 
         *_, last = load_duet(RunDirectory(self.directory)).stream(message, **settings)
         return Answers(message, last.base, last.adapted, last.cut, last.notes)
@@ -155,7 +156,7 @@ class Run:
     def remedies(self) -> dict[str, RunConfig]:
         """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
         from ftlab.config import with_settings
-        from ftlab.evaluation.remedies import remedies
+        from ftlab.evaluation.forgetting import remedies
 
         comparison, config = self._run.comparison(), load_config(self._run.config_file)
         found = remedies(comparison, config) if comparison else []
@@ -193,7 +194,7 @@ class Run:
 
     def report(self, *, price_per_hour: float | None = None) -> Path:
         """Write the one-page report, with the cost where the price of the machine is known; returns its path."""
-        from ftlab.sharing.report import write_report
+        from ftlab.report.report import write_report
 
         return write_report(self._run, price_per_hour=price_per_hour)
 
@@ -211,7 +212,7 @@ class Run:
         `strength` is how much of what training changed is handed over; without it that which was chosen for the run.
         Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
         """
-        from ftlab.sharing.export import export_run, fresh_export
+        from ftlab.export.export import export_run, fresh_export
 
         kind = "merged" if merge else "adapter"
         if to is None:
@@ -230,9 +231,9 @@ class Run:
     ) -> Upload:
         """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
 
-        `settings` are those of `ftlab.sharing.push.push`: data, report, private. The token is that of `hf auth login`.
+        `settings` are those of `ftlab.export.push.push`: data, report, private. The token is that of `hf auth login`.
         """
-        from ftlab.sharing.push import push
+        from ftlab.export.push import push
 
         made = self.export(merge=merge, dtype=dtype, strength=strength)
         return push(self._run, made, repository, dry_run=dry_run, **settings)
@@ -242,7 +243,7 @@ class Run:
 
         Raises FtlabError before the run has ended.
         """
-        from ftlab.sharing.notebook import write_notebook
+        from ftlab.report.notebook import write_notebook
 
         return write_notebook(self._run, self._workspace, Path(path) if path else None)
 
@@ -307,3 +308,20 @@ class _LiveDisplay:
 def _cell_number() -> int | None:
     shell = in_jupyter()
     return None if shell is None else shell.execution_count
+
+
+def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) -> reproduce.Differing:
+    """The packages whose version here is not the one `recorded`. Raises FtlabError naming them, unless not `strict`."""
+    return reproduce.same_versions(recorded, strict=strict)
+
+
+def same_data(
+    config: RunConfig, recorded: Sequence[Mapping[str, Any]], *, workspace: str | os.PathLike[str] | None = None
+) -> None:
+    """Raise InputError when the data that `config` names are not those `recorded`, by their sha256."""
+    reproduce.same_data(config, recorded, Workspace.open(workspace))
+
+
+def compare_metrics(run: Run, recorded: Mapping[str, float], *, tolerance: float = 0.0) -> reproduce.Figures:
+    """The figures of `run` against those `recorded`; `tolerance` is relative, 0 means to the last digit."""
+    return reproduce.compare_figures(RunDirectory(run.directory), recorded, tolerance)

@@ -12,10 +12,10 @@ from ftlab.api.run import Run
 from ftlab.api.shown import BlindVerdict, Compared
 from ftlab.api.verbs import train
 from ftlab.config import RunConfig, load_config
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import duration
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.run_directory import RunDirectory
-from ftlab.wording import duration
-from ftlab.workspace import Workspace
 
 Folder = str | os.PathLike[str] | None
 _DRIVE = "/content/drive"
@@ -79,11 +79,11 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     """
     import pandas
 
+    from ftlab.config.methods import summary
+    from ftlab.core.files import read_jsonl
     from ftlab.evaluation.figures import percent, value_text
-    from ftlab.files import read_jsonl
-    from ftlab.method_table import summary
-    from ftlab.sharing.measures import by_same_kinds
-    from ftlab.sharing.runs_picture import panels
+    from ftlab.report.measures import by_same_kinds
+    from ftlab.report.pictures import panels
 
     found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
     if not found:
@@ -117,9 +117,9 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
 def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
     """What the votes of a blind test say. Raises FtlabError while they are to stay hidden."""
+    from ftlab.arena.blind_tests import progress
     from ftlab.arena.store import open_store
     from ftlab.arena.tally import evaluate, shown
-    from ftlab.arena.tests import progress
 
     store = open_store(Workspace.open(workspace))
     if shown(store, test_id) is None:
@@ -137,8 +137,8 @@ def rater_links(workspace: Folder = None) -> dict[str, dict[str, str]]:
     In Colab, where nothing else can be reached, the page gets a public link of its own. Empty without an open test.
     """
     from ftlab.arena import links
+    from ftlab.arena.blind_tests import list_tests
     from ftlab.arena.store import open_store
-    from ftlab.arena.tests import list_tests
     from ftlab.ui import raters_page
     from ftlab.ui.rater import rater_address
 

@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.quiet import quieten
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.quiet import quieten
-from ftlab.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.sharing.runs_picture import Panel
+    from ftlab.report.pictures import Panel
 
 
 class Comparison(dict[str, Any]):
@@ -29,14 +29,14 @@ class Comparison(dict[str, Any]):
         """One row for each measure: base, adapted and the change, as they are shown."""
         import pandas
 
-        from ftlab.sharing.table import comparison_table
+        from ftlab.report.measures import comparison_table
 
         rows = pandas.DataFrame(comparison_table(self))
         return rows[["measure", "base", "adapted", "change", "p"]].set_index("measure")
 
     @property
     def verdict(self) -> str:
-        from ftlab.sharing.measures import verdict_text
+        from ftlab.report.measures import verdict_text
 
         return verdict_text(self)
 
@@ -133,7 +133,7 @@ class Compared:
     _cells: Sequence[Sequence[str]] = dataclasses.field(repr=False)
 
     def _repr_html_(self) -> str:
-        from ftlab.sharing.runs_picture import runs_svg
+        from ftlab.report.pictures import runs_svg
         from ftlab.ui.notebook import compared_html
 
         head, *rows = self._cells

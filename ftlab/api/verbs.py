@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ftlab.api.run import Run
 from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.own import name_files_of
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Report
@@ -109,8 +109,7 @@ def fix(
     trained on as `data={"source": version.source}`. Rows that a longer `max_length` would
     hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
     """
-    from ftlab.data.mending import is_mended, mend_findings, token_counter
-    from ftlab.data.remedies import NothingChanged
+    from ftlab.data.remedies import NothingChanged, is_mended, mend_findings, token_counter
     from ftlab.data.versions import taken
 
     opened = Workspace.open(workspace)
@@ -138,7 +137,7 @@ def _latest(
     """The base and the longest example to check for, where nobody named them: those of the latest run."""
     if base != "latest":
         return base, max_length
-    from ftlab.data.latest import latest_choice
+    from ftlab.data.versions import latest_choice
 
     found = latest_choice(Workspace.open(workspace))
     return (found[0], max_length or found[1]) if found else (STARTER, max_length)
@@ -189,7 +188,7 @@ def train(
     `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
     setting or the data cannot be used.
     """
-    from ftlab.chat.duet import release_for
+    from ftlab.evaluation.duet import release_for
     from ftlab.training import supervisor
 
     config = _configured(config, settings)
@@ -243,7 +242,7 @@ def evaluate(
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
-    """Both models' answers to one message. `settings` are those of `ftlab.chat.duet.Duet.stream`."""
+    """Both models' answers to one message. `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
     found = run if isinstance(run, Run) else Run.find(run, workspace)
     return found.chat(message, **settings)
 

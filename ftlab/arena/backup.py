@@ -21,9 +21,9 @@ from sqlalchemy import func, select
 from ftlab.arena.links import SECRET_VARIABLE
 from ftlab.arena.store import Store, blind_tests, now, votes
 from ftlab.arena.tables import SPACE_FOLDER, adopt, dump, fetched, load
+from ftlab.core.files import read_cached, write_json
+from ftlab.core.hub import fetch, refuse_public, told, writing
 from ftlab.errors import shorten
-from ftlab.files import read_cached, write_json
-from ftlab.hub import fetch, refuse_public, told, writing
 
 BACKUP_VARIABLE = "FTLAB_BACKUP"
 SPACE_VARIABLE = "FTLAB_SPACE_STORE"

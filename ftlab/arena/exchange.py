@@ -17,8 +17,8 @@ from sqlalchemy import Connection, delete, select
 
 from ftlab.arena.store import Store, blind_tests, metadata, votes
 from ftlab.arena.tables import SPACE_FOLDER, Rows, dump, fetched, insert, read, rows_of
+from ftlab.core.hub import check_name, make, told, writing
 from ftlab.errors import InputError
-from ftlab.hub import check_name, make, told, writing
 
 
 def send(store: Store, test_id: str, repository: str) -> None:

@@ -19,12 +19,12 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
+from ftlab.arena.blind_tests import find_test
 from ftlab.arena.overview import reveal, votes_given
 from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
-from ftlab.arena.tests import find_test
+from ftlab.core.files import locked, write_text
 from ftlab.data.normal import LATIN_LOOKS
 from ftlab.errors import InputError
-from ftlab.files import locked, write_text
 
 SECRET_VARIABLE = "FTLAB_SECRET"
 LONGEST_NAME = 60

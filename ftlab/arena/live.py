@@ -13,9 +13,9 @@ from typing import Any
 
 from ftlab.arena.answers import check_generation
 from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
+from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
-from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import live_contestants, record_live
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
@@ -116,7 +116,7 @@ def _answer(
 
 
 def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings: dict[str, Any]) -> dict[str, Any]:
-    from ftlab.endpoint import CONTESTANT, Asker, Endpoint
+    from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint
 
     endpoint = Endpoint(spec["url"], spec["model"], settings["max_new_tokens"])
     client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=settings["temperature"])

@@ -1,28 +1,159 @@
-"""The whole loop with simulated raters: SFT, a blind test, its votes, DPO, a blind test on fresh prompts, the verdict.
-
-Base against tuned model first; the votes train the next model, which then meets the tuned one on prompts whose votes
-trained neither. Raters are simulated, so it shows that the loop works, not what people would say.
-"""
+"""The loop from votes to the next run, and simulated raters with a stated taste."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftlab.arena import answers, links, preferences, prompt_sources, simulation, tests, trials
-from ftlab.arena.asking import base_contestant, run_contestant
-from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
+from ftlab.arena import answers, links, preferences, prompt_sources, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, base_contestant, run_contestant
+from ftlab.arena.ballots import Ballot, in_order
+from ftlab.arena.evidence import at_large, decide
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
+from ftlab.core.files import locked
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError
-from ftlab.files import locked
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
+
+TITLES = {"first": "First", "second": "Second"}
+
+
+@dataclass(frozen=True)
+class Population:
+    """How simulated raters vote on `prompts` prompts.
+
+    `rate`: how often the second contestant wins a vote that chooses a side, over all prompts. `ties`: the share of
+    votes that choose none. `agreement`: how alike the votes on one prompt are (intraclass correlation, 0 to 1).
+    `left`: the share of votes that go to the left answer whatever it says. `taste`: how far raters differ in whom they
+    prefer, the standard deviation of a normal distribution of log-odds (with 1, a third prefer one of the two in
+    more than 73% of votes); negative: each leans one way or the other, by as much.
+    """
+
+    rate: float
+    prompts: int
+    votes_per_prompt: int = 1
+    ties: float = 0.0
+    agreement: float = 0.0
+    left: float = 0.0
+    taste: float = 0.0
+
+
+def simulate(population: Population, rng: random.Random) -> list[Ballot]:
+    """The ballots of one test, in the order in which they were given: each rater goes through the prompts in an order
+    of their own, and the raters vote side by side. Sides are balanced and mirrored."""
+    rates = [_rate_of_prompt(population, rng) for _ in range(population.prompts)]
+    ballots = []
+    for rater in range(population.votes_per_prompt):
+        leans = _lean(population.taste, rng)
+        for place, prompt in enumerate(rng.sample(range(population.prompts), population.prompts)):
+            left, right = ("first", "second") if (prompt + rater) % 2 else ("second", "first")
+            ballots.append(
+                Ballot(
+                    prompt=str(prompt),
+                    rater=f"Rater {rater + 1}",
+                    left=left,
+                    right=right,
+                    choice=_choice(population, _leaning(rates[prompt], leans), left, rng),
+                    created=place + rng.random(),
+                    number=prompt,
+                )
+            )
+    return in_order(ballots)
+
+
+def error_rates(population: Population, tests: int, *, planned: int | None, seed: int = 0) -> dict[str, float]:
+    """The share of `tests` simulated tests that end in each verdict: better, worse, undecided; by evidence alone; and
+    that say better or worse without "for these raters".
+
+    Every test is judged as somebody would who looks after every vote and stops at the first verdict: the decision
+    holds what the evidence said on the way, and the sign test at the planned number.
+    """
+    rng = random.Random(seed)
+    found = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
+    for _ in range(tests):
+        ballots = simulate(population, rng)
+        decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
+        found[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
+        found["by_evidence"] += decision.by == "evidence"
+        large = at_large(ballots, *TITLES, planned=planned)
+        if large and decision.winner and large.winner == decision.winner:
+            found["general_better" if large.winner == "second" else "general_worse"] += 1
+    return {name: number / tests for name, number in found.items()}
+
+
+def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
+    """A rater who prefers the answer with the higher `score`, as a function of (left, right, rng) that gives a choice.
+
+    `temper` makes the choice random where scores are close (a logistic curve of this width, in units of the score);
+    differences below `tie_below` are called both good when the scores are positive, else both bad.
+    """
+
+    def choose(left: str, right: str, rng: random.Random) -> str:
+        scores = score(left), score(right)
+        difference = scores[0] - scores[1]
+        if abs(difference) <= tie_below:
+            return "both_good" if sum(scores) > 0 else "both_bad"
+        if temper:
+            # Beyond 30 widths the curve is flat, and exp would overflow.
+            chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, difference / temper))))
+            return "left" if rng.random() < chance else "right"
+        return "left" if difference > 0 else "right"
+
+    return choose
+
+
+def vote_all(store: Any, rater_id: str, choose: Callable[..., str], seed: int = 0) -> int:
+    """Let a simulated rater vote on every trial it is handed, as a person would; returns the number of votes."""
+    from ftlab.arena import trials
+
+    rng, count = random.Random(seed), 0
+    while (trial := trials.next_trial(store, rater_id)) is not None:
+        choice = choose(trial.left, trial.right, rng)
+        trials.vote(store, rater_id, trial.id, choice if choice in trial.options else "skip", comment="", seconds=1.0)
+        count += 1
+    return count
+
+
+def _rate_of_prompt(population: Population, rng: random.Random) -> float:
+    """How often the second wins on one prompt: from a beta distribution whose mean is the rate."""
+    if population.agreement <= 0 or population.rate in (0.0, 1.0):
+        return population.rate
+    if population.agreement >= 1:
+        return float(rng.random() < population.rate)
+    scale = (1 - population.agreement) / population.agreement
+    return rng.betavariate(population.rate * scale, (1 - population.rate) * scale)
+
+
+def _lean(taste: float, rng: random.Random) -> float:
+    """The log-odds by which one rater prefers the second more than raters do on the whole."""
+    if not taste:
+        return 0.0
+    return rng.gauss(0, taste) if taste > 0 else rng.choice((-1, 1)) * taste
+
+
+def _leaning(rate: float, log_odds: float) -> float:
+    """A win rate, moved by so many log-odds."""
+    if not log_odds or rate in (0.0, 1.0):
+        return rate
+    return 1 / (1 + math.exp(-log_odds) * (1 - rate) / rate)
+
+
+def _choice(population: Population, rate: float, left: str, rng: random.Random) -> str:
+    if rng.random() < population.ties:
+        return rng.choice(["both_good", "both_bad"])
+    if rng.random() < population.left:
+        return "left"
+    winner = "second" if rng.random() < rate else "first"
+    return "left" if winner == left else "right"
+
 
 # Trains what a dictionary of settings describes, to its end; raises when it fails.
 Train = Callable[[dict[str, Any]], RunDirectory]
@@ -161,7 +292,7 @@ def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, 
                 continue
             prompt = trial.messages[-1]["content"]
             reference = known[prompt_fingerprint(trial.messages)]
-            prefer = simulation.taste(lambda text, p=prompt, r=reference: score(text, p, r), temper=temper / 10)
+            prefer = taste(lambda text, p=prompt, r=reference: score(text, p, r), temper=temper / 10)
             trials.vote(store, rater_id, trial.id, prefer(trial.left, trial.right, rng), seconds=1.0)
             count += 1
     watch(store, test_id)

@@ -48,10 +48,10 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityEr
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.schema import CreateColumn
 
+from ftlab.core.files import is_full, locked, room_left, says_disk_full
+from ftlab.core.words import install
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError, MissingPackage, shorten
-from ftlab.files import is_full, locked, room_left, says_disk_full
-from ftlab.wording import install
-from ftlab.workspace import Workspace
 
 DATABASE_VARIABLE = "FTLAB_DATABASE_URL"
 BUSY_SECONDS = 30

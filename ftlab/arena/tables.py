@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata
+from ftlab.core.files import read_jsonl, write_text
+from ftlab.core.hub import fetch
 from ftlab.errors import InputError
-from ftlab.files import read_jsonl, write_text
-from ftlab.hub import fetch
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
 SPACE_FOLDER = "arena"  # of the data set in which a Space keeps all it has

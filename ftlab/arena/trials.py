@@ -14,13 +14,12 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from ftlab.arena import handing_out
-from ftlab.arena.assignment import Unit, choose
-from ftlab.arena.handing_out import Trial
+from ftlab.arena.blind_tests import PromptSpec, add_answer, add_prompt, reveal
+from ftlab.arena.handing_out import Trial, Unit, choose
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
-from ftlab.arena.tests import PromptSpec, add_answer, add_prompt, reveal
+from ftlab.core.words import composed
 from ftlab.errors import InputError
-from ftlab.wording import composed
 
 # Asked for every vote: to put these together takes longer than to answer them.
 _LAST_VOTED = (

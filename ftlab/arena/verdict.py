@@ -1,30 +1,245 @@
-"""The verdict of a blind test: one dict that holds all figures, and the sentences that go with them."""
+"""The verdict of a blind test, its ranking, and its sentences."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, counts, duels, in_order, judged
-from ftlab.arena.checks import agreement, between_raters, guessed_sides, length_confound, position_bias
 from ftlab.arena.evidence import (
+    FEWEST_RATERS,
     Decision,
+    agreement,
     at_large,
+    between_raters,
     decide,
     evidence_as_dict,
     fewest_prompts,
-    majorities,
+    guessed_sides,
+    length_confound,
     plan_level,
+    position_bias,
     sign_test,
 )
-from ftlab.arena.ranking import bradley_terry, pairs
-from ftlab.arena.sentences import evidence_text, listing, notes, sentence, whom
+from ftlab.arena.evidence import duel_majorities as majorities
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import percent
-from ftlab.evaluation.significance import LEVEL, holm, wilson_interval
+from ftlab.evaluation.significance import LEVEL, SEED, holm, p_text, wilson_interval
+
+_RESAMPLES = 400
+
+
+def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The contestants from strongest to weakest: id, title, strength, interval, wins, losses, ties.
+
+    Strength is the mean probability to win a vote against each of the others under the model of R. A. Bradley and M. E.
+    Terry (1952, Biometrika 39), fitted by evalica; a vote for neither counts half a win for both. The 95% interval is a
+    percentile bootstrap over prompts, because votes cluster by prompt, wider by what Student's t adds where these are
+    few (T. Hesterberg, The American Statistician 69, 2015, section 5). Empty without votes.
+    """
+    import numpy as np
+    from scipy.stats import norm, t
+
+    votes = [ballot for ballot in ballots if ballot.choice != "skip"]
+    if not votes:
+        return []
+    names = list(titles)
+    prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(ballot.prompt for ballot in votes))}
+    of_vote = np.asarray([prompts[ballot.prompt] for ballot in votes])
+    point = _strengths(votes, names, np.ones(len(votes)))
+    drawn = np.random.default_rng(SEED).multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size=_RESAMPLES)
+    resampled = np.asarray([_strengths(votes, names, counts[of_vote].astype(float)) for counts in drawn])
+    few, low, high = len(prompts), np.zeros(len(names)), np.ones(len(names))
+    if few > 1:  # one prompt tells nothing of the next
+        tail = 100 * norm.cdf(-math.sqrt(few / (few - 1)) * t.ppf(0.975, few - 1))
+        low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
+    tally: Counter[tuple[str, str]] = Counter()
+    for ballot in votes:
+        for one in (ballot.left, ballot.right):
+            tally[one, "ties" if ballot.winner is None else "wins" if ballot.winner == one else "losses"] += 1
+    rows = [
+        {
+            "id": name,
+            "title": titles[name],
+            "strength": float(point[i]),
+            "interval": [float(low[i]), float(high[i])],
+            **{word: tally[name, word] for word in ("wins", "losses", "ties")},
+        }
+        for i, name in enumerate(names)
+    ]
+    return sorted(rows, key=lambda row: -row["strength"])
+
+
+def pairs(titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Every two contestants, the earlier of the test first."""
+    return list(itertools.combinations(titles, 2))
+
+
+def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> Any:
+    import evalica
+    import numpy as np
+    import pandas as pd
+
+    met = weights > 0
+    some = [vote for vote, kept in zip(votes, met, strict=True) if kept]
+    winners = [
+        evalica.Winner.Draw
+        if vote.winner is None
+        else evalica.Winner.X
+        if vote.winner == vote.left
+        else evalica.Winner.Y
+        for vote in some
+    ]
+    found = evalica.bradley_terry(
+        [vote.left for vote in some],
+        [vote.right for vote in some],
+        winners,
+        index=pd.Index(names),
+        weights=weights[met],
+        limit=1000,
+    )
+    scores = np.maximum(found.scores.reindex(names).to_numpy(dtype=float), 1e-12)
+    beats = scores[:, None] / (scores[:, None] + scores[None, :])
+    return (beats.sum(axis=1) - 0.5) / (len(names) - 1)
+
+
+def sentence(
+    result: Mapping[str, Any], decision: Decision, titles: Mapping[str, str], given: int, planned: int | None
+) -> str:
+    """The verdict on two contestants in one or two sentences. `given` votes of `planned` are in."""
+    one, other = titles[result["second"]], titles[result["first"]]
+    if not result["decided"]:
+        return f"Not enough votes: none chose between {one} and {other} yet."
+    rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
+    between = f"95% interval {_from_to(result['interval'])}"
+    chosen = sum(decision.wins)
+    test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
+    if decision.winner:
+        word = "better" if decision.winner == "second" else "worse"
+        limited = whom(result["raters_then"], result["raters"])
+        if result["general"]:
+            limited, between = "", f"95% interval over raters and prompts {_from_to(result['general_interval'])}"
+        elif decision.by == "evidence":
+            evidence, of = result["evidence"], ""
+            if result["clustered"]:
+                rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
+            between = f"95% interval{of} {_from_to(evidence['interval'])}, whenever one looks"
+        if decision.by == "evidence":
+            test = f"evidence {odds(result['evidence']['highest'])}"
+        if limited and result["raters_then"] < result["raters"]:
+            return f"{one} is {word} than {other}{limited} ({test}). By now it has {rate}."
+        return f"{one} is {word} than {other}{limited}: it {rate} ({between}; {test})."
+    if not decision.reached:
+        of = f" of {planned:,} planned" if planned else ""
+        return f"Not enough votes: {given:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
+    if chosen < result["fewest"]:
+        return (
+            f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
+            f"and no test finds a difference in fewer than {result['fewest']}."
+        )
+    return f"No difference found between {one} and {other}: {one} {rate} ({between}; {test})."
+
+
+def whom(raters: int, of: int) -> str:
+    """Whom a verdict speaks of that holds for its raters only, as it follows what was found. `raters` had voted when it
+    was decided, `of` have by now."""
+    if raters < of:
+        who = "rater" if raters == 1 else f"{raters:,} raters"
+        return f" for the {who} who had voted when it was decided"
+    return " for this rater" if raters == 1 else f" for these {raters:,} raters"
+
+
+def evidence_text(result: Mapping[str, Any], decision: Decision) -> str:
+    """What the evidence is, and what it would have to be, in one or two sentences."""
+    now, highest = result["evidence"]["now"], result["evidence"]["highest"]
+    if not decision.evidence:
+        return "No prompt has all its votes yet, so there is no evidence."
+    prompts = "1 prompt" if len(decision.evidence) == 1 else f"{len(decision.evidence):,} prompts"
+    text = f"After {prompts} the evidence for a difference is {odds(now)}"
+    if highest > 1.5 * now:
+        text += f" (highest {odds(highest)})"
+    if decision.crossed_at is not None:
+        return f"{text}. It passed {decision.threshold:g} to 1 after {decision.crossed_at:,} votes."
+    return f"{text}; from {decision.threshold:g} to 1 on it decides, however often one looks."
+
+
+def odds(value: float) -> str:
+    """A ratio as odds: 24 to 1, 1 to 3.2, more than 10,000 to 1."""
+    if value >= 1e4:
+        return "more than 10,000 to 1"
+    if value >= 1:
+        return f"{value:,.0f} to 1" if value >= 9.95 else f"{value:.1f} to 1"
+    return f"1 to {1 / value:.1f}" if value > 0.01 else "1 to more than 100"
+
+
+def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
+    """What to keep in mind when reading the verdict."""
+    said = []
+    votes = found["votes"]
+    cast, planned, raters = votes["cast"], votes["planned"], votes["raters"]
+    if opened_early is not None:
+        of = f" of {planned:,} planned" if planned else ""
+        said.append(
+            f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
+            "planned number only the evidence decides. The win rate of a test that ended early leans to the extreme."
+        )
+    if closed_unseen and planned and cast < planned:
+        said.append(
+            f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test holds, and "
+            "has less power than was planned."
+        )
+    if left_out:
+        prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
+        said.append(f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory.")
+    busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
+    if raters == 1:
+        said.append("One rater voted: the verdict says what this person prefers.")
+    else:
+        said += _general(found)
+        if found["between_raters"]["text"]:
+            said.append(found["between_raters"]["text"])
+    if raters > 1 and busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
+        share = percent(round(busiest["votes"] / cast, 2))
+        said.append(f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers.")
+    if planned and cast > planned:
+        came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
+        said.append(f"{came} after the planned number: counted in the win rate, not in the test.")
+    if (found["ties"]["share"] or 0) > 0.5 and votes["decided"]:
+        said.append("More than half of the votes chose neither answer: the verdict rests on the others.")
+    if found["length"]["confounded"]:
+        said.append("Length may explain part of the preference: see what is said of it below.")
+    return said
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names as a sentence lists them: a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _general(found: Mapping[str, Any]) -> list[str]:
+    """Why a verdict that one is better speaks of these raters only."""
+    if found["verdict"] not in ("better", "worse") or found["general"]:
+        return []
+    raters, interval = found["votes"]["raters"], found.get("general_interval")
+    if raters < FEWEST_RATERS:
+        return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
+    if not found["pairs"] and interval is None:
+        return ["It was decided before the planned number of votes, so it speaks of these raters only."]
+    over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
+    return [f"Whether raters in general would prefer it, these votes cannot tell{over}."]
+
+
+def _from_to(interval: Sequence[float]) -> str:
+    return f"{_share(interval[0])} to {_share(interval[1])}"
+
+
+def _share(value: float) -> str:
+    return percent(round(value, 3))
+
 
 BETTER, WORSE, NO_DIFFERENCE, NOT_ENOUGH = "better", "worse", "no_difference", "not_enough"
 CHOICES = ("both_good", "both_bad", "tie", "skip")

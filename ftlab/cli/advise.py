@@ -7,8 +7,8 @@ import sys
 
 from ftlab.cli.output import print_json
 from ftlab.cli.parser import Parser, define
-from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, QUESTIONS, Needs, build_needs
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
+from ftlab.evaluation.advisor import BUDGETS, CHANGES, FRESHNESS, LATENCIES, QUESTIONS, Needs, build_needs
 
 
 def add_advise(parser: Parser) -> None:
@@ -26,7 +26,7 @@ def advise(args: argparse.Namespace) -> int:
     """Without --change, and on a terminal, asks the form question by question."""
     from ftlab.evaluation.advisor import STANDS
     from ftlab.evaluation.advisor import advise as give_advice
-    from ftlab.sharing.evidence import evidence_of
+    from ftlab.report.measures import evidence_of
 
     evidence = None
     if args.run:

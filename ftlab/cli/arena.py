@@ -25,10 +25,10 @@ from ftlab.cli.output import Progress, print_json, print_result, say
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, named_columns
 from ftlab.config import DataConfig
-from ftlab.data.named import remember
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.load import remember
 from ftlab.errors import FtlabError, InputError
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 0.5
 
@@ -145,7 +145,8 @@ def _add_links(parser: Parser) -> None:
 
 
 def create(args: argparse.Namespace) -> int:
-    from ftlab.arena import prompt_sources, tests
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import prompt_sources
     from ftlab.arena.answers import check_generation
     from ftlab.arena.power import plan_in_words
 
@@ -186,7 +187,8 @@ def create(args: argparse.Namespace) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    from ftlab.arena import answering, tests
+    from ftlab.arena import answers as answering
+    from ftlab.arena import blind_tests as tests
 
     workspace, store = open_tests(args)
     test = find_test(store, args.test)
@@ -219,9 +221,9 @@ def generate(args: argparse.Namespace) -> int:
 
 
 def verdict(args: argparse.Namespace) -> int:
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
     from ftlab.arena.tally import evaluate, watch
-    from ftlab.sharing.arena_report import check_lines, write_arena_report
+    from ftlab.report.arena import check_lines, write_arena_report
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
@@ -254,7 +256,7 @@ def verdict(args: argparse.Namespace) -> int:
 
 
 def list_raters(args: argparse.Namespace) -> int:
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
@@ -274,7 +276,8 @@ def _rater_text(rater: dict[str, Any], names: dict[int, str]) -> str:
 
 
 def void(args: argparse.Namespace) -> int:
-    from ftlab.arena import links, tests
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import links
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
@@ -306,7 +309,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def list_tests(args: argparse.Namespace) -> int:
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
 
     _, store = open_tests(args)
     rows = []

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import say
+from ftlab.core.parsing import parse_json
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError, nearest
-from ftlab.parsing import parse_json
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
-    from ftlab.arena.specs import ContestantSpec, PromptSpec
+    from ftlab.arena.asking import ContestantSpec, PromptSpec
     from ftlab.arena.store import Store
 
 
 def find_test(store: Store, name: str) -> Row[Any]:
     """The test called `name`: a title, an id, its first characters, or `last`. Raises InputError naming the nearest."""
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
 
     known = tests.list_tests(store)
     if not known:
@@ -102,7 +102,7 @@ def _contestant(parts: dict[str, Any], workspace: Workspace) -> ContestantSpec:
 
 def with_titles(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with distinct titles: equal ones are numbered."""
-    from ftlab.arena.specs import ContestantSpec
+    from ftlab.arena.asking import ContestantSpec
 
     counts: dict[str, int] = {}
     renamed = []
@@ -137,9 +137,10 @@ def read_prompts(
 def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
     """The settings of a run that trains on the votes: it continues the run that raters preferred, else the last run,
     else it starts from the base that answered."""
-    from ftlab.arena import tally, tests
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import tally
     from ftlab.config import load_config
-    from ftlab.method_table import CONTINUED
+    from ftlab.config.methods import CONTINUED
 
     specs = {contestant.id: contestant.spec for contestant in tests.list_contestants(store, test_id)}
     winner = tally.evaluate(store, test_id).get("winner")
@@ -173,7 +174,7 @@ def split_words(text: str) -> tuple[str, ...]:
 
 def print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[dict[str, Any]]:
     """Print what might reveal a side to raters; returns all of it."""
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
 
     flags = tests.flags(store, test_id)
     for flag in [] if quiet else flags[:20]:

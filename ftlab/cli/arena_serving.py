@@ -13,7 +13,7 @@ _LOOK_SECONDS = 15.0
 
 
 def serve(args: argparse.Namespace) -> int:
-    from ftlab.arena import tests
+    from ftlab.arena import blind_tests as tests
     from ftlab.arena.live import ask_models
     from ftlab.arena.tally import watch
     from ftlab.ui.rater import launch_rater_app
@@ -63,7 +63,8 @@ def send(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    from ftlab.arena import exchange, tests
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import exchange
 
     _, store = open_tests(args)
     votes = {test_id: tests.progress(store, test_id)["votes"] for test_id in exchange.fetch(store, args.source)}
@@ -72,7 +73,8 @@ def fetch(args: argparse.Namespace) -> int:
 
 def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
     """Open the test and create links for --raters and --open-link; returns the token of the open link."""
-    from ftlab.arena import links, tests
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import links
 
     if test.state != "open":
         print_flags(store, test.id, quiet=args.json)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_command, add_group
-from ftlab.models.bases import kept
+from ftlab.models.bases import known as kept
 from ftlab.models.bases.get import check_need, get_base, is_kept_here
-from ftlab.models.bases.kept import megabytes
-from ftlab.models.bases.known import KNOWN
+from ftlab.models.bases.known import KNOWN, megabytes
 
 
 def add_base(parser: Parser) -> None:

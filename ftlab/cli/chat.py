@@ -9,8 +9,8 @@ from typing import Any
 
 from ftlab.cli.output import print_json, say, without_controls
 from ftlab.cli.parser import Parser, add_run, add_strength, define
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 # A side that did not change for so many updates has ended: one character may take several tokens.
 _QUIET = 4
@@ -30,7 +30,7 @@ def add_chat(parser: Parser) -> None:
 
 
 def chat(args: argparse.Namespace) -> int:
-    from ftlab.chat.duet import SIDES, load_duet
+    from ftlab.evaluation.duet import SIDES, load_duet
 
     if args.json and args.message is None:
         raise InputError("--json needs a message to answer", try_='--message "..."')
@@ -142,7 +142,7 @@ class _PrintedAnswer:
 
 
 def _threads(workspace: Workspace) -> int | None:
-    from ftlab.chat.duet import threads_beside_a_run
+    from ftlab.evaluation.duet import threads_beside_a_run
     from ftlab.training import supervisor
 
     return threads_beside_a_run() if supervisor.active_runs(workspace) else None

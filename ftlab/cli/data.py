@@ -12,9 +12,9 @@ from ftlab.cli.data_versions import add_source, add_versions, add_who, read_data
 from ftlab.cli.output import Progress, print_result
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.config import STARTER
-from ftlab.data.latest import latest_choice, train_command
+from ftlab.core.workspace import Workspace
+from ftlab.data.versions import latest_choice, train_command
 from ftlab.errors import InputError, nearest
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Finding, Report
@@ -73,8 +73,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def fix(args: argparse.Namespace) -> int:
-    from ftlab.data.mending import is_mended, mend_findings, token_counter
-    from ftlab.data.remedies import NothingChanged
+    from ftlab.data.remedies import NothingChanged, is_mended, mend_findings, token_counter
     from ftlab.data.versions import taken
 
     remedies = dict(_pair(text) for text in args.remedy)
@@ -305,7 +304,7 @@ def _as_counted(args: argparse.Namespace) -> str:
 
 
 def _next_steps(args: argparse.Namespace, report: Report) -> Iterator[str]:
-    from ftlab.data.mending import is_mended
+    from ftlab.data.remedies import is_mended
 
     if any(map(is_mended, report.findings)):
         yield ""

@@ -10,7 +10,7 @@ from ftlab.cli.output import print_result
 from ftlab.cli.parser import add_command, add_group
 from ftlab.cli.settings import add_columns, keeping, overrides
 from ftlab.config import DataConfig, build_config
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 
 
 def add_versions(group: Any) -> None:
@@ -93,7 +93,7 @@ def _add_version(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def split(args: argparse.Namespace) -> int:
-    from ftlab.data.version_splits import split_version
+    from ftlab.data.splits import split_version
 
     workspace = Workspace.open(args.workspace)
     settings = {
@@ -122,7 +122,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def push(args: argparse.Namespace) -> int:
-    from ftlab.data.publish import push as send
+    from ftlab.data.export import push as send
 
     workspace = Workspace.open(args.workspace)
     done = send(
@@ -157,8 +157,7 @@ def versions_create(args: argparse.Namespace) -> int:
 
 
 def versions_show(args: argparse.Namespace) -> int:
-    from ftlab.data.latest import train_command
-    from ftlab.data.versions import find, used_by
+    from ftlab.data.versions import find, train_command, used_by
 
     workspace = Workspace.open(args.workspace)
     version = find(args.version, workspace)

@@ -18,12 +18,12 @@ from ftlab.cli.output import (
 )
 from ftlab.cli.parser import Parser, add_run, define
 from ftlab.config import load_config
-from ftlab.config_evaluation import names
+from ftlab.config.evaluation import names
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 
 def add_evaluate(parser: Parser) -> None:
@@ -67,7 +67,7 @@ def add_evaluate(parser: Parser) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    from ftlab.evaluation.whole import evaluate_whole
+    from ftlab.evaluation.compare import evaluate_whole
     from ftlab.training.supervisor import evaluating_here
 
     workspace = Workspace.open(args.workspace)
@@ -119,8 +119,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
     """Write the report of `run`; print the table, commands that may help, and the path of the report."""
-    from ftlab.evaluation.remedies import commands
-    from ftlab.sharing.report import write_report
+    from ftlab.evaluation.forgetting import commands
+    from ftlab.report.report import write_report
 
     report = write_report(run)
     print_table(comparison)
@@ -165,7 +165,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
-    from ftlab.sharing.report import write_report
+    from ftlab.report.report import write_report
 
     if question := comparison["question"]["name"]:
         print_measures(comparison)

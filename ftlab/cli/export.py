@@ -9,8 +9,8 @@ from typing import Any
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_run, add_strength, define
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 
 def add_export(parser: Parser) -> None:
@@ -52,8 +52,8 @@ def add_notebook(parser: Parser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    from ftlab.sharing.export import export_run, read_shape
-    from ftlab.sharing.verify import lines, verify
+    from ftlab.export.export import export_run, read_shape
+    from ftlab.export.verify import lines, verify
 
     run = Workspace.open(args.workspace).run(args.run)
     progress = Progress()
@@ -90,10 +90,10 @@ def export(args: argparse.Namespace) -> int:
 
 def push(args: argparse.Namespace) -> int:
     """Export, show what would be uploaded, ask, and upload."""
-    from ftlab.hub import check_name
-    from ftlab.sharing.export import fresh_export
-    from ftlab.sharing.push import push as upload
-    from ftlab.sharing.verify import said
+    from ftlab.core.hub import check_name
+    from ftlab.export.export import fresh_export
+    from ftlab.export.push import push as upload
+    from ftlab.export.verify import said
 
     check_name(args.repository, "model")
     if args.data:
@@ -142,7 +142,7 @@ def _upload_lines(upload: Any) -> list[str]:
 
 
 def notebook(args: argparse.Namespace) -> int:
-    from ftlab.sharing.notebook import write_notebook
+    from ftlab.report.notebook import write_notebook
 
     workspace = Workspace.open(args.workspace)
     run = workspace.run(args.run)

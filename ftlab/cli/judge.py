@@ -7,8 +7,8 @@ import sys
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_run, define
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 
 def add_judge(parser: Parser) -> None:
@@ -34,7 +34,8 @@ def judge(args: argparse.Namespace) -> int:
     """Show the cost, ask, and judge. Ctrl-C stops; judgements so far are kept."""
     from ftlab.evaluation.judge import is_current, judge_by_endpoint
     from ftlab.evaluation.judge_plan import build_settings, plan
-    from ftlab.sharing.judged import figure_rows, lines_of
+    from ftlab.report.findings import judge_figures as figure_rows
+    from ftlab.report.findings import judge_lines as lines_of
 
     run = Workspace.open(args.workspace).run(args.run)
     settings = build_settings(

@@ -13,8 +13,8 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.cli.parser import PROGRAM, Parser, UsageError
+from ftlab.core.words import sentence
 from ftlab.errors import FtlabError, InputError
-from ftlab.wording import sentence
 
 # By the way of the data: each command with the function that fills its parser, and its line in the help.
 COMMANDS = {
@@ -111,10 +111,10 @@ def _command_list() -> str:
 
 
 def _run(args: Any) -> int:
-    from ftlab.damage import explained
-    from ftlab.files import disk_full
-    from ftlab.quiet import quieten
-    from ftlab.workspace import default_root
+    from ftlab.core.damage import explained
+    from ftlab.core.files import disk_full
+    from ftlab.core.quiet import quieten
+    from ftlab.core.workspace import default_root
 
     quieten()
     as_json = getattr(args, "json", False)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.words import duration
 from ftlab.errors import FtlabError
-from ftlab.wording import duration
 
 if TYPE_CHECKING:
-    from ftlab.run_directory import RunDirectory
+    from ftlab.core.run_directory import RunDirectory
 
 _LINE_SECONDS = 5.0
 _REWRITE_SECONDS = 0.1  # on a terminal
@@ -155,7 +155,7 @@ def print_rewards(result: dict[str, Any]) -> None:
 
 def print_before_after(result: dict[str, Any]) -> None:
     """Print length and repetition of the answers before and after training, and the scores of reward models."""
-    from ftlab.sharing.before_after import figure_rows, win_lines
+    from ftlab.report.findings import figure_rows, win_lines
 
     rows = figure_rows(result)
     print(f"\nGreedy answers to the same {result['rows']} held-out prompts")
@@ -167,7 +167,7 @@ def print_before_after(result: dict[str, Any]) -> None:
 
 def print_tasks(result: dict[str, Any]) -> None:
     """Print the scores of base and adapted model in tasks of lm-evaluation-harness."""
-    from ftlab.sharing.measures import looks_note, measures_of, p_of
+    from ftlab.report.measures import looks_note, measures_of, p_of
 
     rows = [[result["run"], "base", "adapted", "", "questions"]]
     for measure in measures_of(result):
@@ -184,7 +184,7 @@ def print_tasks(result: dict[str, Any]) -> None:
 
 
 def print_table(comparison: dict[str, Any]) -> None:
-    from ftlab.sharing.report import comparison_table
+    from ftlab.report.report import comparison_table
 
     prompted = any(side["name"] == "prompted" for side in comparison.get("sides", []))
     rows = [["", "base", *(["base, prompted"] if prompted else []), "adapted", "change"]]
@@ -219,8 +219,7 @@ def _print_forgetting(comparison: dict[str, Any]) -> None:
 
 def print_measures(comparison: dict[str, Any]) -> None:
     """Print a line for each measure, a column for each side, with 95% intervals; then the verdict on each side."""
-    from ftlab.sharing.measures import looks_note, measures_of, p_of
-    from ftlab.sharing.table import baseline_rows
+    from ftlab.report.measures import baseline_rows, looks_note, measures_of, p_of
 
     sides = comparison["sides"]
     rows = [["", *(side["title"] for side in sides)]]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ftlab.core.words import listed, sentence
 from ftlab.errors import InputError, nearest
-from ftlab.wording import listed, sentence
 
 PROGRAM = "python -m ftlab"
 Command = Callable[[argparse.Namespace], int]

@@ -7,8 +7,8 @@ import argparse
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_price, define
 from ftlab.cli.settings import add_settings, read_config
-from ftlab.steps import Steps
-from ftlab.workspace import Workspace
+from ftlab.core.steps import Steps
+from ftlab.core.workspace import Workspace
 
 
 def add_preflight(parser: Parser) -> None:

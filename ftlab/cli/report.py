@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ftlab.cli.output import print_json
 from ftlab.cli.parser import Parser, add_price, add_run, define
+from ftlab.core.files import disk_full
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.files import disk_full
-from ftlab.workspace import Workspace
 
 
 def add_report(parser: Parser) -> None:
@@ -23,8 +23,8 @@ def add_report(parser: Parser) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    from ftlab.sharing.report import write_report
-    from ftlab.sharing.report_markdown import write_markdown
+    from ftlab.report.markdown import write_markdown
+    from ftlab.report.report import write_report
 
     run = Workspace.open(args.workspace).run(args.run)
     write = write_markdown if args.markdown else write_report

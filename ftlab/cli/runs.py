@@ -19,12 +19,12 @@ from ftlab.cli.output import (
 )
 from ftlab.cli.parser import Parser, add_command, add_group, add_run
 from ftlab.config import load_config
-from ftlab.config_preferences import EXPERIMENTAL, LOSSES
-from ftlab.damage import explained
+from ftlab.config.stages import EXPERIMENTAL, LOSSES
+from ftlab.core.damage import explained
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 
 def add_runs(parser: Parser) -> None:
@@ -183,7 +183,7 @@ def resume(args: argparse.Namespace) -> int:
 
 
 def move(args: argparse.Namespace) -> int:
-    from ftlab.training import queue
+    from ftlab.training import supervisor as queue
 
     workspace = Workspace.open(args.workspace)
     order = [run.id for run in queue.move(workspace.run(args.run), workspace, args.where)]

@@ -1,7 +1,7 @@
 """The settings of a run on the command line: a YAML file, `--set`, an option for each setting, and `--column`.
 
 Each option is drawn from its field in RunConfig: title, help, unit, range and default stand there once. A column that
-`--column` names is kept with the data (`ftlab.data.named`), so later commands need not name it again.
+`--column` names is kept with the data (`ftlab.data.load`), so later commands need not name it again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic.fields import FieldInfo
 
 from ftlab.cli.parser import Parser
 from ftlab.config import RunConfig, load_config
-from ftlab.config_sections import kind_of, range_of
-from ftlab.data.named import forget, remember, said_in
+from ftlab.config.sections import kind_of, range_of
+from ftlab.core.workspace import Workspace
+from ftlab.data.load import forget, remember, said_in
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 _DETECT = "auto"
 

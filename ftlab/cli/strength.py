@@ -6,7 +6,7 @@ import argparse
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_run, define
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 
 
 def add_strength_command(parser: Parser) -> None:

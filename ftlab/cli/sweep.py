@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ftlab.cli.output import print_json, say
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_settings, read_config
+from ftlab.core.words import duration
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.wording import duration
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.evaluation.seeds import SeedsVerdict

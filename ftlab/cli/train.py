@@ -23,10 +23,10 @@ from ftlab.cli.parser import Parser, define
 from ftlab.cli.settings import add_settings, read_config
 from ftlab.cli.sweep import print_seeds
 from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
-from ftlab.config_preferences import EXPERIMENTAL
+from ftlab.config.stages import EXPERIMENTAL
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 0.5
 _QUICKSTART_ROWS = 600
@@ -169,7 +169,7 @@ def _show_results(run: RunDirectory) -> None:
 
 def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspace) -> int:
     """Train with several seeds, one run after the other, and give one verdict on them."""
-    from ftlab.sharing.report import write_report
+    from ftlab.report.report import write_report
     from ftlab.training import supervisor, sweep
 
     started = sweep.submit_seeds(config, args.seeds, workspace)
@@ -202,7 +202,7 @@ def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspa
 
 def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
     """`config` with the best of three learning rates, after a trial whose figures are shown."""
-    from ftlab.steps import Steps
+    from ftlab.core.steps import Steps
     from ftlab.training.rate_trial import find_rate
 
     progress = Progress()
@@ -265,7 +265,7 @@ def _raise_if_failed(run: RunDirectory) -> None:
 
 
 def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
-    from ftlab.data.latest import train_command
+    from ftlab.data.versions import train_command
     from ftlab.evaluation.verdict import next_steps
 
     where = workspace.flag

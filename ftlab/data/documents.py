@@ -12,7 +12,6 @@ from typing import Any
 Message = dict[str, str]
 
 DOCUMENT = "document"
-STAGE = "pretraining"  # the stage that learns documents (config.RunConfig.stage)
 
 # How files of plain text part their documents; TinyStories and others write the end-of-text token of GPT-2.
 _END_OF_TEXT = re.compile(r"^[ \t]*<\|endoftext\|>[ \t]*$", re.MULTILINE)
@@ -35,8 +34,8 @@ def read_text(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict[
     They are parted by lines that say <|endoftext|>, else by blank lines, else every line is one. Raises InputError
     when the file is not text, or is beyond `limits.check_rows`, of which `size` is the size of the file it came in.
     """
-    from ftlab.data.delimited import decode
     from ftlab.data.limits import check_rows
+    from ftlab.data.tabular import decode
 
     text = decode(raw, name, notes).replace("\r\n", "\n").replace("\r", "\n")
     if _END_OF_TEXT.search(text):

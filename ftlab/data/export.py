@@ -1,26 +1,94 @@
-"""Save a data source for others: JSONL, Parquet, CSV that no spreadsheet runs, or OpenAI's chat format, checked."""
+"""Data for other tools and for the Hub: JSONL of OpenAI chats, splits, and a data card."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from ftlab.config import DataConfig
+from ftlab.core.files import disk_full, sizes_in
+from ftlab.core.hub import OFFLINE_TRY, check_name, make, writing
+from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow, to_messages
 from ftlab.data.formats import Detected
-from ftlab.data.load import Loaded, load_rows
-from ftlab.data.named import remember, settled
-from ftlab.data.openai_chat import problems_of
+from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
-from ftlab.errors import InputError
-from ftlab.files import disk_full
-from ftlab.workspace import Workspace
+from ftlab.data.versions import Version, find, history
+from ftlab.errors import InputError, shorten
+
+FEWEST_ROWS = 10
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_KEYS = {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"}
+_ROW_KEYS = {"messages", "tools", "parallel_tool_calls", "functions"}
+
+
+def problems_of(rows: Iterable[Any], *, whole_file: bool = True) -> list[str]:
+    """What is wrong, one sentence per row (counted from 1); with `whole_file` also when there are too few rows."""
+    found, count = [], 0
+    for number, row in enumerate(rows, start=1):
+        count = number
+        problem = _problem_of_row(row)
+        if problem:
+            found.append(f"row {number}: {problem}")
+    if whole_file and count < FEWEST_ROWS:
+        found.append(f"{count} rows, and OpenAI asks for at least {FEWEST_ROWS}")
+    return found
+
+
+def _problem_of_row(row: Any) -> str | None:
+    if not isinstance(row, Mapping):
+        return "not an object"
+    unknown = row.keys() - _ROW_KEYS
+    if unknown:
+        return f"the key {shorten(sorted(unknown)[0], 40)!r} is not known to OpenAI"
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return "no list of messages"
+    for place, message in enumerate(messages, start=1):
+        problem = _problem_of_message(message)
+        if problem:
+            return f"message {place} {problem}"
+    if messages[-1]["role"] != "assistant":
+        return "the last message is not the assistant's"
+    if all(message.get("weight") == 0 for message in messages if message["role"] == "assistant"):
+        return "no answer is trained: every one has weight 0"
+    return None
+
+
+def _problem_of_message(message: Any) -> str | None:
+    if not isinstance(message, Mapping):
+        return "is not an object"
+    unknown = message.keys() - _KEYS
+    if unknown:
+        return f"has the key {shorten(sorted(unknown)[0], 40)!r}, which OpenAI does not know"
+    role = message.get("role")
+    if role not in _ROLES:
+        return f"has the role {shorten(role, 40)!r}"
+    content = message.get("content")
+    calls = role == "assistant" and ("tool_calls" in message or "function_call" in message)
+    if not calls and not (isinstance(content, str) and content.strip()) and not _is_parts(content):
+        return "has no content"
+    if "weight" in message and (role != "assistant" or message["weight"] not in (0, 1)):
+        return "has a weight that is not 0 or 1 on an answer"
+    return None
+
+
+def _is_parts(content: Any) -> bool:
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in content)
+    )
+
 
 Kind = Literal["jsonl", "parquet", "csv", "openai"]
 SUFFIX_OF = {"jsonl": ".jsonl", "parquet": ".parquet", "csv": ".csv", "openai": ".jsonl"}
@@ -209,3 +277,123 @@ def _paths(target: Path, splits: list[str], kind: str) -> dict[str, Path]:
     if len(splits) == 1:
         return {splits[0]: target}
     return {split: target.with_name(f"{target.stem}.{split}{target.suffix}") for split in splits}
+
+
+@dataclass
+class Pushed:
+    """What goes, or went, to the Hub: bytes by file, the card, and the address once it is there."""
+
+    repository: str
+    private: bool
+    files: dict[str, int]
+    card: str
+    address: str | None
+    dry_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def push(
+    data: DataConfig,
+    repository: str,
+    workspace: Workspace | None = None,
+    *,
+    private: bool = True,
+    dry_run: bool = False,
+    licence: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Make or update the data set `repository` (owner/name) on the Hub, one Parquet file per split and a card.
+
+    Without a `token` it is the one of `hf auth login` or HF_TOKEN. With `dry_run` nothing is sent and no network used.
+    Raises InputError for a wrong name or missing rights, FtlabError when the Hub cannot be reached.
+    """
+    check_name(repository, "data set")
+    loaded = load_rows(data, workspace)
+    card = card_of(loaded, data, repository, workspace, licence)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for split, rows in loaded.splits.items():
+            path = root / "data" / f"{split}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            write_parquet(path, rows, loaded.columns)
+        (root / "README.md").write_text(card, encoding="utf-8")
+        files = sizes_in(root)
+        address = None if dry_run else _upload(root, repository, private, token)
+    return Pushed(repository, private, files, card, address, dry_run)
+
+
+def _upload(folder: Path, repository: str, private: bool, token: str | None) -> str:
+    with writing("dataset", repository, token=token, offline_try=OFFLINE_TRY) as api:
+        address = make(api, repository, "dataset", private=private)
+        api.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=folder,
+            commit_message="Data set saved with ftlab",
+        )
+        return address
+
+
+def card_of(
+    loaded: Loaded, data: DataConfig, repository: str, workspace: Workspace | None, licence: str | None = None
+) -> str:
+    """The card (README.md): the splits for the Hub's viewer, where the rows come from, and what was done to them."""
+    head: dict[str, Any] = {
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}.parquet"} for split in loaded.splits],
+            }
+        ],
+        "tags": ["ftlab"],
+    }
+    if licence:
+        head["license"] = licence
+    total = loaded.rows
+    head["size_categories"] = ["n<1K" if total < 1000 else "1K<n<10K" if total < 10_000 else "10K<n<100K"]
+    if total >= 100_000:
+        head["size_categories"] = ["100K<n<1M" if total < 1_000_000 else "1M<n<10M"]
+    lines = [f"---\n{yaml.safe_dump(head, sort_keys=False)}---", f"# {repository.split('/')[1]}", ""]
+    try:
+        detected = detect_format(loaded, data)
+        lines += [f"Format: {detected.format.replace('_', ' ')} ({_plain(detected.why)}).", ""]
+    except InputError:
+        pass  # data in no format that ftlab trains on can be shared all the same
+    lines += ["| split | rows |", "|---|---|"]
+    lines += [f"| {split} | {len(rows)} |" for split, rows in loaded.splits.items()]
+    lines += ["", "| column |", "|---|", *[f"| `{_code(column)}` |" for column in loaded.columns]]
+    lines += ["", "## Where it comes from", ""]
+    version = find(data.source, workspace) if data.source.startswith("version:") else None
+    files = version.origin if version else [file.as_dict() for file in loaded.files]
+    lines += [f"- {_plain(file['name'])}, sha256 `{file['sha256'] or file.get('revision')}`" for file in files]
+    if version:
+        lines += ["", "## What was done to it", "", *_steps(version, workspace)]
+        lines += ["", f"Content of this version, sha256 `{version.content}`"]
+    lines += ["", "Personal data and licences were not checked by this card. Saved with ftlab."]
+    return "\n".join(lines) + "\n"
+
+
+def _steps(version: Version, workspace: Workspace | None) -> list[str]:
+    """One line for each version from the first to this one."""
+    known = {one.id: one for one in history(workspace, version.name)}
+    chain: list[Version] = []
+    current: Version | None = version
+    while current is not None:
+        chain.insert(0, current)
+        current = known.get(current.parent) if current.parent else None
+    return [
+        f"1. {one.when[:10]}, {_plain(one.action)}: {one.total} rows{f'. {_plain(one.why)}' if one.why else ''}"
+        for one in chain
+    ]
+
+
+def _plain(text: Any) -> str:
+    """Text of others on one line of Markdown, without markup."""
+    signs: Sequence[str] = "\\`*_[]<>|#!"
+    return "".join(f"\\{sign}" if sign in signs and sign != "`" else sign for sign in shorten(text)).replace("`", "'")
+
+
+def _code(text: Any) -> str:
+    return shorten(text, 80).replace("`", "'").replace("|", "\\|")

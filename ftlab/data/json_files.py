@@ -8,11 +8,11 @@ import re
 from array import array
 from typing import Any
 
+from ftlab.core.parsing import DEEPEST, check_depth, mended, parse_told
 from ftlab.data.limits import check_columns, check_row, check_rows, most_expanded, too_large
 from ftlab.data.split_names import split_name
-from ftlab.data.tables import JsonLines
+from ftlab.data.tabular import JsonLines
 from ftlab.errors import InputError, shorten
-from ftlab.parsing import DEEPEST, check_depth, mended, parse_told
 
 _VALUE_BYTES = 64  # of a list, object or number in memory, and of its place in the one that holds it
 _LOOKED_AFTER = 10_000  # rows

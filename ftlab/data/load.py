@@ -1,7 +1,9 @@
-"""Find a data source and load its rows: a sample, a local file or folder, or a data set of the Hugging Face Hub."""
+"""Rows of a source by its name: a file, a sample, a version or a data set of the Hub, with the columns a person
+named for it."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,12 +11,186 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftlab.config import DataConfig
-from ftlab.data.named import Named, recall
+from ftlab.core.files import check_reach, locked, read_json, write_json
+from ftlab.core.hub import is_offline, newest_commit, unreachable
+from ftlab.core.workspace import Workspace
+from ftlab.data.prompt_template import check_template
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
-from ftlab.errors import InputError, nearest
-from ftlab.files import check_reach
-from ftlab.workspace import Workspace
+from ftlab.errors import InputError, nearest, shorten
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a person said about a data source: the column of each role, and the template of the prompt."""
+
+    columns: dict[str, str]
+    prompt_template: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"columns": self.columns, "prompt_template": self.prompt_template}
+
+    def fits(self, columns: Sequence[str]) -> bool:
+        """Whether data with these `columns` can be read so: a file may have changed since."""
+        try:
+            asked = check_template(self.prompt_template, columns) if self.prompt_template else []
+        except InputError:
+            return False
+        return set(asked) | set(self.columns.values()) <= set(columns)
+
+
+def said_in(data: DataConfig) -> Named | None:
+    """What `data` itself names; None when it names nothing."""
+    return Named(dict(data.columns), data.prompt_template) if data.columns or data.prompt_template else None
+
+
+def remember(data: DataConfig, workspace: Workspace) -> None:
+    """Keep what `data` names for its source; nothing where it names nothing. A version named otherwise than it was made
+    is read as said last."""
+    if (said := said_in(data)) and said != recall(data, workspace):
+        _rewrite(data, workspace, said)
+
+
+def forget(data: DataConfig, workspace: Workspace) -> None:
+    """From now on the columns of the source of `data` are detected; those of a version are its own again."""
+    _rewrite(data, workspace, None)
+
+
+def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
+    """What was named for the source of `data` before; None when nothing was. Raises InputError for an unknown version.
+
+    Without a `workspace` only versions say something, those of the usual workspace.
+    """
+    from ftlab.data.versions import PREFIX, resolve
+
+    if workspace is not None:
+        known = _kept(workspace)
+        if kept := known.get(_key(data, workspace)) or known.get(_spelled(data)):
+            return Named(**kept)
+    if data.source.strip().startswith(PREFIX):
+        details = resolve(data.source, workspace).details
+        if details.get("columns") or details.get("prompt_template"):
+            return Named(details.get("columns") or {}, details.get("prompt_template"))
+    return None
+
+
+def settled(data: DataConfig, named: Named | None) -> DataConfig:
+    """`data` with what was `named` before, where it names nothing itself: new names replace all of the old ones."""
+    if named is None or said_in(data) is not None:
+        return data
+    return data.model_copy(update=named.as_dict())
+
+
+def _kept(workspace: Workspace) -> dict[str, Any]:
+    return read_json(workspace.named_columns_file, {})
+
+
+def _rewrite(data: DataConfig, workspace: Workspace, said: Named | None) -> None:
+    file, key = workspace.named_columns_file, _key(data, workspace)
+    with locked(file.with_suffix(".lock")):
+        kept = {other: value for other, value in _kept(workspace).items() if other not in (key, _spelled(data))}
+        write_json(file, kept | ({key: said.as_dict()} if said else {}))
+
+
+def _key(data: DataConfig, workspace: Workspace) -> str:
+    from ftlab.data.versions import PREFIX, pinned
+
+    source = data.source.strip()
+    if source.startswith(PREFIX):
+        return pinned(source, workspace)
+    path = Path(source).expanduser()
+    # One file, however it is spelled: "../data/x.csv", through a link, from another folder.
+    name = os.path.realpath(path) if os.path.exists(path) else source
+    return f"{name} {data.subset}" if data.subset else name
+
+
+def _spelled(data: DataConfig) -> str:
+    """The key of older workspaces: the path as it was given."""
+    name = str(Path(data.source.strip()).expanduser().absolute())
+    return f"{name} {data.subset}" if data.subset else name
+
+
+_MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti", "Mesh")
+
+
+def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str, Any], str | None, list[str]]:
+    """The splits (datasets.Dataset) of a Hub data set, the commit they are from (None when offline), and notes.
+
+    `split` may be a slice such as train[:1000]. With HF_HUB_OFFLINE=1 only what was loaded before is used.
+    Raises InputError when the Hub cannot be reached, or has no such data set, configuration or split.
+    """
+    offline = is_offline()
+    revision = None if offline else newest_commit("dataset", name)
+
+    import datasets
+
+    if not offline:
+        datasets.utils.logging.set_verbosity_error()
+    try:
+        found = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(f"The Hub has no data set {name}: {shorten(error)}", given=name) from None
+    except (ConnectionError, TimeoutError) as error:
+        raise unreachable("data set", name, error) from None
+    except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError) as error:
+        # A missing configuration or split, a script, files that no reader knows: the library says which.
+        raise InputError(
+            f"The data set {name} cannot be loaded: {shorten(error, 400)}",
+            given=f"{name}, configuration {subset or 'default'}, split {split or 'all'}",
+            try_="choose a configuration and a split on the page of the data set",
+        ) from None
+    if isinstance(found, datasets.Dataset):
+        found = {"train": found}
+    notes: list[str] = [] if revision else [f"{name} is the copy that was downloaded before; the Hub was not asked."]
+    return _known_splits(name, found, notes), revision, notes
+
+
+def _known_splits(name: str, found: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    splits: dict[str, Any] = {}
+    for key, dataset in found.items():
+        split = split_name(key)
+        if split and split not in splits:
+            splits[split] = _without_media(dataset, notes)
+        elif len(found) == 1:
+            splits["train"] = _without_media(dataset, notes)
+        else:
+            notes.append(f"The split {key} of {name} is not used.")
+    if not splits:
+        raise InputError(
+            f"None of the splits of {name} is called train",
+            given=", ".join(found),
+            try_="name one of them as data.split",
+        )
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _without_media(dataset: Any, notes: list[str]) -> Any:
+    media = [column for column, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
+    if media:
+        notes.append(f"Columns that are not text were left out: {', '.join(media)}.")
+    dataset = dataset.remove_columns(media) if media else dataset
+    return _with_label_names(dataset)
+
+
+def _with_label_names(dataset: Any) -> Any:
+    """Labels as their names instead of their numbers."""
+    import datasets
+
+    classes = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
+    if not classes:
+        return dataset
+    features = dataset.features.copy()
+    for name in classes:
+        features[name] = datasets.Value("string")
+
+    def named(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {
+            name: [None if cell is None or cell < 0 else kind.int2str(cell) for cell in batch[name]]
+            for name, kind in classes.items()
+        }
+
+    return dataset.map(named, batched=True, features=features)
+
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_ADDRESS = re.compile(r"(https?://(www\.)?huggingface\.co/datasets/|hf://datasets/)")
@@ -84,8 +260,6 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
         if data.split:
             _keep_split(loaded, data.split)
     elif kind == "hub":
-        from ftlab.data.hub import load_hub
-
         try:
             splits, revision, notes = load_hub(str(place), data.subset, data.split)
         except InputError as error:
@@ -183,8 +357,7 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
 
 
 def _load_version(source: str, workspace: Workspace | None) -> Loaded:
-    from ftlab.data.version_rows import StoredRows
-    from ftlab.data.versions import resolve
+    from ftlab.data.versions import StoredRows, resolve
 
     version = resolve(source, workspace)
     splits: dict[str, Sequence[dict[str, Any]]] = {

@@ -10,7 +10,7 @@ texts are near copies when, without courtesy ("Please", "could you tell me", "Th
   another; from 41 words on that may be, if it is not the only difference.
 
 One that stands as a whole in the other is a near copy where the rest is no question of its own (see
-`ftlab.data.contained`).
+`ftlab.data.normal`).
 
 Answers are evidence beside the prompt. Two different labels, numbers or JSON objects speak against near copies. A long
 answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do (80% where
@@ -32,11 +32,14 @@ from itertools import combinations
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
-from ftlab.data.contained import Reader, Sentences, inside, is_inside
 from ftlab.data.normal import (
     LIGHT,
     LOOSE,
+    Reader,
+    Sentences,
+    inside,
     is_decisive,
+    is_inside,
     is_typo,
     joined,
     plain_text,
@@ -44,8 +47,7 @@ from ftlab.data.normal import (
     without_courtesy,
     words_of,
 )
-from ftlab.data.watch import Watch
-from ftlab.data.words import Vocabulary, Words
+from ftlab.data.words import Vocabulary, Watch, Words
 
 if TYPE_CHECKING:
     import numpy as np

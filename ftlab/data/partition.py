@@ -1,18 +1,145 @@
-"""Hold rows out of training so that no prompt stands on both sides."""
+"""Which row goes where: groups of alike prompts stay together, and rows that cannot be used are told."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import Message
+from ftlab.data.conversion import ROLES, Message, WrongCell
 from ftlab.data.documents import is_document
-from ftlab.data.grouping import group, labels_of, shares, strata
+from ftlab.data.near import near_pairs
+from ftlab.data.normal import normal_form
+from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.split_names import SPLITS
-from ftlab.errors import InputError
+from ftlab.errors import InputError, nearest, shorten
+
+if TYPE_CHECKING:
+    from ftlab.data.formats import Detected
+
+NEAR_ROWS = 100_000  # rows up to which near copies are looked for without being asked (some ten seconds)
+_LARGEST = 0.1  # of the rows may hang together by likeness: with more there is too little to choose from
+_FEWEST = 10  # rows that may in any case
+
+
+def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
+    """The columns that the split needs beside the examples. Raises InputError for one that is not there."""
+    wanted = [column for column in (data.group_by, data.stratify_by) if column]
+    for setting, column in (("group_by", data.group_by), ("stratify_by", data.stratify_by)):
+        if column and column not in columns:
+            close = nearest(column, columns)
+            raise InputError(
+                f"The data has no column {column!r} to split by (data.{setting})",
+                given=column,
+                allowed=", ".join(columns),
+                try_=f"did you mean {close}?" if close else None,
+            )
+    return wanted
+
+
+def group(
+    fingerprints: Sequence[str],
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    cells: Sequence[dict[str, Any]],
+    data: DataConfig,
+) -> tuple[list[list[int]], list[str]]:
+    """Groups of positions that must not be separated, and notes: equal prompts, equal values of `data.group_by`, and
+    near copies (`ftlab.data.near`). `cells` holds the columns that `check_columns` named, for every position.
+
+    Likeness alone joins no more than 10% of the rows (10 rows, or two groups of those that belong together): chains of
+    likeness would leave nothing to hold out fairly.
+    """
+    sets = _Sets(len(fingerprints))
+    sets.join_equal(fingerprints)
+    sets.join_equal([normal_form(prompt) or None for prompt in prompts])
+    if data.group_by:
+        sets.join_equal([cell_as_text(row.get(data.group_by)) or None for row in cells])
+    if data.near_duplicates == "apart" or (data.near_duplicates == "auto" and len(prompts) > NEAR_ROWS):
+        return sets.groups(), []
+
+    before = sets.groups()
+    most = max(_LARGEST * len(prompts), _FEWEST, 2 * max(map(len, before), default=0))
+    pairs = [(pair.one, pair.other) for pair in near_pairs(prompts, answers) if pair.how != "same"]
+    apart = sum(not sets.join(one, other, most) for one, other in pairs)
+    after = sets.groups()
+    joined = len(before) - len(after)
+    notes = [f"{joined} near-equal prompts were kept on one side of the split."] if joined else []
+    if apart:
+        notes.append(
+            f"{apart} near copies may stand on both sides of the split: more than {most:.0f} prompts are alike in a "
+            "chain, and they were not all kept together."
+        )
+    return after, notes
+
+
+def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> list[str]:
+    """The label of every position by which the split is stratified; all the same when it is not."""
+    if not data.stratify_by:
+        return [""] * count
+    return [cell_as_text(row.get(data.stratify_by)) for row in cells]
+
+
+def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
+    """Groups by the label that most of their rows have."""
+    found: dict[str, list[list[int]]] = {}
+    for members in groups:
+        label = Counter(labels[position] for position in members).most_common(1)[0][0]
+        found.setdefault(label, []).append(members)
+    return dict(sorted(found.items()))
+
+
+def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
+    """`wanted` rows divided among labels by their `sizes` (largest remainder)."""
+    total = sum(sizes.values())
+    exact = {label: wanted * size / total for label, size in sizes.items()}
+    given = {label: int(share) for label, share in exact.items()}
+    rest = sorted(exact, key=lambda label: exact[label] - given[label], reverse=True)
+    for label in rest[: wanted - sum(given.values())]:
+        given[label] += 1
+    return given
+
+
+class _Sets:
+    """Positions that are joined into groups (union-find)."""
+
+    def __init__(self, count: int):
+        self._parent = list(range(count))
+        self._size = [1] * count
+
+    def _root(self, position: int) -> int:
+        while self._parent[position] != position:
+            self._parent[position] = self._parent[self._parent[position]]
+            position = self._parent[position]
+        return position
+
+    def join(self, one: int, other: int, most: float = float("inf")) -> bool:
+        """Whether the two are in one group now; not where it would have more than `most` members."""
+        first, second = sorted((self._root(one), self._root(other)))
+        if first == second:
+            return True
+        if self._size[first] + self._size[second] > most:
+            return False
+        self._parent[second] = first
+        self._size[first] += self._size[second]
+        return True
+
+    def join_equal(self, values: Sequence[str | None]) -> None:
+        first: dict[str, int] = {}
+        for position, value in enumerate(values):
+            if value is not None:
+                self.join(first.setdefault(value, position), position)
+
+    def groups(self) -> list[list[int]]:
+        """In the order of their first positions."""
+        found: dict[int, list[int]] = {}
+        for position in range(len(self._parent)):
+            found.setdefault(self._root(position), []).append(position)
+        return list(found.values())
+
 
 Example = dict[str, Any]
 
@@ -132,3 +259,94 @@ def describe_overlaps(fingerprints: dict[str, list[str]]) -> list[str]:
                 "their scores show memory, not skill."
             )
     return notes
+
+
+def mixed_columns(
+    name: str, missing: Sequence[tuple[int, str, Mapping[str, Any]]], rows: int, detected: Detected
+) -> InputError:
+    """`missing` holds (row, column that it lacks, the row itself)."""
+    columns = list(dict.fromkeys(column for _, column, _ in missing))
+    others = Counter(", ".join(row) or "nothing" for _, _, row in missing).most_common(3)
+    return InputError(
+        f"The rows of {name} have mixed columns: {len(missing)} of {rows} rows have no column "
+        f"{' or '.join(map(repr, columns))} ({_numbers([index for index, _, _ in missing])})",
+        given="; ".join(f"{count} {'row holds' if count == 1 else 'rows hold'} {keys}" for keys, count in others),
+        allowed=f"{', '.join(detected.columns.values())} in every row ({detected.format})",
+        try_="give every row the same columns, or remove these rows",
+    )
+
+
+def wrong_cells(name: str, wrong: Sequence[tuple[int, WrongCell]], rows: int) -> InputError:
+    index, first = wrong[0]
+    same = [row for row, problem in wrong if problem.column == first.column]
+    return InputError(
+        f"The column {first.column!r} of {name} does not hold {first.wanted} in {len(same)} of {rows} rows "
+        f"({_numbers(same)})",
+        given=f"{shorten(repr(first.value), 120)} ({type(first.value).__name__}) in row {index + 1}",
+        allowed=first.wanted,
+        try_="write the cells as text, in quotation marks, or choose another column (--column, data.columns)",
+    )
+
+
+def only_text(name: str, columns: Sequence[str], detected: Detected, stage: str) -> InputError:
+    """Plain text, where a prompt and an answer are wanted."""
+    text = detected.columns["text"]
+    return InputError(
+        f"{name} holds plain text ({text}) without prompts and answers, and the stage {stage} learns answers",
+        given=f"columns {', '.join(columns)}",
+        allowed="a prompt and an answer in every row; or the stage pretraining, which learns plain text as it is",
+        try_="set stage: pretraining (--set stage=pretraining), or say which columns are prompt and answer "
+        '(--column prompt="...", data.columns)',
+    )
+
+
+def no_text(name: str, columns: Sequence[str], detected: Detected) -> InputError:
+    """Data with answers, where plain text is wanted."""
+    example = detected.columns.get("text") or detected.columns.get("completion") or columns[0]
+    return InputError(
+        f"The stage pretraining learns plain text, and {name} holds prompts and answers ({detected.why})",
+        given=f"format {detected.format}, columns {', '.join(columns)}",
+        allowed="a column of plain text, or a file of plain text (.txt)",
+        try_="set stage: sft (--set stage=sft) to learn the answers, or name a column that is learnt as plain text, "
+        f'e.g. --column text="{example}" (data.columns={{text: {example}}})',
+    )
+
+
+def too_many_dropped(name: str, dropped: Counter[str], usable: int) -> InputError:
+    total = usable + sum(dropped.values())
+    top = dropped.most_common(1)[0][0]
+    allowed, hint = "at least half of the rows with a prompt and an answer", "fill or remove these rows"
+    what = f"{sum(dropped.values())} of {total} rows of {name} cannot be used"
+    if top.startswith("unknown role"):
+        what = f"The roles of the messages in {name} are not known: {what}"
+        allowed = "; ".join(f"{role}: {', '.join(names)}" for role, names in ROLES.items())
+        hint = "rename the roles to system, user and assistant"
+    elif top == "no assistant turn":
+        what = f"The conversations in {name} have no assistant turn: {what}"
+        allowed, hint = "conversations with an answer of the assistant", "check the roles of the messages"
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common(5))
+    return InputError(what, given=reasons, allowed=allowed, try_=hint)
+
+
+def too_few_rows(name: str, splits: Mapping[str, int], fewest: int, detected: Detected | None = None) -> InputError:
+    held_out = [f"{count} for {split}" for split, count in splits.items() if split != "train" and count]
+    beside = f", beside {' and '.join(held_out)}" if held_out else ""
+    rows = "row" if splits["train"] == 1 else "rows"
+    if detected is not None and detected.format == "text":
+        rows = "document" if splits["train"] == 1 else "documents"
+        return InputError(
+            f"{name} has too few documents: {splits['train']} {rows} to train on{beside}",
+            allowed=f"at least {fewest} documents to train on, so that some can be held out",
+            try_="divide long texts: in a file of plain text, documents are parted by blank lines, or by lines that "
+            "say <|endoftext|>",
+        )
+    return InputError(
+        f"{name} has too few rows: {splits['train']} {rows} to train on{beside}",
+        allowed=f"at least {fewest} rows to train on; a few hundred are usual",
+        try_="add rows" + (", or hold out less (data.validation_fraction, data.test_fraction)" if held_out else ""),
+    )
+
+
+def _numbers(indexes: Sequence[int]) -> str:
+    shown = ", ".join(str(index + 1) for index in indexes[:5])
+    return f"{'row' if len(indexes) == 1 else 'rows'} {shown}{', …' if len(indexes) > 5 else ''}"

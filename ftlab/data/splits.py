@@ -1,4 +1,4 @@
-"""One data configuration becomes frozen splits: loaded, detected, converted, split by prompt, written once per run."""
+"""The frozen split of a run: its rows, its fingerprint, and splits of versions."""
 
 from __future__ import annotations
 
@@ -11,27 +11,37 @@ from functools import lru_cache
 from typing import Any
 
 from ftlab.config import SELF, DataConfig, load_config
-from ftlab.config_sections import FEWEST_OWN_ANSWERS
-from ftlab.data.asked import AsTrained, as_trained
-from ftlab.data.columns import Columns, columns_of, freeze_columns
-from ftlab.data.conversion import MARKED_BAD, MissingColumn, UnusableRow, WrongCell
-from ftlab.data.documents import STAGE
-from ftlab.data.formats import PREFERENCES, Detected, detect
-from ftlab.data.grouping import NEAR_ROWS, check_columns
-from ftlab.data.labelled import PLAIN_TEXTS, instruction
-from ftlab.data.load import Loaded, load_rows
-from ftlab.data.named import settled
+from ftlab.config.sections import FEWEST_OWN_ANSWERS
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.asked import AsTrained, Columns, as_trained, columns_of, freeze_columns
+from ftlab.data.conversion import MARKED_BAD, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
+from ftlab.data.load import Loaded, load_rows, said_in, settled
 from ftlab.data.near import near_pairs
-from ftlab.data.partition import Example, asked, describe_overlaps, hold_out, prompt_fingerprint, prompt_text
-from ftlab.data.preferences import PREFERENCE_STAGES, Reader, chat_of, check_format, reader
-from ftlab.data.problems import mixed_columns, no_text, only_text, too_few_rows, too_many_dropped, wrong_cells
+from ftlab.data.partition import (
+    NEAR_ROWS,
+    Example,
+    asked,
+    check_columns,
+    describe_overlaps,
+    hold_out,
+    mixed_columns,
+    no_text,
+    only_text,
+    prompt_fingerprint,
+    prompt_text,
+    too_few_rows,
+    too_many_dropped,
+    wrong_cells,
+)
+from ftlab.data.preferences import Reader, chat_of, check_format, reader
 from ftlab.data.prompt_template import escaped
-from ftlab.data.prompts_only import REWARD_STAGES, detect_prompts
 from ftlab.data.rendering import reference
+from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import write_json, write_jsonl
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 FEWEST_ROWS = 10
 _LOOKED_AT = 1000  # as many as show that the classes of a column recur, where there are hundreds of them
@@ -146,7 +156,7 @@ def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str |
 
 def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
     """Raise InputError when the `stage` of a run learns something else than these data hold."""
-    if (detected.format == "text") == (stage == STAGE):
+    if (detected.format == "text") == (stage == PRETRAINING):
         return
     if detected.format == "text":
         raise only_text(loaded.name, loaded.columns, detected, stage)
@@ -445,3 +455,71 @@ def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
         allowed=f"a column {', '.join(PLAIN_TEXTS)}, or a file of plain text (.txt)",
         try_="name conversations as data.replay instead",
     )
+
+
+def split_version(
+    data: DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
+) -> tuple[Version, list[str]]:
+    """A new version in which every row of the training split has its side, and notes about it.
+
+    Splits that the data bring are kept. Rows that cannot become an example are excluded, with the reason.
+    Raises InputError as `splits.prepare` does, and when all splits are there already; nothing is made then.
+    """
+    with taken(data, workspace, who=who, why=why) as parent:
+        return _split(parent, data, workspace, who, why)
+
+
+def _split(
+    parent: Version, data: DataConfig, workspace: Workspace, who: str | None, why: str
+) -> tuple[Version, list[str]]:
+    source = data.model_copy(update={"source": parent.source, "split": None})
+    loaded = load_rows(source, workspace)
+    missing = [name for name in ("validation", "test") if name not in loaded.splits]
+    wanted = [name for name in missing if getattr(data, f"{name}_fraction") > 0]
+    if not wanted:
+        raise InputError(
+            f"{parent.id} is split already",
+            given=", ".join(f"{count} {name}" for name, count in parent.rows.items()),
+            try_="split the version it came from" if parent.parent else "give a share to hold out",
+        )
+    detected = detect_format(loaded, source)
+    columns = check_columns(source, loaded.columns)
+    unusable: dict[int, str] = {}
+    examples: list[dict[str, Any]] = []
+    cells: list[dict[str, Any]] = []
+    for row in rows_of(parent):
+        if row.excluded is not None or row.split != loaded.main:
+            continue
+        try:
+            messages, _ = convert(row.cells, detected, source.system_prompt)
+        except UnusableRow as problem:
+            unusable[row.id] = problem.reason
+            continue
+        examples.append({"row": row.id, "source": row.split, "messages": messages})
+        cells.append({column: row.cells.get(column) for column in columns})
+    if not examples:
+        raise InputError(f"{parent.id} holds no usable row", given=Counter(unusable.values()).most_common(3))
+    notes: list[str] = []
+    held: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
+    sides = hold_out({"train": examples} | held, source, cells, notes)
+    place = {example["row"]: name for name, part in sides.items() for example in part}
+
+    def divided(row: VersionRow) -> VersionRow:
+        if row.id in unusable:
+            return row.with_(excluded=unusable[row.id])
+        return row.with_(split=place.get(row.id, row.split))
+
+    settings = {name: getattr(data, name) for name in ("seed", "group_by", "near_duplicates", "stratify_by")}
+    settings |= {f"{name}_fraction": getattr(data, f"{name}_fraction") for name in wanted}
+    version = derive(
+        parent,
+        lambda: (divided(row) for row in rows_of(parent)),
+        f"split into {', '.join(name for name, part in sides.items() if part)}",
+        who=who,
+        why=why,
+        workspace=workspace,
+        details={"settings": settings} | (said.as_dict() if (said := said_in(data)) else {}),
+        columns=parent.columns,
+    )
+    notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]
+    return version, notes

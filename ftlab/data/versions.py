@@ -1,35 +1,203 @@
-"""Versions of a data set: every change makes a new one that says who, when and why; the source is never changed.
-
-first = create("tickets.csv", workspace)
-second = derive(first, [row for row in rows_of(first) ...], "de-duplicated", who="Ada", why="41 exact copies")
-diff(first, second)
-DataConfig(source=second.source)          # "version:tickets-2-9f3c1a": a run can name it
-"""
+"""Versions of a data set: rows stored once, details, lineage, and the base of the next training."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
 import hashlib
+import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import DataConfig
-from ftlab.data.load import load_rows
-from ftlab.data.named import recall, settled
+from ftlab.config import STARTER, DataConfig, load_config
+from ftlab.core.files import read_cached, read_json, write_json
+from ftlab.core.parsing import parse_json, whole
+from ftlab.core.workspace import Workspace
+from ftlab.data.load import load_rows, recall, settled
 from ftlab.data.split_names import SPLITS
-from ftlab.data.version_rows import VersionRow, read_rows, row_ids, write_rows
 from ftlab.errors import InputError, nearest
-from ftlab.files import read_cached, read_json, write_json
-from ftlab.workspace import Workspace
+
+_PIECE_ROWS = 5000
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
+# The columns of ftlab's own; a column of the data with such a name is kept as `data:<name>`.
+_OWN = ("ftlab_id", "ftlab_split", "ftlab_excluded", "ftlab_mark", "ftlab_notes")
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One row of a version. `id` stays the same through all versions that come from one source."""
+
+    id: int
+    cells: dict[str, Any]
+    split: str = "train"
+    excluded: str | None = None  # why it is left out of training; None: it is not
+    mark: str | None = None  # "good" or "bad", by a person
+    notes: tuple[str, ...] = field(default=())
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal cells."""
+        return hashlib.sha256(_json(self.cells).encode()).digest()[:16]
+
+    def with_(self, **changes: Any) -> VersionRow:
+        return replace(self, **changes)
+
+
+def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
+    """Write `rows` (an iterable that can be gone through more than once) as Parquet.
+
+    A column of nothing but text is stored as text, any other as JSON text, so that what comes back is what went in
+    (a missing cell stays missing, null stays null).
+    """
+    as_json: set[str] = set()
+    while True:
+        found = _try_to_write(path, rows, list(columns), as_json)
+        if not found:
+            return
+        as_json |= found
+
+
+def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as_json: set[str]) -> set[str]:
+    """Write with `as_json` columns as JSON; the other columns that turn out not to be text (then nothing is kept)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    own = [("ftlab_id", pa.int64()), ("ftlab_split", pa.string()), ("ftlab_excluded", pa.string())]
+    own += [("ftlab_mark", pa.string()), ("ftlab_notes", pa.list_(pa.string()))]
+    schema = pa.schema(
+        [
+            pa.field(f"data:{column}", pa.large_string(), metadata={"kind": "json" if column in as_json else "text"})
+            for column in columns
+        ]
+        + [pa.field(name, kind) for name, kind in own]
+    )
+    wrong: set[str] = set()
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for piece in _pieces(rows):
+            cells = {}
+            for column in columns:
+                values = [row.cells.get(column, _MISSING) for row in piece]
+                if column not in as_json and not all(value is _MISSING or _is_text(value) for value in values):
+                    wrong.add(column)
+                encode = _json if column in as_json or column in wrong else str
+                cells[f"data:{column}"] = [None if value is _MISSING else encode(value) for value in values]
+            if wrong:
+                continue  # only looking which other columns are not text
+            cells |= {
+                "ftlab_id": [row.id for row in piece],
+                "ftlab_split": [row.split for row in piece],
+                "ftlab_excluded": [whole(row.excluded) for row in piece],
+                "ftlab_mark": [row.mark for row in piece],
+                "ftlab_notes": [whole(list(row.notes)) for row in piece],
+            }
+            writer.write_table(pa.table(cells, schema=schema))
+    return wrong
+
+
+def read_rows(path: Path) -> Iterator[VersionRow]:
+    """The rows in the order in which they were written, a few thousand in memory at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        for batch in file.iter_batches(batch_size=_PIECE_ROWS):
+            yield from _decoded(batch.to_pydict(), kinds)
+
+
+def rows_in_group(path: Path, group: int) -> list[VersionRow]:
+    """One of the pieces, of a few thousand rows, in which the rows were written."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        return list(_decoded(file.read_row_group(group).to_pydict(), kinds))
+
+
+def row_ids(path: Path, split: str | None = None) -> list[int]:
+    """The ids of all rows, or of those of one split that are not excluded, without reading the rows."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["ftlab_id", "ftlab_split", "ftlab_excluded"])
+    return table.filter(_used(table, split))["ftlab_id"].to_pylist() if split else table["ftlab_id"].to_pylist()
+
+
+def _used(table: Any, split: str) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
+
+
+def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
+    for index, row_id in enumerate(table["ftlab_id"]):
+        cells = {}
+        for name, kind in kinds.items():
+            value = table[name][index]
+            if value is not None:
+                cells[name.removeprefix("data:")] = parse_json(value) if kind == b"json" else value
+        yield VersionRow(
+            row_id,
+            cells,
+            table["ftlab_split"][index],
+            table["ftlab_excluded"][index],
+            table["ftlab_mark"][index],
+            tuple(table["ftlab_notes"][index] or ()),
+        )
+
+
+class StoredRows(Sequence):
+    """The cells of the rows of one split that are not excluded, decoded when they are asked for."""
+
+    def __init__(self, path: Path, split: str):
+        import pyarrow.parquet as pq
+
+        # Our own file, written once and never again: it may be mapped.
+        table = pq.read_table(path, memory_map=True)
+        self._table = table.filter(_used(table, split)).combine_chunks()
+        self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return next(_decoded(self._table.slice(index % len(self), 1).to_pydict(), self._kinds)).cells
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self._table.to_batches(max_chunksize=1000):
+            for row in _decoded(batch.to_pydict(), self._kinds):
+                yield row.cells
+
+
+_MISSING = object()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _HALF_CHARACTERS.search(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _pieces(rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
+    piece: list[VersionRow] = []
+    for row in rows:
+        piece.append(row)
+        if len(piece) == _PIECE_ROWS:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
 
 PREFIX = "version:"
 
@@ -386,3 +554,24 @@ def _slug(name: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def latest_choice(workspace: Workspace) -> tuple[str, int, str] | None:
+    """(base, max_length in tokens, id of the run) of the newest run; None when there is no run."""
+    for run in workspace.runs():
+        try:
+            config = load_config(run.config_file)
+        except InputError:  # a run of another version of ftlab, or one whose file was broken by hand
+            continue
+        return config.model.base, config.optimisation.max_length, run.id
+    return None
+
+
+def train_command(source: str, workspace: Workspace, base: str | None = None, *, max_length: int | None = None) -> str:
+    """The line that trains on `source` in `workspace`, with `base`, else with the base of the latest run."""
+    if base is None:
+        base = (latest_choice(workspace) or (STARTER,))[0]
+    line = f"python -m ftlab train --set data.source={shlex.quote(source)}"
+    line += f" --set model.base={shlex.quote(base)}" if base != STARTER else ""
+    line += f" --set optimisation.max_length={max_length}" if max_length else ""
+    return line + workspace.flag

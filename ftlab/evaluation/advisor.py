@@ -1,17 +1,161 @@
-"""Prompting, retrieval, fine-tuning or pretraining? A recommendation with reasons, sources and a person's own figures.
-
-Rules, not a model: the same answers give the same advice, and each reason can be read and checked.
-"""
+"""Prompting, examples, retrieval, or training: what the answers of a short form and the runs of this workspace
+speak for.  Sources of the advice are listed once, at the top."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ftlab.evaluation import advisor_sources as sources
-from ftlab.evaluation.advisor_form import Needs
-from ftlab.evaluation.advisor_sources import Source
-from ftlab.wording import listed
+from ftlab.core.words import listed
+from ftlab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """`where` is a venue or an arXiv number."""
+
+    name: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where})"
+
+
+FEW_SHOT = Source("Brown et al., Language Models are Few-Shot Learners", "NeurIPS 2020, arXiv 2005.14165")
+CHEAPER = Source(
+    "Liu et al., Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+    "NeurIPS 2022, arXiv 2205.05638",
+)
+RETRIEVAL = Source(
+    "Lewis et al., Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks", "NeurIPS 2020, arXiv 2005.11401"
+)
+RETRIEVAL_OR_TUNING = Source(
+    "Ovadia et al., Fine-Tuning or Retrieval? Comparing Knowledge Injection in LLMs", "EMNLP 2024, arXiv 2312.05934"
+)
+NEW_FACTS = Source(
+    "Gekhman et al., Does Fine-Tuning LLMs on New Knowledge Encourage Hallucinations?",
+    "EMNLP 2024, arXiv 2405.05904",
+)
+BOTH = Source("Zhang et al., RAFT: Adapting Language Model to Domain Specific RAG", "COLM 2024, arXiv 2403.10131")
+FEW_EXAMPLES = Source("Zhou et al., LIMA: Less Is More for Alignment", "NeurIPS 2023, arXiv 2305.11206")
+OPENAI = Source("OpenAI, guide to supervised fine-tuning", "platform documentation")
+PREFERENCES = Source("Rafailov et al., Direct Preference Optimization", "NeurIPS 2023, arXiv 2305.18290")
+DOMAIN = Source("Gururangan et al., Don't Stop Pretraining", "ACL 2020, arXiv 2004.10964")
+REPLAY = Source(
+    "Ibrahim et al., Simple and Scalable Strategies to Continually Pre-train Large Language Models",
+    "TMLR 2024, arXiv 2403.08763",
+)
+FORGETS_LESS = Source("Biderman et al., LoRA Learns Less and Forgets Less", "TMLR 2024, arXiv 2405.09673")
+FROM_SCRATCH = Source(
+    "Hoffmann et al., Training Compute-Optimal Large Language Models", "NeurIPS 2022, arXiv 2203.15556"
+)
+
+
+CHANGES = {
+    "style": "style and tone",
+    "format": "a fixed format: JSON, labels, a template",
+    "facts": "facts that it does not know",
+    "skill": "a task that it does badly",
+    "language": "a language or jargon that it does not master",
+}
+FRESHNESS = {
+    "never": "never, or hardly",
+    "yearly": "about once a year",
+    "monthly": "about once a month",
+    "weekly": "about once a week",
+    "daily": "every day or faster",
+}
+BUDGETS = {
+    "none": "no GPU",
+    "small": "one GPU for some hours, or Colab",
+    "large": "several GPUs for days",
+}
+LATENCIES = {
+    "relaxed": "some seconds are fine",
+    "tight": "quick or cheap: short prompts",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of the form; `options` is empty where a number is asked for."""
+
+    name: str
+    title: str
+    help: str
+    options: dict[str, str]
+
+
+QUESTIONS = (
+    Question("change", "What should change?", "Everything that applies.", CHANGES),
+    Question("freshness", "How often does the knowledge change?", "Only matters where facts should change.", FRESHNESS),
+    Question("examples", "Examples at hand", "Prompts with the right answer; 0 when there are none.", {}),
+    Question("text_mb", "Plain text at hand, in megabytes", "Handbooks, articles, mails of the field; 0 for none.", {}),
+    Question("budget", "Budget", "What there is to train with.", BUDGETS),
+    Question("latency", "How fast must answers come?", "Examples and passages in the prompt take time.", LATENCIES),
+)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A filled form. `text_mb` is in megabytes of UTF-8."""
+
+    change: tuple[str, ...]
+    freshness: str = "yearly"
+    examples: int = 0
+    text_mb: float = 0.0
+    budget: str = "small"
+    latency: str = "relaxed"
+
+    def wants(self, *changes: str) -> bool:
+        return any(change in self.change for change in changes)
+
+
+def build_needs(
+    change: Iterable[str],
+    *,
+    freshness: str = "yearly",
+    examples: Any = 0,
+    text_mb: Any = 0,
+    budget: str = "small",
+    latency: str = "relaxed",
+) -> Needs:
+    """The answers, checked. Raises InputError naming the question."""
+    wanted = tuple(dict.fromkeys(part.strip() for part in change if part.strip()))
+    if not wanted:
+        raise InputError("Nothing is named that should change", allowed=", ".join(CHANGES))
+    for name in wanted:
+        _one_of("What should change", name, CHANGES)
+    _one_of("How often the knowledge changes", freshness, FRESHNESS)
+    _one_of("The budget", budget, BUDGETS)
+    _one_of("How fast answers must come", latency, LATENCIES)
+    return Needs(
+        wanted,
+        freshness,
+        int(_number("Examples at hand", examples, whole=True)),
+        _number("Plain text at hand", text_mb),
+        budget,
+        latency,
+    )
+
+
+def _one_of(name: str, given: str, allowed: dict[str, str]) -> None:
+    if given not in allowed:
+        raise InputError(f"{name} cannot take this value", given=given, allowed=", ".join(allowed))
+
+
+def _number(name: str, given: Any, *, whole: bool = False) -> float:
+    try:
+        value = float(given if given not in (None, "") else 0)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value < 1e12 or (whole and value != int(value)):
+        allowed = "a whole number, 0 or more" if whole else "a number, 0 or more"
+        raise InputError(f"{name} cannot take this value", given=given, allowed=allowed)
+    return value
+
 
 TITLES = {
     "prompting": "Prompting",
@@ -94,7 +238,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
 
 def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
     reasons = [
-        Reason("A system prompt and a few examples in it take minutes, and often suffice.", sources.FEW_SHOT),
+        Reason("A system prompt and a few examples in it take minutes, and often suffice.", FEW_SHOT),
     ]
     stand = "now"
     if evidence and "over_prompting" in evidence.known:
@@ -109,9 +253,7 @@ def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
         reasons.append(Reason("Your run was not compared with it: without that nobody knows if tuning was needed."))
     if needs.latency == "tight" and stand != "no":
         reasons.append(
-            Reason(
-                "Examples in the prompt are read again for every answer: tuned weights answer cheaper.", sources.CHEAPER
-            )
+            Reason("Examples in the prompt are read again for every answer: tuned weights answer cheaper.", CHEAPER)
         )
     return Recommendation("prompting", stand, tuple(reasons))
 
@@ -123,7 +265,7 @@ def _retrieval(needs: Needs) -> Recommendation:
     reasons = [
         Reason(
             "Facts that are looked up for each question are used better than facts that were trained in.",
-            sources.RETRIEVAL_OR_TUNING,
+            RETRIEVAL_OR_TUNING,
         ),
     ]
     if needs.freshness in _CHANGING:
@@ -131,10 +273,10 @@ def _retrieval(needs: Needs) -> Recommendation:
             0,
             Reason(
                 "What changes that often is replaced in a search index within minutes; weights are trained again.",
-                sources.RETRIEVAL,
+                RETRIEVAL,
             ),
         )
-    reasons.append(Reason("The answer can name where it comes from, so that people can check it.", sources.RETRIEVAL))
+    reasons.append(Reason("The answer can name where it comes from, so that people can check it.", RETRIEVAL))
     if needs.latency == "tight":
         reasons.append(Reason("It costs time: a search, and passages that stand in every prompt. Keep them short."))
     return Recommendation("retrieval", "now", tuple(reasons))
@@ -145,7 +287,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
         reasons = (
             Reason(
                 "New facts are learnt slowly from examples, and once learnt they make the model invent others.",
-                sources.NEW_FACTS,
+                NEW_FACTS,
             ),
         )
         return Recommendation("tuning", "no", reasons)
@@ -169,7 +311,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             reasons.append(
                 Reason(
                     f"{needs.examples or 'No'} examples are too few: gains begin at {FEWEST_EXAMPLES} to 100.",
-                    sources.OPENAI,
+                    OPENAI,
                 )
             )
         elif needs.budget == "none":
@@ -177,33 +319,33 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             reasons.append(Reason("It needs a GPU for some hours. A free one in Colab is enough for a small base."))
     if needs.wants("style", "format"):
         reasons.append(
-            Reason("Style and format are learnt from about a thousand good examples, or fewer.", sources.FEW_EXAMPLES)
+            Reason("Style and format are learnt from about a thousand good examples, or fewer.", FEW_EXAMPLES)
         )
     if needs.wants("skill"):
         reasons.append(
             Reason(
                 "On narrow tasks a tuned model did better than examples in the prompt, at a lower cost per answer.",
-                sources.CHEAPER,
+                CHEAPER,
             )
         )
     if needs.wants("style"):
         reasons.append(
             Reason(
                 "Where there is no single right answer, learn from pairs of a better and a worse one (stage dpo).",
-                sources.PREFERENCES,
+                PREFERENCES,
             )
         )
     if needs.wants("facts"):
         reasons.append(
             Reason(
                 "Tune how it answers, not the facts; with passages in the training prompts it learns to use them.",
-                sources.BOTH,
+                BOTH,
             )
         )
     if evidence and evidence.forgot:
         reasons.append(Reason(f"Your run forgot. {evidence.forgetting} Mix in general examples, or more of them."))
     elif stand == "now":
-        reasons.append(Reason("LoRA forgets less of what the base knew than full training.", sources.FORGETS_LESS))
+        reasons.append(Reason("LoRA forgets less of what the base knew than full training.", FORGETS_LESS))
     return Recommendation("tuning", stand, tuple(reasons))
 
 
@@ -211,7 +353,7 @@ def _pretraining(needs: Needs) -> Recommendation:
     lasting = needs.wants("facts") and needs.freshness not in _CHANGING
     scratch = Reason(
         "A model of your own from scratch takes about 20 tokens of text for each weight: 80 gigabytes for a billion.",
-        sources.FROM_SCRATCH,
+        FROM_SCRATCH,
     )
     if not (needs.wants("language") or lasting):
         text = "It teaches a language or a field from plain text, which is not what should change here."
@@ -221,7 +363,7 @@ def _pretraining(needs: Needs) -> Recommendation:
     reasons = [
         Reason(
             "More plain text, before any examples, brought gains in each of the four fields that were tried.",
-            sources.DOMAIN,
+            DOMAIN,
         )
     ]
     short_of = []
@@ -236,7 +378,7 @@ def _pretraining(needs: Needs) -> Recommendation:
     if needs.budget != "large":
         short_of.append(Reason("It takes GPUs for days, unless the base is small."))
     if not short_of:
-        reasons.append(Reason("Mix general text in, or it forgets what it knew.", sources.REPLAY))
+        reasons.append(Reason("Mix general text in, or it forgets what it knew.", REPLAY))
         if needs.wants("language"):
             reasons.append(Reason("Examples come after it: plain text teaches the language, not how to answer."))
     return Recommendation("pretraining", "later" if short_of else "now", (*short_of, *reasons, scratch))

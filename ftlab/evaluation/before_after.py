@@ -1,4 +1,4 @@
-"""Before and after: greedy answers of the base, of the start and of a preference run to the same held-out prompts."""
+"""Answers before and after preference training, side by side, with rewards and win rates by a reward model."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.config.stages import STAGES
+from ftlab.core.files import DamagedFile, write_json, write_jsonl
+from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, still_holds
-from ftlab.evaluation.batches import free_memory
+from ftlab.evaluation.batches import Stopped, free_memory
 from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
+from ftlab.evaluation.material import AnswerLimit, answer_limit, groups_of, held_out_rows, nested, still_holds
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
-from ftlab.files import DamagedFile, write_json, write_jsonl
+from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference, share_interval, sign_p
 from ftlab.models.identity import is_made_of
-from ftlab.run_directory import Question, RunDirectory
 
-ANSWERING_STAGES = ("dpo", "kto", "orpo", "cpo", "rloo", "grpo")
+ANSWERING_STAGES = tuple(name for name, stage in STAGES.items() if stage.usual and stage.answers)
 CONTESTANTS = {"base": "the base", "start": "its start", "adapted": "this run"}
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +67,7 @@ def compare_answers(
     weights = _identities(run, config)
     limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
     found = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
-    missing = {name: [prompt for prompt in prompts if _key(prompt) not in found[name]] for name in weights}
+    missing = {name: [prompt for prompt in prompts if _key_of_prompt(prompt) not in found[name]] for name in weights}
     total, done = sum(map(len, missing.values())), 0
 
     def ask(name: str, model: Any, tokenizer: Any) -> None:
@@ -79,12 +81,12 @@ def compare_answers(
             tell(phase, done, total)
 
         answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
-        found[name] |= {_key(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
+        found[name] |= {_key_of_prompt(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
 
     if total:
         tell("loading the model", 0, total)
     _visit(run, config, [name for name in weights if missing[name]], ask)
-    unread = [prompt for prompt in prompts if any(not one[_key(prompt)].tokens for one in found.values())]
+    unread = [prompt for prompt in prompts if any(not one[_key_of_prompt(prompt)].tokens for one in found.values())]
     if unread:
         notes.append(f"{len(unread)} of {len(prompts)} prompts leave no room for an answer and were left out.")
         prompts = [prompt for prompt in prompts if prompt not in unread]
@@ -92,8 +94,8 @@ def compare_answers(
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
     rows = [
         {"row": number, "prompt": prompt}
-        | ({"group": group} if (group := groups.get(_key(prompt))) else {})
-        | {name: _saved(found[name][_key(prompt)]) for name in weights}
+        | ({"group": group} if (group := groups.get(_key_of_prompt(prompt))) else {})
+        | {name: _saved(found[name][_key_of_prompt(prompt)]) for name in weights}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
@@ -107,7 +109,7 @@ def compare_answers(
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
-            name: figures([found[name][_key(prompt)] for prompt in prompts]) | {"weights": weights[name]}
+            name: figures([found[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
             for name in weights
         },
         "settings": _settings(config, limit) | {"max_rows": most},
@@ -146,8 +148,8 @@ def _prompts(
 
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
-    groups = dict(zip(map(_key, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
-    prompts = list({_key(prompt): prompt for prompt in asked}.values())
+    groups = dict(zip(map(_key_of_prompt, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
+    prompts = list({_key_of_prompt(prompt): prompt for prompt in asked}.values())
     available = len(prompts)
     if available > most:
         notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
@@ -257,7 +259,7 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
 
     def take(prompt: Sequence[Message], answer: Answer, settings: dict[str, Any]) -> None:
         if still_holds(answer.tokens, answer.cut, settings["max_new_tokens"], limit):
-            known.setdefault(_key(prompt), answer)
+            known.setdefault(_key_of_prompt(prompt), answer)
 
     # The comparison with the base asked the model under the adapter and this run.
     folder = run.result
@@ -329,5 +331,208 @@ def _plain(messages: Sequence[Message]) -> Prompt:
     return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
 
 
-def _key(prompt: Sequence[Message]) -> str:
+def _key_of_prompt(prompt: Sequence[Message]) -> str:
     return json.dumps(_plain(prompt), ensure_ascii=False)
+
+
+PROXY = "A proxy: it is a reward model's opinion, not people's."
+
+
+def judge_answers(
+    run: RunDirectory,
+    reward_run: RunDirectory,
+    *,
+    question: str = "",
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
+
+    They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
+    to those of that question, beside the run's own. What was judged
+    before by the same weights is not judged again. Raises FtlabError without answers, InputError when `reward_run` is
+    no reward model, Stopped.
+    """
+    from ftlab.models.identity import weights_sha256
+    from ftlab.models.reward import load_reward_model, score
+
+    place = run.question(question) if question else run
+    found, rows = place.before_after(), place.before_after_answers()
+    if not found or not rows:
+        raise FtlabError(
+            f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
+        )
+    tell = progress or (lambda phase, done, total: None)
+    folder = reward_run.result
+    weights = hashlib.sha256(json.dumps(weights_sha256(folder)).encode()).hexdigest()
+    known = found["win_rates"].get(reward_run.id)
+    if known and known["weights"] == weights:
+        return known
+    names = list(found["contestants"])
+    # Each conversation once: equal answers have equal scores, whatever stands beside them in a batch.
+    chats = {_answer_key(row, name): [*row["prompt"], _as_turn(row, name)] for row in rows for name in names}
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tell("the reward model reads the answers", done, len(chats))
+        if should_stop and should_stop():
+            raise Stopped
+
+    tell("loading the reward model", 0, len(chats))
+    model, tokenizer = load_reward_model(reward_run)
+    scores = dict(zip(chats, score(model, tokenizer, list(chats.values()), advance=advance), strict=True))
+    del model
+    free_memory()
+    by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
+    # Files from before prompts said their group have none.
+    clusters = [row.get("group") or _prompt_key(row) for row in rows]
+    judged = {
+        "reward_model": reward_run.id,
+        "weights": weights,
+        "created": time.time(),
+        "rows": len(rows),
+        "mean_scores": {name: sum(values) / len(values) for name, values in by_name.items()},
+        "against": {name: win_rate(by_name[name], by_name["adapted"], clusters) for name in names if name != "adapted"},
+        "proxy": PROXY,
+        "notes": _notes(load_config(run.config_file), reward_run),
+    }
+    for row in rows:
+        for name in names:
+            row[name].setdefault("scores", {})[reward_run.id] = scores[_answer_key(row, name)]
+    write_jsonl(place.before_after_answers_file, rows)
+    write_json(place.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
+    return judged
+
+
+def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> dict[str, Any]:
+    """How often `after` scores higher than `before` on the same prompt, and by how much on average.
+
+    `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
+    neither side, and both are None when all are ties; `p` is that of the exact sign test. `difference` is the mean of
+    after minus before over all prompts, with a paired 95% bootstrap interval and `difference_p`. `clusters`: what each
+    prompt belongs to; they count together in all of these.
+    """
+    pairs = list(zip(before, after, strict=True))
+    wins, losses = sum(new > old for old, new in pairs), sum(new < old for old, new in pairs)
+    difference, interval = mean_difference(before, after, clusters)
+    decided = [place for place, (old, new) in enumerate(pairs) if old != new]
+    won = [float(pairs[place][1] > pairs[place][0]) for place in decided]
+    return {
+        "wins": wins,
+        "ties": len(pairs) - wins - losses,
+        "losses": losses,
+        "win_rate": wins / (wins + losses) if wins + losses else None,
+        "interval": share_interval(won, clusters and [clusters[place] for place in decided]),
+        "p": sign_p(before, after, clusters),
+        "difference": difference,
+        "difference_interval": interval,
+        "difference_p": difference_p(before, after, clusters),
+    }
+
+
+def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
+    """Why this judge may be partial to this run."""
+    if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
+        return ["The run was trained to please this very reward model, so its praise is no proof of anything."]
+    if load_config(reward_run.config_file).data.source == config.data.source:
+        return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
+    return []
+
+
+def _as_turn(row: dict[str, Any], name: str) -> dict[str, str]:
+    return {"role": "assistant", "content": row[name]["answer"]}
+
+
+def _prompt_key(row: dict[str, Any]) -> str:
+    return json.dumps(row["prompt"])
+
+
+def _answer_key(row: dict[str, Any], name: str) -> str:
+    return json.dumps([row["prompt"], row[name]["answer"]])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
+    sum, one for each answer. `tokens` counts those of each answer, `cut` says where the limit ended it."""
+
+    answers: list[str]
+    tokens: list[int]
+    cut: list[bool]
+    scores: dict[str, list[float]]
+    rewards: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
+        count = len(self.answers)
+        return {
+            "reward": sum(self.rewards) / count,
+            "rewards": {name: sum(values) / count for name, values in self.scores.items()},
+            "completion_length": sum(self.tokens) / count,
+            "cut_share": sum(self.cut) / count,
+            "repetition": sum(map(repetition, self.answers)) / count,
+        }
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
+    *,
+    max_new_tokens: int,
+    batch_rows: int,
+    context: int | None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Measured:
+    """The most likely answer of `model` to each of `prompts` (token ids), and what `judge` says of them all.
+
+    `judge` gives, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
+    Stopped when `should_stop` says so.
+    """
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+
+    was_training = model.training
+    model.eval()
+    try:
+        found = generate_answers(
+            model,
+            tokenizer,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            stop_ids=stop_token_ids(tokenizer, model.generation_config),
+            batch_rows=batch_rows,
+            context=context,
+            should_stop=should_stop,
+        ).answers
+    finally:
+        model.train(was_training)
+    texts = [answer.text for answer in found]
+    scores, rewards = judge(texts)
+    return Measured(texts, [answer.tokens for answer in found], [answer.cut for answer in found], scores, rewards)
+
+
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:
+    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
+
+    `clusters`: what the prompt of each answer belongs to; see significance.py.
+    """
+    rewards = {}
+    for name in adapted.scores:
+        difference, interval = mean_difference(start.scores[name], adapted.scores[name], clusters)
+        p = difference_p(start.scores[name], adapted.scores[name], clusters)
+        rewards[name] = {"difference": difference, "interval": interval, "p": p}
+    difference, interval = mean_difference(start.rewards, adapted.rewards, clusters)
+    return {
+        "rows": len(adapted.answers),
+        "start": start.as_dict(),
+        "adapted": adapted.as_dict(),
+        "difference": difference,
+        "interval": interval,
+        "p": difference_p(start.rewards, adapted.rewards, clusters),
+        "rewards": rewards,
+        "test": MEAN_TEST,
+    }

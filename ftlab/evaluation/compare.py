@@ -1,4 +1,7 @@
-"""Base against adapted model on the frozen held-out rows: the same questions, the same settings, one process."""
+"""One comparison from its settings to its verdict.
+
+`compare_sides` asks what was not asked yet, measures it, and keeps the result; `evaluate_run` does that for a run, and
+the comparison of its stage with it."""
 
 from __future__ import annotations
 
@@ -8,38 +11,283 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
-from ftlab.data.documents import STAGE
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config import RunConfig, load_config
+from ftlab.config.evaluation import names
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.core.files import append_jsonl, read_jsonl
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, memorisation_of, own_of, questions_to, result_of
+from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, result_of
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.collect import Progress, collect
-from ftlab.evaluation.drift import AGREEMENT, KL
+from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, judge_answers
+from ftlab.evaluation.documents import bits_per_byte
+from ftlab.evaluation.drift import AGREEMENT, KL, RULE, general_forgetting, general_measures
+from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.harness import kept_measures
-from ftlab.evaluation.held_out import has_references
 from ftlab.evaluation.keeping import question_of, write_comparison
-from ftlab.evaluation.material import Material, gather
-from ftlab.evaluation.measuring import check_choice, left_out, measured
-from ftlab.evaluation.metrics.form import label_notes
-from ftlab.evaluation.prompting import prompting_of
-from ftlab.evaluation.row_changes import changed
-from ftlab.evaluation.samples import right_of, samples_note
-from ftlab.evaluation.scores import compare_results
-from ftlab.evaluation.settings import settings_of
+from ftlab.evaluation.material import Material, gather, has_references
+from ftlab.evaluation.measures import MeasureOptions, check_measures, measure_likelihoods, measure_losses, suggest
+from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
+from ftlab.evaluation.metrics.own import may_run
+from ftlab.evaluation.preferences import evaluate_preferences
+from ftlab.evaluation.probes import HELD_RULE
+from ftlab.evaluation.rows import changed
+from ftlab.evaluation.scores import Result, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
     Side,
     adapted_side,
     base_side,
     config_of,
+    identity,
+    nothing_to_prompt_with,
     prompted_side,
+    prompting_of,
     result_identity,
     tokenizer_of,
 )
-from ftlab.evaluation.verdict import warnings
-from ftlab.files import append_jsonl, read_jsonl
+from ftlab.evaluation.significance import MEAN_TEST
+from ftlab.evaluation.verdict import judge, warnings
 from ftlab.models.strength import AS_TRAINED, check_strength
-from ftlab.run_directory import RunDirectory
+
+Rows = dict[str, dict[str, list[float | None]]]
+
+
+def measured(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> tuple[dict[str, Any], Rows]:
+    """`measures` and what follows from them, and per measure and side the value of each row."""
+    measures, rows = _of_task(material, asked, results, config)
+    measures += _of_losses(material, sides, asked, results)
+    first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
+    measures += general_measures(material, first, results)
+    forgetting = {
+        side.name: general_forgetting(material, first, results, limit=limit, side=side.name) for side in sides[1:]
+    }
+    return {
+        "measures": measures,
+        "forgetting": forgetting["adapted"],
+        "gain_loss": gain_loss(measures, forgetting=forgetting["adapted"]),
+        "verdicts": _verdicts(measures, material, sides, asked, results, config, forgetting),
+    }, rows
+
+
+def task_measures(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> list[dict[str, Any]]:
+    """The measures of the task for some of the sides, each later one against the first of them."""
+    names = [side.name for side in sides]
+    said = {name: asked[name] for name in names}, {name: results[name] for name in names}
+    return _of_task(material, *said, config)[0] + _of_losses(material, sides, *said)
+
+
+def _verdicts(
+    measures: Sequence[Mapping[str, Any]],
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+    forgetting: Mapping[str, Mapping[str, Any] | None],
+) -> dict[str, dict[str, Any]]:
+    """Each later side against the base, and the adapted model against the base that was only prompted."""
+    spoken = {side.name: side.spoken for side in sides}
+    found = {
+        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+    }
+    if forgetting["adapted"] is None and not config.is_starter:
+        text = found["adapted"]["text"].removesuffix(".")
+        found["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
+    two = [side for side in sides if side.name in ("prompted", "adapted")]
+    if len(two) == 2:
+        found["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")
+    return found
+
+
+def _of_task(
+    material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
+) -> tuple[list[dict[str, Any]], Rows]:
+    if material.documents:
+        sizes = next(iter(asked.values())).pieces.sizes
+        per_document = {
+            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, sizes, strict=True)]
+            for side, result in results.items()
+        }
+        return [], {"bits_per_byte": per_document}
+    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
+    chosen, options = _chosen(material, config)
+    measures, rows = measure_samples(chosen, answers, material.references, options=options)
+    measures = told_apart(measures, names(config.evaluation.measures))
+    rows = {one["name"]: rows[one["name"]] for one in measures if one["name"] in rows}
+    losses = {side: result.labels for side, result in results.items() if result.labels is not None}
+    if len(losses) == len(results):
+        likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
+        return measures + likeliest, rows | more
+    return measures, rows
+
+
+def check_choice(material: Material, config: RunConfig) -> None:
+    """Raises InputError for measures that cannot be taken of these rows, while no model has been asked anything."""
+    if not material.documents:
+        chosen, options = _chosen(material, config)
+        check_measures(chosen, material.references, options)
+
+
+def check_settings(config: RunConfig, references: Sequence[str]) -> None:
+    """Raises InputError for settings of the section evaluation that would stop a comparison after training.
+
+    `references` are held-out answers. Which measures suit them, and which labels there are, is found out later.
+    """
+    settings = config.evaluation
+    labels = names(settings.labels)
+    chosen = [name for name in names(settings.measures) if name != "auto"] + (["pattern"] if settings.pattern else [])
+    if not labels:
+        chosen = [name for name in chosen if name not in ("accuracy", "macro_f1")]
+    check_measures(chosen, references, options_of(config, labels or None))
+    if settings.prompted and settings.system_prompt is None and not settings.examples:
+        raise nothing_to_prompt_with()
+
+
+def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
+    # Losses are always measured, so that asking for them changes nothing.
+    chosen = [name for name in names(config.evaluation.measures) if name not in ("perplexity", "bits_per_byte")]
+    if chosen == ["auto"]:
+        chosen = suggest(material.references, labels=material.labels or None)
+        chosen += ["pattern"] if config.evaluation.pattern else []
+        chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
+    # How much is form is told whatever was asked for.
+    chosen = with_companions(chosen, material.references) if chosen else chosen
+    clusters = tuple(material.clusters) if material.clusters else None
+    options = options_of(config, material.labels or None)
+    return chosen, replace(options, commonest=material.commonest, clusters=clusters)
+
+
+def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
+    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON.
+
+    Metric files that a stored configuration names and nobody has named anew are no part of it (`left_out`).
+    """
+    return MeasureOptions(
+        labels=tuple(labels) if labels else None,
+        schema=_schema(config.evaluation.schema_file),
+        pattern=config.evaluation.pattern,
+        extra=tuple(path for path in names(config.evaluation.own_metrics) if may_run(path)),
+    )
+
+
+def left_out(config: RunConfig) -> list[str]:
+    """Which metric files of `config` are not run, as a note: they are code, and only the stored settings name them."""
+    files = [path for path in names(config.evaluation.own_metrics) if not may_run(path)]
+    if not files:
+        return []
+    named = ", ".join(files)
+    return [
+        f"Not measured: {named}. A metric file is code, and only the stored settings of the run name it. To run it, "
+        f"name it yourself: --metric {','.join(files)} with evaluate."
+    ]
+
+
+def _of_losses(
+    material: Material, sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Result]
+) -> list[dict[str, Any]]:
+    """Perplexity where all sides count the same tokens; bits per byte where they do not, and for documents."""
+    first = results[sides[0].name].losses
+    alike = {name: result for name, result in results.items() if result.losses.tokens == first.tokens}
+    pieces = asked[sides[0].name].pieces
+    sizes = pieces.sizes if pieces else None
+    measures = measure_losses(
+        {name: result.losses.nll for name, result in alike.items()},
+        {name: result.losses.tokens for name, result in alike.items()},
+        sizes if len(alike) == len(results) else None,
+        clusters=material.clusters,
+    )
+    if len(alike) < len(results):
+        # Tokens of different tokenizers are different units; bytes are not.
+        sizes = sizes or [max(1, len(text.encode())) for text in material.references]
+        every = {name: result.losses for name, result in results.items()}
+        measures += measure_losses(
+            {name: losses.nll for name, losses in every.items()},
+            {name: losses.tokens for name, losses in every.items()},
+            sizes,
+            name="bits_per_byte",
+            clusters=material.clusters,
+        )
+    return measures
+
+
+def _schema(path: str | None) -> dict[str, Any] | None:
+    from pathlib import Path
+
+    from ftlab.core.parsing import parse_json
+
+    if path is None:
+        return None
+    try:
+        found = parse_json(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
+    if not isinstance(found, dict):
+        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(found).__name__}")
+    return found
+
+
+_PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
+
+
+def _decoding(config: RunConfig) -> dict[str, Any]:
+    samples, temperature = config.evaluation.samples, config.evaluation.temperature
+    if not temperature:
+        return {"decoding": "greedy"}
+    return {"decoding": f"sampled (temperature {temperature:g})", "samples": samples, "temperature": temperature}
+
+
+def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
+
+    tests = {"perplexity": f"summed losses: {MEAN_TEST}"}
+    if asked.pieces:
+        rules = {
+            "window": max(len(window.input_ids) for window in asked.pieces.windows),
+            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens counted in",
+        }
+    else:
+        rules = {"exact_match_rule": EXACT_MATCH_RULE}
+        tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
+        if config.evaluation.samples > 1:
+            tests["exact_match"] = MEAN_TEST
+    prompted = [side.prompting for side in sides if side.prompting]
+    device, dtype, *_ = identity(sides[0])
+    return {
+        **_decoding(config),
+        "max_new_tokens": material.limit.tokens,
+        "longest_answer": str(material.limit),
+        "batch_size": config.evaluation.batch_size,
+        "rows": len(material.rows),
+        "split": material.split,
+        "probes": config.evaluation.probes,
+        "replayed_kinds": None if material.replayed is None else sorted(material.replayed),
+        "probe_max_new_tokens": asked.probe_tokens,
+        "context": material.context,
+        **rules,
+        "general_accuracy_rule": HELD_RULE if any(probe.held for probe in material.probes) else PROBE_RULE,
+        **({"neutral_prompts": len(material.neutral), "drift_rule": RULE} if material.neutral else {}),
+        "tests": tests | {"general_accuracy": "exact McNemar"},
+        **({"prompted": {"system": prompted[0].system, "examples": prompted[0].examples}} if prompted else {}),
+        "device": device,
+        "dtype": dtype,
+        "quantised": config.method.name == "qlora",
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
 
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 
@@ -224,7 +472,7 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
             raise FtlabError(
                 f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
             )
-        if (config.stage == STAGE) != (configs[0].stage == STAGE):
+        if (config.stage == PRETRAINING) != (configs[0].stage == PRETRAINING):
             raise InputError(
                 "Runs on plain text and runs on answers cannot be compared",
                 given=f"{runs[0].id} and {run.id}",
@@ -286,3 +534,45 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
             f"The context has no room for all examples of the prompted base: {unshown} were left out, over all rows."
         )
     return notes
+
+
+def evaluate_whole(
+    run: RunDirectory,
+    *,
+    max_rows: int | None = None,
+    reward_model: RunDirectory | None = None,
+    others: Sequence[RunDirectory] = (),
+    suite: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    strength: float | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Evaluate `run` and write the results to its directory; returns those of its stage by name.
+
+    `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
+    `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
+    with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation) or a `strength`
+    only `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as
+    each of them does.
+    """
+    stage = load_config(run.config_file).stage
+    more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
+    if reward_model is not None:
+        if load_config(reward_model.config_file).stage != "reward":
+            raise InputError(f"The run {reward_model.id} is no reward model", try_="name a run of the stage reward")
+        question = compare_answers(run, **more)["question"]["name"]
+        judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
+        return {"before_after": (run.question(question) if question else run).before_after() or {}}
+    if others or suite or settings or strength is not None:
+        asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
+        return {"comparison": evaluate_together([run, *others], **asked, **more)}
+    found = {}
+    if stage in PREFERENCE_STAGES:
+        found["preferences"] = evaluate_preferences(run, **more)
+    if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):
+        found["comparison"] = evaluate_run(run, **more)
+    if stage in ANSWERING_STAGES:
+        # After the comparison, whose answers it takes over.
+        found["before_after"] = compare_answers(run, **more)
+    return found

@@ -1,13 +1,20 @@
-"""How much a model forgot: of the general questions that its base knew, and in bits per byte of a general text."""
+"""What was kept and what was lost, counted with what was gained, and the remedies for a loss."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ftlab.config import SELF, RunConfig
+from ftlab.config.methods import fields_of
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, SELF_STAGES
+from ftlab.core.words import listed
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.figures import nats, number, percent, signed
+from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
+from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
@@ -19,7 +26,6 @@ from ftlab.evaluation.significance import (
     p_text,
     wilson_interval,
 )
-from ftlab.wording import listed
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
 # So many known questions can show a fall of 5 points, or rule it out: 59 of which none is lost (`kept_of_counts`).
@@ -316,3 +322,352 @@ def _would_tell(test: Kept, what: str) -> str:
 def _points(share: float) -> str:
     text = f"{100 * share:.1f}".removesuffix(".0")
     return f"{text} point{'' if text == '1' else 's'}"
+
+
+_GENERAL = (NOT_REPLAYED, REPLAYED)
+
+
+def with_adjusted(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
+    found = [
+        dict(one) | {"differences": {side: dict(of) for side, of in (one.get("differences") or {}).items()}}
+        for one in measures
+    ]
+    sides = dict.fromkeys(side for one in found for side in one["differences"])
+    for side in sides:
+        tested = [one["differences"][side] for one in found if side in one["differences"] and one.get("better")]
+        for difference, p in zip(tested, holm([one.get("p") for one in tested]), strict=True):
+            difference["p_adjusted"] = p
+    return found
+
+
+def counted(measures: Sequence[Mapping[str, Any]], side: str) -> int:
+    """How many measures of `side` the correction is over."""
+    return sum(
+        bool(one.get("better")) and (one.get("differences") or {}).get(side, {}).get("p") is not None
+        for one in measures
+    )
+
+
+def direction(measure: Mapping[str, Any], side: str, *, adjusted: bool = True) -> bool | None:
+    """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell.
+
+    By the p among all measures that are listed, where `with_adjusted` gave one; by its own with `adjusted` False.
+    """
+    difference = (measure.get("differences") or {}).get(side)
+    if not difference or not measure["better"] or not difference["value"] or difference.get("p") is None:
+        return None
+    p = difference.get("p_adjusted") if adjusted else difference["p"]
+    p = difference["p"] if p is None else p
+    return None if p >= LEVEL else (difference["value"] > 0) == (measure["better"] == "higher")
+
+
+def is_look(measure: Mapping[str, Any], side: str) -> bool:
+    """Whether its p is below 5% by itself and not among all that is listed: something to look at, and no finding."""
+    return direction(measure, side) is None and direction(measure, side, adjusted=False) is not None
+
+
+def gain_loss(
+    measures: Sequence[Mapping[str, Any]], side: str = "adapted", *, forgetting: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `side` gained and lost against the first side: {gained, lost, looks, moved, text, forgetting}.
+
+    `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains among
+    all that are listed, `looks` those that did by themselves only, `moved` how far answers moved from the base's where
+    that is beyond the limits. `forgetting` is the share of the known general
+    questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
+    was asked.
+    """
+    gained, lost, looks, moved = [], [], [], []
+    # What was forgotten is told by a test of its own, which asks in one direction only.
+    parts = (forgetting or {}).get("parts") or []
+    forgotten = {
+        part["measure"]: part
+        for part in parts
+        if isinstance(part, Mapping) and part.get("answer") == "lost" and part.get("decides", True)
+    }
+    for measure in with_adjusted(measures):
+        better = direction(measure, side)
+        if better is None and measure["name"] in forgotten:
+            better = False
+        if better is not None:
+            test = forgotten.get(measure["name"]) if better is False else None
+            # How far answers moved from the base is change, which need not be for the worse.
+            (moved if "kl" in (test or {}) else gained if better else lost).append(_entry(measure, side, test))
+        elif is_look(measure, side):
+            looks.append(_entry(measure, side))
+    return {
+        "gained": gained,
+        "lost": lost,
+        "looks": looks,
+        "moved": moved,
+        "text": _in_words(gained, lost, looks, moved),
+        "forgetting": _share(measures, side, forgetting),
+    }
+
+
+def _entry(measure: Mapping[str, Any], side: str, forgotten: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """With the p of the test that names it: that of `forgotten`, which asks whether it fell, where there is one."""
+    first = next(iter(measure["values"]))
+    difference = (measure.get("differences") or {}).get(side) or {}
+    figures = " against ".join(value_text(measure, measure["values"][at]) for at in (side, first))
+    change = change_text(measure, side, first)
+    p = p_text(difference["p"]) if difference.get("p") is not None else "beyond limits fixed beforehand"
+    if forgotten is not None and forgotten.get("p_lost") is not None:
+        p = f"{p_text(forgotten['p_lost'])}, one-sided"
+    text = f"{measure['title']} {change}: {figures} ({p})"
+    return {"name": measure["name"], "title": measure["title"], "change": change, "text": text}
+
+
+def _in_words(
+    gained: Sequence[Mapping[str, str]],
+    lost: Sequence[Mapping[str, str]],
+    looks: Sequence[Mapping[str, str]],
+    moved: Sequence[Mapping[str, str]] = (),
+) -> str:
+    parts = []
+    for word, entries in (("better in", gained), ("worse in", lost), ("answers moved from the base's:", moved)):
+        if entries:
+            parts.append(f"{word} {_listed(entries)}")
+    text = "; ".join(parts)
+    if not parts:
+        text = "no change is shown"
+    elif not lost and not moved:
+        text += "; no loss is shown"
+    elif not gained:
+        text += "; no gain is shown"
+    by_itself = f" Below 5% only by itself, so a look and no finding: {_listed(looks)}." if looks else ""
+    return f"{text[:1].upper()}{text[1:]}.{by_itself}"
+
+
+def _listed(entries: Sequence[Mapping[str, str]]) -> str:
+    return listed([f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries])
+
+
+def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping[str, Any] | None) -> float | None:
+    if forgetting is not None and forgetting.get("score") is not None:
+        return float(forgetting["score"])
+    for measure in measures:
+        if measure["name"] in _GENERAL and side in measure["differences"]:
+            return max(0.0, -measure["differences"][side]["value"])
+    return None
+
+
+GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
+GENERAL_DOCUMENTS = "general_documents"  # the same, as plain text
+_WITH_REFERENCE = ("dpo", "kto")  # their beta holds a model to where it started; that of orpo and cpo does not
+_MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A run to try next: `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
+
+    `needs` is the path of a setting that only a person can fill in; it is empty where one click is enough.
+    """
+
+    title: str
+    why: str
+    changes: dict[str, Any]
+    needs: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "why": self.why, "changes": self.changes, "needs": self.needs}
+
+
+def remedies(comparison: Mapping[str, Any], config: RunConfig) -> list[Remedy]:
+    """What may help against what `comparison` shows, the likeliest first; none where all is well.
+
+    `config` is that of the run that was compared.
+    """
+    config = config.resolved()
+    found: list[Remedy] = []
+    if shows_forgetting(comparison):
+        found += against_forgetting(config)
+    memorisation = comparison.get("memorisation") or {}
+    if memorisation.get("memorised") or memorisation.get("overfitted"):
+        known = [remedy.changes for remedy in found]
+        found += [remedy for remedy in against_memorising(config) if remedy.changes not in known]
+    return found
+
+
+def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
+    """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
+    found = []
+    for remedy in remedies(comparison, config):
+        changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
+        settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
+        found.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
+    return found
+
+
+def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
+    """Whether the score of forgetting says so, or the verdict where there is no score."""
+    if comparison.get("forgetting"):
+        return answer_of(comparison) == "lost"
+    return bool(comparison["verdict"].get("forgot"))
+
+
+def against_forgetting(config: RunConfig) -> list[Remedy]:
+    """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
+    found: list[Remedy | None] = []
+    rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
+    if _can_hold(config):
+        found.append(_hold(config))
+    if config.data.replay is not None:
+        found.append(_documents(config))
+        # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
+        found.append(rate)
+    if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
+        found.append(_held_back("preference.beta", config.preference.beta, 100.0))
+    elif config.stage in REWARD_STAGES:
+        found.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
+    elif config.stage not in PREFERENCE_STAGES and not _can_hold(config):
+        found.append(_replay(config))
+    if rate not in found:
+        found.append(rate)
+    found += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")
+    found += _lower_rank(
+        config, "Fewer weights can change less of what the base knew; the task may be learnt less well."
+    )
+    return [remedy for remedy in found if remedy is not None]
+
+
+def against_memorising(config: RunConfig) -> list[Remedy]:
+    """Fewer epochs, a lower rank, dropout, a lower rate."""
+    found = _fewer_epochs(config, "Rows that are seen less often are less likely to be learnt by heart.")
+    found += _lower_rank(config, "Fewer weights have less room for single rows.")
+    if "dropout" in fields_of(config.method.name) and config.method.dropout < 0.1:
+        found.append(
+            Remedy(
+                "Use dropout of 0.1",
+                "Leaving out a part of the adapter at random makes it harder to learn single rows by heart.",
+                {"method.dropout": 0.1},
+            )
+        )
+    return [*found, _lower_rate(config, "Smaller steps fit single rows less closely.")]
+
+
+def _can_hold(config: RunConfig) -> bool:
+    """Whether the base's own answers could be held by their probabilities and are not. The starter is too small: it
+    does not hold kinds that were not replayed (ftlab/docs/forgetting.md)."""
+    held = config.data.replay_prompts is not None and config.data.replay_loss == "kl"
+    return config.stage in SELF_STAGES and not config.is_starter and not held
+
+
+def _hold(config: RunConfig) -> Remedy:
+    """Measured on SmolLM2 (ftlab/docs/forgetting.md): nothing else that was tried holds as much at the same score."""
+    share = config.data.replay_fraction
+    why = (
+        "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
+        "are kept from moving while the task is learned. It needs no data of yours, and training takes longer."
+    )
+    if config.data.replay_prompts:
+        title = "Hold the base's own answers by their probabilities, instead of learning them as text"
+        return Remedy(title, why, {"data.replay_loss": "kl"})
+    title = f"Hold it to the base's own answers: {_percent(share)} of the rows"
+    if config.data.replay is not None:
+        title += f", instead of mixing in {config.data.replay}"
+        why += " Kinds that are not among the prompts are held as well; data that are mixed in hold their own kinds."
+    return Remedy(title, why, {"data.replay": SELF, "data.replay_fraction": share, "data.replay_loss": "kl"})
+
+
+def _replay(config: RunConfig) -> Remedy | None:
+    share = config.data.replay_fraction
+    if config.data.replay is not None:
+        more = min(_MOST_REPLAY, round(2 * share, 3))
+        if more == share:
+            return None
+        if config.data.replay_prompts:
+            return Remedy(
+                f"Hold it to more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
+                "The more rows pull towards the base, the less it moves; training takes longer.",
+                {"data.replay_fraction": more},
+            )
+        return Remedy(
+            f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
+            "General examples protect the kinds that they hold; more of them protect more, and training takes longer. "
+            "For a kind that was lost and is not among them, name data that hold it.",
+            {"data.replay_fraction": more},
+        )
+    why = (
+        "The model is reminded of what it knew while it learns the task. It protects the kinds that the examples hold, "
+        "others much less, and training takes longer."
+    )
+    if config.is_starter and config.stage == "sft":
+        mixed_in = {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share}
+        return Remedy(
+            f"Mix in general examples, {_percent(share)} of the rows, and documents, and halve the learning rate",
+            why,
+            {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
+        )
+    kind = "texts" if config.stage == "pretraining" else "conversations"
+    return Remedy(
+        f"Mix in general {kind}: {_percent(share)} of the rows",
+        f"{why} Name general {kind} of your own, or a data set of the Hub, as replay data.",
+        {"data.replay_fraction": share},
+        needs="data.replay",
+    )
+
+
+def _documents(config: RunConfig) -> Remedy | None:
+    """Plain text beside conversations that are mixed in already; with half the rate, as it was measured on the
+    starter."""
+    if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != "sft":
+        return None
+    share, changes = config.data.replay_text_fraction, _with_documents(config)
+    title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
+    why = (
+        "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
+        "Kinds that neither holds are protected much less."
+    )
+    return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
+
+
+def _with_documents(config: RunConfig) -> dict[str, Any]:
+    share, rate = config.data.replay_text_fraction, _half_rate(config)
+    return {"data.replay_text_fraction": share, "optimisation.learning_rate": rate}
+
+
+def _held_back(path: str, beta: float, most: float) -> Remedy | None:
+    more = min(most, round(2 * beta, 4))
+    if more == beta:
+        return None
+    return Remedy(
+        f"Hold the model nearer to where it started: beta {more:g}",
+        "A higher beta changes the model less, so it keeps more of what it knew and learns less of what people prefer.",
+        {path: more},
+    )
+
+
+def _lower_rate(config: RunConfig, why: str) -> Remedy:
+    rate, lower = config.optimisation.learning_rate, _half_rate(config)
+    return Remedy(f"Halve the learning rate: {lower:g} instead of {rate:g}", why, {"optimisation.learning_rate": lower})
+
+
+def _half_rate(config: RunConfig) -> float:
+    return float(f"{config.optimisation.learning_rate / 2:.3g}")
+
+
+def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
+    steps, epochs = config.optimisation.max_steps, config.optimisation.epochs
+    if steps is not None and steps > 1:
+        title = f"Train half as long: {steps // 2} steps instead of {steps}"
+        return [Remedy(title, why, {"optimisation.max_steps": steps // 2})]
+    fewer = round(epochs / 2, 2) if epochs < 2 else float(int(epochs // 2))
+    title = f"Train half as long: {fewer:g} {'epoch' if fewer == 1 else 'epochs'} instead of {epochs:g}"
+    return [Remedy(title, why, {"optimisation.epochs": fewer})]
+
+
+def _lower_rank(config: RunConfig, why: str) -> list[Remedy]:
+    rank = config.method.rank
+    if "rank" not in fields_of(config.method.name) or rank < 2:
+        return []
+    # alpha goes with the rank: what LoRA adds is scaled by their ratio.
+    alpha = max(1, config.method.alpha // 2)
+    changes = {"method.rank": rank // 2, "method.alpha": alpha}
+    return [Remedy(f"Halve the rank: {rank // 2} instead of {rank}", why, changes)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"

@@ -1,29 +1,125 @@
-"""Tasks of lm-evaluation-harness (EleutherAI) for base and adapted model: what the field measures general skill with.
-
-An extra: `pip install -e ".[harness]"`. A task is a YAML file of one's own, or one of the hundreds that come with the
-harness, whose data it fetches from the Hub; code of models or data sets is never run. A task folder may bring Python
-functions (`!function`), which do run: name only folders you trust.
-"""
+"""lm-evaluation-harness on the sides of a comparison: its tasks, its numbers, and tests on its rows."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.data.documents import STAGE
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.harness_measures import PREFIX, measures_of
 from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
-from ftlab.files import write_json
-from ftlab.run_directory import RunDirectory
-from ftlab.wording import install
+from ftlab.evaluation.significance import row_difference, share_interval
+
+PREFIX = "harness/"  # of the names of these measures
+_TITLES = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "exact match"}
+# A measure of the harness is called `name,filter`.
+_SHARES = ("acc", "acc_norm", "exact_match", "em")
+
+
+def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A measure for every task and score of the harness, with intervals, and a paired test where each question has a
+    score of its own."""
+    found = []
+    hidden = _summed_up(base)
+    for task, scores in base["results"].items():
+        if task in hidden:
+            continue
+        samples = {
+            side: _by_question(of["samples"].get(task, [])) for side, of in (("base", base), ("adapted", adapted))
+        }
+        for key, value in scores.items():
+            name, _, filtered = key.partition(",")
+            if not filtered or name.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            values = {"base": float(value), "adapted": float(adapted["results"][task][key])}
+            errors = {
+                side: of["results"][task].get(f"{name}_stderr,{filtered}")
+                for side, of in (("base", base), ("adapted", adapted))
+            }
+            rows = {side: of.get((name, filtered)) for side, of in samples.items()}
+            found.append(
+                {
+                    "name": f"{PREFIX}{task}/{name}" + ("" if filtered == "none" else f"/{filtered}"),
+                    "title": f"{task}: {_TITLES.get(name, name)}" + ("" if filtered == "none" else f" ({filtered})"),
+                    "unit": "%" if name in _SHARES else "",
+                    "better": _better(base["higher_is_better"].get(task, {}).get(name)),
+                    "help": f"The task {task} of lm-evaluation-harness.",
+                    "rule": f"lm-evaluation-harness, {key}, task version {base['versions'].get(task)}",
+                    "group": "general",
+                    "kind": "share" if name in _SHARES else "score",
+                    "values": values,
+                    **_compared(values, errors, rows),
+                    "rows": base["n-samples"].get(task, {}).get("effective"),
+                    "detail": None,
+                }
+            )
+    return found
+
+
+def _summed_up(results: Mapping[str, Any]) -> set[str]:
+    """The tasks that count in the score of a group, such as the 57 subjects of mmlu: the group stands for them."""
+    found: set[str] = set()
+    waiting = list(results.get("groups", {}))
+    while waiting:
+        members = results["group_subtasks"].get(waiting.pop(), [])
+        waiting += [name for name in members if name not in found]
+        found.update(members)
+    return found
+
+
+def _better(higher: bool | None) -> str | None:
+    return None if higher is None else "higher" if higher else "lower"
+
+
+def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float] | None]:
+    """(measure, filter): the scores of the questions in their order; None where one is no number (corpus measures)."""
+    found: dict[tuple[str, str], list[float] | None] = {}
+    for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+        for name in sample["metrics"]:
+            place, value = (name, sample["filter"]), sample[name]
+            scores = found.setdefault(place, [])
+            if scores is not None and isinstance(value, int | float):
+                scores.append(float(value))
+            else:
+                found[place] = None
+    return found
+
+
+def _compared(
+    values: Mapping[str, float], errors: Mapping[str, Any], rows: Mapping[str, list[float] | None]
+) -> dict[str, Any]:
+    """`intervals` and `differences` of one measure."""
+    base, adapted = rows["base"], rows["adapted"]
+    change: dict[str, Any] = {"value": values["adapted"] - values["base"], "interval": None, "p": None, "test": None}
+    if not base or not adapted or len(base) != len(adapted):
+        return {
+            "intervals": {side: _by_error(values[side], errors[side]) for side in values},
+            "differences": {"adapted": change},
+        }
+    right = all(value in (0.0, 1.0) for value in (*base, *adapted))
+    # The value is the harness's own: it may weigh questions.
+    change = row_difference(base, adapted, binary=right) | {"value": change["value"]}
+    intervals = {
+        side: share_interval(of) if right else _by_error(values[side], errors[side])
+        for side, of in (("base", base), ("adapted", adapted))
+    }
+    return {"intervals": intervals, "differences": {"adapted": change}}
+
+
+def _by_error(value: float, error: Any) -> list[float] | None:
+    """The normal 95% interval of a standard error."""
+    return [value - 1.96 * error, value + 1.96 * error] if isinstance(error, int | float) else None
+
 
 Progress = Callable[[str, int, int], None]
 
@@ -58,7 +154,7 @@ def evaluate_tasks(
     sides = [base_side(run, config), adapted_side(run, config, first=True)]
     tell("loading the libraries", 0, 0)
     tokenizer = tokenizer_of(sides[1])
-    chat = bool(tokenizer.chat_template) and config.stage != STAGE
+    chat = bool(tokenizer.chat_template) and config.stage != PRETRAINING
     settings = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
     results: dict[str, Any] = {}
 
@@ -193,7 +289,7 @@ def _check(should_stop: Callable[[], bool] | None) -> None:
 def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, Any]) -> dict[str, Any]:
     from lm_eval import simple_evaluate
 
-    from ftlab.hub import is_offline, unreachable
+    from ftlab.core.hub import is_offline, unreachable
 
     try:
         with _quiet():

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.config_evaluation import EvaluationConfig
+from ftlab.config.evaluation import EvaluationConfig
+from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
+from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.run_directory import Question, RunDirectory
 
 # They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
 _NO_PART = {"max_rows", "batch_size", "after_training", "before_training"}

@@ -1,22 +1,111 @@
-"""What all sides of a comparison are asked, before it is tokens."""
+"""What a comparison is measured on: the held-out rows, the questions beside them, and how long an answer may be."""
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig
-from ftlab.config_evaluation import names
-from ftlab.data.columns import read_columns, small_columns
+from ftlab.config.evaluation import names
+from ftlab.config.stages import PRETRAINING, REWARD_STAGES
+from ftlab.core.files import read_cached
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.asked import read_columns, small_columns
 from ftlab.errors import InputError
-from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit
-from ftlab.evaluation.held_out import drawn, held_out_rows, nested
-from ftlab.evaluation.metrics.classes import find_all_labels, find_labels
+from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
+
+
+def held_out_rows(
+    run: RunDirectory,
+    max_rows: int | None,
+    *,
+    own: int | None = None,
+    judged: bool = False,
+    splits: Sequence[str] = ("test", "validation"),
+) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
+    `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
+
+    Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
+    InputError when none of `splits` holds rows.
+    """
+    from ftlab.data.splits import read_split
+
+    for split in splits:
+        rows = read_split(run, split) if run.split_file(split).exists() else []
+        rows = rows if judged else [row for row in rows if row.get("label") is not False]
+        if rows:
+            break
+    else:
+        raise InputError(
+            "There are no held-out rows to compare on",
+            given=f"run {run.id}",
+            try_=f"train with data.{splits[0]}_fraction above 0, or with data that has a {splits[0]} split",
+        )
+    notes = []
+    if split == "validation" and "test" in splits:
+        notes.append(
+            "There is no test split, so the validation split was used. Training chose its best weights on it, which "
+            "flatters the adapted model a little."
+        )
+    if max_rows is None:
+        return split, rows, notes
+    rows, more = drawn(split, rows, max_rows, own)
+    return split, rows, notes + more
+
+
+def drawn(split: str, rows: list[Any], at_most: int, own: int | None = None) -> tuple[list[Any], list[str]]:
+    """`at_most` of the `rows` of a split as `nested` draws them, and a note where that is not all of them."""
+    if len(rows) <= at_most:
+        return rows, []
+    note = f"{at_most} of {len(rows)} rows of the {split} split were used, drawn with seed 0."
+    return nested(rows, at_most, at_most if own is None else own), [note]
+
+
+def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
+    """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
+
+    Rows of one value are no independent rows: intervals and tests count them together.
+    """
+    from ftlab.data.asked import read_columns
+    from ftlab.data.prompt_template import cell_as_text
+
+    if not group_by:
+        return [""] * len(rows)
+    columns = read_columns(run, split)
+    return [cell_as_text(columns.get((row.get("source"), row.get("row")), {}).get(group_by)) for row in rows]
+
+
+def some(rows: list[Any], at_most: int) -> list[Any]:
+    """`at_most` of `rows` in their order, drawn with seed 0."""
+    if len(rows) <= at_most:
+        return rows
+    return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), at_most))]
+
+
+def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
+    """As `some`, so that fewer rows than the `own` number of a run are among its own, and more hold them all: what was
+    asked serves both."""
+    places = some(list(range(len(rows))), own)
+    if at_most > own:
+        kept = set(places)
+        places += some([place for place in range(len(rows)) if place not in kept], at_most - own)
+    return [rows[place] for place in sorted(some(places, at_most))]
+
+
+def has_references(run: RunDirectory) -> bool:
+    """Whether some held-out row of `run` has an answer to compare with; prompts that learn from rewards need none."""
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "validation")
+    return any(row["messages"][-1]["content"].strip() for row in rows)
+
 
 MOST_LABELS = 50
 
@@ -126,8 +215,8 @@ def _suite_rows(
 
     Raises InputError when it cannot be read or holds no answers.
     """
+    from ftlab.config.stages import PRETRAINING
     from ftlab.data.conversion import UnusableRow
-    from ftlab.data.documents import STAGE
     from ftlab.data.load import load_rows
     from ftlab.data.preferences import reader
     from ftlab.data.splits import detect_format
@@ -148,8 +237,8 @@ def _suite_rows(
         rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in found]
     if not rows:
         raise InputError("There is no row to evaluate on", given=suite)
-    if (len(rows[0]["messages"]) == 1) != (config.stage == STAGE):
-        kind = "plain text" if config.stage == STAGE else "questions and answers"
+    if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
+        kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
         raise InputError(
             f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite
         )
@@ -265,3 +354,87 @@ def _smallest_context(configs: Sequence[RunConfig]) -> int | None:
     from ftlab.models.load import text_length
 
     return min((length for config in configs if (length := text_length(config))), default=None)
+
+
+# A good answer may be longer than every reference, and a base puts a label into a sentence of some ten tokens.
+_MARGIN = 1.25
+_FEWEST, _MOST = 16, 1024
+_UNKNOWN = 128  # where there is no reference to go by
+_TRAINING_ROWS = 2000  # more of them do not move the 99th percentile
+_USUAL_SHARE = 0.99
+
+
+@dataclass(frozen=True)
+class AnswerLimit:
+    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None where a person set
+    the number or no row has a reference."""
+
+    tokens: int
+    longest: int | None = None
+
+    def __str__(self) -> str:
+        known = "" if self.longest is None else f": the longest reference has {self.longest:,}"
+        return f"at most {self.tokens:,} tokens{known}"
+
+
+def answer_limit(
+    run: RunDirectory, config: RunConfig, tokenizer: Any, *, references: Sequence[str] | None = None
+) -> AnswerLimit:
+    """The longest answer for everything that `run` is asked, as `config.evaluation.max_new_tokens` says or, left empty,
+    by the references of its frozen rows (and by `references`, of other rows that it is asked).
+
+    No held-out reference is cut, unless it is longer than both 1,024 tokens and `optimisation.max_length`, or does not
+    fit into the context. Training rows count up to their 99th percentile: one odd row must not cost time in every
+    comparison.
+    """
+    from ftlab.models.load import text_length
+
+    if config.evaluation.max_new_tokens is not None:
+        return AnswerLimit(config.evaluation.max_new_tokens)
+    if config.stage == PRETRAINING:
+        return AnswerLimit(_UNKNOWN)
+    held_out = sorted(_lengths([*_held_out(run), *(references or [])], tokenizer))
+    trained = sorted(_lengths(_trained(run), tokenizer))
+    usual = trained[math.ceil(_USUAL_SHARE * len(trained)) - 1 :][:1]
+    longest = max([*held_out[-1:], *usual], default=None)
+    if longest is None:
+        return AnswerLimit(config.reinforcement.max_new_tokens if config.stage in REWARD_STAGES else _UNKNOWN)
+    most = max(_MOST, config.optimisation.max_length)
+    # One more for the stop token.
+    tokens = min(max(math.ceil(_MARGIN * longest) + 1, _FEWEST), most, text_length(config) or most)
+    return AnswerLimit(tokens, longest)
+
+
+def limit_used(run: RunDirectory, config: RunConfig) -> int:
+    """The longest answer in tokens under which `run` was compared with its base or, before that, will be."""
+    from ftlab.evaluation.sides import base_side, tokenizer_of
+
+    settings = (read_cached(run.comparison_file) or {}).get("settings") or {}
+    return int(settings.get("max_new_tokens") or answer_limit(run, config, tokenizer_of(base_side(run, config))).tokens)
+
+
+def still_holds(tokens: int, cut: bool, limit: int, limit_now: int) -> bool:
+    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: where it ended by
+    itself, and fits."""
+    return limit == limit_now or (not cut and tokens <= limit_now)
+
+
+def _held_out(run: RunDirectory) -> list[str]:
+    from ftlab.data.rendering import reference
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "validation")
+    return [reference(row["messages"]) for row in rows if row.get("label") is not False]
+
+
+def _trained(run: RunDirectory) -> list[str]:
+    from ftlab.data.rendering import reference
+    from ftlab.data.splits import read_split
+
+    rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
+    return [reference(row["messages"]) for row in some(rows, _TRAINING_ROWS)]
+
+
+def _lengths(texts: Sequence[str], tokenizer: Any) -> list[int]:
+    texts = [text for text in texts if text.strip()]
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else []

@@ -1,27 +1,388 @@
-"""Did the model learn the task, or its rows? Training rows against rows that it has never seen."""
+"""Whether a run repeats its training data: held-out rows that leaked, texts continued word for word, and losses
+beside the base's."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.data.prompts_only import REWARD_STAGES
-from ftlab.evaluation.continuation import RULE, Continued, Half, continue_halves, halve
-from ftlab.evaluation.held_out import groups_of
-from ftlab.evaluation.leaks import find_leaks
-from ftlab.evaluation.memory_words import conclude
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
+from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.figures import percent
+from ftlab.evaluation.material import groups_of
 from ftlab.evaluation.perplexity import Losses, score_losses
-from ftlab.run_directory import RunDirectory
+from ftlab.evaluation.significance import LEVEL, SEED, Clusters, draw_sums, p_text, percentiles, share_interval
 
 if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded
 
+N = 4  # words of an n-gram
+FEWEST_TOKENS = 8  # of the second half; a shorter one is guessed too easily
+MOST_TOKENS = 50  # of the second half that are asked for, as in Carlini et al.
+RULE = (
+    f"the model is given a row up to the middle of its answer and goes on greedily; at most {MOST_TOKENS} tokens are "
+    "compared, in words, without case and punctuation"
+)
+
+
+@dataclass(frozen=True)
+class Half:
+    """A row cut in the middle of its answer: token ids that are given, and the `words` that follow in the row."""
+
+    row: int
+    prompt: list[int]
+    given: str
+    rest: str
+    words: list[str]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Continued:
+    """How near a continuation came: word for word, the share of the n-grams that it holds, and the longest run of words
+    in common as a share of all of them."""
+
+    row: int
+    given: str
+    rest: str
+    text: str
+    exact: bool
+    overlap: float
+    longest: float
+
+
+def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
+    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None where it is short."""
+    last = max((at for at, on in enumerate(encoded.trained) if on), default=-1)
+    first = last
+    while first > 0 and encoded.trained[first - 1]:
+        first -= 1
+    middle = first + (last - first) // 2
+    # The stop token says nothing about memory.
+    rest = encoded.input_ids[middle : min(last, middle + MOST_TOKENS)]
+    if first < 0 or len(rest) < FEWEST_TOKENS or middle < 1:
+        return None
+    words = split(tokenizer.decode(rest, skip_special_tokens=True))
+    if not words:
+        return None
+    given = tokenizer.decode(encoded.input_ids[first:middle], skip_special_tokens=True)
+    # Decoded alone, the rest would lose the space it begins with.
+    whole = tokenizer.decode(encoded.input_ids[first : middle + len(rest)], skip_special_tokens=True)
+    return Half(row, encoded.input_ids[:middle], given, whole[len(given) :], words, len(rest))
+
+
+def continue_halves(
+    model: Any,
+    tokenizer: Any,
+    halves: Sequence[Half],
+    *,
+    batch_rows: int,
+    context: int | None,
+    advance: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Continued]:
+    """How `model` goes on after each of `halves`, greedily. Raises Stopped."""
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+
+    if not halves:
+        return []
+    made = generate_answers(
+        model,
+        tokenizer,
+        [half.prompt for half in halves],
+        max_new_tokens=max(half.tokens for half in halves),
+        stop_ids=stop_token_ids(tokenizer, model.generation_config),
+        batch_rows=batch_rows,
+        context=context,
+        advance=advance,
+        should_stop=should_stop,
+    )
+    return [compare(half, answer.text) for half, answer in zip(halves, made.answers, strict=True)]
+
+
+def compare(half: Half, text: str) -> Continued:
+    """`text` against what follows in the row."""
+    wanted, said = half.words, split(text)[: len(half.words)]
+    match = SequenceMatcher(None, wanted, said, autojunk=False).find_longest_match()
+    return Continued(
+        half.row, half.given, half.rest, text, said == wanted, overlap(wanted, said), match.size / len(wanted)
+    )
+
+
+def overlap(wanted: Sequence[str], said: Sequence[str]) -> float:
+    """The share of the n-grams of `wanted` that `said` holds (0 to 1); of fewer than n words, all of them at once."""
+    size = min(N, len(wanted))
+    grams = [tuple(wanted[at : at + size]) for at in range(len(wanted) - size + 1)]
+    there = {tuple(said[at : at + size]) for at in range(len(said) - size + 1)}
+    return sum(gram in there for gram in grams) / len(grams)
+
+
+def split(text: str) -> list[str]:
+    """The words of `text`, lower-cased and without punctuation."""
+    from ftlab.data.words import split_words
+
+    return split_words(text)
+
+
+MOST_TRAINING_ROWS = 50_000  # training rows that are looked at, in some ten seconds
+NAMED = 20  # pairs that are shown
+_KINDS = ("same", "near", "answer")
+
+
+def find_leaks(
+    train: Sequence[Mapping[str, Any]],
+    held_out: Sequence[Mapping[str, Any]],
+    *,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Held-out rows whose prompt stands in training, as it is or nearly (`ftlab.data.near`), or whose long answer does.
+
+    Rows are examples with `row` and `messages`. Returns `same`, `near` and `answer` (held-out rows, each counted once,
+    under the first that holds), `held_out` (all held-out rows), `pairs` (at most 20: the numbers `train_row` and
+    `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
+    a near one. Raises Stopped.
+    """
+    from ftlab.data import words as watch
+    from ftlab.data.near import near_pairs
+    from ftlab.data.partition import prompt_text
+    from ftlab.data.rendering import reference
+
+    looked_at = train[:MOST_TRAINING_ROWS]
+    turns = [row["messages"] for row in (*looked_at, *held_out)]
+    pairs = near_pairs(
+        [prompt_text(one) for one in turns],
+        [reference(one) for one in turns],
+        sides=[0] * len(looked_at) + [1] * len(held_out),
+        across=True,
+        watch=watch.Watch(should_stop=should_stop),
+    )
+    found: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
+    try:
+        for trained, held, how in pairs:
+            kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
+            rank = _KINDS.index(kind)
+            if held not in found or rank < found[held][0]:
+                found[held] = rank, trained
+    except watch.Stopped:
+        raise Stopped from None
+    counts = {kind: sum(rank == place for rank, _ in found.values()) for place, kind in enumerate(_KINDS)}
+    gravest = sorted((rank, held, trained) for held, (rank, trained) in found.items())
+    return {
+        **counts,
+        "held_out": len(held_out),
+        "pairs": [
+            _pair(_KINDS[rank], looked_at[trained], held_out[held - len(looked_at)])
+            for rank, held, trained in gravest[:NAMED]
+        ],
+        "text": _in_words(counts, len(held_out), len(looked_at) < len(train)),
+    }
+
+
+def _system(messages: Sequence[Mapping[str, Any]]) -> str:
+    return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
+
+
+def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+    from ftlab.errors import shorten
+
+    return {
+        "kind": kind,
+        "train_row": trained.get("row"),
+        "held_out_row": held.get("row"),
+        "train": shorten(_prompt(trained), 200),
+        "held_out": shorten(_prompt(held), 200),
+    }
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    turns = [turn["content"] for turn in row["messages"] if turn["role"] in ("user", "document")]
+    return turns[-1] if turns else ""
+
+
+def _in_words(counts: Mapping[str, int], rows: int, cut: bool) -> str:
+    where = f"the first {MOST_TRAINING_ROWS:,} training rows" if cut else "the training rows"
+    if not any(counts.values()):
+        return f"None of the {rows} held-out rows has a copy or a near copy among {where}."
+    has = {"same": ("has a copy", "have a copy"), "near": ("has a near copy", "have a near copy")}
+    has["answer"] = ("has its answer word for word", "have their answers word for word")
+    told = [f"{count} {has[kind][count > 1]}" for kind, count in counts.items() if count]
+    listed = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    return f"Of the {rows} held-out prompts {listed} among {where}: their scores may show memory, not skill."
+
+
+FEWEST_CARRIED = 0.5  # below it most of what was learnt holds for the training rows only
+MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word
+LARGE_GAP = math.log(1.5)  # nats per token: a perplexity half as large again
+
+By = Mapping[str, Any]  # "train" and "held_out"
+
+
+def conclude(
+    losses: Mapping[str, Mapping[str, Losses]],
+    continued: Mapping[str, Sequence[Continued]],
+    leaks: Mapping[str, Any],
+    clusters: Mapping[str, Clusters] | None = None,
+) -> dict[str, Any]:
+    """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row.
+
+    `clusters` by kind of row: what each row of `losses` belongs to, and under "continued held_out" each of `continued`.
+    """
+    tied = dict(clusters or {})
+    gap, gap_interval = _gap(losses["adapted"], tied)
+    carried, carried_interval = _carried_over(losses, tied) if "base" in losses else (None, None)
+    own = {kind: tied.get(f"continued {kind}") for kind in continued}
+    shares = {kind: _shares(rows, own[kind]) for kind, rows in continued.items()} if all(continued.values()) else None
+    p = _difference(continued, own) if shares else None
+    more = shares["train"]["overlap"] - shares["held_out"]["overlap"] if shares else 0.0
+    memorised = bool(shares) and p < LEVEL and more > MEMORY_SHARE
+    lost = carried is not None and carried < FEWEST_CARRIED
+    overfitted = gap_interval is not None and gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
+    figures = {
+        "losses": {side: {kind: _mean(of) for kind, of in kinds.items()} for side, kinds in losses.items()},
+        "gap": gap,
+        "gap_interval": gap_interval,
+        "carried_over": carried,
+        "carried_over_interval": carried_interval,
+        "continuation": shares,
+        "continuation_p": p,
+        "memorised": memorised,
+        "overfitted": overfitted,
+    }
+    said = [_fit_in_words(figures), _continuation_in_words(figures)]
+    if leaks["same"] or leaks["near"] or leaks.get("answer"):
+        said.append(leaks["text"])
+    return figures | {"text": " ".join(said)}
+
+
+def _mean(losses: Losses) -> float:
+    return math.fsum(losses.nll) / max(1, sum(losses.tokens))
+
+
+def _gap(losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> tuple[float, list[float] | None]:
+    """How much higher the loss of unseen rows is, in nats per token, and its 95% bootstrap interval."""
+    drawn = {kind: _draw(of, tied.get(kind)) for kind, of in losses.items()}
+    ends = _ends(drawn["held_out"] - drawn["train"], losses, tied)
+    return _mean(losses["held_out"]) - _mean(losses["train"]), ends
+
+
+def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> list[float] | None:
+    """As wide as the kind with fewer rows (or clusters of them) makes it; None where that is one row."""
+    fewest = min(len(set(keys)) if (keys := tied.get(kind)) else len(of.nll) for kind, of in losses.items())
+    return percentiles(values, fewest) if fewest > 1 and len(values) else None
+
+
+def _carried_over(
+    losses: Mapping[str, Mapping[str, Losses]], tied: Mapping[str, Clusters]
+) -> tuple[float | None, list[float] | None]:
+    """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
+
+    None where the training rows did not improve: then nothing was learnt that could carry over.
+    """
+    import numpy as np
+
+    gains = {kind: _mean(losses["base"][kind]) - _mean(losses["adapted"][kind]) for kind in ("train", "held_out")}
+    if gains["train"] <= 0:
+        return None, None
+    # The same draws for both sides: they scored the same rows.
+    drawn = {
+        kind: _draw(losses["base"][kind], tied.get(kind)) - _draw(losses["adapted"][kind], tied.get(kind))
+        for kind in gains
+    }
+    shares = drawn["held_out"] / np.where(drawn["train"] > 0, drawn["train"], np.nan)
+    return gains["held_out"] / gains["train"], _ends(shares[~np.isnan(shares)], losses["base"], tied)
+
+
+def _draw(losses: Losses, clusters: Clusters) -> Any:
+    """Mean losses of bootstrap samples of the rows."""
+    import numpy as np
+
+    sums = draw_sums(np.column_stack([losses.nll, losses.tokens]).astype(np.float64), clusters)
+    return sums[:, 0] / np.maximum(sums[:, 1], 1)
+
+
+def _shares(rows: Sequence[Continued], clusters: Clusters) -> dict[str, Any]:
+    exact = sum(row.exact for row in rows)
+    return {
+        "rows": len(rows),
+        "exact": exact / len(rows),
+        "exact_interval": share_interval([float(row.exact) for row in rows], clusters),
+        "overlap": math.fsum(row.overlap for row in rows) / len(rows),
+        "longest": math.fsum(row.longest for row in rows) / len(rows),
+    }
+
+
+def _difference(continued: Mapping[str, Sequence[Continued]], tied: Mapping[str, Clusters]) -> float:
+    """The two-sided p of a permutation test on the mean n-gram overlap of two kinds of rows; rows that belong together
+    count once, with their mean."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    samples = [np.array(_once([row.overlap for row in continued[kind]], tied[kind])) for kind in ("train", "held_out")]
+    if min(map(len, samples)) < 2:
+        return 1.0
+    result = permutation_test(
+        samples,
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=9999,
+        batch=256,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(result.pvalue)
+
+
+def _once(values: Sequence[float], clusters: Clusters) -> list[float]:
+    if clusters is None:
+        return list(values)
+    together: dict[Any, list[float]] = {}
+    for value, key in zip(values, clusters, strict=True):
+        together.setdefault(key, []).append(value)
+    return [math.fsum(one) / len(one) for one in together.values()]
+
+
+def _fit_in_words(figures: Mapping[str, Any]) -> str:
+    own = figures["losses"]["adapted"]
+    evidence = f"loss {own['train']:.3g} on training rows, {own['held_out']:.3g} on unseen ones"
+    carried = figures["carried_over"]
+    if carried is not None and carried > 0:
+        share = percent(min(1.0, round(carried, 3)))
+        evidence += f"; of what it gained on training rows, {share} carries over to unseen ones"
+    elif carried is not None:
+        evidence += ", which the base predicts better"
+    if figures["overfitted"]:
+        return f"The model is overfitted: {evidence}."
+    return f"{_capital(evidence)}."
+
+
+def _continuation_in_words(figures: Mapping[str, Any]) -> str:
+    shares = figures["continuation"]
+    if shares is None:
+        return "The answers are too short to tell whether rows are repeated word for word."
+    seen, unseen = shares["train"], shares["held_out"]
+    evidence = (
+        f"from the middle of an answer it goes on word for word in {percent(round(seen['exact'], 3))} of training rows "
+        f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(figures['continuation_p'])} for the overlap)"
+    )
+    if figures["memorised"]:
+        return f"It has learnt rows by heart: {evidence}."
+    return f"Nothing shows that it learnt rows by heart: {evidence}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 Progress = Callable[[str, int, int], None]
-MOST_ROWS = 60  # of each kind; enough to see 20 points of difference
+MOST_ROWS_OF_A_KIND = 60  # of each kind; enough to see 20 points of difference
 SHOWN = 5
 
 
@@ -186,7 +547,7 @@ def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups:
         if half := halve(rows[number].get("row", number), one, tokenizer):
             halves.append(half)
             of_halves.append(of_rows[-1])
-        if len(encoded) == MOST_ROWS:
+        if len(encoded) == MOST_ROWS_OF_A_KIND:
             break
     return Sample(encoded, halves, of_rows, of_halves)
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.held_out import groups_of, held_out_rows, nested
 from ftlab.evaluation.keeping import question_of_rows
+from ftlab.evaluation.material import groups_of, held_out_rows, nested
 from ftlab.evaluation.perplexity import score_losses
 from ftlab.evaluation.significance import LEVEL, difference_p, mean_difference, share_interval, sign_p
-from ftlab.files import write_json
-from ftlab.run_directory import RunDirectory
 
 __all__ = ["evaluate_preferences"]
 

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.files import disk_full, read_cached, write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.evaluation.answer_limit import still_holds
 from ftlab.evaluation.generate import Answer
-from ftlab.evaluation.own_answers import TOP, Followed, Written
+from ftlab.evaluation.material import still_holds
 from ftlab.evaluation.perplexity import Losses
-from ftlab.files import disk_full, read_cached, write_json
-from ftlab.run_directory import RunDirectory
+from ftlab.evaluation.probes import TOP, Followed, Written
 
 if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded

@@ -24,15 +24,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ftlab.core.files import read_cached, read_jsonl
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
-from ftlab.evaluation.row_changes import LOSS, LOSS_MEASURE, row_scores
-from ftlab.evaluation.samples import OF_CORPUS
+from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, row_scores
+from ftlab.evaluation.scores import OF_CORPUS
 from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_interval, p_text, share_difference
-from ftlab.files import read_cached, read_jsonl
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 FEWEST = 2
 _SIDES = ("base", "adapted")

@@ -12,17 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.core.files import read_cached, write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import result_of
-from ftlab.evaluation.collect import Progress, collect
-from ftlab.evaluation.compare import check_runs, questions_of
+from ftlab.evaluation.asking import Progress, collect, result_of
+from ftlab.evaluation.compare import check_choice, check_runs, measured, questions_of, task_measures
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.measuring import check_choice, measured, task_measures
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
-from ftlab.files import read_cached, write_json
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, GRID, check_strength, choose_strength
-from ftlab.run_directory import RunDirectory
 
 RULE = "the smallest strength whose task score on validation rows is at most one point worse than as trained"
 _POINT = 0.01  # of a share; of a score from 0 to 100 one; of a loss or an error a part

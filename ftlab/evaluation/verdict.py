@@ -1,22 +1,24 @@
-"""The comparison in words: is the adapted model better, what did it forget, what to do next."""
+"""Better, worse, or cannot tell: one rule for each kind of task, and the verdicts that older results hold."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.core.words import listed
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, is_unmeasured, lost_in_words, what_was_lost
-from ftlab.evaluation.gain_loss import direction, with_adjusted
+from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
+from ftlab.evaluation.measures import NAMES, MeasureOptions, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
-from ftlab.evaluation.metrics.table import BUILT_IN
-from ftlab.evaluation.row_changes import what_to_read
+from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
+from ftlab.evaluation.rows import what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.models.strength import why_not
-from ftlab.wording import listed
 
-Measure = Mapping[str, Any]
+StoredMeasure = Mapping[str, Any]
 Verdict = dict[str, Any]
 
 # Below this share of right answers on both sides the task is free text, where equality says nothing.
@@ -43,7 +45,7 @@ _REASONS = {
 
 
 def judge(
-    measures: Sequence[Measure],
+    measures: Sequence[StoredMeasure],
     side: str = "adapted",
     *,
     names: Mapping[str, str] | None = None,
@@ -83,7 +85,7 @@ def judge(
     return found
 
 
-def improved(measure: Measure, side: str) -> bool | None:
+def improved(measure: StoredMeasure, side: str) -> bool | None:
     """Whether `side` is better than the first side by the p of this measure alone: one that was chosen to decide."""
     return direction(measure, side, adjusted=False)
 
@@ -168,7 +170,9 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
     return steps
 
 
-def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str, str]) -> tuple[Verdict, list[Measure]]:
+def _decide(
+    task: Sequence[StoredMeasure], side: str, against: str, told: Mapping[str, str]
+) -> tuple[Verdict, list[StoredMeasure]]:
     known = {one["name"]: one for one in task}
     than = "" if against == "base" else f" than {told[against]}"
     subject = told[side][:1].upper() + told[side][1:]
@@ -196,7 +200,7 @@ def _decide(task: Sequence[Measure], side: str, against: str, told: Mapping[str,
     return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
 
 
-def _single(known: Mapping[str, Measure], side: str, against: str) -> Measure | None:
+def _single(known: Mapping[str, StoredMeasure], side: str, against: str) -> StoredMeasure | None:
     """The measure that decides alone: one that tells right from wrong, or how much of an answer is right."""
     parts = "json_fields" in known or "mean_absolute_error" in known
     least = {"exact_match": _WHOLE_SHARE if parts else _INFORMATIVE_SHARE}
@@ -210,7 +214,7 @@ def _single(known: Mapping[str, Measure], side: str, against: str) -> Measure | 
 
 
 def _by_free_text(
-    fit: Measure, overlap: Measure, side: str, against: str, subject: str, than: str, between: str
+    fit: StoredMeasure, overlap: StoredMeasure, side: str, against: str, subject: str, than: str, between: str
 ) -> Verdict:
     said = f"perplexity of the reference answers {_pair(fit, side, against)}"
     said = said if fit["name"] == "perplexity" else f"{_figures(fit, side, against)} of the reference answers"
@@ -229,7 +233,7 @@ def _by_free_text(
     return _verdict(f"{subject} is {word}{than}: {said}, {overlapping}", better, fit, side)
 
 
-def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, against: str) -> str:
+def _opposed(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
     # Of what the answers name the sentence speaks already.
     apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
@@ -240,7 +244,7 @@ def _opposed(task: Sequence[Measure], decided: Sequence[Measure], side: str, aga
     return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
 
 
-def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better: bool | None) -> str:
+def _why(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: str, better: bool | None) -> str:
     if not decided:
         return ""
     titles = [one["title"] for one in decided]
@@ -266,14 +270,14 @@ def _why(task: Sequence[Measure], decided: Sequence[Measure], side: str, better:
     return " ".join(said)
 
 
-def _evidence(measure: Measure, side: str, against: str, rows: str | None = None) -> str:
+def _evidence(measure: StoredMeasure, side: str, against: str, rows: str | None = None) -> str:
     difference = measure["differences"][side]
     counted = f", {difference.get('rows', measure['rows'])} {rows}" if rows else ""
     groups = f" in {difference['clusters']} groups" if rows and "clusters" in difference else ""
     return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted}{groups}{_missing(measure, side)})"
 
 
-def _may_be(measure: Measure, side: str) -> str:
+def _may_be(measure: StoredMeasure, side: str) -> str:
     """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
     ends = measure["differences"][side].get("interval")
     if not ends or measure["kind"] == "loss":
@@ -287,7 +291,7 @@ def _amount(value: float) -> str:
     return signed(f"{abs(value):.3g}" if abs(value) < 10 else f"{abs(value):,.0f}", value)
 
 
-def _missing(measure: Measure, side: str) -> str:
+def _missing(measure: StoredMeasure, side: str) -> str:
     """How many answers count as if they were as far off as can be, where some do."""
     missing = (measure["detail"] or {}).get("missing") if isinstance(measure["detail"], Mapping) else None
     if not missing or not any(missing.values()):
@@ -297,18 +301,18 @@ def _missing(measure: Measure, side: str) -> str:
     return f"; answers without a number {missing[side]} against {first}, each counts as {each} off"
 
 
-def _figures(measure: Measure, side: str, against: str) -> str:
+def _figures(measure: StoredMeasure, side: str, against: str) -> str:
     if measure["name"] == "bits_per_byte":
         after, before = (value_text(measure, measure["values"][at]) for at in (side, against))
         return f"{after} bits per byte against {before}"
     return f"{in_sentence(measure['title'])} {_pair(measure, side, against)}"
 
 
-def _pair(measure: Measure, side: str, against: str) -> str:
+def _pair(measure: StoredMeasure, side: str, against: str) -> str:
     return " against ".join(value_text(measure, measure["values"][at]) for at in (side, against))
 
 
-def _p(measure: Measure, side: str) -> float:
+def _p(measure: StoredMeasure, side: str) -> float:
     return measure["differences"][side]["p"]
 
 
@@ -316,5 +320,104 @@ def _word(better: bool | None) -> str:
     return "better" if better else "worse"
 
 
-def _verdict(text: str, better: bool | None, measure: Measure, side: str) -> Verdict:
+def _verdict(text: str, better: bool | None, measure: StoredMeasure, side: str) -> Verdict:
     return {"text": text, "better": better, "p": _p(measure, side), "measure": measure["name"]}
+
+
+Row = dict[str, Any]
+_LOSS = Measure(
+    "loss",
+    "Loss on the reference",
+    "How surprised the model is, in nats per token; the mean over the rows.",
+    "mean over rows of the summed loss by the tokens of the row",
+    unit="",
+    better="lower",
+    kind="loss",
+)
+_PLAIN = ("exact_match", "bleu")
+
+
+def side_by_side(
+    runs: Sequence[tuple[Mapping[str, Any], Sequence[Row]]],
+) -> tuple[dict[str, Any], list[Row]] | None:
+    """The adapted sides of several runs as one comparison and its rows; the first run is what the others differ from.
+
+    Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
+    The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
+    """
+    keyed = [{_key(row): row for row in rows} for _, rows in runs]
+    common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
+    if not common:
+        return None
+    sides = [_side(comparison) for comparison, _ in runs]
+    names = [side["name"] for side in sides]
+    rows = [_row([one[key] for one in keyed], names) for key in common]
+    measures, values = _measures(rows, names)
+    called = {side["name"]: f"the run {side['title']}" for side in sides}
+    for place, row in enumerate(rows):
+        row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
+    asked = [len(one) for one in keyed]
+    notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
+    notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
+    first = runs[0][0]
+    return {
+        "run": first["run"],
+        "created": min(comparison["created"] for comparison, _ in runs),
+        "split": first.get("split", ""),
+        "seconds": None,
+        "rows": len(rows),
+        "sides": sides,
+        "measures": measures,
+        "verdicts": {name: judge(measures, name, names=called) for name in names[1:]},
+        "settings": {"answers": "as they were stored by the evaluation of each run"},
+        "notes": notes,
+    }, rows
+
+
+def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    notes = []
+    decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
+    if len(decodings) > 1:
+        notes.append(f"Their answers were not made alike: {', '.join(decodings)}.")
+    if any((one.get("samples") or 1) > 1 for one in settings):
+        notes.append("Where a row has several answers, the first of them counts here.")
+    return notes
+
+
+def _side(comparison: Mapping[str, Any]) -> dict[str, str]:
+    known = {side["name"]: side for side in comparison.get("sides", [])}
+    # The time at the beginning of an id tells nobody what the run is.
+    title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
+    return {"name": comparison["run"], "title": title, "what": known.get("adapted", {}).get("what", "")}
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
+
+
+def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
+    """One row with what each run said to it under the run's own name."""
+    kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
+    merged = {key: found[0][key] for key in kept if key in found[0]}
+    for name, row in zip(names, found, strict=True):
+        for key in ("", "_tokens", "_cut", "_correct", "_loss"):
+            if f"adapted{key}" in row:
+                merged[f"{name}{key}"] = row[f"adapted{key}"]
+    merged["measured"] = [set(row.get("scores") or _PLAIN) for row in found]
+    return merged
+
+
+def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[Any]]]]:
+    known = set.intersection(*(one for row in rows for one in row.pop("measured")))
+    found: list[dict[str, Any]] = []
+    values: dict[str, dict[str, list[Any]]] = {}
+    clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
+    if "document" not in rows[0]:
+        answers = {name: [row[name] for row in rows] for name in names}
+        chosen = [name for name in NAMES if name in known and name != "general_accuracy"]
+        options = MeasureOptions(clusters=clusters)
+        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
+    losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
+    if all(any(value is not None for value in one) for one in losses.values()):
+        found.append(of_rows(_LOSS, losses, clusters=clusters))
+    return found, values

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import ModelConfig, RunConfig
-from ftlab.hub import Unreachable
+from ftlab.config.stages import PAIR_STAGES
+from ftlab.core.hub import Unreachable
 from ftlab.models.bases.get import is_kept_here
-from ftlab.models.bases.kept import megabytes
-from ftlab.models.bases.known import KNOWN
+from ftlab.models.bases.known import KNOWN, megabytes
 from ftlab.models.load import base_path, check_base, is_hub_id
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _QLORA_BYTES = 0.52
 _LIBRARIES = 1 << 30  # torch, CUDA context, kernels: about a gigabyte (seen: 0.8 to 1.1)
 _UNIT = 34  # bytes a token, layer and channel kept in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
 _LORA_SHARE = 0.01
-_PAIRED = ("dpo", "orpo", "cpo", "reward")  # a row is two texts
 _WITH_LOGITS = ("sft", "pretraining")
 _BYTES_A_TOKEN, _OF_TEMPLATE = 3, 48
 
@@ -224,7 +223,7 @@ def _need(
     if method == "qlora":
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
     adapter = 0 if method == "full" else 4 * trained
-    tokens = settings.batch_size * length * (2 if config.stage in _PAIRED else 1)
+    tokens = settings.batch_size * length * (2 if config.stage in PAIR_STAGES else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
     # Logits, their softmax and their gradient, in float32; preferences and rewards never hold them (log_probs.py).
     head = 3 * 4 * vocabulary if config.stage in _WITH_LOGITS else 0

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.files import read_json, write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import listed
 from ftlab.errors import FtlabError
-from ftlab.files import read_json, write_json
-from ftlab.run_directory import RunDirectory
-from ftlab.wording import listed
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:

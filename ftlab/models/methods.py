@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.config import SELF_STAGES, MethodConfig, ModelConfig, RunConfig
+from ftlab.config import MethodConfig, ModelConfig, RunConfig
+from ftlab.config.methods import METHODS, unused
+from ftlab.config.stages import SELF_STAGES
 from ftlab.errors import InputError
-from ftlab.method_table import METHODS, unused
 
 _VIRTUAL = ("prefix_tuning", "prompt_tuning")
 _PACKED = ("packing", "padding_free")

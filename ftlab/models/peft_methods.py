@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig
+from ftlab.config.methods import METHODS, fields_of
 from ftlab.errors import InputError, shorten
-from ftlab.method_table import METHODS, fields_of
 from ftlab.models.families import feed_forward_layers, keeps_state, linear_layers, unread_layers
 from ftlab.models.switch import switched
 

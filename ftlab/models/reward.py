@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.core.parsing import parse_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.identity import check_result
 from ftlab.models.load import load_base
-from ftlab.parsing import parse_json
-from ftlab.run_directory import RunDirectory
 
 _BATCH_TOKENS = 4096
 

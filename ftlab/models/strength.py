@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig, load_config
+from ftlab.config.methods import METHODS, titles
+from ftlab.core.files import DamagedFile, read_json, write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import DamagedFile, read_json, write_json
-from ftlab.method_table import METHODS, titles
-from ftlab.run_directory import RunDirectory
 
 AS_TRAINED = 1.0
 HIGHEST = 1.25

@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ftlab.core.files import append_jsonl
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.files import append_jsonl
-from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import seal
-from ftlab.training.gradients import LogWatch
+from ftlab.training.failures import LogWatch
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
 

@@ -1,14 +1,18 @@
-"""Say in words why a run ended: what happened, why, and what to try."""
+"""What ended a run, in words; warnings of torch that a gradient is wrong end it too."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import re
 import signal
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.files import TORCH_CANNOT_WRITE, disk_full, is_full, last_line, tail
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import TORCH_CANNOT_WRITE, disk_full, is_full, last_line, tail
 from ftlab.training.status import RunStatus
 
 DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
@@ -141,3 +145,55 @@ def explain_lost_rank(
     if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
         return dict(_DISK_FULL)
     return told or explain_death(returncode, log_file, status)
+
+
+# torch: "an autograd kernel was not registered to the Autograd key(s) but we are trying to backprop through it. This
+# may lead to silently incorrect behavior." (autograd_not_implemented_fallback.cpp, torch 2.13)
+_WORDS = (
+    r"silently (?:incorrect|wrong)|autograd kernel was not registered|(?:incorrect|wrong) gradient"
+    r"|gradients? (?:will|may|might|can) be (?:silently )?(?:incorrect|wrong)"
+)
+_WRONG = re.compile(_WORDS, re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def no_wrong_gradients() -> Iterator[None]:
+    """Within it such a warning raises FtlabError where it occurs: in the backward pass, before the weights change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=rf"(?is).*(?:{_WORDS})")
+        try:
+            yield
+        except Warning as warning:
+            if not _WRONG.search(str(warning)):
+                raise
+            raise _error(str(warning)) from warning
+
+
+class LogWatch:
+    """Looks for such warnings in what libraries print to `log_file` past Python, from its end as it is now."""
+
+    def __init__(self, log_file: Path):
+        self._file = log_file
+        self._read = log_file.stat().st_size if log_file.exists() else 0
+
+    def check(self) -> None:
+        """Raise FtlabError when one was printed since the last check."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        # A line that is still being written is read again.
+        self._read += new.rfind(b"\n") + 1
+        for line in new.decode("utf-8", "replace").splitlines():
+            if _WRONG.search(line):
+                raise _error(line)
+
+
+def _error(text: str) -> FtlabError:
+    return FtlabError(
+        "The gradients of this run would be wrong, so it was ended.",
+        why=f"A library warns: {shorten(text, 300)}",
+        try_="another method (method.name=lora), or other versions of the library that is named; the run's log has "
+        "the whole warning",
+    )

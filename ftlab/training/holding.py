@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from ftlab.training.varlen import base_of
+from ftlab.training.speed import base_of
 
 if TYPE_CHECKING:
     from ftlab.training.self_replay import Teacher

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.core.files import read_json
+from ftlab.core.steps import Steps
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_json
-from ftlab.steps import Steps
-from ftlab.workspace import Workspace
 
 STAGES = ("sft", "pretraining")
 _SHARE, _FEWEST_STEPS = 0.1, 8

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig, why_not_held
-from ftlab.config_evaluation import names
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config.evaluation import names
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.files import read_jsonl
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import read_jsonl
-from ftlab.run_directory import RunDirectory
 from ftlab.training.launching.check import shards
 from ftlab.training.status import StatusWriter
 

@@ -1,23 +1,67 @@
-"""What every kind of run does before its trainer is built: the device, the seed, the checkpoint, the model."""
+"""What every stage sets up before training and writes after it: model, callbacks, environment, result."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from ftlab.config import RunConfig
-from ftlab.data.documents import STAGE
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.files import read_json, write_json, write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError, shorten
-from ftlab.files import write_text
-from ftlab.run_directory import RunDirectory
+from ftlab.training.arguments import begin_tracking
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
-from ftlab.training.environment import record_environment
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
-from ftlab.training.tracking import begin_tracking
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
+
+
+def record_environment(run: RunDirectory, config: RunConfig, device: str, *, resumed_at: int | None) -> None:
+    """Write environment.json: versions, hardware, threads and seeds; an earlier attempt's stays under `resumed`."""
+    import torch
+
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    earlier = read_json(run.environment_file, None) if resumed_at is not None else None
+    resumed = (
+        [*earlier.pop("resumed", []), {"step": resumed_at, "time": time.time(), "before": earlier}] if earlier else []
+    )
+    write_json(
+        run.environment_file,
+        {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": versions,
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "processes": together.processes(),
+            "seeds": {"training": config.optimisation.seed, "split": config.data.seed},
+            "parent_run": config.model.start,
+            "resumed": resumed,
+        },
+    )
+
+
+def note_environment(run: RunDirectory, **values: Any) -> None:
+    """Add what became known later to environment.json."""
+    write_json(run.environment_file, read_json(run.environment_file, {}) | values)
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
@@ -76,7 +120,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         with contextlib.suppress(ValueError, TemplateError):  # one that TRL does not know
             tokenizer.chat_template = get_training_chat_template(tokenizer) or tokenizer.chat_template
     note = ensure_chat_template(tokenizer, thinking=config.model.thinking)
-    if config.stage != STAGE or config.data.replay:  # plain text is read without it
+    if config.stage != PRETRAINING or config.data.replay:  # plain text is read without it
         if note:
             writer.warn(note)
         if config.model.thinking and not known:
@@ -185,3 +229,42 @@ def progress_callbacks(
         patience.early_stopping_patience_counter = checkpoint.patience_used if checkpoint else 0
         callbacks.append(patience)
     return callbacks
+
+
+def save_result(
+    run: RunDirectory, config: RunConfig, trainer: Any, tokenizer: Any, writer: StatusWriter, *, start: Path | None
+) -> None:
+    """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, for `verify_saved`.
+
+    `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
+    """
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.models.identity import keep_checksums
+    from ftlab.models.peft_methods import save_adapter
+    from ftlab.training.verify import keep_logits
+
+    model = trainer.model
+    writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
+    if together.is_main():
+        run.checksums_file.unlink(missing_ok=True)  # of an earlier attempt
+    result = run.model if config.method.name == "full" else run.adapter
+    if not start:
+        trainer.save_model(str(result))  # by all processes: each may hold a part
+    if not together.is_main():
+        keep_logits(run, model, tokenizer)
+        return
+    if start:
+        save_adapter(model, result, start)
+        shutil.rmtree(start)
+    tokenizer.save_pretrained(str(result))
+    if config.stage != "reward":
+        # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+        generation = copy.deepcopy(model.generation_config)
+        generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
+        generation.save_pretrained(str(result))
+    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+
+    keep_checksums(run.checksums_file, sorted(result.glob("*.safetensors")))
+
+    # The worker verifies, when the trainer is gone and its memory is free.
+    keep_logits(run, model, tokenizer)

@@ -1,19 +1,134 @@
-"""Supervised fine-tuning on the assistant's turns, and pretraining on plain text, through TRL's SFTTrainer."""
+"""Supervised fine-tuning: the rows as tokens, the trainer, the result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.run_directory import RunDirectory
+from ftlab.config.methods import virtual_tokens
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.data.documents import is_document
+from ftlab.data.rendering import Encoded, encode, windows
+from ftlab.errors import InputError
 from ftlab.training.arguments import trainer_arguments
-from ftlab.training.environment import note_environment
-from ftlab.training.examples import tokenised_splits
 from ftlab.training.launching import together
 from ftlab.training.self_replay import ensure_answers, mixed_in
-from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks, unrounded
+from ftlab.training.setup import begin, chat_tokenizer, load_model, note_environment, progress_callbacks, unrounded
 from ftlab.training.status import StatusWriter
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def context_of(config: RunConfig) -> int | None:
+    """How many tokens the base reads, None where it does not say. Raises InputError when the longest example is longer
+    than that."""
+    from ftlab.models.load import context_length
+
+    limit, context = config.optimisation.max_length, context_length(config.model)
+    if context is not None and limit > context:
+        raise InputError(
+            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
+            given=f"{limit} tokens",
+            allowed=f"at most {context} tokens, the base's context",
+        )
+    return context
+
+
+def tokenised_splits(
+    run: RunDirectory, config: RunConfig, tokenizer: Any, writer: StatusWriter
+) -> dict[str, datasets.Dataset]:
+    """The frozen train and validation splits as `input_ids` and `labels` (-100 where nothing is trained).
+
+    Conversations longer than max_length are left out, counted in data/manifest.json and warned about; documents become
+    as many examples as they need. Raises InputError when max_length exceeds the base's context or when no more than
+    half of the training rows are left.
+    """
+    import datasets
+
+    from ftlab.data.splits import read_split
+
+    limit, context = config.optimisation.max_length, context_of(config)
+    if context is not None:
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
+    splits: dict[str, datasets.Dataset] = {}
+    manifest = run.manifest()
+    for split in ("train", "validation"):
+        rows = read_split(run, split)
+        if not rows:
+            continue
+        found = _tokenised(rows, tokenizer, limit)
+        kept = len(found.examples)
+        manifest.setdefault("tokens", {})[split] = {
+            "rows": kept,
+            "too_long": found.too_long,
+            "longest": found.longest,
+            "tokens": sum(len(one.input_ids) for one in found.examples),
+            "trained_tokens": sum(sum(one.trained) for one in found.examples),
+            **({"documents": found.documents, "documents_cut": found.cut} if found.documents else {}),
+        }
+        for remark, count in found.remarks.items():
+            writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
+        if found.too_long:
+            writer.warn(
+                f"{found.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{found.longest}) and were left out."
+            )
+        if split == "train" and kept <= len(rows) / 2:
+            raise InputError(
+                f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
+                given=f"the longest has {found.longest} tokens; the base reads {context or 'an unknown number'}",
+                allowed=f"at least half of the rows within optimisation.max_length = {limit}",
+                try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
+            )
+        if kept:
+            columns = {"input_ids": [one.input_ids for one in found.examples]}
+            splits[split] = datasets.Dataset.from_dict(columns | {"labels": [one.labels for one in found.examples]})
+    if together.is_main():
+        write_json(run.manifest_file, manifest)
+    return splits
+
+
+@dataclass
+class _Tokenised:
+    """The examples of one split and what was counted: `cut` are documents of more than one window."""
+
+    examples: list[Encoded] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+    longest: int = 0
+    too_long: int = 0
+    documents: int = 0
+    cut: int = 0
+
+
+def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenised:
+    """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
+    found = _Tokenised()
+    for row in rows:
+        encoded = encode(row["messages"], tokenizer)
+        found.remarks.update(encoded.notes)
+        found.longest = max(found.longest, len(encoded.input_ids))
+        if is_document(row["messages"]):
+            pieces = windows(encoded, limit)
+            found.examples += pieces
+            found.documents += 1
+            found.cut += len(pieces) > 1
+        elif len(encoded.input_ids) > limit:
+            found.too_long += 1
+        elif any(encoded.trained):
+            found.examples.append(encoded)
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,7 +195,7 @@ def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str
     weights with the lowest validation loss are kept where there is a validation split. Raises InputError and FtlabError
     for what a person can mend.
     """
-    from ftlab.training.result import save_result
+    from ftlab.training.setup import save_result
     from ftlab.training.speed import slow_down
 
     training = prepare_training(run, config, writer)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ftlab import jobs
+from ftlab.core import jobs
+from ftlab.core.files import DamagedFile
+from ftlab.core.jobs import Status, write_status
 from ftlab.errors import FtlabError
-from ftlab.files import DamagedFile
-from ftlab.jobs import Status, write_status
 
 HEARTBEAT_SECONDS = 2.0
 

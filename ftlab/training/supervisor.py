@@ -1,8 +1,4 @@
-"""Start, watch and stop runs. A run is a process of its own that outlives the page, the app and the terminal.
-
-There is no daemon: whoever looks reads status.json and compares it with the process table. Waiting for the device is
-done by the run's own process (see `worker`), so a queue survives the app as well.
-"""
+"""Starts, queues, follows, stops and adopts runs: one process each, one at a time on a device."""
 
 from __future__ import annotations
 
@@ -14,21 +10,21 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ftlab import jobs
 from ftlab.config import RunConfig
+from ftlab.core import jobs
+from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
+from ftlab.core.jobs import Job
+from ftlab.core.processes import is_held, take
+from ftlab.core.quiet import CACHES
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace, is_run
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import DamagedFile, locked, read_cached, write_json, write_text
-from ftlab.jobs import Job
-from ftlab.processes import is_held, take
-from ftlab.quiet import CACHES
-from ftlab.run_directory import RunDirectory
+from ftlab.training.arguments import tracker_variables
 from ftlab.training.failures import explain_death
 from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import RunStatus, damaged, read_status, write_status
-from ftlab.training.tracking import tracker_variables
-from ftlab.workspace import Workspace, is_run
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
@@ -91,15 +87,14 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError as `submit` does."""
-    from ftlab.data.load import load_rows
-    from ftlab.data.named import remember, settled
-    from ftlab.data.preference_checks import record_findings
-    from ftlab.data.prompts_only import REWARD_STAGES
+    from ftlab.config.stages import REWARD_STAGES
+    from ftlab.data.load import load_rows, remember, settled
+    from ftlab.data.preferences import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
     from ftlab.training import gate
-    from ftlab.training.reinforcement.checks import check_references
-    from ftlab.training.start import freeze_start, remarks_on
+    from ftlab.training.gate import freeze_start, remarks_on
+    from ftlab.training.reinforcement.rewards import check_references
 
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
@@ -242,7 +237,7 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
     """
     from ftlab.config import load_config
-    from ftlab.endpoint import JUDGE
+    from ftlab.core.endpoint import JUDGE
     from ftlab.evaluation.judge_plan import answered_rows
 
     answered_rows(run, settings)
@@ -380,3 +375,42 @@ def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
         "unproven": f"Not killed: no process here proves to be that of {run.id}. It may be starting still, or run on "
         "another machine or in another container: end it there.",
     }[jobs.stop(job, current)]
+
+
+Where = Literal["earlier", "later", "first", "last"]
+
+
+def waiting(workspace: Workspace) -> list[RunDirectory]:
+    """The runs that wait for the device, the next one first."""
+    return sorted((run for run in workspace.runs() if status(run).state == "queued"), key=position)
+
+
+def position(run: RunDirectory) -> tuple[float, str]:
+    """What the queue is sorted by: the place it was moved to, else the time (unix seconds) at which it was started."""
+    place = (read_cached(run.queue_file) or {}).get("position")
+    return (place if isinstance(place, int | float) else status(run).created), run.id
+
+
+def move(run: RunDirectory, workspace: Workspace, where: Where) -> list[RunDirectory]:
+    """Move a waiting run in the queue; returns the new order. Raises InputError when it does not wait."""
+    with locked(workspace.queue_lock):
+        return _move(run, waiting(workspace), where)
+
+
+def _move(run: RunDirectory, order: list[RunDirectory], where: Where) -> list[RunDirectory]:
+    if run not in order:
+        raise InputError(
+            f"The run {run.id} does not wait for the device",
+            given=status(run).state,
+            allowed=", ".join(one.id for one in order) or "no run waits",
+        )
+    old = order.index(run)
+    new = {"earlier": max(0, old - 1), "later": min(len(order) - 1, old + 1), "first": 0, "last": len(order) - 1}
+    if where not in new:
+        raise InputError("A run cannot be moved there", given=where, allowed=", ".join(new))
+    places = sorted(position(one)[0] for one in order)
+    order.insert(new[where], order.pop(old))
+    for one, place in zip(order, places, strict=True):
+        if position(one)[0] != place:
+            write_json(one.queue_file, {"position": place})
+    return order

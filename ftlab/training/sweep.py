@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, read_value, with_settings
+from ftlab.core.files import DamagedFile, read_cached, read_json, write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError, nearest
 from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
-from ftlab.files import DamagedFile, read_cached, read_json, write_json
-from ftlab.run_directory import RunDirectory
 from ftlab.training import gate, supervisor
-from ftlab.workspace import Workspace
 
 MOST_RUNS = 24
 # What makes runs comparable stays the same in all of them.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.files import write_json
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.models.families import next_logits
 from ftlab.models.identity import weights_sha256
-from ftlab.run_directory import RunDirectory
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter
 
@@ -79,8 +79,7 @@ def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *,
 
 def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import attach_adapter, load_run, load_trained_base
-    from ftlab.models.quantised import set_repacking
+    from ftlab.models.load import attach_adapter, load_run, load_trained_base, set_repacking
     from ftlab.models.reward import load_reward_model
 
     scores = config.stage == "reward"

@@ -18,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.core.files import locked, read_json
+from ftlab.core.processes import hold_own, let_go
+from ftlab.core.quiet import quieten
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.files import locked, read_json
 from ftlab.models.bases.get import ensure_base, telling
-from ftlab.processes import hold_own, let_go
-from ftlab.quiet import quieten
-from ftlab.run_directory import RunDirectory
 from ftlab.training.checkpoints import remove_cut_off
-from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.gradients import no_wrong_gradients
+from ftlab.training.failures import DISK_FULL_CODE, explain_exception, no_wrong_gradients
 from ftlab.training.launching.launcher import train_together, uses_accelerate
-from ftlab.training.queue import position, waiting
 from ftlab.training.status import RunGone, StatusWriter, Stopped
+from ftlab.training.supervisor import position, waiting
 from ftlab.training.verify import verify_saved
-from ftlab.workspace import Workspace
 
 _TURN_SECONDS = 0.5
 _NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)
@@ -218,8 +217,8 @@ def evaluate(
     """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`); with `strengths` measure these
     alone. Returns the final state."""
     from ftlab.evaluation.batches import Stopped
+    from ftlab.evaluation.compare import evaluate_whole
     from ftlab.evaluation.strengths import measure_strengths
-    from ftlab.evaluation.whole import evaluate_whole
 
     began = time.monotonic()
 
@@ -260,10 +259,10 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
 def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
     """Evaluate the base before the first training step. Raises Stopped; any other failure is a warning, because the
     base can be asked after training too."""
-    from ftlab.data.prompts_only import REWARD_STAGES
+    from ftlab.config.stages import REWARD_STAGES
     from ftlab.evaluation import batches
     from ftlab.evaluation.compare import evaluate_before
-    from ftlab.evaluation.held_out import has_references
+    from ftlab.evaluation.material import has_references
     from ftlab.training.setup import chat_tokenizer
 
     settings = config.evaluation

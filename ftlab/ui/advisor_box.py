@@ -12,13 +12,12 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.evaluation.advisor import STANDS, Advice, Recommendation, advise
-from ftlab.evaluation.advisor_form import QUESTIONS, Question, build_needs
-from ftlab.sharing.evidence import evidence_of
+from ftlab.core.workspace import Workspace
+from ftlab.evaluation.advisor import QUESTIONS, STANDS, Advice, Question, Recommendation, advise, build_needs
+from ftlab.report.measures import evidence_of
 from ftlab.ui import disk
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, empty, join, notice
-from ftlab.workspace import Workspace
 
 _KINDS = {"now": "good", "later": "warn", "no": "info"}
 _DEFAULTS = {"freshness": "yearly", "budget": "small", "latency": "relaxed"}

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.words import composed
 from ftlab.evaluation.figures import value_text
-from ftlab.evaluation.row_changes import gain, row_scores
+from ftlab.evaluation.rows import gain, row_scores
 from ftlab.ui.html import badge, count, empty, join, short
 from ftlab.ui.word_diff import marked
-from ftlab.wording import composed
 
 PAGE_ROWS = 10
 MARKS = {"reference": "that differ from the reference", "sides": "that differ between both", "none": "none"}

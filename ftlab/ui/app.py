@@ -22,12 +22,13 @@ from gradio.utils import get_upload_folder
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
-from ftlab.damage import explained
+from ftlab.core.damage import explained
+from ftlab.core.files import DamagedFile
+from ftlab.core.quiet import quieten
+from ftlab.core.workspace import Workspace
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
-from ftlab.files import DamagedFile
-from ftlab.quiet import quieten
 from ftlab.ui import (
     access,
     before_after,
@@ -56,7 +57,6 @@ from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import error_box, help_link, notice
 from ftlab.ui.stages import STAGES
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
-from ftlab.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ def release_chat(device: str) -> threading.Thread:
 
     In a thread, because an answer that is being written is finished first; the run needs longer to load its libraries.
     """
-    from ftlab.chat.duet import release_for
+    from ftlab.evaluation.duet import release_for
 
     thread = threading.Thread(target=release_for, args=(device,), daemon=True, name="release")
     thread.start()

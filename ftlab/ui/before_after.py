@@ -13,15 +13,15 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.before_after import HEADINGS, MEANINGS, figure_rows, lines_of
+from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
 from ftlab.ui import background, disk, job_strip
 from ftlab.ui.answers import PAGE_ROWS, text_cell
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
-from ftlab.workspace import Workspace
 
 _NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
 _JUDGE = "It says which answers it prefers. That is its opinion, not people's."

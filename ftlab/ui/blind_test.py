@@ -12,8 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.arena import answering, links, tests
+from ftlab.arena import answers as answering
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links
 from ftlab.arena.store import Store, open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import background, blind_test_votes, raters_page
 from ftlab.ui import blind_test_form as forms
@@ -24,7 +27,6 @@ from ftlab.ui.blind_test_views import VOID
 from ftlab.ui.events import offer_file, on, press
 from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
-from ftlab.workspace import Workspace
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
@@ -154,7 +156,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {**after(now, said), **shut, tab.chosen: gr.update(choices=known, value=now)}
 
     def report(chosen: str | None) -> dict[Any, Any]:
-        from ftlab.sharing.arena_report import write_arena_report
+        from ftlab.report.arena import write_arena_report
 
         store, test_id = store_and_test(chosen)
         return {tab.report_file: offer_file(write_arena_report(store, test_id), "blind-test-report.html")}

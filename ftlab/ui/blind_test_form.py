@@ -18,14 +18,14 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import STARTER
-from ftlab.files import read_cached, write_json
+from ftlab.core.files import read_cached, write_json
+from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui import disk
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
 from ftlab.ui.html import heading
 from ftlab.ui.train import BASES
-from ftlab.workspace import Workspace
 
 MOST_CONTESTANTS = 6
 FROM = [

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.ui import blind_test_form as forms
 from ftlab.ui import raters_page
@@ -22,7 +23,6 @@ from ftlab.ui.blind_test_views import LINKS_JS
 from ftlab.ui.events import message_box
 from ftlab.ui.fresh import digests
 from ftlab.ui.html import error_box, heading
-from ftlab.workspace import Workspace
 
 _TEXTS = ("about", "answers", "flags", "links", "progress", "verdict")
 

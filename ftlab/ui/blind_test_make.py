@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.arena import links, tests
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links
 from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.ui import blind_test_form as forms
 from ftlab.ui import blind_test_plan as plan
 from ftlab.ui.blind_test_layout import BlindTestTab, show_all
@@ -17,7 +19,6 @@ from ftlab.ui.data_sources import keep_upload
 from ftlab.ui.events import any_of, on
 from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
-from ftlab.workspace import Workspace
 
 LANE = "blind test"
 

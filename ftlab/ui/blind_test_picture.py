@@ -11,13 +11,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.arena import answering, links, tally, tests
+from ftlab.arena import answers as answering
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, tally
 from ftlab.arena.store import Store, open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import blind_test_verdict, raters_page
 from ftlab.ui import blind_test_views as views
 from ftlab.ui.html import heading, notice
-from ftlab.workspace import Workspace
 
 NEW = "new"
 _EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may have come after the last vote

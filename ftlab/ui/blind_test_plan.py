@@ -11,16 +11,16 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import prompt_sources
+from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.arena.evidence import FEWEST_RATERS
 from ftlab.arena.power import plan_in_words
-from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import files_of
-from ftlab.data.named import recall
+from ftlab.data.load import recall
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.blind_test_form import MOST_CONTESTANTS
 from ftlab.ui.html import count, error_box, join, notice
-from ftlab.workspace import Workspace
 
 SEED = 0
 USUAL_TIES = 0.2

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.significance import p_text
-from ftlab.sharing.arena_picture import pictures
-from ftlab.sharing.arena_report import check_lines, group_rows, method_lines
+from ftlab.report.arena import check_lines, group_rows, method_lines
+from ftlab.report.pictures import pictures
 from ftlab.ui.html import count, details, facts, heading, join, notice, percent, table
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.arena.answering import Status
+from ftlab.arena.answers import Status
 from ftlab.arena.links import RaterLink, qr_code
-from ftlab.sharing.arena_report import contestant_in_words
+from ftlab.report.arena import contestant_in_words
 from ftlab.ui.html import badge, count, details, empty, error_box, facts, heading, join, notice, table, when
 
 STATES = {

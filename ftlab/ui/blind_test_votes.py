@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.arena import tally
+from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
 from ftlab.arena.store import Store
-from ftlab.arena.tests import list_contestants
+from ftlab.core.workspace import Workspace
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.ui import disk
 from ftlab.ui.events import offer_file
 from ftlab.ui.preferences import start_choices
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.background import ensure
 from ftlab.ui.conversation import AFRESH, Turn, conversation, history, note, same_strength
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty
-from ftlab.workspace import Workspace
 
 _STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
 _AS_IT_IS = "The training rows were asked as they are, and so is your message."
@@ -150,7 +150,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
         try:
             ensure("transformers")
-            from ftlab.chat.duet import load_duet, threads_beside_a_run
+            from ftlab.evaluation.duet import load_duet, threads_beside_a_run
 
             answers = load_duet(run).stream(
                 turn["user"],

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.data import drafts
+from ftlab.data import curation as drafts
 from ftlab.ui import judging
 from ftlab.ui.events import message_box
 from ftlab.ui.html import empty

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import DataConfig
-from ftlab.data import drafts
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation as drafts
 from ftlab.data.versions import Version, create
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import judging
@@ -15,7 +16,6 @@ from ftlab.ui.curate_layout import Panel, nothing_to_judge
 from ftlab.ui.data_sources import DataContext
 from ftlab.ui.html import empty, error_box, notice
 from ftlab.ui.row_card import card
-from ftlab.workspace import Workspace
 
 
 def screen(

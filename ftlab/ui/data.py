@@ -20,15 +20,14 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, build_config
-from ftlab.data.load import find_source
-from ftlab.data.named import remember
+from ftlab.core.workspace import Workspace
+from ftlab.data.load import find_source, remember
 from ftlab.data.versions import PREFIX
 from ftlab.errors import FtlabError
 from ftlab.ui import data_checks, data_curate, data_rows, data_versions, forms
 from ftlab.ui.data_sources import FILE_TYPES, DataContext, keep_upload, source_choices
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import count, error_box, facts, heading, join, notice, percent
-from ftlab.workspace import Workspace
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
     "checks": ("Checks", data_checks),
@@ -137,7 +136,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         return {**context.open(str(keep_upload(Path(path), workspace))), tab.upload: None} if path else {}
 
     def paste(text: str | None) -> dict[Any, Any]:
-        from ftlab.data.pasted import keep_pasted
+        from ftlab.data.readers import keep_pasted
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 

@@ -19,6 +19,7 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import STARTER, build_config
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job import Job, Request
 from ftlab.data.versions import Version, person, taken
@@ -29,7 +30,6 @@ from ftlab.ui.data_rows import inspected
 from ftlab.ui.data_sources import DataContext, config_of
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import PICK_JS, count, error_box, notice
-from ftlab.workspace import Workspace
 
 POLL_SECONDS = 1.0
 # The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
@@ -169,7 +169,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})
 
     def mended(job_id: str | None, shown: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
-        from ftlab.data.mending import mend_findings, token_counter
+        from ftlab.data.remedies import mend_findings, token_counter
 
         def change(version: Version, roles: Any) -> Version:
             tokens = None
@@ -183,7 +183,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return changed(job_id, shown, change)
 
     def give(job_id: str | None, shown: str | None, answer: str, picked: Any) -> dict[Any, Any]:
-        from ftlab.data.mending import give_answer
+        from ftlab.data.remedies import give_answer
 
         if not (answer or "").strip():
             raise InputError("The right answer is empty", try_="type it, or drop the rows")

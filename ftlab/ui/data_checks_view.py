@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job_files import Job, Request, Status
 from ftlab.errors import FtlabError
 from ftlab.ui import data_findings, data_lengths
 from ftlab.ui.html import count, empty, error_box, join, notice, pick_button
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,7 @@ def open_row(
     panel: Panel, finding: Finding, row: int, found: Any, report: dict[str, Any], picked: Any, typed: str
 ) -> dict[Any, Any]:
     """Updates that show a row of a finding beside its match; for conflicting answers, with a box for the right one."""
-    from ftlab.data.mending import answer_group
-    from ftlab.data.remedies import answer_of
+    from ftlab.data.remedies import answer_group, answer_of
 
     number = next(
         i for i, one in enumerate(report["findings"]) if (one["kind"], one["split"]) == (finding.kind, finding.split)
@@ -205,7 +204,7 @@ def never() -> Markup:
 
 def usual_findings(report: dict[str, Any]) -> list[Finding]:
     """What is mended unless somebody says otherwise."""
-    from ftlab.data.mending import is_mended
+    from ftlab.data.remedies import is_mended
 
     return [finding for one in report["findings"] if is_mended(finding := Finding.from_dict(one))]
 

@@ -19,8 +19,9 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.data import drafts
-from ftlab.data.cells import was_json
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation as drafts
+from ftlab.data.curation import was_json
 from ftlab.errors import InputError
 from ftlab.ui import judging
 from ftlab.ui.curate_layout import Panel, build
@@ -30,7 +31,6 @@ from ftlab.ui.events import on
 from ftlab.ui.html import notice
 from ftlab.ui.person import remember, remembered
 from ftlab.ui.row_card import form, with_edits
-from ftlab.workspace import Workspace
 
 __all__ = ["build", "show", "views", "wire"]
 

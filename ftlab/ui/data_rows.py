@@ -16,13 +16,13 @@ import gradio as gr
 import yaml
 
 from ftlab.config import STARTER, DataConfig, build_config
-from ftlab.data.named import forget
+from ftlab.core.workspace import Workspace
+from ftlab.data.load import forget
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import PICK_JS
 from ftlab.ui.row_view import page_count, page_table, row_card
-from ftlab.workspace import Workspace
 
 # The parts that a column can play, in words; what they mean is said by data/formats.py.
 PARTS = {

@@ -12,11 +12,11 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.versions import Version, history
 from ftlab.errors import InputError
 from ftlab.ui import disk
-from ftlab.workspace import Workspace
 
 FILE_TYPES = list(SUFFIXES)
 

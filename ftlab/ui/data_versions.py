@@ -17,6 +17,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, RunConfig, build_config
+from ftlab.core.workspace import Workspace
 from ftlab.data.versions import PREFIX, Version, create, delete, find, history, used_by
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import version_views
@@ -27,7 +28,6 @@ from ftlab.ui.hub_account import upload_token
 from ftlab.ui.person import remember, remembered
 from ftlab.ui.version_share import download, hub_card, send_to_hub
 from ftlab.ui.versions_layout import Panel, build
-from ftlab.workspace import Workspace
 
 __all__ = ["build", "show", "views", "wire"]
 
@@ -75,7 +75,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         return lambda before, after, page: compare(before, after, page + by)
 
     def split(shown: str | None, who: str, why: str, *values: Any) -> dict[Any, Any]:
-        from ftlab.data.version_splits import split_version
+        from ftlab.data.splits import split_version
 
         chosen = panel.form.collect(values).get("data", {})
         data = build_config({"data": config_of(shown).model_dump() | chosen}).data

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ftlab.config import RunConfig, load_config
+from ftlab.core.files import DamagedFile, read_json, read_jsonl
+from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import DamagedFile, read_json, read_jsonl
-from ftlab.run_directory import Question, RunDirectory
-from ftlab.training import queue, supervisor
+from ftlab.training import supervisor
+from ftlab.training import supervisor as queue
 from ftlab.training.status import RunStatus
-from ftlab.workspace import Workspace
 
 T = TypeVar("T")
 
@@ -142,7 +143,7 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dic
         return None
     stamps = tuple((run.path, _stamp(run.comparison_file)) for run in runs)
     if stamps not in _beside:
-        from ftlab.evaluation.stored import side_by_side as compare
+        from ftlab.evaluation.verdict import side_by_side as compare
 
         if len(_beside) >= _MOST_BESIDE:
             _beside.clear()

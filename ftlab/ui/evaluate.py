@@ -16,7 +16,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.run_directory import RunDirectory
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.ui import (
     advisor_box,
     background,
@@ -35,7 +36,6 @@ from ftlab.ui import (
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import PICK_JS, empty, join, notice
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         return unsaid(show(tab, run_id, others, view, on_show, workspace), {tab.form.view: view})
 
     def report(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.sharing.report import write_report
+        from ftlab.report.report import write_report
 
         run = disk.chosen_run(workspace, run_id)
         return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
 
     def markdown(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.sharing.report_markdown import write_markdown
+        from ftlab.report.markdown import write_markdown
 
         run = disk.chosen_run(workspace, run_id)
         return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import percent
-from ftlab.sharing.measures import measures_of, sides_of
+from ftlab.report.measures import measures_of, sides_of
 from ftlab.ui.html import details, heading, join, table
 
 _MOST_LABELS = 20  # of a confusion matrix that can still be read

@@ -7,11 +7,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import disk
 from ftlab.ui.html import heading, join, notice
-from ftlab.workspace import Workspace
 
 
 def offered(run: RunDirectory) -> Markup:
@@ -35,7 +35,7 @@ def offered(run: RunDirectory) -> Markup:
 
 def remedies_of(run: RunDirectory) -> list[Any]:
     """The remedies against what the comparison of `run` shows."""
-    from ftlab.evaluation.remedies import remedies
+    from ftlab.evaluation.forgetting import remedies
 
     comparison, config = disk.comparison(run), disk.config(run)
     return remedies(comparison, config) if comparison and config else []

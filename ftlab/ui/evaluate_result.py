@@ -7,15 +7,22 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.figures import nats
 from ftlab.evaluation.forgetting import is_unmeasured
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
-from ftlab.sharing.measures import gained_text, later_sides, looks_note, of_documents, sides_of, unbroken, verdict_of
-from ftlab.sharing.report_findings import kept_answer, kept_rows
-from ftlab.sharing.table import comparison_table
+from ftlab.report.findings import gain_loss_lines, gain_loss_svg, kept_answer, kept_rows
+from ftlab.report.measures import (
+    comparison_table,
+    gained_text,
+    later_sides,
+    looks_note,
+    of_documents,
+    sides_of,
+    unbroken,
+    verdict_of,
+)
 from ftlab.ui import evaluate_classes, run_view
 from ftlab.ui.html import badge, count, details, duration, facts, heading, join, labelled, notice, percent, table, when
 

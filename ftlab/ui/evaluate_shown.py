@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.run_directory import Question, RunDirectory
-from ftlab.sharing.measures import sides_of
+from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.report.measures import sides_of
 from ftlab.ui import disk
 from ftlab.ui.evaluate_form import HELD_OUT
 from ftlab.ui.html import empty
-from ftlab.workspace import Workspace
 
 Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]
 

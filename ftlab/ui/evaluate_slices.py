@@ -13,8 +13,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import signed, value_text
-from ftlab.evaluation.slices import Slice, columns_of, findings, slices
-from ftlab.sharing.measures import interval_text, sides_of
+from ftlab.evaluation.rows import Slice, columns_of, findings, slices
+from ftlab.report.measures import interval_text, sides_of
 from ftlab.ui.evaluate_rows import Shown, measures_by_row
 from ftlab.ui.events import any_of, on
 from ftlab.ui.html import count, empty, heading, join

@@ -19,12 +19,12 @@ import gradio as gr
 from gradio.components import FormComponent
 
 from ftlab.config import PROSE
-from ftlab.damage import explained
+from ftlab.core.damage import explained
+from ftlab.core.files import DamagedFile, check_reach, disk_full, limited_to
+from ftlab.core.workspace import default_root
 from ftlab.errors import FtlabError
-from ftlab.files import DamagedFile, check_reach, disk_full, limited_to
 from ftlab.ui import disk
 from ftlab.ui.html import error_box
-from ftlab.workspace import default_root
 
 log = logging.getLogger(__name__)
 _END = object()

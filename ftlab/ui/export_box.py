@@ -16,14 +16,14 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.ui.hub_account import about_token, upload_token
-from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 0.5
 _KINDS = [("Adapter, for its base", "adapter"), ("One whole model", "merged")]
@@ -126,7 +126,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     """Wire the handlers. `run` is the component that says which run is looked at."""
 
     def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
-        from ftlab.sharing.export import pack
+        from ftlab.export.export import pack
 
         background.ensure("torch")
         chosen = disk.chosen_run(workspace, run_id)
@@ -230,8 +230,8 @@ def show(panel: Panel, run_id: str | None, kind: str, workspace: Workspace) -> d
 
 def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Iterator[str]:
     """Export `run` unless that is done already; yields what is done. The process goes on when the page is closed."""
-    from ftlab.sharing import export_job
-    from ftlab.sharing.export import kept_export
+    from ftlab.export import job as export_job
+    from ftlab.export.export import kept_export
 
     if kept_export(run, kind, dtype or None) is not None:
         return
@@ -255,8 +255,8 @@ def _state(run: RunDirectory, kind: str) -> Markup:
 
 def _verified(run: RunDirectory, kind: str) -> Markup:
     """What is known of the export that is there: what was checked, and where it lies."""
-    from ftlab.sharing import export_job
-    from ftlab.sharing.verify import lines
+    from ftlab.export import job as export_job
+    from ftlab.export.verify import lines
 
     found = export_job.progress(run, kind)
     if found.state == "working":
@@ -275,8 +275,8 @@ def _verified(run: RunDirectory, kind: str) -> Markup:
 def _push(
     run: RunDirectory, kind: str, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
 ) -> Any:
-    from ftlab.sharing.export import kept_export
-    from ftlab.sharing.push import push
+    from ftlab.export.export import kept_export
+    from ftlab.export.push import push
 
     name, data, report, private = where
     made = kept_export(run, kind, dtype or None)

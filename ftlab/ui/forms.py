@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ftlab.config import RunConfig
-from ftlab.config_sections import kind_of, range_of
+from ftlab.config.sections import kind_of, range_of
+from ftlab.core.parsing import parse_yaml
 from ftlab.errors import InputError
-from ftlab.parsing import parse_yaml
 
 _YAML_EXAMPLES = {
     "data.columns": "prompt: question\ncompletion: answer",

@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab import wording
+from ftlab.core import words as wording
+from ftlab.core.words import sentence
 from ftlab.errors import FtlabError
 from ftlab.evaluation import figures
-from ftlab.wording import sentence
 
 NOTHING = "–"
 # A click (or Enter) on any element with data-pick raises the event "pick" with that value in Python.

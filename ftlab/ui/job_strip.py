@@ -12,14 +12,14 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.arena import answering
-from ftlab.run_directory import RunDirectory
+from ftlab.arena import answers as answering
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.ui import disk
 from ftlab.ui.disk import Job
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
 from ftlab.ui.preference_view import decided
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,14 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.endpoint import JUDGE, find_key
+from ftlab.core.endpoint import JUDGE, find_key
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge_plan import JudgeSettings, build_settings, plan, sides_of
-from ftlab.evaluation.judge_prompt import CRITERIA
-from ftlab.run_directory import RunDirectory
+from ftlab.evaluation.judge_plan import CRITERIA, JudgeSettings, build_settings, plan, sides_of
 from ftlab.ui import disk, job_strip, judge_view
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import error_box, notice
-from ftlab.workspace import Workspace
 
 _POLL_SECONDS = 1.0
 _DEFAULT_SIDES = "base,adapted"

@@ -6,10 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.judge import is_current
-from ftlab.evaluation.judge_prompt import read_reason
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.judged import figure_rows, lines_of
+from ftlab.evaluation.judge_plan import read_reason
+from ftlab.report.findings import judge_figures as figure_rows
+from ftlab.report.findings import judge_lines as lines_of
 from ftlab.ui import disk, run_view
 from ftlab.ui.answers import text_cell
 from ftlab.ui.html import count, details, join, notice, table, when

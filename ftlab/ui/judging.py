@@ -8,18 +8,16 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
-from ftlab.data import drafts
-from ftlab.data.curation import Change
-from ftlab.data.drafts import Draft
-from ftlab.data.every_row import MOST_FOUND, EveryRow, every_row, holds
-from ftlab.data.version_rows import VersionRow
-from ftlab.data.versions import PREFIX, Version, history
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation as drafts
+from ftlab.data.curation import Change, Draft
+from ftlab.data.inspection import MOST_FOUND, EveryRow, every_row, holds
+from ftlab.data.versions import PREFIX, Version, VersionRow, history
 from ftlab.errors import InputError
 from ftlab.ui.data_sources import config_of, version_title
 from ftlab.ui.html import count, join, notice
 from ftlab.ui.row_card import Seen
 from ftlab.ui.version_views import name_of
-from ftlab.workspace import Workspace
 
 FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", "Not saved yet"]
 LARGE = 50_000  # rows from which the size of a version is told beforehand

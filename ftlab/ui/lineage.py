@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from ftlab.run_directory import RunDirectory
+from ftlab.core.run_directory import RunDirectory
 from ftlab.ui import disk, run_view
 from ftlab.ui.html import badge, heading, join, pick_button
 from ftlab.ui.stages import TITLES

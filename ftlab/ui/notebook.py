@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.before_after import MEANINGS, figure_rows, win_lines
+from ftlab.report.findings import MEANINGS, figure_rows, win_lines
 from ftlab.ui import data_findings, data_lengths, evaluate_result, run_view
 from ftlab.ui.html import badge, count, details, facts, heading, join, notice, table
 from ftlab.ui.strength_view import strengths_view
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Report

@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, RunConfig
-from ftlab.data.preference_checks import PreferenceFinding, check_preferences
-from ftlab.data.preferences import PREFERENCE_STAGES, check_format
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.workspace import Workspace
+from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.html import badge, count, details, error_box, join, notice
-from ftlab.ui.stages import FROM_REWARDS, STAGES
-from ftlab.workspace import Workspace
+from ftlab.ui.stages import STAGES
 
 SAMPLE = "brand_voice_preferences"
 _MOST_ROWS = 50_000  # checked while a person waits
@@ -38,7 +38,7 @@ def about(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
     except FtlabError as error:
         return _line(name, "cannot be learned from yet") + error_box(error), False
-    kind = "prompts" if config.stage in FROM_REWARDS else "answers" if config.stage == "kto" else "pairs"
+    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
     sizes = " / ".join(f"{count(len(rows))} {split}" for split, rows in prepared.splits.items())
     return _line(name, f"{sizes} {kind}") + cards(findings), True
 

@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.significance import LEVEL, p_text
-from ftlab.training.preferences.signs import read_preference_signs
-from ftlab.training.reinforcement.signs import Sign
+from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
 from ftlab.ui.charts import Series, metric_points, plot, run_curves
 from ftlab.ui.html import count, details, duration, facts, join, notice, percent, short

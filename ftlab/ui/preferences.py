@@ -18,9 +18,11 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
+from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.method_table import CONTINUED, FOR_PREFERENCES
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import (
     background,
     before_after,
@@ -37,18 +39,8 @@ from ftlab.ui.data_sources import source_choices
 from ftlab.ui.disk import Job
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import empty, notice
-from ftlab.ui.stages import (
-    FROM_REWARDS,
-    LOSS_HELP,
-    METHOD_HELP,
-    STAGES,
-    TITLES,
-    is_read,
-    loss_choices,
-    stage_choices,
-)
+from ftlab.ui.stages import LOSS_HELP, METHOD_HELP, STAGES, TITLES, is_read, loss_choices, stage_choices
 from ftlab.ui.train import BASES
-from ftlab.workspace import Workspace
 
 FIRST = "dpo"
 _MAIN = [
@@ -190,17 +182,17 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         for path in _USUAL:
             said = gr.update(placeholder=_usual(usual, path))
             updates[fields[path]] = updates.get(fields[path], gr.update()) | said
-        updates[tab.rewards.box] = gr.update(visible=stage in FROM_REWARDS)
+        updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
         return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
         if shown is None:
             said = notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
-            return {tab.data: said, tab.sample: gr.update(visible=stage not in FROM_REWARDS)}
+            return {tab.data: said, tab.sample: gr.update(visible=stage not in REWARD_STAGES)}
         config = _resolved(stage, begin, base, "lora", None, workspace)
         config.data = DataConfig.model_validate_json(shown)
         said, suits = preference_data.about(config, workspace)
-        return {tab.data: said, tab.sample: gr.update(visible=not suits and stage not in FROM_REWARDS)}
+        return {tab.data: said, tab.sample: gr.update(visible=not suits and stage not in REWARD_STAGES)}
 
     def take_sample() -> dict[Any, Any]:
         choices = source_choices(workspace, preference_data.SAMPLE)
@@ -257,7 +249,7 @@ def settings(
         section, _, name = path.partition(".")
         if name and not is_read(path, stage, method, start=kind):
             asked.get(section, {}).pop(name, None)
-    if stage in FROM_REWARDS:
+    if stage in REWARD_STAGES:
         further = asked["reinforcement"].get("rewards") or []
         asked["reinforcement"]["rewards"] = rewards_form.collect(rewarded) + further
     return {name: value for name, value in asked.items() if value != {}}
@@ -344,7 +336,7 @@ def _resolved(
 ) -> RunConfig:
     """The run as far as it is chosen, with what is usual for it; without its start when that does not suit."""
     from ftlab.models.load import shape_of
-    from ftlab.training.start import resolve_start
+    from ftlab.training.gate import resolve_start
 
     model = {"start": begin} if begin else {"base": base or STARTER}
     asked: dict[str, Any] = {"stage": stage, "model": model, "preference": {"loss": loss or None}}

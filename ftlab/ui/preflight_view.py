@@ -10,8 +10,7 @@ from markupsafe import Markup
 from ftlab.ui.html import count, details, duration, facts, join, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
-    from ftlab.training.preflight.advice import Advice
-    from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.preflight.finding import Advice, Preflight
     from ftlab.training.preflight.memory import Remedy
     from ftlab.training.rate_trial import RateTrial
 

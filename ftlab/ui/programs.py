@@ -17,17 +17,17 @@ from typing import Any, get_args
 import gradio as gr
 
 from ftlab.config import build_config
-from ftlab.damage import explained
+from ftlab.core.damage import explained
+from ftlab.core.files import limited_to
+from ftlab.core.parsing import check_depth, whole
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import install
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
-from ftlab.files import limited_to
-from ftlab.parsing import check_depth, whole
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.measures import verdict_text
+from ftlab.report.measures import verdict_text
 from ftlab.ui import background, disk
 from ftlab.ui.events import reach
-from ftlab.wording import install
-from ftlab.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def offer(workspace: Workspace) -> None:
             strength: of what training changed, 0 (the base) to 1 (as trained); none takes what was chosen for the run
         """
         background.ensure("transformers")
-        from ftlab.chat.duet import load_duet, threads_beside_a_run
+        from ftlab.evaluation.duet import load_duet, threads_beside_a_run
 
         found = workspace.run(run)
         if not found.has_result:
@@ -171,9 +171,9 @@ def _status_of(run: RunDirectory) -> dict[str, Any]:
 
 
 def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
+    from ftlab.arena.blind_tests import list_tests, progress
     from ftlab.arena.store import open_store
     from ftlab.arena.tally import evaluate, shown
-    from ftlab.arena.tests import list_tests, progress
     from ftlab.ui.raters_page import has_tests
 
     every = list_tests(open_store(workspace)) if has_tests(workspace) else []

@@ -19,13 +19,13 @@ import gradio as gr
 
 from ftlab.arena import backup, tally
 from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui.allowance import address_of
 from ftlab.ui.hosts import Names, gradio_app, shares_by_itself
 from ftlab.ui.rater_door import door
 from ftlab.ui.rater_talk import AskModels, answer
 from ftlab.ui.theme import HEAD, plain_page
-from ftlab.workspace import Workspace
 
 TITLE = "Compare answers"
 _FOLDER = Path(__file__).parent

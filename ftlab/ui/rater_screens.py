@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from ftlab.arena.links import LONGEST_NAME
 from ftlab.arena.trials import LONGEST_COMMENT
+from ftlab.core.words import sentence
 from ftlab.errors import FtlabError
 from ftlab.ui.html import join
 from ftlab.ui.safe_markdown import safe_markdown
-from ftlab.wording import sentence
 
 LONGEST_QUESTION = 4000  # characters
 # What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.

@@ -17,13 +17,13 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import links, trials
+from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import Rater
 from ftlab.arena.store import NOTHING_CHANGED, Store
-from ftlab.arena.tests import list_contestants
 from ftlab.arena.trials import Trial
+from ftlab.core.words import sentence
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import rater_screens as screens
-from ftlab.wording import sentence
 
 log = logging.getLogger(__name__)
 # Asked after every vote, the question would double the work and put the idea of a "tuned side" into each next vote.

@@ -17,10 +17,10 @@ from typing import Any
 import gradio as gr
 
 from ftlab.arena.store import DATABASE_VARIABLE
+from ftlab.core.files import read_cached, write_json
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import read_cached, write_json
 from ftlab.ui.space_server import address
-from ftlab.workspace import Workspace
 
 REACH = {
     "machine": "this machine",
@@ -93,8 +93,8 @@ def serve_again(workspace: Workspace, served: threading.Event) -> threading.Thre
         served.wait(_PATIENCE_SECONDS)  # nobody may come: raters must not need the owner to look
         if not has_tests(workspace):
             return
+        from ftlab.arena.blind_tests import list_tests
         from ftlab.arena.store import open_store
-        from ftlab.arena.tests import list_tests
 
         # What is wrong is said on the tab, where somebody can do something about it.
         with contextlib.suppress(FtlabError):

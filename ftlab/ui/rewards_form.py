@@ -15,9 +15,9 @@ import gradio as gr
 import yaml
 
 from ftlab.config import Reward
+from ftlab.core.workspace import Workspace
 from ftlab.ui import disk, forms
 from ftlab.ui.html import heading
-from ftlab.workspace import Workspace
 
 PATH = "reinforcement.rewards"
 # The fields of a row beside its weight, by the kind of the reward.

@@ -9,9 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.data.cells import editable, read_edited
-from ftlab.data.curation import Change
-from ftlab.data.version_rows import VersionRow
+from ftlab.data.curation import Change, editable, read_edited
+from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
 from ftlab.ui.html import badge, details, join
 from ftlab.ui.word_diff import marked

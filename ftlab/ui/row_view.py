@@ -9,11 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, OptimisationConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.errors import FtlabError, shorten
 from ftlab.ui.background import ensure
 from ftlab.ui.html import count, error_box, heading, join, pick_button, table
-from ftlab.workspace import Workspace
 
 PAGE_ROWS = 10
 _CELL = 6000  # characters of one cell of the row on show

@@ -8,17 +8,18 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.config.methods import summary
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.method_table import summary
 from ftlab.models.starter import starter_size
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing import measures
+from ftlab.report import measures
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
 from ftlab.ui.charts import metric_points, run_curves
 from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
-from ftlab.ui.stages import FROM_REWARDS, STAGES
+from ftlab.ui.stages import STAGES
 
 _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
@@ -51,7 +52,7 @@ def live(run: RunDirectory) -> Markup:
     training = status.phase == "training" and status.is_active
     total, stage = status.total_steps if training else None, disk.stage(run)
     said: list[str] = []
-    if stage in FROM_REWARDS:
+    if stage in REWARD_STAGES:
         config = disk.config(run)
         shown = reward_view.numbers(status, metrics)
         curves = reward_view.pictures(metrics, disk.samples(run), config, total)

@@ -16,11 +16,12 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.files import DamagedFile
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError, shorten
 from ftlab.evaluation.figures import number, percent, value_text
-from ftlab.files import DamagedFile
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.measures import by_same_kinds
+from ftlab.report.measures import by_same_kinds
 from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import any_of, message_box, on
@@ -39,7 +40,6 @@ from ftlab.ui.html import (
     table,
 )
 from ftlab.ui.stages import STAGES, TITLES
-from ftlab.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         return {tab.confirm: gr.update(visible=True), tab.question: text.format(run.id)}
 
     def delete(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.chat.duet import release
+        from ftlab.evaluation.duet import release
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
@@ -157,7 +157,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         return {tab.message: notice(f"{said}. The strip above shows how far it is.", kind="good")}
 
     def move(run_id: str | None, where: str) -> dict[Any, Any]:
-        from ftlab.training import queue
+        from ftlab.training import supervisor as queue
 
         order = [run.id for run in queue.move(workspace.run(_chosen(run_id)), workspace, where)]
         return {tab.message: notice(f"The queue is now: {', then '.join(order)}.")}

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ftlab.errors import FtlabError
-from ftlab.sharing.showcase import run_to_show
+from ftlab.report.showcase import run_to_show
 from ftlab.ui import visitors
 from ftlab.ui.hosts import Names, gradio_app
 from ftlab.ui.space_server import TRUSTED, default_host

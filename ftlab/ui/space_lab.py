@@ -26,12 +26,12 @@ from markupsafe import Markup, escape
 from ftlab.arena import backup, tally
 from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.ui import access, help, owner_page, rater
 from ftlab.ui.events import on
 from ftlab.ui.html import join, notice
 from ftlab.ui.space_server import PUSH_MINUTES, listen, mount, new_server
-from ftlab.workspace import Workspace
 
 SHOW_VARIABLE = "FTLAB_SHOW_RUN"
 _SECONDS = 20.0  # between two looks at what is not on the Hub yet
@@ -94,7 +94,7 @@ def _with_login(server: FastAPI, who: access.Access, kept: Callable[[], tuple[st
 def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]], Callable[[], None]]:
     """Bring back what the Hub holds, and go on keeping it there. Returns what is to be said of it (its kind and the
     words), and what ends it."""
-    from ftlab.sharing import space_store
+    from ftlab.export import space_store
 
     repository = os.environ.get(backup.SPACE_VARIABLE, "").strip()
     if not repository:
@@ -124,7 +124,7 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
 
 def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str, str]:
     """What is on the Hub and what is not, in words."""
-    from ftlab.sharing import space_store
+    from ftlab.export import space_store
 
     missing = [name.removeprefix("runs/") for name in space_store.waiting(workspace)]
     unsaved = backup.unsaved(open_store(workspace))
@@ -177,7 +177,7 @@ def _shown_run(workspace: Workspace) -> Any:
 
 
 def _threads(workspace: Workspace) -> int | None:
-    from ftlab.chat.duet import threads_beside_a_run
+    from ftlab.evaluation.duet import threads_beside_a_run
     from ftlab.ui import disk
 
     return threads_beside_a_run() if disk.current_job(workspace) else None

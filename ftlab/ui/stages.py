@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ftlab.config import stages as config_stages
+from ftlab.config.methods import fields_of
+from ftlab.config.stages import LOSSES, REWARD_STAGES, SELF_STAGES
 
-from ftlab.config import SELF_STAGES
-from ftlab.config_preferences import EXPERIMENTAL, LOSSES
-from ftlab.method_table import fields_of
-
-
-class Stage(NamedTuple):
-    """`title` for a badge, `what` for the list of stages, `needs` for what its data have to hold."""
-
-    title: str
-    what: str
-    needs: str
-    reads: tuple[str, ...]  # settings of PreferenceConfig
-
-
-STAGES: dict[str, Stage] = {
-    "dpo": Stage(
-        "DPO",
-        "pairs of a better and a worse answer",
-        "pairs of answers",
-        ("loss", "beta", "label_smoothing", "watch", "precompute_reference"),
-    ),
-    "kto": Stage(
-        "KTO",
-        "single answers with a thumb up or down",
-        "answers marked good or bad, or pairs",
-        ("loss", "beta", "precompute_reference", "good_weight", "bad_weight"),
-    ),
-    "orpo": Stage("ORPO", "pairs, and good answers at the same time", "pairs of answers", ("beta", "watch")),
-    "cpo": Stage(
-        "CPO and SimPO",
-        "pairs, without a second model to compare with",
-        "pairs of answers",
-        ("loss", "beta", "label_smoothing", "simpo_margin", "watch"),
-    ),
-    "reward": Stage("Reward model", "learns to score answers", "pairs of answers", ("watch",)),
-    "rloo": Stage("RLOO", "tries answers and learns from their rewards", "prompts", ()),
-    "grpo": Stage("GRPO", "as RLOO, each answer against its siblings", "prompts", ()),
-}
-FROM_REWARDS = ("rloo", "grpo")
-# What a stage is called where its run is shown; those of the Train tab too.
-TITLES = {"sft": "SFT", "pretraining": "Pretraining"} | {name: stage.title for name, stage in STAGES.items()}
+STAGES = {name: stage for name, stage in config_stages.STAGES.items() if stage.usual}  # those of the Preferences tab
+TITLES = {name: stage.title for name, stage in config_stages.STAGES.items()}
 # A reward model writes no answers, so nothing that is asked of answers is read.
 _OF_ANSWERS = ("evaluation.max_new_tokens", "evaluation.batch_size", "evaluation.probes")
 _OF_BASE = ("model.base", "model.revision", "model.dtype", "model.thinking")
 
 
 def stage_choices() -> list[tuple[str, str]]:
-    marked = {name: " (experimental)" if name in EXPERIMENTAL else "" for name in STAGES}
-    return [(f"{stage.title}: {stage.what}{marked[name]}", name) for name, stage in STAGES.items()]
+    return [
+        (f"{stage.title}: {stage.what}{' (experimental)' if stage.experimental else ''}", name)
+        for name, stage in STAGES.items()
+    ]
 
 
 def loss_choices(stage: str) -> list[tuple[str, str]]:
@@ -79,7 +44,7 @@ def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:
     if section == "preference":
         return name in STAGES[stage].reads
     if section == "reinforcement":
-        return stage in FROM_REWARDS
+        return stage in REWARD_STAGES
     if path in _OF_BASE:
         return start == "base"
     if section == "method":

@@ -12,13 +12,13 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, GRID, HIGHEST, why_not
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, disk, job_strip
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, join, notice
 from ftlab.ui.strength_view import strength_line, strengths_view
-from ftlab.workspace import Workspace
 
 _ABOUT = (
     "How much of what training changed is used. Less keeps more of the base. 0 is the base, 1 the model as trained. No "

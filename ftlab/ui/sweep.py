@@ -15,6 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.figures import number, percent
 from ftlab.training import sweep as sweeps
@@ -22,7 +23,6 @@ from ftlab.ui import background, disk, run_view
 from ftlab.ui.charts import Series, metric_points, plot
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import NOTHING, duration, empty, heading, join, notice, table
-from ftlab.workspace import Workspace
 
 _COLOURS = "abcd"
 

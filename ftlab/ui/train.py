@@ -15,17 +15,17 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import AUTO, SELF, STARTER, STARTER_REPLAY, DataConfig, RunConfig, build_config
-from ftlab.data.documents import STAGE
+from ftlab.config.methods import fields_of
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.method_table import fields_of
-from ftlab.run_directory import RunDirectory
 from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
 from ftlab.ui.disk import Job
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import count, empty, help_link, join, notice
 from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
-from ftlab.workspace import Workspace
 
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [
@@ -219,7 +219,7 @@ def stage_of(shown: str | None, workspace: Workspace) -> str | None:
     if shown is None:
         return None
     found = data_rows.inspected(DataConfig.model_validate_json(shown), workspace)
-    return STAGE if found.format == "text" else "sft"
+    return PRETRAINING if found.format == "text" else "sft"
 
 
 def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> dict[str, Any]:

@@ -22,14 +22,14 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.config.methods import summary
+from ftlab.core.steps import Steps
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.method_table import summary
-from ftlab.steps import Steps
 from ftlab.ui import background, forms
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import PICK_JS, count, duration, notice
 from ftlab.ui.preflight_view import card, trial_card
-from ftlab.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftlab.training.preflight.finding import Preflight

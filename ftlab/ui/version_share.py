@@ -11,12 +11,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.versions import PREFIX
 from ftlab.errors import InputError
 from ftlab.ui.events import offer_file
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.ui.hub_account import in_a_space
-from ftlab.workspace import Workspace
 
 
 def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[str, Any], Markup]:
@@ -49,7 +49,7 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
     """What would go to the Hub: the files and the card. Nothing is sent and no network is used."""
     from huggingface_hub import get_token
 
-    from ftlab.data.publish import push
+    from ftlab.data.export import push
 
     done = push(
         data, _named(repository), workspace, private=private, dry_run=True, licence=(licence or "").strip() or None
@@ -73,7 +73,7 @@ def send_to_hub(
     data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace, token: str | None
 ) -> str:
     """Send it; the address of the data set."""
-    from ftlab.data.publish import push
+    from ftlab.data.export import push
 
     licence = (licence or "").strip()
     done = push(data, _named(repository), workspace, private=private, licence=licence or None, token=token)

@@ -11,15 +11,14 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.curation import Diff, diff
-from ftlab.data.every_row import EveryRow, every_row
-from ftlab.data.version_rows import VersionRow
-from ftlab.data.versions import PREFIX, Version, find, history
+from ftlab.data.inspection import EveryRow, every_row
+from ftlab.data.versions import PREFIX, Version, VersionRow, find, history
 from ftlab.ui import disk
 from ftlab.ui.html import badge, count, details, empty, join, notice, pick_button, table, when
 from ftlab.ui.row_card import cell, readable
 from ftlab.ui.word_diff import marked
-from ftlab.workspace import Workspace
 
 PAGE_ROWS = 5
 _MOST_LISTED = 100

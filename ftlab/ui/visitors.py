@@ -21,10 +21,10 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.starter import starter_size
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.showcase import report_of, showcase
+from ftlab.report.showcase import report_of, showcase
 from ftlab.ui.allowance import Allowance, address_of
 from ftlab.ui.background import ensure
 from ftlab.ui.conversation import Turn, conversation, history
@@ -171,14 +171,14 @@ def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def preload(run: RunDirectory) -> None:
     """Load the models of `run` before the page is served: ZeroGPU wants them there when the app starts."""
-    from ftlab.chat.duet import load_duet
+    from ftlab.evaluation.duet import load_duet
 
     load_duet(run)
 
 
 def _answers(run: str, message: str, said: dict[str, Any], tokens: int, threads: int | None) -> Iterator[Any]:
     """Both answers as they grow. Its arguments are plain, because on ZeroGPU they go to another process."""
-    from ftlab.chat.duet import load_duet
+    from ftlab.evaluation.duet import load_duet
 
     yield from load_duet(RunDirectory(Path(run))).stream(message, said, max_new_tokens=tokens, threads=threads)
 

@@ -1,6 +1,6 @@
 """The raters' page in a Space."""
 
+from ftlab.core.workspace import Workspace
 from ftlab.ui.space_vote import serve_vote
-from ftlab.workspace import Workspace
 
 serve_vote(Workspace.open())

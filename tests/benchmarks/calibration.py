@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from ftlab.evaluation import significance
-from ftlab.evaluation.forgetting import score_forgetting
-from ftlab.evaluation.gain_loss import gain_loss
+from ftlab.evaluation.forgetting import gain_loss, score_forgetting
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses
 from ftlab.evaluation.preferences import _figures
 from ftlab.evaluation.verdict import judge

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from ftlab.arena.assignment import Unit, choose, still_open
 from ftlab.arena.ballots import Ballot
-from ftlab.arena.checks import agreement, length_confound
-from ftlab.arena.evidence import at_large, decide
+from ftlab.arena.evidence import agreement, at_large, decide, length_confound
+from ftlab.arena.handing_out import Unit, choose, still_open
+from ftlab.arena.loop import TITLES, Population, error_rates, simulate
 from ftlab.arena.power import Chances, power
-from ftlab.arena.simulation import TITLES, Population, error_rates, simulate
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.significance import LEVEL, wilson_interval
 

@@ -49,8 +49,8 @@ def main() -> None:
 
 def compare(given: argparse.Namespace, folder: Path) -> None:
     """Let the kinds take turns and print the medians."""
+    from ftlab.core.workspace import Workspace
     from ftlab.training import supervisor
-    from ftlab.workspace import Workspace
 
     build_model(given.model, folder / "model")
     workspace = Workspace.open(folder / "workspace")
@@ -142,8 +142,8 @@ def chat(run: Path) -> Iterator[Any]:
 
 def answer_on_demand(folder: Path) -> None:
     """For each line of the input (1: with the app's limit of threads) answer once and print the seconds."""
-    from ftlab.chat import duet
-    from ftlab.run_directory import RunDirectory
+    from ftlab.core.run_directory import RunDirectory
+    from ftlab.evaluation import duet
 
     # Nothing ends an answer before its last token.
     duet.stop_token_ids = lambda *_: []

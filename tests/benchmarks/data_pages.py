@@ -34,8 +34,8 @@ def write_rows(path: Path, rows: int) -> None:
 
 def look(path: Path, workspace: Path) -> dict[str, float]:
     """What the Data tab does with a file; seconds and MB."""
+    from ftlab.core.workspace import Workspace
     from ftlab.data.inspection import look
-    from ftlab.workspace import Workspace
 
     began, processor = time.perf_counter(), time.process_time()
     found = look(str(path), Workspace.open(workspace))

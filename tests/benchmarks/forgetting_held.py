@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, build_config
+from ftlab.core.files import read_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare
 from ftlab.evaluation.batches import by_length, pad
 from ftlab.evaluation.generate import generate_answers
-from ftlab.files import read_jsonl, write_text
 from ftlab.models.families import generating_model
 from ftlab.models.load import adapter_disabled, load_run
 from ftlab.models.strength import AS_TRAINED, set_strength
-from ftlab.run_directory import RunDirectory
 from ftlab.training.holding import head_logits, hidden_states
 from ftlab.training.self_replay import ensure_answers
 from ftlab.training.sft import train_sft

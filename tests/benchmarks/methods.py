@@ -28,10 +28,10 @@ from typing import Any
 import psutil
 
 from ftlab.config import STARTER, build_config, load_config
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.models.methods import size_of
-from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},

@@ -168,10 +168,10 @@ def run_child(name: str, folder: Path) -> dict[str, float]:
 
 def ftlab_trainer(folder: Path) -> Any:
     from ftlab.config import build_config
+    from ftlab.core.workspace import Workspace
     from ftlab.data.splits import freeze, prepare
     from ftlab.training.sft import prepare_training
     from ftlab.training.status import StatusWriter
-    from ftlab.workspace import Workspace
 
     config = build_config(
         {

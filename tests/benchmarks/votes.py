@@ -33,9 +33,10 @@ from sqlalchemy import select
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from ftlab.arena import links, tests  # noqa: E402
+from ftlab.arena import blind_tests as tests  # noqa: E402
+from ftlab.arena import links  # noqa: E402
 from ftlab.arena.store import DATABASE_VARIABLE, open_store, votes  # noqa: E402
-from ftlab.workspace import Workspace  # noqa: E402
+from ftlab.core.workspace import Workspace  # noqa: E402
 from tests.arena import opened, postgres_server  # noqa: E402
 
 SERVE = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=1)"

@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.conftest import ROOT, end_runs, find_chromium, offline_environment
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

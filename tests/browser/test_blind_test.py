@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.arena.store import open_store, votes
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 LONG = 200_000  # milliseconds: loading a model on a slow machine

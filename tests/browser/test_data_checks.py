@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import job
-from ftlab.workspace import Workspace
 from tests.benchmarks.data_checks import rows
 from tests.browser.conftest import PHONE
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.core.workspace import Workspace
 from ftlab.data.versions import history, rows_of
-from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE
 
 pytestmark = pytest.mark.browser

@@ -7,8 +7,8 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from ftlab.files import read_json, write_json, write_jsonl
-from ftlab.workspace import Workspace
+from ftlab.core.files import read_json, write_json, write_jsonl
+from ftlab.core.workspace import Workspace
 from tests.browser.conftest import PHONE
 from tests.comparisons import a_row, evaluated_run
 

@@ -9,11 +9,11 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.core.workspace import Workspace
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.strengths import measure_strengths
 from ftlab.models.strength import chosen_strength
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE, WIDE
 from tests.small_runs import make_base, make_run, save_result
 

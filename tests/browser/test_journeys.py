@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.config import load_config
+from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 from tests.browser.conftest import PHONE
 from tests.conftest import write_easy_rows
 

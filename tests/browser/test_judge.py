@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.judge_server import judge_server, says, shown
 from tests.unit.test_judge_box import with_answers
 from tests.unit.test_preferences_tab import a_result

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.config import load_config
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.browser.conftest import PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.browser.conftest import PHONE
 
 pytestmark = pytest.mark.browser

@@ -17,9 +17,9 @@ from playwright.sync_api import Page, expect
 pytest.importorskip("gradio")
 
 from ftlab.arena import links, store
+from ftlab.core.workspace import Workspace
 from ftlab.ui.rater import launch_rater_app, rater_address
 from ftlab.ui.rater_talk import GUESS_AFTER_EVERY
-from ftlab.workspace import Workspace
 from tests.blind import Blind, open_blind_test
 from tests.browser.conftest import PHONE, WIDE
 from tests.conftest import ROOT, offline_environment

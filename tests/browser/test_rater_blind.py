@@ -14,9 +14,9 @@ from scipy.stats import fisher_exact, mannwhitneyu
 pytest.importorskip("gradio")
 
 from ftlab.arena import store
+from ftlab.core.workspace import Workspace
 from ftlab.ui.rater import launch_rater_app, rater_address
 from ftlab.ui.rater_talk import GUESS_AFTER_EVERY
-from ftlab.workspace import Workspace
 from tests.blind import Blind, open_blind_test
 
 pytestmark = pytest.mark.browser

@@ -18,9 +18,9 @@ from urllib.parse import urlparse
 
 import pytest
 
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.report_examples import choose_examples
-from ftlab.workspace import Workspace
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.report.findings import choose_examples
 from tests.blind import open_blind_test
 from tests.browser.conftest import PHONE, WIDE, watch
 from tests.conftest import NO_NETWORK, ROOT, absent_modules

@@ -25,11 +25,11 @@ pytest.importorskip("gradio")
 
 from ftlab.cli.main import main
 from ftlab.config import load_config
-from ftlab.files import append_jsonl, write_json
-from ftlab.run_directory import RunDirectory
-from ftlab.training.environment import record_environment
+from ftlab.core.files import append_jsonl, write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.training.setup import record_environment
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace
 from tests.chaos.disk import fill, small_disk
 from tests.small_runs import make_base, make_run, save_result
 
@@ -66,7 +66,7 @@ DAMAGES: dict[str, Callable[[Path, random.Random], Any]] = {
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with two finished and compared runs of a tiny base, and a sweep over both."""
-    from ftlab.evaluation.whole import evaluate_whole
+    from ftlab.evaluation.compare import evaluate_whole
 
     folder = tmp_path_factory.mktemp("files")
     base = make_base(folder / "base")

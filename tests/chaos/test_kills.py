@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.processes import is_held
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.processes import is_held
-from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
 from ftlab.training.status import RunStatus, read_status, write_status

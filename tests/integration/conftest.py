@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ftlab.config import RunConfig, build_config
-from ftlab.run_directory import RunDirectory
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor, worker
 from ftlab.training.status import RunStatus, StatusWriter
-from ftlab.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from ftlab.chat.duet import load_duet, release
 from ftlab.config import load_config
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
+from ftlab.evaluation.duet import load_duet, release
 from ftlab.evaluation.generate import generate_answers
 from ftlab.models.load import adapter_disabled, load_trained_base
-from ftlab.run_directory import RunDirectory
 
 TOKENS = 7
 # Of different lengths, so that the batch is padded.

@@ -13,13 +13,13 @@ import sys
 
 import psutil
 
-from ftlab.chat.duet import load_duet, release
 from ftlab.config import ModelConfig, build_config
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.splits import prepare
+from ftlab.evaluation.duet import load_duet, release
 from ftlab.models.load import load_base
-from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 
 
 def resident() -> int:

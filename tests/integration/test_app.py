@@ -21,11 +21,11 @@ import httpx
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from ftlab.files import append_jsonl, write_text
+from ftlab.core.files import append_jsonl, write_text
+from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui.app import TABS, launch
-from ftlab.workspace import Workspace
 from tests.conftest import ROOT, offline_environment
 
 HEAVY = ("torch", "transformers", "trl", "peft", "evaluate", "datasets")
@@ -105,7 +105,7 @@ def served(tmp_path_factory):
 
 def test_the_first_page_is_built_without_the_heavy_libraries(tmp_path):
     code = (
-        "import sys; from ftlab.ui.app import build_app; from ftlab.workspace import Workspace; "
+        "import sys; from ftlab.ui.app import build_app; from ftlab.core.workspace import Workspace; "
         f"build_app(Workspace.open({str(tmp_path)!r})); "
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

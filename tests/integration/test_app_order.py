@@ -12,9 +12,9 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
+from ftlab.core.workspace import Workspace
 from ftlab.ui.app import build_app
 from ftlab.ui.events import on
-from ftlab.workspace import Workspace
 
 
 def replies(app, events: list[int]) -> list[str]:

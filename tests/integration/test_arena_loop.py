@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import tests
+from ftlab.arena import blind_tests as tests
 from ftlab.arena.loop import LoopSettings, run_loop
 from ftlab.arena.store import open_store
+from ftlab.core.files import read_jsonl
 from ftlab.data.splits import read_split
-from ftlab.files import read_jsonl
 from ftlab.samples import sample_path
 from tests.conftest import last_json, run_cli
 from tests.json_shapes import check_shape

@@ -13,26 +13,26 @@ from typing import Any
 import pytest
 import torch
 
-from ftlab.chat.duet import load_duet, release
 from ftlab.config import MethodConfig, ModelConfig, RunConfig, build_config
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
+from ftlab.evaluation.duet import load_duet, release
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.files import write_text
+from ftlab.export import outside
+from ftlab.export.export import plan, write_files
+from ftlab.export.verify import verify
 from ftlab.models.estimate import estimate
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing import outside
-from ftlab.sharing.export import plan, write_files
-from ftlab.sharing.verify import verify
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter
 from ftlab.training.verify import verify_saved
-from ftlab.workspace import Workspace
 from tests.families import FAMILIES, make_family
 
 pytestmark = pytest.mark.train
@@ -219,7 +219,7 @@ def asked_here(folder: Path, shape: Any, questions: Any, tell: Any) -> Any:
     """As a fresh process would answer: by the lines of the README, in this process to save its start."""
     from safetensors.torch import load_file
 
-    from ftlab.sharing.verify import Outside
+    from ftlab.export.verify import Outside
 
     place = folder.parent / f"{folder.name}-asked"
     place.mkdir()

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ftlab.config import build_config, load_config
+from ftlab.core.steps import Steps
 from ftlab.errors import InputError
-from ftlab.steps import Steps
 from ftlab.training.rate_trial import find_rate
 from tests.conftest import run_cli
 

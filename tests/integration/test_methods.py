@@ -16,18 +16,18 @@ import pytest
 import torch
 
 from ftlab.config import ModelConfig, RunConfig, build_config
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.evaluation.perplexity import score_losses
-from ftlab.files import write_text
+from ftlab.export.export import export_run
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import export_run
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter
 from ftlab.training.verify import verify_saved
-from ftlab.workspace import Workspace
 from tests.conftest import ROOT, offline_environment
 from tests.integration.fresh_process import fixed_text
 

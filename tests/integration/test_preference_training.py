@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 from trl import DPOTrainer
 
 from ftlab.config import build_config, load_config
-from ftlab.config_preferences import LOSSES
+from ftlab.config.stages import LOSSES
+from ftlab.core.files import read_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import compare_answers
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.preferences import evaluate_preferences
-from ftlab.files import read_json
 from ftlab.models.load import load_base, load_run
 from ftlab.models.reward import load_reward_model, score
-from ftlab.run_directory import RunDirectory
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint

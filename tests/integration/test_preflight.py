@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from ftlab.config import build_config, load_config
+from ftlab.core.steps import Steps
 from ftlab.models.starter import starter_path
-from ftlab.steps import Steps
 from ftlab.training.preflight.measure import preflight, run_preflight
 from ftlab.training.preflight.text import as_lines
 from ftlab.training.status import read_status
@@ -66,8 +66,8 @@ def measured(tmp_path_factory):
 
 
 def test_seconds_per_step_are_those_of_real_steps(measured, tmp_path):
+    from ftlab.core.run_directory import RunDirectory
     from ftlab.data.splits import freeze, prepare
-    from ftlab.run_directory import RunDirectory
     from ftlab.training.sft import prepare_training
     from ftlab.training.status import RunStatus, StatusWriter, write_status
 

@@ -18,10 +18,10 @@ from gradio_client.exceptions import AppError
 
 from ftlab.arena import trials
 from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.training import supervisor
 from ftlab.ui.app import launch
-from ftlab.workspace import Workspace
 from tests.arena import opened
 from tests.conftest import ROOT, Quickstart, end_runs
 

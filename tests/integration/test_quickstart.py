@@ -11,9 +11,9 @@ import textwrap
 
 import pytest
 
-from ftlab.chat.duet import load_duet
+from ftlab.core.files import read_json
 from ftlab.data.rendering import encode_prompt
-from ftlab.files import read_json
+from ftlab.evaluation.duet import load_duet
 from tests.conftest import last_json, offline_environment, run_cli
 from tests.json_shapes import check_shape
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+from ftlab.core.quiet import quieten
 from ftlab.models.load import base_path
-from ftlab.quiet import quieten
 from tests.conftest import run_cli
 from tests.small_runs import make_run, save_result
 

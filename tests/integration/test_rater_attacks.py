@@ -15,9 +15,10 @@ pytest.importorskip("gradio")
 import gradio.routes
 import httpx
 
-from ftlab.arena import links, tests
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links
+from ftlab.core.workspace import Workspace
 from ftlab.ui.rater import launch_rater_app
-from ftlab.workspace import Workspace
 from tests.blind import Blind, Browserless, open_blind_test
 
 

@@ -10,8 +10,8 @@ import json
 import pytest
 
 from ftlab.config import load_config
-from ftlab.models.bases import kept
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
+from ftlab.models.bases import known as kept
 from tests.asked import assert_all_ask_alike
 from tests.conftest import last_json, run_cli
 

@@ -10,11 +10,11 @@ import pytest
 from safetensors.torch import load_file
 
 from ftlab.config import build_config
+from ftlab.core.files import read_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt
 from ftlab.data.splits import prepare, read_split
 from ftlab.errors import InputError
-from ftlab.files import read_json
-from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor, worker
 from ftlab.training.status import StatusWriter
 
@@ -81,7 +81,7 @@ def test_the_result_loads_with_plain_peft_and_holds_one_adapter(rewarded):
 def test_prompts_are_asked_while_training_as_the_chat_asks_them(rewarded):
     from ftlab.config import load_config
     from ftlab.models.load import load_tokenizer
-    from ftlab.training.reinforcement.policy import GroupPolicy
+    from ftlab.training.reinforcement.train import GroupPolicy
 
     config = load_config(rewarded.config_file)
     tokenizer = load_tokenizer(config.model.base)

@@ -15,8 +15,8 @@ import gradio.routes
 import httpx
 from gradio_client import Client
 
+from ftlab.core.workspace import Workspace
 from ftlab.ui import access
-from ftlab.workspace import Workspace
 from tests.small_runs import make_base, make_run, save_result
 from tests.space import Lab, fire, served_lab
 

@@ -14,15 +14,15 @@ import torch
 
 from ftlab.cli.main import main
 from ftlab.config import DataConfig, build_config
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.files import write_text
 from ftlab.models.load import adapter_disabled, load_run, load_tokenizer
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.report import comparison_table, write_report
+from ftlab.report.report import comparison_table, write_report
 from ftlab.training import worker
 from ftlab.training.status import StatusWriter, read_status
-from ftlab.workspace import Workspace
 
 pytestmark = pytest.mark.train
 
@@ -219,7 +219,7 @@ def test_the_second_answer_is_given_from_the_first_turn(hotel_run):
 
 
 def test_a_chat_answers_from_what_was_said_before(hotel_run):
-    from ftlab.chat.duet import load_duet
+    from ftlab.evaluation.duet import load_duet
 
     duet = load_duet(hotel_run)
     said = {"system": "You are the porter of a small hotel.", "max_new_tokens": 16}

@@ -7,9 +7,10 @@ import os
 import pytest
 
 from ftlab.config import build_config, load_config
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
-from ftlab.run_directory import RunDirectory
-from ftlab.training import supervisor, tracking
+from ftlab.training import arguments as tracking
+from ftlab.training import supervisor
 
 pytestmark = pytest.mark.train
 

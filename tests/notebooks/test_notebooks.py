@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 
 from ftlab.api import Run
 from ftlab.config import RunConfig
-from ftlab.sharing.notebook import INSTALL
+from ftlab.report.notebook import INSTALL
 from tests.conftest import ROOT, Quickstart, end_runs, offline_environment, run_cli
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -8,12 +8,11 @@ import json
 import pytest
 
 from ftlab.cli.main import main
+from ftlab.core.files import write_json
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.evaluation.advisor import STANDS, advise
-from ftlab.evaluation.advisor_form import BUDGETS, CHANGES, FRESHNESS, LATENCIES, build_needs
-from ftlab.files import write_json
-from ftlab.sharing.evidence import evidence_of
-from ftlab.workspace import Workspace
+from ftlab.evaluation.advisor import BUDGETS, CHANGES, FRESHNESS, LATENCIES, STANDS, advise, build_needs
+from ftlab.report.measures import evidence_of
 from tests.unit.test_ui import a_run
 
 

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from ftlab.data.splits import read_split
-from ftlab.evaluation import collect
-from ftlab.evaluation.answer_limit import AnswerLimit, answer_limit, limit_used
+from ftlab.evaluation import asking as collect
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
+from ftlab.evaluation.material import AnswerLimit, answer_limit, limit_used
 from ftlab.evaluation.results import ToAnswer
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import base_path, load_config_of, load_tokenizer, text_length
-from ftlab.sharing.report import contents
+from ftlab.report.report import contents
 from tests.small_runs import make_base, make_run, save_result
 
 BY_REFERENCES = {"max_new_tokens": None}

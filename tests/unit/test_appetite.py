@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data import limits
 from ftlab.data.inspection import inspect
 from ftlab.data.load import load_rows
@@ -21,7 +22,6 @@ from ftlab.data.pages import open_pages
 from ftlab.data.prompt_template import fill
 from ftlab.data.readers import read_bytes
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 from tests.conftest import zipped
 
 LONG = "x" * 1_000_000

@@ -8,12 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ftlab.arena import answers, asking, links, live, tests
+from ftlab.arena import answers, asking, links, live
+from ftlab.arena import blind_tests as tests
 from ftlab.arena.store import answers as answer_table
 from ftlab.arena.store import contestants, open_store, prompts
-from ftlab.endpoint import CONTESTANT
+from ftlab.core.endpoint import CONTESTANT
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import Workspace
 
 QUESTIONS = [
     "What colour is the sky?",

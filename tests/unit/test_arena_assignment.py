@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from ftlab.arena import backup, handing_out, links, store, tests, trials
-from ftlab.arena.assignment import LEAN, Key, Shown, Unit, choose, still_open, wanted_votes
+from ftlab.arena import backup, handing_out, links, store, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena.handing_out import LEAN, Key, Shown, Unit, choose, still_open, wanted_votes
 from ftlab.arena.store import Store, open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.arena import answered, draft, everything, opened
 
 Handed = dict[int, list[tuple[Unit, bool]]]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import backup, tests, trials
+from ftlab.arena import backup, trials
+from ftlab.arena import blind_tests as tests
 from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 from tests.arena import everything, opened
 from tests.fake_hub import ROOT, FakeHub
 
@@ -21,7 +22,7 @@ import sys
 from ftlab.arena import backup
 from ftlab.arena.store import open_store
 from ftlab.errors import FtlabError
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 store = open_store(Workspace.open(sys.argv[1]))
 try:
     scheduler = backup.start(store, sys.argv[2], every_minutes=60)

@@ -10,16 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ftlab.arena import links, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, trials
 from ftlab.arena.store import open_store
 from ftlab.cli.arena_inputs import learning_from, read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config
+from ftlab.core.files import write_text
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.files import write_text
 from ftlab.models.starter import starter_path
-from ftlab.training.start import resolve_start
-from ftlab.workspace import Workspace
+from ftlab.training.gate import resolve_start
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_last_beside_a_run_of_another_workspace_is_the_last_one_there(
     path = str(elsewhere.run(first).path)
     assert Run.find(path)._workspace == elsewhere
     seen = []
-    monkeypatch.setattr("ftlab.evaluation.whole.evaluate_whole", lambda run, **more: seen.append((run, more)) or {})
+    monkeypatch.setattr("ftlab.evaluation.compare.evaluate_whole", lambda run, **more: seen.append((run, more)) or {})
     main(["evaluate", path, "last", "--json"])
     run, more = seen[0]
     assert [run.id, *(one.id for one in more["others"])] == [first, last]

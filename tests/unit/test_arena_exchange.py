@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import links, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, trials
 from ftlab.arena.store import open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.arena import answered, everything, opened
 from tests.fake_hub import ROOT, FakeHub
 
@@ -19,7 +20,7 @@ THERE = """
 import sys
 from ftlab.arena import backup, trials
 from ftlab.arena.store import open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 store = open_store(Workspace.open(sys.argv[1]))
 scheduler = backup.start(store, every_minutes=60)
 scheduler.trigger().result()

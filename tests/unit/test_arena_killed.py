@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from ftlab.arena import trials
 from ftlab.arena.store import open_store, votes
 from ftlab.arena.store import trials as trial_rows
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.arena import opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ VOTER = """
 import sys, threading
 from ftlab.arena import trials
 from ftlab.arena.store import open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 store = open_store(Workspace.open(sys.argv[1]))
 said = threading.Lock()
 def give(rater):
@@ -85,7 +85,7 @@ def test_a_transaction_that_is_killed_halfway_never_was(tmp_path: Path) -> None:
     halfway = """
 import os, signal, sys
 from ftlab.arena import store as tables
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 store = tables.open_store(Workspace.open(sys.argv[1]))
 with store.writing() as connection:
     connection.execute(tables.votes.insert().values(

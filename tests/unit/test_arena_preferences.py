@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import links, tests, trials
-from ftlab.arena.freshness import fresh_only, stale_prompts
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, trials
+from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
 from ftlab.arena.preferences import collect, export, is_export
-from ftlab.arena.specs import ContestantSpec, PromptSpec, TestSettings
+from ftlab.arena.prompt_sources import fresh_only, stale_prompts
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import count, evaluate, keep_watch, watch
 from ftlab.config import DataConfig, RunConfig
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.splits import freeze, prepare
 from ftlab.errors import InputError
-from ftlab.files import write_json
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.arena_report import write_arena_report
-from ftlab.workspace import Workspace
+from ftlab.report.arena import write_arena_report
 
 BASE, TUNED = "Base", "Tuned <b>voice</b>"
 GENERATION = {"max_new_tokens": 32, "temperature": 0}

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from ftlab.arena import handing_out, links, tally, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import handing_out, links, tally, trials
 from ftlab.arena.store import Store, open_store
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.workspace import Workspace
 from tests.arena import answered, draft, everything, opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,7 +257,7 @@ def test_processes_that_start_at_once_share_one_database_and_one_secret(tmp_path
 import sys
 from ftlab.arena import links, tests
 from ftlab.arena.store import open_store
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.arena import answered
 store = open_store(Workspace.open(sys.argv[1]))
 print(links.create_raters(store, answered(store, prompts=1), ["Ana"])[0].token)

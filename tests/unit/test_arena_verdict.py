@@ -11,12 +11,10 @@ from dataclasses import replace
 import pytest
 
 from ftlab.arena.ballots import Ballot
-from ftlab.arena.checks import krippendorff_alpha
-from ftlab.arena.evidence import anytime_interval, decide, log_evidence, sign_test
+from ftlab.arena.evidence import anytime_interval, decide, krippendorff_alpha, log_evidence, sign_test
+from ftlab.arena.loop import Population, error_rates, simulate
 from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed, votes_each
-from ftlab.arena.ranking import bradley_terry
-from ftlab.arena.simulation import Population, error_rates, simulate
-from ftlab.arena.verdict import decided_early, judge
+from ftlab.arena.verdict import bradley_terry, decided_early, judge
 from ftlab.errors import InputError
 
 TITLES = {"a": "Base", "b": "Adapted"}

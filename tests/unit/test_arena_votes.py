@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, false, inspect, select, update
 
-from ftlab.arena import links, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, trials
 from ftlab.arena.store import Store, guesses, open_store, votes
 from ftlab.arena.store import trials as trial_rows
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 from tests.arena import emptied, everything, opened, postgres_server
 
 

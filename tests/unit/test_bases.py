@@ -15,7 +15,7 @@ import torch
 from ftlab.cli.main import main
 from ftlab.config import ModelConfig, build_config
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.bases import kept
+from ftlab.models.bases import known as kept
 from ftlab.models.bases.get import check_kept, get_base, record_of, telling
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.load import base_path, is_hub_id, load_base, load_tokenizer

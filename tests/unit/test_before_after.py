@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from ftlab.evaluation.before_after import figures
+from ftlab.core.files import write_json, write_jsonl
+from ftlab.evaluation.before_after import PROXY, figures, win_rate
 from ftlab.evaluation.generate import Answer
-from ftlab.evaluation.win_rate import PROXY, win_rate
-from ftlab.files import write_json, write_jsonl
-from ftlab.sharing.before_after import figure_rows, lines_of
+from ftlab.report.findings import figure_rows, lines_of
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.arena import prompt_sources, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import prompt_sources, trials
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
 from ftlab.ui import blind_test_picture, blind_test_votes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ftlab.chat import duet
+from ftlab.evaluation import duet
 from ftlab.ui import background
 
 

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from ftlab.chat.duet import Duet
+from ftlab.evaluation.duet import Duet
 from ftlab.models.load import load_base, load_tokenizer
 from ftlab.models.starter import starter_path
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ftlab.cli.main import main
-from ftlab.data.checks.coverage import compare_prompts
 from ftlab.data.checks.personal import find_personal, mask
+from ftlab.data.checks.rows import compare_prompts
 
 TRAIN = [f"Please send invoice {n} for the {thing} again" for n in range(20) for thing in ("lamp", "chair", "desk")]
 BOATS = ["How do I moor a boat?", "Where can I moor my boat in winter?", "Is a boat licence needed to moor here?"]
@@ -56,8 +56,8 @@ def test_pasted_prompts_are_compared_from_the_command_line(
      "password: " * 20_000, "a@b.org " * 20_000, "-----BEGIN PRIVATE KEY-----" * 5_000],
 )  # fmt: skip
 def test_no_text_takes_long(text: str) -> None:
-    from ftlab.data.checks.damage import html_remains
-    from ftlab.data.checks.examples import Examples, Watch
+    from ftlab.data.checks.finding import Examples, Watch
+    from ftlab.data.checks.rows import html_remains
 
     began = time.process_time()
     find_personal(text), mask(text)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.files import read_json, write_json
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import job
 from ftlab.data.checks.job import Job, Request
 from ftlab.errors import InputError
-from ftlab.files import read_json, write_json
-from ftlab.workspace import Workspace
 from tests.benchmarks.data_checks import rows
 
 pytestmark = pytest.mark.timeout(300)

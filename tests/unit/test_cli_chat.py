@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from ftlab.chat.duet import Answers, Duet
 from ftlab.cli import chat as cli_chat
 from ftlab.cli.main import main
+from ftlab.evaluation.duet import Answers, Duet
 from ftlab.models.load import load_base, load_tokenizer
 from tests.json_shapes import check_shape
 
@@ -52,14 +52,14 @@ def test_cut_answers_and_notes_are_said_and_controls_are_not_obeyed(capsys: pyte
 
 def test_json_says_what_was_cut_and_left_out(tmp_path, monkeypatch, capsys) -> None:
     from ftlab.config import ModelConfig, build_config
-    from ftlab.files import write_text
-    from ftlab.workspace import Workspace
+    from ftlab.core.files import write_text
+    from ftlab.core.workspace import Workspace
 
     run = Workspace.open(tmp_path).create_run("talk")
     write_text(run.config_file, build_config({}).to_yaml())
     models = [load_base(ModelConfig(base="starter"), device="cpu") for _ in range(2)]
     duet = Duet(*models, load_tokenizer("starter"), context=512)
-    monkeypatch.setattr("ftlab.chat.duet.load_duet", lambda _: duet)
+    monkeypatch.setattr("ftlab.evaluation.duet.load_duet", lambda _: duet)
     words = ["chat", run.id, "--message", "Hello", "--max-new-tokens", "2", "--workspace", str(tmp_path), "--json"]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)

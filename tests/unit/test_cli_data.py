@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ftlab.cli.main import main
+from ftlab.core.workspace import Workspace
 from ftlab.data.versions import history
 from ftlab.samples import sample_path
-from ftlab.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftlab.cli.main import main
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 from tests.json_shapes import check_shape, documented
 from tests.unit.test_cli_parser import commands, flags
 
@@ -65,7 +65,7 @@ def test_a_failure_with_json_prints_one_object_that_says_what_is_wrong(
 def test_a_fault_of_ftlab_itself_is_one_object_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftlab.workspace.Workspace.runs", lambda _: 1 / 0)
+    monkeypatch.setattr("ftlab.core.workspace.Workspace.runs", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["runs", "list", "--json"])
     assert json.loads(capsys.readouterr().out)["exit_code"] == 1

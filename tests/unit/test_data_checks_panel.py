@@ -14,7 +14,7 @@ pytest.importorskip("gradio")
 from ftlab.config import DataConfig
 from ftlab.data.checks import Finding, check
 from ftlab.data.checks.job import Request
-from ftlab.data.mending import answer_group, give_answer, is_mended, mend_findings
+from ftlab.data.remedies import answer_group, give_answer, is_mended, mend_findings
 from ftlab.data.versions import create, rows_of
 from ftlab.ui import data_checks_view, data_findings, data_lengths
 

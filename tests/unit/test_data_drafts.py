@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data import curation, drafts, versions
-from ftlab.data.cells import editable, read_edited, was_json
-from ftlab.data.curation import Change
-from ftlab.data.every_row import every_row
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation, versions
+from ftlab.data import curation as drafts
+from ftlab.data.curation import Change, editable, read_edited, was_json
+from ftlab.data.inspection import every_row
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 ROWS = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
 

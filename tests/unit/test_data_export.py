@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data.export import export, neutral
+from ftlab.core.workspace import Workspace
+from ftlab.data.export import export, neutral, problems_of
 from ftlab.data.load import load_rows
-from ftlab.data.openai_chat import problems_of
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": f"ask {n}", "completion": f"answer {n}\nsecond line", "tags": ["a", n], "n": n} for n in range(20)

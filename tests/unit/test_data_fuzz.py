@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from ftlab.config import DataConfig
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
-from ftlab.data.pasted import read_pasted
-from ftlab.data.readers import SUFFIXES, read_bytes, read_table
+from ftlab.data.readers import SUFFIXES, read_bytes, read_pasted, read_table
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
 from tests.conftest import zipped

@@ -90,7 +90,7 @@ def test_without_a_network_one_clear_message_comes_quickly(tmp_path: Path) -> No
 def test_labels_of_a_hub_data_set_come_as_their_names() -> None:
     import datasets
 
-    from ftlab.data.hub import _with_label_names
+    from ftlab.data.load import _with_label_names
 
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
     rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, None]}, features=features)

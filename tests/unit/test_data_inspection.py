@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data import inspection
 from ftlab.data.inspection import inspect, look
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.load import find_source, load_rows
-from ftlab.data.pasted import keep_pasted, read_pasted
+from ftlab.data.readers import keep_pasted, read_pasted
 from ftlab.data.splits import prepare
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 from tests.conftest import zipped
 
 ROWS = [{"prompt": f"ask {n}, please", "completion": f"answer {n}"} for n in range(20)]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data import line_index, pages
+from ftlab.data import pages
+from ftlab.data import pages as line_index
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
 from ftlab.errors import InputError

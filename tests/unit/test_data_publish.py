@@ -13,16 +13,16 @@ import pytest
 import yaml
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data import curation, versions
-from ftlab.data.publish import push
+from ftlab.data.export import push
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 from tests.fake_hub import ROOT, TOKEN, FakeHub
 
 ASK = """
 import json, sys
 from ftlab.config import DataConfig
-from ftlab.data.publish import push
+from ftlab.data.export import push
 from ftlab.errors import FtlabError
 for repository, private in json.loads(sys.argv[2]):
     try:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.documents import is_document
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
-from ftlab.run_directory import RunDirectory
-from ftlab.workspace import Workspace
 
 
 def write(path: Path, rows: list[dict]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.files import write_text
+from ftlab.core.workspace import Workspace
 from ftlab.data import curation, versions
 from ftlab.data.load import load_rows
 from ftlab.data.splits import freeze, prepare
-from ftlab.data.version_rows import VersionRow
+from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
-from ftlab.files import write_text
-from ftlab.workspace import Workspace
 
 ROWS = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
 

@@ -7,8 +7,7 @@ import random
 import pytest
 import torch
 
-from ftlab.evaluation.decoding import of_like_length
-from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.generate import generate_answers, of_like_length
 from ftlab.models.prompted import Prompted
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
 

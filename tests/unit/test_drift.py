@@ -11,19 +11,18 @@ import torch
 
 from ftlab.cli.output import print_table
 from ftlab.config import build_config
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
-from ftlab.evaluation import own_answers
+from ftlab.evaluation import probes as own_answers
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
-from ftlab.evaluation.own_answers import Followed, follow, write_own
-from ftlab.evaluation.probes import Probe, from_elsewhere, is_right, load_general
+from ftlab.evaluation.probes import Followed, Probe, follow, from_elsewhere, is_right, load_general, write_own
 from ftlab.evaluation.results import Kept, Said, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.report import write_report
-from ftlab.sharing.report_markdown import write_markdown
+from ftlab.report.markdown import write_markdown
+from ftlab.report.report import write_report
 from ftlab.training.preflight.asking import Amount, amount_of
 from ftlab.ui.evaluate_result import moved as moved_answers
 from tests.small_runs import adapted_model, make_base, make_run, save_result
@@ -392,7 +391,7 @@ def test_what_is_asked_for_forgetting_is_about_a_fifth_of_the_run():
 def test_fewer_prompts_are_of_all_kinds_and_a_part_of_more():
     from collections import Counter
 
-    from ftlab.evaluation.general_text import load_general_text
+    from ftlab.evaluation.documents import load_general_text
     from ftlab.evaluation.probes import load_general
     from ftlab.models.load import load_tokenizer
 
@@ -414,9 +413,9 @@ def test_fewer_prompts_are_of_all_kinds_and_a_part_of_more():
 
 
 def test_how_much_is_asked_is_settled_by_the_data_and_what_a_person_said_stays(tmp_path):
+    from ftlab.core.workspace import Workspace
     from ftlab.training import gate
     from ftlab.training.preflight.measure import prepared_data
-    from ftlab.workspace import Workspace
 
     workspace = Workspace.open(tmp_path)
 

@@ -8,11 +8,10 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.core.files import write_json, write_jsonl
 from ftlab.errors import InputError
-from ftlab.evaluation.row_changes import ordered, select
-from ftlab.evaluation.slices import columns_of, findings, slices
-from ftlab.evaluation.stored import side_by_side
-from ftlab.files import write_json, write_jsonl
+from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
+from ftlab.evaluation.verdict import side_by_side
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     answers,

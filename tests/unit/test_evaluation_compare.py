@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
+from ftlab.core.files import read_jsonl, write_json
 from ftlab.data.rendering import encode
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import Stopped, evaluate_run
-from ftlab.files import read_jsonl, write_json
 from ftlab.models.load import load_tokenizer
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
 

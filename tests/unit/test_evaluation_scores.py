@@ -11,7 +11,7 @@ from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.measures import measure_answers
-from ftlab.evaluation.row_changes import changed, what_to_read
+from ftlab.evaluation.rows import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]

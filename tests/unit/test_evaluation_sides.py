@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from ftlab.config import build_config
+from ftlab.core.files import read_jsonl
+from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.perplexity import rolling_windows
-from ftlab.files import read_jsonl
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
 
 ANSWERS = ("red", "green", "blue")
@@ -110,7 +110,7 @@ def test_other_weights_other_rows_and_other_settings_are_asked(runs, base_folder
 
 def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, base_folder, source, monkeypatch):
     """One run asks 3 rows, then its own 6 (of which those 3 may be some), then all 8: each row is asked once a side."""
-    from ftlab.evaluation import collect
+    from ftlab.evaluation import asking as collect
 
     asked = []
 

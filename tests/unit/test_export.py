@@ -17,16 +17,16 @@ import yaml
 
 from ftlab.api import Run
 from ftlab.config import load_config
+from ftlab.core.files import read_json, write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import evaluate_run
-from ftlab.files import read_json, write_json
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing import export as exporting
-from ftlab.sharing import serving
-from ftlab.sharing.export import Exported, export_run, pack, read_shape
-from ftlab.sharing.verify import Outside, said, verify
-from ftlab.workspace import Workspace
+from ftlab.export import export as exporting
+from ftlab.export import serving
+from ftlab.export.export import Exported, export_run, pack, read_shape
+from ftlab.export.verify import Outside, said, verify
 from tests.fake_hub import ROOT, TOKEN, FakeHub
 from tests.small_runs import make_base, make_run, save_result
 
@@ -34,11 +34,11 @@ PUSH = """
 import json, sys
 from pathlib import Path
 from ftlab.errors import FtlabError
-from ftlab.run_directory import RunDirectory
-from ftlab.files import sizes_in
-from ftlab.run_directory import EXPORT_RECORD
-from ftlab.sharing.export import Exported
-from ftlab.sharing.push import push
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.files import sizes_in
+from ftlab.core.run_directory import EXPORT_RECORD
+from ftlab.export.export import Exported
+from ftlab.export.push import push
 run, folder = RunDirectory(Path(sys.argv[1])), Path(sys.argv[2])
 record = json.loads((folder / EXPORT_RECORD).read_text())
 made = Exported(run.id, "merged", folder, "float32", sizes_in(folder), record, [])
@@ -139,7 +139,7 @@ def in_this_process(folder: Path, shape: Any, questions: Any, tell: Any) -> Outs
     """As `ask_outside`, without the seconds that a process of its own takes."""
     from safetensors.torch import load_file
 
-    from ftlab.sharing import outside
+    from ftlab.export import outside
 
     place = folder.parent / f"{folder.name}-asked"
     place.mkdir()
@@ -403,8 +403,8 @@ def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: 
     from transformers import AutoTokenizer
 
     from ftlab.data.rendering import encode_prompt
+    from ftlab.export.files import copy_tokenizer
     from ftlab.models.load import load_tokenizer
-    from ftlab.sharing.export_files import copy_tokenizer
 
     tokenizer = load_tokenizer("starter")
     quiet = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
@@ -421,9 +421,10 @@ def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: 
 
 
 def test_the_card_tells_a_blind_vote_once_it_may_be_seen(evaluated: RunDirectory) -> None:
-    from ftlab.arena import links, tests, trials
+    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import links, trials
     from ftlab.arena.store import open_store
-    from ftlab.sharing.card import _blind_votes
+    from ftlab.export.card import _blind_votes
 
     assert _blind_votes(evaluated) == []
     store = open_store(Workspace(evaluated.path.parent.parent))

@@ -12,16 +12,16 @@ import gradio as gr
 import pytest
 from gradio.utils import oauth_token_requirement
 
-from ftlab import jobs
 from ftlab.config import DataConfig
+from ftlab.core import jobs
+from ftlab.core.files import write_json
+from ftlab.core.processes import mark_of
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import write_json
-from ftlab.processes import mark_of
-from ftlab.sharing import export_job
+from ftlab.export import job as export_job
 from ftlab.ui import data_versions, export_box
 from ftlab.ui.data_sources import DataContext
 from ftlab.ui.hub_account import upload_token
-from ftlab.workspace import Workspace
 
 
 def test_in_a_space_the_visitors_token_is_used_and_never_the_spaces_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,24 +12,32 @@ from itertools import islice
 import pytest
 
 from ftlab.config import RunConfig, build_config, load_config, with_settings
-from ftlab.evaluation.documents import losses_of_documents
-from ftlab.evaluation.forgetting import General, answer_of, forgetting_of, lost_in_words, score_forgetting
-from ftlab.evaluation.general_text import CHAT, DOCUMENTS, load_general_text
+from ftlab.config.methods import METHODS
+from ftlab.core.files import read_jsonl, write_json, write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.evaluation.documents import CHAT, DOCUMENTS, load_general_text, losses_of_documents
+from ftlab.evaluation.forgetting import (
+    General,
+    against_forgetting,
+    against_memorising,
+    answer_of,
+    commands,
+    forgetting_of,
+    lost_in_words,
+    remedies,
+    score_forgetting,
+)
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.probes import replayed_kinds, was_replayed
-from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
-from ftlab.files import read_jsonl, write_json, write_text
-from ftlab.method_table import METHODS
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.general_documents import make_documents
 from ftlab.models.starter.general_text import make_chats, make_texts
-from ftlab.run_directory import RunDirectory
+from ftlab.report.findings import kept_rows
+from ftlab.report.measures import by_same_kinds, verdict_text
 from ftlab.samples import sample_path
-from ftlab.sharing.measures import by_same_kinds, verdict_text
-from ftlab.sharing.report_findings import kept_rows
 from ftlab.ui.evaluate_result import kept
-from ftlab.workspace import Workspace
 
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
 

@@ -11,12 +11,12 @@ from itertools import product
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.files import read_jsonl
+from ftlab.data.formats import detect_prompts, example_of
 from ftlab.data.load import load_rows
 from ftlab.data.near import near_pairs
-from ftlab.data.prompts_only import detect_prompts, example_of
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError
-from ftlab.files import read_jsonl
 from ftlab.samples import list_samples, sample_path
 from ftlab.ui.disk import sample_titles
 

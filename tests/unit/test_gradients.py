@@ -9,10 +9,9 @@ import torch
 
 from ftlab.config import MethodConfig, ModelConfig
 from ftlab.errors import FtlabError
-from ftlab.models.load import load_base, load_tokenizer
+from ftlab.models.load import load_base, load_tokenizer, set_repacking
 from ftlab.models.methods import apply_method
-from ftlab.models.quantised import set_repacking
-from ftlab.training.gradients import LogWatch, no_wrong_gradients
+from ftlab.training.failures import LogWatch, no_wrong_gradients
 
 METHODS = {
     "lora": {"name": "lora"},

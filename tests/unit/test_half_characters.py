@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig, build_config, load_config
+from ftlab.core.parsing import whole
+from ftlab.core.workspace import Workspace
 from ftlab.data import curation, versions
 from ftlab.data.checks import check
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
 from ftlab.data.remedies import apply_all
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.parsing import whole
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 from tests.conftest import zipped
 
 HALF = "\ud83d"

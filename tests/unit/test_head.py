@@ -26,7 +26,7 @@ def _row(labelled):
 
 @pytest.mark.parametrize("kind", ["Llama", "Gemma2", "Granite"])
 def test_labelled_positions_have_the_loss_and_gradients_of_the_whole_logits(kind):
-    from ftlab.training.head import score_labels
+    from ftlab.training.trainer import score_labels
 
     model, inputs = _model(kind), _row({0, 3, 4, 11})
     total, tokens, _ = score_labels(model, inputs)
@@ -44,7 +44,7 @@ def test_labelled_positions_have_the_loss_and_gradients_of_the_whole_logits(kind
 
 
 def test_dft_weighs_a_token_by_its_probability_and_eaft_by_how_unsure_the_model_is():
-    from ftlab.training.head import summed_loss
+    from ftlab.training.trainer import summed_loss
 
     # Two tokens of four words: probabilities 1/2, 1/4, 1/8, 1/8, and one word that is as good as certain.
     logits = torch.tensor([[0.5, 0.25, 0.125, 0.125], [1.0, 1e-9, 1e-9, 1e-9]]).log().requires_grad_()
@@ -61,7 +61,7 @@ def test_dft_weighs_a_token_by_its_probability_and_eaft_by_how_unsure_the_model_
 
 
 def test_eaft_reads_the_twenty_likeliest_words():
-    from ftlab.training.head import summed_loss
+    from ftlab.training.trainer import summed_loss
 
     # Twenty words as likely as each other and a hundred far below: as unsure as twenty words can be.
     logits = torch.cat([torch.zeros(20), torch.full((100,), -9.0)])[None]
@@ -70,7 +70,7 @@ def test_eaft_reads_the_twenty_likeliest_words():
 
 
 def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learnt_from():
-    from ftlab.training.head import score_labels
+    from ftlab.training.trainer import score_labels
 
     for loss in ("nll", "dft", "eaft"):
         total, tokens, correct = score_labels(_model("Llama"), _row(set()), loss)
@@ -79,7 +79,7 @@ def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learnt_from():
 
 
 def test_padded_batches_and_logits_too_large_are_left_to_trl():
-    from ftlab.training.head import MOST_BYTES, fits
+    from ftlab.training.trainer import MOST_BYTES, fits
 
     inputs = _row({3})
     assert fits(inputs, 50)

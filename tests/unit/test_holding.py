@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ftlab.config import DataConfig, build_config, load_config, with_settings
+from ftlab.config.methods import METHODS
+from ftlab.core.files import limited_to, read_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
-from ftlab.files import limited_to, read_jsonl, write_text
-from ftlab.method_table import METHODS
-from ftlab.run_directory import RunDirectory
 from ftlab.training.self_replay import NEW_TOKENS, ensure_answers, mixed_in_words, read_answers
 from ftlab.training.status import RunStatus, StatusWriter, write_status
 from tests.small_runs import make_base
@@ -131,7 +131,8 @@ def mixed_places(trainer):
 def test_the_loss_is_the_divergence_on_what_is_held_and_that_of_the_labels_elsewhere(
     tmp_path, base, layout, loss, monkeypatch
 ):
-    from ftlab.training import head, varlen
+    from ftlab.training import speed as varlen
+    from ftlab.training import trainer as head
 
     trainer = prepared(*make_run(tmp_path, base, optimisation={"loss": loss}))
     move(trainer.model)
@@ -165,7 +166,7 @@ def test_the_loss_is_the_divergence_on_what_is_held_and_that_of_the_labels_elsew
 def test_dft_is_the_loss_of_that_name_in_trl_and_validation_stays_the_likelihood(
     tmp_path, base, logits_fit, monkeypatch
 ):
-    from ftlab.training import head
+    from ftlab.training import trainer as head
 
     trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "dft"}))
     move(trainer.model)
@@ -185,7 +186,8 @@ def test_dft_is_the_loss_of_that_name_in_trl_and_validation_stays_the_likelihood
 
 def test_eaft_is_refused_where_the_logits_are_not_those_of_the_head_alone(tmp_path, base, monkeypatch):
     from ftlab.errors import FtlabError
-    from ftlab.training import head, holding
+    from ftlab.training import holding
+    from ftlab.training import trainer as head
 
     trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "eaft"}))
     monkeypatch.setattr(head, "MOST_BYTES", 0)
@@ -347,7 +349,7 @@ def test_plain_text_is_learnt_beside_what_the_base_says_in_a_chat(tmp_path, base
     move(trainer.model)
     places = [0, 32, 1, 33]
     loss = loss_of(trainer, [batch_of(trainer, places)])
-    from ftlab.training import varlen
+    from ftlab.training import speed as varlen
 
     varlen.leave(trainer.model)
     torch.testing.assert_close(loss, plain_loss(trainer, base, places), rtol=1e-4, atol=1e-5)
@@ -439,7 +441,7 @@ def test_with_nll_the_answers_are_learnt_like_all_others(tmp_path, base):
     for place in places:
         row = trainer.train_dataset[place]
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
-        from ftlab.training import varlen
+        from ftlab.training import speed as varlen
 
         varlen.leave(trainer.model)
         logits = trainer.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, :-1]

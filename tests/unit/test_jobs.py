@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ftlab import jobs
-from ftlab.arena import answering
+from ftlab.arena import answers as answering
+from ftlab.core import jobs
+from ftlab.core.files import DamagedFile
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import job as checks
 from ftlab.data.checks.job_files import Job as Check
 from ftlab.data.checks.job_files import Status as CheckStatus
-from ftlab.files import DamagedFile
 from ftlab.training.status import RunStatus
-from ftlab.workspace import Workspace
 
 SLEEPS = "import time; time.sleep(60)"
 

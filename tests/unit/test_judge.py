@@ -10,16 +10,16 @@ import time
 import pytest
 
 from ftlab.cli.main import main
-from ftlab.endpoint import JUDGE, endpoint_url
+from ftlab.core.endpoint import JUDGE, endpoint_url
+from ftlab.core.files import read_jsonl, write_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.judge import is_current, judge_by_endpoint
-from ftlab.evaluation.judge_plan import build_settings, plan
-from ftlab.evaluation.judge_prompt import build_messages, read_choice
-from ftlab.files import read_jsonl, write_jsonl, write_text
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.judged import STALE, judgements_of, lines_of
-from ftlab.workspace import Workspace
+from ftlab.evaluation.judge_plan import build_messages, build_settings, plan, read_choice
+from ftlab.report.findings import STALE, judgements_of
+from ftlab.report.findings import judge_lines as lines_of
 from tests.json_shapes import check_shape
 from tests.judge_server import JudgeServer, judge_server, reply, says, shown
 
@@ -65,7 +65,7 @@ def settings_for(server: JudgeServer, **settings):
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts as short as can be."""
-    monkeypatch.setattr("ftlab.endpoint.random.uniform", lambda low, high: 0.001)
+    monkeypatch.setattr("ftlab.core.endpoint.random.uniform", lambda low, high: 0.001)
 
 
 def test_each_row_is_asked_in_both_orders_with_the_reference(workspace):

@@ -11,9 +11,9 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from ftlab.config import build_config
-from ftlab.endpoint import JUDGE
-from ftlab.evaluation.advisor_form import QUESTIONS, build_needs
-from ftlab.files import write_json, write_jsonl, write_text
+from ftlab.core.endpoint import JUDGE
+from ftlab.core.files import write_json, write_jsonl, write_text
+from ftlab.evaluation.advisor import QUESTIONS, build_needs
 from ftlab.training import supervisor
 from ftlab.ui import advisor_box, disk, job_strip, judge_box, judge_view
 from tests.judge_server import judge_server, says, shown

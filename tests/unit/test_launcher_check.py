@@ -11,7 +11,7 @@ from ftlab.errors import InputError
 from ftlab.training.launching.check import check_launcher
 from ftlab.training.launching.launch import command
 from ftlab.training.launching.launcher import keep_configuration, threads_per_process
-from ftlab.training.preflight.plan import planned_steps
+from ftlab.training.preflight.sizes import planned_steps
 from tests.conftest import run_cli
 
 TWO = "compute_environment: LOCAL_MACHINE\ndistributed_type: {kind}\nnum_processes: 2\nnum_machines: 1\n"

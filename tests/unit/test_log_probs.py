@@ -160,7 +160,7 @@ def test_orpo_and_cpo_have_the_losses_and_gradients_of_trl_without_its_logits(st
 
     from ftlab.models.load import load_tokenizer
     from ftlab.training.arguments import config_class
-    from ftlab.training.preferences.experimental import ContrastTuner, OddsTuner, for_trainer
+    from ftlab.training.preferences.trainers import ContrastTuner, OddsTuner, for_trainer
 
     model, _ = model_and_batch(1)
     rows = [

@@ -24,10 +24,15 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.numbers import is_number
 from ftlab.evaluation.metrics.own import name_files
-from ftlab.evaluation.metrics.structured import code_parses, fields_right, is_valid_json, schema_validator
-from ftlab.evaluation.metrics.text import token_f1
+from ftlab.evaluation.metrics.text import (
+    code_parses,
+    fields_right,
+    is_number,
+    is_valid_json,
+    schema_validator,
+    token_f1,
+)
 from tests.measured import TRUE, one, value
 
 REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."] * 5
@@ -68,7 +73,7 @@ def test_corpus_scores_and_their_p_are_those_of_sacrebleu(name):
 def test_counts_of_rows_add_up_to_the_score_of_any_part_of_the_corpus(name):
     from sacrebleu.metrics import BLEU, CHRF
 
-    from ftlab.evaluation.metrics.corpus import corpus_metric, row_counts, score_of_counts
+    from ftlab.evaluation.metrics.text import corpus_metric, row_counts, score_of_counts
 
     metric = corpus_metric(name, REFERENCES)
     counts = row_counts(metric, ADAPTED, REFERENCES)
@@ -494,7 +499,7 @@ def test_bootstrap_intervals_are_those_of_scipy_widened_for_few_rows():
 def test_a_difference_that_is_not_there_is_found_in_about_one_case_of_twenty():
     import numpy as np
 
-    from ftlab.evaluation.metrics.classes import class_counts, macro_f1
+    from ftlab.evaluation.metrics.text import class_counts, macro_f1
 
     rng = np.random.default_rng(3)
     hits = 0

@@ -8,19 +8,16 @@ from itertools import pairwise
 import pytest
 
 from ftlab.config import ModelConfig, RunConfig, build_config, with_settings
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import Encoded, encode
 from ftlab.data.splits import Prepared, freeze
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.continuation import Half, compare, halve, overlap
-from ftlab.evaluation.leaks import find_leaks
-from ftlab.evaluation.memorisation import measure_memorisation
-from ftlab.evaluation.memory_words import conclude
+from ftlab.evaluation.memorisation import Half, compare, conclude, find_leaks, halve, measure_memorisation, overlap
 from ftlab.evaluation.perplexity import Losses
-from ftlab.files import write_text
 from ftlab.models.load import load_base, load_tokenizer
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
-from ftlab.run_directory import RunDirectory
 
 NO_LEAKS = {"same": 0, "near": 0, "text": ""}
 

@@ -7,8 +7,8 @@ import typing
 import pytest
 
 from ftlab.config import MethodConfig, build_config
+from ftlab.config.methods import METHODS, BaseShape, fields_of, rate_range, real_rate, summary, unused, virtual_tokens
 from ftlab.errors import InputError
-from ftlab.method_table import METHODS, BaseShape, fields_of, rate_range, real_rate, summary, unused, virtual_tokens
 from ftlab.models.methods import check_method, size_of
 
 

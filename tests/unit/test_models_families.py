@@ -22,7 +22,7 @@ from ftlab.models.families import (
 )
 from ftlab.models.load import load_base
 from ftlab.models.methods import apply_method, remarks_on
-from ftlab.training import varlen
+from ftlab.training import speed as varlen
 from tests.families import FAMILIES, sizes
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
 

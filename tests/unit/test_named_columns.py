@@ -11,13 +11,14 @@ import pytest
 from ftlab.arena import prompt_sources
 from ftlab.cli.main import main
 from ftlab.config import DataConfig, build_config
-from ftlab.data import named, versions
+from ftlab.core.workspace import Workspace
+from ftlab.data import load as named
+from ftlab.data import versions
+from ftlab.data.conversion import is_id, likely_texts
 from ftlab.data.inspection import glance, inspect, look
-from ftlab.data.labelled import is_id, likely_texts
 from ftlab.data.load import load_rows
 from ftlab.data.splits import prepare
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
 
 SAID = {"prompt": "Gast schreibt", "completion": "Antwort des Hauses"}
 FLAGS = [word for role, column in SAID.items() for word in ("--column", f"{role}={column}")]

@@ -17,11 +17,10 @@ from markupsafe import escape
 import ftlab
 from ftlab.api.shown import Answers, BeforeAfter, Comparison
 from ftlab.config import build_config
+from ftlab.core.files import locked, write_json
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import locked, write_json
-from ftlab.sharing.notebook import notebook_of
-from ftlab.sharing.reproduce import compare_figures, same_data, same_versions
-from ftlab.sharing.runs_picture import panels, runs_svg
+from ftlab.report.notebook import compare_figures, notebook_of, same_data, same_versions
+from ftlab.report.pictures import panels, runs_svg
 from ftlab.training import supervisor
 from ftlab.ui import notebook
 from tests.comparisons import evaluated_run, three_sides

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ftlab.config import RunConfig, build_config, load_config
+from ftlab.core.parsing import parse_json, parse_yaml, read_yaml
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.parsing import parse_json, parse_yaml, read_yaml
-from ftlab.workspace import Workspace
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{one}: &{one} [{', '.join([f'*{before}'] * 9)}]\n" for before, one in zip("abcdefgh", "bcdefghi", strict=True)

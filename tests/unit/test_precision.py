@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ftlab.config import ModelConfig, build_config
-from ftlab.models import precision
+from ftlab.models import load as precision
 from ftlab.models.load import pick_dtype, shape_of
 
 

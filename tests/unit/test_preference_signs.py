@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftlab.training.preferences.signs import read_preference_signs
+from ftlab.training.signs import read_preference_signs
 
 STEPS = 24
 

@@ -9,15 +9,13 @@ import pytest
 
 from ftlab.config import DataConfig, build_config
 from ftlab.data.formats import detect
-from ftlab.data.preference_checks import check_preferences, record_findings
-from ftlab.data.preferences import balanced_weights, pair_of_row
+from ftlab.data.preferences import balanced_weights, check_preferences, pair_of_row, record_findings
 from ftlab.data.rendering import encode_completions
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.models.load import load_tokenizer
-from ftlab.training.preferences.examples import mismatched
-from ftlab.training.preferences.train import check_preferences_config
-from ftlab.training.start import resolve_start
+from ftlab.training.gate import resolve_start
+from ftlab.training.preferences.train import check_preferences_config, mismatched
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: "
 
@@ -295,9 +293,9 @@ def test_an_adapter_that_does_not_say_its_rank_is_no_start(adapter, workspace):
 
 def tokenised(tmp_path, stage, answers, limit, name="run"):
     """The kept training rows of pairs whose chosen answers have so many words, and what the run was told."""
-    from ftlab.files import write_text
-    from ftlab.run_directory import RunDirectory
-    from ftlab.training.preferences.examples import tokenised_preferences
+    from ftlab.core.files import write_text
+    from ftlab.core.run_directory import RunDirectory
+    from ftlab.training.preferences.train import tokenised_preferences
     from ftlab.training.status import StatusWriter
 
     file = tmp_path / f"{name}.jsonl"
@@ -338,9 +336,9 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
     [(9, "9 steps on 72 rows, learning rate 5e-05). That is too few steps"), (40, "three times as high")],
 )
 def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
+    from ftlab.core.files import append_jsonl
+    from ftlab.core.run_directory import RunDirectory
     from ftlab.evaluation.preferences import _about_effect
-    from ftlab.files import append_jsonl
-    from ftlab.run_directory import RunDirectory
 
     run = RunDirectory(tmp_path)
     append_jsonl(run.metrics_file, {"step": steps, "loss": 0.69})

@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("gradio")
 
 from ftlab.config import Reward, build_config
-from ftlab.config_preferences import PreferenceConfig
+from ftlab.config.preferences import PreferenceConfig
+from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import append_jsonl, write_json, write_text
-from ftlab.sharing.report import write_report
+from ftlab.report.report import write_report
 from ftlab.ui import (
     disk,
     evaluate,
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_from_an_adapter_takes_base_and_method_from_it(tab, w
     config = started(tab, workspace, {"model.start": sft.id})
     assert config.model.model_fields_set == {"start"} and "name" not in config.method.model_fields_set
 
-    from ftlab.training.start import resolve_start
+    from ftlab.training.gate import resolve_start
 
     assert resolve_start(config, workspace)[0].method.name == "dora"
 

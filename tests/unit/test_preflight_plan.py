@@ -4,9 +4,9 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.preflight.advice import usual_rates, warnings
+from ftlab.training.preflight.finding import usual_rates, warnings
 from ftlab.training.preflight.memory import Remedy, divisors, ladder, larger_batch, remedies
-from ftlab.training.preflight.plan import Plan, planned_steps
+from ftlab.training.preflight.sizes import Plan, planned_steps
 
 GB = 10**9
 

@@ -12,19 +12,9 @@ import psutil
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.processes import child_environment, hold_own, is_alive, is_held, kill, mark_of, proven, start, take
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.processes import (
-    child_environment,
-    hold_own,
-    is_alive,
-    is_held,
-    kill,
-    mark_of,
-    proven,
-    start,
-    take,
-)
-from ftlab.run_directory import RunDirectory
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
 from tests.conftest import ROOT
@@ -97,7 +87,7 @@ def test_a_worker_that_another_program_has_started_since_is_not_taken_for_ones_o
 def test_what_a_worker_starts_does_not_prove_that_the_worker_lives(tmp_path):
     lock = tmp_path / ".work.lock"
     leaves_a_child = (
-        "import subprocess, sys\nfrom pathlib import Path\nfrom ftlab.processes import hold_own\n"
+        "import subprocess, sys\nfrom pathlib import Path\nfrom ftlab.core.processes import hold_own\n"
         f"hold_own(Path({str(lock)!r}))\n"
         "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], close_fds=False).pid)"
     )
@@ -265,7 +255,7 @@ def test_a_metric_of_ones_own_may_be_given_a_key_by_name(secrets, monkeypatch):
 
 def test_no_process_is_started_with_the_environment_as_it_is():
     """The one function is used wherever ftlab starts a process of its own making."""
-    own = {"ftlab/processes.py"}
+    own = {"ftlab/core/processes.py"}
     # pip, which has to reach the index that a person has configured, with their keys.
     own |= {"ftlab/models/bases/index.py"}
     for file in sorted((ROOT / "ftlab").rglob("*.py")):

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.training import queue
+from ftlab.training import supervisor as queue
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from ftlab.arena import links, store, tests, trials
+from ftlab.arena import blind_tests as tests
+from ftlab.arena import links, store, trials
 from ftlab.arena.store import Store, open_store
+from ftlab.core.workspace import Workspace
 from ftlab.ui.rater_talk import answer
 from ftlab.ui.safe_markdown import safe_markdown
-from ftlab.workspace import Workspace
 from tests.arena import draft
 from tests.blind import open_blind_test
 

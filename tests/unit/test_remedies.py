@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import KINDS, check
 from ftlab.data.checks.finding import Finding
-from ftlab.data.mending import is_mended
-from ftlab.data.remedies import Action, action_for, apply, apply_all, mend
+from ftlab.data.remedies import Action, action_for, apply, apply_all, is_mended, mend
 from ftlab.data.versions import create, rows_of
 from ftlab.errors import InputError
-from ftlab.workspace import Workspace
 
 PAIR = {"prompt": "prompt", "completion": "completion"}
 

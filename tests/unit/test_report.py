@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.files import append_jsonl, write_json, write_jsonl, write_text
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.gain_loss import gain_loss_lines, gain_loss_svg
-from ftlab.sharing.report import choose_examples, comparison_table, write_report
-from ftlab.sharing.report_markdown import write_markdown
+from ftlab.report.findings import gain_loss_lines, gain_loss_svg
+from ftlab.report.markdown import write_markdown
+from ftlab.report.report import choose_examples, comparison_table, write_report
 from tests.comparisons import a_measure, a_row, evaluated_run, three_sides
 from tests.conftest import find_chromium, run_cli
 from tests.json_shapes import check_shape

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab.evaluation.rewards import Measured, compare, repetition
+from ftlab.evaluation.before_after import Measured, compare, repetition
 from ftlab.evaluation.significance import mean_difference
-from ftlab.training.reinforcement.signs import read_signs
+from ftlab.training.signs import read_signs
 
 STEPS = 24
 

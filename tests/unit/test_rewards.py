@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.training.reinforcement.checks import (
+from ftlab.training.reinforcement.rewards import (
+    build_judges,
     check_references,
     check_reinforcement,
     check_rewards,
+    exact_match_reward,
+    json_reward,
+    judged,
+    length_reward,
     pin_rewards,
     reward_names,
 )
-from ftlab.training.reinforcement.rewards import build_judges, exact_match_reward, json_reward, judged, length_reward
-from ftlab.workspace import Workspace
 
 
 def configured(*rewards, **more):

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("gradio")
 
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import look
 from ftlab.ui.row_view import page_count, page_table, row_card
-from ftlab.workspace import Workspace
 
 
 @pytest.fixture

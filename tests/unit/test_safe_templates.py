@@ -16,8 +16,8 @@ from ftlab.data import safe_templates
 from ftlab.data.rendering import encode
 from ftlab.data.template import render_text
 from ftlab.errors import InputError
+from ftlab.export.serving import take_apart
 from ftlab.models.load import load_tokenizer
-from ftlab.sharing.serving import take_apart
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]
 CHATML = (

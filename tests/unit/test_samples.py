@@ -9,8 +9,8 @@ from ftlab.config import build_config
 from ftlab.errors import InputError
 from ftlab.evaluation.measures import MeasureOptions, measure_answers
 from ftlab.evaluation.results import ToAnswer
-from ftlab.evaluation.samples import measure_samples, right_of
-from ftlab.sharing.report_examples import choose_examples, right_text
+from ftlab.evaluation.scores import measure_samples, right_of
+from ftlab.report.findings import choose_examples, right_text
 from ftlab.training.preflight.asking import Amount, amount_of
 
 REFERENCES = ["red", "blue", "red", "green", "blue", "green", "red", "blue", "green", "red"]

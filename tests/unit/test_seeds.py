@@ -8,14 +8,14 @@ import math
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.seeds import both_sources, difference_text, read_verdict, seeds_verdict, verdict_with
-from ftlab.files import write_json, write_jsonl
 from ftlab.training import sweep
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import Sweep
 from ftlab.ui import sweep as sweep_results
-from ftlab.workspace import Workspace
 from tests.benchmarks.seeds import verdicts
 
 HELP = {"title": "Exact match", "kind": "share", "unit": "%", "better": "higher", "group": "task", "help": ""}

@@ -19,7 +19,7 @@ import json, sys
 from pathlib import Path
 from ftlab.config import load_config
 from ftlab.errors import FtlabError
-from ftlab.sharing.showcase import report_of, run_to_show
+from ftlab.report.showcase import report_of, run_to_show
 try:
     run = run_to_show(Path(sys.argv[1]))
     config = load_config(run.config_file)

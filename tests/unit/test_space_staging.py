@@ -103,7 +103,7 @@ def test_what_is_staged_needs_only_its_own_requirements_and_not_this_repository(
         code += (
             "from ftlab.arena.live import ask_endpoints\n"
             "from ftlab.ui import space_vote, rater\n"
-            "from ftlab.workspace import Workspace\n"
+            "from ftlab.core.workspace import Workspace\n"
             f"rater.build_rater_app(Workspace.open({str(tmp_path)!r}), ask_endpoints)\n"
         )
     code += "print(sys.modules['ftlab'].__file__)\n"

@@ -12,11 +12,11 @@ import pytest
 
 from ftlab.arena import backup, trials
 from ftlab.arena.store import open_store
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data import versions
-from ftlab.files import write_text
-from ftlab.run_directory import RunDirectory
 from ftlab.training.status import RunStatus, write_status
-from ftlab.workspace import Workspace
 from tests.arena import everything, opened
 from tests.fake_hub import ROOT, FakeHub
 
@@ -25,7 +25,7 @@ import json, sys
 from ftlab.errors import FtlabError
 from ftlab.sharing import space_store
 from ftlab.training import supervisor
-from ftlab.workspace import Workspace
+from ftlab.core.workspace import Workspace
 workspace = Workspace.open(sys.argv[1])
 for verb in sys.argv[2:]:
     try:

@@ -13,25 +13,25 @@ from transformers import AutoModelForCausalLM
 
 from ftlab.api import Run
 from ftlab.arena.asking import load_writer, run_contestant, split_strength, weights_of
-from ftlab.chat.duet import load_duet, release
 from ftlab.cli.arena_inputs import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
+from ftlab.core.files import DamagedFile, read_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run, evaluate_together
+from ftlab.evaluation.duet import load_duet, release
 from ftlab.evaluation.sides import adapted_side, config_of, identity
 from ftlab.evaluation.strengths import measure_strengths, propose, strengths_of
-from ftlab.files import DamagedFile, read_json
+from ftlab.export.export import export_run, plan, write_files
 from ftlab.models.load import load_run
 from ftlab.models.strength import GRID, check_strength, choose_strength, chosen_strength, set_strength, why_not
-from ftlab.run_directory import RunDirectory
-from ftlab.sharing.export import export_run, plan, write_files
-from ftlab.sharing.report import contents
-from ftlab.training.start import Start, remarks_on
+from ftlab.report.report import contents
+from ftlab.training.gate import Start, remarks_on
 from ftlab.training.status import StatusWriter
 from ftlab.training.worker import evaluate
 from ftlab.ui import disk
-from ftlab.workspace import Workspace
 from tests.json_shapes import check_shape
 from tests.small_runs import make_base, make_run, save_result
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.files import append_jsonl, write_json
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.files import append_jsonl, write_json
 from ftlab.training import sweep
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import Sweep, combinations, compare, read_values
-from ftlab.workspace import Workspace
 
 
 def test_every_combination_becomes_a_checked_run_with_its_own_name():

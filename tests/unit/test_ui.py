@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.arena import answering
+from ftlab.arena import answers as answering
 from ftlab.cli.train import quickstart_config
 from ftlab.config import DataConfig, RunConfig, build_config
+from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import append_jsonl, write_json, write_text
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     charts,
@@ -364,7 +364,7 @@ def test_each_message_of_a_stream_says_everything_but_what_a_person_may_have_typ
 
 
 def test_what_is_no_path_may_begin_like_one_where_others_reach_the_app(workspace, tmp_path):
-    from ftlab.files import limited_to
+    from ftlab.core.files import limited_to
     from ftlab.ui.app import build_app
 
     texts = {"chat_text", "chat_system", "data_search", "evaluate_search", "after_search", "data_curate_search"}
@@ -386,8 +386,8 @@ def test_every_endpoint_answers_a_value_of_a_wrong_type_with_one_sentence(tmp_pa
     """Each argument of each endpoint in turn; what fits its type (a run of this name) fails as it does with a run."""
     import gradio as gr
 
+    from ftlab.core.workspace import Workspace
     from ftlab.ui.programs import offer
-    from ftlab.workspace import Workspace
 
     workspace = Workspace.open(tmp_path / "workspace")
     with gr.Blocks() as blocks:

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data import drafts, versions
+from ftlab.core.files import write_json, write_text
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation as drafts
+from ftlab.data import versions
 from ftlab.data.curation import Change, apply
-from ftlab.data.version_rows import VersionRow
+from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
-from ftlab.files import write_json, write_text
 from ftlab.ui import judging, version_views
 from ftlab.ui.curate_screen import later_version
 from ftlab.ui.row_card import Seen, card, form, with_edits
 from ftlab.ui.version_share import download, hub_card
 from ftlab.ui.word_diff import marked
-from ftlab.workspace import Workspace
 
 EVIL = '</textarea><script>alert(1)</script><img src=x onerror="alert(2)">'
 

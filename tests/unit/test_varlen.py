@@ -7,7 +7,7 @@ import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ftlab.models.starter import starter_path
-from ftlab.training import varlen
+from ftlab.training import speed as varlen
 
 
 def a_batch(padding_free):

@@ -7,8 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from ftlab.evaluation.forgetting import General, forgetting_of, score_forgetting
-from ftlab.evaluation.gain_loss import gain_loss, with_adjusted
+from ftlab.evaluation.forgetting import General, forgetting_of, gain_loss, score_forgetting, with_adjusted
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
 from ftlab.evaluation.verdict import judge
 

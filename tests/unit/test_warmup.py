@@ -6,11 +6,10 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 
-from ftlab.training.preferences.experimental import ContrastTuner, OddsTuner
-from ftlab.training.preferences.trainers import JudgedTuner, PairTuner, RewardTuner
-from ftlab.training.reinforcement.policy import GroupPolicy, LeaveOneOutPolicy
+from ftlab.training.checkpoints import WarmsUp, start_above_zero
+from ftlab.training.preferences.trainers import ContrastTuner, JudgedTuner, OddsTuner, PairTuner, RewardTuner
+from ftlab.training.reinforcement.train import GroupPolicy, LeaveOneOutPolicy
 from ftlab.training.trainer import FineTuner
-from ftlab.training.warmup import WarmsUp, start_above_zero
 
 
 def rates(name: str, warmup: int, *, mended: bool) -> list[float]:

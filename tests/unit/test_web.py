@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from ftlab import web
-from ftlab.endpoint import Asker, Endpoint
+from ftlab.core import web
+from ftlab.core.endpoint import Asker, Endpoint
 from ftlab.errors import FtlabError
 
 
@@ -83,7 +83,7 @@ def test_an_answer_beyond_the_limits_is_refused_in_one_sentence(send: Callable, 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
 def test_an_answer_that_drips_is_over_in_time(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftlab.endpoint.ATTEMPTS", 1)
+    monkeypatch.setattr("ftlab.core.endpoint.ATTEMPTS", 1)
     with answering(lambda connection: dripping(connection, head)) as url:
         begun = time.monotonic()
         assert "has not answered within 1 s" in str(asked(url, 1.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.wording import duration, sentence
+from ftlab.core.words import duration, sentence
 
 
 @pytest.mark.parametrize(

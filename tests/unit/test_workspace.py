@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.files import anywhere, append_jsonl, check_reach, limited_to, locked, read_json, read_jsonl, write_json
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.files import anywhere, append_jsonl, check_reach, limited_to, locked, read_json, read_jsonl, write_json
-from ftlab.workspace import Workspace
 
 
 @pytest.fixture

@@ -23,16 +23,15 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.config import STARTER, DataConfig
+from ftlab.core.files import last_line, locked, write_json
+from ftlab.core.jobs import begin, environment, settled
+from ftlab.core.jobs import start as start_process
+from ftlab.core.jobs import stop as stop_process
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks.job_files import Job, Request, Status, read_status
 from ftlab.data.inspection import files_of
-from ftlab.data.load import find_source
-from ftlab.data.named import recall, said_in
+from ftlab.data.load import find_source, recall, said_in
 from ftlab.errors import FtlabError
-from ftlab.files import last_line, locked, write_json
-from ftlab.jobs import begin, environment, settled
-from ftlab.jobs import start as start_process
-from ftlab.jobs import stop as stop_process
-from ftlab.workspace import Workspace
 
 KEPT = 20  # folders
 

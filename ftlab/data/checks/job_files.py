@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftlab import jobs
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
+from ftlab.core import jobs
+from ftlab.core.files import DamagedFile, read_json
+from ftlab.core.run_directory import WORK_LOCK
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import DamagedFile, read_json
-from ftlab.run_directory import WORK_LOCK
 
 _SHORTEST = 16  # tokens
 # Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.

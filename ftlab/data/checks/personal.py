@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ftlab.data.checks.examples import Examples, Watch
-from ftlab.data.checks.finding import Finding, by_split
+from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
 
 PERSONAL = ("secret", "card", "iban", "email", "phone")
 MASKS = {kind: f"[{kind}]" for kind in PERSONAL}

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.files import read_json, write_text
+from ftlab.core.processes import hold_own, let_go
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
-from ftlab.files import read_json, write_text
-from ftlab.processes import hold_own, let_go
-from ftlab.workspace import Workspace
 
 _WRITE_SECONDS = 0.4
 

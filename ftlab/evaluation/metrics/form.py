@@ -8,12 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ftlab.core.words import composed, listed
 from ftlab.data.final_number import NUMBER, quantity, same_final_number, same_quantity
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
 from ftlab.evaluation.significance import p_text
-from ftlab.wording import composed, listed
 
 Measure = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def label_finder(labels: Sequence[str]) -> Callable[[str], set[int]]:
 
 def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Which of `labels` each text is or else names, by its place; -1 for none and for several."""
-    from ftlab.evaluation.metrics.classes import label_numbers
+    from ftlab.evaluation.metrics.text import label_numbers
 
     find = label_finder(labels)
 

@@ -22,11 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config_evaluation import names
+from ftlab.config.evaluation import names
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation import significance
-from ftlab.evaluation.metrics.summary import of_rows, of_values
-from ftlab.evaluation.metrics.table import BUILT_IN, Measure
+from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
 
 if TYPE_CHECKING:
     from ftlab.config import RunConfig

@@ -1,16 +1,30 @@
-"""Every measure that ftlab brings: what it is called, what it says, and by which rule."""
+"""A measure as it is kept and shown: names, figures of the sides, intervals, and the test between them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftlab.data.final_number import FINAL_NUMBER_RULE
-from ftlab.evaluation.metrics.classes import LABEL_RULE
+from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.form import LABEL_NAMED_RULE, REFERENCE_NAMED_RULE
-from ftlab.evaluation.metrics.numbers import NUMBER_RULE
-from ftlab.evaluation.metrics.structured import CODE_RULE, FIELDS_RULE, JSON_RULE
-from ftlab.evaluation.metrics.text import EXACT_MATCH_RULE, PROBE_RULE, TOKEN_F1_RULE
+from ftlab.evaluation.metrics.text import (
+    CODE_RULE,
+    EXACT_MATCH_RULE,
+    FIELDS_RULE,
+    JSON_RULE,
+    LABEL_RULE,
+    NUMBER_RULE,
+    PROBE_RULE,
+    TOKEN_F1_RULE,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ftlab.evaluation.significance import Clusters, Combine
 
 
 @dataclass(frozen=True)
@@ -156,3 +170,162 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
         group=group,
         kind="loss",
     )
+
+
+def of_rows(
+    info: Measure,
+    rows: Mapping[str, Sequence[float | None]],
+    *,
+    detail: Any = None,
+    total: Mapping[str, float] | None = None,
+    clusters: Clusters = None,
+) -> dict[str, Any]:
+    """The measure that is the mean of a value per row; rows without a value (None) are left out of it.
+
+    Right-or-wrong rows (0 and 1 only) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
+    the tests of `mean_p`. A difference is over the rows in which both sides have a value; it says how many, as its
+    `rows`, where these are not all. Where only one side has a value, the other one must not gain by that: see
+    `missing_counts`. `total` are the values where they are known better than by the mean.
+    """
+    first, *later = rows
+    known = {side: [value for value in values if value is not None] for side, values in rows.items()}
+    whole = all(value in (0, 1) for values in known.values() for value in values)
+    binary = whole and info.kind == "share" and info.group != "style"
+    differences = {}
+    for side in later:
+        both = list(zip(rows[first], rows[side], strict=True))
+        places = [place for place, pair in enumerate(both) if None not in pair]
+        if places:
+            old, new = zip(*(both[place] for place in places), strict=True)
+            differences[side] = significance.row_difference(
+                old, new, binary=binary, clusters=_at(clusters, places), span=_span(info, old, new)
+            )
+            if len(places) < len(both):
+                differences[side]["rows"] = len(places)
+            if info.better and any((a is None) != (b is None) for a, b in both):
+                missing_counts(differences[side], rows[first], rows[side], info.better, clusters)
+    means = {side: math.fsum(values) / len(values) if values else None for side, values in known.items()}
+    intervals = {}
+    for side, values in rows.items():
+        places = [place for place, value in enumerate(values) if value is not None]
+        interval = significance.share_interval if binary else significance.mean_interval
+        intervals[side] = interval(known[side], _at(clusters, places))
+        if info.kind == "share" and not binary and all(0 <= value <= 1 for value in known[side]):
+            # A bootstrap cannot leave what it drew from: near 0% and 100% it would shrink to a point.
+            ends = [intervals[side], significance.share_interval(known[side], _at(clusters, places))]
+            both = [pair for pair in ends if pair]
+            intervals[side] = [min(low for low, _ in both), max(high for _, high in both)] if both else None
+    return {
+        **asdict(info),
+        "values": dict(total) if total else means,
+        "intervals": intervals,
+        "rows": sum(any(value is not None for value in row) for row in zip(*rows.values(), strict=True)),
+        "differences": differences,
+        "detail": detail,
+    }
+
+
+def of_errors(
+    info: Measure, rows: Mapping[str, Sequence[float | None]], cap: float, *, clusters: Clusters = None
+) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
+    """The mean of errors in which refusing does not help and no single row decides, and the errors that it is made of.
+
+    A missing answer (None) and an error above `cap` count as `cap`. The p is that of a paired permutation of these.
+    """
+    capped = {side: [cap if value is None else min(value, cap) for value in values] for side, values in rows.items()}
+    measure = of_rows(info, capped, clusters=clusters)
+    first, *later = rows
+    for side in later:
+        # No error is above the cap, so no row outweighs others, and none that is missing is below it.
+        change = [new - old for old, new in zip(capped[first], capped[side], strict=True)]
+        p = significance.exchange_p(change, clusters, span=cap)
+        test = f"paired permutation of capped errors, and {significance.ONE_MORE}"
+        measure["differences"][side] |= {"p": p, "test": test}
+    measure["detail"] = {
+        "cap": cap,
+        "missing": {side: sum(value is None for value in values) for side, values in rows.items()},
+        "capped": {side: sum(value is not None and value > cap for value in values) for side, values in rows.items()},
+    }
+    return measure, {side: list(values) for side, values in capped.items()}
+
+
+def missing_counts(
+    difference: dict[str, Any],
+    base: Sequence[float | None],
+    adapted: Sequence[float | None],
+    better: str,
+    clusters: Clusters = None,
+) -> None:
+    """Let a missing value count against its side in the p of `difference`, and no outlier decide it.
+
+    All values of both sides are ranked together, a missing one behind all others; ranks are exchanged between the sides
+    row by row. A difference counts only where means and ranks agree on its direction.
+    """
+    from scipy.stats import rankdata
+
+    worst = math.inf if better == "lower" else -math.inf
+    every = [worst if value is None else value for value in (*base, *adapted)]
+    ranks = rankdata(every)
+    change = ranks[len(base) :] - ranks[: len(base)]
+    p = significance.exchange_p(change, clusters)
+    agree = (difference["value"] > 0) == (change.sum() > 0) and change.sum() != 0
+    difference["p"] = max(difference["p"], p) if agree else 1.0
+    difference["test"] += "; and of ranks, a missing answer last"
+
+
+def _span(info: Measure, old: Sequence[float], new: Sequence[float]) -> float | None:
+    """The most that a row of this measure can change, where its kind says that."""
+    if info.kind == "loss":
+        return significance.loss_span(old)
+    return 1.0 if info.kind == "share" and all(0 <= value <= 1 for value in (*old, *new)) else None
+
+
+def _at(clusters: Clusters, places: Sequence[int]) -> Clusters:
+    return None if clusters is None else [clusters[place] for place in places]
+
+
+def of_counts(
+    info: Measure,
+    counts: Mapping[str, np.ndarray],
+    combine: Combine,
+    *,
+    p: Mapping[str, float],
+    test: str,
+    detail: Any = None,
+    clusters: Clusters = None,
+) -> dict[str, Any]:
+    """The measure that `combine` makes of counts (rows, k) summed over rows, with bootstrap intervals.
+
+    `p` holds the p of each later side by `test`.
+    """
+    values = {side: float(combine(table.sum(axis=0)[None])[0]) for side, table in counts.items()}
+    intervals, changes = significance.bootstrap(counts, combine, clusters)
+    rows = len(next(iter(counts.values())))
+    return of_values(info, values, rows, intervals=intervals, changes=changes, p=p, test=test, detail=detail)
+
+
+def of_values(
+    info: Measure,
+    values: Mapping[str, float],
+    rows: int,
+    *,
+    intervals: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    p: Mapping[str, float] | None = None,
+    test: str = "",
+    detail: Any = None,
+) -> dict[str, Any]:
+    """The measure of values that are known; without `p` there is no test, and so no difference."""
+    first, *later = values
+    differences = {
+        side: {"value": values[side] - values[first], "interval": (changes or {}).get(side), "p": p[side], "test": test}
+        for side in (later if p else [])
+    }
+    return {
+        **asdict(info),
+        "values": dict(values),
+        "intervals": dict(intervals or dict.fromkeys(values)),
+        "rows": rows,
+        "differences": differences,
+        "detail": detail,
+    }

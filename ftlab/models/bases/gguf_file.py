@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.files import locked, read_cached, write_json
 from ftlab.errors import InputError, shorten
-from ftlab.files import locked, read_cached, write_json
-from ftlab.models.bases.kept import Progress, home
+from ftlab.models.bases.known import Progress, home
 
 # transformers' list mixes families with parts of a file and with models that do not continue text.
 _NOT_FAMILIES = ("general", "tokenizer", "t5", "umt5")

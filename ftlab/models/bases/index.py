@@ -22,11 +22,10 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
+from ftlab.core.parsing import parse_json
+from ftlab.core.web import TooMuch, ask, open_client
 from ftlab.errors import FtlabError, shorten
-from ftlab.models.bases.kept import Progress, megabytes
-from ftlab.models.bases.known import KnownBase
-from ftlab.parsing import parse_json
-from ftlab.web import TooMuch, ask, open_client
+from ftlab.models.bases.known import KnownBase, Progress, megabytes
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"

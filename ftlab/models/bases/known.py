@@ -1,9 +1,18 @@
-"""The bases that come from the Python package index, pinned to exact weights."""
+"""The bases that ftlab knows by name, and the folder of this machine where bases are kept."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ftlab.core.files import locked, read_json, write_json
+from ftlab.errors import FtlabError, InputError, nearest, shorten
 
 
 @dataclass(frozen=True)
@@ -57,3 +66,126 @@ KNOWN = {
         context=8192,
     )
 }
+
+
+RECORD = "ftlab_base.json"
+Progress = Callable[[str, int, int], None]
+_WAIT_SECONDS = 0.3
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A base in the folder. `sha256` is that of the GGUF file it was made of, `precision` the format of that file,
+    `dtype` the format it is kept in; `created` is in unix seconds."""
+
+    name: str
+    source: str
+    sha256: str
+    precision: str
+    dtype: str
+    license: str | None
+    weights: int
+    created: float
+    origin: str | None = None  # who made the weights, as a Hub id
+
+    @property
+    def path(self) -> Path:
+        return folder_of(self.name)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"path": str(self.path), "bytes": self.bytes}
+
+
+def home() -> Path:
+    """`$FTLAB_BASES`, else `~/.cache/ftlab/bases` (`$XDG_CACHE_HOME` is respected)."""
+    if own := os.environ.get("FTLAB_BASES"):
+        return Path(own).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "ftlab" / "bases"
+
+
+def folder_of(name: str) -> Path:
+    return home() / name
+
+
+def kept(name: str) -> Kept | None:
+    """The base called `name`; None when it is not on this machine."""
+    record = read_json(folder_of(name) / RECORD)
+    return Kept(**record) if record else None
+
+
+def all_kept() -> list[Kept]:
+    names = sorted(file.parent.name for file in home().glob(f"*/{RECORD}") if not file.parent.name.startswith("."))
+    return [one for name in names if (one := kept(name)) is not None]
+
+
+def remove(name: str) -> int:
+    """Delete the base `name`; returns the bytes that were freed. A process that has loaded it keeps its copy.
+
+    Raises InputError when there is no such base, FtlabError while another process is getting it.
+    """
+    known = {one.name: one for one in all_kept()}
+    if not _NAME.fullmatch(name):  # what cannot be kept has no lock either
+        raise _unknown(name, known)
+    with held(name, wait=False) as mine:
+        if not mine:
+            raise FtlabError(f"The base {name} is being fetched by another process", try_="wait until that has ended")
+        if name not in known:
+            raise _unknown(name, known)
+        freed = known[name].bytes
+        # Renamed first: a half-deleted folder must not look like a base.
+        doomed = home() / f".removed-{name}-{os.getpid()}"
+        folder_of(name).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return freed
+
+
+def _unknown(name: str, known: Iterable[str]) -> InputError:
+    close = nearest(name, known)
+    return InputError(
+        f"There is no base {shorten(name, 60)!r} in {home()}",
+        allowed=", ".join(known) or "none is kept yet",
+        try_=f"did you mean {close}?" if close else "see them with: python -m ftlab base list",
+    )
+
+
+@contextlib.contextmanager
+def held(name: str, *, wait: bool = True, progress: Progress = lambda *_: None) -> Iterator[bool]:
+    """Hold the lock of the base `name`; yields False when another process has it and `wait` is off."""
+    lock = home() / ".locks" / f"{name}.lock"
+    while True:
+        with locked(lock, wait=False) as mine:
+            if mine or not wait:
+                yield mine
+                return
+        progress(f"waiting for another process that is getting {name}", 0, 0)
+        time.sleep(_WAIT_SECONDS)
+
+
+def finish(unfinished: Path, record: Kept) -> None:
+    """Give a folder that is complete its name: from then on it is a base."""
+    write_json(unfinished / RECORD, asdict(record))
+    shutil.rmtree(folder_of(record.name), ignore_errors=True)  # a folder without a record is no base
+    os.replace(unfinished, folder_of(record.name))
+
+
+def check_disk(need: int, what: str) -> None:
+    """Raise FtlabError when the disk of the folder has less than `need` bytes free. `what` begins the sentence."""
+    where = home()
+    while not where.exists():
+        where = where.parent
+    free = shutil.disk_usage(where).free
+    if free < need:
+        raise FtlabError(
+            f"{what} needs {megabytes(need)} of disk in {home()}, and {megabytes(free)} are free",
+            try_="free some space, or set FTLAB_BASES to a folder on another disk",
+        )
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

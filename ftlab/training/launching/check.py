@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import LauncherConfig, RunConfig
+from ftlab.core.parsing import read_yaml
 from ftlab.errors import InputError, shorten
-from ftlab.parsing import read_yaml
 
 SHARDING = ("FSDP", "DEEPSPEED")
 _KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", *SHARDING)

@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 
 from ftlab.config import LauncherConfig, RunConfig, load_config
+from ftlab.core.files import write_json
+from ftlab.core.parsing import read_yaml
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import write_json
-from ftlab.parsing import read_yaml
-from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception
 from ftlab.training.launching.check import SHARDING
 from ftlab.training.launching.launcher import accelerate_file, folder_of, threads_per_process

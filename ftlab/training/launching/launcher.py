@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from ftlab.config import LauncherConfig, RunConfig
+from ftlab.core.files import read_json, write_text
+from ftlab.core.processes import proven
+from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.files import read_json, write_text
-from ftlab.processes import proven
-from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_lost_rank
 from ftlab.training.status import RunStatus, StatusWriter, Stopped, read_status
 from ftlab.training.verify import verify_saved

@@ -16,8 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
-from ftlab.quiet import quieten
-from ftlab.run_directory import RunDirectory
+from ftlab.core.quiet import quieten
+from ftlab.core.run_directory import RunDirectory
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launching import together
 from ftlab.training.launching.launch import end_with_starter

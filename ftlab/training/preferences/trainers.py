@@ -1,4 +1,4 @@
-"""TRL's trainers of preferences, on rows that ftlab has tokenised itself: one rendering for training and chat."""
+"""TRL's preference trainers as ftlab calls them, experimental ones included."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import DPOTrainer, KTOTrainer, RewardTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
-from trl.trainer.utils import pad
+from trl.trainer.utils import add_fused_lm_head, pad
 
-from ftlab.training.warmup import WarmsUp
+from ftlab.training.checkpoints import WarmsUp
 
 REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training starts from
 
@@ -89,3 +92,99 @@ def forget_reference(model: Any) -> None:
 
 def _mask(example: dict[str, Any], column: str) -> torch.Tensor:
     return torch.tensor([0] * len(example["prompt_ids"]) + [int(on) for on in example[column]], dtype=torch.long)
+
+
+def for_trainer(examples: Any) -> Any:
+    """Tokenised pairs with empty texts beside them, which these trainers look for before they tokenise."""
+    texts = [""] * len(examples)
+    for name in ("prompt", "chosen", "rejected"):
+        examples = examples.add_column(name, texts)
+    return examples
+
+
+class _OnPairs:
+    """What both trainers do alike: they read tokenised pairs, count their tokens, and never hold all logits."""
+
+    _tokens = 0
+
+    def __init__(self, *arguments: Any, **settings: Any):
+        super().__init__(*arguments, **settings)
+        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        add_fused_lm_head(base, outputs=("log_probs", "mean_logits"))
+
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+        """TRL's figures, through the head that DPO uses: theirs takes the logits of all tokens of both sides. In the
+        place of the logits, of which TRL logs the mean, are the means at the scored positions."""
+        if self.aux_loss_enabled:
+            return super().concatenated_forward(model, batch)
+        joined = self.concatenated_inputs(batch, padding_value=self._padding(), device=self.accelerator.device)
+        ids, attention = joined["concatenated_input_ids"], joined["concatenated_attention_mask"]
+        trained, chosen = joined["concatenated_labels"], slice(0, len(batch["chosen_labels"]))
+        labels = trained.clone()
+        labels[chosen] = self._learnt(ids[chosen], attention[chosen], trained[chosen])
+        scored = model(input_ids=ids, attention_mask=attention, labels=labels, fused_lm_head=True)
+        counts = trained[:, 1:] != -100
+        log_probs = (scored.log_probs * counts).sum(-1)
+        if self._takes_means():
+            log_probs = log_probs / counts.sum(-1)
+        learnt = labels[chosen, 1:] != -100
+        loss = -(scored.log_probs[chosen] * learnt).sum() / learnt.sum()
+        rest = slice(chosen.stop, None)
+        return log_probs[chosen], log_probs[rest], scored.mean_logits[chosen], scored.mean_logits[rest], loss
+
+    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+        return _tokenised(feature)
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+        self._tokens += _count(inputs)
+        return super().compute_loss(model, inputs, *arguments, **settings)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs["num_tokens"] = self._tokens
+        super().log(logs, start_time)
+
+
+class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
+    """ORPO (Hong et al. 2024, arXiv 2403.07691)."""
+
+    def _padding(self) -> int:
+        return self.padding_value
+
+    def _takes_means(self) -> bool:
+        return True
+
+    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+        return torch.where(attention == 1, ids, -100)  # the prompt too, as TRL and the authors do
+
+
+class ContrastTuner(WarmsUp, _OnPairs, CPOTrainer):
+    """CPO (Xu et al. 2024, arXiv 2401.08417) and SimPO (Meng et al. 2024, arXiv 2405.14734)."""
+
+    def _padding(self) -> int:
+        return self.pad_token_id
+
+    def _takes_means(self) -> bool:
+        return self.loss_type in ("ipo", "simpo")
+
+    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+        return trained
+
+
+def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "prompt_input_ids": row["prompt_ids"],
+        "prompt_attention_mask": [1] * len(row["prompt_ids"]),
+    }
+    for side in ("chosen", "rejected"):
+        ids = row["prompt_ids"] + row[f"{side}_ids"]
+        counts = [False] * len(row["prompt_ids"]) + row[f"{side}_trained"]
+        made |= {
+            f"{side}_input_ids": ids,
+            f"{side}_attention_mask": [1] * len(ids),
+            f"{side}_labels": [token if on else -100 for token, on in zip(ids, counts, strict=True)],
+        }
+    return made
+
+
+def _count(inputs: dict[str, Any]) -> int:
+    return sum(int(inputs[f"{side}_attention_mask"].sum()) for side in ("chosen", "rejected"))

@@ -1,23 +1,69 @@
-"""What the comparison before and after training will take: timed on some of its own questions, counted on all of them.
-
-The base is asked first, as in the run, so that memory peaks as it does there. What the adapted model says is not known
-yet: its answers are taken to be as long as the references.
-"""
+"""Seconds that asking the base and the run will take, measured on a few rows."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.asking import kind_of
-from ftlab.evaluation.own_answers import MOST_SHOWN
+from ftlab.evaluation.probes import MOST_SHOWN
 from ftlab.evaluation.results import ToAnswer, ToScore, ToWrite
-from ftlab.run_directory import RunDirectory
+
+_MOST_EVALUATED = 16  # validation prompts that are answered for the time
+
+
+def prompt_lengths(trainer: Any) -> list[int]:
+    """Tokens of each training prompt with the longest answer to it."""
+    ids, *_ = trainer._tokenize_prompts(trainer.train_dataset["prompt"])
+    return [len(prompt) + trainer.max_completion_length for prompt in ids]
+
+
+def train_on_answers(trainer: Any, clock: Any, notes: Any, *, usual_steps: int) -> None:
+    """One step on the longest prompts with answers of full length, then a few as they come."""
+    from transformers import TrainerCallback
+
+    dataset, arguments, lengths = trainer.train_dataset, trainer.args, notes.values["lengths"]
+    prompts = arguments.generation_batch_size // trainer.num_generations
+    longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:prompts]
+    others = itertools.islice(itertools.cycle(range(len(dataset))), prompts * usual_steps)
+    order = [*longest, *others]
+    trainer.train_dataset, trainer.shuffle_dataset = dataset.select(order), False
+    arguments.max_steps = 1 + usual_steps
+    trainer.generation_config.min_new_tokens = trainer.max_completion_length
+
+    class EndsAsItLikes(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            trainer.generation_config.min_new_tokens = None
+
+    trainer.add_callback(EndsAsItLikes())
+    trainer.train()
+    timed = clock.seconds[-max(1, len(clock.seconds) - 1) :]
+    notes.add(
+        longest_rows=arguments.per_device_train_batch_size,
+        longest_tokens=max(lengths) * arguments.per_device_train_batch_size,
+        step_seconds=statistics.median(timed),
+        steps_timed=len(timed),
+        answers_grow_to=clock.seconds[0],
+    )
+    trainer.train_dataset = dataset
+
+
+def evaluate_answers(trainer: Any, notes: Any) -> None:
+    """The time of one validation, from some of its prompts."""
+    dataset = trainer.eval_dataset
+    some = dataset.select(range(min(len(dataset), _MOST_EVALUATED)))
+    began = time.monotonic()
+    trainer.evaluate(eval_dataset=some)
+    notes.add(evaluation_seconds=(time.monotonic() - began) / len(some) * len(dataset))
+
 
 _ENOUGH_SECONDS = 6.0  # for the answers whose lengths are looked at
 _FIRST_TOKENS = 6

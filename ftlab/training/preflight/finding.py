@@ -1,24 +1,322 @@
-"""What a preflight found: one record of everything that is known of a run before it starts."""
+"""What preflight says: fits, time, memory, and advice with the setting that would change it."""
 
 from __future__ import annotations
 
+import math
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ftlab.config import RunConfig
-from ftlab.config_evaluation import names, sized
-from ftlab.data.preferences import PREFERENCE_STAGES
+from ftlab.config import RunConfig, usual_learning_rate
+from ftlab.config.evaluation import names, sized
+from ftlab.config.methods import METHODS, BaseShape, rate_range
+from ftlab.config.stages import PREFERENCE_STAGES, STAGES
+from ftlab.core.words import duration
+from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
 from ftlab.training.launching.launcher import uses_accelerate
-from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
-from ftlab.training.preflight.plan import Plan, planned_steps
+from ftlab.training.preflight.sizes import Plan, planned_steps
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
-from ftlab.wording import duration
-from ftlab.workspace import Workspace
+
+MOST_PASSES = 4
+_STARTER_PASSES = 12  # so small that three passes do not teach it a new format (config.RunConfig.resolved)
+_FEWEST_STEPS = 20
+_ROOM_IN_LENGTH = 4
+_MOSTLY_PADDING = 0.6
+
+# Around what was measured on the starter, which needs far higher rates than a real base.
+_STARTER_SPREAD = 5
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One warning. `kind`: bad stops the run, warn harms it, info costs only time or nothing; each text a sentence."""
+
+    code: str
+    kind: Literal["info", "warn", "bad"]
+    what: str
+    why: str
+    try_: str
+
+    def as_dict(self) -> dict[str, str]:
+        values = asdict(self)
+        return {"code": self.code, "kind": self.kind, "what": self.what, "why": self.why, "try": values["try_"]}
+
+
+def warnings(plan: Plan) -> list[Advice]:
+    """Everything that is unusual about `plan`, the most harmful first."""
+    found = [
+        *_about_rate(plan),
+        *_about_rows(plan),
+        *_about_passes(plan),
+        *_about_template(plan),
+        *_about_numbers(plan),
+        *_about_batches(plan),
+    ]
+    return sorted(found, key=lambda advice: ("bad", "warn", "info").index(advice.kind))
+
+
+def usual_rates(config: RunConfig, shape: BaseShape | None = None) -> tuple[float, float, str]:
+    """(lowest, highest, source) of the learning rates that work for the method and base (of `shape`) of `config`."""
+    if config.is_starter:
+        usual = usual_learning_rate(config)
+        return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
+    if feedback := STAGES[config.stage].usual:
+        usual = usual_learning_rate(config)
+        return usual / 10, usual * 10, feedback.source
+    return *rate_range(config.method.name, shape), METHODS[config.method.name].source
+
+
+def _about_rate(plan: Plan) -> list[Advice]:
+    rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config, plan.shape)
+    low, high, source = usual_rates(plan.config, plan.shape)
+    # A rate at the edge is as written: 5 * 4e-3 is not 0.02 in binary.
+    if low * 0.999 <= rate <= high * 1.001:
+        return []
+    usual = usual_learning_rate(plan.config, plan.shape)
+    name = plan.config.method.name
+    if rate > high:
+        return [
+            Advice(
+                "rate_high",
+                "warn",
+                f"The learning rate {rate:g} is above what works for {name} on this base ({low:g} to {high:g}).",
+                f"Too high a rate diverges or forgets what the base knew ({source}).",
+                f"Use {usual:g}, or leave it empty.",
+            )
+        ]
+    return [
+        Advice(
+            "rate_low",
+            "warn",
+            f"The learning rate {rate:g} is below what works for {name} on this base ({low:g} to {high:g}).",
+            f"Too low a rate learns next to nothing in the same time ({source}).",
+            f"Use {usual:g}, or leave it empty.",
+        )
+    ]
+
+
+def _about_rows(plan: Plan) -> list[Advice]:
+    found = []
+    limit = plan.config.optimisation.max_length
+    if plan.rows_too_long:
+        of = plan.rows + plan.rows_too_long
+        found.append(
+            Advice(
+                "rows_cut",
+                "warn",
+                f"{plan.rows_too_long:,} of {of:,} training rows have more than {limit:,} tokens and are left out.",
+                f"The longest has {plan.longest or limit:,} tokens, and a row that is cut in the middle would teach "
+                "answers without an end.",
+                _longer(plan),
+            )
+        )
+    elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
+        found.append(
+            Advice(
+                "length_unused",
+                "info",
+                f"The longest example may have {limit:,} tokens, and the longest row has {plan.longest:,}.",
+                "That costs nothing: time and memory follow the rows that there are.",
+                "Leave it, or lower it if longer rows should be refused later.",
+            )
+        )
+    if not plan.validation_rows:
+        found.append(
+            Advice(
+                "no_validation",
+                "warn",
+                "There are no validation rows.",
+                "Without them nobody sees when learning turns into memorising, and the last weights are kept, not the "
+                "best.",
+                "Set the validation share to 0.1.",
+            )
+        )
+    if not plan.test_rows:
+        found.append(
+            Advice(
+                "no_test",
+                "warn",
+                "There are no test rows.",
+                "Without rows that training never saw, nothing can show that the result is better than the base.",
+                "Set the test share to 0.1.",
+            )
+        )
+    return found
+
+
+def _about_passes(plan: Plan) -> list[Advice]:
+    settings = plan.config.optimisation
+    processes = plan.config.launcher.processes
+    steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
+    batch = settings.batch_size * settings.gradient_accumulation * processes
+    passes = steps.total / steps.per_epoch
+    found = []
+    most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
+    if passes > most:
+        watched = plan.validation_rows and settings.early_stopping
+        found.append(
+            Advice(
+                "many_passes",
+                "info" if watched else "warn",
+                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times, and {most} times is usually the most.",
+                "More than four passes over the same text add little (Muennighoff et al. 2023, arXiv 2305.16264) and "
+                "end in learning the rows by heart.",
+                "It stops by itself when the validation loss rises; fewer epochs save that time."
+                if watched
+                else f"Use at most {most} epochs, or keep validation rows and early stopping.",
+            )
+        )
+    if batch > plan.rows:
+        found.append(
+            Advice(
+                "batch_above_rows",
+                "warn",
+                f"One step takes {batch:,} rows, and there are only {plan.rows:,}.",
+                "Each epoch is then a single step, however large the batch is.",
+                f"Use a batch of {_fitting_batch(plan.rows):,} without accumulation.",
+            )
+        )
+    elif steps.total < _FEWEST_STEPS:
+        found.append(
+            Advice(
+                "few_steps",
+                "warn",
+                f"There are only {steps.total:,} steps, {steps.warmup:,} of them with a rising rate.",
+                "The learning rate has no time to rise and to fall, so the model hardly changes.",
+                f"Use a smaller batch (now {batch:,} rows a step), more epochs or more rows.",
+            )
+        )
+    elif settings.warmup_fraction > 0.25:
+        found.append(
+            Advice(
+                "long_warmup",
+                "info",
+                f"The learning rate rises during {steps.warmup:,} of {steps.total:,} steps.",
+                "A twentieth to a tenth is enough to start calmly, the rest is time at too low a rate.",
+                "Set the warm-up to 0.05.",
+            )
+        )
+    return found
+
+
+def _about_template(plan: Plan) -> list[Advice]:
+    found = []
+    if plan.template == "missing":
+        found.append(
+            Advice(
+                "template_missing",
+                "warn",
+                "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the "
+                "result.",
+                "Such a base has seldom learned to answer, so it needs more rows than an instruct model.",
+                "Take the instruct or chat form of this base if there is one.",
+            )
+        )
+    if plan.template == "plain":
+        found.append(
+            Advice(
+                "template_unmarked",
+                "info",
+                "The chat template does not mark which tokens are the answer (no generation marks).",
+                "The answers are found by comparing renderings instead, and only they are trained.",
+                "Look at one row on the Data tab: the coloured tokens are those that are trained.",
+            )
+        )
+    if plan.stop_trained is False:
+        found.append(
+            Advice(
+                "stop_untrained",
+                "bad",
+                "No row trains the stop token.",
+                "The model would learn what to say and never that it is over.",
+                "Look at one row on the Data tab, and use a base whose template ends an answer.",
+            )
+        )
+    return found
+
+
+def _about_numbers(plan: Plan) -> list[Advice]:
+    if plan.device == "cpu":
+        if plan.dtype == "float16" or (plan.dtype == "bfloat16" and plan.bfloat16_gain and plan.bfloat16_gain < 1):
+            slow = "CPUs compute it slowly."
+            if plan.dtype == "bfloat16":
+                slow = f"Measured here: {1 / plan.bfloat16_gain:.2g} times slower than float32."
+            return [
+                Advice(
+                    "short_format_on_cpu",
+                    "warn",
+                    f"{plan.dtype} is used on a CPU.",
+                    slow,
+                    "Set the number format to auto.",
+                )
+            ]
+        return []
+    if plan.dtype == "float16" and plan.card_has_bf16:
+        return [
+            Advice(
+                "fp16_on_bf16_card",
+                "warn",
+                "float16 is used on a GPU that has bfloat16.",
+                "float16 overflows at 65,504, which ends some runs in a loss that is not a number.",
+                "Set the number format to auto.",
+            )
+        ]
+    if plan.dtype == "bfloat16" and plan.card_has_bf16 is False:
+        return [
+            Advice(
+                "bf16_not_there",
+                "warn",
+                "bfloat16 is used on a GPU that does not have it.",
+                "It is imitated there and slow.",
+                "Set the number format to auto, which takes float16.",
+            )
+        ]
+    if plan.dtype == "float32":
+        return [
+            Advice(
+                "float32_on_gpu",
+                "info",
+                "float32 is used on a GPU.",
+                "The short formats take half the memory and are several times faster there.",
+                "Set the number format to auto.",
+            )
+        ]
+    return []
+
+
+def _about_batches(plan: Plan) -> list[Advice]:
+    if not plan.tokens or not plan.computed_tokens:
+        return []
+    padding = 1 - plan.tokens / plan.computed_tokens
+    if padding < _MOSTLY_PADDING or plan.config.optimisation.batch_size == 1:
+        return []
+    return [
+        Advice(
+            "mostly_padding",
+            "info",
+            f"{padding:.0%} of what is computed is padding.",
+            "Short rows are filled up to the longest one of their batch.",
+            "A smaller batch with gradient accumulation computes less padding and learns the same.",
+        )
+    ]
+
+
+def _longer(plan: Plan) -> str:
+    if plan.longest is None:
+        return "Raise the longest example, or leave these rows out."
+    if plan.context is not None and plan.longest > plan.context:
+        return f"Take a base that reads more than {plan.context:,} tokens, or leave these rows out."
+    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or leave these rows out."
+
+
+def _fitting_batch(rows: int) -> int:
+    """The largest power of two that still makes ten steps of an epoch, up to 16."""
+    return max(1, min(16, 2 ** int(math.log2(max(1, rows // 10))))) if rows >= 10 else 1
+
 
 MEASURED = "measured.json"  # what a measurement leaves behind
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder in which it is made

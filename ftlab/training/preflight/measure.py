@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import LauncherConfig, RunConfig, with_settings
-from ftlab.data.documents import STAGE
-from ftlab.data.preferences import PREFERENCE_STAGES
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.core.files import last_line, read_json, write_text
+from ftlab.core.processes import attached
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.steps import Steps
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.files import last_line, read_json, write_text
-from ftlab.processes import attached
-from ftlab.run_directory import RunDirectory
-from ftlab.steps import Steps
 from ftlab.training.failures import says_out_of_memory
+from ftlab.training.gate import Start, freeze_start
 from ftlab.training.launching.launcher import threads_per_process
-from ftlab.training.preflight.advice import Advice, warnings
 from ftlab.training.preflight.finding import (
     FOLDER_PREFIX,
     MEASURED,
+    Advice,
     Outcome,
     Preflight,
     about_processes,
@@ -39,13 +39,12 @@ from ftlab.training.preflight.finding import (
     disk_free,
     finding,
     need_of,
+    warnings,
 )
 from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.preflight.plan import Plan, planned_steps
-from ftlab.training.start import Start, freeze_start
+from ftlab.training.preflight.sizes import Plan, planned_steps
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
-from ftlab.workspace import Workspace
 
 _LONGER = "Documents longer than the longest example make more steps than were counted here."
 _POLL_SECONDS = 0.3
@@ -99,13 +98,12 @@ def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
 
 def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
     """The data of `config`, split as the run will split them."""
-    from ftlab.data.load import load_rows
-    from ftlab.data.named import settled
-    from ftlab.data.preference_checks import record_findings
+    from ftlab.data.load import load_rows, settled
+    from ftlab.data.preferences import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
     from ftlab.training.gate import check_evaluation, settle_measuring
-    from ftlab.training.reinforcement.checks import check_references
+    from ftlab.training.reinforcement.rewards import check_references
 
     config.data.source = pinned(config.data.source, workspace)
     loaded = load_rows(config.data, workspace)
@@ -121,7 +119,7 @@ def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
 
 def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
     """What `check_preferences` finds, with the rows that were counted as too long."""
-    from ftlab.data.preference_checks import check_preferences, cut_findings
+    from ftlab.data.preferences import check_preferences, cut_findings
 
     if config.stage not in PREFERENCE_STAGES:
         return []
@@ -268,7 +266,7 @@ def _estimated(
         notes=[
             *guess.notes,
             about_replay(config, prepared),
-            *([_LONGER] if config.stage == STAGE else []),
+            *([_LONGER] if config.stage == PRETRAINING else []),
             *about_processes(config, device),
         ],
     )

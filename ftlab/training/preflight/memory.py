@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.method_table import METHODS
+from ftlab.config.methods import METHODS
 from ftlab.models.estimate import Need
 
 # Below this part of what is free a run is called safe: fragments, and whatever else starts meanwhile.

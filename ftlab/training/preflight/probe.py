@@ -22,18 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
-from ftlab.data.documents import STAGE
-from ftlab.data.preferences import PREFERENCE_STAGES
-from ftlab.data.prompts_only import REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.core.files import locked, read_json, write_json
+from ftlab.core.quiet import quieten
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.files import locked, read_json, write_json
 from ftlab.models.bases.get import ensure_base, telling
-from ftlab.quiet import quieten
-from ftlab.run_directory import RunDirectory
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
-from ftlab.training.preflight.answering import evaluate_answers, prompt_lengths, train_on_answers
-from ftlab.training.preflight.asking import Comparison, comparison_of, comparison_seconds, forgetting_seconds
+from ftlab.training.preflight.asking import (
+    Comparison,
+    comparison_of,
+    comparison_seconds,
+    evaluate_answers,
+    forgetting_seconds,
+    prompt_lengths,
+    train_on_answers,
+)
 from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
 from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
@@ -48,7 +54,6 @@ from ftlab.training.preflight.sizes import (
 from ftlab.training.rate_trial import try_rates
 from ftlab.training.self_replay import ensure_answers
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import Workspace
 
 _TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
@@ -119,8 +124,7 @@ def measure(
     """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
     import torch
 
-    from ftlab.models.load import context_length, pick_device, pick_dtype
-    from ftlab.models.precision import bfloat16_gain
+    from ftlab.models.load import bfloat16_gain, context_length, pick_device, pick_dtype
     from ftlab.training.speed import slow_down
 
     began = writer.status.started or time.time()
@@ -144,7 +148,11 @@ def measure(
     trainer = training.trainer
     answers = config.stage in REWARD_STAGES
     notes.add(
-        **(about_template(training.tokenizer, trainer.train_dataset) if config.stage != STAGE and not answers else {}),
+        **(
+            about_template(training.tokenizer, trainer.train_dataset)
+            if config.stage != PRETRAINING and not answers
+            else {}
+        ),
         **about_weights(trainer.model, config.stage),
         context=context_length(config.model),
         computing=training.computing,

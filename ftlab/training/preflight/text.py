@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ftlab.core.words import duration
 from ftlab.training.preflight.finding import Preflight
 from ftlab.training.preflight.memory import Remedy
-from ftlab.wording import duration
 
 
 def as_lines(found: Preflight) -> Iterator[str]:

@@ -1,27 +1,121 @@
-"""Learning from rewards: the model's own answers to the frozen prompts, through TRL's RLOO and GRPO trainers."""
+"""RLOO and GRPO: the policy's trainer, from start to result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.config import RunConfig
+from ftlab.core.files import append_jsonl, read_jsonl, write_jsonl
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.rendering import encode_prompt
 from ftlab.errors import InputError
-from ftlab.files import append_jsonl, read_jsonl, write_jsonl
-from ftlab.run_directory import RunDirectory
-from ftlab.training.preferences.trainers import forget_reference
-from ftlab.training.reinforcement.checks import check_reinforcement
-from ftlab.training.reinforcement.held_out import HeldOut, held_out, measure_adapted, measure_start
-from ftlab.training.reinforcement.policy import GroupPolicy, LeaveOneOutPolicy, reward_functions
-from ftlab.training.reinforcement.prompts import Prompt, as_dataset, frozen_prompts, validation_prompts
-from ftlab.training.reinforcement.rewards import Judge, build_judges
-from ftlab.training.reinforcement.signs import read_signs
+from ftlab.evaluation.metrics.text import repetition
+from ftlab.training.checkpoints import WarmsUp
+from ftlab.training.preferences.trainers import forget_reference, save_trained
+from ftlab.training.reinforcement.held_out import (
+    HeldOut,
+    Prompt,
+    as_dataset,
+    frozen_prompts,
+    held_out,
+    measure_adapted,
+    measure_start,
+    validation_prompts,
+)
+from ftlab.training.reinforcement.rewards import Judge, build_judges, check_reinforcement
 from ftlab.training.sft import Training
+from ftlab.training.signs import read_signs
 from ftlab.training.status import StatusWriter
-from ftlab.workspace import Workspace
+
+_EQUAL = 1e-6
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One answer that was tried: `rewards` by name, `reward` their weighted sum."""
+
+    prompt: list[dict[str, str]]
+    completion: str
+    rewards: dict[str, float]
+    reward: float
+
+
+class _Policy:
+    """What both trainers do alike. `tried` holds the answers of this process's latest generation."""
+
+    tried: tuple[Tried, ...] = ()
+    tokens_before = 0  # what an earlier attempt of this run read; TRL's count goes on from there
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """The prompts as evaluation and chat ask them: without room for thoughts, control tokens in them spelled."""
+        known: dict[str, list[int]] = {}
+        ids = []
+        for prompt in prompts:
+            key = repr(prompt)
+            if key not in known:
+                # encode_prompt leaves out the last assistant turn of an example.
+                known[key] = encode_prompt([*prompt, {"role": "assistant", "content": ""}], self.processing_class)
+            ids.append(known[key])
+        return ids, None, {}
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        rewards = (scores * self.reward_weights.to(scores.device)).sum(dim=1)
+        mode = "train" if self.model.training else "eval"
+        texts = self.processing_class.batch_decode(completion_ids_list, skip_special_tokens=True)
+        repeated = torch.tensor([repetition(text) for text in texts], device=scores.device)
+        self._metrics[mode]["repetition"].append(self.accelerator.gather(repeated).mean().item())
+        if mode == "train":
+            groups = rewards.view(-1, self.num_generations)
+            flat = (groups.amax(dim=1) - groups.amin(dim=1)) < _EQUAL
+            self._metrics[mode]["flat_share"].append(flat.float().mean().item())
+            # `scores` holds those of all processes, one after the other.
+            mine = slice(first := self.accelerator.process_index * len(prompts), first + len(prompts))
+            rows = zip(prompts, texts, scores[mine].tolist(), rewards[mine].tolist(), strict=True)
+            self.tried = tuple(
+                Tried(prompt, text, dict(zip(self.reward_func_names, row, strict=True)), reward)
+                for prompt, text, row, reward in rows
+            )
+        return scores
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs.pop("eval_loss", None)  # of answers that were just sampled: it says nothing
+        figures = self._metrics["train" if self.model.training else "eval"]
+        if counted := figures.get("num_tokens"):
+            figures["num_tokens"] = [value - self.tokens_before for value in counted]
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        save_trained(self, super()._save, output_dir, state_dict)
+
+
+class GroupPolicy(WarmsUp, _Policy, GRPOTrainer):
+    """GRPO (Shao et al. 2024, arXiv 2402.03300)."""
+
+
+class LeaveOneOutPolicy(WarmsUp, _Policy, RLOOTrainer):
+    """RLOO (Ahmadian et al. 2024, arXiv 2402.14740)."""
+
+
+def reward_functions(judges: Sequence[Judge], tokenizer: Any) -> list[Callable[..., list[float]]]:
+    """The judges as TRL calls them; what they read is the text that the evaluation would read."""
+
+    def function(judge: Judge) -> Callable[..., list[float]]:
+        def reward(prompts: Any, completion_ids: Any, reference: list[str], **_: Any) -> list[float]:
+            return judge.score(prompts, tokenizer.batch_decode(completion_ids, skip_special_tokens=True), reference)
+
+        reward.__name__ = judge.name  # TRL's name for it in the logs
+        return reward
+
+    return [function(judge) for judge in judges]
+
 
 _SAMPLES = 8  # answers kept of each logged step
 
@@ -84,7 +178,7 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
     prompts, the weights with the highest mean reward on them are kept. Before and after, greedy answers to the
     held-out prompts are rewarded (evaluation/rewards.json). Raises as `prepare_reinforcement` does.
     """
-    from ftlab.training.result import save_result
+    from ftlab.training.setup import save_result
 
     prepared = prepare_reinforcement(run, config, writer)
     training = prepared.training

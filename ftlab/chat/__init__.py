@@ -1,1 +1,0 @@
-"""Talk to a base and its adapted model at once."""

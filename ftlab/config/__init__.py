@@ -1,0 +1,279 @@
+"""What a run is: one validated description, in Python, YAML and forms.
+
+The form in the Train tab, the help of the command line and the notebook cells are drawn from its fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError
+
+from ftlab.config.errors import explain
+from ftlab.config.evaluation import EvaluationConfig
+from ftlab.config.methods import METHODS, BaseShape, real_rate
+from ftlab.config.preferences import PreferenceConfig, ReinforcementConfig, Reward
+from ftlab.config.sections import (
+    AUTO,
+    SELF,
+    STARTER,
+    STARTER_REPLAY,
+    DataConfig,
+    LauncherConfig,
+    MethodConfig,
+    ModelConfig,
+    OptimisationConfig,
+    Section,
+    TrackingConfig,
+    field,
+)
+from ftlab.config.stages import LOSSES, SELF_STAGES, STAGES
+from ftlab.core.files import anywhere, check_reach
+from ftlab.core.parsing import check_depth, parse_yaml, read_yaml, whole
+from ftlab.errors import InputError, shorten
+
+__all__ = [
+    "AUTO",
+    "SELF",
+    "STARTER",
+    "STARTER_REPLAY",
+    "DataConfig",
+    "EvaluationConfig",
+    "LauncherConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "OptimisationConfig",
+    "PreferenceConfig",
+    "ReinforcementConfig",
+    "Reward",
+    "RunConfig",
+    "TrackingConfig",
+    "build_config",
+    "load_config",
+    "read_value",
+    "usual_learning_rate",
+    "with_settings",
+]
+
+
+CODE = "evaluation.own_metrics"  # the setting that names files of code
+
+
+class RunConfig(Section):
+    """One run, complete: its `config.yaml` alone reproduces it."""
+
+    name: str | None = field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
+    stage: Literal["sft", "pretraining", "dpo", "kto", "orpo", "cpo", "reward", "rloo", "grpo"] = field(
+        "sft",
+        "Stage",
+        "sft: instruction tuning on examples of good answers. pretraining: plain text, every token is learnt. "
+        "dpo, orpo, cpo: pairs of a chosen and a rejected answer (orpo and cpo are experimental in TRL). kto: single "
+        "answers marked good or bad. "
+        "reward: a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
+    )
+    model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
+    data: DataConfig = Field(default_factory=DataConfig, title="Data")
+    method: MethodConfig = Field(default_factory=MethodConfig, title="Method")
+    optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimisation")
+    preference: PreferenceConfig = Field(default_factory=PreferenceConfig, title="Preferences")
+    reinforcement: ReinforcementConfig = Field(default_factory=ReinforcementConfig, title="Reinforcement")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, title="Tracking")
+    launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
+    trainer: dict[str, Any] = field(
+        {},
+        "Further settings of TRL",
+        "Any argument of TRL's trainer configuration that ftlab does not name itself.",
+        advanced=True,
+    )
+
+    # Own metrics are code, and what a file says is not what its reader has asked for.
+    _code_is_stored: bool = PrivateAttr(False)
+
+    @property
+    def code_is_stored(self) -> bool:
+        """Whether the files of code that it names were read from a file, and named by nobody since."""
+        return self._code_is_stored
+
+    @property
+    def is_starter(self) -> bool:
+        return self.model.base == STARTER
+
+    def resolved(self, shape: BaseShape | None = None) -> RunConfig:
+        """A copy in which every setting that was left empty has its value. `shape` is that of the base; without it the
+        usual learning rate is that of a base about which nothing is known."""
+        config = self.model_copy(deep=True)
+        settings = config.optimisation
+        if settings.learning_rate is None:
+            settings.learning_rate = usual_learning_rate(config, shape)
+        usual = STAGES[self.stage].usual
+        if settings.batch_size is None:
+            # Small batches make more steps of a few hundred rows, and LoRA learns worse from large ones (Schulman et
+            # al. 2025). The starter's figures are those of 16.
+            settings.batch_size = 16 if self.is_starter else usual.batch if usual else 8
+            if settings.gradient_accumulation is None and usual and not self.is_starter:
+                settings.gradient_accumulation = usual.accumulation
+        settings.gradient_accumulation = settings.gradient_accumulation or 1
+        if settings.epochs is None and usual:
+            settings.epochs = usual.starter_epochs if self.is_starter else usual.epochs
+        if settings.epochs is None:
+            # The starter is so small that three passes do not teach it a new format.
+            settings.epochs = 6 if self.is_starter else 3
+        preference = config.preference
+        if preference.loss is None and self.stage in LOSSES:
+            preference.loss = LOSSES[self.stage][0]
+        if preference.beta is None:
+            # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
+            preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
+        if config.data.replay == AUTO:
+            config.data.replay = SELF if why_not_held(self) is None else None
+        if config.evaluation.probes == "auto":
+            config.evaluation.probes = "self, general_probes" if self.is_starter else "self"
+        if config.evaluation.general_text == "auto":
+            config.evaluation.general_text = "general_text, general_chat" if self.is_starter else "general_reading"
+        return config
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def why_not_held(config: RunConfig) -> str | None:
+    """Why a run of this stage and base is not held to its base's own answers by default; None where it is."""
+    if config.stage not in SELF_STAGES:
+        return f"the stage {config.stage} has no rows of answers that others could be mixed into"
+    if config.is_starter:
+        return "the starter is too small to be held by its own answers: general_replay and general_documents serve it"
+    return None
+
+
+def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> float:
+    """The rate that usually works for stage, method and base (of `shape`), and for the starter a higher one: see
+    method_table and config_preferences."""
+    usual = STAGES[config.stage].usual
+    if usual and config.method.name == "full":
+        return usual.starter_full if config.is_starter else usual.full
+    if usual:
+        return usual.starter_adapter if config.is_starter else usual.adapter
+    if not config.is_starter:
+        return real_rate(config.method.name, shape)
+    facts = METHODS[config.method.name]
+    # Measured with LoRA (docs/replay.md): with documents mixed in, half the rate learns the task and forgets less.
+    held = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
+    return facts.starter_rate / 2 if held else facts.starter_rate
+
+
+def build_config(values: dict[str, Any] | None = None, overrides: list[str] | None = None) -> RunConfig:
+    """A checked RunConfig from nested `values` and `section.field=value` overrides.
+
+    Raises InputError naming the field, the value given and what is allowed.
+    """
+    try:
+        check_depth(values)
+    except ValueError as error:
+        raise InputError(f"The settings are {error}", try_="write them flatter") from None
+    values = whole(_copied(values or {}))
+    for override in overrides or []:
+        _apply_override(values, override)
+    _check_values(values)
+    check_reach({section: _paths(given) for section, given in values.items()})
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, RunConfig) from None
+
+
+def _paths(given: Any) -> Any:
+    """What may name a file among the values of a section: all but prose, and names of columns."""
+    if not isinstance(given, dict):
+        return given
+    found = {name: one for name, one in given.items() if name not in (*PROSE, "columns")}
+    if isinstance(replay := found.get("replay"), str):  # self:FILE names a file too
+        found["replay"] = [replay, replay.strip().removeprefix(f"{SELF}:")]
+    return found
+
+
+# Settings of the sections data, evaluation and method that are texts to a model or about one, and never paths.
+PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "initial_text")
+
+
+def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """`config` with other values of some settings ({"method.rank": 8}). Raises InputError as `build_config` does."""
+    values = config.model_dump()
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        values[section][name] = value
+        check_reach(_paths({name: value}))
+    with anywhere():  # the rest was stored before
+        changed = build_config(values)
+    changed._code_is_stored = config.code_is_stored and CODE not in settings
+    return changed
+
+
+def load_config(path: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
+    """A checked RunConfig from a YAML file (without one: the defaults). Raises InputError as `build_config` does."""
+    if path is None:
+        return build_config({}, overrides)
+    if not str(path).strip():  # as of a variable of the shell that is not set
+        raise InputError("The name of the YAML file is empty", try_="leave it out to take the defaults")
+    path = Path(path)
+    try:
+        values = read_yaml(path)
+    except FileNotFoundError:
+        raise InputError("There is no such file", given=path, try_="check the path of the YAML file") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path.name} holds no settings",
+            given=type(values).__name__,
+            allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
+        )
+    config = build_config(values, overrides)
+    named = any(one.partition("=")[0].strip() == CODE for one in overrides or [])
+    config._code_is_stored = bool(config.evaluation.own_metrics) and not named
+    return config
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise InputError(
+            "A setting is written section.field=value", given=override, try_="for example --set optimisation.epochs=3"
+        )
+    value = read_value(text, f"The value of {key}")
+    *sections, last = key.strip().split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise InputError(f"{section!r} in {key!r} is not a group of settings", given=override)
+    target[last] = value
+
+
+def read_value(text: str, name: str = "The value") -> Any:
+    """The value that a person means by `text`. Raises InputError for what is no YAML."""
+    value = parse_yaml(text, name)
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
+
+
+def _check_values(value: Any) -> None:
+    """No setting is a number beyond what libraries count with (Python cannot even write the longest), or a text that no
+    file system takes."""
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise InputError("A setting is too large a number", given=f"about 2 to the power {value.bit_length() - 1}")
+    if isinstance(value, str) and "\0" in value:
+        raise InputError("A setting holds a character with the number 0", given=repr(shorten(value, 60)))
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _check_values(item)
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in values.items()}

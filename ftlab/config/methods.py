@@ -1,0 +1,222 @@
+"""The methods of adaptation: the settings each one reads, its usual learning rate, and what it can be combined with.
+
+The only list of methods: what builds them is `models/methods.py`. No heavy imports: forms, help and messages are drawn
+from here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftlab.config.sections import MethodConfig
+
+_LOW_RANK = ("rank", "alpha", "rank_stabilised", "dropout", "targets", "initialisation")
+_VIRTUAL = ("virtual_tokens", "initial_text")
+
+
+@dataclass(frozen=True)
+class BaseShape:
+    """What the usual settings depend on: the `family` (model_type) of a base and its `width` in channels."""
+
+    family: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, None where the rule
+    for low-rank and full tuning gives it (`real_rate`); `lowest` and `highest` bound what works on them (None:
+    around the rule), `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage).
+
+    `continues`: a later run can train its adapter further. `preferences`, `reinforcement`: the stages that train it.
+    `quantises`: QLoRA can take its place to save memory. `not_merged`, `no_strength`: why its result cannot become
+    weights of the base, or be put to a strength; empty where it can.
+    """
+
+    title: str
+    fields: tuple[str, ...]
+    learning_rate: float | None
+    starter_rate: float
+    lowest: float | None
+    highest: float | None
+    source: str
+    continues: bool = False
+    preferences: bool = False
+    reinforcement: bool = False
+    quantises: bool = False
+    not_merged: str = ""
+    no_strength: str = ""
+
+
+_RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
+_KEYS = "it learned keys and values that stand before every text, not a change of weights"
+_TOKENS = "it learned tokens that stand before every text, not a change of weights"
+_BEND = "it added nonlinear layers between those of the base"
+METHODS: dict[str, Method] = {
+    "lora": Method(
+        "LoRA",
+        _LOW_RANK,
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=_RULE,
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
+    ),
+    "dora": Method(
+        "DoRA",
+        _LOW_RANK,
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=f"as LoRA: {_RULE}",
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
+    ),
+    "qlora": Method(
+        "QLoRA",
+        (*_LOW_RANK, "quantisation", "double_quantisation"),
+        learning_rate=None,
+        starter_rate=4e-3,
+        lowest=None,
+        highest=None,
+        source=f"as LoRA: {_RULE}",
+        continues=True,
+        preferences=True,
+        reinforcement=True,
+    ),
+    "ia3": Method(
+        "IA3",
+        (),
+        learning_rate=3e-3,
+        starter_rate=0.1,
+        lowest=5e-4,
+        highest=3e-2,
+        source="3e-3 in Liu et al. 2022, arXiv 2205.05638",
+        continues=True,
+        reinforcement=True,
+    ),
+    "bottleneck": Method(
+        "bottleneck adapters",
+        ("placement", "reduction_factor", "activation"),
+        learning_rate=3e-4,
+        starter_rate=1e-2,
+        lowest=3e-5,
+        highest=3e-3,
+        source="3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
+        not_merged=f"{_BEND}, which no single matrix can hold",
+        no_strength=f"{_BEND}, and a part of them is not a part of the way",
+    ),
+    "prefix_tuning": Method(
+        "prefix tuning",
+        _VIRTUAL,
+        learning_rate=5e-3,
+        starter_rate=0.1,
+        lowest=5e-5,
+        highest=3e-2,
+        source="5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in Liu et al. 2022, arXiv 2110.07602",
+        not_merged=_KEYS,
+        no_strength=_KEYS,
+    ),
+    "prompt_tuning": Method(
+        "prompt tuning",
+        _VIRTUAL,
+        learning_rate=3e-2,
+        starter_rate=0.1,
+        lowest=1e-3,
+        highest=3e-1,
+        source="3e-2 in PEFT's guide, 0.3 with Adafactor in Lester et al. 2021",
+        not_merged=_TOKENS,
+        no_strength=_TOKENS,
+    ),
+    "full": Method(
+        "full fine-tuning",
+        (),
+        learning_rate=None,
+        starter_rate=1e-3,
+        lowest=None,
+        highest=None,
+        source=f"a tenth of LoRA's: {_RULE}",
+        preferences=True,
+        reinforcement=True,
+        quantises=True,
+    ),
+}
+CONTINUED = tuple(name for name, method in METHODS.items() if method.continues)
+FOR_PREFERENCES = tuple(name for name, method in METHODS.items() if method.preferences)
+FOR_REINFORCEMENT = tuple(name for name, method in METHODS.items() if method.reinforcement)
+
+
+def titles(names: Iterable[str]) -> str:
+    """The methods with these names, as a message lists them."""
+    return ", ".join(METHODS[name].title for name in names)
+
+
+# Full tuning at 2,000 channels; LoRA takes ten times as much, whatever its rank. How steeply the rate falls with the
+# width is known of two families (tinker-cookbook, get_lr, 2025); others take the lower of both.
+_FULL_RATE, _REFERENCE_WIDTH, _LORA_FACTOR = 5e-5, 2000, 10
+_SLOPES = {"llama": 0.781, "qwen": 0.0775}
+_UNKNOWN = BaseShape("", _REFERENCE_WIDTH)
+
+
+def real_rate(method: str, shape: BaseShape | None) -> float:
+    """The usual learning rate of supervised tuning with `method` on a real base of `shape` (None: not known yet)."""
+    found = METHODS[method].learning_rate
+    if found is not None:
+        return found
+    shape = shape or _UNKNOWN
+    known = [slope for name, slope in _SLOPES.items() if shape.family.startswith(name)]
+    rates = [_FULL_RATE * (_REFERENCE_WIDTH / shape.width) ** slope for slope in known or _SLOPES.values()]
+    return float(f"{min(rates) * (1 if method == 'full' else _LORA_FACTOR):.2g}")
+
+
+def rate_range(method: str, shape: BaseShape | None = None) -> tuple[float, float]:
+    """The lowest and the highest learning rate that is not unusual for `method` on a real base of `shape`."""
+    facts = METHODS[method]
+    if facts.lowest is None or facts.highest is None:
+        usual = real_rate(method, shape)
+        return usual / 10, usual * 3
+    return facts.lowest, facts.highest
+
+
+def fields_of(method: str) -> tuple[str, ...]:
+    """The settings of MethodConfig that `method` reads, without `name`. The others change nothing."""
+    return METHODS[method].fields
+
+
+def unused(method: MethodConfig) -> list[str]:
+    """Settings that were changed from their default and that the chosen method does not read."""
+    return [
+        name
+        for name, info in type(method).model_fields.items()
+        if name != "name" and name not in fields_of(method.name) and getattr(method, name) != info.default
+    ]
+
+
+def virtual_tokens(method: MethodConfig) -> int:
+    """How many positions of the base's context the method itself takes."""
+    return method.virtual_tokens if "virtual_tokens" in fields_of(method.name) else 0
+
+
+def summary(method: MethodConfig) -> str:
+    """The method and the one setting that says most about it: `lora r=16`, `bottleneck houlsby /8`."""
+    match method.name:
+        case "lora" | "dora":
+            return f"{method.name} r={method.rank}"
+        case "qlora":
+            return f"qlora r={method.rank} {method.quantisation}"
+        case "bottleneck":
+            return f"bottleneck {method.placement} /{method.reduction_factor}"
+        case "prefix_tuning" | "prompt_tuning":
+            return f"{method.name} {method.virtual_tokens} tokens"
+        case _:
+            return method.name

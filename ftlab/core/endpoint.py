@@ -1,0 +1,296 @@
+"""One question to a language model behind an OpenAI-compatible address (`POST .../chat/completions`).
+
+The key comes from the environment variable of its purpose and is sent to that address; it is written nowhere, and taken
+out of whatever the server says.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import threading
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ftlab.core.web import Answer, TooMuch, ask, is_near, open_client
+from ftlab.errors import FtlabError, InputError, shorten
+
+ATTEMPTS = 5
+_PATH = "/chat/completions"
+_PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth another try
+_LONGEST_WAIT = 60.0  # seconds
+_SECRET = 8  # characters: shorter keys are words like EMPTY, which servers of one's own take
+# What newer models refuse, and what takes its place.
+_OTHER_NAMES = {"max_tokens": "max_completion_tokens", "temperature": None}
+
+
+class Refused(FtlabError):
+    """The server understood this one request and will not answer it; another one it may."""
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What an endpoint is asked for: its `name` in messages, where its key is, and what a failure leaves whole."""
+
+    name: str
+    key_variable: str
+    kept: str
+
+    @property
+    def set_key(self) -> str:
+        return f"set {self.key_variable} in the environment in which ftlab is started; it is kept nowhere else"
+
+    @property
+    def later(self) -> str:
+        return f"again later: {self.kept}"
+
+
+JUDGE = Purpose("the judge", "FTLAB_JUDGE_KEY", "what is judged is kept")
+CONTESTANT = Purpose("the endpoint", "FTLAB_ENDPOINT_KEY", "the answers that are there are kept")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`url` is what stands before /chat/completions; `max_tokens` limits a reply; `timeout` is in seconds."""
+
+    url: str
+    model: str
+    max_tokens: int = 1024
+    timeout: float = 120.0
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        name = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return name == "localhost" or name.endswith(".localhost")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model wrote. Tokens are those the server counted, None where it did not; `cut`: it reached the limit."""
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cut: bool
+
+
+def find_key(purpose: Purpose = JUDGE) -> str | None:
+    """The key in the environment, None when there is none. Raises InputError when no header can carry it."""
+    key = os.environ.get(purpose.key_variable, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        # Not repeated: it is a secret all the same.
+        raise InputError(f"The key in {purpose.key_variable} holds a space, a line end or a letter beyond ASCII")
+    return key or None
+
+
+def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
+    """`url` as it is kept: without /chat/completions at its end.
+
+    Raises InputError when it is no http address, when it holds a password or a key (it is written to files), and when
+    it would carry the key over an open network.
+    """
+    given = (url or "").strip().rstrip("/").removesuffix(_PATH).rstrip("/")
+    try:
+        parts = urlsplit(given)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # Not repeated: it may hold the secret.
+        raise InputError(
+            f"The address of {purpose.name} holds more than scheme, host and path",
+            allowed="an address like https://api.example.com/v1, without user, password, ? and #",
+            try_=purpose.set_key,
+        )
+    if parts.scheme not in ("http", "https") or not host or " " in given:
+        raise InputError(
+            f"This is no address of {purpose.name}",
+            given=given or "nothing",
+            allowed="an address like https://api.example.com/v1 or http://127.0.0.1:8000/v1",
+        )
+    key = find_key(purpose)
+    if key and len(key) >= _SECRET and key in given:
+        raise InputError(f"The address of {purpose.name} holds the key", try_=purpose.set_key)
+    if key and parts.scheme == "http" and not is_near(host):
+        raise InputError(
+            f"The key in {purpose.key_variable} would travel unencrypted to {host}",
+            allowed="https; http only to this machine and its own network",
+        )
+    return given
+
+
+class Asker:
+    """Asks one endpoint, from several threads at once. `ended` set from outside ends all waiting."""
+
+    def __init__(self, endpoint: Endpoint, ended: threading.Event, purpose: Purpose = JUDGE, *, temperature: float = 0):
+        self._endpoint, self._ended, self._purpose, self._key = endpoint, ended, purpose, find_key(purpose)
+        self._settings: dict[str, Any] = {"temperature": temperature, "max_tokens": endpoint.max_tokens}
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        # Redirects are not followed: the key is meant for this host alone.
+        self._client = open_client(endpoint.url, timeout=endpoint.timeout, headers=headers, follow_redirects=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is sent beside the messages, as this model takes it."""
+        return dict(self._settings)
+
+    @property
+    def _title(self) -> str:
+        return self._purpose.name[:1].upper() + self._purpose.name[1:]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def ask(self, messages: list[dict[str, str]]) -> Reply | None:
+        """The reply to `messages`; None when `ended` was set before there was one.
+
+        Tries again, with growing pauses or as long as the server asks for, after errors that pass. Raises Refused where
+        only these messages are not taken, FtlabError in words for everything else.
+        """
+        import httpx
+
+        problem, pause = FtlabError(f"{self._title} was not asked"), 0.0
+        attempt = 0
+        while attempt < ATTEMPTS:
+            if self._ended.wait(pause):
+                return None
+            settings = self.settings
+            pause = min(0.5 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.75, 1.25)
+            attempt += 1
+            try:
+                answer = ask(
+                    self._client,
+                    "POST",
+                    self._endpoint.url + _PATH,
+                    seconds=self._endpoint.timeout,
+                    json={"model": self._endpoint.model, "messages": messages, **settings},
+                )
+            except TooMuch as error:
+                problem = FtlabError(
+                    f"What {self._endpoint.host} answers is not the reply of an OpenAI-compatible endpoint",
+                    why=str(error).replace("it ", "It ", 1),
+                    try_="check the address",
+                )
+                break
+            except httpx.TimeoutException:
+                problem = FtlabError(
+                    f"{self._title} at {self._endpoint.host} has not answered within {self._endpoint.timeout:.0f} s",
+                    try_=f"{self._purpose.later}; or a faster model",
+                )
+                continue
+            except (httpx.TransportError, httpx.InvalidURL, ValueError) as error:
+                # httpx names neither headers nor key in these.
+                problem = FtlabError(
+                    f"{self._title} at {self._endpoint.host} cannot be reached",
+                    why=self._clean(error) or type(error).__name__,
+                    try_="check the address, and that the server is at work",
+                )
+                if isinstance(error, httpx.ConnectError) and attempt >= 2:
+                    break  # nobody listens there: waiting longer is rarely of use
+                continue
+            if answer.status_code == 200:
+                return self._read(answer)
+            if self._adapt(answer, settings):
+                attempt, pause = attempt - 1, 0.0
+                continue
+            problem = self._explain(answer)
+            if answer.status_code not in _PASSING or "insufficient_quota" in answer.text:
+                break
+            pause = _asked_wait(answer) or pause
+        raise problem
+
+    def _read(self, answer: Answer) -> Reply:
+        try:
+            body = answer.json()
+            choice = body["choices"][0]
+            text = choice["message"].get("content") or ""
+            usage = body.get("usage") or {}
+            if isinstance(text, list):  # content blocks
+                text = "".join(part.get("text", "") for part in text)
+            return Reply(
+                self.without_key(str(text)),
+                _count(usage.get("prompt_tokens")),
+                _count(usage.get("completion_tokens")),
+                choice.get("finish_reason") == "length",
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise FtlabError(
+                f"What {self._endpoint.host} answers is not the reply of an OpenAI-compatible endpoint",
+                why=f"It begins: {self._clean(answer.text)}" if answer.text.strip() else "It is empty.",
+                try_="check the address: it usually ends in /v1",
+            ) from None
+
+    def _adapt(self, answer: Answer, sent: dict[str, Any]) -> bool:
+        """Leave out or rename a setting that this model refuses; whether another try makes sense."""
+        if answer.status_code not in (400, 422):
+            return False
+        refused = [name for name in _OTHER_NAMES if name in sent and f"'{name}'" in answer.text.replace('"', "'")]
+        for name in refused:
+            value = self._settings.pop(name, None)
+            other = _OTHER_NAMES[name]
+            if other and value is not None:
+                self._settings[other] = value
+        return bool(refused)
+
+    def _explain(self, answer: Answer) -> FtlabError:
+        host, status, said = self._endpoint.host, answer.status_code, self._said(answer)
+        if status in (401, 403):
+            if self._key is None:
+                return FtlabError(f"{host} asks for a key ({status})", why=said, try_=self._purpose.set_key)
+            try_ = f"check the value of {self._purpose.key_variable}, and that it may use {self._endpoint.model}"
+            return FtlabError(f"{host} refused the key ({status})", why=said, try_=try_)
+        if "insufficient_quota" in answer.text or status == 402:
+            return FtlabError(f"The account at {host} has no credit left ({status})", why=said)
+        if status == 404:
+            what = f"{host} knows no such address or no model called {self._endpoint.model} (404)"
+            return FtlabError(what, why=said, try_="check both; the address usually ends in /v1")
+        if status == 429:
+            what = f"{host} takes no more requests for now (429)"
+            return FtlabError(what, why=said, try_=f"{self._purpose.later}; or with fewer requests at once")
+        if 300 <= status < 400:
+            what = f"{host} sends on to another address ({status}), which is not followed: the key is for this host"
+            return FtlabError(what, try_="give the final address")
+        if status >= 500:
+            return FtlabError(f"{host} failed ({status})", why=said, try_=self._purpose.later)
+        return Refused(f"{host} refused the request ({status})", why=said)
+
+    def _said(self, answer: Answer) -> str | None:
+        """What the server gave as its reason."""
+        try:
+            body = answer.json()
+            error = body.get("error", body) if isinstance(body, dict) else body
+            text = error.get("message") or error.get("detail") or error if isinstance(error, dict) else error
+        except ValueError:
+            text = answer.text
+        said = self._clean(text)
+        return f"It says: {said}" if said else None
+
+    def _clean(self, text: object) -> str:
+        return shorten(self.without_key(str(text)))
+
+    def without_key(self, text: str) -> str:
+        """`text` with the key taken out: a server may send back what it was sent."""
+        secret = self._key is not None and len(self._key) >= _SECRET
+        return text.replace(self._key or "", f"[{self._purpose.key_variable}]") if secret else text
+
+
+def _asked_wait(answer: Answer) -> float | None:
+    """The seconds that the server asks to wait, at most a minute; None where it does not say."""
+    try:
+        return min(max(float(answer.headers.get("retry-after", "")), 0.0), _LONGEST_WAIT)
+    except ValueError:
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,365 @@
+"""Files that other processes read while they are written, locks between processes, and what is wrong with a file.
+
+Whoever reads what ftlab has stored gets the value, or a DamagedFile that names the file and what can still be done; a
+key that a stored value lacks is one as well. Whoever writes on a full disk gets what `disk_full` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ftlab.core.parsing import DEEPEST, check_depth, mended
+from ftlab.core.parsing import whole as in_unicode
+from ftlab.errors import FtlabError, InputError, shorten
+
+_AGAIN = "its weights are a file of their own: evaluate the run again (python -m ftlab evaluate RUN)"
+# What can still be done where a file of a run is damaged, by its name.
+_STILL = {
+    "status.json": "what was trained lies in files of its own: evaluate the run, or train it on with runs resume",
+    "config.yaml": "copy it back from a backup or an export (ftlab/config.yaml), or delete the run",
+    "adapter_config.json": "train the run again (runs resume goes on from its checkpoints), or delete it",
+    "judged.json": "let the judge judge again, or delete the file",
+    "queue.json": "delete the file: the run then waits in the order of its start",
+    "manifest.json": "the scores stay; the run cannot be trained on: copy the file back, or start a new run",
+    "environment.json": "nothing but what is told of the machine is lost: delete the file",
+    "strength.json": "choose the strength again (strength RUN --set S), or delete the file: the run is as trained then",
+    "verification.json": "nothing but the check after training is lost: delete the file",
+    "arena.sqlite": "copy it back from a backup, or move it away: the app then begins an empty one",
+} | dict.fromkeys(
+    ("comparison.json", "predictions.jsonl", "probes.jsonl", "base.json", "adapted.json", "preferences.json",
+     "before_after.json", "before_after.jsonl", "rewards.json", "reward_answers.jsonl"), _AGAIN
+)  # fmt: skip
+_MENDED = "copy it back from a backup, or delete it"
+
+
+class DamagedFile(FtlabError):
+    """A file that ftlab has written cannot be read any more. Attributes: `path`, and `how` it is damaged (words)."""
+
+    def __init__(self, path: Path, how: str):
+        self.path, self.how = path, how
+        super().__init__(f"{path.name} is damaged: {how}", why=str(path), try_=_STILL.get(path.name, _MENDED))
+
+
+class LacksKey(DamagedFile, KeyError):
+    """A stored value lacks what every such file holds."""
+
+    __str__ = Exception.__str__  # not that of KeyError, which quotes
+
+
+class Stored(dict[str, Any]):
+    """A mapping read from a file; a key that it lacks is told as damage of that file."""
+
+    __slots__ = ("path",)
+    path: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise LacksKey(self.path, f"{shorten(repr(key), 60)} is missing in it")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` in one step: a reader sees the old or the new text, never half of one."""
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Replace several files, in their order, once all of them are on the disk: where one has no room, none changes."""
+    written: dict[Path, str] = {}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, written[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(in_unicode(text))  # a name may hold half a character, which no file takes
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in written.items():
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary in written.values():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def read_json(path: Path, default: Any = None, *, kind: type = dict) -> Any:
+    """The value in `path`, or `default` when there is no such file.
+
+    Raises DamagedFile when it cannot be read, is no JSON, or its value is not of `kind`.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return default
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    value = _parsed(path, raw)
+    if not isinstance(value, kind):
+        raise DamagedFile(path, f"it holds {_KINDS.get(type(value), 'another value')}, not {_KINDS[kind]}")
+    return value
+
+
+def read_cached(path: Path) -> Any:
+    """As `read_json`, of what can be made again: None when it is damaged, too."""
+    with contextlib.suppress(DamagedFile):
+        return read_json(path)
+    return None
+
+
+_KINDS = {dict: "a mapping", Stored: "a mapping", list: "a list", str: "a text", int: "a number", float: "a number"}
+_KINDS |= {bool: "true or false", type(None): "null"}
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedFile:
+    return DamagedFile(path, "a folder is in its place" if path.is_dir() else f"it cannot be read ({error.strerror})")
+
+
+def _parsed(path: Path, raw: bytes) -> Any:
+    def keep(pairs: list[tuple[str, Any]]) -> Stored:
+        value = Stored(pairs)
+        value.path = path
+        return value
+
+    if not raw.strip(b"\0 \r\n\t"):
+        raise DamagedFile(path, "it holds nothing but zeros" if b"\0" in raw else "it is empty")
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=keep)
+        if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+            check_depth(value)
+        return mended(value, text)[0]
+    except UnicodeDecodeError:
+        raise DamagedFile(path, "it is no text in UTF-8") from None
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(error.doc.rstrip())
+        how = "it ends in the middle" if cut else f"it is no JSON from line {error.lineno} on"
+        raise DamagedFile(path, how) from None
+    except RecursionError:
+        raise DamagedFile(path, "it is nested too deeply") from None
+    except ValueError as error:
+        deep = "nested" in str(error)
+        raise DamagedFile(path, f"it {'is nested too deeply' if deep else 'holds a number that is too long'}") from None
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, jsonl_text(rows))
+
+
+def jsonl_text(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(in_unicode(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
+
+
+def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
+    """The rows of `path`; none when it is missing.
+
+    A line that cannot be read is left out: a process that is killed leaves half a line, which the next one writes on.
+    With `whole`, for a file that is written in one step, it raises DamagedFile.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    rows: list[dict[str, Any]] = []
+    # Not splitlines, which also ends a line at rare characters that JSON leaves in a text.
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _parsed(path, line)
+        except DamagedFile as error:
+            if whole:
+                raise DamagedFile(path, f"line {number} cannot be read ({error.how})") from None
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+        elif whole:
+            raise DamagedFile(path, f"line {number} holds {_KINDS.get(type(row), 'another value')}, not a mapping")
+    return rows
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """All files below `folder`, by their path in it, with their sizes in bytes."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def tail(path: Path, size: int = 8000) -> str:
+    """The end of a log, at most `size` bytes of it; empty when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, shortened; empty where there is none."""
+    return shorten(next((line for line in reversed(tail(path).splitlines()) if line.strip()), ""))
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on the file `path`; yields False when it is taken and `wait` is off.
+
+    The operating system lets go of the lock when its process dies, so a crash leaves nothing to clean up.
+    """
+    import filelock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+_reach: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_reach", default=None)
+
+
+@contextlib.contextmanager
+def limited_to(folders: Sequence[Path] | None) -> Iterator[None]:
+    """Within this, whoever asks may name paths below `folders` only (`check_reach`). None changes nothing.
+
+    It holds for the thread it is entered in, where what was asked is read; what is stored already is not asked for.
+    """
+    token = _reach.set(tuple(folder.resolve() for folder in folders)) if folders is not None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _reach.reset(token)
+
+
+@contextlib.contextmanager
+def anywhere() -> Iterator[None]:
+    """Within this, nothing is limited: for what was checked, or stored, before."""
+    token = _reach.set(None)
+    try:
+        yield
+    finally:
+        _reach.reset(token)
+
+
+def check_reach(asked: Any) -> None:
+    """Raise InputError when `asked`, or a text in it at any depth, is a path that whoever asks may not open."""
+    folders = _reach.get()
+    if folders is None:
+        return
+    if isinstance(asked, Mapping):
+        asked = list(asked.values())
+    if isinstance(asked, (list, tuple)):
+        for one in asked:
+            check_reach(one)
+    elif isinstance(asked, (str, Path)):
+        # Some settings hold several names, with commas.
+        for one in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
+            if _leads_out(one, folders):
+                raise InputError(
+                    "An app that others can reach opens files of its workspace only",
+                    given=one[:200],
+                    allowed=f"a file below {folders[0]}",
+                    try_="upload the file, or put it there",
+                )
+
+
+def _leads_out(text: str, folders: tuple[Path, ...]) -> bool:
+    try:
+        path = Path(text).expanduser()
+        named = path.is_absolute() or text.startswith(("~", "./", "..")) or ".." in path.parts
+        if not text or "\n" in text or not (named or path.exists()):
+            return False
+        return not any(path.resolve().is_relative_to(folder) for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # too long for a path, no such user
+        return text.startswith(("/", "~"))
+
+
+def disk_full(error: BaseException | None, folder: Path) -> FtlabError | None:
+    """What to say where `error`, or what caused it, comes from a disk without room; None for any other error.
+
+    Libraries hand on what the system said in words alone, and torch not even that: then the disk is asked.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if says_disk_full(error):
+            return _full(error, folder)
+        if any(words in str(error) for words in TORCH_CANNOT_WRITE) and is_full(folder):
+            return _full(error, folder)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def says_disk_full(error: BaseException) -> bool:
+    """Whether `error` says itself that there was no room, that a quota is used up, or that a file got too large."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(words in str(error).lower() for words in _FULL_WORDS)
+
+
+def is_full(folder: Path) -> bool:
+    return _free(folder)[1] < _NEARLY_FULL
+
+
+_FULL_WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+# torch.save on a full disk ("unexpected pos 576 vs 534").
+TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter failed writing")
+_NEARLY_FULL = 1 << 20  # bytes
+
+
+def _full(error: BaseException, folder: Path) -> FtlabError:
+    named = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else ""
+    place = Path(named) if os.path.isabs(named) else folder
+    what = "The disk is full."
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        what = "A file got larger than the system lets it be."
+    return FtlabError(
+        what,
+        why=f"{room_left(place)}. What was there before stays",
+        try_="delete old runs or exports, or give a folder on a larger disk (--workspace or FTLAB_HOME)",
+    )
+
+
+def room_left(place: Path) -> str:
+    """How much is free on the disk of `place`, in words."""
+    folder, free = _free(place)
+    return f"{f'{free / 2**30:.1f} GB' if free >= 2**30 else f'{free / 2**20:.1f} MB'} are free where {folder} lies"
+
+
+def _free(place: Path) -> tuple[Path, int]:
+    """The nearest folder above `place` that is there, and how many bytes are free on its disk."""
+    for folder in (place, *place.parents):
+        with contextlib.suppress(OSError):
+            if folder.is_dir():
+                return folder, shutil.disk_usage(folder).free
+    return place, _NEARLY_FULL

@@ -1,0 +1,204 @@
+"""Work in a process of its own that outlives the page, the app and the terminal: a run, an evaluation, the answers of a
+blind test, a check of data, an export.
+
+There is no daemon. Whoever looks reads the status that the process writes and compares it with the lock that the
+process holds as long as it lives (see `processes`). A stop file asks the process to end; asked again, it is killed with
+everything it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from ftlab.core import processes
+from ftlab.core.files import DamagedFile, read_json, write_json, write_text
+from ftlab.core.processes import HUB_VARIABLES, child_environment, mark_of, package_path
+from ftlab.errors import shorten
+
+ACTIVE_STATES = ("queued", "starting", "running", "stopping")
+# Processes started by this one, by the lock they hold: only a parent learns how its child ended.
+_children: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+@dataclass
+class Status:
+    """How far a piece of work is. Times are unix seconds; `done` of `total` counts what its phase goes through."""
+
+    STATES: ClassVar[tuple[str, ...]] = ("starting", "running", "stopping", "done", "stopped", "failed")
+
+    state: str = "starting"
+    phase: str = "starting"
+    done: int = 0
+    total: int = 0
+    pid: int | None = None
+    pid_started: str | float | None = None  # see processes.mark_of
+    heartbeat: float | None = None
+    created: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    eta_seconds: float | None = None
+    error: dict[str, Any] | None = None  # what, why, try
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES
+
+    def sign(self) -> None:
+        """Name this process as the one that does the work."""
+        self.pid, self.pid_started = os.getpid(), mark_of(os.getpid())
+
+
+AnyStatus = TypeVar("AnyStatus", bound=Status)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The files of one piece of work; without a `stop_file` it is not asked to stop, but killed at once.
+
+    `names` are words of its command line that no other process has (texts, or folders by whichever path): before it is
+    killed, it has to prove itself by them.
+    """
+
+    status_file: Path
+    lock: Path
+    log_file: Path
+    names: tuple[str | Path, ...]
+    stop_file: Path | None = None
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        return self.stop_file is not None and self.stop_file.exists()
+
+
+def begin(job: Job, first: Status) -> None:
+    """Write the first status of work that is about to start, and forget that anybody asked it to stop before."""
+    if job.stop_file is not None:
+        job.stop_file.unlink(missing_ok=True)
+    write_status(job.status_file, first)
+
+
+def start(job: Job, command: Sequence[str], environment: Mapping[str, str], *, append: bool = False) -> int:
+    """Start `command`, which does the work of `job`, as a session of its own; returns its process number.
+
+    Its output replaces the log unless `append`. The caller holds a lock on starting, has looked that nothing is at
+    work, and has called `begin`. Raises FtlabError when a process is at work after all.
+    """
+    job.log_file.parent.mkdir(parents=True, exist_ok=True)
+    with job.log_file.open("ab" if append else "wb") as log:
+        child = processes.start(command, lock=job.lock, log=log, environment=environment)
+    _children[job.lock] = child
+    return child.pid
+
+
+def environment(values: Mapping[str, str], *, online: bool, keep: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a process of ftlab: this one's without its secrets, and `values`; quiet, and without `online`
+    cut off from the Hub, unless a person has set that otherwise. `keep` names secrets that it needs."""
+    defaults = {
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    if not online:
+        defaults |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    needed = [*keep, *(HUB_VARIABLES if online else ())]
+    return defaults | child_environment({"PYTHONPATH": package_path(), **values}, keep=needed)
+
+
+def is_alive(job: Job, current: Status) -> bool:
+    """Whether the process that `current` is about lives."""
+    child = _children.get(job.lock)
+    return processes.is_alive(child, job.lock, current.pid, current.pid_started, current.created)
+
+
+def settled(
+    job: Job, read: Callable[[], AnyStatus], explain: Callable[[AnyStatus, int | None], dict[str, Any]]
+) -> AnyStatus:
+    """The status that `read` gives, set right where its process is gone: stopped if somebody asked for that, else
+    failed.
+
+    `explain` gives the error of a failure, from the last status and the exit code (as `subprocess` has it, negative for
+    a signal; None where another process has started it).
+    """
+    current = read()
+    if not current.is_active:
+        _exit_code(job, current)  # asked for, so that no zombie is left
+        return current
+    if is_alive(job, current):
+        if current.state in ("starting", "running") and job.is_asked_to_stop:
+            current.state = "stopping"
+        return current
+    # It may have ended between the two looks; only a status read after the death counts.
+    current = read()
+    if current.is_active:
+        current.finished, current.eta_seconds = time.time(), None
+        if job.is_asked_to_stop:
+            current.state, current.phase = "stopped", "killed at your request"
+        else:
+            current.error = explain(current, _exit_code(job, current))
+            current.state, current.phase = "failed", ""
+        # On a full disk the finding cannot be kept; it is found again by the next look.
+        with contextlib.suppress(OSError):
+            write_status(job.status_file, current)
+    return current
+
+
+def stop(job: Job, current: Status) -> Literal["idle", "asked", "killed", "ended", "unproven"]:
+    """Ask the process of `job` to end; asked a second time, kill it with everything it started. `current` is its
+    settled status. `unproven`: nothing was killed, since no process here proves to be the one meant."""
+    if not current.is_active:
+        return "idle"
+    if job.stop_file is not None and not job.stop_file.exists():
+        write_text(job.stop_file, "")
+        return "asked"
+    child = _children.get(job.lock)
+    if processes.kill(child, current.pid, current.pid_started, job.names, lambda: is_alive(job, current)):
+        return "killed"
+    return "unproven" if is_alive(job, current) else "ended"
+
+
+def _exit_code(job: Job, current: Status) -> int | None:
+    child = _children.get(job.lock)
+    # With another number, another program has started it anew since.
+    return child.poll() if child is not None and current.pid in (None, child.pid) else None
+
+
+def write_status(path: Path, current: Status) -> None:
+    write_json(path, asdict(current))
+
+
+def read_status(path: Path, kind: type[AnyStatus]) -> AnyStatus:
+    """The status in `path`. Raises FileNotFoundError when there is none, DamagedFile when it cannot be read."""
+    values = read_json(path)
+    if values is None:
+        raise FileNotFoundError(path)
+    if values["state"] not in kind.STATES:
+        raise DamagedFile(path, f"no state is {shorten(values['state'], 40)!r}")
+    known = {}
+    for item in fields(kind):
+        if item.name in values:
+            known[item.name] = value = values[item.name]
+            if not isinstance(value, _types(str(item.type))) or not _plausible(item.name, value):
+                raise DamagedFile(path, f"{item.name} cannot be {shorten(value, 40)!r}")
+    return kind(**known)
+
+
+_OF = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
+_OF |= {"dict[str, Any]": (dict,), "list[str]": (list,)}
+_TIMES = ("pid_started", "heartbeat", "created", "started", "finished")
+
+
+def _types(annotation: str) -> tuple[type, ...]:
+    return tuple(kind for part in annotation.split(" | ") for kind in _OF[part])
+
+
+def _plausible(name: str, value: Any) -> bool:
+    """No calendar goes on after the year 9999."""
+    return name not in _TIMES or not isinstance(value, float) or 0 <= value < 253e9

@@ -1,0 +1,315 @@
+"""Processes that outlive whoever started them: start one, tell whether it is still there, prove which it is, end it.
+
+Proof of life is a lock on a file beside the status: it is taken before the process is there, handed down to it, and
+let go by the system when it ends. So neither the clock nor the number of a process, which the system may give to
+another one, is trusted. Where there are no such locks (Windows, some network disks) a mark of the process stands in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ftlab.errors import FtlabError
+
+_START_SECONDS = 120.0
+_KILL_SECONDS = 5.0
+_LOCK_SECONDS = 10.0  # workers of a data loader notice within five that who started them is gone
+_HELD = "FTLAB_HELD_LOCK"  # the descriptor of the lock that a process was started with
+_own: int | None = None  # the descriptor by which this process proves that it lives
+_KEEP = "FTLAB_KEEP_VARIABLES"
+
+# Names and values that look like a secret. Proxies, and the addresses of a package index, may hold a password too, but
+# without them nothing can be fetched.
+_SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL|APIKEY|ACCESSKEY|^AWS_|^AZURE_|_PWD$"
+    r"|(^|_)(TOKENS?|KEYS?|PASS|PAT|AUTH|COOKIES?)(_|$)",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(
+    r"^(hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA)\w|^[a-z][\w+.-]*://[^/@\s]*:[^/@\s]+@"
+)
+_TO_FETCH = re.compile(r"^(https?|all|no|ftp)_proxy$|^PIP_|^UV_", re.IGNORECASE)
+HUB_VARIABLES = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
+
+
+def child_environment(values: Mapping[str, str], *, keep: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a process that is started: this one's without what looks like a secret, and `values`.
+
+    `keep` names the secrets that it needs (HF_TOKEN, or WANDB_ for all that begin so). So does FTLAB_KEEP_VARIABLES,
+    which is for metrics of one's own.
+    """
+    kept = [*keep, *os.environ.get(_KEEP, "").replace(",", " ").split()]
+
+    def passes(name: str, value: str) -> bool:
+        if any(name == one or (one.endswith("_") and name.startswith(one)) for one in kept):
+            return True
+        if _TO_FETCH.search(name):
+            return True
+        return not (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+    inherited = {name: value for name, value in os.environ.items() if name != _HELD and passes(name, value)}
+    return inherited | dict(values)
+
+
+def package_path() -> str:
+    """PYTHONPATH for a process that imports this copy of ftlab."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+
+
+def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Mapping[str, str]) -> Any:
+    """Start `command` as a session of its own, which holds the file `lock` until it ends; what it says goes to `log`.
+
+    The caller holds a lock on starting and has looked that nothing is at work. Raises FtlabError when `lock` is held.
+    """
+    held = take(lock, wait_seconds=_LOCK_SECONDS)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
+            start_new_session=True,
+            env={**environment, **({} if held is None else {_HELD: str(held)})},
+            close_fds=True,
+            pass_fds=() if held is None else (held,),
+        )
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+@contextlib.contextmanager
+def attached(
+    command: Sequence[str], *, log: IO[bytes], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` as a session of its own that ends with this block, and everything it started with it.
+
+    Its standard input is held open as long as this process lives: the end of that tells it to end too.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+        close_fds=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_group(process.pid)
+            process.wait()
+        elif hasattr(os, "killpg"):
+            # Workers of a data loader, if the process was killed before it could end them.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
+
+def hold_own(lock: Path) -> None:
+    """Hold `lock` until `let_go`, or until this process ends: as it was handed down by `start`, or taken here where a
+    person has started it.
+
+    Raises FtlabError when another process holds it.
+    """
+    global _own
+    given = os.environ.pop(_HELD, "")
+    if given.isdigit():
+        with contextlib.suppress(OSError):
+            os.set_inheritable(int(given), False)  # what this process starts does not prove that it lives
+            _own = int(given)
+            return
+    _own = take(lock)
+
+
+def let_go() -> None:
+    """Say that the work is over, what is left being the end of the process, which takes torch seconds."""
+    global _own
+    if _own is not None:
+        os.close(_own)
+        _own = None
+
+
+def take(lock: Path, *, wait_seconds: float = 0.0) -> int | None:
+    """The descriptor that holds `lock` until it is closed; None where this system or disk has no such locks.
+
+    Raises FtlabError when another process holds it for `wait_seconds`.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            # Somebody who only looks (`is_held`) lets go at once.
+            if is_held(lock) and time.monotonic() > end:
+                os.close(descriptor)
+                raise FtlabError(
+                    "Another process is at work there already", try_="wait until it has ended, or stop it"
+                ) from None
+            time.sleep(0.01)
+        except OSError:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            return None
+
+
+def is_held(lock: Path) -> bool | None:
+    """Whether a process lives that holds `lock`; None where that cannot be told: no such file, or no such locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except (ImportError, OSError):
+        return None
+    try:
+        # Shared: two that look at the same moment do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def mark_of(pid: int) -> str | float | None:
+    """What tells the process `pid` from every other that has had its number or will have it; None: there is none.
+
+    On Linux the boot and the clock ticks from it to the start of the process: psutil's create_time is reckoned from the
+    wall clock, and moves when that is set. Elsewhere create_time, unix seconds.
+    """
+    import psutil
+
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        try:
+            # Behind the name of the program, which may hold anything, blanks and brackets too: field 22 of proc(5).
+            return f"{boot}/{Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()[19].decode()}"
+        except (OSError, IndexError):
+            return None
+    try:
+        return psutil.Process(pid).create_time()
+    except (psutil.Error, ValueError, TypeError):
+        return None
+
+
+def is_alive(child: subprocess.Popen[bytes] | None, lock: Path, pid: Any, pid_started: Any, created: float) -> bool:
+    """Whether the process is at work. `child` is it where this process started it, and nobody else since; else it holds
+    `lock`, or is the one with the number `pid` and the mark `pid_started`. `created` (unix seconds) is when it was to
+    start.
+    """
+    if child is not None and child.poll() is None:
+        return True
+    held = is_held(lock)
+    if held:
+        return True
+    if child is not None and pid in (None, child.pid):
+        return False
+    if pid is None:
+        # Started by somebody else and not yet in Python: without a lock, trust the start for a while.
+        return held is None and abs(time.time() - created) < _START_SECONDS
+    return _is_same(pid, pid_started)
+
+
+def _is_same(pid: Any, pid_started: Any) -> bool:
+    import psutil
+
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        return False
+    try:
+        process = psutil.Process(pid)
+        if isinstance(pid_started, str):
+            same = mark_of(pid) == pid_started
+        else:  # by an earlier version, or on a system without the better mark
+            same = pid_started is None or abs(process.create_time() - float(pid_started)) < 2.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
+def proven(pid: Any, pid_started: Any, names: Sequence[str | Path]) -> Any:
+    """The process `pid` (of psutil) where it proves to be the one that was started for `names`, else None.
+
+    A status file can be old, copied or written by anybody: before a process is ended, its own command line has to be
+    one of ftlab's and hold each of `names` (texts, or folders by whichever path), and its mark has to be `pid_started`.
+    """
+    import psutil
+
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 1 or pid == os.getpid():
+        return None
+    try:
+        process = psutil.Process(pid)
+        words, folder = process.cmdline(), process.cwd()
+    except (psutil.Error, ValueError, OverflowError, OSError):
+        return None
+    # The clock may have been set since an earlier version wrote its number.
+    if isinstance(pid_started, str) and mark_of(pid) != pid_started:
+        return None
+    real = {os.path.realpath(os.path.join(folder, word)) for word in words}
+    named = all(os.path.realpath(name) in real if isinstance(name, Path) else name in words for name in names)
+    return process if named and any(word.split(".")[0] == "ftlab" for word in words) else None
+
+
+def kill(
+    child: subprocess.Popen[bytes] | None,
+    pid: Any,
+    pid_started: Any,
+    names: Sequence[str | Path],
+    alive: Callable[[], Any],
+) -> bool:
+    """End a process with everything it started, and wait a moment until it is gone; `names` as in `proven`.
+
+    False, and nothing is touched, where it is not this process's `child` and does not prove to be the one meant.
+    """
+    if child is not None and child.poll() is None:
+        target: int = child.pid
+    elif (process := proven(pid, pid_started, names)) is not None:
+        target = process.pid
+    else:
+        return False
+    kill_group(target)
+    end = time.monotonic() + _KILL_SECONDS
+    while alive() and time.monotonic() < end:
+        time.sleep(0.1)
+    return True
+
+
+def kill_group(pid: int) -> None:
+    """End the process `pid`, which the caller knows to be the right one, and everything it started."""
+    import psutil
+
+    try:
+        # A group of its own is what it leads; any other is also that of whoever started it.
+        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+            return
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return

@@ -1,0 +1,222 @@
+"""Where things live on disk. With `run_directory`, the only module that builds paths inside a workspace."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftlab.core.files import check_reach
+from ftlab.core.run_directory import RunDirectory
+from ftlab.errors import InputError, nearest, shorten
+
+_ENVIRONMENT_VARIABLE = "FTLAB_HOME"
+
+
+def default_root() -> Path:
+    """`$FTLAB_HOME`, else `./workspace`."""
+    return Path(os.environ.get(_ENVIRONMENT_VARIABLE) or "workspace").expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder that holds runs and uploads."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str] | None = None) -> Workspace:
+        """The workspace at `root` (default: `default_root()`), created when missing.
+
+        Raises InputError when the folder cannot be made or written to.
+        """
+        path = Path(root).expanduser().absolute() if root else default_root()
+        try:
+            (path / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The workspace folder cannot be created: {error.strerror}",
+                given=path,
+                try_="choose a folder you may write to, with --workspace or FTLAB_HOME",
+            ) from error
+        if not os.access(path / "runs", os.W_OK):
+            raise InputError(
+                "The workspace folder cannot be written to",
+                given=path,
+                try_="choose another folder with --workspace or FTLAB_HOME",
+            )
+        return cls(path)
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> Workspace:
+        """The workspace that `run` lies in."""
+        return cls(run.path.parents[1])
+
+    @property
+    def flag(self) -> str:
+        """What a printed command needs to find this workspace: " --workspace FOLDER", nothing for the default one."""
+        return "" if self.root == default_root() else f" --workspace {shlex.quote(str(self.root))}"
+
+    @property
+    def runs_folder(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def versions_folder(self) -> Path:
+        """Versions of data sets: `<name>/<version id>/rows.parquet` and `version.json`."""
+        return self.root / "data"
+
+    def version_folder(self, name: str, version_id: str) -> Path:
+        return self.versions_folder / name / version_id
+
+    @property
+    def named_columns_file(self) -> Path:
+        """Which column of a data source plays which part, as a person has named it: {source: {...}}."""
+        return self.root / "columns.json"
+
+    @property
+    def drafts(self) -> Path:
+        """Judgements that are no version yet: `<version id or source>/<person>.json`."""
+        return self.root / "drafts"
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Metric files that the app may run; whoever only opens the app cannot write to it."""
+        return self.root / "metrics"
+
+    @property
+    def sweeps_folder(self) -> Path:
+        """One file for each sweep: which runs belong to it."""
+        return self.root / "sweeps"
+
+    @property
+    def page_cache(self) -> Path:
+        """Where each row of a large file begins. Safe to delete."""
+        return self.root / "cache" / "pages"
+
+    @property
+    def checks_folder(self) -> Path:
+        """One folder for each check of a data set, with its report. Safe to delete."""
+        return self.root / "cache" / "checks"
+
+    @property
+    def arena_database(self) -> Path:
+        """The blind tests with their votes, unless FTLAB_DATABASE_URL names another database."""
+        return self.root / "arena.sqlite"
+
+    @property
+    def arena_secret(self) -> Path:
+        """What the links of the raters are signed with, unless FTLAB_SECRET says it."""
+        return self.root / "arena.secret"
+
+    @property
+    def arena_lock(self) -> Path:
+        """Held while the tables of the blind tests are made."""
+        return self.root / "arena.lock"
+
+    @property
+    def arena_folder(self) -> Path:
+        """What processes and pages leave of the blind tests beside the database."""
+        return self.root / "arena"
+
+    def answers_folder(self, test_id: str) -> Path:
+        """How far the answers of a blind test are, and the log of the process that makes them."""
+        return self.arena_folder / test_id
+
+    @property
+    def new_test_file(self) -> Path:
+        """What was filled in for a blind test that is not made yet."""
+        return self.arena_folder / "new_test.json"
+
+    @property
+    def raters_page_file(self) -> Path:
+        """Where the raters' page was served last: links keep working after a restart."""
+        return self.arena_folder / "raters_page.json"
+
+    def votes_folder(self, test_id: str) -> Path:
+        """The votes of a blind test as training data, with their provenance."""
+        return self.root / "votes" / test_id
+
+    @property
+    def arena_backup(self) -> Path:
+        """The tables as they were last sent to the Hub, and what came of it. Safe to delete."""
+        return self.root / "arena-backup"
+
+    @property
+    def space_store(self) -> Path:
+        """What of this workspace lies on the Hub already, and what came of the last push. Safe to delete."""
+        return self.root / "space-store"
+
+    @property
+    def device_lock(self) -> Path:
+        """Held by the one run that may use the device."""
+        return self.root / "device.lock"
+
+    @property
+    def queue_lock(self) -> Path:
+        """Held while the order of the waiting runs is changed."""
+        return self.root / "queue.lock"
+
+    def runs(self) -> list[RunDirectory]:
+        """All runs, the newest first."""
+        found = [path for path in self.runs_folder.iterdir() if is_run(path)]
+        return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+
+    def run(self, run_id: str) -> RunDirectory:
+        """The run called `run_id`: its id, the unambiguous beginning or end of one, `last`, or the path of a run.
+
+        Raises InputError naming the nearest known run.
+        """
+        known = {run.id: run for run in self.runs()}
+        if run_id in known:
+            return known[run_id]
+        if run_id in ("last", "latest") and known:
+            return next(iter(known.values()))
+        check_reach(run_id)
+        if os.sep in run_id and is_run(Path(run_id)):
+            return RunDirectory(Path(run_id).absolute())
+        matches = [run for name, run in known.items() if run_id and (name.startswith(run_id) or name.endswith(run_id))]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise InputError(
+                f"More than one run matches {run_id!r}",
+                given=run_id,
+                allowed=", ".join(run.id for run in matches[:5]),
+                try_="give more of the run's id",
+            )
+        close = nearest(run_id, known)
+        raise InputError(
+            f"There is no run called {shorten(run_id, 100)!r} in {self.root}",
+            allowed=(", ".join(list(known)[:5]) + (" …" if len(known) > 5 else "")) if known else "no run exists yet",
+            try_=f"did you mean {close}?" if close else "see them with: python -m ftlab runs list",
+        )
+
+    def create_run(self, label: str) -> RunDirectory:
+        """A new, empty run directory whose id starts with the time, so that names sort by age."""
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40] or "run"
+        path = self.runs_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{slug}-{secrets.token_hex(2)}"
+        path.mkdir(parents=True)
+        return RunDirectory(path)
+
+    def delete_run(self, run: RunDirectory) -> None:
+        """Remove a run for good. The caller has made sure that it is not running."""
+        # A rename first: a half-deleted folder must not look like a run.
+        doomed = self.root / f".deleted-{run.id}"
+        run.path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` holds a run. Its configuration is written last and its log after that, so one that has lost its
+    configuration is still seen, and can be deleted."""
+    return any(os.path.lexists(path / name) for name in ("config.yaml", "train.log"))

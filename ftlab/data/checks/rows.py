@@ -1,0 +1,572 @@
+"""Checks on single rows: damaged text, structure, tokens, and how the splits cover each other."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.data.conversion import MARKED_BAD, Message
+from ftlab.data.rendering import encode
+from ftlab.data.template import ensure_chat_template, facts_of, render_text
+from ftlab.data.words import split_words
+from ftlab.errors import InputError, shorten
+
+_USUAL = 0.3  # of the rows with tags mean that HTML is what the data is about
+# The replacement character, control characters but tab and line ends, the ends of Unicode, and half characters.
+_BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")
+_TAGS = (
+    "a|abbr|article|b|blockquote|body|br|button|center|cite|dd|div|dl|dt|em|font|footer|form|h[1-6]|head|header|hr|html"
+    "|i|iframe|img|input|label|li|link|meta|nav|ol|option|p|script|section|select|small|span|strike|strong|style|sub"
+    "|sup|table|tbody|td|tfoot|th|thead|title|tr|u|ul"
+)
+_HTML = re.compile(
+    rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|&(?:amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip|#\d{{2,5}}|#x[0-9a-f]{{2,4}});",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+
+
+def damaged_characters(examples: Examples, watch: Watch) -> list[Finding]:
+    """Replacement and control characters, and text that was decoded twice (Ã¤ for ä; measured by `ftfy.badness`)."""
+    from ftfy.badness import is_bad
+
+    found: dict[int, str] = {}
+    for position, turns in watch.over(examples.turns):
+        for turn in turns:
+            text = turn["content"]
+            broken = _BROKEN.search(text)
+            if broken is None and (text.isascii() or not is_bad(text)):
+                continue
+            found[position] = _around(text, broken.start() if broken else _first_foreign(text))
+            break
+    return by_split("encoding", found, examples, shown=found)
+
+
+def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
+    """Tags and entities outside of code; none when 30% or more of the rows have them, as they are meant then."""
+    found: dict[int, str] = {}
+    for position, turns in watch.over(examples.turns):
+        for turn in turns:
+            text = turn["content"]
+            if "<" not in text and "&" not in text:
+                continue
+            match = _HTML.search(_CODE.sub("", text) if "`" in text else text)
+            if match:
+                found[position] = _around(match.string, match.start())
+                break
+    if len(found) >= max(_USUAL * len(examples), 2):
+        return []
+    return by_split("html", found, examples, shown=found)
+
+
+def _first_foreign(text: str) -> int:
+    return next((place for place, letter in enumerate(text) if letter > "\x7f"), 0)
+
+
+def _around(text: str, place: int) -> str:
+    return shorten(_BROKEN.sub("\ufffd", text[max(0, place - 30) : place + 50]), 80)
+
+
+NEARLY_ALL = 0.9  # of the answers are JSON, or have the same keys: then the others are mistakes
+_FEWEST_JSON = 10
+FEW = 0.05  # at most this share of one-word answers is odd; more of them are the task
+_WORDS_USUAL = 4  # in the median answer, for one word to be odd
+
+
+def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
+    """Empty answers, and rows that cannot be used for another reason."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for split, row, reason in examples.refused:
+        if reason == MARKED_BAD:
+            continue  # no mistake: preference training learns from it
+        found.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append((row, reason))
+    return [
+        Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})
+        for (kind, split), rows in found.items()
+    ]
+
+
+def roles_out_of_order(examples: Examples, _: Watch) -> list[Finding]:
+    found: dict[str, list[tuple[int, str]]] = {}
+    for split, row, problem in examples.disordered:
+        found.setdefault(split, []).append((row, problem))
+    return [
+        Finding("roles", split, [row for row, _ in rows], detail={"problems": dict(Counter(why for _, why in rows))})
+        for split, rows in found.items()
+    ]
+
+
+def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
+    """One word where nearly all answers are longer; no finding where short answers are the task (labels)."""
+    sizes = [len(answer.split(None, _WORDS_USUAL)) for _, answer in watch.over(examples.answers)]
+    odd = [position for position, size in enumerate(sizes) if size == 1 and not _is_code(examples.answers[position])]
+    usual = sorted(sizes)[len(sizes) // 2] if sizes else 0
+    if not odd or len(odd) > FEW * len(sizes) or usual < _WORDS_USUAL:
+        return []
+    shown = {position: shorten(examples.answers[position], 40) for position in odd}
+    return by_split("one_word_answer", odd, examples, shown=shown)
+
+
+def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
+    """Broken JSON where at least 90% of the answers are JSON, and objects with other keys or types than 90% have."""
+    values: list[Any] = []
+    for _, answer in watch.over(examples.answers):
+        values.append(parse_json(answer))
+    good = sum(value is not None for value in values)
+    if good < max(_FEWEST_JSON, NEARLY_ALL * len(values)):
+        return []
+    broken = [position for position, value in enumerate(values) if value is None]
+    shown = {position: shorten(examples.answers[position], 120) for position in broken}
+    findings = by_split("broken_json", broken, examples, shown=shown)
+    shapes = {position: _shape(value) for position, value in enumerate(values) if value is not None}
+    usual, count = Counter(shapes.values()).most_common(1)[0]
+    if count < NEARLY_ALL * len(shapes):
+        return findings
+    other = [position for position, shape in shapes.items() if shape != usual]
+    shown = {
+        position: f"{_differs(usual, shapes[position])}: {shorten(examples.answers[position], 100)}"
+        for position in other
+    }
+    return findings + by_split("json_keys", other, examples, shown=shown, detail={"usual": dict(usual)})
+
+
+def parse_json(text: str) -> Any:
+    """The object or list in `text`; None for anything else."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _shape(value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, list):
+        return (("", "list"),)
+    return tuple(sorted((key, _type_name(cell)) for key, cell in value.items()))
+
+
+def _type_name(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "true or false"
+    if cell is None:
+        return "null"
+    return {str: "text", int: "number", float: "number", list: "list", dict: "object"}[type(cell)]
+
+
+def _differs(usual: tuple[tuple[str, str], ...], shape: tuple[tuple[str, str], ...]) -> str:
+    want, have = dict(usual), dict(shape)
+    parts = [f"{key} is missing" for key in want if key not in have]
+    parts += [f"{key} is new" for key in have if key not in want]
+    parts += [f"{key} is {have[key]}" for key in want if key in have and have[key] != want[key]]
+    return ", ".join(parts)
+
+
+def _is_code(answer: str) -> bool:
+    """Long single words are JSON without spaces, addresses or code, and no placeholder."""
+    return len(answer.strip()) > 25
+
+
+_MOST_TRAIN, _MOST_ASKED = 20_000, 1_000
+_FEWEST = 10  # prompts on both sides
+_NEAREST = 0.15  # cosine of TF-IDF to the nearest training prompt, below which a prompt may be uncovered
+_RARE = 0.02  # of the training prompts are as far from each other as an uncovered prompt is from all of them
+_RELATED = 0.1  # cosine from which on two uncovered prompts are about the same
+_TOPIC = 3  # related prompts make a topic; fewer are odd ones, as every random split has them
+_TERMS = 4
+_PROMPTS_AT_ONCE = 100
+
+
+def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> dict[str, Any]:
+    """How well the `train` prompts cover the `asked` ones (plain JSON).
+
+    `vocabulary`: share of the words of `asked` that training uses, and the commonest that it does not. `length`: median
+    and 95th percentile in words on both sides. `topics`: clusters of the asked prompts by TF-IDF, each with its
+    commonest terms and its size; `covered` is False for topics of three or more related prompts that are unlike
+    anything in training. `uncovered`: indices of their prompts. A prompt is unlike training when its cosine to the
+    nearest training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbour.
+    """
+    watch = watch or Watch()
+    train, asked = _thinned(train, _MOST_TRAIN), list(asked)
+    report = {"train_prompts": len(train), "asked_prompts": len(asked), "vocabulary": _vocabulary(train, asked)}
+    report["length"] = {"train": _lengths(train), "asked": _lengths(asked)}
+    if min(len(train), len(asked)) < 2:
+        return report | {"topics": [], "uncovered": []}
+    return report | _topics(train, asked, watch)
+
+
+def held_out_coverage(
+    examples: Examples, watch: Watch, asked: Sequence[str] | None = None
+) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """`compare_prompts` of training and held-out prompts, or of training and the prompts `asked` in the real world;
+    None where there are too few of either. `uncovered` become [split, row], or ["asked", index]."""
+    prompts = examples.prompts
+    train = examples.positions("train")
+    if asked is not None:
+        if not train or not asked:
+            return None, []
+        report = compare_prompts([prompts[position] for position in train], asked[:_MOST_ASKED], watch)
+        report["uncovered"] = [["asked", index] for index in report["uncovered"]]
+        return report, []
+    held = [position for position, split in enumerate(examples.split) if split != "train"]
+    held = _thinned(held, _MOST_ASKED)
+    if min(len(train), len(held)) < _FEWEST:
+        return None, []
+    report = compare_prompts([prompts[position] for position in train], [prompts[p] for p in held], watch)
+    outside = {held[index]: shorten(prompts[held[index]], 100) for index in report["uncovered"]}
+    topics = [topic["terms"] for topic in report["topics"] if not topic["covered"]]
+    findings = by_split("not_covered", outside, examples, shown=outside, detail={"topics": topics})
+    report["uncovered"] = [list(examples.place(held[index])) for index in report["uncovered"]]
+    return report, findings
+
+
+def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
+    from collections import Counter
+
+    known = {word for text in train for word in split_words(text)}
+    words = Counter(word for text in asked for word in split_words(text))
+    new = Counter({word: count for word, count in words.items() if word not in known and not word.isdigit()})
+    total = sum(words.values())
+    return {
+        "covered": round(1 - sum(new.values()) / total, 4) if total else 1.0,
+        "new_words": [word for word, _ in new.most_common(20)],
+    }
+
+
+def _lengths(texts: Sequence[str]) -> dict[str, int]:
+    sizes = sorted(len(split_words(text)) for text in texts)
+    if not sizes:
+        return {"median_words": 0, "p95_words": 0}
+    return {"median_words": sizes[len(sizes) // 2], "p95_words": sizes[int(0.95 * (len(sizes) - 1))]}
+
+
+def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[str, Any]:
+    import numpy as np
+    from sklearn.cluster import KMeans
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        tokenizer=split_words,
+        token_pattern=None,
+        lowercase=False,
+        sublinear_tf=True,
+        max_features=30_000,
+        dtype=np.float32,
+    )
+    vectors = vectorizer.fit_transform([*train, *asked])
+    known, wanted = vectors[: len(train)], vectors[len(train) :]
+    nearest = _nearest(wanted, known, watch)
+    own = np.arange(0, len(train), max(1, len(train) // 1000))
+    usual = _nearest(known[own], known, watch, leave_out=own)
+    bound = min(_NEAREST, float(np.quantile(usual, _RARE)))
+    groups = [(members, False) for members in _related(wanted, np.flatnonzero(nearest < bound))]
+    outside = sorted(int(place) for members, _ in groups for place in members)
+    inside = np.setdiff1d(np.arange(len(asked)), outside)
+    if len(inside):
+        count = int(min(12, max(1, round((len(inside) / 5) ** 0.5))))
+        labels = KMeans(count, n_init=2, max_iter=50, random_state=0).fit_predict(wanted[inside])
+        groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
+    names = vectorizer.get_feature_names_out()
+    plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
+    topics = []
+    for members, covered in groups:
+        weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
+        topics.append(
+            {
+                "terms": [str(names[place]) for place in np.argsort(-weights)[:_TERMS] if weights[place] > 0],
+                "prompts": len(members),
+                "covered": covered,
+                "similarity": round(float(nearest[members].mean()), 3),
+                "example": shorten(asked[int(members[np.argmin(nearest[members])])], 100),
+            }
+        )
+    topics.sort(key=lambda topic: (topic["covered"], -topic["prompts"]))
+    return {"topics": topics, "uncovered": outside}
+
+
+def _related(vectors: Any, places: Any) -> list[Any]:
+    """Groups of three or more of the `places` that are related to one another."""
+    import numpy as np
+    from scipy.sparse.csgraph import connected_components
+
+    if len(places) < _TOPIC:
+        return []
+    alike = (vectors[places] @ vectors[places].T) >= _RELATED
+    count, labels = connected_components(alike, directed=False)
+    return [places[labels == label] for label in range(count) if np.count_nonzero(labels == label) >= _TOPIC]
+
+
+def _nearest(some: Any, known: Any, watch: Watch, leave_out: Any = None) -> Any:
+    """Cosine of each row of `some` to the nearest row of `known`; `leave_out` are their own places in `known`."""
+    import numpy as np
+
+    best = np.zeros(some.shape[0], np.float32)
+    for begin in range(0, some.shape[0], _PROMPTS_AT_ONCE):
+        watch.at(begin, some.shape[0])
+        products = (some[begin : begin + _PROMPTS_AT_ONCE] @ known.T).tocoo()
+        if leave_out is not None:
+            products.data[products.col == leave_out[begin : begin + _PROMPTS_AT_ONCE][products.row]] = 0
+        best[begin : begin + _PROMPTS_AT_ONCE] = products.tocsr().max(axis=1).toarray().ravel()
+    return best
+
+
+def _thinned(items: Sequence[Any], most: int) -> list[Any]:
+    step = max(1, -(-len(items) // most))
+    return list(items[::step])
+
+
+_MEASURED = 2000  # rows that are encoded one by one
+_BARS = 24
+_COVERED = 0.995  # of the rows fit into the suggested length
+_WORTH_PACKING = 0.25  # share of padding in a batch of rows as they come
+_BATCH = 16
+
+
+@dataclass
+class Measured:
+    """Lengths in tokens, parallel lists by `positions`."""
+
+    positions: list[int] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
+    completion: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    stopped: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> list[int]:
+        return [one + other for one, other in zip(self.prompt, self.completion, strict=True)]
+
+
+def token_lengths(
+    examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
+) -> tuple[dict[str, Any], list[Finding], set[int]]:
+    """What there is to say about tokens (see `summary`), findings, and the positions of the rows that training leaves
+    out. `context` is what the base reads, in tokens."""
+    note = ensure_chat_template(tokenizer)
+    # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    chosen = range(len(examples))
+    if len(examples) > _MEASURED:
+        chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
+    measured = _measure(examples, chosen, watch, tokenizer)
+    # Documents that are longer are learnt piece by piece.
+    too_long = {
+        position: length
+        for position, length in (
+            {} if examples.are_documents else _long_rows(examples, watch, tokenizer, max_length, measured)
+        ).items()
+        if length > max_length
+    }
+    empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
+    shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
+    raised = _raised(list(too_long.values()), measured, max_length, context, len(examples))
+    findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
+    for finding in findings:
+        of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
+        finding.detail["tokens"] = [too_long[position] for position in of_split]
+        finding.detail |= raised
+    reasons = dict(measured.refused)
+    reasons |= dict.fromkeys(empty, "no token of the answer is trained")
+    findings += by_split("no_trained_token", reasons, examples, shown=reasons)
+    if measured.positions and not measured.stopped:
+        findings += by_split("stop_token", measured.positions[:1], examples)
+    if not facts_of(tokenizer).shows_system:
+        unseen = {at: turns[0]["content"] for at, turns in enumerate(examples.turns) if turns[0]["role"] == "system"}
+        findings += by_split(
+            "system_unseen", unseen, examples, shown={at: shorten(text) for at, text in unseen.items()}
+        )
+    tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
+    tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
+    remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
+    tokens["notes"] = ([note] if note else []) + remarks
+    tokens |= {"context": context} | raised
+    if context and tokens.get("suggested_max_length", 0) > context:
+        longer = sum(size > context for size in measured.total) / len(measured.total)
+        tokens["suggested_max_length"] = context
+        tokens["suggested_why"] = (
+            f"max_length {context:,} is all that {base} reads, and {longer:.1%} of the rows are longer: a base that "
+            "reads more could learn from them"
+        )
+    return tokens, findings, {*too_long, *reasons}
+
+
+def _raised(
+    lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
+) -> dict[str, Any]:
+    """`raise_to`: the multiple of 64 tokens that holds 99.5% of the rows (where that holds none of these: the longest
+    that the base can read), and what it costs, in words. Nothing where the base reads none of these rows, or does not
+    say how much it reads."""
+    if not context or not (readable := [length for length in lengths if length <= context]):
+        return {}
+    new = min(context, -(-max(readable) // 64) * 64)
+    # A few rows that are much longer than the others would set the memory of all.
+    if measured.total and min(readable) <= (usual := suggested_length(measured.total)) < new:
+        new, readable = usual, [length for length in readable if length <= usual]
+    within = [total for total in measured.total if total <= max_length]
+    now = sum(within) * rows / max(1, len(measured.total))
+    more = f"{sum(readable):,} tokens an epoch" + (f" ({sum(readable) / now:.0%} more time)" if now else "")
+    left = len(lengths) - len(readable)
+    cost = (
+        f"{len(readable):,} more rows are trained, with {more}; the longest batch holds up to "
+        f"{new / max_length:.1f} times the tokens, and its memory grows by about as much (a smaller batch_size takes "
+        "it back; preflight measures both)"
+        + (f"; {left:,} rows are longer still (the base reads {context:,} tokens)" if left else "")
+    )
+    return {"raise_to": new, "raise_cost": cost, "context": context}
+
+
+def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> dict[str, Any]:
+    """Distributions of prompt, completion and whole rows (tokens; of documents only the last), share of trained
+    tokens, and suggestions."""
+    total = measured.total
+    tokens: dict[str, Any] = {"base": base, "max_length": max_length, "measured_rows": len(total)}
+    if not total:
+        return tokens
+    for name, sizes in (("prompt", measured.prompt), ("completion", measured.completion), ("whole", total)):
+        if name == "whole" or not of_documents:
+            tokens[name] = distribution(sizes)
+    tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
+    tokens["stop_token_trained"] = measured.stopped == len(total)
+    tokens["suggested_max_length"] = suggested_length(total)
+    held = sum(size <= tokens["suggested_max_length"] for size in total)
+    share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
+    tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
+    # Documents are learnt in pieces of max_length.
+    tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
+    return tokens
+
+
+def distribution(sizes: Sequence[int]) -> dict[str, Any]:
+    """Mean, percentiles and a histogram: `counts[i]` rows have from `edges[i]` up to below `edges[i + 1]` tokens."""
+    import numpy as np
+
+    values = np.asarray(sizes)
+    width = max(1, -(-(int(values.max()) + 1) // _BARS))
+    edges = list(range(0, int(values.max()) + width + 1, width))
+    counts, _ = np.histogram(values, edges)
+    percent = {f"p{p}": int(np.percentile(values, p, method="inverted_cdf")) for p in (50, 95, 99)}
+    return {
+        "mean": round(float(values.mean()), 1),
+        **percent,
+        "max": int(values.max()),
+        "histogram": {"edges": edges, "counts": counts.tolist()},
+    }
+
+
+def suggested_length(total: Sequence[int]) -> int:
+    """The smallest multiple of 64 tokens into which 99.5% of the rows fit."""
+    ordered = sorted(total)
+    needed = ordered[min(len(ordered) - 1, int(_COVERED * len(ordered)))]
+    return max(64, -(-needed // 64) * 64)
+
+
+def _packing(total: Sequence[int]) -> dict[str, Any]:
+    batches = [total[begin : begin + _BATCH] for begin in range(0, len(total), _BATCH)]
+    padding = 1 - sum(total) / sum(max(batch) * len(batch) for batch in batches)
+    worth = padding > _WORTH_PACKING
+    why = (
+        f"{padding:.0%} of the tokens in batches of {_BATCH} would be padding; packing, or batches of like length, "
+        "saves that time"
+        if worth
+        else f"only {padding:.0%} of the tokens in batches of {_BATCH} would be padding"
+    )
+    return {"suggested": worth, "padding_share": round(padding, 3), "why": why}
+
+
+def _measure(examples: Examples, chosen: Sequence[int], watch: Watch, tokenizer: Any) -> Measured:
+    stops = facts_of(tokenizer).stop_ids
+    measured = Measured()
+    for place, position in enumerate(chosen):
+        if place % 200 == 0:
+            watch.at(place, len(chosen))
+        try:
+            encoded = encode(examples.turns[position], tokenizer)
+        except InputError as error:
+            measured.refused[position] = error.what
+            continue
+        measured.remarks.update(encoded.notes)
+        trained = sum(encoded.trained)
+        # The last answer is the completion; earlier answers of a conversation are part of its prompt.
+        end = len(encoded.trained)
+        while end and not encoded.trained[end - 1]:
+            end -= 1
+        start = end
+        while start and encoded.trained[start - 1]:
+            start -= 1
+        measured.positions.append(position)
+        measured.prompt.append(start)
+        measured.completion.append(len(encoded.input_ids) - start)
+        measured.trained.append(trained)
+        measured.stopped += end > 0 and encoded.input_ids[end - 1] in stops | {tokenizer.eos_token_id}
+    return measured
+
+
+def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int, measured: Measured) -> dict[int, int]:
+    """position -> tokens of the rows that may be longer than `max_length`."""
+    known = dict(zip(measured.positions, measured.total, strict=True))
+    lengths = {position: length for position, length in known.items() if length > max_length}
+    frame, most = _frame(examples, measured, tokenizer), _most_per_byte(examples, measured)
+    unsure = [
+        position
+        for position, turns in watch.over(examples.turns)
+        if position not in known and position not in measured.refused and _may_be_longer(turns, most, frame, max_length)
+    ]
+    for begin in range(0, len(unsure), _ROWS_AT_ONCE):
+        watch.at(begin, len(unsure))
+        piece, texts = [], []
+        for position in unsure[begin : begin + _ROWS_AT_ONCE]:
+            try:
+                texts.append(render_text(examples.turns[position], tokenizer))
+                piece.append(position)
+            except InputError as error:
+                measured.refused[position] = error.what
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        # The template may write no stop token; `encode` adds it then.
+        lengths |= {position: len(tokens) for position, tokens in zip(piece, ids, strict=True)}
+    return lengths
+
+
+_ROWS_AT_ONCE = 1000
+
+
+def _may_be_longer(turns: Sequence[Message], most: float, frame: int, max_length: int) -> bool:
+    characters = sum(len(turn["content"]) for turn in turns)
+    if 4 * characters + frame * len(turns) <= max_length:
+        return False  # not even one token for each byte would fill it
+    texts = [turn["content"] for turn in turns]
+    size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    # Words without spaces and other scripts have more tokens than the sample can tell.
+    usual = most if all(text.isascii() for text in texts) and _is_prose(texts) else 1.0
+    return usual * size + frame * len(turns) > max_length
+
+
+def _is_prose(texts: Sequence[str]) -> bool:
+    return all(text.count(" ") + text.count("\n") >= len(text) / 12 for text in texts if len(text) > 200)
+
+
+def _most_per_byte(examples: Examples, measured: Measured) -> float:
+    """The most tokens per byte that a row of the sample has, and a quarter more; at most 1."""
+    shares = [
+        total / size
+        for position, total in zip(measured.positions, measured.total, strict=True)
+        if (size := sum(len(turn["content"].encode("utf-8", "replace")) for turn in examples.turns[position])) >= 100
+    ]
+    return min(1.0, 1.25 * max(shares)) if len(shares) >= 100 else 1.0
+
+
+def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
+    """Tokens at most that the template adds to each turn (with room to spare)."""
+    if not measured.positions:
+        return 64
+    turns = examples.turns[measured.positions[0]]
+    bare = [{"role": turn["role"], "content": "a"} for turn in turns]
+    return len(tokenizer(render_text(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8

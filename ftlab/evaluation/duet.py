@@ -1,0 +1,288 @@
+"""Base and adapted model asked at once, turn by turn, with what was said before kept in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftlab.config import load_config
+from ftlab.core.run_directory import RunDirectory
+from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.rendering import encode_prompt, stop_token_ids
+from ftlab.errors import InputError
+from ftlab.models.families import carried_on, next_logits, places
+from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
+from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength, strength_name
+
+SIDES = ("base", "adapted")
+_SHOWN_EVERY = 2
+
+# Whoever generates holds it: two generations on one device only slow each other.
+_device = threading.Lock()
+_loaded: dict[str, Duet] = {}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Both answers so far. `cut` names the sides that ran into the longest answer allowed; `notes` are for people."""
+
+    base: str
+    adapted: str
+    done: bool
+    cut: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Stream:
+    """One side's answer while it grows."""
+
+    model: Any
+    adapter_off: bool
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+    cache: dict[str, Any] = field(default_factory=dict)
+    ended: bool = False
+
+
+@dataclass
+class Duet:
+    """The loaded models of one run. `base_model` is the same object as `model` when an adapter can be switched off."""
+
+    model: Any
+    base_model: Any
+    tokenizer: Any
+    context: int | None
+    asked: AsTrained = field(default_factory=AsTrained)
+    run: RunDirectory | None = None
+    strength: float = AS_TRAINED  # of `model` now
+
+    def stream(
+        self,
+        message: str,
+        history: dict[str, list[dict[str, str]]] | None = None,
+        *,
+        system: str | None = None,
+        as_trained: bool = True,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 128,
+        seed: int | None = None,
+        threads: int | None = None,
+        strength: float | None = None,
+    ) -> Iterator[Answers]:
+        """Both answers to `message` as they grow; the last one has `done`.
+
+        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).
+        With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
+        system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
+        each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
+        cores. The adapted model answers at `strength`, without one at that which was chosen for its run. Raises
+        InputError for an empty message, settings out of range, or a message longer than the base reads.
+        """
+        import torch
+
+        _check(message, temperature, top_p, max_new_tokens)
+        asked = self.asked if as_trained else AsTrained()
+        notes: list[str] = []
+        if not asked.takes(message):
+            notes.append(f"Sent as it is: the prompts of training were made of {' and '.join(asked.columns)}.")
+        at = self._wanted(strength)
+        if at != AS_TRAINED:
+            chosen = ", which was chosen for this run" if strength is None else ""
+            notes.append(f"The adapted model answers at {strength_name(at)}{chosen}.")
+        streams = {}
+        for side in SIDES:
+            turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
+            prompt, dropped = self._prompt(turns, asked, system, max_new_tokens)
+            left_out = "The conversation is longer than the model can read; its oldest turns were left out."
+            if dropped and left_out not in notes:
+                notes.append(left_out)
+            model = self.model if side == "adapted" else self.base_model
+            streams[side] = _Stream(model, side == "base" and self.base_model is self.model, prompt)
+        generator = torch.Generator().manual_seed(seed) if seed is not None else None
+        stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
+        with _device:
+            self._put(at)
+            streams["adapted"].model = self.model
+            for count in range(1, max_new_tokens + 1):
+                # At each token: the app goes on with this generator in any of its threads, and each has its own limit.
+                with _threads(threads):
+                    for stream in streams.values():
+                        if not stream.ended:
+                            _step(stream, stops, temperature, top_p, generator)
+                done = all(stream.ended for stream in streams.values())
+                if done or count % _SHOWN_EVERY == 0 or count == max_new_tokens:
+                    done = done or count == max_new_tokens
+                    cut = tuple(side for side in SIDES if done and not streams[side].ended)
+                    texts = {side: self._text(streams[side], final=done) for side in SIDES}
+                    yield Answers(texts["base"], texts["adapted"], done, cut, tuple(notes))
+                if done:
+                    return
+
+    def _wanted(self, strength: float | None) -> float:
+        """Raises InputError for a strength that the run does not have."""
+        if self.run is None:
+            return AS_TRAINED
+        return check_strength(
+            load_config(self.run.config_file), chosen_strength(self.run) if strength is None else strength
+        )
+
+    def _put(self, strength: float) -> None:
+        """Bring the adapted model to `strength`; whole weights are read anew for that. The caller holds the device."""
+        if strength == self.strength:
+            return
+        if self.base_model is not self.model and self.run is not None:
+            from ftlab.evaluation.batches import free_memory
+
+            self.model = None
+            free_memory()
+            self.model, _ = load_run(self.run)
+        set_strength(self.model, strength, base=self.base_model)
+        self.strength = strength
+
+    def _prompt(
+        self, turns: list[dict[str, str]], asked: AsTrained, system: str | None, max_new_tokens: int
+    ) -> tuple[list[int], int]:
+        """The tokens of the conversation, without its oldest turns where it is too long, and how many were dropped."""
+        room = None if self.context is None else self.context - min(max_new_tokens, self.context // 2)
+        dropped = 0
+        while True:
+            # encode_prompt renders everything before the last assistant turn.
+            whole = [*asked.messages(turns[dropped:], system), {"role": "assistant", "content": ""}]
+            prompt = encode_prompt(whole, self.tokenizer)
+            if room is None or len(prompt) <= room:
+                return prompt, dropped
+            if dropped + 2 >= len(turns):
+                raise InputError(
+                    "This message is longer than the model can read",
+                    given=f"{len(prompt)} tokens",
+                    allowed=f"at most {room} tokens, so that an answer of {max_new_tokens} still fits",
+                    try_="shorten it, or lower the longest answer",
+                )
+            dropped += 2
+
+    def _text(self, stream: _Stream, *, final: bool) -> str:
+        text = self.tokenizer.decode(stream.tokens, skip_special_tokens=True)
+        # Half of a character of several bytes: wait for the rest of it.
+        return text if final else text.rstrip("\ufffd")
+
+
+def load_duet(run: RunDirectory) -> Duet:
+    """The models of `run`, loaded on first use. Only the latest run's stay in memory."""
+    key = str(run.path)
+    with _device:
+        if key not in _loaded:
+            _forget()
+            _loaded[key] = _load(run)
+        return _loaded[key]
+
+
+def threads_beside_a_run() -> int:
+    """The CPU threads with which to answer while a run trains on the same cores.
+
+    One on few cores: two beside a trainer on two cores take nine times as long (facts.md).
+    """
+    return max(1, (os.cpu_count() or 1) // 4)
+
+
+def release() -> None:
+    """Give the memory of the loaded models back, once nobody generates with them."""
+    with _device:
+        _forget()
+
+
+def release_for(device: str) -> bool:
+    """As `release`, where a run on `device` (auto, cpu, cuda) needs the memory of a GPU; tells whether it was done."""
+    with _device:
+        duets = list(_loaded.values())
+        loaded_on = {_device_of(model).type for duet in duets for model in (duet.model, duet.base_model)}
+        # Memory of the CPU is left alone: there is enough, and the next message would wait for the models again.
+        needed = device != "cpu" and bool(loaded_on - {"cpu"})
+        if needed:
+            _forget()
+    return needed
+
+
+def _forget() -> None:
+    if not _loaded:
+        return
+    from ftlab.evaluation.batches import free_memory
+
+    _loaded.clear()
+    free_memory()
+
+
+def _load(run: RunDirectory) -> Duet:
+    config = load_config(run.config_file)
+    model, tokenizer = load_run(run)
+    full = config.method.name == "full"
+    base = load_trained_base(config, device=config.launcher.device) if full else model
+    return Duet(model, base, tokenizer, text_length(config), asked_of(run), run)
+
+
+def _device_of(model: Any) -> Any:
+    return next(model.parameters()).device
+
+
+def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, generator: Any) -> None:
+    """Add one token to the stream's answer, or end it."""
+    import torch
+
+    device = _device_of(stream.model)
+    told = stream.prompt + stream.tokens
+    fresh = told[-1:] if stream.cache else told
+    off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
+    with torch.inference_mode(), off:
+        ids = torch.tensor([fresh], device=device)
+        where = places(stream.model, len(told) - len(fresh), len(fresh))
+        output = next_logits(stream.model, ids, use_cache=True, **where, **stream.cache)
+    stream.cache = carried_on(output)
+    token = _pick(output.logits[0, -1].float().cpu(), temperature, top_p, generator)
+    if token in stops:
+        stream.ended = True
+    else:
+        stream.tokens.append(token)
+
+
+def _pick(logits: Any, temperature: float, top_p: float, generator: Any) -> int:
+    import torch
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+    if temperature == 0:
+        return int(logits.argmax())
+    scores = TemperatureLogitsWarper(float(temperature))(None, logits[None])
+    if top_p < 1:
+        scores = TopPLogitsWarper(float(top_p))(None, scores)
+    return int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Within it this thread's arithmetic takes `count` threads; None leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    if not count or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(message: str, temperature: float, top_p: float, max_new_tokens: int) -> None:
+    if not message or not message.strip():
+        raise InputError("There is no message to answer", try_="type a question first")
+    if not 0 <= temperature <= 2:
+        raise InputError("Temperature is out of range", given=temperature, allowed="0 (likeliest token) to 2")
+    if not 0 < top_p <= 1:
+        raise InputError("top_p is out of range", given=top_p, allowed="above 0, at most 1")
+    if not 1 <= max_new_tokens <= 8192:
+        raise InputError("The longest answer is out of range", given=max_new_tokens, allowed="1 to 8192 tokens")

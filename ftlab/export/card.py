@@ -1,0 +1,344 @@
+"""The model card of an export: metadata that the Hub reads, and prose for whoever gets the model.
+
+Texts of data, models and people are escaped; rows of the data are not quoted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import RunConfig, load_config
+from ftlab.config.methods import fields_of
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.asked import asked_of
+from ftlab.evaluation.forgetting import is_unmeasured
+from ftlab.export.serving import loading_code, serving_section
+from ftlab.export.shape import Shape
+from ftlab.export.verify import evaluation_at, lines
+from ftlab.models.bases.get import record_of
+from ftlab.models.bases.known import KNOWN
+from ftlab.models.identity import is_made_of
+from ftlab.models.strength import AS_TRAINED, strength_name
+from ftlab.report.facts import origin_of, source_name, tuned_on
+from ftlab.report.markdown import bullets, comparison_rows, escaped, kept_rows, moved_rows, table
+from ftlab.report.measures import measures_of
+from ftlab.report.report import contents
+
+_FEW_ROWS = 100
+_SCORES = "A reward model: it says how good an answer is, and writes none."
+_UNKNOWN = "This model has not been evaluated."
+# How the Hub and others call the measures that have a common name.
+_METRICS = {"macro_f1": "f1", "rouge_l": "rougeL", "token_f1": "f1"}
+
+
+def write_card(
+    run: RunDirectory,
+    config: RunConfig,
+    shape: Shape,
+    folder: Path,
+    finding: dict[str, Any],
+    licence: str | None,
+    *,
+    repository: str | None = None,
+    data: str | None = None,
+) -> None:
+    """Write README.md: metadata and prose. `repository` and `data` are where model and data lie on the Hub."""
+    known = licence or _licence_of_base(config)
+    head = metadata(run, config, shape, known, data=data)
+    text = prose(run, config, shape, folder, finding, known, repository=repository)
+    write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
+
+
+def metadata(
+    run: RunDirectory, config: RunConfig, shape: Shape, licence: str | None, *, data: str | None = None
+) -> Any:
+    """The head of the card, as huggingface_hub's ModelCardData."""
+    from huggingface_hub import ModelCardData
+
+    from ftlab.models.load import is_hub_id
+
+    comparison = evaluation_at(run, shape.strength).comparison()
+    on_hub = is_hub_id(config.model.base)
+    known = comparison and (shape.strength == AS_TRAINED or is_made_of(comparison, run.result))
+    results = _results(run, config, comparison) if comparison and known else []
+    return ModelCardData(
+        base_model=config.model.base if on_hub else _origin_on_hub(config),
+        datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
+        language=_language(run),
+        library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
+        license=licence or "unknown",
+        pipeline_tag="text-ranking" if shape.scores else "text-generation",
+        tags=_tags(config, shape, on_hub),
+        metrics=sorted({one.metric_type for one in results}) or None,
+        model_name=config.name or run.id,
+        eval_results=results or None,
+    )
+
+
+def prose(
+    run: RunDirectory,
+    config: RunConfig,
+    shape: Shape,
+    folder: Path,
+    finding: dict[str, Any],
+    licence: str | None,
+    *,
+    repository: str | None = None,
+) -> str:
+    """The card below its head."""
+    found = contents(run) if run.comparison() is not None else None
+    name = escaped(config.name or run.id)
+    parts = [f"# {name}"]
+    verdict = escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN
+    at = _strength(run, shape, evaluated=found is not None)
+    parts += [*at, f"As trained: {verdict}" if at and found else verdict]
+    parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config, run)]
+    rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
+    served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
+    parts += ["## How to serve it", served] if served else []
+    parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
+    # Which strength these files have is said on top.
+    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config, {})
+    trained = [("Stages", _stages(run, config)), *facts]
+    parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
+    parts += _evaluated(run, found, at="The figures of this section are those of the model as trained." if at else "")
+    parts += _blind_votes(run)
+    parts += ["## Limits", bullets(_limits(run, config, shape, found, licence))]
+    parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stages(run: RunDirectory, config: RunConfig) -> str:
+    """What was learnt one after the other, where it was more than one answer data set; the last is this run."""
+    said = [f"{config.stage} on {source_name(config.data.source)}"]
+    known = {one.id: one for one in Workspace(run.path.parent.parent).runs()}
+    start, seen = config.model.start, {run.id}
+    while start and start not in seen:
+        seen.add(start)
+        earlier = load_config(known[start].config_file) if start in known else None
+        told = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "what it was started from"
+        said.insert(0, f"{told} ({source_name(start)})")
+        start = earlier.model.start if earlier else None
+    return "" if said == [f"sft on {source_name(config.data.source)}"] else ", then ".join(said)
+
+
+def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
+    """At which strength the weights are, and what that reaches where it was measured; empty where it is as trained."""
+    at = strength_name(shape.strength)
+    if not at:
+        return []
+    said = [f"These weights are at {at}: they hold {shape.strength:.0%} of what training changed."]
+    here = evaluation_at(run, shape.strength).comparison()
+    if here is not None and is_made_of(here, run.result):
+        said.append(f"At this strength: {here['verdict']['text']}")
+    elif evaluated:
+        said.append("The figures below are those of the model as trained (strength 1), not of these weights.")
+    return [escaped(" ".join(said))]
+
+
+def _evaluated(run: RunDirectory, found: dict[str, Any] | None, at: str = "") -> list[str]:
+    if found is None:
+        return _preferred(run)
+    parts = [
+        "## How it was evaluated",
+        at,
+        f"**{found['badge'][1]}.** {escaped(found['gained'])}",
+        comparison_rows(found),
+    ]
+    parts += [bullets(escaped(note) for note in found["notes"])]
+    parts += [bullets(escaped(line) for line in found["worse"])]
+    parts += ["### What was forgotten", *kept_rows(found), moved_rows(found)]
+    if found["checked"]:
+        parts += ["### What else was checked"]
+        parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]
+    if found["before_after"]:
+        after = found["before_after"]
+        parts += ["### Before and after", table(after["head"], after["rows"]), escaped(after["how"])]
+        parts += [bullets(escaped(line) for line in after["lines"])]
+    parts += _preferred(run, level="###")
+    parts += ["### How it was measured", bullets(escaped(line) for line in found["measured"])]
+    return parts
+
+
+def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
+    """How often the chosen answer wins on held-out preferences."""
+    preferences = run.preferences()
+    if not preferences or "accuracy" not in preferences:
+        return []
+    interval = preferences.get("interval") or preferences.get("accuracy_interval")
+    text = f"On held-out preferences the chosen answer wins in {preferences['accuracy']:.1%}"
+    if interval:
+        text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
+    return [f"{level} Preferences", escaped(f"{text}.")]
+
+
+def _blind_votes(run: RunDirectory) -> list[str]:
+    """The verdicts of blind tests in which the run took part, where they may be seen."""
+    from ftlab.arena.blind_tests import list_contestants, list_tests
+    from ftlab.arena.store import DATABASE_VARIABLE, open_store
+    from ftlab.arena.tally import evaluate
+
+    workspace = Workspace(run.path.parent.parent)
+    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
+        return []
+    store = open_store(workspace)
+    said = []
+    for test in list_tests(store):
+        mine = [one.title for one in list_contestants(store, test.id) if one.spec.get("run") == run.id]
+        found = evaluate(store, test.id) if mine else None
+        if found is None or found["revealed"] is None:
+            continue
+        votes = found["votes"]
+        counted = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
+        early = " The tally was opened early." if found["revealed"] == "early" else ""
+        said.append(f"This model is “{escaped(mine[0])}”. {escaped(found['text'])} ({counted}.){early}")
+    return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(said)] if said else []
+
+
+def _limits(
+    run: RunDirectory, config: RunConfig, shape: Shape, found: dict[str, Any] | None, licence: str | None
+) -> list[str]:
+    said = []
+    if config.is_starter:
+        said.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
+    if origin := origin_of(config.model.base):
+        said.append(
+            f"The base is {escaped(origin)}. Its weights were rounded to that format before they came here, so they "
+            "differ a little from those their makers published."
+        )
+    if shape.scores:
+        said.append(
+            "Its scores are a model's opinion and not people's; only differences between answers mean something."
+        )
+    elif found is None:
+        said.append("It was not compared with its base: nothing here says that it is better.")
+    else:
+        rows = found["comparison"].get("rows") or found["comparison"]["adapted"].get("rows") or 0
+        where = found["comparison"]["split"]
+        told = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
+        said.append(f"{told}." if rows >= _FEW_ROWS else f"{told}. That is few: mind the intervals.")
+    if found and found["comparison"]["verdict"].get("forgot"):
+        changed = (found["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
+        what = "Outside the task, many of its answers changed" if changed else "It forgot some of what its base knew"
+        said.append(f"{what}; see above.")
+    elif not config.is_starter and is_unmeasured(found["comparison"] if found else {}):
+        said.append("What it forgot of its base was not measured.")
+    if shape.merged_from_quantised:
+        said.append(
+            "It was trained and evaluated on a quantised base and merged into the whole one, so the figures are those "
+            "of a close relative: the adapter stands on slightly other weights here."
+        )
+    said += [
+        "It says what its data say, with their errors and gaps. Personal data and rights in the data were not checked.",
+        f"The licence of the base {'(' + escaped(licence) + ') ' if licence else ''}holds for this model as well.",
+    ]
+    return said
+
+
+def _loading_notes(shape: Shape, config: RunConfig, run: RunDirectory) -> list[str]:
+    notes = []
+    if config.stage not in (PRETRAINING, "reward"):
+        notes.append(
+            "The chat template is the one that it was trained with; `generation_config.json` ends answers where the "
+            "evaluation did, and takes the likeliest token each time. Other settings give other answers than those "
+            "that were evaluated."
+        )
+    asked = asked_of(run)
+    if not asked.is_plain:
+        notes.append(
+            "The lines ask as it was trained and evaluated: asked otherwise, it answers worse. `ftlab/asked.json` says "
+            "the same for programs."
+        )
+    if asked.system and asked.system_rows < asked.rows:
+        notes.append(f"{asked.system_rows} of {asked.rows} training rows had this system prompt.")
+    if shape.base == "base" and shape.is_adapter:
+        dequantized = origin_of(config.model.base)
+        kind = (
+            "These weights of the base are on no Hub, so they lie"
+            if dequantized
+            else "The base is on no Hub, so it lies"
+        )
+        notes.append(f"{kind} beside the adapter in `base/`.")
+    if shape.quantisation:
+        notes.append(
+            "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base "
+            "it answers a little differently."
+        )
+    return notes
+
+
+def _tags(config: RunConfig, shape: Shape, on_hub: bool) -> list[str]:
+    tags = ["ftlab", config.method.name.replace("_", "-"), config.stage]
+    if shape.is_adapter and on_hub:
+        tags.append(f"base_model:adapter:{config.model.base}")
+    return tags
+
+
+def _results(run: RunDirectory, config: RunConfig, comparison: dict[str, Any]) -> list[Any]:
+    """The figures of the task as the Hub's model-index takes them."""
+    from huggingface_hub import EvalResult
+
+    on_hub = _data_on_hub(run)
+    data = source_name(config.data.source)
+    found = []
+    for measure in measures_of(comparison):
+        value = measure["values"].get("adapted")
+        if value is None or measure["group"] == "style" or measure.get("better") is None:
+            continue
+        interval = (measure.get("intervals") or {}).get("adapted")
+        found.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=config.data.source if on_hub else "private",
+                dataset_name="general questions" if measure["group"] == "general" else data,
+                dataset_split=comparison["split"] if measure["group"] != "general" else None,
+                metric_type=_METRICS.get(measure["name"], measure["name"]),
+                metric_name=measure["title"],
+                metric_value=round(float(value), 4),
+                metric_args={"interval_95": [round(float(end), 4) for end in interval]} if interval else None,
+            )
+        )
+    return found
+
+
+def _data_on_hub(run: RunDirectory) -> bool:
+    return any(source.get("kind") == "hub" for source in run.manifest().get("sources", []))
+
+
+def _language(run: RunDirectory) -> str | None:
+    from ftlab.data.checks.duplicates import main_language
+    from ftlab.data.splits import read_split
+
+    rows = read_split(run, "test") or read_split(run, "train")
+    return main_language([message["content"] for row in rows[:200] for message in row["messages"]])
+
+
+def _origin_on_hub(config: RunConfig) -> str | None:
+    known = KNOWN.get(config.model.base)
+    return known.origin if known else None
+
+
+def _licence_of_base(config: RunConfig) -> str | None:
+    """What the base's own card says, where it lies on this machine."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    from ftlab.models.load import base_path, is_hub_id
+
+    if config.model.base in KNOWN:
+        return KNOWN[config.model.base].license
+    if (record := record_of(config.model.base)) is not None:
+        return record.license
+    path = base_path(config.model.base)
+    if is_hub_id(config.model.base):
+        card = try_to_load_from_cache(path, "README.md", revision=config.model.revision)
+    else:
+        card = str(Path(path) / "README.md")
+    if not isinstance(card, str) or not Path(card).is_file():
+        return None
+    said = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    return said if isinstance(said, str) else None

@@ -1,0 +1,160 @@
+"""Push an export to the Hugging Face Hub, with its data and its report if asked for: private, and shown first.
+
+The token is the one of `hf auth login` or HF_TOKEN, or one that is given; it is sent to the Hub and goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import load_config
+from ftlab.core.files import read_json, sizes_in
+from ftlab.core.hub import OFFLINE_TRY, check_name, make, writing
+from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data import export as publish
+from ftlab.errors import InputError
+from ftlab.evaluation.asking import Progress
+from ftlab.export.card import write_card
+from ftlab.export.export import Exported, read_shape
+
+REPORT = "report.html"
+# Of an earlier export of ftlab in the same place; what is uploaded again stays.
+_REPLACED = ["*.safetensors", "*.safetensors.index.json", "*config.json", "Modelfile", "base/*", "ftlab/*", REPORT]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes, or went, to the Hub: bytes by file of the model and of the data, the card, and where it is."""
+
+    repository: str
+    private: bool
+    files: dict[str, int]
+    card: str
+    data: publish.Pushed | None
+    notes: list[str]
+    address: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return vars(self) | {"data": self.data.as_dict() if self.data else None}
+
+
+def push(
+    run: RunDirectory,
+    export: Exported,
+    repository: str,
+    *,
+    data: str | None = None,
+    report: bool = False,
+    private: bool = True,
+    dry_run: bool = False,
+    token: str | None = None,
+    tell: Progress = lambda *_: None,
+) -> Upload:
+    """Upload `export` (see `export.fresh_export`) of `run` to the model `repository` (owner/name) on the Hub.
+
+    `data`: a data set for the data of the run; `report`: with the report of its comparison. With `dry_run` nothing is
+    sent and no network is used. Raises InputError for a wrong name or missing rights, FtlabError when the Hub does not
+    answer.
+    """
+    check_name(repository, "model")
+    workspace = Workspace(run.path.parent.parent)
+    with staged(run, export, repository, data=data, report=report) as folder:
+        notes = [_ABOUT_REPORT] if report else []
+        shown = _push_data(run, data, workspace, private, token, dry_run=True) if data else None
+        upload = Upload(
+            repository, private, sizes_in(folder), (folder / "README.md").read_text(encoding="utf-8"), shown, notes
+        )
+        if dry_run:
+            return upload
+        # First, because it may be refused: no data go to the Hub for a model that cannot.
+        address = _make(repository, private, token)
+        sent = None
+        if data:
+            tell("uploading the data", 0, 0)
+            sent = _push_data(run, data, workspace, private, token, dry_run=False)
+        tell("uploading the model", 0, 0)
+        more = _upload(folder, repository, private, token)
+    return Upload(repository, private, upload.files, upload.card, sent, notes + more, address)
+
+
+_ABOUT_REPORT = "The report quotes some held-out rows with their answers."
+
+
+@contextmanager
+def staged(run: RunDirectory, export: Exported, repository: str, *, data: str | None, report: bool) -> Iterator[Path]:
+    """A folder that holds exactly what is uploaded: the export, with a card that names its place on the Hub."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name in export.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(export.folder / name, target)
+        if report:
+            from ftlab.report.report import write_report
+
+            shutil.copyfile(write_report(run), folder / REPORT)
+        (folder / "README.md").unlink(missing_ok=True)  # a link: writing through it would change the export
+        record = read_json(folder / EXPORT_RECORD)
+        config = load_config(run.config_file).resolved()
+        write_card(
+            run,
+            config,
+            read_shape(folder),
+            folder,
+            record["verification"],
+            record.get("licence"),
+            repository=repository,
+            data=data,
+        )
+        yield folder
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def _push_data(
+    run: RunDirectory, name: str, workspace: Workspace, private: bool, token: str | None, *, dry_run: bool
+) -> publish.Pushed:
+    config = load_config(run.config_file)
+    if any(source.get("kind") == "hub" for source in run.manifest().get("sources", [])):
+        raise InputError(
+            "The data of this run are on the Hub already",
+            given=f"{config.data.source}, to be uploaded as {name}",
+            try_="leave the data out; the model card names where they are",
+        )
+    return publish.push(config.data, name, workspace, private=private, dry_run=dry_run, token=token)
+
+
+def _make(repository: str, private: bool, token: str | None) -> str:
+    """The address of the model on the Hub, made when it is not there."""
+    with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
+        return make(api, repository, "model", private=private)
+
+
+def _upload(folder: Path, repository: str, private: bool, token: str | None) -> list[str]:
+    """Send what lies in `folder`; what to know about it."""
+    with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
+        there = api.list_repo_files(repository)
+        ours = EXPORT_RECORD.as_posix() in there
+        notes = [] if ours or set(there) <= {".gitattributes"} else ["Files that were there before stay beside it."]
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="Model exported with ftlab",
+            delete_patterns=_REPLACED if ours else None,
+        )
+        if not private and api.model_info(repository).private:
+            notes.append(f"{repository} was private before and stays so; its page on the Hub has a switch for that.")
+        return notes

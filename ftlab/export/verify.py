@@ -1,0 +1,529 @@
+"""An export is asked what its run was asked; it counts only if it answers the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import load_config
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.processes import child_environment
+from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.words import listed
+from ftlab.errors import FtlabError, shorten
+from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.material import limit_used, some
+from ftlab.evaluation.metrics.text import is_exact
+from ftlab.export.reference import Carried, Reference, apart, ask_reference, carried, gap_between, load_reference
+from ftlab.export.shape import Shape
+from ftlab.models.identity import is_made_of
+from ftlab.models.strength import AS_TRAINED, strength_name
+
+MOST = 20
+_MOST_OF_QUANTISED = 100  # rows on which a merged model is compared with the quantised one that was evaluated
+_LONGEST_DOCUMENT = 256  # tokens
+_CONTINUATION = 32  # tokens, of a document
+_ALONG = 64  # tokens of an answer along which logits are compared
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question: `ids` as the evaluation asked it (`messages` None: plain text), the answer that is `expected` as
+    text and tokens, and `continued`, the tokens along which logits are compared."""
+
+    row: int
+    shown: str
+    messages: list[dict[str, str]] | None
+    ids: list[int]
+    max_new_tokens: int
+    recorded: str | None = None
+    expected: str | None = None
+    expected_ids: tuple[int, ...] = ()
+    continued: tuple[int, ...] = ()
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """`compared_with` says whose answers are expected ("that the evaluation recorded"); empty where none are. `more`
+    are asked for their answers alone, which are compared with those recorded."""
+
+    prompts: list[Prompt]
+    split: str
+    stops: list[int]
+    compared_with: str
+    who: str
+    tokenizer: Any
+    notes: list[str] = field(default_factory=list)
+    more: list[Prompt] = field(default_factory=list)
+
+    def job(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "messages": one.messages,
+                "ids": one.ids,
+                "max_new_tokens": one.max_new_tokens,
+                "continued": list(one.continued),
+            }
+            for one in [*self.prompts, *self.more]
+        ]
+
+    def name_of(self, token: int) -> str:
+        return f"{self.tokenizer.decode([token])!r} ({token})"
+
+    def text_of(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def same_as_recorded(self, found: list[dict[str, Any]]) -> int | None:
+        """How many answers are those of the evaluation; None where it recorded none."""
+        if any(one.recorded is None for one in self.prompts):
+            return None
+        return sum(one.recorded == said["answer"] for one, said in zip(self.prompts, found, strict=True))
+
+    def against_recorded(self, found: list[dict[str, Any]]) -> dict[str, int]:
+        """What changed from the answers that the evaluation recorded, over `rows`: how many are the `same`, and how
+        many equal their reference `before` and `now`."""
+        pairs = [
+            (one, said["answer"])
+            for one, said in zip([*self.prompts, *self.more], found, strict=True)
+            if one.recorded is not None
+        ]
+        return {
+            "rows": len(pairs),
+            "same": sum(one.recorded == answer for one, answer in pairs),
+            "before": sum(is_exact(one.recorded or "", one.reference) for one, _ in pairs),
+            "now": sum(is_exact(answer, one.reference) for one, answer in pairs),
+        }
+
+
+def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
+    """The questions to an export of `run`, and what the run's own model says to them.
+
+    The model is loaded once and let go of before this returns. Raises FtlabError without held-out rows.
+    """
+    from ftlab.data.rendering import stop_token_ids
+    from ftlab.evaluation.batches import free_memory
+    from ftlab.evaluation.generate import generate_answers
+
+    tell("loading the run's own model", 0, 0)
+    model, tokenizer = load_reference(run, shape)
+    every, split, notes = _asked(run, tokenizer, shape)
+    asked = some(every, MOST)
+    more = [one for one in every if one not in asked] if shape.merged_from_quantised else []
+    stops = [] if shape.scores else stop_token_ids(tokenizer, model.generation_config)
+    recorded = all(one.recorded is not None for one in asked)
+    compared_with, who = "", ""
+    if not shape.scores:
+        fresh = not recorded or shape.merged_from_quantised
+        if fresh:
+            tell("answers of the run's own model", 0, len(asked))
+            made = [
+                generate_answers(
+                    model, tokenizer, [one.ids], max_new_tokens=one.max_new_tokens, stop_ids=stops
+                ).answers[0]
+                for one in asked
+            ]
+            compared_with, who = "that the run's own model gives now", "the run's own model"
+        else:
+            compared_with, who = "that the evaluation recorded", "the evaluation"
+        asked = [
+            _expecting(one, made[place].text if fresh else one.recorded, stops, tokenizer)
+            for place, one in enumerate(asked)
+        ]
+    tell("logits of the run's own model", 0, 0)
+    pairs = [(one.ids, list(one.continued)) for one in asked]
+    found = ask_reference(run, shape, model, pairs)
+    del model
+    free_memory()
+    return found, Questions(asked, split, stops, compared_with, who, tokenizer, notes, more)
+
+
+def _expecting(one: Prompt, text: str | None, stops: list[int], tokenizer: Any) -> Prompt:
+    ids = tokenizer.encode(text or "", add_special_tokens=False)
+    end = [stop for stop in (tokenizer.eos_token_id,) if stop in stops] or stops[:1]
+    along = tuple([*ids, *end][:_ALONG])
+    return replace(one, expected=text, expected_ids=(*ids, *end), continued=along)
+
+
+def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt], str, list[str]]:
+    """Held-out rows as prompts, more than are asked of most exports. Recorded answers come with them where the
+    evaluation is of these weights."""
+    from ftlab.data.rendering import encode, encode_prompt, guard
+    from ftlab.data.splits import read_split
+    from ftlab.models.load import text_length
+
+    config = load_config(run.config_file)
+    context = text_length(config)
+    place = evaluation_at(run, shape.strength)
+    comparison = place.comparison()
+    rows = place.predictions() if comparison is not None and not shape.scores else []
+    notes = []
+    if rows and not is_made_of(comparison or {}, run.result):
+        rows = []
+        notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
+    elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":
+        rows = []
+        notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
+    elif not rows and not shape.scores:
+        at = strength_name(shape.strength)
+        notes.append(
+            f"The run has no evaluation {f'at {at}' if at else 'yet'}: its answers were made now to compare with."
+        )
+    split = str((comparison or {}).get("split") or "test")
+    room = limit_used(run, config)
+    if not rows:
+        split, rows = next(
+            ((name, found) for name in ("test", "validation", "train") if (found := read_split(run, name))), ("", [])
+        )
+        rows = [{"row": number, "whole": row["messages"]} for number, row in enumerate(rows)]
+    if config.stage == PRETRAINING:
+        return _documents(some(rows, MOST), tokenizer), split, notes
+    found = []
+    for row in rows:
+        whole = row.get("whole") or [*row["messages"], {"role": "assistant", "content": row.get("reference") or ""}]
+        messages = whole if shape.scores else whole[:-1] if whole[-1]["role"] == "assistant" else whole
+        # Rows that the evaluation shortened, or whose text spells a control token, are asked otherwise than the
+        # template alone would.
+        if guard(messages, tokenizer)[1]:
+            continue
+        ids = encode(whole, tokenizer).input_ids if shape.scores else encode_prompt(whole, tokenizer)
+        if context and len(ids) + room > context:
+            continue
+        shown = str(row.get("prompt") or messages[-1]["content"])
+        recorded = row.get("adapted") if "whole" not in row else None
+        found.append(
+            Prompt(int(row["row"]), shown, messages, ids, room, recorded, reference=str(row.get("reference") or ""))
+        )
+    found = some(found, _MOST_OF_QUANTISED)
+    if not found:
+        raise FtlabError(
+            f"The run {run.id} has no held-out prompt to verify an export with",
+            try_="train with data.test_fraction above 0, or with shorter rows",
+        )
+    return found, split, notes
+
+
+def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
+    """Where the answers at `strength` to the run's own held-out rows lie, where somebody asked for them."""
+    at = strength_name(strength)
+    return run.question(at.replace(" ", "-")) if at else run
+
+
+def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
+    """The beginnings of documents; the model goes on with them."""
+    from ftlab.data.documents import document
+    from ftlab.data.rendering import encode_prompt
+
+    found = []
+    for row in rows:
+        text = row["document"] if "document" in row else row["whole"][0]["content"]
+        ids = encode_prompt(document(text), tokenizer)
+        found.append(Prompt(int(row["row"]), text, None, ids[:_LONGEST_DOCUMENT], _CONTINUATION))
+    return found
+
+
+# How far logits may be apart, as a part of the largest one, in steps of the number format (torch.finfo.eps). Measured
+# on the starter: merging in float32 moves them by 9 steps, because sums are done in another order (a single weight that
+# is 0.001 off moves them by 750); rounding all weights to 16 bits by 1.7 steps of those. Errors add up like a random
+# walk, so a base of 40 layers moves 2.6 times as far as the starter's 6.
+TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
+# How far an export may be off what it should say, as a part of what training changed: a tenth, so that an adapter at
+# 0.8 of its strength is refused. What it should say is what the run's own model says when it is merged and rounded here
+# in the same way. Where models are computed in a short format, rounding may explain half as much again as it does here.
+_APART, _ROUNDING = 0.1, 1.5
+_SLOPE_OFF = 0.1  # the part of the change that is carried may be off by so much
+_SURE = 0.997  # of the interval of that part
+# Rounding that moves the logits by more of what training changed could hide another run's adapter.
+_HIDES = 0.5
+_MOVED = 0.03  # a part of the change that is worth a word
+_STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the fresh process found: per prompt its tokens and answer, the stop tokens, and logits by prompt."""
+
+    prompts: list[dict[str, Any]]
+    stops: list[int] | None
+    logits: list[Any]
+
+
+def verify(
+    run: RunDirectory,
+    folder: Path,
+    shape: Shape,
+    *,
+    tell: Progress = lambda *_: None,
+    ask: Callable[[Path, Shape, Questions, Progress], Outside] | None = None,
+) -> dict[str, Any]:
+    """Load what lies in `folder` without ftlab and compare it with `run`. `ask` is `ask_outside` unless given.
+
+    Returns what was compared, as it is written into the export's record. Raises FtlabError that names the prompt and
+    the difference when the artefact says something else.
+    """
+    reference, questions = prepare(run, shape, tell)
+    every = (ask or ask_outside)(folder, shape, questions, tell)
+    outside = Outside(every.prompts[: len(questions.prompts)], every.stops, every.logits[: len(questions.prompts)])
+    _check_stops(outside, questions)
+    _check_prompts(outside, questions)
+    largest, allowed = _check_logits(outside, questions, reference, shape)
+    change = carried(outside.logits, reference, scores=shape.scores)
+    unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
+    same, gaps = _check_answers(outside, questions, reference, run, shape)
+    return {
+        "prompts": len(questions.prompts),
+        "split": questions.split,
+        "compared_with": questions.compared_with,
+        "same_answers": same,
+        "near_ties": len(gaps),
+        "largest_gap": max(gaps, default=None),
+        "same_as_evaluated": questions.same_as_recorded(outside.prompts),
+        "largest_logit_difference": largest,
+        "allowed_logit_difference": allowed,
+        "carried": {name: value if math.isfinite(value) else None for name, value in vars(change).items()},
+        "rounding": rounding,
+        "unproven": unproven,
+        "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
+        "dtype": shape.dtype,
+        "strength": shape.strength,
+        "loaded_in": shape.load_dtype,
+        "device": shape.device,
+        "without_ftlab": not shape.needs_ftlab,
+        "notes": questions.notes,
+    }
+
+
+def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress) -> Outside:
+    """What the artefact says in a process of its own, with nothing of ftlab on its path."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as place:
+        job = shape.job(folder) | {"prompts": questions.job()}
+        (Path(place) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-P", str(Path(__file__).with_name("outside.py")), f"{place}/job.json", place]
+        with (Path(place) / "errors.txt").open("w+b") as errors:
+            process = subprocess.Popen(
+                command,
+                cwd=place,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(shape),
+                text=True,
+            )
+            try:
+                tell("loading the export without ftlab", 0, 0)
+                for line in process.stdout or ():
+                    if line.startswith("asked "):
+                        tell("asking the export", int(line.split()[1]), len(job["prompts"]))
+                code = process.wait()
+            finally:
+                if process.poll() is None:
+                    process.kill()
+            if code != 0:
+                errors.seek(0)
+                last = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-1:] or ["no message"]
+                raise FtlabError(
+                    "The exported model does not load in a fresh process without ftlab", why=shorten(last[0], 300)
+                )
+        found = json.loads((Path(place) / "found.json").read_text(encoding="utf-8"))
+        tensors = load_file(f"{place}/logits.safetensors")
+    return Outside(found["prompts"], found["stops"], [tensors[str(i)] for i in range(len(found["prompts"]))])
+
+
+def _environment(shape: Shape) -> dict[str, str]:
+    """Without the folders that ftlab may be found in; everything that is needed is on this machine already."""
+    inherited = child_environment({})
+    inherited.pop("PYTHONPATH", None)
+    if shape.needs_ftlab:
+        inherited["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    return inherited | {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+
+
+def _check_stops(outside: Outside, questions: Questions) -> None:
+    if outside.stops is None:
+        return
+    missing = sorted(set(questions.stops) - set(outside.stops))
+    more = sorted(set(outside.stops) - set(questions.stops))
+    if missing or more:
+        names = [questions.name_of(token) for token in missing or more]
+        raise _differs(
+            "generation_config.json names other stop tokens than the evaluation stopped at",
+            f"it {'lacks' if missing else 'has'} {listed(names)}{'' if missing else ' besides'}",
+        )
+
+
+def _check_prompts(outside: Outside, questions: Questions) -> None:
+    for number, (found, asked) in enumerate(zip(outside.prompts, questions.prompts, strict=True), start=1):
+        if asked.messages is not None and found["ids"] != asked.ids:
+            raise _differs(
+                f"the chat template makes another text of prompt {number} of {len(questions.prompts)} "
+                f"(row {asked.row} of the {questions.split} split)",
+                f"it makes {shorten(found['text'], 160)!r}, where the model was trained on "
+                f"{shorten(questions.text_of(asked.ids), 160)!r}",
+            )
+
+
+def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
+    """The largest difference and what is allowed. Raises FtlabError above that."""
+    scale = max(float(one.abs().max()) for one in reference.logits)
+    allowed = tolerance(shape.dtype, shape.load_dtype) * scale
+    differences = [
+        float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
+    ]
+    worst = max(range(len(differences)), key=differences.__getitem__)
+    # "not <=", because a difference that is not a number is one, too.
+    if not differences[worst] <= allowed:
+        where = questions.prompts[worst]
+        raise _differs(
+            f"its logits at prompt {worst + 1} of {len(differences)} (row {where.row} of the "
+            f"{questions.split} split: {shorten(where.shown, 80)!r}) are up to {differences[worst]:.3g} away "
+            "from those of the run's own model",
+            f"{allowed:.2g} is allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
+        )
+    return differences[worst], allowed
+
+
+def _check_change(
+    found: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
+) -> tuple[str, float]:
+    """Why the check proves nothing, or an empty text, and how far rounding moves the logits as a part of what training
+    changed. Raises FtlabError where the export carries another change than that of the run's training."""
+    if reference.largest_change <= tolerance("float32"):
+        return "what was trained changes nothing on these prompts, so the base alone would pass, too", 0.0
+    expected, rounding, right = reference.logits, 0.0, 1.0
+    if reference.rounded is not None:
+        expected = reference.rounded
+        rounding = apart(expected, reference.logits, reference)
+        right = carried(expected, reference).slope
+    if shape.load_dtype == "float32" or shape.is_adapter:
+        # Both are computed in the same way, so what the export should say is known to the last digits.
+        chance, allowed = 0.0, _APART
+        off = apart(export, expected, reference, scores=shape.scores)
+        if reference.merged is not None and not apart(reference.merged, reference.logits, reference) <= _APART:
+            raise _differs("merging the adapter into the base changes what it says", "a fault of the method's merging")
+    else:
+        # Short formats blur both, each in its way, and with them the change itself.
+        chance, allowed = _chance(found.error, prompts), max(_APART, _ROUNDING * rounding)
+        off = found.apart
+    if not (off <= allowed and abs(found.slope - right) - chance <= _SLOPE_OFF * abs(right)):
+        raise _differs(
+            f"it carries {found.slope:.0%} of the change that training made to the logits, and is off what it should "
+            f"say by {off:.0%} of that",
+            f"{right:.0%} is right in {shape.dtype}, and {allowed:.0%} is allowed",
+        )
+    finer = "a finer number format" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
+    if not rounding <= _HIDES:
+        return (
+            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed; {finer} would tell"
+        ), rounding
+    if chance > _SLOPE_OFF * right:
+        return (
+            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off by "
+            f"{chance:.0%}; more held-out prompts or {finer} would tell"
+        ), rounding
+    return "", rounding
+
+
+def _chance(error: float, prompts: int) -> float:
+    """Half the interval of a slope with this standard error over `prompts`."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + _SURE) / 2, prompts - 1)) * error if prompts > 1 else math.inf
+
+
+def tolerance(*formats: str) -> float:
+    """How far logits may be apart, as a part of the largest: by the coarsest of the `formats` that are compared."""
+    return max(TOLERANCES[name] * _STEPS[name] for name in formats)
+
+
+def _check_answers(
+    outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
+) -> tuple[int, list[float]]:
+    """How many answers are the same, and of those that parted how far apart the two tokens were, in logits: no further
+    than the number formats can explain."""
+    if outside.stops is None:
+        return 0, []
+    pairs = list(zip(outside.prompts, questions.prompts, strict=True))
+    differing = [place for place, (found, asked) in enumerate(pairs) if found["answer"] != asked.expected]
+    if not differing:
+        return len(pairs), []
+    gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
+    # Each of the two tokens may have moved that far.
+    scale = max(float(one.abs().max()) for one in reference.logits)
+    tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.evaluated_dtype) * scale
+    wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
+    if wrong:
+        told = [
+            f"prompt {place + 1} (row {pairs[place][1].row}): it says "
+            f"{shorten(pairs[place][0]['answer'], 80)!r}, {questions.who} said "
+            f"{shorten(pairs[place][1].expected or '', 80)!r}"
+            for place in wrong[:_MOST_SHOWN]
+        ]
+        raise _differs(f"{len(wrong)} of {len(pairs)} answers are others", "; ".join(told))
+    return len(pairs) - len(differing), gaps
+
+
+def _differs(what: str, how: str) -> FtlabError:
+    return FtlabError(f"The export does not say what the run's model says: {what}", why=how)
+
+
+def said(finding: dict[str, Any]) -> str:
+    """What was verified, in some sentences for people; exports of an older ftlab have no figures on the change."""
+    count = finding["prompts"]
+    where = "in a fresh process without ftlab" if finding["without_ftlab"] else "in a fresh process, with ftlab"
+    rest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
+    rest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
+    if found := finding.get("carried"):
+        if finding["unproven"]:
+            rest += f" This does not prove that it is the trained model: {finding['unproven']}."
+        else:
+            at = strength_name(finding.get("strength", AS_TRAINED))
+            rest += f" It carries {found['slope']:.1%} of what training changed there{f' at {at}' if at else ''}"
+            moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
+            rest += f", as rounding to {finding['dtype']} leaves it; float32 keeps it whole." if moved else "."
+    if (before := finding.get("quantised")) is not None:
+        rest += f" {_of_quantised(before, finding['split'])}"
+    if not finding["compared_with"]:
+        return f"Loaded {where}: on {count} held-out texts it scores as the run's own model. {rest}"
+    same = f"{finding['same_answers']} of {count} held-out prompts get the answer {finding['compared_with']}"
+    if ties := finding["near_ties"]:
+        gap = finding.get("largest_gap")
+        close = "as good as equally likely" if gap is None else f"at most {gap:.2g} apart in their logits"
+        same += f"; {ties} {'parts' if ties == 1 else 'part'} from it where two tokens were {close}"
+    return f"Loaded {where}: {same}. {rest}"
+
+
+def _of_quantised(found: dict[str, int], split: str) -> str:
+    """How far a merged model is from the quantised one, which is what was trained and evaluated."""
+    if not found["rows"]:
+        return (
+            "What was trained is the quantised model, which was not evaluated: nothing says how far the merged one is "
+            "from it."
+        )
+    text = (
+        f"Against the quantised model, which is what was trained and evaluated: on {found['rows']} rows of the {split} "
+        f"split the merged model gives the same answer to {found['same']}"
+    )
+    if found["before"] or found["now"]:
+        text += f"; {found['before']} equalled the reference before, {found['now']} do now"
+    return f"{text}."
+
+
+def lines(finding: dict[str, Any]) -> Sequence[str]:
+    """`said` and the notes."""
+    return [said(finding), *finding["notes"]]

@@ -1,0 +1,227 @@
+"""The verdict of a blind test on one page, for whoever decides: printable, without scripts, asking no other host."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
+from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
+from ftlab.arena.power import plan_in_words
+from ftlab.arena.preferences import RULE, examples
+from ftlab.arena.store import Store
+from ftlab.arena.tally import evaluate
+from ftlab.arena.verdict import whom
+from ftlab.core.files import write_text
+from ftlab.errors import InputError
+from ftlab.evaluation.figures import percent
+from ftlab.evaluation.significance import p_text
+from ftlab.report.measures import render_page
+from ftlab.report.pictures import pictures
+
+_LONGEST = 600
+BADGES = {
+    "better": ("better", "Better"),
+    "worse": ("worse", "Worse"),
+    "no_difference": ("open", "No difference found"),
+    "not_enough": ("open", "Not enough votes"),
+}
+
+
+def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> Path:
+    """Write the report of a blind test; returns its path (by default beside the test's votes in the workspace).
+
+    Raises InputError while the tally is hidden.
+    """
+    found = evaluate(store, test_id)
+    if found["revealed"] is None:
+        raise InputError(
+            "The votes are still hidden",
+            given=f"{found['votes']['cast']} of {found['votes']['planned']} planned votes are in",
+            try_="wait for the planned number, or open the test early, which the report will say",
+        )
+    path = path or store.workspace.votes_folder(test_id) / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _page(store, test_id, found))
+    return path
+
+
+def badge(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The colour and the words of a verdict in short."""
+    colour, words = BADGES[found["verdict"]]
+    if found["winner"] and found["pairs"]:
+        colour, words = "better", "One is better than all others"
+    limited = found["winner"] is not None and not found["general"]
+    return colour, words + (whom(found["raters_then"], found["raters"]) if limited else "")
+
+
+def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
+    return [
+        [
+            row["name"],
+            f"{row['wins']:,}",
+            f"{row['losses']:,}",
+            f"{row['ties']:,}",
+            percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
+            _interval(row["interval"]),
+            p_text(row["p_adjusted"]) if "p_adjusted" in row else "",
+        ]
+        for row in rows
+    ]
+
+
+def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was looked into, as pairs of label and sentence."""
+    lines = [("Ties", found["ties"]["text"]), ("Agreement of raters", found["alpha"]["text"])]
+    lines += [("Side of the screen", found["position"]["text"]), ("Length of answers", found["length"]["text"])]
+    lines += [("Could raters tell", found["guesses"]["text"])]
+    return lines
+
+
+def method_lines(found: Mapping[str, Any]) -> list[str]:
+    """How the verdict was reached, in sentences with sources."""
+    prompts = f"{found['votes']['prompts']:,} prompts"
+    made = "Raters wrote the prompts; both answers were shown when both were complete" if found["live"] else ""
+    made = made or "Answers were made once, before anybody voted"
+    return [
+        f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
+        f"within a rater and mirrored between raters. {made}, with the same settings for all.",
+        "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
+        "independent. The verdict speaks of prompts like these.",
+        f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
+        f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
+        "Ville 1939).",
+        "A verdict without “for these raters” also passed a test in which raters are a sample, of "
+        f"{FEWEST_RATERS} or more: the signs of their net votes flipped (Fisher 1935), and an interval over raters and "
+        "prompts that leaves out 50%.",
+        "Intervals: 95%, over prompts, and by criterion over raters too: Wilson (1927) at the effective number of "
+        "votes (Korn and Graubard 1998), jackknife by cluster (MacKinnon, Nielsen and Webb 2024). p by topic and "
+        "rater: adjusted by Holm (1979). Agreement: Krippendorff's alpha, nominal. Three contestants or more: Bradley "
+        "and Terry (1952), pairs by Bonferroni. By scipy and evalica.",
+    ]
+
+
+def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
+    return render_page(
+        "arena_report.html.jinja",
+        found=found,
+        badge=badge(found),
+        facts=_facts(store, test_id, found),
+        pictures=pictures(found),
+        dot=f"A dot is the share that {found['contestants'][-1]['title']} won of the votes that chose a side; the line "
+        "is its 95% interval, the number at the end the votes.",
+        checks=check_lines(found),
+        pairs=_pairs(found),
+        ranking=_ranking(found),
+        groups=_groups(found),
+        examples=[_clipped(one) for one in examples(store, test_id)],
+        rule=RULE,
+        method=method_lines(found),
+        plan=_plan(store, test_id, found),
+        date=_date(found["created"]),
+        tested=found["contestants"][-1]["title"],
+    )
+
+
+def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    test, titles = get_test(store, test_id), list_contestants(store, test_id)
+    settings = test.settings
+    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
+    made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
+    votes = found["votes"]
+    topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
+    asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
+    of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
+    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(found)}")]
+    return [(label, text) for label, text in facts if text]
+
+
+def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
+    """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
+    settings, votes = get_test(store, test_id).settings, found["votes"]
+    if not votes["planned"] or found["live"]:
+        return ""
+    ties = round(min(found["ties"]["share"] or 0.0, 0.9), 2)
+    shape = settings["votes_per_prompt"], ties, settings["overlap"], len(found["contestants"])
+    return plan_in_words(votes["planned"], found["asked"], *shape)
+
+
+def _raters(found: Mapping[str, Any]) -> str:
+    raters = found["votes"]["raters"]
+    return "1 rater" if raters == 1 else f"{raters:,} raters"
+
+
+def contestant_in_words(spec: Mapping[str, Any]) -> str:
+    """What a contestant is, in a line."""
+    named = {"base": spec.get("base"), "run": spec.get("run"), "endpoint": spec.get("model") or spec.get("url")}
+    words = {"base": "base", "run": "run", "endpoint": "endpoint"}
+    text = f"{words.get(spec['kind'], spec['kind'])} {named.get(spec['kind']) or ''}".strip()
+    if spec.get("system_prompt"):
+        text += f", system prompt “{_clip(str(spec['system_prompt']), 120)}”"
+    if spec.get("examples"):
+        text += f", {len(spec['examples'])} examples in the prompt"
+    if spec.get("adapter_sha256"):
+        text += f", adapter {str(spec['adapter_sha256'])[:12]}"
+    if spec.get("strength") is not None:
+        text += f", strength {spec['strength']:g}"
+    return text
+
+
+def _pairs(found: Mapping[str, Any]) -> list[list[str]]:
+    titles = {one["id"]: one["title"] for one in found["contestants"]}
+    return [
+        [
+            f"{titles[pair['second']]} against {titles[pair['first']]}",
+            percent(round(pair["win_rate"], 3)) if pair["win_rate"] is not None else "",
+            _interval(pair["interval"]),
+            f"{pair['decided']:,}",
+            p_text(pair["p"]),
+            BADGES[pair["verdict"]][1],
+        ]
+        for pair in found["pairs"]
+    ]
+
+
+def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            row["title"],
+            percent(round(row["strength"], 3)),
+            _interval(row["interval"]),
+            f"{row['wins']:,}",
+            f"{row['losses']:,}",
+            f"{row['ties']:,}",
+        ]
+        for row in found["ranking"]
+    ]
+
+
+def _groups(found: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    named = (("Topic", "by_topic"), ("Rater", "by_rater"), ("Criterion", "by_criterion"))
+    return [
+        (title, group_rows(found[key]))
+        for title, key in named
+        if found[key] and (key == "by_criterion" or len(found[key]) > 1)
+    ]
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f"{percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}" if interval else ""
+
+
+def _clipped(example: dict[str, Any]) -> dict[str, Any]:
+    answers = [{"title": one["title"], "text": _clip(one["text"])} for one in example["answers"]]
+    comments = [_clip(comment, 200) for comment in example["comments"]]
+    return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
+
+
+def _clip(text: str, most: int = _LONGEST) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _date(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds)
+    return f"{moment.day} {moment:%B %Y}"

@@ -1,0 +1,237 @@
+"""What a report says of a run beside its scores: what was tuned on what, how long it took, how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import MethodConfig, RunConfig
+from ftlab.config.evaluation import names, sized
+from ftlab.config.methods import METHODS, virtual_tokens
+from ftlab.config.stages import PRETRAINING
+from ftlab.core.files import read_cached
+from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
+from ftlab.core.words import duration, listed
+from ftlab.evaluation.figures import percent
+from ftlab.evaluation.probes import SELF
+from ftlab.models.bases.get import record_of, sha256_of_source
+from ftlab.models.bases.known import KNOWN
+from ftlab.models.strength import AS_TRAINED, strength_choice
+from ftlab.report.measures import Comparison, measures_of, of_documents
+
+
+def tuned_on(
+    run: RunDirectory, config: RunConfig, comparison: Comparison, price_per_hour: float | None = None
+) -> list[tuple[str, str]]:
+    """What was tuned on what, and what it took, as pairs of label and text."""
+    method, settings = config.method, config.optimisation
+    adaptation = _method(method)
+    status = read_cached(run.status_file) or {}
+    trained, total = status.get("trained_parameters"), status.get("total_parameters")
+    if trained and total:
+        adaptation += f", {trained:,} of {total:,} weights ({percent(trained / total)})"
+    base = source_name(config.model.base)
+    if config.is_starter:
+        base += " (the toy that ships with ftlab)"
+    elif origin := origin_of(config.model.base):
+        base += f" ({origin})"
+    if config.stage == PRETRAINING:
+        adaptation += "; continued pretraining on plain text"
+    facts = [("Base model", base), ("Data", _data(run, config)), ("Method", adaptation)]
+    metrics = run.metrics()
+    passes = f"{metrics[-1].get('epoch', settings.epochs):g} passes" if metrics else f"{settings.epochs} passes"
+    training = [
+        f"{passes} over the data",
+        f"learning rate {settings.learning_rate:g}" if settings.learning_rate else "",
+    ]
+    if len(metrics) > 1:
+        training.append(duration(metrics[-1]["time"] - metrics[0]["time"]))
+    device = (read_cached(run.environment_file) or {}).get("device")
+    training.append(f"on {device.upper() if device == 'cpu' else device}" if device else "")
+    facts.append(("Training", ", ".join(filter(None, training))))
+    facts.append(("Time and cost", _cost(metrics, comparison, price_per_hour)))
+    return facts
+
+
+def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
+    """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
+    choice, said = strength_choice(run), []
+    if choice is not None:
+        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+    for kind in ("adapter", "merged"):
+        record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
+        at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
+        if at != AS_TRAINED:
+            said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
+    return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
+
+
+def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:
+    """What training and evaluating took; in money where the machine's price per hour is known."""
+    trained = metrics[-1]["time"] - metrics[0]["time"] if len(metrics) > 1 else 0.0
+    now, before = comparison.get("seconds"), comparison.get("seconds_before")
+    hours = (trained + (now or 0) + (before or 0)) / 3600
+    text = f"{hours:.2g} machine hours"
+    if now is not None:
+        text += f", {duration(now)} of them for this comparison"
+        text += f" and {duration(before)} for what was asked before it" if before else ""
+        # Comparisons of earlier versions did not keep what their base had taken.
+        text += "; what was asked before it is not counted" if before is None else ""
+    return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
+
+
+def took(comparison: Comparison) -> str:
+    """How long a comparison took, and what was asked before it."""
+    text, before = duration(comparison["seconds"]), comparison.get("seconds_before")
+    if before is None:
+        return f"{text}, without what was asked before it"
+    return f"{text}, after {duration(before)} of asking before it" if before else text
+
+
+def _method(method: MethodConfig) -> str:
+    title = METHODS[method.name].title
+    if method.name == "qlora":
+        title += " (8-bit base)" if method.quantisation == "int8" else " (4-bit base)"
+    if "rank" in METHODS[method.name].fields:
+        return f"{title}, rank {method.rank}"
+    if method.name == "bottleneck":
+        return f"{title}, {method.placement.capitalize()} placement, reduction factor {method.reduction_factor}"
+    return f"{title}, {tokens} virtual tokens" if (tokens := virtual_tokens(method)) else title
+
+
+def _data(run: RunDirectory, config: RunConfig) -> str:
+    counts = {}
+    for split in ("train", "validation", "test"):
+        if run.split_file(split).exists():
+            import pyarrow.parquet
+
+            counts[split] = pyarrow.parquet.read_metadata(run.split_file(split)).num_rows
+    sizes = ", ".join(f"{rows:,} {split}" for split, rows in counts.items() if rows)
+    source = source_name(config.data.source)
+    units = "documents" if config.stage == PRETRAINING else "rows"
+    text = f"{source}: {sizes} {units}" if sizes else source
+    own = (run.manifest().get("replay") or {}).get("rows")
+    mixed_in = [
+        f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
+        if name == config.data.replay_prompts
+        else source_name(name)
+        for name in config.data.replayed
+    ]
+    return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
+
+
+def origin_of(base: str) -> str:
+    """Where the weights of a base that ftlab keeps come from; empty for other bases."""
+    if (known := KNOWN.get(base)) is not None:
+        return f"{known.title}, {known.license}, from {known.source}, dequantized from {known.precision}"
+    if (sha256 := sha256_of_source(base)) is None:
+        return ""
+    record = record_of(base)
+    return f"dequantized from {record.precision if record else 'GGUF'}, sha256 of the GGUF file {sha256[:16]}"
+
+
+def source_name(source: str) -> str:
+    """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
+    path = Path(source)
+    is_file = (
+        path.is_absolute()
+        or source.startswith((".", "~"))
+        or path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".txt", ".gguf")
+    )
+    return path.name if is_file else source
+
+
+def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
+    """How it was measured, in sentences; the rules of the measures that are `shown` last."""
+    settings = comparison["settings"]
+    known = comparison.get("adapted", {})
+    asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
+    if of_documents(comparison):
+        sentences = [
+            f"All sides read {asked} documents of {_where(comparison)}, in windows of at most {settings['window']:,} "
+            "tokens.",
+            f"Perplexity: over the corpus, on {known['tokens']:,} tokens, the end of each document among them.",
+            f"Bits per byte: {settings['bits_per_byte_rule']}; {known['bytes']:,} bytes.",
+        ]
+    else:
+        sentences = [
+            f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of "
+            f"{settings.get('longest_answer') or _at_most(settings)}"
+            f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
+            f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
+        ]
+    asked = [known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed")]
+    if any(asked):
+        replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
+        sentences.append(
+            f"General questions: {_questions(settings['probes'])}, {sum(asked):,} asked{replayed}; "
+            f"{settings['general_accuracy_rule']}."
+        )
+    if settings.get("neutral_prompts"):
+        sentences.append(
+            f"Change against the base: {settings['neutral_prompts']} neutral prompts; {settings['drift_rule']}. What "
+            "counts as kept or lost was fixed beforehand."
+        )
+    sentences.append(_tests(comparison))
+    if settings["quantised"]:
+        sentences.append("All sides ran on the quantised base, as in training.")
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    sentences.append(
+        f"The comparison took {took(comparison)}, on {settings['device'].upper()} in "
+        f"{settings['dtype']}. Versions: {versions}."
+    )
+    return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+
+
+def _questions(probes: str) -> str:
+    """The data sets with questions among the probes."""
+    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
+
+
+def _samples(comparison: Comparison) -> int:
+    """How many answers each side gave to a row."""
+    return int(comparison["settings"].get("samples") or 1)
+
+
+def _at_most(settings: dict[str, Any]) -> str:
+    return f"at most {settings['max_new_tokens']:,} tokens"
+
+
+def _where(comparison: Comparison) -> str:
+    if comparison.get("suite"):
+        return f"{source_name(comparison['suite'])}, which are not those of the run"
+    return f"the {comparison['split']} split, which was not trained on"
+
+
+def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
+    """The rule of each measure of answers: its normalisation or its signature."""
+    settings, known = comparison["settings"], comparison["adapted"]
+    names = {one["name"] for one in measures_of(comparison)}
+    listed = [
+        one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
+    ]
+    rules = {one["title"]: one["rule"] for one in listed}
+    # Comparisons that did not list their measures yet kept these two rules elsewhere.
+    if "exact_match" in names and "exact_match_rule" in settings:
+        rules.setdefault("Exact match", settings["exact_match_rule"])
+    if "bleu" in names and "bleu_signature" in known:
+        rules.setdefault("BLEU", known["bleu_signature"])
+    return [f"{title}: {rule}." for title, rule in rules.items()]
+
+
+def _tests(comparison: Comparison) -> str:
+    """Which test decided which measure."""
+    used: dict[str, list[str]] = {}
+    for measure in measures_of(comparison):
+        for difference in measure["differences"].values():
+            if difference.get("test") and measure["title"] not in used.setdefault(difference["test"], []):
+                used[difference["test"]].append(measure["title"])
+    if used:
+        found = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
+    else:
+        tests = comparison["settings"]["tests"]
+        shares = tests.get("exact_match") or tests["general_accuracy"]
+        found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
+    kinds = "Wilson for shares" if _samples(comparison) == 1 else "Wilson for shares without parts of a row"
+    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(found)}."

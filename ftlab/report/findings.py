@@ -1,0 +1,500 @@
+"""The findings of a report in sentences: gains and losses, answers before and after, verdicts of a judge, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ftlab.core.files import read_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.evaluation.before_after import CONTESTANTS
+from ftlab.evaluation.drift import kinds_in_words
+from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
+from ftlab.evaluation.forgetting import answer_of, what_was_lost
+from ftlab.evaluation.judge import is_current
+from ftlab.evaluation.judge_plan import money
+from ftlab.evaluation.keeping import also_asked
+from ftlab.evaluation.metrics.form import label_notes
+from ftlab.evaluation.rows import LOSS, Slice, columns_of, findings, gain, measured, slices
+from ftlab.evaluation.significance import p_text
+from ftlab.report.measures import Comparison, Measure, improved, measures_of, p_of, sides_of
+from ftlab.report.pictures import BASE_COLOUR, svg, whisker
+
+_KNOWS_TOO_LITTLE = 0.2
+_MOST_COLUMNS = 12
+_MOST_BESIDE = 3
+_ANSWERS = {"kept": ("kept", "good"), "lost": ("lost", "bad"), "unknown": ("cannot tell", "warn")}
+_FEWEST_ROWS = 5  # of a slice that is worth a sentence
+
+
+def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """Colour and word above the verdict."""
+    forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
+    if verdict["better"] is None:
+        word = (verdict.get("opposed") or "not decided").capitalize()
+        return "open", f"{word}; it {lost}" if forgot else word
+    if not verdict["better"]:
+        return "worse", "Worse than its base"
+    if forgot:
+        return "open", f"Better, but it {lost}"
+    if verdict.get("forgetting") == "unknown":
+        return "better", "Better; whether it forgot is open"
+    return "better", "Better than its base"
+
+
+def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
+    """What became of what the base knew, as a word and its color (good, bad, warn); None where it was not measured."""
+    answer, found = answer_of(comparison), comparison.get("forgetting") or {}
+    if answer == "lost" and found.get("parts") and what_was_lost(found) != "forgot":
+        return "changed", "bad"
+    return _ANSWERS[answer] if answer else None
+
+
+def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """A line for each figure on what was kept: what it was `measured` on, the figures of `base` and `adapted`, and the
+    `answer` (kept, changed, lost, cannot tell; empty where the line above gives it)."""
+    found = []
+    for part in (comparison.get("forgetting") or {}).get("parts") or []:
+        word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
+        answer = word if part.get("decides", True) else f"{word}, does not decide"
+        if "kl" in part:
+            on = f"{part['prompts']:,} {part['title']}"
+            share, kl = (
+                f"{text(part[key])} ({' to '.join(map(text, part[f'{key}_interval']))})"
+                if part[f"{key}_interval"]
+                else text(part[key])
+                for key, text in (("agreement", percent), ("kl", nats))
+            )
+            found.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
+            found.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
+        elif "accuracy" in part:
+            sides = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
+            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", *sides, answer))
+        elif "bits_per_byte" in part:
+            sides = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
+            on = f"{part['documents']:,} {part['title']}" if "documents" in part else part["title"]
+            found.append(_kept_row(f"{on}: bits per byte, lower is better", *sides, answer))
+    return found
+
+
+def _kept_row(measured_on: str, base: str, adapted: str, answer: str) -> dict[str, str]:
+    return {"measured": measured_on, "base": base, "adapted": adapted, "answer": answer}
+
+
+def forgetting(comparison: Comparison) -> str:
+    """One paragraph on what the model still knows."""
+    if (comparison.get("forgetting") or {}).get("text"):
+        return " ".join(filter(None, [comparison["forgetting"]["text"], kinds_in_words(comparison)]))
+    base, adapted = comparison["base"], comparison["adapted"]
+    before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
+    if before is None or after is None:
+        return "Not measured: neither the base's own answers nor general questions were compared (evaluation.probes)."
+    p = comparison.get("tests", {}).get("general_accuracy")
+    evidence = (
+        f"{percent(before)} of {adapted['general_rows']:,} general questions right before, {percent(after)} after"
+    )
+    evidence += f" ({p_text(p)})." if p is not None else "."
+    if before < _KNOWS_TOO_LITTLE:
+        return f"Cannot be told: the base itself knows too few answers. {evidence}"
+    if answer_of(comparison) == "lost":
+        return f"The model has forgotten some of what it knew: {evidence}"
+    return f"Whether something was forgotten cannot be told from these questions: {evidence}"
+
+
+def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the adapted model is worse than the first side, in sentences: measures, rows, slices."""
+    first = sides_of(comparison)[0]["name"]
+    said = []
+    for measure in measures_of(comparison):
+        if measure["group"] == "task" and improved(measure, "adapted", first) is False:
+            values = [value_text(measure, measure["values"][side]) for side in ("adapted", first)]
+            said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
+    deciding = _deciding(comparison, rows, first)
+    if deciding is None:
+        return said or ["No measure of the task is shown to be worse."]
+    name, title, higher = deciding
+    changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
+    worse = sum(change is not None and change < 0 for change in changes)
+    better = sum(change is not None and change > 0 for change in changes)
+    told = sum(change is not None for change in changes)
+    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
+    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
+    return [*said, *_slices(comparison, rows, name, title, higher, first)]
+
+
+def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
+    """Was tuning needed, was it learnt by heart, what did a judge say: pairs of label and text."""
+    found = []
+    verdicts = comparison.get("verdicts") or {}
+    if "adapted_vs_prompted" in verdicts:
+        found.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    for name in titles:
+        if name in verdicts and name not in ("adapted", "prompted"):
+            found.append((titles[name], verdicts[name]["text"]))
+    memory = comparison.get("memorisation") or {}
+    if memory.get("text"):
+        found.append(("Learnt by heart?", memory["text"]))
+    return found
+
+
+def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
+    """The newest verdicts on other questions (other rows, a prompted base): what was asked, and the text."""
+    found = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
+    return found[:_MOST_BESIDE]
+
+
+def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
+    """Name, title and whether higher is better of the measure that single rows are judged by; None without any."""
+    known = measured(rows, [first, "adapted"])
+    wanted = (comparison.get("verdict") or {}).get("measure")
+    name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
+    if name is None:
+        return None
+    listed = {one["name"]: one for one in measures_of(comparison)}
+    if name not in listed:
+        return name, "the loss on the reference" if name == LOSS else name.replace("_", " "), name != LOSS
+    return name, in_sentence(listed[name]["title"]), listed[name]["better"] != "lower"
+
+
+def _slices(
+    comparison: Comparison, rows: Sequence[Mapping[str, Any]], name: str, title: str, higher: bool, first: str
+) -> list[str]:
+    """The slices that got worse, and the weakest one where none did."""
+    sides = [first, "adapted"]
+    found: list[tuple[str, Slice]] = [
+        (column, one)
+        for column in columns_of(rows)[:_MOST_COLUMNS]
+        for one in slices(rows, column, name, sides)
+        if one.rows >= _FEWEST_ROWS
+    ]
+    if not found:
+        return []
+    sign = 1 if higher else -1
+    # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
+    certain = findings([one for _, one in found], "adapted")
+    fallen = [
+        pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
+    ]
+    looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
+    if fallen:
+        return [
+            f"{looked}, {len(fallen)} got worse by more than chance explains.",
+            *(
+                f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
+                f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
+                for column, one in fallen[:2]
+            ),
+        ]
+    column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
+    none = f"{looked}, none is shown to be worse."
+    if not _is_share(comparison, name):
+        return [none]
+    value = _text(comparison, name, weakest, "adapted")
+    return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
+
+
+def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
+    measure = next((found for found in measures_of(comparison) if found["name"] == name), None)
+    return value_text(measure or {"kind": "loss"}, one.means[side])
+
+
+def _is_share(comparison: Comparison, name: str) -> bool:
+    return any(one["name"] == name and one["kind"] == "share" for one in measures_of(comparison))
+
+
+GAINED, LOST, OPEN = "#2f9468", "#d1604e", BASE_COLOUR
+_GROUPS = {"task": "The task", "general": "What it knew before"}
+_WIDTH = 380
+_LEFT, _RIGHT = 8, 372
+_ROW, _HEAD = 40, 24
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure: how far it moved towards better, in percentage points or in percent of the base's value."""
+
+    name: str
+    title: str
+    text: str
+    gain: float
+    interval: tuple[float, float] | None
+    better: bool | None
+    group: str
+
+    @property
+    def colour(self) -> str:
+        return OPEN if self.better is None else GAINED if self.better else LOST
+
+
+def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]:
+    """The measures that have a better and a worse, as gains of `side` over the first side, in two groups.
+
+    Shares and scores of 0 to 100 count in points; losses and what else has no upper end in percent of the value of
+    the first side.
+    """
+    first = sides_of(comparison)[0]["name"]
+    found = [_line(measure, side, first) for measure in measures_of(comparison)]
+    known = [line for line in found if line is not None]
+    return [line for group in _GROUPS for line in known if line.group == group]
+
+
+def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> Markup:
+    """The picture of `gain_loss_lines`: right of the middle is gained, left of it lost; empty without any.
+
+    `only` names the measures that are drawn; None draws all.
+    """
+    lines = [line for line in gain_loss_lines(comparison, side) if only is None or line.name in only]
+    if not lines:
+        return Markup("")
+    reach = _reach(lines)
+    body, top, group = "", 26, ""
+    for line in lines:
+        if line.group != group:
+            group = line.group
+            # A rule parts the groups.
+            body += f'<path d="M0 {top + 2}H{_WIDTH}" stroke="currentColor" stroke-opacity=".15"/>' if top > 26 else ""
+            body += f'<text x="0" y="{top + 17}" font-size="11" fill-opacity=".65">{_GROUPS[group]}</text>'
+            top += _HEAD
+        body += _row(line, top, reach)
+        top += _ROW
+    spoken = "; ".join(f"{line.title}: {line.text}" for line in lines)
+    middle = _place(0, reach)
+    zero = f'<path d="M{middle:.1f} 22V{top}" stroke="currentColor" stroke-opacity=".35"/>'
+    return svg(_WIDTH, top + 22, spoken, Markup(_head(middle) + zero + body + _axis(top, reach)), widest=_WIDTH + 80)
+
+
+def _line(measure: Measure, side: str, first: str) -> Line | None:
+    before, after = (measure["values"].get(name) for name in (first, side))
+    if before is None or after is None or not measure.get("better") or measure["group"] not in _GROUPS:
+        return None
+    if measure["kind"] == "share":
+        scale = 100.0
+    elif measure.get("unit") == "points":
+        scale = 1.0
+    elif before:
+        scale = 100.0 / abs(before)
+    else:
+        return None
+    towards = scale if measure["better"] == "higher" else -scale
+    difference = measure.get("differences", {}).get(side) or {}
+    ends = difference.get("interval")
+    low_high = tuple(sorted(towards * end for end in ends)) if ends else None
+    p = p_of(measure, side)
+    text = change_text(measure, side, first) + (f" ({p})" if p else "")
+    better = improved(measure, side, first)
+    return Line(measure["name"], measure["title"], text, towards * (after - before), low_high, better, measure["group"])
+
+
+def _reach(lines: list[Line]) -> float:
+    """How far the axis goes to each side: at most 100, and no farther than there is something to see."""
+    ends = [abs(end) for line in lines for end in (line.gain, *(line.interval or ()))]
+    return next((step for step in (5, 10, 20, 50) if max(ends) <= step), 100)
+
+
+def _place(value: float, reach: float) -> float:
+    share = min(1.0, max(-1.0, value / reach))
+    return _LEFT + (_RIGHT - _LEFT) * (share + 1) / 2
+
+
+def _head(middle: float) -> str:
+    return (
+        f'<text x="{middle - 12:.1f}" y="12" text-anchor="end" fill-opacity=".75">← lost</text>'
+        f'<text x="{middle + 12:.1f}" y="12" fill-opacity=".75">gained →</text>'
+    )
+
+
+def _row(line: Line, top: float, reach: float) -> str:
+    y, zero, at = top + 25, _place(0, reach), _place(line.gain, reach)
+    weight = ' font-weight="600"' if line.better is not None else ""
+    found = (
+        f'<text x="0" y="{top + 12}">{escape(line.title)}</text>'
+        f'<text x="{_WIDTH}" y="{top + 12}" text-anchor="end"{weight}>{escape(line.text)}</text>'
+        f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="currentColor" stroke-opacity=".12"/>'
+        f'<path d="M{zero:.1f} {y}H{at:.1f}" stroke="{line.colour}" stroke-width="4"/>'
+    )
+    if line.interval:
+        found += str(whisker(*(_place(end, reach) for end in line.interval), y))
+    if abs(line.gain) > reach:
+        # Farther than the axis goes.
+        tip = 6 if line.gain > 0 else -6
+        return found + f'<path d="M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z" fill="{line.colour}"/>'
+    inside = "none" if line.better is None else line.colour
+    # A hollow dot is within chance: colour alone does not tell everybody.
+    if inside == "none":
+        found += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
+    return found + (f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>')
+
+
+def _axis(top: float, reach: float) -> str:
+    y, labels = top + 14, ""
+    for value in (-reach, -reach / 2, 0, reach / 2, reach):
+        anchor = "start" if value == -reach else "end" if value == reach else "middle"
+        x = _place(value, reach) if anchor == "middle" else 0 if value < 0 else _WIDTH
+        labels += (
+            f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-size="11" fill-opacity=".65">'
+            f"{signed(f'{abs(value):g}', value)}</text>"
+        )
+    return labels
+
+
+HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
+# What each figure means, in the order of the columns.
+MEANINGS = (
+    "Words, tokens: the mean length of an answer.",
+    "Cut off: ran into the longest answer allowed.",
+    "Repeated: word triples that the same answer has said before.",
+    "Variety: different word pairs among all pairs of all answers; it falls when the answers become alike.",
+)
+
+
+def figure_rows(found: dict[str, Any]) -> list[list[str]]:
+    """The table of before_after.json: headings, then a row each for base, start and run."""
+    rows = [list(HEADINGS)]
+    for name, title in CONTESTANTS.items():
+        if name in found["contestants"]:
+            one = found["contestants"][name]
+            rows.append(
+                [
+                    title,
+                    f"{one['words']:.1f}",
+                    f"{one['tokens']:.1f}",
+                    percent(one["cut_share"]),
+                    percent(one["repetition"]),
+                    percent(one["distinct_2"]),
+                ]
+            )
+    return rows
+
+
+def win_lines(found: dict[str, Any]) -> list[str]:
+    """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
+    return [line for judged in found["win_rates"].values() for line in lines_of(judged)]
+
+
+def lines_of(judged: dict[str, Any]) -> list[str]:
+    """The sentences on the verdict of one reward model."""
+    lines = []
+    for name in ("start", "base"):
+        if name not in judged["against"]:
+            continue
+        one, against = judged["against"][name], CONTESTANTS[name]
+        decided = one["wins"] + one["losses"]
+        low, high = one["difference_interval"]
+        tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
+        scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
+        if one["win_rate"] is None:
+            lines.append(f"Against {against}: all {one['ties']} answers score the same.")
+            continue
+        share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
+        sign = f", {p_text(one['p'])}" if "p" in one else ""
+        lines.append(
+            f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
+            f"with {one['ties']} ties. {scores}"
+        )
+    return [*lines, f"Judged by {judged['reward_model']}. {judged['proxy']}", *judged["notes"]]
+
+
+STALE = "The answers have changed since. Judge them again."
+
+
+def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
+    """What judges said of the answers as they are now, the last two: pairs of label and text for a report."""
+    kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
+    return [
+        (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")
+        for one in [one for one in kept if is_current(run, one)][-2:]
+    ]
+
+
+def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]:
+    """The sentences on one judgement: its verdict first, then who said so and how far it can be trusted."""
+    place, tokens = judgement["position"], judgement["tokens"]
+    decided = f"{judgement['judged']} of {judgement['rows']} rows"
+    same = f", {judgement['same_answers']} of them with equal answers" if judgement["same_answers"] else ""
+    lines = [judgement["text"]]
+    if not current:
+        lines.append(STALE)
+    lines.append(
+        f"Judged by {judgement['judge']['model']} at {judgement['judge']['url']}: {decided}{same}. {judgement['proxy']}"
+    )
+    if place["share"] is not None:
+        lines.append(
+            f"Asked in both orders, it stood by its choice in {percent(place['share'])} of {place['rows']} rows."
+        )
+    spent = f"{judgement['requests']:,} requests, {tokens['prompt']:,} tokens out, {tokens['completion']:,} back"
+    if judgement["cost"] is not None:
+        spent += f": {money(judgement['cost'])}"
+    return [*lines, f"{spent}.", *judgement["notes"]]
+
+
+def judge_figures(judgement: dict[str, Any]) -> list[tuple[str, str]]:
+    """Wins, ties and losses as a small table."""
+    before, after = (judgement["titles"][side] for side in judgement["sides"])
+    return [
+        (f"{after} is better", str(judgement["wins"])),
+        ("Tie", str(judgement["ties"])),
+        (f"{before} is better", str(judgement["losses"])),
+    ]
+
+
+_EXAMPLES = 5
+_KINDS = ("improved", "got worse", "wrong on both sides", "right on both sides")
+_PARTLY = "as often right on both sides"  # of several answers
+
+
+def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -> tuple[list[dict[str, Any]], str]:
+    """A mix of rows that improved, got worse and stayed, each with its `kind`, and the rule in words.
+
+    The rule looks at nothing but the order of the rows, so that nobody can choose flattering ones. Free text, where
+    hardly an answer equals its reference, goes by the change in loss instead.
+    """
+    of_texts = bool(predictions) and "document" in predictions[0]
+    right = 0 if of_texts else sum(row["base_correct"] or row["adapted_correct"] for row in predictions)
+    if of_texts or right < 0.05 * len(predictions):
+        ranked = sorted(predictions, key=lambda row: row["adapted_loss"] - row["base_loss"])
+        last = len(ranked) - 1
+        places = sorted({round(i * last / max(1, count - 1)) for i in range(count)})
+        chosen = [ranked[place] | {"kind": _loss_kind(ranked[place])} for place in places]
+        what = "document" if of_texts else "reference"
+        return chosen, f"From the greatest gain to the greatest loss in the probability of the {what}, evenly spaced."
+    kinds = [*_KINDS, *([_PARTLY] if any("right" in row for row in predictions) else [])]
+    by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for row in predictions:
+        by_kind[_kind(row)].append(row | {"kind": _kind(row)})
+    counts = ", ".join(f"{len(rows):,} {kind}" for kind, rows in by_kind.items())
+    wanted = ["improved", "got worse", "wrong on both sides", "improved", "got worse", "right on both sides"]
+    wanted += [kind for kind in kinds for _ in range(count)]
+    chosen = []
+    for kind in wanted:
+        taken = sum(row["kind"] == kind for row in chosen)
+        if len(chosen) < count and taken < len(by_kind[kind]):
+            chosen.append(by_kind[kind][taken])
+    chosen.sort(key=lambda row: kinds.index(row["kind"]))
+    return chosen, f"Of the rows, {counts}. Shown are the first of each kind, in the order of the data."
+
+
+def right_text(row: dict[str, Any], side: str) -> str:
+    """How many of several answers to this row are right, in brackets behind the side; empty where there is one."""
+    right = (row.get("right") or {}).get(side)
+    return "" if right is None else f" (first of {row['samples']} answers, {right} right)"
+
+
+def _kind(row: dict[str, Any]) -> str:
+    if "right" in row:
+        before, after = row["right"]["base"], row["right"]["adapted"]
+        if before == after:
+            return {0: "wrong on both sides", row["samples"]: "right on both sides"}.get(before, _PARTLY)
+        return "improved" if after > before else "got worse"
+    if row["base_correct"] == row["adapted_correct"]:
+        return "right on both sides" if row["base_correct"] else "wrong on both sides"
+    return "improved" if row["adapted_correct"] else "got worse"
+
+
+def _loss_kind(row: dict[str, Any]) -> str:
+    change = row["adapted_loss"] - row["base_loss"]
+    word = "improved" if change < 0 else "got worse" if change > 0 else "unchanged"
+    return f"{word}: loss {row['base_loss']:.2f} to {row['adapted_loss']:.2f}"

@@ -1,0 +1,141 @@
+"""Reports and cards as Markdown, in which texts of models stay text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlab.core.files import write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.report.findings import right_text
+from ftlab.report.report import contents
+
+# What Markdown or HTML would read as more than text; with "@" an address would become a link by itself.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&@])")
+_LINKS = re.compile(r"(?i)(://|\bwww\.)")
+_BEGINNINGS = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
+
+
+def escaped(text: object) -> str:
+    """`text` on one line, with nothing in it that Markdown reads as markup or makes a link of."""
+    line = _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    line = _LINKS.sub(lambda found: found[0].replace("/", "\\/", 1).replace(".", "\\."), line)
+    return _BEGINNINGS.sub(lambda found: found[0] + "\\" if found[0].isdigit() else "\\" + found[0], line)
+
+
+def quoted(text: str) -> str:
+    text = " ".join(text.split())
+    return f"“{escaped(text)}”" if text else "(no answer)"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list of `lines`, which are Markdown already."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts; all columns but the first are set flush right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    shown = [[escaped(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *shown])
+
+
+def code(text: str, language: str = "") -> str:
+    """`text` as a block of code; the fence is longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
+
+
+def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
+    """Write the report of `run` as Markdown; returns its path. Raises FtlabError before an evaluation."""
+    text = report_markdown(contents(run, price_per_hour=price_per_hour))
+    write_text(run.report_markdown_file, text)
+    return run.report_markdown_file
+
+
+def report_markdown(found: dict[str, Any]) -> str:
+    """The `contents` of a report as Markdown. Texts from data and models are escaped."""
+    sections = [
+        f"# {escaped(found['verdict'])}",
+        f"{escaped(found['name'])}, {found['date']}. **{found['badge'][1]}.**",
+        "## What was tuned on what",
+        bullets(f"**{label}:** {escaped(text)}" for label, text in found["facts"]),
+        "## Gained and lost",
+        escaped(found["gained"]),
+        comparison_rows(found),
+        escaped(found["looks"]),
+        bullets(escaped(note) for note in found["notes"]),
+        "## What was forgotten",
+        *kept_rows(found),
+        bullets(
+            f"{quoted(row['prompt'])} Right: {quoted(row['base'])} Now: {quoted(row['adapted'])}"
+            for row in found["lost"]
+        ),
+        moved_rows(found),
+        "## Where it is worse",
+        bullets(escaped(line) for line in found["worse"]),
+    ]
+    if found["checked"]:
+        sections += [
+            "## What else was checked",
+            bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"]),
+        ]
+    if found["before_after"]:
+        after = found["before_after"]
+        sections += ["## Before and after", table(after["head"], after["rows"]), escaped(after["how"])]
+        sections += [bullets(escaped(line) for line in after["lines"])]
+    sections += [
+        "## Documents" if found["of_documents"] else "## Answers",
+        escaped(found["rule"]),
+        "\n\n".join(_example(row, of_documents=found["of_documents"]) for row in found["examples"]),
+        "## What to do next",
+        "\n".join(f"{place}. {escaped(step)}" for place, step in enumerate(found["steps"], start=1)),
+        "## How it was measured",
+        bullets(escaped(line) for line in found["measured"]),
+        f"Run {escaped(found['run'].id)}, made by ftlab.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def kept_rows(found: dict[str, Any]) -> list[str]:
+    """What was kept, from the `contents` of a report: the answer in a word, a table of the figures, and in full."""
+    answer = f"**{found['kept_answer'][0].capitalize()}.**" if found["kept_answer"] else ""
+    rows = [[row["measured"], row["base"], row["adapted"], row["answer"]] for row in found["kept"]]
+    figures = table(["Measured on", "Base", "Adapted", "Answer"], rows) if rows else ""
+    return [answer, figures, escaped(found["forgetting"])]
+
+
+def moved_rows(found: dict[str, Any]) -> str:
+    """The answers that changed most, side by side, from the `contents` of a report."""
+    rows = [[row["prompt"], row["base"] or "(nothing)", row["side"] or "(nothing)"] for row in found["moved"]]
+    if not rows:
+        return ""
+    return f"The answers that changed most:\n\n{table(['Prompt', 'Base', 'Adapted'], rows)}"
+
+
+def comparison_rows(found: dict[str, Any]) -> str:
+    """The measures of all sides as a table, from the `contents` of a report."""
+    first, *later = found["sides"]
+    heads = ["Measure", first["title"], *(f"{side['title']} (change)" for side in later)]
+    rows = []
+    for row in found["table"]:
+        cells = [f"{row['measure']} ({row['unit']})"]
+        for side in found["sides"]:
+            one = row["sides"][side["name"]]
+            cell = f"{one['value']} [{one['interval']}]" if one["interval"] else one["value"]
+            change = ", ".join(filter(None, [one["change"], one["p"]]))
+            cells.append(f"{cell} ({change})" if change else cell)
+        rows.append(cells)
+    return table(heads, rows) + "\n\nIn brackets: 95% interval."
+
+
+def _example(row: dict[str, Any], *, of_documents: bool) -> str:
+    if of_documents:
+        return f"- **{escaped(row['kind'].capitalize())}:** {quoted(row['document'])}"
+    lines = [f"- **{escaped(row['kind'].capitalize())}:** {quoted(row['prompt'])}"]
+    for label, key in (("Base", "base"), ("Adapted", "adapted"), ("Reference", "reference")):
+        lines.append(f"  - {label}{right_text(row, key)}: {quoted(row[key])}")
+    return "\n".join(lines)

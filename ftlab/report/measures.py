@@ -1,0 +1,336 @@
+"""What a comparison measured, as every surface reads it: rows of figures, tables, evidence for the advisor, the
+page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlab.errors import shorten
+from ftlab.evaluation.advisor import Evidence
+from ftlab.evaluation.figures import change_text, percent, signed, value_text
+from ftlab.evaluation.forgetting import answer_of, counted, direction, gain_loss, is_look, is_unmeasured, with_adjusted
+from ftlab.evaluation.significance import p_text
+
+Measure = dict[str, Any]
+Comparison = Mapping[str, Any]
+
+_TIME = re.compile(r"^\d{8}-\d{6}-")
+_SIDES = [{"name": "base", "title": "Base", "what": ""}, {"name": "adapted", "title": "Adapted", "what": ""}]
+_HELP = {
+    "exact_match": "Share of answers equal to the reference.",
+    "perplexity": "How surprised the model is by the reference answers; 1 is certain.",
+    "bits_per_byte": "The same for every tokenizer: what the model needs to write down a byte of the text.",
+    "bleu": "Overlap of words with the reference.",
+    "general_accuracy": "Share of general questions answered right. A fall is forgetting.",
+}
+_OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
+# title, unit, better, group, kind of the measures that comparisons had before they listed them.
+_EARLIER: dict[str, tuple[str, str, str, str, str]] = {
+    "exact_match": ("Exact match", "%", "higher", "task", "share"),
+    "perplexity": ("Perplexity", "", "lower", "task", "loss"),
+    "bits_per_byte": ("Bits per byte", "", "lower", "task", "loss"),
+    "bleu": ("BLEU", "points", "higher", "task", "score"),
+    "general_accuracy": ("General accuracy", "%", "higher", "general", "share"),
+}
+
+
+def measures_of(comparison: Comparison) -> list[Measure]:
+    """The measures of `comparison`, each p also as one of all that are listed (`p_adjusted`, by Holm).
+
+    Those of one that was made before it listed them, from its scores.
+    """
+    return with_adjusted(comparison["measures"] if "measures" in comparison else _from_scores(comparison))
+
+
+def sides_of(comparison: Comparison) -> list[dict[str, str]]:
+    """The sides in order: name, title, what. The first is the one that the others are compared with."""
+    # The time at the beginning of a run's id tells nobody what the run is.
+    return [side | {"title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
+
+
+def later_sides(comparison: Comparison) -> list[dict[str, str]]:
+    return sides_of(comparison)[1:]
+
+
+def verdict_of(comparison: Comparison, side: str) -> dict[str, Any] | None:
+    """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
+    found = comparison.get("verdicts", {}).get(side)
+    return found or (comparison.get("verdict") if side == "adapted" else None)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """The verdict of `comparison` in a sentence, which says so where a real base was compared and what was forgotten
+    was not measured: comparisons from before that was a rule say nothing of it."""
+    text = comparison["verdict"]["text"]
+    base = (comparison.get("sides") or _SIDES)[0].get("what")
+    if base == "starter" or not is_unmeasured(comparison) or "not measured" in text:
+        return text
+    return f"{text.removesuffix('.')}; what it forgot was not measured."
+
+
+def of_documents(comparison: Comparison) -> bool:
+    """Whether plain text was compared: documents that are predicted, without prompts and answers."""
+    return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
+
+
+def interval_text(measure: Measure, interval: list[float] | None) -> str:
+    """A 95% interval: 78–92%, 20.0–29.0; empty for None."""
+    if not interval:
+        return ""
+    low, high = interval
+    if measure["kind"] == "share":
+        return f"{100 * low:.0f}–{100 * high:.0f}%"
+    return f"{value_text(measure, low)}–{value_text(measure, high)}"
+
+
+def unit_text(measure: Measure) -> str:
+    """What the values are in, or which way is better where they have no unit."""
+    if measure["kind"] == "share":
+        if measure["name"].startswith("base_agreement"):
+            return "% of places"
+        return "% of questions" if "general_accuracy" in measure["name"] else "% of rows"
+    if measure.get("unit") == "points":
+        return "0 to 100"
+    wish = f"{measure['better']} is better" if measure.get("better") else ""
+    return ", ".join(filter(None, [measure.get("unit"), wish]))
+
+
+def improved(measure: Measure, side: str, first: str) -> bool | None:
+    """Whether `side` is better than `first` by more than chance explains among all that is listed; None when the data
+    cannot tell, and without a test."""
+    before, after = (measure["values"].get(name) for name in (first, side))
+    return None if before is None or after is None else direction(measure, side)
+
+
+def p_of(measure: Measure, side: str) -> str:
+    """The p of `side` against the first side, as it is written: p < .001; one that is below 5% only while nothing else
+    is listed is called a look."""
+    p = (measure.get("differences", {}).get(side) or {}).get("p")
+    return "" if p is None else p_text(p) + (", a look" if is_look(measure, side) else "")
+
+
+def gained_text(comparison: Comparison) -> str:
+    """What was gained and lost, in words; told anew of a comparison from before looks were told from findings."""
+    known = comparison.get("gain_loss") or {}
+    if not known or "looks" in known:
+        return known.get("text") or ""
+    return gain_loss(measures_of(comparison), later_sides(comparison)[0]["name"])["text"]
+
+
+def looks_note(comparison: Comparison) -> str:
+    """What the colours and the word "look" of a list of measures mean; empty where there is one measure or none."""
+    measures = measures_of(comparison)
+    of = max((counted(measures, side["name"]) for side in sides_of(comparison)), default=0)
+    if of < 2:
+        return ""
+    return (
+        f"A finding holds among all {of} measures that are listed (Holm's correction at 5%). A look has p < .05 only "
+        "by itself: in a list this long chance alone brings such lines."
+        + (
+            " Whether something was forgotten is told by a test of its own, which asks only whether it got worse "
+            "(one-sided); the p of the list is two-sided."
+            if any(measure["group"] == "general" for measure in measures)
+            else ""
+        )
+    )
+
+
+def unbroken(text: str) -> str:
+    """`text` in which no "p < .001" is torn apart at the end of a line."""
+    return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
+
+
+def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
+    """The comparisons of several runs, each with the rows of its probes.jsonl, as they can stand beside each other: the
+    general questions of all are parted by the kinds that any of them replayed."""
+    from ftlab.evaluation.drift import regrouped
+
+    known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
+    kinds = None if None in known else frozenset().union(*known)
+    return [
+        {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
+    ]
+
+
+def _from_scores(comparison: Comparison) -> list[Measure]:
+    base, adapted, tests = comparison["base"], comparison["adapted"], comparison.get("tests", {})
+    documents = of_documents(comparison)
+    names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
+    found = []
+    for name in [*names, "general_accuracy"]:
+        before, after = base.get(name), adapted.get(name)
+        if before is None or after is None:
+            continue
+        title, unit, better, group, kind = _EARLIER[name]
+        key = {"general_accuracy": "general_interval"}.get(name, f"{name}_interval")
+        difference = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
+        found.append(
+            {
+                "name": name,
+                "title": title,
+                "unit": unit,
+                "better": better,
+                "help": _OF_DOCUMENTS if documents and name == "perplexity" else _HELP[name],
+                "rule": "",
+                "group": group,
+                "kind": kind,
+                "values": {"base": before, "adapted": after},
+                "intervals": {"base": base.get(key), "adapted": adapted.get(key)},
+                "rows": adapted["general_rows"] if name == "general_accuracy" else adapted["rows"],
+                "differences": {"adapted": difference},
+                "detail": None,
+            }
+        )
+    return found
+
+
+__all__ = ["comparison_table", "of_documents"]
+
+
+def comparison_table(comparison: Comparison) -> list[dict[str, Any]]:
+    """One row per measure, with texts ready to show.
+
+    Keys: measure, unit, help, group, name, and of the first and the adapted side base, adapted, change, base_interval,
+    adapted_interval (95%), p, better. `better` is True or False for a significant change, None when the data cannot
+    tell. `sides` has for each side value, interval, change, p and better.
+    """
+    names = [side["name"] for side in sides_of(comparison)]
+    rows: list[dict[str, Any]] = []
+    for measure in measures_of(comparison):
+        rows += [_row(measure, names), *baseline_rows(measure, names)]
+    cut = _cut(comparison, names)
+    return [*rows, _flat(cut, names)] if cut else rows
+
+
+def _row(measure: Measure, names: list[str]) -> dict[str, Any]:
+    first = names[0]
+    sides = {}
+    for name in names:
+        later = name != first
+        sides[name] = {
+            "value": value_text(measure, measure["values"].get(name)),
+            "interval": interval_text(measure, (measure.get("intervals") or {}).get(name)),
+            "change": change_text(measure, name, first) if later else "",
+            "p": p_of(measure, name) if later else "",
+            "better": improved(measure, name, first) if later else None,
+        }
+    row = {key: measure[key] for key in ("name", "group", "help")}
+    return _flat(row | {"measure": measure["title"], "unit": unit_text(measure), "sides": sides}, names)
+
+
+def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
+    """What the commonest label and guessing would get, below the accuracy of labels; the same for every side."""
+    known = (measure.get("detail") or {}).get("baselines") if measure["name"] == "accuracy" else None
+    if not known:
+        return []
+    lines = [("chance", "Guessing", "One of the labels at random, without a model.", known["chance"])]
+    if "label" in known:
+        help = "The commonest label of the training rows each time, without a model."
+        lines.insert(0, ("majority", f"Always “{shorten(known['label'], 30)}”", help, known["always"]))
+    rows = []
+    for name, title, help, value in lines:
+        one = {"value": value_text(measure, value), "interval": "", "change": "", "p": "", "better": None}
+        row = {"name": name, "group": measure["group"], "help": help, "measure": title, "unit": unit_text(measure)}
+        rows.append(_flat(row | {"sides": {side: dict(one) for side in names}}, names))
+    return rows
+
+
+def _flat(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """`row` with the figures of its first and of its adapted side beside each other, as a table of two takes them."""
+    first = row["sides"][names[0]]
+    last = row["sides"].get("adapted") or row["sides"][names[-1]]
+    return row | {
+        "base": first["value"],
+        "adapted": last["value"],
+        "change": last["change"],
+        "base_interval": first["interval"],
+        "adapted_interval": last["interval"],
+        "p": last["p"],
+        "better": last["better"],
+    }
+
+
+def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
+    """How many answers were cut, where some were."""
+    known = [name for name in names if "truncated_answers" in comparison.get(name, {})]
+    if not any(comparison[name]["truncated_answers"] for name in known):
+        return None
+    first = comparison[names[0]].get("truncated_answers", 0)
+    sides = {}
+    for name in names:
+        cut = comparison[name]["truncated_answers"] if name in known else None
+        change = signed(f"{abs(cut - first):,}", cut - first) if cut is not None and name != names[0] else ""
+        value = "–" if cut is None else f"{cut:,}"
+        sides[name] = {"value": value, "interval": "", "change": change, "p": "", "better": None}
+    return {
+        "name": "truncated_answers",
+        "measure": "Answers cut",
+        "unit": f"of {comparison[known[-1]]['rows']:,} rows",
+        "group": "style",
+        "help": "Answers that reached the length limit before the model ended them.",
+        "sides": sides,
+    }
+
+
+_SHOWN = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
+
+
+def evidence_of(comparison: dict[str, Any] | None) -> Evidence | None:
+    """The figures of one comparison; None where there is none, or nothing in it that two sides can be compared by."""
+    measure = _deciding(comparison) if comparison else None
+    if not comparison or measure is None:
+        return None
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    values = {side: measure["values"][side] for side in titles if measure["values"].get(side) is not None}
+    if not {"base", "adapted"} <= values.keys():
+        return None
+    figures = "; ".join(f"{titles[side]} {value_text(measure, value)}" for side, value in values.items())
+    rows = f" ({measure['rows']} rows)" if measure.get("rows") else ""
+    verdicts = {name: found for side, name in _SHOWN.items() if (found := verdict_of(comparison, side))}
+    forgot, forgetting = _forgetting(comparison)
+    return Evidence(
+        comparison["run"],
+        f"{measure['title']}: {figures}{rows}",
+        frozenset(verdicts),
+        verdict=(verdicts.get("over_prompting") or verdicts.get("tuning") or {}).get("text", ""),
+        forgot=forgot,
+        forgetting=forgetting,
+        **{name: found["better"] for name, found in verdicts.items()},
+    )
+
+
+def _deciding(comparison: dict[str, Any]) -> dict[str, Any] | None:
+    """The measure that decided the verdict, else the first of the task that has a better end."""
+    name = (comparison.get("verdict") or {}).get("measure")
+    fitting = [one for one in measures_of(comparison) if one["group"] == "task" and one["better"] is not None]
+    return next((one for one in fitting if one["name"] == name), fitting[0] if fitting else None)
+
+
+def _forgetting(comparison: dict[str, Any]) -> tuple[bool, str | None]:
+    """Whether something was forgotten, and the sentence on it."""
+    scored, lost = comparison.get("forgetting"), answer_of(comparison) == "lost"
+    if scored:
+        return lost, scored["text"]
+    sides = comparison.get("base", {}), comparison.get("adapted", {})
+    before, after = (side.get("general_accuracy") for side in sides)
+    if before is None or after is None:
+        return False, None
+    return lost, f"General accuracy: Base {percent(before)}; Adapted {percent(after)}."
+
+
+def render_page(template: str, **values: Any) -> str:
+    """The page that the Jinja2 `template` of this folder makes of `values`. Only `markupsafe.Markup` is not escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["unbroken"] = unbroken
+    return environment.get_template(template).render(**values)

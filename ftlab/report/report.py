@@ -1,0 +1,154 @@
+"""The comparison for whoever decides: one page of HTML, drawn from `contents`, as its Markdown twin is."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import load_config
+from ftlab.core.files import read_jsonl, write_text
+from ftlab.core.run_directory import RunDirectory
+from ftlab.errors import FtlabError
+from ftlab.evaluation.drift import changed_answers
+from ftlab.evaluation.seeds import verdict_with
+from ftlab.evaluation.verdict import next_steps
+from ftlab.report.facts import measured, strength_fact, tuned_on
+from ftlab.report.findings import (
+    MEANINGS,
+    also_checked,
+    asked_beside,
+    badge,
+    choose_examples,
+    figure_rows,
+    forgetting,
+    gain_loss_svg,
+    judgements_of,
+    kept_answer,
+    kept_rows,
+    right_text,
+    where_worse,
+    win_lines,
+)
+from ftlab.report.measures import (
+    comparison_table,
+    gained_text,
+    looks_note,
+    of_documents,
+    render_page,
+    sides_of,
+    verdict_text,
+)
+
+__all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
+
+_LONGEST = 420
+_MOST_NOTES = 3
+# What fits on the page; all measures are on the Evaluate tab and in comparison.json.
+_MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
+
+
+def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
+    """Write the one-page report of the run's own comparison; returns its path.
+
+    One HTML file without scripts that asks no other host for anything. With `price_per_hour` of the machine it says
+    the cost. Raises FtlabError before an evaluation.
+    """
+    write_text(run.report_file, _page(contents(run, price_per_hour=price_per_hour)))
+    return run.report_file
+
+
+def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[str, Any]:
+    """Everything that a report says, as texts. Raises FtlabError before an evaluation."""
+    comparison, config = run.comparison(), load_config(run.config_file)
+    if comparison is None and config.stage == "reward":
+        raise FtlabError(
+            f"The run {run.id} is a reward model: it writes no answers that a report could compare",
+            try_="its share of held-out pairs is in evaluation/preferences.json, and on the Evaluate tab",
+        )
+    if comparison is None:
+        raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
+    predictions = run.predictions()
+    checked = [*also_checked(comparison), *_over_seeds(run), *asked_beside(run), *judgements_of(run)]
+    table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
+    examples, rule = choose_examples(predictions)
+    return {
+        "run": run,
+        "name": config.name or run.id,
+        "date": _date(comparison["created"]),
+        "verdict": verdict_text(comparison),
+        "badge": badge(comparison["verdict"]),
+        "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
+        "sides": sides_of(comparison),
+        "table": table,
+        "comparison": comparison,
+        "gained": gained_text(comparison),
+        "looks": looks_note(comparison),
+        "notes": comparison["notes"][:_MOST_NOTES],
+        "forgetting": forgetting(comparison),
+        "kept": kept_rows(comparison),
+        "kept_answer": kept_answer(comparison),
+        "lost": _lost(run)[:2],
+        "moved": changed_answers(comparison),
+        "worse": where_worse(comparison, predictions),
+        "checked": checked,
+        "before_after": _before_after(run.before_after()),
+        "of_documents": of_documents(comparison),
+        "examples": [
+            {key: _clip(value) for key, value in row.items()}
+            | {"tone": _tone(row["kind"])}
+            | {f"said_{side}": right_text(row, side) for side in ("base", "adapted")}
+            for row in examples
+        ],
+        "rule": rule,
+        "measured": measured(comparison, {row["name"] for row in table}),
+        "steps": next_steps(comparison, config),
+    }
+
+
+def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
+    found = verdict_with(run)
+    return [(f"Over {len(found.runs)} seeds", found.text)] if found else []
+
+
+def _page(found: dict[str, Any]) -> str:
+    from markupsafe import Markup
+
+    shown = {row["name"] for row in found["table"]}
+    return render_page("report.html.jinja", **found, chart=Markup(gain_loss_svg(found["comparison"], only=shown)))
+
+
+def _lost(run: RunDirectory) -> list[dict[str, Any]]:
+    """The general questions that only the base answers right, those of kinds that were not replayed first."""
+    lost = [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]]
+    return sorted(lost, key=lambda row: bool(row.get("replayed")))
+
+
+def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:
+    """As many rows of each group as the page has room for, in their order; what `decided` comes first."""
+    kept = sorted(rows, key=lambda row: row["name"] != decided)
+    return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
+
+
+def _before_after(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The answers of base, start and run in three figures each; None for runs that have none."""
+    if found is None:
+        return None
+    head, *rows = [[row[0], row[1], row[3], row[4]] for row in figure_rows(found)]
+    how = f"Greedy answers to {found['rows']} prompts of the {found['split']} split: {' '.join(MEANINGS[:3])}"
+    return {"head": head, "rows": rows, "how": how, "lines": win_lines(found)}
+
+
+def _tone(kind: str) -> str:
+    return "improved" if kind.startswith("improved") else "worse" if kind.startswith("got worse") else "same"
+
+
+def _clip(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return value[: _LONGEST - 1].rstrip() + "…"
+    return value
+
+
+def _date(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds)
+    return f"{moment.day} {moment:%B %Y}"

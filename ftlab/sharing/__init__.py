@@ -1,1 +1,0 @@
-"""What is handed over: the result, the report, the export."""
