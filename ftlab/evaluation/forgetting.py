@@ -511,10 +511,12 @@ def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
 def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     found: list[Remedy | None] = []
-    rate = _lower_rate(config, "Smaller steps leave more of what the base knew as it was.")
+    rate = _lower_rate(
+        config, "Smaller steps leave more of what the base knew as it was; the task is learnt more slowly."
+    )
     if _can_hold(config):
         found.append(_hold(config))
-    if config.data.replay is not None:
+    if config.data.replay_source is not None:
         found.append(_documents(config))
         # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
         found.append(rate)
