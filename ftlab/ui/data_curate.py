@@ -1,6 +1,6 @@
 """Curate: an expert goes through the rows, judges and mends them, and saves all of it as one new version.
 
-What is judged goes into a draft on disk at once (data/drafts.py), so that neither a reload nor a restart loses it.
+What is judged goes into a draft on disk at once (data/curation.py), so that neither a reload nor a restart loses it.
 
 elem_ids: `data_curate_who`, `data_curate_status`, `data_curate_unsaved` (column: `data_curate_why`,
 `data_curate_save`, `data_curate_discard`), `data_curate_confirm` (the question: `data_curate_yes`, `data_curate_no`),

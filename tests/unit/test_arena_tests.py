@@ -255,7 +255,7 @@ def test_a_database_that_cannot_be_had_is_one_message_without_its_password(monke
 def test_processes_that_start_at_once_share_one_database_and_one_secret(tmp_path: Path) -> None:
     script = """
 import sys
-from ftlab.arena import links, tests
+from ftlab.arena import links
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from tests.arena import answered

@@ -23,7 +23,7 @@ from tests.fake_hub import ROOT, FakeHub
 GO = """
 import json, sys
 from ftlab.errors import FtlabError
-from ftlab.sharing import space_store
+from ftlab.export import space_store
 from ftlab.training import supervisor
 from ftlab.core.workspace import Workspace
 workspace = Workspace.open(sys.argv[1])
