@@ -186,7 +186,7 @@ def _is_like(run: RunDirectory, wanted: RunConfig) -> bool:
         return False  # of another version of ftlab
     return (
         run.has_result
-        and _what(config) == _what(wanted)
+        and _what(config.resolved()) == _what(wanted.resolved())
         and supervisor.status(run).state == "completed"
         and (run.comparison() is not None or not wanted.evaluation.after_training)
     )

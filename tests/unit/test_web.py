@@ -33,6 +33,11 @@ def answering(send: Callable[[socket.socket], None]) -> Iterator[str]:
                 connection.recv(65536)
                 try:
                     send(connection)
+                    # Closed with a part of the request unread, a connection is reset, and the answer lost.
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.settimeout(5)
+                    while connection.recv(65536):
+                        pass
                 except OSError:
                     pass
 
