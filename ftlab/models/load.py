@@ -76,8 +76,8 @@ SMALLEST_WIDTH = 512
 # A product has to gain so much before it is worth the rounding.
 _GAIN = 1.3
 _TOKENS = 256
-_REPEATS = 5
-_PATIENCE = 0.2  # seconds: where bfloat16 is slow it is very slow
+_REPEATS = 12
+_PATIENCE = 0.4  # seconds: where bfloat16 is slow it is very slow
 
 
 def cpu_dtype(width: int | None) -> torch.dtype:
@@ -92,8 +92,8 @@ def cpu_dtype(width: int | None) -> torch.dtype:
 
 @functools.cache
 def bfloat16_gain(width: int = 1024) -> float:
-    """How many times as fast this CPU multiplies in bfloat16 as in float32, casts of the activations included; the best
-    of a few tries of either, so that what else the machine does hardly counts."""
+    """How many times as fast this CPU multiplies in bfloat16 as in float32, casts of the activations included: the best
+    of a few tries of either, taken in turn, so that a moment in which something else runs slows both."""
     import torch
 
     with torch.inference_mode():
@@ -101,18 +101,25 @@ def bfloat16_gain(width: int = 1024) -> float:
         weight = torch.ones(3 * width, width)
         short = weight.to(torch.bfloat16)
         linear = torch.nn.functional.linear
-        return _best(lambda: linear(states, weight)) / _best(lambda: linear(states.to(torch.bfloat16), short).float())
+        whole, half = _best(
+            lambda: linear(states, weight),
+            lambda: linear(states.to(torch.bfloat16), short).float(),
+        )
+    return whole / half
 
 
-def _best(product: Callable[[], Any]) -> float:
-    """Seconds of the fastest of a few calls after a first one."""
-    product()
-    found: list[float] = []
-    while len(found) < _REPEATS and sum(found) < _PATIENCE:
-        began = time.perf_counter()
+def _best(*products: Callable[[], Any]) -> list[float]:
+    """Seconds of the fastest of a few calls of each, after a first one."""
+    for product in products:
         product()
-        found.append(time.perf_counter() - began)
-    return min(found)
+    tries: list[list[float]] = []
+    while len(tries) < _REPEATS and sum(map(sum, tries)) < _PATIENCE:
+        tries.append([])
+        for product in products:
+            began = time.perf_counter()
+            product()
+            tries[-1].append(time.perf_counter() - began)
+    return [min(times) for times in zip(*tries, strict=True)]
 
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
