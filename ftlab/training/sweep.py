@@ -180,12 +180,16 @@ def _file(sweep_id: str, workspace: Workspace) -> Path:
     return workspace.sweeps_folder / f"{sweep_id}.json"
 
 
+_SCORES = ("exact_match", "perplexity", "general_accuracy", "general_accuracy_replayed", "base_agreement")
+
+
 def _row_of(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
     try:
         return _row(run, values)
     except DamagedFile:  # each run stands for itself; `runs show` tells which file
-        scores = ("validation_loss", "exact_match", "perplexity", "general_accuracy", "general_accuracy_replayed")
-        return {"run": run.id, "values": values, "state": "damaged"} | dict.fromkeys((*scores, "seconds"))
+        return {"run": run.id, "values": values, "state": "damaged"} | dict.fromkeys(
+            ("validation_loss", *_SCORES, "seconds")
+        )
 
 
 def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
@@ -197,11 +201,7 @@ def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
         "values": values,
         "state": status.state,
         "validation_loss": min(losses, default=None),
-        "exact_match": adapted.get("exact_match"),
-        "perplexity": adapted.get("perplexity"),
-        "general_accuracy": adapted.get("general_accuracy"),
-        "general_accuracy_replayed": adapted.get("general_accuracy_replayed"),
-        "base_agreement": adapted.get("base_agreement"),
+        **{name: adapted.get(name) for name in _SCORES},
         "seconds": status.seconds,
     }
 

@@ -134,6 +134,8 @@ def test_held_out_text_is_predicted_better_after_pretraining(text_run):
         "Perplexity",
         "Bits per byte",
         "General questions (kinds not replayed)",
+        "Same next token as the base",
+        "KL to the base",
         "Bits per byte of general documents",
         "Bits per byte of general chat answers",
     ]
