@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftlab.arena import answers, links, preferences, prompt_sources, trials
-from ftlab.arena import blind_tests as tests
+from ftlab.arena import answers, blind_tests, links, preferences, prompt_sources, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, base_contestant, run_contestant
 from ftlab.arena.ballots import Ballot, in_order
 from ftlab.arena.evidence import at_large, decide
@@ -112,8 +111,6 @@ def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: floa
 
 def vote_all(store: Any, rater_id: str, choose: Callable[..., str], seed: int = 0) -> int:
     """Let a simulated rater vote on every trial it is handed, as a person would; returns the number of votes."""
-    from ftlab.arena import trials
-
     rng, count = random.Random(seed), 0
     while (trial := trials.next_trial(store, rater_id)) is not None:
         choice = choose(trial.left, trial.right, rng)
@@ -245,7 +242,7 @@ def run_loop(
     tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
     second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
-    fresh = len(tests.list_prompts(store, second))
+    fresh = len(blind_tests.list_prompts(store, second))
     tell(f"    {left_out} prompts were left out because their votes trained a contestant; {fresh} are fresh")
 
     tell("6 of 6: the verdict")
@@ -281,7 +278,7 @@ def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, 
 
     Returns the number of votes; the evidence is looked at after each round, as it is where people vote.
     """
-    known = {one.fingerprint: one.reference for one in tests.list_prompts(store, test_id)}
+    known = {one.fingerprint: one.reference for one in blind_tests.list_prompts(store, test_id)}
     waiting = {rater_id: random.Random(f"{seed} {number}") for number, rater_id in enumerate(rater_ids)}
     count = 0
     while waiting:
@@ -314,14 +311,14 @@ def hold_test(
     how = TestSettings(generation, votes_per_prompt=settings.raters)
     planned = len(chosen) * settings.raters
     # Simulated raters look at no side: a known secret makes the same votes again.
-    test_id = tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
+    test_id = blind_tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
     with locked(store.workspace.device_lock):
         answers.generate(store, test_id)
-    tests.open_test(store, test_id)
+    blind_tests.open_test(store, test_id)
     names = [_RATERS[n % len(_RATERS)] for n in range(settings.raters)]
     people = [link.rater_id for link in links.create_raters(store, test_id, names)]
     vote_as(store, test_id, people, score, temper=settings.temper, seed=settings.seed)
-    tests.close_test(store, test_id)
+    blind_tests.close_test(store, test_id)
     return test_id, left_out
 
 

@@ -16,6 +16,7 @@ from ftlab.arena.evidence import (
     at_large,
     between_raters,
     decide,
+    duel_majorities,
     evidence_as_dict,
     fewest_prompts,
     guessed_sides,
@@ -24,7 +25,6 @@ from ftlab.arena.evidence import (
     position_bias,
     sign_test,
 )
-from ftlab.arena.evidence import duel_majorities as majorities
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import percent
@@ -360,7 +360,7 @@ def _pair(
     won, decided = sum(ballot.winner == second for ballot in chosen), len(chosen)
     large = at_large(votes, first, second, planned=last, comparisons=comparisons)
     met = duels(mine, first, second, wanted)
-    wins, split = majorities(met)
+    wins, split = duel_majorities(met)
     result: dict[str, Any] = {
         "first": first,
         "second": second,

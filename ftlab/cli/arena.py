@@ -145,14 +145,13 @@ def _add_links(parser: Parser) -> None:
 
 
 def create(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import prompt_sources
+    from ftlab.arena import blind_tests, prompt_sources
     from ftlab.arena.answers import check_generation
     from ftlab.arena.power import plan_in_words
 
     workspace, store = open_tests(args)
     contestants = with_titles(read_contestants(args.contestant, workspace))
-    settings = tests.TestSettings(
+    settings = blind_tests.TestSettings(
         check_generation({"max_new_tokens": args.max_new_tokens}),
         options=split_words(args.options),
         rubric=split_words(args.rubric),
@@ -168,11 +167,11 @@ def create(args: argparse.Namespace) -> int:
             read_prompts(args.prompts, args.topic, specs, workspace, named_columns(args)), specs, workspace
         )
         prompts = prompt_sources.sample(prompts, args.number, by_topic=bool(args.topic), seed=args.seed)
-    planned = args.planned or tests.capacity(len(contestants), len(prompts), settings)
+    planned = args.planned or blind_tests.capacity(len(contestants), len(prompts), settings)
     if planned is None:
         raise InputError("A live test needs a number of votes to end at", try_="--planned 100")
     title = args.title or " against ".join(contestant.title for contestant in contestants)
-    test_id = tests.create_test(store, title, contestants, prompts, settings, planned)
+    test_id = blind_tests.create_test(store, title, contestants, prompts, settings, planned)
     if args.prompts and (columns := named_columns(args)):
         remember(DataConfig(source=args.prompts, columns=columns), workspace)
     shape = {"overlap": args.overlap, "contestants": len(contestants)}
@@ -188,7 +187,7 @@ def create(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     from ftlab.arena import answers as answering
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
 
     workspace, store = open_tests(args)
     test = find_test(store, args.test)
@@ -201,7 +200,7 @@ def generate(args: argparse.Namespace) -> int:
     progress = Progress()
     while True:
         try:
-            status, counts = answering.status(workspace, test.id), tests.progress(store, test.id)
+            status, counts = answering.status(workspace, test.id), blind_tests.progress(store, test.id)
             if status is None or not status.is_active:
                 break
             progress(f"{status.state}: answers", counts["answers"], counts["answers_wanted"])
@@ -221,18 +220,23 @@ def generate(args: argparse.Namespace) -> int:
 
 
 def verdict(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
     from ftlab.arena.tally import evaluate, watch
     from ftlab.report.arena import check_lines, write_arena_report
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
     if args.close:
-        tests.close_test(store, test.id)
-    if tests.revealed(store, test.id) is None and test.state == "open" and not watch(store, test.id) and args.early:
-        tests.open_early(store, test.id)
-    if tests.revealed(store, test.id) is None:
-        counts = tests.progress(store, test.id)
+        blind_tests.close_test(store, test.id)
+    if (
+        blind_tests.revealed(store, test.id) is None
+        and test.state == "open"
+        and not watch(store, test.id)
+        and args.early
+    ):
+        blind_tests.open_early(store, test.id)
+    if blind_tests.revealed(store, test.id) is None:
+        counts = blind_tests.progress(store, test.id)
         value = {"test": test.id, "revealed": None, "votes": counts["votes"], "planned": counts["planned"]}
         print_result(
             args, value, f"The result is hidden: {counts['votes']} of {counts['planned']} planned votes are in."
@@ -256,11 +260,11 @@ def verdict(args: argparse.Namespace) -> int:
 
 
 def list_raters(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
-    people = tests.progress(store, test.id)["raters"]
+    people = blind_tests.progress(store, test.id)["raters"]
     names = {rater["number"]: rater["pseudonym"] for rater in people}
     if not people and not args.json:
         say("No rater has a link yet. Make links with: python -m ftlab arena serve --raters Ana,Ben")
@@ -276,17 +280,16 @@ def _rater_text(rater: dict[str, Any], names: dict[int, str]) -> str:
 
 
 def void(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import links
+    from ftlab.arena import blind_tests, links
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
-    people = {rater["pseudonym"]: rater["id"] for rater in tests.progress(store, test.id)["raters"]}
+    people = {rater["pseudonym"]: rater["id"] for rater in blind_tests.progress(store, test.id)["raters"]}
     if args.rater not in people:
         known = ", ".join(people) or "no raters yet"
         raise InputError("This test has no such rater", given=args.rater, allowed=known[:500])
     links.void(store, people[args.rater])
-    counts = tests.progress(store, test.id)
+    counts = blind_tests.progress(store, test.id)
     value = {"test": test.id, "rater": args.rater, "votes": counts["votes"], "voided": counts["voided"]}
     text = f"Excluded the votes of {args.rater}: {counts['votes']} of {counts['planned']} planned votes are in."
     return print_result(args, value, text)
@@ -309,12 +312,12 @@ def export(args: argparse.Namespace) -> int:
 
 
 def list_tests(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
 
     _, store = open_tests(args)
     rows = []
-    for test in tests.list_tests(store):
-        counts = tests.progress(store, test.id)
+    for test in blind_tests.list_tests(store):
+        counts = blind_tests.progress(store, test.id)
         rows.append({"test": test.id, "title": test.title} | {key: counts[key] for key in counts if key != "raters"})
     if not rows and not args.json:
         say("No blind tests yet. Create one with: python -m ftlab arena create --contestant base --contestant run:last")

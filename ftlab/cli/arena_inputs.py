@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def find_test(store: Store, name: str) -> Row[Any]:
     """The test called `name`: a title, an id, its first characters, or `last`. Raises InputError naming the nearest."""
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
 
-    known = tests.list_tests(store)
+    known = blind_tests.list_tests(store)
     if not known:
         raise InputError(
             "There is no blind test yet", try_="python -m ftlab arena create --contestant base --contestant run:last"
@@ -137,12 +137,11 @@ def read_prompts(
 def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
     """The settings of a run that trains on the votes: it continues the run that raters preferred, else the last run,
     else it starts from the base that answered."""
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import tally
+    from ftlab.arena import blind_tests, tally
     from ftlab.config import load_config
     from ftlab.config.methods import CONTINUED
 
-    specs = {contestant.id: contestant.spec for contestant in tests.list_contestants(store, test_id)}
+    specs = {contestant.id: contestant.spec for contestant in blind_tests.list_contestants(store, test_id)}
     winner = tally.evaluate(store, test_id).get("winner")
     order = ([specs[winner]] if winner in specs else []) + list(reversed(specs.values()))
     for spec in order:
@@ -174,9 +173,9 @@ def split_words(text: str) -> tuple[str, ...]:
 
 def print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[dict[str, Any]]:
     """Print what might reveal a side to raters; returns all of it."""
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
 
-    flags = tests.flags(store, test_id)
+    flags = blind_tests.flags(store, test_id)
     for flag in [] if quiet else flags[:20]:
         where = f"prompt {flag['prompt']}, {flag['contestant']}: " if flag["prompt"] else ""
         say(f"look at    {where}{flag['what']}" + (f" ({flag['excerpt']})" if flag["excerpt"] else ""))

@@ -13,7 +13,7 @@ _LOOK_SECONDS = 15.0
 
 
 def serve(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
+    from ftlab.arena import blind_tests
     from ftlab.arena.live import ask_models
     from ftlab.arena.tally import watch
     from ftlab.ui.rater import launch_rater_app
@@ -36,7 +36,7 @@ def serve(args: argparse.Namespace) -> int:
     before = -1
     try:
         while True:
-            counts = tests.progress(store, test.id)
+            counts = blind_tests.progress(store, test.id)
             if counts["votes"] != before:
                 before = counts["votes"]
                 # It does not reveal the direction, only that the votes are enough.
@@ -63,22 +63,20 @@ def send(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import exchange
+    from ftlab.arena import blind_tests, exchange
 
     _, store = open_tests(args)
-    votes = {test_id: tests.progress(store, test_id)["votes"] for test_id in exchange.fetch(store, args.source)}
+    votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in exchange.fetch(store, args.source)}
     return print_result(args, {"votes": votes}, *(f"{test_id}  {count} votes" for test_id, count in votes.items()))
 
 
 def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
     """Open the test and create links for --raters and --open-link; returns the token of the open link."""
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import links
+    from ftlab.arena import blind_tests, links
 
     if test.state != "open":
         print_flags(store, test.id, quiet=args.json)
-        tests.open_test(store, test.id)
+        blind_tests.open_test(store, test.id)
     names = [""] * int(args.raters) if args.raters.isdecimal() else list(split_words(args.raters))
     links.create_raters(store, test.id, names)
     return links.open_link(store, test.id) if args.open_link else None

@@ -34,8 +34,7 @@ def judge(args: argparse.Namespace) -> int:
     """Show the cost, ask, and judge. Ctrl-C stops; judgements so far are kept."""
     from ftlab.evaluation.judge import is_current, judge_by_endpoint
     from ftlab.evaluation.judge_plan import build_settings, plan
-    from ftlab.report.findings import judge_figures as figure_rows
-    from ftlab.report.findings import judge_lines as lines_of
+    from ftlab.report.findings import judge_figures, judge_lines
 
     run = Workspace.open(args.workspace).run(args.run)
     settings = build_settings(
@@ -70,9 +69,9 @@ def judge(args: argparse.Namespace) -> int:
         print_json({"run": run.id, **judgement})
         return 0
     print()
-    for name, number in figure_rows(judgement):
+    for name, number in judge_figures(judgement):
         print(f"{name:<32} {number:>6}")
     print()
-    for line in lines_of(judgement, current=is_current(run, judgement)):
+    for line in judge_lines(judgement, current=is_current(run, judgement)):
         print(line)
     return 0

@@ -150,7 +150,7 @@ def why_not_held(config: RunConfig) -> str | None:
 
 def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> float:
     """The rate that usually works for stage, method and base (of `shape`), and for the starter a higher one: see
-    method_table and config_preferences."""
+    config.methods and config.stages."""
     usual = STAGES[config.stage].usual
     if usual and config.method.name == "full":
         return usual.starter_full if config.is_starter else usual.full

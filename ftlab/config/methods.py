@@ -7,7 +7,7 @@ from here as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Method:
 
     title: str
     fields: tuple[str, ...]
-    learning_rate: float | None
     starter_rate: float
-    lowest: float | None
-    highest: float | None
     source: str
+    learning_rate: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
     continues: bool = False
     preferences: bool = False
     reinforcement: bool = False
@@ -55,44 +55,25 @@ _RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
 _KEYS = "it learned keys and values that stand before every text, not a change of weights"
 _TOKENS = "it learned tokens that stand before every text, not a change of weights"
 _BEND = "it added nonlinear layers between those of the base"
+_LORA = Method(
+    "LoRA",
+    _LOW_RANK,
+    starter_rate=4e-3,
+    source=_RULE,
+    continues=True,
+    preferences=True,
+    reinforcement=True,
+    quantises=True,
+)
 METHODS: dict[str, Method] = {
-    "lora": Method(
-        "LoRA",
-        _LOW_RANK,
-        learning_rate=None,
-        starter_rate=4e-3,
-        lowest=None,
-        highest=None,
-        source=_RULE,
-        continues=True,
-        preferences=True,
-        reinforcement=True,
-        quantises=True,
-    ),
-    "dora": Method(
-        "DoRA",
-        _LOW_RANK,
-        learning_rate=None,
-        starter_rate=4e-3,
-        lowest=None,
-        highest=None,
+    "lora": _LORA,
+    "dora": replace(_LORA, title="DoRA", source=f"as LoRA: {_RULE}"),
+    "qlora": replace(
+        _LORA,
+        title="QLoRA",
+        fields=(*_LOW_RANK, "quantisation", "double_quantisation"),
         source=f"as LoRA: {_RULE}",
-        continues=True,
-        preferences=True,
-        reinforcement=True,
-        quantises=True,
-    ),
-    "qlora": Method(
-        "QLoRA",
-        (*_LOW_RANK, "quantisation", "double_quantisation"),
-        learning_rate=None,
-        starter_rate=4e-3,
-        lowest=None,
-        highest=None,
-        source=f"as LoRA: {_RULE}",
-        continues=True,
-        preferences=True,
-        reinforcement=True,
+        quantises=False,
     ),
     "ia3": Method(
         "IA3",
@@ -141,10 +122,7 @@ METHODS: dict[str, Method] = {
     "full": Method(
         "full fine-tuning",
         (),
-        learning_rate=None,
         starter_rate=1e-3,
-        lowest=None,
-        highest=None,
         source=f"a tenth of LoRA's: {_RULE}",
         preferences=True,
         reinforcement=True,

@@ -139,8 +139,6 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
 def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str, Question]:
     """`questions` as they are put to `side`: what the base, the `first` side, writes itself, others follow; runs on
     other bases and a base with a prompt are not asked that."""
-    from ftlab.evaluation.sides import identity
-
     if side is first:
         return questions
     same = (side.config.model.base, side.config.model.revision) == (

@@ -493,7 +493,6 @@ def measure(
     Stopped when `should_stop` says so.
     """
     from ftlab.data.rendering import stop_token_ids
-    from ftlab.evaluation.generate import generate_answers
 
     was_training = model.training
     model.eval()

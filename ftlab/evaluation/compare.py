@@ -223,8 +223,6 @@ def _of_losses(
 
 
 def _schema(path: str | None) -> dict[str, Any] | None:
-    from pathlib import Path
-
     from ftlab.core.parsing import parse_json
 
     if path is None:

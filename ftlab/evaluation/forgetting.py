@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import SELF, RunConfig
+from ftlab.config import SELF, RunConfig, why_not_held
 from ftlab.config.methods import fields_of
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, SELF_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.words import listed
 from ftlab.evaluation.documents import bits_per_byte
 from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
@@ -554,7 +554,7 @@ def _can_hold(config: RunConfig) -> bool:
     """Whether the base's own answers could be held by their probabilities and are not. The starter is too small: it
     does not hold kinds that were not replayed (ftlab/docs/forgetting.md)."""
     held = config.data.replay_prompts is not None and config.data.replay_loss == "kl"
-    return config.stage in SELF_STAGES and not config.is_starter and not held
+    return why_not_held(config) is None and not held
 
 
 def _hold(config: RunConfig) -> Remedy:

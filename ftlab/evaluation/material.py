@@ -73,7 +73,6 @@ def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], gro
 
     Rows of one value are no independent rows: intervals and tests count them together.
     """
-    from ftlab.data.asked import read_columns
     from ftlab.data.prompt_template import cell_as_text
 
     if not group_by:
@@ -215,7 +214,6 @@ def _suite_rows(
 
     Raises InputError when it cannot be read or holds no answers.
     """
-    from ftlab.config.stages import PRETRAINING
     from ftlab.data.conversion import UnusableRow
     from ftlab.data.load import load_rows
     from ftlab.data.preferences import reader

@@ -504,8 +504,6 @@ def measure_likelihoods(
     bytes of each label) losses count by byte, as acc_norm of lm-evaluation-harness does. The measures are
     likelihood_accuracy and likelihood_macro_f1. Raises InputError when a reference is none of the labels.
     """
-    from dataclasses import replace
-
     import numpy as np
 
     check_labels(labels, references)
@@ -536,8 +534,6 @@ def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
 def _losses(
     name: str, group: Any, counts: Mapping[str, Any], combine: Any, clusters: Sequence[int] | None
 ) -> dict[str, Any]:
-    from ftlab.evaluation.metrics.table import of_counts
-
     first, *later = counts
     p = {}
     for side in later:

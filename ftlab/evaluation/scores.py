@@ -193,7 +193,6 @@ def _compare_answers(
     measures: Sequence[Mapping[str, Any]],
     clusters: Sequence[int] | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
-    from ftlab.evaluation.measures import MeasureOptions
     from ftlab.evaluation.metrics import is_exact
     from ftlab.evaluation.significance import loss_difference, mcnemar
 

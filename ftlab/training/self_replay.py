@@ -305,7 +305,7 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
 
     vocabulary = base.get_output_embeddings().weight.shape[0]
     found: dict[int, tuple[Any, Any]] = {}
-    compared = differs = False
+    compared = False
     tokens = max(1, _LOGITS_BYTES // (4 * vocabulary))
     with torch.inference_mode():
         for batch in by_length([len(row["input_ids"]) for row in rows], rows=16, tokens=tokens):
@@ -316,16 +316,15 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
                 logits = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             on = labels[:, 1:] != -100
             # A base that ends at once, or never within the limit, may say nothing that counts in a whole batch.
-            again = head_logits(base, seen[-1][:, :-1][on][:4])
             if not compared and on.any():
                 compared = True
-                differs = (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max())
-            if differs:
-                writer.warn(
-                    "The base's own answers are learnt as text and not held by their probabilities, which holds less: "
-                    "the logits of this base are not those of its head alone."
-                )
-                return None
+                again = head_logits(base, seen[-1][:, :-1][on][:4])
+                if (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
+                    writer.warn(
+                        "The base's own answers are learnt as text and not held by their probabilities, which holds "
+                        "less: the logits of this base are not those of its head alone."
+                    )
+                    return None
             for place, row in enumerate(batch):
                 top, log_probs = shortened(logits[place][on[place]].float(), TOP)
                 found[row] = top.cpu(), log_probs.cpu()

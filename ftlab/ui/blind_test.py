@@ -13,8 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links
+from ftlab.arena import blind_tests, links
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -95,7 +94,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
         raters_page.serve(workspace, reach, url)
-        tests.open_test(store, test_id)
+        blind_tests.open_test(store, test_id)
         known = choices(workspace)
         return {**after(chosen, "The test is open: send the links below."), tab.chosen: gr.update(choices=known)}
 
@@ -145,7 +144,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 
     def confirmed(chosen: str | None, what: str | None) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
-        does = {"early": tests.open_early, "close": tests.close_test, "delete": tests.delete_test}
+        does = {"early": blind_tests.open_early, "close": blind_tests.close_test, "delete": blind_tests.delete_test}
         if what not in does:
             raise InputError("Nothing is to be confirmed")
         does[what](store, test_id)

@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links
+from ftlab.arena import blind_tests, links
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from ftlab.ui import blind_test_form as forms
@@ -59,7 +58,7 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         raters = plan.whole("Raters", values["raters"])
         store = open_store(workspace)
         votes = plan.planned(values, len(asked), len(among))
-        test_id = tests.create_test(store, values["title"] or "", among, asked, how, votes)
+        test_id = blind_tests.create_test(store, values["title"] or "", among, asked, how, votes)
         links.create_raters(store, test_id, [""] * raters)
         forms.forget(workspace)
         return {

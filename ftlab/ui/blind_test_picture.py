@@ -12,8 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, tally
+from ftlab.arena import blind_tests, links, tally
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -27,7 +26,7 @@ _EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """All tests, the newest first, behind the way to a new one."""
-    found = tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
+    found = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
     return [("A new test", NEW), *((f"{one.title} ({views.STATES[one.state][0].lower()})", one.id) for one in found)]
 
 
@@ -40,11 +39,11 @@ def chosen_or_newest(chosen: str | None, known: Sequence[tuple[str, str]]) -> st
 def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     """Texts and what may be pressed, by name. Raises InputError when there is no such test."""
     store = open_store(workspace)
-    test = tests.get_test(store, test_id)
-    known = tests.progress(store, test_id)
+    test = blind_tests.get_test(store, test_id)
+    known = blind_tests.progress(store, test_id)
     if test.state == "open" and known["revealed"] is None and _watched(_key(store), test_id, known["votes"]):
-        known = tests.progress(store, test_id)
-    among, asked = tests.list_contestants(store, test_id), len(tests.list_prompts(store, test_id))
+        known = blind_tests.progress(store, test_id)
+    among, asked = blind_tests.list_contestants(store, test_id), len(blind_tests.list_prompts(store, test_id))
     live, job = test.settings["live"], answering.status(workspace, test_id)
     working = job is not None and job.is_active
     waits = test.state in ("draft", "generating") and not live
@@ -107,7 +106,7 @@ def _watched(root: str, test_id: str, votes: int) -> bool:
 
 @lru_cache(maxsize=16)
 def _flags(root: str, test_id: str, answers: int) -> tuple[dict[str, Any], ...]:
-    return tuple(tests.flags(_store(root), test_id))
+    return tuple(blind_tests.flags(_store(root), test_id))
 
 
 @lru_cache(maxsize=16)
@@ -117,7 +116,7 @@ def _verdict(root: str, test_id: str, known: str, fresh: int) -> Markup:
 
 def warning(what: str, test_id: str, workspace: Workspace) -> Markup:
     """What is said before something that cannot be undone."""
-    known = tests.progress(open_store(workspace), test_id)
+    known = blind_tests.progress(open_store(workspace), test_id)
     makers = {"early": views.open_early_warning, "close": views.close_warning, "delete": views.delete_warning}
     if what not in makers:
         raise InputError("This cannot be done here", given=what)

@@ -9,8 +9,7 @@ from markupsafe import Markup
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_plan import read_reason
-from ftlab.report.findings import judge_figures as figure_rows
-from ftlab.report.findings import judge_lines as lines_of
+from ftlab.report.findings import judge_figures, judge_lines
 from ftlab.ui import disk, run_view
 from ftlab.ui.answers import text_cell
 from ftlab.ui.html import count, details, join, notice, table, when
@@ -38,13 +37,13 @@ def result(run: RunDirectory) -> Markup:
 
 def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
     current = is_current(run, one)
-    text, *more = lines_of(one, current=current)
+    text, *more = judge_lines(one, current=current)
     kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
     settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
     settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
     return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
         notice(text, kind=kind),
-        table(["Verdict", "Rows"], figure_rows(one), label="What the judge prefers", numbers=(1,)),
+        table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
         Markup('<ul class="ft-notes">{}</ul>').format(items(more)),
         details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
         _replies(run, one),

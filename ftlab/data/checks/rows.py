@@ -228,8 +228,6 @@ def held_out_coverage(
 
 
 def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
-    from collections import Counter
-
     known = {word for text in train for word in split_words(text)}
     words = Counter(word for text in asked for word in split_words(text))
     new = Counter({word: count for word, count in words.items() if word not in known and not word.isdigit()})
