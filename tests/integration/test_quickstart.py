@@ -97,13 +97,13 @@ def test_the_adapter_is_verified_to_change_the_base(quickstart):
 
 
 def test_the_adapter_answers_the_same_with_plain_peft(quickstart, tmp_path):
-    """In a fresh process that cannot import ftlab, from a copy of the folder."""
+    """In a fresh process that cannot import ftlab, however it is installed, from a copy of the folder."""
     rows = quickstart.run.predictions()[:10]
     shutil.copytree(quickstart.run.adapter, tmp_path / "adapter")
     (tmp_path / "rows.json").write_text(json.dumps([row["messages"] for row in rows]))
     script = textwrap.dedent("""
         import json, sys
-        assert not any(path.endswith("main") for path in sys.path)
+        sys.modules["ftlab"] = None  # import ftlab, and anything below it, raises
         from peft import AutoPeftModelForCausalLM
         from transformers import AutoTokenizer, GenerationConfig
         model = AutoPeftModelForCausalLM.from_pretrained("adapter")
@@ -116,7 +116,6 @@ def test_the_adapter_answers_the_same_with_plain_peft(quickstart, tmp_path):
             output = model.generate(**inputs, generation_config=settings)
             answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
             print(json.dumps(answer))
-        assert "ftlab" not in sys.modules
     """)
     environment = {key: value for key, value in offline_environment().items() if key != "PYTHONPATH"}
     done = subprocess.run(
