@@ -26,7 +26,14 @@ from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.material import Material, gather, has_references
-from ftlab.evaluation.measures import MeasureOptions, check_measures, measure_likelihoods, measure_losses, suggest
+from ftlab.evaluation.measures import (
+    MeasureOptions,
+    Rows,
+    check_measures,
+    measure_likelihoods,
+    measure_losses,
+    suggest,
+)
 from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.preferences import evaluate_preferences
@@ -48,8 +55,6 @@ from ftlab.evaluation.sides import (
 from ftlab.evaluation.significance import MEAN_TEST
 from ftlab.evaluation.verdict import judge, warnings
 from ftlab.models.strength import AS_TRAINED, check_strength
-
-Rows = dict[str, dict[str, list[float | None]]]
 
 
 def measured(
@@ -114,10 +119,9 @@ def _verdicts(
 def _of_task(
     material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
 ) -> tuple[list[dict[str, Any]], Rows]:
-    if material.documents:
-        sizes = next(iter(asked.values())).pieces.sizes
+    if (pieces := next(iter(asked.values())).pieces) is not None:
         per_document = {
-            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, sizes, strict=True)]
+            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, pieces.sizes, strict=True)]
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}

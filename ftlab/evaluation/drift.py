@@ -150,13 +150,13 @@ def drift_measures(
     where some were, and the KL on the task. Sides that were not asked (None) have no value."""
     found = []
     for ending, how, places in _groups(prompts):
-        each = {side: rows and figures_of([rows[i] for i in places]) for side, rows in followed.items()}
+        each = {side: figures_of([rows[i] for i in places]) if rows else None for side, rows in followed.items()}
         for info, key, own in ((AGREEMENT, "agreement", 1.0), (KL, "kl", 0.0)):
             found.append(_measure(info, key, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
-    tasks = {side: rows and figures_of(rows) for side, rows in of_task.items()}
+    tasks = {side: figures_of(rows) if rows else None for side, rows in of_task.items()}
     if any(tasks.values()):
-        rows = max(one["prompts"] for one in tasks.values() if one)
-        found.append(_measure(KL, "kl", 0.0, tasks, rows, "_task", _OF_TASK) | {"help": _OF_TASK_HELP})
+        prompted = max(one["prompts"] for one in tasks.values() if one)
+        found.append(_measure(KL, "kl", 0.0, tasks, prompted, "_task", _OF_TASK) | {"help": _OF_TASK_HELP})
     return found
 
 
@@ -180,8 +180,8 @@ def _measure(
     title: str,
 ) -> dict[str, Any]:
     first = next(iter(figures))
-    values = {side: own if side == first else one and one[key] for side, one in figures.items()}
-    intervals = {side: one and one[f"{key}_interval"] for side, one in figures.items()}
+    values = {side: own if side == first else one[key] if one else None for side, one in figures.items()}
+    intervals = {side: one[f"{key}_interval"] if one else None for side, one in figures.items()}
     return of_values(info, values, rows, intervals=intervals) | {"name": f"{info.name}{ending}", "title": title}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import SELF, RunConfig, why_not_held
+from ftlab.config import SELF, RunConfig, usual_learning_rate, why_not_held
 from ftlab.config.methods import fields_of
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.words import listed
@@ -18,6 +18,7 @@ from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
+    KeptAnswer,
     holm,
     kept,
     kept_of_counts,
@@ -90,7 +91,8 @@ def forgetting_of(
     {side: bits}, `rise` (0.2: a fifth more bits), `bits_p`. The figures of the first questions and of the first texts
     also stand beside `parts`.
     """
-    parts, tests = [], []
+    parts: list[dict[str, Any]] = []
+    tests: list[Kept] = []
     for one in every:
         if one.known and one.known["base"]:
             found = _of_questions(one.known["base"], one.known[side]) | {"kinds": _by_kind(one, side)}
@@ -111,7 +113,7 @@ def forgetting_of(
                 together[name] = value
         words = _questions_in_words if "asked" in part else _text_in_words
         part["text"] = words(part, test, answer, limit)
-        part |= {"answer": answer, "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
+        part.update(answer=answer, p_kept=test.p_kept, p_lost=test.p_lost, enough=test.enough)
     parts += [dict(one) for one in moved]
     _decide(parts)
     deciding = [part["answer"] for part in parts if part["decides"]]
@@ -253,7 +255,7 @@ def _kinds_in_words(kinds: Sequence[Mapping[str, Any]]) -> str:
 def _test_of_questions(found: Mapping[str, Any], limit: float) -> Kept:
     test = kept_of_counts(found["lost"], found["gained"], found["asked"], limit)
     if test.answer == "kept" and found["known"] < _KNOWS_ENOUGH * found["asked"]:
-        answer = "lost" if test.p_lost <= LEVEL else "unknown"
+        answer: KeptAnswer = "lost" if test.p_lost <= LEVEL else "unknown"
         return Kept(answer, test.loss, limit, 1.0, test.p_lost, test.rows, None)
     return test
 
@@ -378,7 +380,10 @@ def gain_loss(
     questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
     was asked.
     """
-    gained, lost, looks, moved = [], [], [], []
+    gained: list[dict[str, Any]] = []
+    lost: list[dict[str, Any]] = []
+    looks: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
     # What was forgotten is told by a test of its own, which asks in one direction only.
     parts = (forgetting or {}).get("parts") or []
     forgotten = {
@@ -643,12 +648,17 @@ def _held_back(path: str, beta: float, most: float) -> Remedy | None:
 
 
 def _lower_rate(config: RunConfig, why: str) -> Remedy:
-    rate, lower = config.optimisation.learning_rate, _half_rate(config)
+    rate, lower = _rate(config), _half_rate(config)
     return Remedy(f"Halve the learning rate: {lower:g} instead of {rate:g}", why, {"optimisation.learning_rate": lower})
 
 
+def _rate(config: RunConfig) -> float:
+    rate = config.optimisation.learning_rate
+    return usual_learning_rate(config) if rate is None else rate
+
+
 def _half_rate(config: RunConfig) -> float:
-    return float(f"{config.optimisation.learning_rate / 2:.3g}")
+    return float(f"{_rate(config) / 2:.3g}")
 
 
 def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
@@ -656,6 +666,7 @@ def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
     if steps is not None and steps > 1:
         title = f"Train half as long: {steps // 2} steps instead of {steps}"
         return [Remedy(title, why, {"optimisation.max_steps": steps // 2})]
+    assert epochs is not None  # resolved() has set it
     fewer = round(epochs / 2, 2) if epochs < 2 else float(int(epochs // 2))
     title = f"Train half as long: {fewer:g} {'epoch' if fewer == 1 else 'epochs'} instead of {epochs:g}"
     return [Remedy(title, why, {"optimisation.epochs": fewer})]

@@ -104,7 +104,9 @@ def _can_be_compiled(pattern: str) -> bool:
 
 
 Answers = Mapping[str, Sequence[str]]
-Measured = tuple[list[dict[str, Any]], dict[str, dict[str, list[float | None]]]]
+# The values of single rows: {measure: {side: [value]}}.
+Rows = dict[str, Mapping[str, Sequence[float | None]]]
+Measured = tuple[list[dict[str, Any]], Rows]
 
 _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
@@ -154,7 +156,7 @@ def _by_labels(
     true = label_numbers(references, labels)
     if name == "label_named":
         named = {side: named_labels(texts, labels) for side, texts in answers.items()}
-        rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in named.items()}
+        rows = _right(named, true)
         return [of_rows(BUILT_IN[name], rows, clusters=options.clusters)], {name: rows}
     infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
     given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
@@ -179,8 +181,9 @@ def measure_labels(
 
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
 
-    rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in given.items()}
-    measures, values = [], {}
+    rows = _right(given, true)
+    measures: list[dict[str, Any]] = []
+    values: Rows = {}
     detail = class_detail(true, given, labels)
     for info in infos:
         if info.name.endswith("accuracy"):
@@ -198,6 +201,11 @@ def measure_labels(
         alone = detail if len(infos) == 1 else None
         measures.append(of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, detail=alone, clusters=clusters))
     return measures, values
+
+
+def _right(numbers: Mapping[str, Sequence[int]], true: Sequence[int]) -> dict[str, list[float | None]]:
+    """1 or 0 for each row: whether a side gave the label that is `true` of it."""
+    return {side: [float(a == b) for a, b in zip(of_side, true, strict=True)] for side, of_side in numbers.items()}
 
 
 def _rows(
@@ -339,7 +347,6 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
 NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
 STYLE = ("answer_words", "length_ratio", "repetition")
-Rows = dict[str, dict[str, list[float | None]]]
 # So many of a hundred references must be of a kind: one bad row must not decide what is measured.
 _MOST = 0.9
 _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
@@ -453,9 +460,9 @@ def measure_answers(
     for path in options.extra:
         from ftlab.evaluation.metrics.own import measure_own
 
-        own, values = measure_own(path, answers, references, clusters=options.clusters)
+        own, per_row = measure_own(path, answers, references, clusters=options.clusters)
         measures.append(own)
-        rows |= {own["name"]: values} if values is not None else {}
+        rows |= {own["name"]: per_row} if per_row is not None else {}
     return measures, rows
 
 

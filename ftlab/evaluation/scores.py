@@ -48,7 +48,7 @@ def measure_samples(
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
-    rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
+    rows: Rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
     found = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:

@@ -102,7 +102,8 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
         raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
     tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
-    tied = None if None in clusters else clusters
+    # Without that of some row, as in old results, rows count as independent.
+    tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own(comparisons)
     decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
@@ -144,7 +145,7 @@ def both_sources(
     seeds = _half([statistics.fmean(run) for run in gains])
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
-        found = [share_difference(*([bool(value) for value in side] for side in run), clusters) for run in runs]
+        found = [share_difference(base, adapted, clusters) for base, adapted in runs]
         # The mean of several runs is known better than one of them, by at most the root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
@@ -208,13 +209,13 @@ def _amount(one: SeedMeasure, value: float) -> str:
 def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[list[float]]]]:
     """{measure: per run the values of base and of adapted, row by row}, of measures that all rows have."""
     scores = [[row_scores(row, _SIDES) for row in one] for one in rows]
-    names = [name for name in scores[0][0] if name not in OF_CORPUS]
-    found = {}
-    for name in names:
-        values = [[[row.get(name, {}).get(side) for row in one] for side in _SIDES] for one in scores]
-        if all(value is not None for one in values for side in one for value in side):
-            found[name] = values
-    return found
+    tables = {}
+    for name in (name for name in scores[0][0] if name not in OF_CORPUS):
+        values = [[[row.get(name, {}).get(side) for row in run] for side in _SIDES] for run in scores]
+        known = [[[value for value in side if value is not None] for side in run] for run in values]
+        if known == values:
+            tables[name] = known
+    return tables
 
 
 def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
@@ -243,11 +244,11 @@ def _measure(
     table: list[list[list[float]]] | None,
     clusters: list[int] | None,
 ) -> SeedMeasure:
-    told = {key: about.get(key) for key in ("name", "title", "kind", "unit", "better")}
+    info = {"name": about["name"], "title": about["title"], "kind": about["kind"], "unit": about["unit"]}
     if table is None:
         found = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
         base, values = (([one["values"][side] for one in found]) for side in _SIDES)
-        return SeedMeasure(**told, base=statistics.fmean(base), **_spread(values))
+        return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
     mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
     gain = statistics.fmean(new - old for old, new in zip(base_rows, mean_rows, strict=True))
@@ -259,7 +260,7 @@ def _measure(
             base_rows, mean_rows, clusters, span=loss_span(base_rows) if about.get("kind") == "loss" else None
         )
     spread = _spread([statistics.fmean(run[1]) for run in table])
-    return SeedMeasure(**told, base=statistics.fmean(base_rows), **spread, **more)
+    return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base_rows), **spread, **more)
 
 
 def _spread(values: list[float]) -> dict[str, Any]:
@@ -278,9 +279,9 @@ def _own(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def _deciding(comparisons: Sequence[Mapping[str, Any]], known: Mapping[str, SeedMeasure]) -> list[SeedMeasure]:
     """What decided most of the single verdicts; of free text the loss and the overlap with the reference together."""
-    named = Counter((found.get("verdict") or {}).get("measure") for found in comparisons)
+    named = Counter((comparison.get("verdict") or {}).get("measure") for comparison in comparisons)
     name = named.most_common(1)[0][0]
-    if name in known and name not in _FITS:
+    if name is not None and name in known and name not in _FITS:
         return [known[name]]
     fit = next((known[one] for one in (LOSS, *_FITS) if one in known), None)
     overlap = next((known[one] for one in _OVERLAP if one in known), None)

@@ -11,7 +11,7 @@ from ftlab.config import RunConfig
 from ftlab.core.words import listed
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
-from ftlab.evaluation.measures import NAMES, MeasureOptions, measure_answers
+from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.rows import what_to_read
@@ -190,13 +190,13 @@ def _decide(
         text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
         return _verdict(text, better, one, side), [one]
     if fit is not None:
-        bits = known.get("bits_per_byte")
-        more = f", {_figures(bits, side, against)}" if bits and bits is not fit else ""
+        beside = [known["bits_per_byte"]] if fit["name"] != "bits_per_byte" and "bits_per_byte" in known else []
+        more = "".join(f", {_figures(bits, side, against)}" for bits in beside)
         evidence = f"{_figures(fit, side, against)}{more} ({p_text(_p(fit, side))}, {fit['rows']} documents)"
         better = improved(fit, side)
         text = f"{subject} predicts unseen documents {_word(better)}{than}: {evidence}"
         text = text if better is not None else f"No clear difference{between} on unseen documents: {evidence}"
-        return _verdict(text, better, fit, side), [fit, *([bits] if more else [])]
+        return _verdict(text, better, fit, side), [fit, *beside]
     return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
 
 
@@ -257,10 +257,12 @@ def _why(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: 
         said = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
     others = [one for one in task if one not in decided and one["better"]]
     parts = []
-    words = {True: ("agrees", "agree"), False: ("says the opposite", "say the opposite")}
-    if better is None:
-        words = {True: ("is better", "are better"), False: ("is worse", "are worse")}
-    for verdict, (singular, plural) in {**words, None: ("cannot tell", "cannot tell")}.items():
+    words: dict[bool | None, tuple[str, str]] = {
+        True: ("agrees", "agree") if better is not None else ("is better", "are better"),
+        False: ("says the opposite", "say the opposite") if better is not None else ("is worse", "are worse"),
+        None: ("cannot tell", "cannot tell"),
+    }
+    for verdict, (singular, plural) in words.items():
         wanted = verdict if better is not False or verdict is None else not verdict
         titles = [in_sentence(one["title"]) for one in others if direction(one, side) is wanted]
         if titles:
@@ -407,10 +409,10 @@ def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
     return merged
 
 
-def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[Any]]]]:
+def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any]], Rows]:
     known = set.intersection(*(one for row in rows for one in row.pop("measured")))
     found: list[dict[str, Any]] = []
-    values: dict[str, dict[str, list[Any]]] = {}
+    values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
         answers = {name: [row[name] for row in rows] for name in names}

@@ -161,11 +161,11 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
             f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
-    asked = [known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed")]
-    if any(asked):
-        replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
+    others, replayed_kinds = (known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed"))
+    if others or replayed_kinds:
+        replayed = f", {replayed_kinds:,} of them of kinds that were replayed" if replayed_kinds else ""
         sentences.append(
-            f"General questions: {_questions(settings['probes'])}, {sum(asked):,} asked{replayed}; "
+            f"General questions: {_questions(settings['probes'])}, {others + replayed_kinds:,} asked{replayed}; "
             f"{settings['general_accuracy_rule']}."
         )
     if settings.get("neutral_prompts"):

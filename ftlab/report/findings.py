@@ -71,12 +71,12 @@ def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
             found.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
             found.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
         elif "accuracy" in part:
-            sides = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", *sides, answer))
+            base, adapted = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
+            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", base, adapted, answer))
         elif "bits_per_byte" in part:
-            sides = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
+            base, adapted = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             on = f"{part['documents']:,} {part['title']}" if "documents" in part else part["title"]
-            found.append(_kept_row(f"{on}: bits per byte, lower is better", *sides, answer))
+            found.append(_kept_row(f"{on}: bits per byte, lower is better", base, adapted, answer))
     return found
 
 
@@ -317,7 +317,8 @@ def _row(line: Line, top: float, reach: float) -> str:
         f'<path d="M{zero:.1f} {y}H{at:.1f}" stroke="{line.colour}" stroke-width="4"/>'
     )
     if line.interval:
-        found += str(whisker(*(_place(end, reach) for end in line.interval), y))
+        low, high = (_place(end, reach) for end in line.interval)
+        found += str(whisker(low, high, y))
     if abs(line.gain) > reach:
         # Farther than the axis goes.
         tip = 6 if line.gain > 0 else -6

@@ -310,7 +310,8 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
         '<text x="0" y="{}">{}</text><path d="M{} {}H{:.1f}" stroke="{}" stroke-width="8" stroke-opacity=".35"/>'
     ).format(y + 4, cut(dot.title, 25), _RUNS_LEFT, y, x, colour)
     if dot.interval:
-        body += whisker(*(_runs_x(end, panel.end) for end in dot.interval), y)
+        low, high = (_runs_x(end, panel.end) for end in dot.interval)
+        body += whisker(low, high, y)
     return body + Markup(
         '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/>'
         '<text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'

@@ -132,7 +132,7 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
     return every
 
 
-def told_apart(measures: Sequence[Measure], wanted: Sequence[str]) -> list[Measure]:
+def told_apart(measures: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
     strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
     return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
@@ -159,12 +159,15 @@ def judged_by_form(
     # What the model finds likeliest does not depend on how it words an answer.
     lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
     lenient = lenient or known.get(COMPANIONS[strict["name"]])
-    values = [one and one["values"].get(at) for one in (strict, lenient) for at in (side, against)]
     several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, told)
-    if lenient is None or side not in lenient["differences"] or None in values or values[:2] == values[2:]:
-        return verdict | {"text": verdict["text"] + several}
+    unknown = verdict | {"text": verdict["text"] + several}
+    if lenient is None or side not in lenient["differences"]:
+        return unknown
+    strict_pair, lenient_pair = _values(strict, side, against), _values(lenient, side, against)
+    if strict_pair is None or lenient_pair is None or strict_pair == lenient_pair:
+        return unknown
     better, named = improved(lenient, side), _named(lenient, side, against) + several
-    change, knowing = values[0] - values[1], values[2] - values[3]
+    change, knowing = strict_pair[0] - strict_pair[1], lenient_pair[0] - lenient_pair[1]
     if better is None:
         word = "better" if verdict["better"] else "worse"
         more = "more" if verdict["better"] else "less"
@@ -176,11 +179,16 @@ def judged_by_form(
         opposed = f"{words[1]} in form, {words[0]} in knowing"
         return verdict | {"better": None, "opposed": opposed, "text": f"{text}; {named}"}
     elif abs(knowing) >= abs(change):
-        told = f"; none of that is form: {named}"
+        parts = f"; none of that is form: {named}"
     else:
         points = [_points(part) for part in (change, change - knowing, knowing)]
-        told = f"; of these {points[0]} points {points[1]} are form and {points[2]} knowing: {named}"
-    return verdict | {"text": verdict["text"] + told}
+        parts = f"; of these {points[0]} points {points[1]} are form and {points[2]} knowing: {named}"
+    return verdict | {"text": verdict["text"] + parts}
+
+
+def _values(measure: Measure, side: str, against: str) -> tuple[float, float] | None:
+    after, before = measure["values"].get(side), measure["values"].get(against)
+    return None if after is None or before is None else (after, before)
 
 
 def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
@@ -196,7 +204,8 @@ def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[
 
     `spoken` are the sides by name, as they are called in a sentence.
     """
-    detail = next((one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]), {})
+    details = [one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]]
+    detail: Mapping[str, Any] = details[0] if details else {}
     notes = []
     for side, called in spoken.items():
         found = detail.get(side) or {}

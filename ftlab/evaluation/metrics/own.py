@@ -200,7 +200,7 @@ def _rows(
 
 def _info(own: OwnMetric, key: str) -> Measure:
     kind = type(own.metric)
-    better = getattr(kind, "better", "higher")
+    better: Any = getattr(kind, "better", "higher")  # whatever its author wrote
     if better not in ("higher", "lower", None):
         raise InputError(
             f"The metric {own.path.name} does not say which way is better", given=better, allowed="higher, lower, None"

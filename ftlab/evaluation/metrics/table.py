@@ -205,7 +205,7 @@ def of_rows(
             if info.better and any((a is None) != (b is None) for a, b in both):
                 missing_counts(differences[side], rows[first], rows[side], info.better, clusters)
     means = {side: math.fsum(values) / len(values) if values else None for side, values in known.items()}
-    intervals = {}
+    intervals: dict[str, list[float] | None] = {}
     for side, values in rows.items():
         places = [place for place, value in enumerate(values) if value is not None]
         interval = significance.share_interval if binary else significance.mean_interval
@@ -213,8 +213,8 @@ def of_rows(
         if info.kind == "share" and not binary and all(0 <= value <= 1 for value in known[side]):
             # A bootstrap cannot leave what it drew from: near 0% and 100% it would shrink to a point.
             ends = [intervals[side], significance.share_interval(known[side], _at(clusters, places))]
-            both = [pair for pair in ends if pair]
-            intervals[side] = [min(low for low, _ in both), max(high for _, high in both)] if both else None
+            some = [pair for pair in ends if pair]
+            intervals[side] = [min(low for low, _ in some), max(high for _, high in some)] if some else None
     return {
         **asdict(info),
         "values": dict(total) if total else means,
@@ -306,7 +306,7 @@ def of_counts(
 
 def of_values(
     info: Measure,
-    values: Mapping[str, float],
+    values: Mapping[str, float | None],
     rows: int,
     *,
     intervals: Mapping[str, Any] | None = None,
@@ -317,10 +317,12 @@ def of_values(
 ) -> dict[str, Any]:
     """The measure of values that are known; without `p` there is no test, and so no difference."""
     first, *later = values
-    differences = {
-        side: {"value": values[side] - values[first], "interval": (changes or {}).get(side), "p": p[side], "test": test}
-        for side in (later if p else [])
-    }
+    differences = {}
+    for side in later:
+        before, after = values[first], values[side]
+        if p and before is not None and after is not None:
+            interval = (changes or {}).get(side)
+            differences[side] = {"value": after - before, "interval": interval, "p": p[side], "test": test}
     return {
         **asdict(info),
         "values": dict(values),
