@@ -6,11 +6,12 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import regex
 
+from ftlab.core.comparison import MeasureInfoJson, MeasureJson
 from ftlab.core.processes import child_environment
 from ftlab.data.final_number import final_number, same_final_number
 from ftlab.errors import InputError, nearest
@@ -106,7 +107,7 @@ def _can_be_compiled(pattern: str) -> bool:
 Answers = Mapping[str, Sequence[str]]
 # The values of single rows: {measure: {side: [value]}}.
 Rows = dict[str, Mapping[str, Sequence[float | None]]]
-Measured = tuple[list[dict[str, Any]], Rows]
+Measured = tuple[list[MeasureJson], Rows]
 
 _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
@@ -161,10 +162,10 @@ def _by_labels(
     infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
     given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
     measures, values = measure_labels(infos, true, given, labels, clusters=options.clusters)
-    detail = measures[0]["detail"]
-    detail["baselines"] = baselines(true, labels, options.commonest)
-    for side, said in given.items():
-        detail[side]["unlabelled"] = unlabelled(answers[side], said, labels)
+    if detail := measures[0]["detail"]:
+        detail["baselines"] = baselines(true, labels, options.commonest)
+        for side, numbers in given.items():
+            detail[side]["unlabelled"] = unlabelled(answers[side], numbers, labels)
     return measures, values
 
 
@@ -182,7 +183,7 @@ def measure_labels(
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
 
     rows = _right(given, true)
-    measures: list[dict[str, Any]] = []
+    measures: list[MeasureJson] = []
     values: Rows = {}
     detail = class_detail(true, given, labels)
     for info in infos:
@@ -366,7 +367,7 @@ class MeasureOptions:
     commonest: str | None = None
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str) -> MeasureInfoJson:
     """Title, help, rule, unit, better, group and kind of the built-in measure `name`. Raises InputError."""
     if name not in BUILT_IN:
         raise InputError(
@@ -375,7 +376,7 @@ def describe(name: str) -> dict[str, Any]:
             allowed=f"{', '.join(NAMES)}; files of your own go under own metrics",
             try_=nearest(name, NAMES),
         )
-    return asdict(BUILT_IN[name])
+    return BUILT_IN[name].as_json()
 
 
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
@@ -433,7 +434,7 @@ def measure_answers(
     references: Sequence[str],
     *,
     options: MeasureOptions | None = None,
-) -> tuple[list[dict[str, Any]], Rows]:
+) -> Measured:
     """The measures `names` of the answers of each side, and their values row by row: {measure: {side: [value]}}.
 
     The first key of `answers` is the side that the others are compared with. A value is None in rows where the measure
@@ -448,7 +449,7 @@ def measure_answers(
     check_measures(names, references, options)
     if not references:
         return [], {}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, MeasureJson] = {}
     rows: Rows = {}
     for name in dict.fromkeys(names):
         # Measures that share their work come together: asking for one of them again costs nothing.
@@ -474,7 +475,7 @@ def measure_losses(
     name: str = "perplexity",
     group: Literal["task", "general", "style"] = "task",
     clusters: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[MeasureJson]:
     """Perplexity of summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes a row) bits per byte.
 
     The second one is called as the first with its end replaced: general_perplexity goes with general_bits_per_byte. A
@@ -504,7 +505,7 @@ def measure_likelihoods(
     *,
     sizes: Sequence[int] | None = None,
     clusters: Sequence[int] | None = None,
-) -> tuple[list[dict[str, Any]], Rows]:
+) -> Measured:
     """Classification by likelihood: the label whose text the model finds likeliest as its answer.
 
     `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
@@ -540,7 +541,7 @@ def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
 
 def _losses(
     name: str, group: Any, counts: Mapping[str, Any], combine: Any, clusters: Sequence[int] | None
-) -> dict[str, Any]:
+) -> MeasureJson:
     first, *later = counts
     p = {}
     for side in later:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ftlab.core.comparison import DifferenceJson, KeptAnswer
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     Values = Sequence[float] | np.ndarray
 
 Clusters = Sequence[Hashable] | None
-KeptAnswer = Literal["kept", "lost", "unknown"]
 
 RESAMPLES = 2000
 SEED = 0
@@ -231,35 +232,39 @@ def row_difference(
     binary: bool,
     clusters: Clusters = None,
     span: float | None = None,
-) -> dict[str, Any]:
+) -> DifferenceJson:
     """The difference of the means of paired rows, adapted minus base: {value, interval, p, test}.
 
     `binary` rows are 0 and 1 (right or wrong): exact McNemar; they also have `gained` and `lost` in rows. Others: see
     `mean_p` and its `span` (None: the range of the values of both sides). With clusters their number is there as
     `clusters`.
     """
-    many = {"clusters": len(set(clusters))} if clusters and _clustered(clusters) else {}
+    groups = len(set(clusters)) if clusters and _clustered(clusters) else None
     if binary:
         before, after = [bool(value) for value in base], [bool(value) for value in adapted]
         gained = sum(new and not old for old, new in zip(before, after, strict=True))
         lost = sum(old and not new for old, new in zip(before, after, strict=True))
         p = mcnemar(before, after, clusters)
-        return {
+        found: DifferenceJson = {
             "value": (sum(after) - sum(before)) / len(after),
             "interval": _agreeing(share_difference(before, after, clusters), p),
             "p": p,
-            "test": "paired permutation of clusters" if many else "exact McNemar",
+            "test": "paired permutation of clusters" if groups else "exact McNemar",
             "gained": gained,
             "lost": lost,
-        } | many
-    value, interval = mean_difference(base, adapted, clusters)
-    p = difference_p(base, adapted, clusters, span=span)
-    return {
-        "value": value,
-        "interval": _agreeing(interval, p) if len(base) > 1 else None,
-        "p": p,
-        "test": MEAN_TEST + (" of clusters" if many else ""),
-    } | many
+        }
+    else:
+        value, interval = mean_difference(base, adapted, clusters)
+        p = difference_p(base, adapted, clusters, span=span)
+        found = {
+            "value": value,
+            "interval": _agreeing(interval, p) if len(base) > 1 else None,
+            "p": p,
+            "test": MEAN_TEST + (" of clusters" if groups else ""),
+        }
+    if groups:
+        found["clusters"] = groups
+    return found
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:

@@ -8,14 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ftlab.core.comparison import MeasureJson, VerdictJson
 from ftlab.core.words import composed, listed
 from ftlab.data.final_number import NUMBER, quantity, same_final_number, same_quantity
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
 from ftlab.evaluation.significance import p_text
-
-Measure = Mapping[str, Any]
 
 LABEL_NAMED_RULE = (
     "the one label that stands in the answer as whole words; case, Unicode forms, hyphens and underscores ignored; a "
@@ -132,21 +131,21 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
     return every
 
 
-def told_apart(measures: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[dict[str, Any]]:
+def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
     strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
     return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
 
 
 def judged_by_form(
-    verdict: dict[str, Any],
-    task: Sequence[Measure],
-    decided: Sequence[Measure],
+    verdict: VerdictJson,
+    task: Sequence[MeasureJson],
+    decided: Sequence[MeasureJson],
     side: str,
     against: str,
-    improved: Callable[[Measure, str], bool | None],
+    improved: Callable[[MeasureJson, str], bool | None],
     told: Mapping[str, str],
-) -> dict[str, Any]:
+) -> VerdictJson:
     """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
 
     `improved` tells whether a side is better by a measure. A side that is better in form and worse in what it names is
@@ -186,7 +185,7 @@ def judged_by_form(
     return verdict | {"text": verdict["text"] + parts}
 
 
-def _values(measure: Measure, side: str, against: str) -> tuple[float, float] | None:
+def _values(measure: MeasureJson, side: str, against: str) -> tuple[float, float] | None:
     after, before = measure["values"].get(side), measure["values"].get(against)
     return None if after is None or before is None else (after, before)
 
@@ -199,7 +198,7 @@ def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[st
     return {"rows": len(other), "several": sum(len(find(text)) > 1 for text in other), "commonest": commonest}
 
 
-def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[str]:
+def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> list[str]:
     """What each side made of the labels, in sentences: those that it never gave, and its answers that are none.
 
     `spoken` are the sides by name, as they are called in a sentence.
@@ -234,17 +233,18 @@ def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[
     return notes
 
 
-def _named(lenient: Measure, side: str, against: str) -> str:
+def _named(lenient: MeasureJson, side: str, against: str) -> str:
     after, before = (value_text(lenient, lenient["values"][at]) for at in (side, against))
     what = {
         "label_named": "the right label stands in {} of the answers against {}",
         "reference_named": "the reference stands in {} of the answers against {}",
         "likelihood_accuracy": "the right label is the likeliest in {} of the rows against {}",
     }[lenient["name"]].format(after, before)
-    return f"{what} ({p_text(lenient['differences'][side]['p'])})"
+    p = lenient["differences"][side]["p"]
+    return what if p is None else f"{what} ({p_text(p)})"
 
 
-def _several(strict: Measure, side: str, against: str, told: Mapping[str, str]) -> str:
+def _several(strict: MeasureJson, side: str, against: str, told: Mapping[str, str]) -> str:
     """The answers of both sides of which nobody can tell what they know, because they name several labels."""
     counts = {
         at: ((strict.get("detail") or {}).get(at) or {}).get("unlabelled", {}).get("several") for at in (against, side)
