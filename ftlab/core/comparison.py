@@ -183,7 +183,6 @@ class GainLossJson(TypedDict):
     looks: NotRequired[list[ChangeJson]]
     moved: NotRequired[list[ChangeJson]]
     text: str
-    forgetting: float | None
 
 
 class ScoresJson(TypedDict, total=False):

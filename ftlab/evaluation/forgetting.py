@@ -28,7 +28,6 @@ from ftlab.core.comparison import (
 from ftlab.core.words import listed
 from ftlab.evaluation.documents import bits_per_byte
 from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
-from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
@@ -358,9 +357,6 @@ def _points(share: float) -> str:
     return f"{text} point{'' if text == '1' else 's'}"
 
 
-_GENERAL = (NOT_REPLAYED, REPLAYED)
-
-
 def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
     """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
     found: list[MeasureJson] = [
@@ -402,13 +398,11 @@ def is_look(measure: MeasureJson, side: str) -> bool:
 def gain_loss(
     measures: Sequence[MeasureJson], side: str = "adapted", *, forgetting: ForgettingJson | None = None
 ) -> GainLossJson:
-    """What `side` gained and lost against the first side: {gained, lost, looks, moved, text, forgetting}.
+    """What `side` gained and lost against the first side.
 
-    `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains among
-    all that are listed, `looks` those that did by themselves only, `moved` how far answers moved from the base's where
-    that is beyond the limits. `forgetting` is the share of the known general
-    questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
-    was asked.
+    `gained` and `lost` hold the measures that changed by more than chance explains among all that are listed, `looks`
+    those that did so only by themselves, `moved` how far answers moved from the base's where that is beyond the limits.
+    What `forgetting` (see `forgetting_of`) shows to be lost counts by its own one-sided test.
     """
     gained: list[ChangeJson] = []
     lost: list[ChangeJson] = []
@@ -437,7 +431,6 @@ def gain_loss(
         "looks": looks,
         "moved": moved,
         "text": _in_words(gained, lost, looks, moved),
-        "forgetting": _share(measures, side, forgetting),
     }
 
 
@@ -477,15 +470,6 @@ def _in_words(
 
 def _listed(entries: Sequence[ChangeJson]) -> str:
     return listed([f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries])
-
-
-def _share(measures: Sequence[MeasureJson], side: str, forgetting: ForgettingJson | None) -> float | None:
-    if forgetting is not None and (score := forgetting.get("score")) is not None:
-        return score
-    for measure in measures:
-        if measure["name"] in _GENERAL and side in measure["differences"]:
-            return max(0.0, -measure["differences"][side]["value"])
-    return None
 
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
