@@ -1,7 +1,8 @@
-"""`python .ci/reference.py` writes the two generated pages of the documentation, from docstrings and settings.
+"""`python .ci/reference.py` writes the generated files of the documentation, from docstrings, settings and types.
 
-api.md      the names of `ftlab.__all__`, with signatures and docstrings
-settings.md every setting of a run, with default, range and help, from `RunConfig`
+api.md                 the names of `ftlab.__all__`, with signatures and docstrings
+settings.md            every setting of a run, with default, range and help, from `RunConfig`
+comparison.schema.json the JSON schema of comparison.json, from the types in ftlab/core/comparison.py
 
 `--check` writes nothing and ends with 1 where a page is not what it would write.
 """
@@ -9,6 +10,7 @@ settings.md every setting of a run, with default, range and help, from `RunConfi
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +69,14 @@ def _plain(parameter: inspect.Parameter | str) -> str:
     stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
     return f"{stars}{parameter.name}: {parameter.annotation}{default}"
+
+
+def comparison_schema() -> str:
+    from pydantic import TypeAdapter
+
+    from ftlab.core.comparison import ComparisonJson
+
+    return json.dumps(TypeAdapter(ComparisonJson).json_schema(), indent=1) + "\n"
 
 
 def settings_page() -> str:
@@ -135,7 +145,7 @@ def _prose(text: str) -> str:
     return "`".join(part if number % 2 else part.replace("<", "\\<") for number, part in enumerate(parts))
 
 
-PAGES = {"api.md": api_page, "settings.md": settings_page}
+PAGES = {"api.md": api_page, "settings.md": settings_page, "comparison.schema.json": comparison_schema}
 
 
 def outdated() -> list[str]:

@@ -12,6 +12,7 @@ from ftlab.api.run import Run
 from ftlab.api.shown import BlindVerdict, Compared
 from ftlab.api.verbs import train
 from ftlab.config import RunConfig, load_config
+from ftlab.core.comparison import decided_by
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
@@ -82,19 +83,19 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     from ftlab.config.methods import summary
     from ftlab.core.files import read_jsonl
     from ftlab.evaluation.figures import percent, value_text
-    from ftlab.report.measures import by_same_kinds
+    from ftlab.report.measures import by_same_kinds, verdict_text
     from ftlab.report.pictures import panels
 
     found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
     if not found:
         raise InputError("There is no run to compare", given="an empty list")
-    comparisons = [one.comparison() for one in found]
+    comparisons = [one.comparison().json for one in found]
     _check_rows(found)
     asked = [read_jsonl(RunDirectory(one.directory).probes_file) for one in found]
     alike = by_same_kinds(list(zip(comparisons, asked, strict=True)))
     titles = _titles(found)
-    usual = [comparisons[0]["verdict"]["measure"], "general_accuracy", "general_accuracy_replayed"]
-    usual += ["base_kl", "perplexity"]
+    decided = decided_by(comparisons[0])
+    usual = [*([decided] if decided else []), "general_accuracy", "general_accuracy_replayed", "base_kl", "perplexity"]
     drawn = panels(list(zip(titles, alike, strict=True)), list(dict.fromkeys(measures or usual)))
     rows, cells = [], []
     for place, (title, one) in enumerate(zip(titles, found, strict=True)):
@@ -111,7 +112,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
         values = [value_text(panel.measure, dot.value) for panel, dot in zip(drawn, dots, strict=True)]
         cells.append([title, weights, *values, duration(status.seconds) if status.seconds else "–"])
     head = ["Run", "Trained weights", *(panel.measure["title"] for panel in drawn), "Took"]
-    said = [f"{title}: {comparison.verdict}" for title, comparison in zip(titles, comparisons, strict=True)]
+    said = [f"{title}: {verdict_text(comparison)}" for title, comparison in zip(titles, comparisons, strict=True)]
     return Compared(pandas.DataFrame(rows).set_index("run"), drawn, said, [head, *cells])
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class Comparison(dict[str, Any]):
     """What is in comparison.json, shown in Jupyter with its verdict, table and picture."""
 
-    def __init__(self, found: Mapping[str, Any], run: RunDirectory | None = None):
-        super().__init__(found)
+    def __init__(self, comparison: ComparisonJson, run: RunDirectory | None = None):
+        super().__init__(comparison)
+        self.json = comparison
         self._run = run
 
     @property
@@ -31,14 +33,14 @@ class Comparison(dict[str, Any]):
 
         from ftlab.report.measures import comparison_table
 
-        rows = pandas.DataFrame(comparison_table(self))
+        rows = pandas.DataFrame(comparison_table(self.json))
         return rows[["measure", "base", "adapted", "change", "p"]].set_index("measure")
 
     @property
     def verdict(self) -> str:
         from ftlab.report.measures import verdict_text
 
-        return verdict_text(self)
+        return verdict_text(self.json)
 
     @property
     def better(self) -> bool | None:
@@ -60,7 +62,7 @@ class Comparison(dict[str, Any]):
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import comparison_html
 
-        return comparison_html(self, self._run)
+        return comparison_html(self.json, self._run)
 
     def __repr__(self) -> str:
         return "\n".join(verdict["text"] for verdict in self.get("verdicts", {}).values()) or dict.__repr__(self)

@@ -195,7 +195,8 @@ def run_contestant(
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
     known_as = run.id if Workspace.of(run) == workspace else str(run.path)
-    spec = {"kind": "run", "run": known_as, "base": config.model.base, "adapter_sha256": result_sha256(run)}
+    base, sha256 = config.model.base, result_sha256(run)
+    spec: dict[str, Any] = {"kind": "run", "run": known_as, "base": base, "adapter_sha256": sha256}
     how = asked_of(run)
     spec |= {"template": how.template} if how.template else {}
     strength = check_strength(config, chosen_strength(run) if strength is None else strength)

@@ -115,5 +115,9 @@ def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapp
             wins[prompt][ballot.winner == second] += 1
         if given[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
             complete[prompt] = position, majority(*wins[prompt])
-    found = [Duel(prompt, *wins[prompt], *complete.get(prompt, (None, None))) for prompt in given]
-    return sorted(found, key=lambda duel: (duel.complete_at is None, duel.complete_at or 0))
+    met = []
+    for prompt in given:
+        first_won, second_won = wins[prompt]
+        complete_at, outcome = complete.get(prompt, (None, None))
+        met.append(Duel(prompt, first_won, second_won, complete_at, outcome))
+    return sorted(met, key=lambda duel: (duel.complete_at is None, duel.complete_at or 0))

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, Duel, counts, duels, pair_of
@@ -298,8 +298,8 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
     of_pair = np.zeros(len(units), dtype=np.int64)
     for number, rows in enumerate(pairs.values()):
         of_pair[rows] = number
-    rows, columns = np.nonzero(table >= 0)
-    blocks = [(rows[mine], columns[mine]) for number in range(len(pairs)) for mine in [of_pair[rows] == number]]
+    units_at, columns = np.nonzero(table >= 0)
+    blocks = [(units_at[mine], columns[mine]) for number in range(len(pairs)) for mine in [of_pair[units_at] == number]]
     rng, seen, more, less = np.random.default_rng(SEED), same(table), 1, 1
     for _ in range(_SHUFFLES // _AT_ONCE):
         drawn = np.repeat(table[None], _AT_ONCE, axis=0)
@@ -375,13 +375,13 @@ def position_bias(ballots: Sequence[Ballot]) -> dict[str, Any]:
     chosen = [ballot for ballot in ballots if ballot.winner is not None]
     won, prompts = [ballot.choice == "left" for ballot in chosen], [ballot.prompt for ballot in chosen]
     left, count = sum(won), len(chosen)
-    result = {"left": left, "votes": count, "share": left / count if count else None}
-    result |= _tested(won, prompts)
-    if not count:
-        return result | {"text": "No vote chose a side."}
-    begin = f"The left answer won {percent(left / count)} of {_votes(count)} ({p_text(result['p'])})"
-    if result["p"] >= LEVEL:
-        return result | {"text": f"{begin}: no sign that raters prefer a side of the screen{_hidden(result)}."}
+    if not chosen:
+        return {"left": 0, "votes": 0, **_UNTESTED, "text": "No vote chose a side."}
+    test = _tested(won, prompts)
+    result = {"left": left, "votes": count, **asdict(test)}
+    begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
+    if test.p >= LEVEL:
+        return result | {"text": f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."}
     side = "left" if 2 * left > count else "right"
     text = f"{begin}: raters lean to the {side}. Sides are balanced, so it favours nobody; it hides small differences."
     return result | {"text": text}
@@ -392,7 +392,7 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     chosen = [b for b in ballots if {b.left, b.right} == {first, second} and b.winner is not None and b.longer]
     went = [ballot.winner == ballot.longer for ballot in chosen]
     longer, count = sum(went), len(chosen)
-    strata = {}
+    strata: dict[str, dict[str, Any]] = {}
     for name, one in (("longer", second), ("shorter", first)):
         some = [ballot for ballot in chosen if ballot.longer == one]
         won = [ballot.winner == second for ballot in some]
@@ -402,12 +402,13 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
             "win_rate": sum(won) / len(some) if some else None,
             "interval": clustered_share(won, [ballot.prompt for ballot in some]),
         }
-    result = {"longer_won": longer, "votes": count, "share": longer / count if count else None}
-    result |= _tested(went, [ballot.prompt for ballot in chosen]) | {"second_is": strata, "confounded": False}
-    if not count:
-        return result | {"text": "No vote chose between answers of different length."}
+    result: dict[str, Any] = {"longer_won": longer, "votes": count, "second_is": strata, "confounded": False}
+    if not chosen:
+        return result | _UNTESTED | {"text": "No vote chose between answers of different length."}
+    test = _tested(went, [ballot.prompt for ballot in chosen])
+    result |= asdict(test)
     name = titles[second]
-    text = f"The longer answer won {percent(longer / count)} of {_votes(count)} ({p_text(result['p'])})."
+    text = f"The longer answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})."
     parts = [
         f"{percent(one['win_rate'])} of {_votes(one['votes'])} where its answer was {word}"
         for word, one in strata.items()
@@ -415,7 +416,7 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     ]
     text += f" {name} won {' and '.join(parts)}."
     rates = [one["win_rate"] for one in strata.values()]
-    if result["p"] < LEVEL:
+    if test.p < LEVEL:
         if None in rates:
             text += " One of the two is always the longer: these votes cannot tell quality from length."
             result["confounded"] = True
@@ -425,7 +426,7 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
             text += " Who wins turns with the length: part of the preference may be for length itself."
             result["confounded"] = True
     else:
-        text += f" No sign that raters go by length{_hidden(result)}."
+        text += f" No sign that raters go by length{_hidden(test)}."
     return result | {"text": text}
 
 
@@ -442,14 +443,15 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> dict[str
     neutral = [ballot for ballot in asked if ballot.of(ballot.guess) != ballot.winner]
     neutral_right = sum(ballot.of(ballot.guess) == tuned for ballot in neutral)
     count = len(asked)
-    result = {"right": right, "guesses": count, "share": right / count if count else None}
-    result |= _tested(knew, [b.prompt for b in asked]) | {"followed_vote": followed, "with_vote": len(own)}
-    if not count:
-        return result | {"text": "Nobody was asked, or said, which side was tuned."}
+    result: dict[str, Any] = {"right": right, "guesses": count, "followed_vote": followed, "with_vote": len(own)}
+    if not asked:
+        return result | _UNTESTED | {"text": "Nobody was asked, or said, which side was tuned."}
+    test = _tested(knew, [b.prompt for b in asked])
+    result |= asdict(test)
     times = "guess" if count == 1 else "guesses"
-    text = f"{right} of {count} {times} which side was {title} were right ({p_text(result['p'])})"
-    if result["p"] >= LEVEL:
-        return result | {"text": f"{text}: no sign that raters could tell{_hidden(result)}."}
+    text = f"{right} of {count} {times} which side was {title} were right ({p_text(test.p)})"
+    if test.p >= LEVEL:
+        return result | {"text": f"{text}: no sign that raters could tell{_hidden(test)}."}
     if 2 * right < count:
         return result | {"text": text + ": raters could often tell the two apart, and took the other one for it."}
     text += ": raters could often tell."
@@ -462,14 +464,28 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> dict[str
     return result | {"text": text}
 
 
-def _tested(right: Sequence[bool], prompts: Sequence[str]) -> dict[str, Any]:
-    """The interval of a share over prompts, and the p of the sign test on what most votes of each prompt say."""
-    return {"interval": clustered_share(right, prompts), "p": sign_test(*majorities(right, prompts)) if right else None}
+@dataclass(frozen=True)
+class _Tested:
+    """A share of votes, its interval over prompts, and the p of the sign test on what most votes of each prompt say."""
+
+    share: float
+    interval: list[float]
+    p: float
 
 
-def _hidden(result: Mapping[str, Any]) -> str:
+_UNTESTED = {"share": None, "interval": None, "p": None}
+
+
+def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
+    """The test of `right`, one or more votes on these `prompts`."""
+    interval = clustered_share(right, prompts)
+    assert interval is not None  # there are votes
+    return _Tested(sum(right) / len(right), interval, sign_test(*majorities(right, prompts)))
+
+
+def _hidden(test: _Tested) -> str:
     """What to add to "no sign of it" where there are too few votes to see one."""
-    low, high = result["interval"]
+    low, high = test.interval
     return ", though so few votes could hide one" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
 
 

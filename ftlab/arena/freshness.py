@@ -84,7 +84,7 @@ def _known(
     from ftlab.data.splits import trained_nearly
 
     rest = [place for place in range(len(asked)) if place not in found]
-    texts = tuple((prompt_text(asked[place]), references[place] or "") for place in rest)
+    texts = tuple((prompt_text(_turns(asked[place])), references[place] or "") for place in rest)
     for run in runs:
         found.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
     return found
@@ -111,11 +111,15 @@ def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirect
 def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> set[str]:
     """The fingerprints under which a prompt may have been trained on: as it is, and with the contestant's system prompt
     in front, as data may hold it."""
-    turns = [dict(turn) for turn in messages]
+    turns = _turns(messages)
     found = {prompt_fingerprint(turns)}
     if spec.get("system_prompt"):
         found.add(prompt_fingerprint([{"role": "system", "content": spec["system_prompt"]}, *turns]))
     return found
+
+
+def _turns(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    return [dict(turn) for turn in messages]
 
 
 def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:

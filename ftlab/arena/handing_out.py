@@ -206,7 +206,8 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
     prompt_ids = list(connection.execute(asked).scalars())
     settings = test.settings
-    key = draw_key(connection.execute(_PLAN, {"test": test.id}).one())
+    opened = connection.execute(_PLAN, {"test": test.id}).one()
+    key = draw_key(opened.secret, opened.settings)
     wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], key)
     one, other, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
     query = (
@@ -243,7 +244,7 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
             for prompt_id, pair, swapped, place in connection.execute(_OWN, {"rater": rater_id})
         ],
         votes=sum(row[-1] for row in rows),
-        key=draw_key(kept),
+        key=draw_key(kept.secret, kept.settings),
     )
 
 
@@ -353,7 +354,8 @@ def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[
     counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater.id).group_by(trials.c.pair)
     seen = {positions(pair): times for pair, times in connection.execute(counted)}
     pairs = list(itertools.combinations(range(len(among)), 2))
-    key = draw_key(connection.execute(_PLAN, {"test": test.id}).one())
+    opened = connection.execute(_PLAN, {"test": test.id}).one()
+    key = draw_key(opened.secret, opened.settings)
     draw(key, f"{rater.number} pair {sum(seen.values())}").shuffle(pairs)
     return min(pairs, key=lambda pair: seen.get(pair, 0))
 

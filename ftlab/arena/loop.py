@@ -289,7 +289,11 @@ def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, 
                 continue
             prompt = trial.messages[-1]["content"]
             reference = known[prompt_fingerprint(trial.messages)]
-            prefer = taste(lambda text, p=prompt, r=reference: score(text, p, r), temper=temper / 10)
+
+            def score_here(text: str, prompt: str = prompt, reference: str | None = reference) -> float:
+                return score(text, prompt, reference)
+
+            prefer = taste(score_here, temper=temper / 10)
             trials.vote(store, rater_id, trial.id, prefer(trial.left, trial.right, rng), seconds=1.0)
             count += 1
     watch(store, test_id)

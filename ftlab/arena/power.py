@@ -11,10 +11,14 @@ import functools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ftlab.arena.evidence import fewest_prompts, plan_level
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 POWER = 0.8
 # How alike raters judge the same two answers (intraclass correlation): a guess until there are votes.
@@ -213,12 +217,11 @@ def _share(value: float) -> str:
     return "less than 1%" if value < 0.005 else percent(round(value, 2))
 
 
-def _most_losses(counts: object, level: float) -> object:
+def _most_losses(counts: np.ndarray, level: float) -> np.ndarray:
     """The most losses with which the sign test still rejects, for each number of decided prompts; -1: with none."""
     import numpy as np
     from scipy.stats import binom
 
-    counts = np.asarray(counts)
     edge = binom.ppf(level / 2, counts, 0.5)
     return np.where(2 * binom.cdf(edge, counts, 0.5) <= level, edge, edge - 1)
 

@@ -57,7 +57,7 @@ def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
         words = {"both_good": "both good", "both_bad": "both bad"}
         choices = {ballot.choice for ballot in ballots}
         return f"called {words[choices.pop()]}" if len(choices) == 1 else "called alike"
-    chosen = winners - {None}
+    chosen = {winner for winner in winners if winner is not None}
     return f"won by {titles[chosen.pop()]}" if len(chosen) == 1 else "the raters disagree"
 
 

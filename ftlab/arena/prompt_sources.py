@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +192,9 @@ def _topic(cell: Any) -> str | None:
     return str(cell).strip()[:_LONGEST_TOPIC] or None if cell is not None else None
 
 
-def _once(found: Any) -> list[PromptSpec]:
+def _once(prompts: Iterable[PromptSpec]) -> list[PromptSpec]:
     """Each prompt once, the first time that it comes."""
-    seen = {}
-    for prompt in found:
+    seen: dict[str, PromptSpec] = {}
+    for prompt in prompts:
         seen.setdefault(prompt_fingerprint(prompt.messages), prompt)
     return list(seen.values())

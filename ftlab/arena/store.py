@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
-    Row,
     String,
     Table,
     Text,
@@ -402,10 +401,10 @@ def new_secret() -> str:
     return secrets.token_hex(32)
 
 
-def draw_key(test: Row[Any]) -> str | int:
-    """What `assignment.draw` takes, from a row with `secret` and `settings`. A test that was opened before there were
+def draw_key(secret: str | None, settings: Mapping[str, Any]) -> str | int:
+    """What `assignment.draw` takes, from `secret` and `settings` of a test. A test that was opened before there were
     secrets goes on with its public seed."""
-    return test.secret or int(test.settings.get("seed", 0))
+    return secret or int(settings.get("seed", 0))
 
 
 def now() -> float:
@@ -500,7 +499,9 @@ def _make_tables(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             # Kept in the file. Where it cannot be had (some network drives), SQLite stays with its journal.
-            connection.connection.driver_connection.execute("PRAGMA journal_mode=WAL")
+            driver = connection.connection.driver_connection
+            assert driver is not None  # it is only once the connection is closed
+            driver.execute("PRAGMA journal_mode=WAL")
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))

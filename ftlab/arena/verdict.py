@@ -460,7 +460,7 @@ def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot
     for ballot in votes:
         if judged(ballot) and tested in (ballot.left, ballot.right):
             grouped[key(ballot)].append(ballot)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, mine in grouped.items():
         chosen = [ballot for ballot in mine if ballot.winner is not None]
         won, decided = sum(ballot.winner == tested for ballot in chosen), len(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.cli.output import (
@@ -19,6 +19,7 @@ from ftlab.cli.output import (
 from ftlab.cli.parser import Parser, add_run, define
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
+from ftlab.core.comparison import ComparisonJson, scores_of
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -117,7 +118,7 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
+def show_comparison(run: RunDirectory, comparison: ComparisonJson) -> None:
     """Write the report of `run`; print the table, commands that may help, and the path of the report."""
     from ftlab.evaluation.forgetting import commands
     from ftlab.report.report import write_report
@@ -131,14 +132,12 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
     print(f"\nreport     {report}")
 
 
-def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
+def scores(run: RunDirectory, comparison: ComparisonJson) -> dict[str, Any]:
     """The JSON of a comparison: the main scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED)
-    names += ("base_agreement", "base_kl", "rows")
-    sides = {
-        side: {name: comparison[side][name] for name in names if name in comparison[side]}
-        for side in ("base", "adapted")
-    }
+    names = ["perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED]
+    names += ["base_agreement", "base_kl", "rows"]
+    known: dict[str, Mapping[str, Any]] = {side: scores_of(comparison, side) for side in ("base", "adapted")}
+    sides = {side: {name: values[name] for name in names if name in values} for side, values in known.items()}
     return {"run": run.id, "directory": str(run.path)} | sides
 
 
@@ -164,7 +163,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def _show(run: RunDirectory, comparison: dict[str, Any]) -> None:
+def _show(run: RunDirectory, comparison: ComparisonJson) -> None:
     from ftlab.report.report import write_report
 
     if question := comparison["question"]["name"]:

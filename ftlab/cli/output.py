@@ -7,9 +7,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.comparison import ComparisonJson, MeasureJson
 from ftlab.core.words import duration
 from ftlab.errors import FtlabError
 
@@ -109,7 +110,7 @@ def _print_rows(rows: list[list[Any]]) -> None:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _print_notes(result: dict[str, Any]) -> None:
+def _print_notes(result: Mapping[str, Any]) -> None:
     for note in result.get("notes", []):
         print(f"note: {note}")
 
@@ -167,23 +168,23 @@ def print_before_after(result: dict[str, Any]) -> None:
 
 def print_tasks(result: dict[str, Any]) -> None:
     """Print the scores of base and adapted model in tasks of lm-evaluation-harness."""
-    from ftlab.report.measures import looks_note, measures_of, p_of
+    from ftlab.evaluation.forgetting import with_adjusted
+    from ftlab.report.measures import looks_text, p_of
 
+    measures = with_adjusted(result["measures"])
     rows = [[result["run"], "base", "adapted", "", "questions"]]
-    for measure in measures_of(result):
-        values = [
-            f"{100 * measure['values'][side]:.1f}%" if measure["unit"] == "%" else f"{measure['values'][side]:.4g}"
-            for side in ("base", "adapted")
-        ]
+    for measure in measures:
+        known = (measure["values"][side] or 0.0 for side in ("base", "adapted"))
+        values = [f"{100 * value:.1f}%" if measure["unit"] == "%" else f"{value:.4g}" for value in known]
         rows.append([measure["title"], *values, p_of(measure, "adapted"), str(measure["rows"] or "")])
     print()
     _print_rows(rows)
     print(f"\nmeasured by lm-evaluation-harness {result['settings']['lm_eval']}")
-    if note := looks_note(result):
+    if note := looks_text(measures, ["adapted"]):
         print(note)
 
 
-def print_table(comparison: dict[str, Any]) -> None:
+def print_table(comparison: ComparisonJson) -> None:
     from ftlab.report.report import comparison_table
 
     prompted = any(side["name"] == "prompted" for side in comparison.get("sides", []))
@@ -203,21 +204,22 @@ def print_table(comparison: dict[str, Any]) -> None:
     _print_notes(comparison)
 
 
-def _print_forgetting(comparison: dict[str, Any]) -> None:
+def _print_forgetting(comparison: ComparisonJson) -> None:
     """Print what was forgotten, and the answers that changed most."""
     from ftlab.errors import shorten
     from ftlab.evaluation.drift import changed_answers, kinds_in_words
 
-    for line in ((comparison.get("forgetting") or {}).get("text"), kinds_in_words(comparison)):
-        if line:
-            print(line)
+    if forgetting := comparison.get("forgetting"):
+        print(forgetting["text"])
+    if kinds := kinds_in_words(comparison):
+        print(kinds)
     for answer in changed_answers(comparison):
         print(f"  {shorten(answer['prompt'], 100)}")
         print(f"    base     {shorten(answer['base'], 100) or '(nothing)'}")
-        print(f"    adapted  {shorten(answer['side'], 100) or '(nothing)'}")
+        print(f"    adapted  {shorten(answer['side'] or '', 100) or '(nothing)'}")
 
 
-def print_measures(comparison: dict[str, Any]) -> None:
+def print_measures(comparison: ComparisonJson) -> None:
     """Print a line for each measure, a column for each side, with 95% intervals; then the verdict on each side."""
     from ftlab.report.measures import baseline_rows, looks_note, measures_of, p_of
 
@@ -240,7 +242,7 @@ def print_measures(comparison: dict[str, Any]) -> None:
     _print_notes(comparison)
 
 
-def _measured(measure: dict[str, Any], side: str) -> str:
+def _measured(measure: MeasureJson, side: str) -> str:
     """The value of one side with its interval, as a table cell."""
     from ftlab.evaluation.figures import value_text
 

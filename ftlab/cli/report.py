@@ -32,7 +32,8 @@ def report(args: argparse.Namespace) -> int:
     if args.to is not None:
         path = _copied(path, args.to.expanduser())
     if args.json:
-        comparison = run.comparison() or {}
+        comparison = run.comparison()
+        assert comparison is not None  # the report was written of it
         print_json({"run": run.id, "report": str(path), "verdict": comparison["verdict"]["text"]})
     else:
         print(path)

@@ -20,6 +20,7 @@ from ftlab.cli.output import (
 from ftlab.cli.parser import Parser, add_command, add_group, add_run
 from ftlab.config import load_config
 from ftlab.config.stages import EXPERIMENTAL, LOSSES
+from ftlab.core.comparison import scores_of
 from ftlab.core.damage import explained
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -79,7 +80,8 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
     status = supervisor.status(run)
     if status.state == "damaged" and status.error:
         raise FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"])
-    config, scores = load_config(run.config_file), (run.comparison() or {}).get("adapted", {})
+    config, comparison = load_config(run.config_file), run.comparison()
+    scores = scores_of(comparison, "adapted") if comparison else {}
     return {
         "run": run.id,
         "state": status.state,

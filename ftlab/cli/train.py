@@ -24,6 +24,7 @@ from ftlab.cli.settings import add_settings, read_config
 from ftlab.cli.sweep import print_seeds
 from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
 from ftlab.config.stages import EXPERIMENTAL
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -264,7 +265,7 @@ def _raise_if_failed(run: RunDirectory) -> None:
         raise_failure(status)
 
 
-def _next_steps(run: RunDirectory, comparison: dict[str, Any], workspace: Workspace) -> str:
+def _next_steps(run: RunDirectory, comparison: ComparisonJson, workspace: Workspace) -> str:
     from ftlab.data.versions import train_command
     from ftlab.evaluation.verdict import next_steps
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
 
 EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: what it is, and what was checked
@@ -51,8 +52,8 @@ class _Answers:
         """What base and adapted model reached in tasks of lm-evaluation-harness."""
         return self.evaluation / "harness.json"
 
-    def comparison(self) -> dict[str, Any] | None:
-        return read_json(self.comparison_file)
+    def comparison(self) -> ComparisonJson | None:
+        return read_comparison(self.comparison_file)
 
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file, whole=True)

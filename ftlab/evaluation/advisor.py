@@ -284,14 +284,10 @@ def _retrieval(needs: Needs) -> Recommendation:
 
 def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
     if not needs.wants("style", "format", "skill", "language"):
-        reasons = (
-            Reason(
-                "New facts are learnt slowly from examples, and once learnt they make the model invent others.",
-                NEW_FACTS,
-            ),
-        )
-        return Recommendation("tuning", "no", reasons)
-    reasons, stand = [], "now"
+        text = "New facts are learned slowly from examples, and once learned they make the model invent others."
+        return Recommendation("tuning", "no", (Reason(text, NEW_FACTS),))
+    reasons: list[Reason] = []
+    stand = "now"
     if evidence and evidence.over_prompting:
         reasons.append(Reason(f"On your data it beats prompting: {evidence.text}."))
     elif evidence and "over_prompting" in evidence.known:

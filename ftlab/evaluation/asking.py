@@ -13,12 +13,14 @@ from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
 from ftlab.evaluation.batches import trim
 from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText, Pieces, by_owner, cut_documents, load_general_text
+from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.material import Material
-from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.evaluation.perplexity import Losses, rolling_windows
 from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
 from ftlab.evaluation.results import (
     Kept,
     Question,
+    Rowwise,
     Said,
     ToAnswer,
     ToExamine,
@@ -87,6 +89,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     length = min(material.max_length, context or material.max_length)
     questions: dict[str, Question] = {}
     pieces = None
+    prompts: list[list[int]] = []
     rolled = unshown = 0
     if material.documents:
         # In windows as they were learnt; how much is read before a token changes how well it is predicted.
@@ -125,12 +128,11 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         )
         if not material.documents and side.prompting is None:
             most = min(_MOST_OF_TASK, max(10, len(material.neutral) // 4))
-            prompts = questions["answers"].prompts[:most]
-            questions["own_task"] = ToWrite(prompts, NEW_TOKENS, context)
+            questions["own_task"] = ToWrite(prompts[:most], NEW_TOKENS, context)
     if material.probes:
         probe_tokens = probe_limit(material.probes, tokenizer, config.evaluation.max_new_tokens)
-        prompts = [_asked_of(probe.messages, tokenizer) for probe in material.probes]
-        questions["probes"] = ToAnswer(prompts, probe_tokens, context)
+        probes = [_asked_of(probe.messages, tokenizer) for probe in material.probes]
+        questions["probes"] = ToAnswer(probes, probe_tokens, context)
     general, note = load_general_text(config, tokenizer, context=context, replayed=material.replayed)
     questions |= {_OF_GENERAL[form]: _of_pieces(text.pieces) for form, text in general.items()}
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
@@ -168,7 +170,7 @@ def memorisation_of(side: Side) -> ToExamine:
 def ask(
     model: Any,
     tokenizer: Any,
-    question: ToScore | ToAnswer | ToWrite | ToFollow,
+    question: Rowwise,
     *,
     batch_rows: int,
     written: Sequence[Written] = (),
@@ -224,34 +226,43 @@ def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result
     """What one side said, in one place: `said` by the names of the questions."""
     per_label = None
     if "labels" in said:
-        nll, count = said["labels"].losses.nll, len(material.labels)
+        nll, count = _scored(said["labels"]).nll, len(material.labels)
         per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
     halved = [one.halved_to for one in said.values() if one.halved_to]
     return Result(
-        losses=(said.get("documents") or said["losses"]).losses,
-        answers=said["answers"].answers if "answers" in said else [],
-        probe_answers=said["probes"].answers if "probes" in said else [],
+        losses=_scored(said.get("documents") or said["losses"]),
+        answers=_answers(said, "answers"),
+        probe_answers=_answers(said, "probes"),
         halved_to=min(halved, default=None),
-        general={form: said[name].losses for form, name in _OF_GENERAL.items() if name in said},
+        general={form: _scored(said[name]) for form, name in _OF_GENERAL.items() if name in said},
         labels=per_label,
         choices=_per_choice(said, material),
-        written={name: said[name].written for name in OWN if name in said and said[name].written is not None},
-        followed={name: said[name].followed for name in OWN if name in said and said[name].followed is not None},
+        written={name: new for name in OWN if name in said and (new := said[name].written) is not None},
+        followed={name: own for name in OWN if name in said and (own := said[name].followed) is not None},
         more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
     )
+
+
+def _scored(said: Said) -> Losses:
+    assert said.losses is not None  # it is what was said to a ToScore
+    return said.losses
+
+
+def _answers(said: Mapping[str, Said], name: str) -> list[Answer]:
+    return (said[name].answers or []) if name in said else []
 
 
 def _per_choice(said: dict[str, Said], material: Material) -> list[bool]:
     """Of every question with choices whether the right one is the likeliest."""
     if "choices" not in said:
         return []
-    nll, at, found = said["choices"].losses.nll, 0, []
-    for one in material.choices:
-        losses = nll[at : at + len(one.options)]
-        at += len(one.options)
+    nll, at, right = _scored(said["choices"]).nll, 0, []
+    for choice in material.choices:
+        losses = nll[at : at + len(choice.options)]
+        at += len(choice.options)
         # A tie is no knowledge.
-        found.append(min(losses) == losses[one.right] and losses.count(losses[one.right]) == 1)
-    return found
+        right.append(min(losses) == losses[choice.right] and losses.count(losses[choice.right]) == 1)
+    return right
 
 
 def _of_pieces(pieces: Pieces) -> ToScore:
@@ -392,12 +403,13 @@ def collect(
             else:
                 kept = held[one.key]
                 part = open_part(one.question, kept)
+                written = _written(one.question, part, known) if isinstance(one.question, ToFollow) else []
                 new = ask(
                     model,
                     tokenizer,
                     part,
                     batch_rows=batch_rows,
-                    written=_written(one.question, part, known) if isinstance(part, ToFollow) else (),
+                    written=written,
                     advance=advance,
                     should_stop=should_stop,
                 )
@@ -431,8 +443,9 @@ def collect(
     return found
 
 
-def _written(whole: ToFollow, part: ToFollow, known: Mapping[str, Said]) -> list[Written]:
+def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Said]) -> list[Written]:
     """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
+    assert isinstance(part, ToFollow)  # as the whole of it
     written = known[key_of(whole.base, whole.of)].written or []
     by_prompt = {tuple(prompt): one for prompt, one in zip(whole.of.prompts, written, strict=True)}
     return [by_prompt[tuple(prompt)] for prompt in part.of.prompts]

@@ -264,7 +264,8 @@ def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit:
     # The comparison with the base asked the model under the adapter and this run.
     folder = run.result
     side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
-    for place in (run, *run.questions()):
+    places: list[RunDirectory | Question] = [run, *run.questions()]
+    for place in places:
         with contextlib.suppress(DamagedFile):  # then it is asked again
             _take_over(place, name, side, weights, folder, config, take)
     return known
@@ -287,8 +288,9 @@ def _take_over(
                 answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
                 take(row["prompt"], answer, earlier["settings"])
     comparison = place.comparison()
-    as_trained = comparison and (side == "base" or comparison.get("strength", 1) == 1)
-    if side and as_trained and _same(comparison["settings"], config) and is_made_of(comparison, folder):
+    if side is None or comparison is None or (side != "base" and comparison.get("strength", 1) != 1):
+        return
+    if _same(comparison["settings"], config) and is_made_of(comparison, folder):
         for row in place.predictions():
             if f"{side}_tokens" in row:
                 answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
@@ -319,8 +321,9 @@ def _with_scores(
         sides = [name for name in CONTESTANTS if name in row]
         return row | {name: {key: row[name][key] for key in row[name] if key != "scores"} for name in sides}
 
-    same = earlier is not None and [bare(row) for row in before] == rows
-    return (before, earlier["win_rates"]) if same else (rows, {})
+    if earlier is None or [bare(row) for row in before] != rows:
+        return rows, {}
+    return before, earlier["win_rates"]
 
 
 def _saved(answer: Answer) -> dict[str, Any]:

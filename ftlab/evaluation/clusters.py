@@ -40,9 +40,9 @@ def clustered_share(right: Sequence[bool], *clusters: Sequence[Hashable], level:
         return _wilson(float(value.mean()), len(value), level) if len(value) else None
     mean, count = float(value.mean()), len(value)
     sizes = [int(way.max()) + 1 for way in ways]
-    variances = [jackknife_variance(*_summed(value, way)) for way in ways]
+    variances = [float(jackknife_variance(*_summed(value, way))) for way in ways]
     variance = max(sum(variances) - (len(ways) - 1) * mean * (1 - mean) / max(count - 1, 1), *variances, 0.0)
-    effective = min(mean * (1 - mean) / variance, count) if variance > 1e-12 else max(sizes)
+    effective: float = min(mean * (1 - mean) / variance, count) if variance > 1e-12 else max(sizes)
     if min(sizes) > 1:
         effective *= float(norm.ppf(1 - level / 2) / t.ppf(1 - level / 2, min(sizes) - 1)) ** 2
     return _wilson(mean, effective, level)

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.core.comparison import (
+    ComparisonJson,
+    ForgettingJson,
+    GainLossJson,
+    MeasureJson,
+    VerdictJson,
+    whole_form,
+)
 from ftlab.core.files import append_jsonl, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
@@ -21,12 +29,20 @@ from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, o
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, judge_answers
 from ftlab.evaluation.documents import bits_per_byte
-from ftlab.evaluation.drift import AGREEMENT, KL, RULE, general_forgetting, general_measures
+from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
 from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.material import Material, gather, has_references
-from ftlab.evaluation.measures import MeasureOptions, check_measures, measure_likelihoods, measure_losses, suggest
+from ftlab.evaluation.measures import (
+    Measured,
+    MeasureOptions,
+    Rows,
+    check_measures,
+    measure_likelihoods,
+    measure_losses,
+    suggest,
+)
 from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.preferences import evaluate_preferences
@@ -49,7 +65,16 @@ from ftlab.evaluation.significance import MEAN_TEST
 from ftlab.evaluation.verdict import judge, warnings
 from ftlab.models.strength import AS_TRAINED, check_strength
 
-Rows = dict[str, dict[str, list[float | None]]]
+
+@dataclass(frozen=True)
+class Figures:
+    """The `measures`, what follows from them, and per measure and side the value of each of the rows."""
+
+    measures: list[MeasureJson]
+    forgetting: ForgettingJson | None
+    gain_loss: GainLossJson
+    verdicts: dict[str, VerdictJson]
+    rows: Rows
 
 
 def measured(
@@ -58,8 +83,8 @@ def measured(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-) -> tuple[dict[str, Any], Rows]:
-    """`measures` and what follows from them, and per measure and side the value of each row."""
+) -> Figures:
+    """The measures, what follows from them, and per measure and side the value of each row."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
@@ -67,12 +92,9 @@ def measured(
     forgetting = {
         side.name: general_forgetting(material, first, results, limit=limit, side=side.name) for side in sides[1:]
     }
-    return {
-        "measures": measures,
-        "forgetting": forgetting["adapted"],
-        "gain_loss": gain_loss(measures, forgetting=forgetting["adapted"]),
-        "verdicts": _verdicts(measures, material, sides, asked, results, config, forgetting),
-    }, rows
+    verdicts = _verdicts(measures, material, sides, asked, results, config, forgetting)
+    changes = gain_loss(measures, forgetting=forgetting["adapted"])
+    return Figures(measures, forgetting["adapted"], changes, verdicts, rows)
 
 
 def task_measures(
@@ -81,7 +103,7 @@ def task_measures(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-) -> list[dict[str, Any]]:
+) -> list[MeasureJson]:
     """The measures of the task for some of the sides, each later one against the first of them."""
     names = [side.name for side in sides]
     said = {name: asked[name] for name in names}, {name: results[name] for name in names}
@@ -89,14 +111,14 @@ def task_measures(
 
 
 def _verdicts(
-    measures: Sequence[Mapping[str, Any]],
+    measures: Sequence[MeasureJson],
     material: Material,
     sides: Sequence[Side],
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    forgetting: Mapping[str, Mapping[str, Any] | None],
-) -> dict[str, dict[str, Any]]:
+    forgetting: Mapping[str, ForgettingJson | None],
+) -> dict[str, VerdictJson]:
     """Each later side against the base, and the adapted model against the base that was only prompted."""
     spoken = {side.name: side.spoken for side in sides}
     found = {
@@ -113,11 +135,10 @@ def _verdicts(
 
 def _of_task(
     material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
-) -> tuple[list[dict[str, Any]], Rows]:
-    if material.documents:
-        sizes = next(iter(asked.values())).pieces.sizes
+) -> Measured:
+    if (pieces := next(iter(asked.values())).pieces) is not None:
         per_document = {
-            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, sizes, strict=True)]
+            side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, pieces.sizes, strict=True)]
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
@@ -196,7 +217,7 @@ def left_out(config: RunConfig) -> list[str]:
 
 def _of_losses(
     material: Material, sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Result]
-) -> list[dict[str, Any]]:
+) -> list[MeasureJson]:
     """Perplexity where all sides count the same tokens; bits per byte where they do not, and for documents."""
     first = results[sides[0].name].losses
     alike = {name: result for name, result in results.items() if result.losses.tokens == first.tokens}
@@ -290,7 +311,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
 __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 
 
-def evaluate_run(run: RunDirectory, **settings: Any) -> dict[str, Any]:
+def evaluate_run(run: RunDirectory, **settings: Any) -> ComparisonJson:
     """Score base and adapted model of `run` on its held-out split; as `evaluate_together` with one run."""
     return evaluate_together([run], **settings)
 
@@ -305,7 +326,7 @@ def evaluate_together(
     strength: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> ComparisonJson:
     """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
     directory of the first, and return it. The run's own comparison (its rows and settings, the base beside it) is
     replaced by the same question only; any other question lies beside it (`keeping.question_of`).
@@ -347,27 +368,24 @@ def evaluate_together(
     results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
-    more, per_row = measured(material, sides, asked, results, configs[0])
-    comparison, predictions, probes = compare_results(
-        material.rows, material.references, sizes, material.probes, results, more["measures"], material.clusters
+    figures = measured(material, sides, asked, results, configs[0])
+    compared = compare_results(
+        material.rows, material.references, sizes, material.probes, results, figures.measures, material.clusters
     )
-    for one in more["measures"]:
-        if one["name"].startswith((AGREEMENT.name, KL.name)):
-            for side in sides[1:]:
-                comparison[side.name][one["name"]] = one["values"].get(side.name)
-    if suite is None and at == AS_TRAINED:
-        more["measures"] += kept_measures(runs[0])
+    scores, predictions = compared.scores, compared.predictions
+    tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
+    measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
     remembered = said["adapted"].get("memorisation")
     for number, shown in enumerate(predictions):
         shown["scores"] = {
-            name: {side: values[number] for side, values in one.items()} for name, one in per_row.items()
+            name: {side: values[number] for side, values in one.items()} for name, one in figures.rows.items()
         }
         shown["columns"] = material.columns[number]
         if material.clusters:
             shown["cluster"] = material.clusters[number]
-        if not material.documents and (right := right_of(per_row, number, configs[0].evaluation.samples)):
+        if not material.documents and (right := right_of(figures.rows, number, configs[0].evaluation.samples)):
             shown |= {"samples": configs[0].evaluation.samples, "right": right}
-    comparison = {
+    built: ComparisonJson = {
         "run": runs[0].id,
         "created": time.time(),
         "weights_sha256": result_identity(runs[0])[0],
@@ -377,11 +395,13 @@ def evaluate_together(
         "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
         "seconds_before": before,
-        **comparison,
+        "tests": compared.tests,
         "sides": [side.described() for side in sides],
-        **more,
-        "verdict": more["verdicts"]["adapted"],
-        "changed": changed(predictions, more["measures"], more["verdicts"]["adapted"]["measure"]),
+        "measures": measures,
+        "forgetting": figures.forgetting,
+        "gain_loss": figures.gain_loss,
+        "verdicts": figures.verdicts,
+        "changed": changed(predictions, measures, verdict["measure"]),
         "memorisation": remembered.found if remembered else None,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
@@ -389,11 +409,12 @@ def evaluate_together(
             *_sampling(material, configs[0]),
             *left_out(configs[0]),
             *_notes(asked, results, material),
-            *label_notes(more["measures"], {side.name: side.spoken for side in sides}),
-            *warnings(comparison["base"], comparison["adapted"], str(material.limit), more["forgetting"]),
+            *label_notes(measures, {side.name: side.spoken for side in sides}),
+            *warnings(scores["adapted"], str(material.limit), figures.forgetting),
         ],
     }
-    write_comparison(runs[0], question, comparison, predictions, probes)
+    comparison = whole_form(built, scores)
+    write_comparison(runs[0], question, comparison, predictions, compared.probes)
     append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
 
@@ -545,7 +566,7 @@ def evaluate_whole(
     strength: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
     """Evaluate `run` and write the results to its directory; returns those of its stage by name.
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
@@ -565,7 +586,7 @@ def evaluate_whole(
     if others or suite or settings or strength is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
-    found = {}
+    found: dict[str, Any] = {}
     if stage in PREFERENCE_STAGES:
         found["preferences"] = evaluate_preferences(run, **more)
     if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):

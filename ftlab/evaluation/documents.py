@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig, RunConfig
 from ftlab.config.evaluation import names, sized
+from ftlab.core.comparison import MeasureJson, ScoresJson
 from ftlab.errors import FtlabError
 from ftlab.evaluation.affordable import evenly
 from ftlab.evaluation.perplexity import Losses
@@ -73,12 +74,13 @@ def compare_documents(
     rows: Sequence[dict[str, Any]],
     sizes: Sequence[int],
     sides: Mapping[str, Result],
+    measures: Sequence[MeasureJson] = (),
     clusters: Sequence[int] | None = None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
+) -> tuple[dict[str, ScoresJson], dict[str, float], list[dict[str, Any]]]:
     """The scores of all sides, the p of each measure, and the rows of predictions.jsonl."""
     from ftlab.evaluation.significance import loss_difference
 
-    scores = {side: _scores(result.losses, sizes, clusters) for side, result in sides.items()}
+    scores = {side: _scores(side, result.losses, sizes, measures, clusters) for side, result in sides.items()}
     # The same losses over the same bytes: one test for both measures.
     p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll, clusters)
     predictions = []
@@ -91,14 +93,40 @@ def compare_documents(
     return scores, {"perplexity": p, "bits_per_byte": p}, predictions
 
 
-def _scores(losses: Losses, sizes: Sequence[int], clusters: Sequence[int] | None) -> dict[str, Any]:
+def perplexity_of(
+    side: str, losses: Losses, measures: Sequence[MeasureJson], clusters: Sequence[int] | None
+) -> tuple[float, list[float] | None]:
+    """The perplexity of `side` and its interval: as it was measured, else from its losses."""
     from ftlab.evaluation.significance import perplexity_interval
 
+    for measure in measures:
+        if measure["name"] == "perplexity" and (value := measure["values"].get(side)) is not None:
+            return value, measure["intervals"].get(side)
+    return losses.perplexity, perplexity_interval(losses.nll, losses.tokens, clusters)
+
+
+def _scores(
+    side: str,
+    losses: Losses,
+    sizes: Sequence[int],
+    measures: Sequence[MeasureJson],
+    clusters: Sequence[int] | None,
+) -> ScoresJson:
+    from ftlab.evaluation.significance import perplexity_interval
+
+    perplexity, interval = perplexity_of(side, losses, measures, clusters)
+    bits = next((one for one in measures if one["name"] == "bits_per_byte"), None)
+    bits_interval: list[float] | None
+    if bits and (value := bits["values"].get(side)) is not None:
+        bits_interval = bits["intervals"].get(side)
+    else:
+        value = bits_per_byte(losses.nll, sizes)
+        bits_interval = [math.log2(end) for end in perplexity_interval(losses.nll, sizes, clusters)]
     return {
-        "perplexity": losses.perplexity,
-        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens, clusters),
-        "bits_per_byte": bits_per_byte(losses.nll, sizes),
-        "bits_per_byte_interval": [math.log2(end) for end in perplexity_interval(losses.nll, sizes, clusters)],
+        "perplexity": perplexity,
+        "perplexity_interval": interval,
+        "bits_per_byte": value,
+        "bits_per_byte_interval": bits_interval,
         # There is no answer that could be equal to anything.
         "exact_match": None,
         "bleu": None,

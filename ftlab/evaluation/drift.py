@@ -4,8 +4,20 @@ probes add."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ftlab.core.comparison import (
+    ChangedAnswerJson,
+    ComparisonJson,
+    DriftJson,
+    DriftOfKindJson,
+    ForgettingJson,
+    KeptAnswer,
+    MeasureJson,
+    PartJson,
+    parts_of,
+)
 from ftlab.core.words import listed
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText
@@ -66,7 +78,7 @@ _OF_TASK_HELP = (
 )
 
 
-def figures_of(followed: Sequence[Followed]) -> dict[str, Any] | None:
+def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
     """`kl` (nats a token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
     `agreement_interval` (Wilson's, at as many places as those of the prompts are worth), `prompts` and `tokens`; None
     without any place."""
@@ -92,7 +104,7 @@ def figures_of(followed: Sequence[Followed]) -> dict[str, Any] | None:
     }
 
 
-def answer_of_figures(found: Mapping[str, Any]) -> str:
+def answer_of_figures(found: DriftJson) -> KeptAnswer:
     """kept, lost or unknown, by limits fixed beforehand: see `KEPT_KL`, `KEPT_AGREEMENT` and `LOST_KL`.
 
     Kept: the whole interval of KL lies below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL
@@ -108,7 +120,7 @@ def answer_of_figures(found: Mapping[str, Any]) -> str:
 
 def drift_parts(
     prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed] | None
-) -> list[dict[str, Any]]:
+) -> list[PartJson]:
     """What became of the base's answers: a dict for all prompts, and where some are of replayed kinds one for those
     that are not, which are judged too: training did not hold them.
 
@@ -124,7 +136,7 @@ def drift_parts(
         if figures is None:
             continue
         whole = not ending
-        part = {
+        part: PartJson = {
             "measure": f"{KL.name}{ending}",
             "title": f"neutral prompts{how}",
             **figures,
@@ -135,6 +147,7 @@ def drift_parts(
             "kinds": [],
             "of_kinds": _by_kind(prompts, followed) if whole else [],
             "changed": _most_changed(prompts, written, followed) if whole else [],
+            "text": "",
         }
         part["text"] = _in_words(part)
         found.append(part)
@@ -145,18 +158,20 @@ def drift_measures(
     prompts: Sequence[Probe],
     followed: Mapping[str, Sequence[Followed] | None],
     of_task: Mapping[str, Sequence[Followed] | None],
-) -> list[dict[str, Any]]:
+) -> list[MeasureJson]:
     """Agreement and KL of each side (the first one is the base) as measures, of kinds that were not replayed again
     where some were, and the KL on the task. Sides that were not asked (None) have no value."""
     found = []
     for ending, how, places in _groups(prompts):
-        each = {side: rows and figures_of([rows[i] for i in places]) for side, rows in followed.items()}
-        for info, key, own in ((AGREEMENT, "agreement", 1.0), (KL, "kl", 0.0)):
-            found.append(_measure(info, key, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
-    tasks = {side: rows and figures_of(rows) for side, rows in of_task.items()}
+        each = {side: figures_of([rows[i] for i in places]) if rows else None for side, rows in followed.items()}
+        for info, own in ((AGREEMENT, 1.0), (KL, 0.0)):
+            found.append(_measure(info, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
+    tasks = {side: figures_of(rows) if rows else None for side, rows in of_task.items()}
     if any(tasks.values()):
-        rows = max(one["prompts"] for one in tasks.values() if one)
-        found.append(_measure(KL, "kl", 0.0, tasks, rows, "_task", _OF_TASK) | {"help": _OF_TASK_HELP})
+        prompted = max(one["prompts"] for one in tasks.values() if one)
+        of_the_task = _measure(KL, 0.0, tasks, prompted, "_task", _OF_TASK)
+        of_the_task["help"] = _OF_TASK_HELP
+        found.append(of_the_task)
     return found
 
 
@@ -172,33 +187,43 @@ def _groups(prompts: Sequence[Probe]) -> list[tuple[str, str, list[int]]]:
 
 def _measure(
     info: Measure,
-    key: str,
     own: float,
-    figures: Mapping[str, dict[str, Any] | None],
+    figures: Mapping[str, DriftJson | None],
     rows: int,
     ending: str,
     title: str,
-) -> dict[str, Any]:
-    first = next(iter(figures))
-    values = {side: own if side == first else one and one[key] for side, one in figures.items()}
-    intervals = {side: one and one[f"{key}_interval"] for side, one in figures.items()}
-    return of_values(info, values, rows, intervals=intervals) | {"name": f"{info.name}{ending}", "title": title}
+) -> MeasureJson:
+    """KL or AGREEMENT, as `info` says; `own` is what the base has with itself."""
+    values: dict[str, float | None] = {}
+    intervals: dict[str, list[float] | None] = {}
+    for side, one in figures.items():
+        if one is None:
+            values[side], intervals[side] = None, None
+        elif info is KL:
+            values[side], intervals[side] = one["kl"], one["kl_interval"]
+        else:
+            values[side], intervals[side] = one["agreement"], one["agreement_interval"]
+    values[next(iter(figures))] = own
+    named = replace(info, name=f"{info.name}{ending}", title=title)
+    return of_values(named, values, rows, intervals=intervals)
 
 
-def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed]) -> list[dict[str, Any]]:
+def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed]) -> list[DriftOfKindJson]:
     kinds: dict[tuple[str, bool | None], list[Followed]] = {}
     for prompt, one in zip(prompts, followed, strict=True):
         if prompt.kind and one.tokens:
             kinds.setdefault((prompt.kind, prompt.replayed), []).append(one)
-    found = [
-        {"kind": kind, "replayed": replayed} | (figures_of(rows) or {}) for (kind, replayed), rows in kinds.items()
+    found: list[DriftOfKindJson] = [
+        {"kind": kind, "replayed": replayed, **figures}
+        for (kind, replayed), rows in kinds.items()
+        if (figures := figures_of(rows)) is not None
     ]
     return sorted(found, key=lambda one: -one["kl"])
 
 
 def _most_changed(
     prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed]
-) -> list[dict[str, Any]]:
+) -> list[ChangedAnswerJson]:
     known = [i for i, one in enumerate(followed) if one.answer is not None and one.tokens and i < len(written)]
     order = sorted(known, key=lambda i: -followed[i].kl / followed[i].tokens)
     return [
@@ -214,7 +239,7 @@ def _most_changed(
     ]
 
 
-def _in_words(part: Mapping[str, Any]) -> str:
+def _in_words(part: PartJson) -> str:
     low, high = (percent(end) for end in part["agreement_interval"])
     said = (
         f"On the base's own answers to {part['prompts']} {part['title']}, the most likely next token is the base's in "
@@ -232,18 +257,17 @@ def _in_words(part: Mapping[str, Any]) -> str:
     return f"{said}. Neither kept ({kept}) nor lost ({lost}) is shown."
 
 
-def changed_answers(comparison: Mapping[str, Any], most: int = 3) -> list[dict[str, Any]]:
+def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
     """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none where that was
     not measured."""
-    parts = (comparison.get("forgetting") or {}).get("parts") or []
-    found = [one for part in parts for one in part.get("changed") or []]
+    found = [one for part in parts_of(comparison) for one in part.get("changed") or []]
     return sorted(found, key=lambda one: -one["kl"])[:most]
 
 
-def kinds_in_words(comparison: Mapping[str, Any]) -> str:
+def kinds_in_words(comparison: ComparisonJson) -> str:
     """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty where that was not measured."""
     said = []
-    for part in (comparison.get("forgetting") or {}).get("parts") or []:
+    for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
         for replayed, words in ((False, "kinds that were not replayed"), (True, "replayed kinds")):
             each = [one for one in kinds if bool(one["replayed"]) is replayed]
@@ -253,12 +277,12 @@ def kinds_in_words(comparison: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-_UNKNOWN = {
-    "title": "General questions",
-    "help": "Share of general questions answered right. A fall is forgetting. Whether their kinds were replayed is not "
-    "known: that takes a column kind in both the questions and the replay data.",
-}
-_TITLE_OF_CHOICES = {"title": "Multiple choice"}
+_UNKNOWN_TITLE = "General questions"
+_UNKNOWN_HELP = (
+    "Share of general questions answered right. A fall is forgetting. Whether their kinds were replayed is not known: "
+    "that takes a column kind in both the questions and the replay data."
+)
+_TITLE_OF_CHOICES = "Multiple choice"
 _CHOICE_RULE = (
     "the choice with the largest summed log-probability as the answer in a chat, without the stop token; ties are wrong"
 )
@@ -277,7 +301,7 @@ _MOST_LISTED = 8  # kinds; more are counted
 _TEXTS = {DOCUMENTS: "general documents", CHAT: "general chat answers"}
 
 
-def general_measures(material: Material, asked: Asked, results: Mapping[str, Result]) -> list[dict[str, Any]]:
+def general_measures(material: Material, asked: Asked, results: Mapping[str, Result]) -> list[MeasureJson]:
     """A measure for general questions of kinds that were not replayed, one for those of kinds that were, the same for
     multiple choice and for the base's answers to neutral prompts, and one for each form of general text."""
     found = _of_questions(
@@ -298,13 +322,14 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
             name=f"{form}_bits_per_byte",
             group="general",
         )
-        found.append(measure | {"help": f"{measure['help']}{_of_kinds(text)}"})
+        measure["help"] += _of_kinds(text)
+        found.append(measure)
     return found
 
 
 def regrouped(
-    measures: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], kinds: frozenset[str] | None
-) -> list[Mapping[str, Any]]:
+    measures: Sequence[MeasureJson], rows: Sequence[Mapping[str, Any]], kinds: frozenset[str] | None
+) -> list[MeasureJson]:
     """`measures` of a comparison with its general questions parted by the replayed `kinds` of several runs.
 
     `rows` are those of its probes.jsonl. A kind that one of the runs replayed counts as replayed for all, so that all
@@ -332,7 +357,7 @@ def regrouped(
 
 def general_forgetting(
     material: Material, asked: Asked, results: Mapping[str, Result], *, limit: float, side: str = "adapted"
-) -> dict[str, Any] | None:
+) -> ForgettingJson | None:
     """What `side` lost of what `base` knew (see `forgetting_of`), of each group of questions and each form of text, and
     how far its answers moved."""
     probes, choices = material.probes, material.choices
@@ -356,7 +381,7 @@ def general_forgetting(
     return forgetting_of(every, limit=limit, side=side, moved=moved)
 
 
-def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[MeasureJson]:
     found = []
     for name, places in by_replay([one.replayed for one in probes]).items():
         right = {side: [float(is_right(texts[i], probes[i])) for i in places] for side, texts in answers.items()}
@@ -367,15 +392,18 @@ def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]])
         if kinds:
             listing = f": {listed(kinds)}" if len(kinds) <= _MOST_LISTED else ""
             measure["help"] += f" {len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'}{listing}."
-        found.append(measure | (_UNKNOWN if _unknown(probes, places) else {}))
+        if _unknown(probes, places):
+            measure["title"], measure["help"] = _UNKNOWN_TITLE, _UNKNOWN_HELP
+        found.append(measure)
     return found
 
 
-def _of_choices(choices: Sequence[Choice], known: Mapping[str, Sequence[bool]]) -> list[dict[str, Any]]:
+def _of_choices(choices: Sequence[Choice], known: Mapping[str, Sequence[bool]]) -> list[MeasureJson]:
     found = []
     for name, places in by_replay([one.replayed for one in choices]).items():
         right = {side: [float(rows[i]) for i in places] for side, rows in known.items()}
-        found.append(of_rows(_CHOICES[name], right) | (_TITLE_OF_CHOICES if _unknown(choices, places) else {}))
+        info = _CHOICES[name]
+        found.append(of_rows(replace(info, title=_TITLE_OF_CHOICES) if _unknown(choices, places) else info, right))
     return found
 
 

@@ -8,13 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import SELF, RunConfig, why_not_held
+from ftlab.config import SELF, RunConfig, usual_learning_rate, why_not_held
 from ftlab.config.methods import fields_of
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.comparison import (
+    ChangeJson,
+    ComparisonJson,
+    ForgettingJson,
+    GainLossJson,
+    KeptAnswer,
+    KindJson,
+    MeasureJson,
+    PartJson,
+    QuestionsJson,
+    TextsJson,
+    first_figures,
+    scores_of,
+)
 from ftlab.core.words import listed
 from ftlab.evaluation.documents import bits_per_byte
 from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
-from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,
@@ -56,7 +69,7 @@ def score_forgetting(
     *,
     limit: float = 0.05,
     side: str = "adapted",
-) -> dict[str, Any] | None:
+) -> ForgettingJson | None:
     """`forgetting_of` questions of one kind, and of texts of one kind."""
     every = []
     if known:
@@ -71,8 +84,8 @@ def forgetting_of(
     *,
     limit: float = 0.05,
     side: str = "adapted",
-    moved: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any] | None:
+    moved: Sequence[PartJson] = (),
+) -> ForgettingJson | None:
     """What `side` lost of what `base` knew, of each thing in `every` and together; None where nothing was asked.
 
     `moved` are parts that say how far the base's own answers moved (`drift_parts`). They decide where the base knows
@@ -90,37 +103,56 @@ def forgetting_of(
     {side: bits}, `rise` (0.2: a fifth more bits), `bits_p`. The figures of the first questions and of the first texts
     also stand beside `parts`.
     """
-    parts, tests = [], []
+    parts: list[PartJson] = []
+    tests: list[Kept] = []
     for one in every:
+        part: PartJson
         if one.known and one.known["base"]:
-            found = _of_questions(one.known["base"], one.known[side]) | {"kinds": _by_kind(one, side)}
-            tests.append(_test_of_questions(found, limit))
+            asked = _of_questions(one.known["base"], one.known[side])
+            test = _test_of_questions(asked, limit)
+            part = {**_part(one, test), **asked, "kinds": _by_kind(one, side)}
         elif one.losses and one.losses["base"]:
-            found = _of_text(one.losses["base"], one.losses[side], one.sizes)
-            tests.append(kept(one.losses["base"], one.losses[side], margin=limit, better="lower", relative=True))
+            test = kept(one.losses["base"], one.losses[side], margin=limit, better="lower", relative=True)
+            part = {**_part(one, test), **_of_text(one.losses["base"], one.losses[side], one.sizes)}
         else:
             continue
-        parts.append({"measure": one.measure, "title": one.title} | found)
+        parts.append(part)
+        tests.append(test)
     if not parts and not moved:
         return None
-    answers = _together(tests)
-    together: dict[str, Any] = {"score": None, "interval": None}
-    for part, test, answer in zip(parts, tests, answers, strict=True):
-        for name, value in part.items():
-            if name not in ("measure", "title", "kinds") and together.get(name) is None:
-                together[name] = value
+    for part, test, judged in zip(parts, tests, _together(tests), strict=True):
         words = _questions_in_words if "asked" in part else _text_in_words
-        part["text"] = words(part, test, answer, limit)
-        part |= {"answer": answer, "p_kept": test.p_kept, "p_lost": test.p_lost, "enough": test.enough}
-    parts += [dict(one) for one in moved]
+        part["answer"] = judged
+        part["text"] = words(part, test, judged, limit)
+    parts += [{**one} for one in moved]
     _decide(parts)
     deciding = [part["answer"] for part in parts if part["decides"]]
-    answer = "lost" if "lost" in deciding else "kept" if set(deciding) == {"kept"} else "unknown"
-    together |= {"limit": limit, "rule": RULE, "answer": answer, "forgot": answer == "lost", "parts": parts}
-    return together | {"text": " ".join(part["text"] for part in parts)}
+    answer: KeptAnswer = "lost" if "lost" in deciding else "kept" if set(deciding) == {"kept"} else "unknown"
+    return {
+        **first_figures(parts),
+        "limit": limit,
+        "rule": RULE,
+        "answer": answer,
+        "forgot": answer == "lost",
+        "parts": parts,
+        "text": " ".join(part["text"] for part in parts),
+    }
 
 
-def _decide(parts: Sequence[dict[str, Any]]) -> None:
+def _part(general: General, test: Kept) -> PartJson:
+    """What is known of `general` from its test alone."""
+    return {
+        "measure": general.measure,
+        "title": general.title,
+        "answer": test.answer,
+        "p_kept": test.p_kept,
+        "p_lost": test.p_lost,
+        "enough": test.enough,
+        "text": "",
+    }
+
+
+def _decide(parts: Sequence[PartJson]) -> None:
     """Say of each of `parts` whether it `decides`: how far answers moved where too few questions are known; whatever is
     shown to be lost of what was asked or read always does."""
     known = sum(part["known"] for part in parts if "asked" in part)
@@ -135,19 +167,19 @@ def _decide(parts: Sequence[dict[str, Any]]) -> None:
             part["text"] += f" Shown, does not decide: the base answers fewer than {ENOUGH_KNOWN} questions right."
 
 
-def is_unmeasured(comparison: Mapping[str, Any]) -> bool:
+def is_unmeasured(comparison: ComparisonJson) -> bool:
     """Whether nothing in `comparison` tells what the adapted model forgot."""
     general = any(one.get("group") == "general" for one in comparison.get("measures") or [])
     return "adapted" in comparison and not general and answer_of(comparison) is None
 
 
-def what_was_lost(forgetting: Mapping[str, Any]) -> str:
+def what_was_lost(forgetting: ForgettingJson) -> str:
     """What is shown, as a verb: that answers changed where only that was seen, as it need not be for the worse."""
     lost = [part for part in forgetting["parts"] if part["answer"] == "lost" and part.get("decides", True)]
     return "changed elsewhere" if lost and all("kl" in part for part in lost) else "forgot"
 
 
-def lost_in_words(forgetting: Mapping[str, Any]) -> str:
+def lost_in_words(forgetting: ForgettingJson) -> str:
     """What was lost, with its figures: "general questions (kinds not replayed) 68% against 97%"."""
     said = []
     for part in forgetting["parts"]:
@@ -165,7 +197,7 @@ def lost_in_words(forgetting: Mapping[str, Any]) -> str:
     return listed(said)
 
 
-def answer_of(comparison: Mapping[str, Any]) -> str | None:
+def answer_of(comparison: ComparisonJson) -> KeptAnswer | None:
     """kept, lost or unknown, as `comparison` tells it; None where nothing general was asked.
 
     Of one that was made before there were three answers: from the figures that it kept.
@@ -182,14 +214,14 @@ def answer_of(comparison: Mapping[str, Any]) -> str | None:
         if "rise" in scored:
             answers.add("lost" if scored["rise"] > 0 and scored["bits_p"] < LEVEL else "unknown")
         return "lost" if "lost" in answers else "kept" if answers == {"kept"} else "unknown"
-    before, after = (comparison.get(side, {}).get("general_accuracy") for side in ("base", "adapted"))
+    before, after = (scores_of(comparison, side).get("general_accuracy") for side in ("base", "adapted"))
     if before is None or after is None:
         return None
     p = (comparison.get("tests") or {}).get("general_accuracy")
     return "lost" if after < before and p is not None and p < LEVEL else "unknown"
 
 
-def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> dict[str, Any]:
+def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> QuestionsJson:
     pairs = list(zip(base, adapted, strict=True))
     knew, lost = sum(base), sum(old and not new for old, new in pairs)
     return {
@@ -204,13 +236,13 @@ def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> dict[str, An
     }
 
 
-def _by_kind(one: General, side: str) -> list[dict[str, Any]]:
+def _by_kind(one: General, side: str) -> list[KindJson]:
     """What happened to the questions of each kind, the largest loss first; none where not every question has one."""
     if not one.known or len(one.kinds) != len(one.known["base"]) or None in one.kinds:
         return []
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, KindJson] = {}
     for kind, old, new in zip(one.kinds, one.known["base"], one.known[side], strict=True):
-        counts = found.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0})
+        counts = found.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0, "fell": False})
         counts["asked"] += 1
         counts["lost"] += bool(old and not new)
         counts["gained"] += bool(new and not old)
@@ -220,11 +252,11 @@ def _by_kind(one: General, side: str) -> list[dict[str, Any]]:
     return sorted(found.values(), key=_change_of_kind)
 
 
-def _change_of_kind(counts: Mapping[str, Any]) -> float:
+def _change_of_kind(counts: KindJson) -> float:
     return (counts["gained"] - counts["lost"]) / counts["asked"]
 
 
-def _worst_kind(kinds: Sequence[Mapping[str, Any]]) -> str:
+def _worst_kind(kinds: Sequence[KindJson]) -> str:
     """ ", most in extraction (-93 points)" where that kind fell by more than chance explains."""
     if len(kinds) < 2 or not kinds[0]["fell"]:
         return ""
@@ -233,7 +265,7 @@ def _worst_kind(kinds: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _kinds_in_words(kinds: Sequence[Mapping[str, Any]]) -> str:
+def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
     """How far the kinds are apart, and which of them fell; "" for one kind."""
     if len(kinds) < 2:
         return ""
@@ -250,21 +282,21 @@ def _kinds_in_words(kinds: Sequence[Mapping[str, Any]]) -> str:
     return f" By kind the change runs from {ends[0]} to {ends[1]}; other kinds were not asked.{by_themselves}"
 
 
-def _test_of_questions(found: Mapping[str, Any], limit: float) -> Kept:
+def _test_of_questions(found: QuestionsJson, limit: float) -> Kept:
     test = kept_of_counts(found["lost"], found["gained"], found["asked"], limit)
     if test.answer == "kept" and found["known"] < _KNOWS_ENOUGH * found["asked"]:
-        answer = "lost" if test.p_lost <= LEVEL else "unknown"
+        answer: KeptAnswer = "lost" if test.p_lost <= LEVEL else "unknown"
         return Kept(answer, test.loss, limit, 1.0, test.p_lost, test.rows, None)
     return test
 
 
-def _of_text(base: Sequence[float], adapted: Sequence[float], sizes: Sequence[int]) -> dict[str, Any]:
+def _of_text(base: Sequence[float], adapted: Sequence[float], sizes: Sequence[int]) -> TextsJson:
     bits = {"base": bits_per_byte(base, sizes), "adapted": bits_per_byte(adapted, sizes)}
     rise = bits["adapted"] / bits["base"] - 1 if bits["base"] else 0.0
     return {"bits_per_byte": bits, "rise": rise, "bits_p": loss_difference(base, adapted), "documents": len(sizes)}
 
 
-def _together(tests: Sequence[Kept]) -> list[str]:
+def _together(tests: Sequence[Kept]) -> list[KeptAnswer]:
     """The answer of each test, where a loss must stand the correction for there being several."""
     adjusted = holm([test.p_lost for test in tests])
     return [
@@ -273,12 +305,13 @@ def _together(tests: Sequence[Kept]) -> list[str]:
     ]
 
 
-def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: float) -> str:
+def _questions_in_words(found: PartJson, test: Kept, answer: str, margin: float) -> str:
     asked, limit, questions = found["asked"], _points(margin), found["title"]
-    if not found["known"]:
+    interval, score = found["interval"], found["score"]
+    if interval is None or score is None:
         return f"The base knew none of the {asked} {questions}, so they cannot show what was forgotten."
-    low, high = found["interval"]
-    share = f"{percent(found['score'])} (95% interval {percent(round(low, 3))} to {percent(round(high, 3))})"
+    low, high = interval
+    share = f"{percent(score)} (95% interval {percent(round(low, 3))} to {percent(round(high, 3))})"
     more = f", and knows {found['gained']} that its base did not" if found["gained"] else ""
     said = (
         f"The adapted model lost {found['lost']} of the {found['known']} {questions} that its base knew, {share}{more}."
@@ -301,7 +334,7 @@ def _questions_in_words(found: Mapping[str, Any], test: Kept, answer: str, margi
     )
 
 
-def _text_in_words(found: Mapping[str, Any], test: Kept, answer: str, margin: float) -> str:
+def _text_in_words(found: PartJson, test: Kept, answer: str, margin: float) -> str:
     bits, limit = found["bits_per_byte"], percent(margin)
     texts = "text" if found["documents"] == 1 else "texts"
     figures = f"{number(bits['adapted'])} bits per byte of {found['title']} against {number(bits['base'])}"
@@ -324,13 +357,10 @@ def _points(share: float) -> str:
     return f"{text} point{'' if text == '1' else 's'}"
 
 
-_GENERAL = (NOT_REPLAYED, REPLAYED)
-
-
-def with_adjusted(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
     """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
-    found = [
-        dict(one) | {"differences": {side: dict(of) for side, of in (one.get("differences") or {}).items()}}
+    found: list[MeasureJson] = [
+        {**one, "differences": {side: {**of} for side, of in (one.get("differences") or {}).items()}}
         for one in measures
     ]
     sides = dict.fromkeys(side for one in found for side in one["differences"])
@@ -341,46 +371,45 @@ def with_adjusted(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return found
 
 
-def counted(measures: Sequence[Mapping[str, Any]], side: str) -> int:
+def counted(measures: Sequence[MeasureJson], side: str) -> int:
     """How many measures of `side` the correction is over."""
-    return sum(
-        bool(one.get("better")) and (one.get("differences") or {}).get(side, {}).get("p") is not None
-        for one in measures
-    )
+    tested = [one["differences"][side] for one in measures if one.get("better") and side in one.get("differences", {})]
+    return sum(difference.get("p") is not None for difference in tested)
 
 
-def direction(measure: Mapping[str, Any], side: str, *, adjusted: bool = True) -> bool | None:
+def direction(measure: MeasureJson, side: str, *, adjusted: bool = True) -> bool | None:
     """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell.
 
     By the p among all measures that are listed, where `with_adjusted` gave one; by its own with `adjusted` False.
     """
     difference = (measure.get("differences") or {}).get(side)
-    if not difference or not measure["better"] or not difference["value"] or difference.get("p") is None:
+    if not difference or not measure["better"] or not difference["value"]:
         return None
-    p = difference.get("p_adjusted") if adjusted else difference["p"]
+    p = difference.get("p_adjusted") if adjusted else None
     p = difference["p"] if p is None else p
-    return None if p >= LEVEL else (difference["value"] > 0) == (measure["better"] == "higher")
+    return None if p is None or p >= LEVEL else (difference["value"] > 0) == (measure["better"] == "higher")
 
 
-def is_look(measure: Mapping[str, Any], side: str) -> bool:
+def is_look(measure: MeasureJson, side: str) -> bool:
     """Whether its p is below 5% by itself and not among all that is listed: something to look at, and no finding."""
     return direction(measure, side) is None and direction(measure, side, adjusted=False) is not None
 
 
 def gain_loss(
-    measures: Sequence[Mapping[str, Any]], side: str = "adapted", *, forgetting: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What `side` gained and lost against the first side: {gained, lost, looks, moved, text, forgetting}.
+    measures: Sequence[MeasureJson], side: str = "adapted", *, forgetting: ForgettingJson | None = None
+) -> GainLossJson:
+    """What `side` gained and lost against the first side.
 
-    `gained` and `lost` hold {name, title, change, text} of the measures that changed by more than chance explains among
-    all that are listed, `looks` those that did by themselves only, `moved` how far answers moved from the base's where
-    that is beyond the limits. `forgetting` is the share of the known general
-    questions that were lost (from forgetting.py), or the fall of general accuracy, 0 to 1; None where nothing general
-    was asked.
+    `gained` and `lost` hold the measures that changed by more than chance explains among all that are listed, `looks`
+    those that did so only by themselves, `moved` how far answers moved from the base's where that is beyond the limits.
+    What `forgetting` (see `forgetting_of`) shows to be lost counts by its own one-sided test.
     """
-    gained, lost, looks, moved = [], [], [], []
+    gained: list[ChangeJson] = []
+    lost: list[ChangeJson] = []
+    looks: list[ChangeJson] = []
+    moved: list[ChangeJson] = []
     # What was forgotten is told by a test of its own, which asks in one direction only.
-    parts = (forgetting or {}).get("parts") or []
+    parts = forgetting.get("parts") or [] if forgetting else []
     forgotten = {
         part["measure"]: part
         for part in parts
@@ -402,28 +431,27 @@ def gain_loss(
         "looks": looks,
         "moved": moved,
         "text": _in_words(gained, lost, looks, moved),
-        "forgetting": _share(measures, side, forgetting),
     }
 
 
-def _entry(measure: Mapping[str, Any], side: str, forgotten: Mapping[str, Any] | None = None) -> dict[str, str]:
+def _entry(measure: MeasureJson, side: str, forgotten: PartJson | None = None) -> ChangeJson:
     """With the p of the test that names it: that of `forgotten`, which asks whether it fell, where there is one."""
     first = next(iter(measure["values"]))
-    difference = (measure.get("differences") or {}).get(side) or {}
+    two_sided = measure["differences"][side]["p"] if side in measure["differences"] else None
+    one_sided = forgotten["p_lost"] if forgotten else None
     figures = " against ".join(value_text(measure, measure["values"][at]) for at in (side, first))
     change = change_text(measure, side, first)
-    p = p_text(difference["p"]) if difference.get("p") is not None else "beyond limits fixed beforehand"
-    if forgotten is not None and forgotten.get("p_lost") is not None:
-        p = f"{p_text(forgotten['p_lost'])}, one-sided"
+    p = p_text(two_sided) if two_sided is not None else "beyond limits fixed beforehand"
+    p = f"{p_text(one_sided)}, one-sided" if one_sided is not None else p
     text = f"{measure['title']} {change}: {figures} ({p})"
     return {"name": measure["name"], "title": measure["title"], "change": change, "text": text}
 
 
 def _in_words(
-    gained: Sequence[Mapping[str, str]],
-    lost: Sequence[Mapping[str, str]],
-    looks: Sequence[Mapping[str, str]],
-    moved: Sequence[Mapping[str, str]] = (),
+    gained: Sequence[ChangeJson],
+    lost: Sequence[ChangeJson],
+    looks: Sequence[ChangeJson],
+    moved: Sequence[ChangeJson],
 ) -> str:
     parts = []
     for word, entries in (("better in", gained), ("worse in", lost), ("answers moved from the base's:", moved)):
@@ -440,17 +468,8 @@ def _in_words(
     return f"{text[:1].upper()}{text[1:]}.{by_itself}"
 
 
-def _listed(entries: Sequence[Mapping[str, str]]) -> str:
+def _listed(entries: Sequence[ChangeJson]) -> str:
     return listed([f"{in_sentence(entry['title'])} ({entry['change']})" for entry in entries])
-
-
-def _share(measures: Sequence[Mapping[str, Any]], side: str, forgetting: Mapping[str, Any] | None) -> float | None:
-    if forgetting is not None and forgetting.get("score") is not None:
-        return float(forgetting["score"])
-    for measure in measures:
-        if measure["name"] in _GENERAL and side in measure["differences"]:
-            return max(0.0, -measure["differences"][side]["value"])
-    return None
 
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
@@ -475,7 +494,7 @@ class Remedy:
         return {"title": self.title, "why": self.why, "changes": self.changes, "needs": self.needs}
 
 
-def remedies(comparison: Mapping[str, Any], config: RunConfig) -> list[Remedy]:
+def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
     """What may help against what `comparison` shows, the likeliest first; none where all is well.
 
     `config` is that of the run that was compared.
@@ -491,7 +510,7 @@ def remedies(comparison: Mapping[str, Any], config: RunConfig) -> list[Remedy]:
     return found
 
 
-def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
+def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
     """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
     found = []
     for remedy in remedies(comparison, config):
@@ -501,7 +520,7 @@ def commands(comparison: Mapping[str, Any], config: RunConfig, config_file: Path
     return found
 
 
-def shows_forgetting(comparison: Mapping[str, Any]) -> bool:
+def shows_forgetting(comparison: ComparisonJson) -> bool:
     """Whether the score of forgetting says so, or the verdict where there is no score."""
     if comparison.get("forgetting"):
         return answer_of(comparison) == "lost"
@@ -643,12 +662,17 @@ def _held_back(path: str, beta: float, most: float) -> Remedy | None:
 
 
 def _lower_rate(config: RunConfig, why: str) -> Remedy:
-    rate, lower = config.optimisation.learning_rate, _half_rate(config)
+    rate, lower = _rate(config), _half_rate(config)
     return Remedy(f"Halve the learning rate: {lower:g} instead of {rate:g}", why, {"optimisation.learning_rate": lower})
 
 
+def _rate(config: RunConfig) -> float:
+    rate = config.optimisation.learning_rate
+    return usual_learning_rate(config) if rate is None else rate
+
+
 def _half_rate(config: RunConfig) -> float:
-    return float(f"{config.optimisation.learning_rate / 2:.3g}")
+    return float(f"{_rate(config) / 2:.3g}")
 
 
 def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
@@ -656,6 +680,7 @@ def _fewer_epochs(config: RunConfig, why: str) -> list[Remedy]:
     if steps is not None and steps > 1:
         title = f"Train half as long: {steps // 2} steps instead of {steps}"
         return [Remedy(title, why, {"optimisation.max_steps": steps // 2})]
+    assert epochs is not None  # resolved() has set it
     fewer = round(epochs / 2, 2) if epochs < 2 else float(int(epochs // 2))
     title = f"Train half as long: {fewer:g} {'epoch' if fewer == 1 else 'epochs'} instead of {epochs:g}"
     return [Remedy(title, why, {"optimisation.epochs": fewer})]

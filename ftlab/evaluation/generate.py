@@ -11,10 +11,14 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ftlab.evaluation.batches import Stopped, pad, run_batches
 from ftlab.models.families import padding_changes_answers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache
 
 # Letting go copies the cache of the rows that stay: worth it once an eighth of them is over. Where rows wait, taking in
 # costs a pass over their prompts as well: that is done for a quarter of the batch at once.
@@ -72,7 +76,7 @@ def decode(
         give_room(cache)
     blank, at_once = _blank(model_kwargs), len(work.rows)
 
-    def begun(names: Sequence[Any], ids: Any, mask: Any) -> _State:
+    def begun(blank: dict[str, Any], names: Sequence[Any], ids: Any, mask: Any) -> _State:
         """Rows that have made their first token, in their order."""
         state: _State | None = None
         for group in of_like_length(mask):
@@ -89,13 +93,13 @@ def decode(
     if blank is None or mask is None:
         state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs, work.picker(rows))
     else:
-        state = begun(rows, input_ids, mask)
+        state = begun(blank, rows, input_ids, mask)
     over = work.note(rows, state.tokens)
     while True:
         ended = sum(over)
         free = at_once - len(rows) + ended
-        takes_in = blank is not None and free >= _TAKEN_IN_SHARE * at_once and _can_join(state.kwargs)
-        coming = work.more(free) if takes_in else None
+        takes_in = free >= _TAKEN_IN_SHARE * at_once and _can_join(state.kwargs)
+        coming = work.more(free) if blank is not None and takes_in else None
         if coming is None and ended == len(rows):
             return asked
         # Where rows come in soon, those that are over go with the same copy.
@@ -107,9 +111,9 @@ def decode(
         elif ended and (coming or at_limit or ended >= share * len(rows)) and (smaller := state.without(over)):
             state, rows = smaller, [row for row, ends in zip(rows, over, strict=True) if not ends]
             over = [False] * len(rows)
-        if coming:
-            names, *prompts = coming
-            new = begun(names, *prompts)
+        if blank is not None and coming:
+            names, ids, seen = coming
+            new = begun(blank, names, ids, seen)
             over = [*over, *work.note(names, new.tokens)]
             state, rows = (state.joined(new) if rows else new), [*rows, *names]
             continue  # a first token may be the last
@@ -243,11 +247,12 @@ def _can_join(kwargs: dict[str, Any]) -> bool:
     cache, places = kwargs.get("past_key_values"), kwargs.get("position_ids")
     if not _is_plain(cache) or places is None or places.dim() != 2:
         return False
-    rows, _, held, _ = cache.layers[0].keys.shape
+    keys: torch.Tensor = cache.layers[0].keys  # type: ignore[union-attr, assignment]  # _is_plain: a filled DynamicLayer
+    rows, _, held, _ = keys.shape
     return (rows, held) == (len(places), places.shape[1] - 1)
 
 
-def _is_plain(cache: Any, sliding: bool = False) -> bool:
+def _is_plain(cache: Any, sliding: bool = False) -> TypeGuard[DynamicCache]:
     """Whether `cache` keeps keys and values of each place, (rows, heads, places, width) in each layer."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer

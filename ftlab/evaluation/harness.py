@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
+from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import install
@@ -26,10 +27,10 @@ _TITLES = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "
 _SHARES = ("acc", "acc_norm", "exact_match", "em")
 
 
-def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[dict[str, Any]]:
+def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[MeasureJson]:
     """A measure for every task and score of the harness, with intervals, and a paired test where each question has a
     score of its own."""
-    found = []
+    found: list[MeasureJson] = []
     hidden = _summed_up(base)
     for task, scores in base["results"].items():
         if task in hidden:
@@ -47,6 +48,7 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[dic
                 for side, of in (("base", base), ("adapted", adapted))
             }
             rows = {side: of.get((name, filtered)) for side, of in samples.items()}
+            intervals, difference = _compared(values, errors, rows)
             found.append(
                 {
                     "name": f"{PREFIX}{task}/{name}" + ("" if filtered == "none" else f"/{filtered}"),
@@ -57,8 +59,9 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[dic
                     "rule": f"lm-evaluation-harness, {key}, task version {base['versions'].get(task)}",
                     "group": "general",
                     "kind": "share" if name in _SHARES else "score",
-                    "values": values,
-                    **_compared(values, errors, rows),
+                    "values": {**values},
+                    "intervals": intervals,
+                    "differences": {"adapted": difference},
                     "rows": base["n-samples"].get(task, {}).get("effective"),
                     "detail": None,
                 }
@@ -77,7 +80,7 @@ def _summed_up(results: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _better(higher: bool | None) -> str | None:
+def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
     return None if higher is None else "higher" if higher else "lower"
 
 
@@ -97,23 +100,21 @@ def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], 
 
 def _compared(
     values: Mapping[str, float], errors: Mapping[str, Any], rows: Mapping[str, list[float] | None]
-) -> dict[str, Any]:
-    """`intervals` and `differences` of one measure."""
+) -> tuple[dict[str, list[float] | None], DifferenceJson]:
+    """The intervals of both sides, and the difference of the adapted model."""
     base, adapted = rows["base"], rows["adapted"]
-    change: dict[str, Any] = {"value": values["adapted"] - values["base"], "interval": None, "p": None, "test": None}
+    change = values["adapted"] - values["base"]
     if not base or not adapted or len(base) != len(adapted):
-        return {
-            "intervals": {side: _by_error(values[side], errors[side]) for side in values},
-            "differences": {"adapted": change},
-        }
+        intervals = {side: _by_error(values[side], errors[side]) for side in values}
+        return intervals, {"value": change, "interval": None, "p": None, "test": None}
     right = all(value in (0.0, 1.0) for value in (*base, *adapted))
     # The value is the harness's own: it may weigh questions.
-    change = row_difference(base, adapted, binary=right) | {"value": change["value"]}
-    intervals = {
+    difference = row_difference(base, adapted, binary=right)
+    difference["value"] = change
+    return {
         side: share_interval(of) if right else _by_error(values[side], errors[side])
         for side, of in (("base", base), ("adapted", adapted))
-    }
-    return {"intervals": intervals, "differences": {"adapted": change}}
+    }, difference
 
 
 def _by_error(value: float, error: Any) -> list[float] | None:
@@ -188,7 +189,7 @@ def evaluate_tasks(
     comparison = run.comparison()
     if comparison and "measures" in comparison:
         others = [measure for measure in comparison["measures"] if not measure["name"].startswith(PREFIX)]
-        write_json(run.comparison_file, comparison | {"measures": others + whole["measures"]})
+        write_json(run.comparison_file, stored_form({**comparison, "measures": others + whole["measures"]}))
     return found
 
 
@@ -198,7 +199,7 @@ def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]
 
 
-def kept_measures(run: RunDirectory) -> list[dict[str, Any]]:
+def kept_measures(run: RunDirectory) -> list[MeasureJson]:
     """The measures of the tasks that the result of `run`, as it is now, was asked; none where it was not."""
     found = run.harness()
     return found["measures"] if found and found["weights"] == result_identity(run)[0] else []

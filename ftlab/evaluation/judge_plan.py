@@ -234,12 +234,12 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
     found: dict[str, str] = {}
     for place in (run, *run.questions()):
         try:
-            comparison, rows = place.comparison() or {}, place.predictions()
-            known = {side["name"]: side["title"] for side in comparison.get("sides", [])}
+            comparison, rows = place.comparison(), place.predictions()
         except DamagedFile:  # what else was asked can still be judged
             continue
-        if comparison.get("suite"):
+        if comparison and comparison.get("suite"):
             continue
+        known = {side["name"]: side["title"] for side in comparison.get("sides", [])} if comparison else {}
         known = known or {"base": "Base", "adapted": "Adapted"}
         answered = {name for name in known if any(isinstance(row.get(name), str) for row in rows)}
         found = {name: title for name, title in known.items() if name in answered} | found

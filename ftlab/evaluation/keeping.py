@@ -12,6 +12,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import EvaluationConfig
+from ftlab.core.comparison import ComparisonJson, QuestionJson, scores_of, stored_form
 from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.errors import FtlabError
@@ -31,7 +32,7 @@ class Asked:
     def place(self, run: RunDirectory) -> RunDirectory | Question:
         return run.question(self.name) if self.name else run
 
-    def described(self) -> dict[str, str]:
+    def described(self) -> QuestionJson:
         return {"name": self.name, "text": self.text}
 
 
@@ -86,7 +87,7 @@ def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> As
 def write_comparison(
     run: RunDirectory,
     asked: Asked,
-    comparison: dict[str, Any],
+    comparison: ComparisonJson,
     predictions: list[dict[str, Any]],
     probes: list[dict[str, Any]],
 ) -> None:
@@ -94,9 +95,9 @@ def write_comparison(
     target = asked.place(run)
     texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
     if target is run:
-        texts |= {run.scores_file(side): json_text(comparison[side]) for side in ("base", "adapted")}
+        texts |= {run.scores_file(side): json_text(scores_of(comparison, side)) for side in ("base", "adapted")}
     try:
-        write_together(texts | {target.comparison_file: json_text(comparison)})
+        write_together(texts | {target.comparison_file: json_text(stored_form(comparison))})
     except OSError as error:
         with contextlib.suppress(OSError):
             target.evaluation.rmdir()  # of a new question, which is empty
@@ -110,13 +111,13 @@ def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
     found = []
     for place in reversed(run.questions()):
         try:
-            comparison = place.comparison() or {}
+            comparison = place.comparison()
         except DamagedFile as error:
             found.append((place.name, place.name, f"damaged: {error.how}"))
             continue
-        verdicts = comparison.get("verdicts") or {}
-        verdict = verdicts.get("adapted_vs_prompted") or comparison.get("verdict") or {}
-        found.append((place.name, place.asked(), verdict.get("text") or ""))
+        verdicts = comparison.get("verdicts", {}) if comparison else {}
+        verdict = verdicts.get("adapted_vs_prompted") or (comparison.get("verdict") if comparison else None)
+        found.append((place.name, place.asked(), verdict["text"] if verdict else ""))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING, REWARD_STAGES
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import read_columns, small_columns
+from ftlab.data.asked import Columns, read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
@@ -78,7 +78,12 @@ def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], gro
     if not group_by:
         return [""] * len(rows)
     columns = read_columns(run, split)
-    return [cell_as_text(columns.get((row.get("source"), row.get("row")), {}).get(group_by)) for row in rows]
+    return [cell_as_text(_cells(columns, row).get(group_by)) for row in rows]
+
+
+def _cells(columns: Columns, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row of a split; none of one that says not where it comes from."""
+    return columns.get((row["source"], row["row"]), {}) if "source" in row and "row" in row else {}
 
 
 def some(rows: list[Any], at_most: int) -> list[Any]:
@@ -200,7 +205,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
     tokenizers that one counts which makes most tokens."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
-    tokenizers = {}
+    tokenizers: dict[tuple[str, str | None], Any] = {}
     for run, config in zip(runs, configs, strict=True):
         tokenizers.setdefault((config.model.base, config.model.revision), tokenizer_of(base_side(run, config)))
     limits = [answer_limit(runs[0], configs[0], one, references=references) for one in tokenizers.values()]
@@ -225,7 +230,8 @@ def _suite_rows(
     read_row = reader("sft", detected, data.system_prompt)
     texts = [column for role, column in detected.columns.items() if role != "label"]
     split = "test" if "test" in loaded.splits else loaded.main
-    rows, refused = [], 0
+    rows: list[dict[str, Any]] = []
+    refused = 0
     for number, row in enumerate(loaded.splits[split]):
         try:
             found, _ = read_row(row)
@@ -279,7 +285,7 @@ def _columns(
 ) -> list[dict[str, Any]]:
     """The small columns of each row, and its label where it has one."""
     kept = read_columns(run, split)
-    found = [row["columns"] if "columns" in row else kept.get((row.get("source"), row.get("row")), {}) for row in rows]
+    found = [row["columns"] if "columns" in row else _cells(kept, row) for row in rows]
     if not labels:
         return found
     return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import regex
 
+from ftlab.core.comparison import MeasureInfoJson, MeasureJson
 from ftlab.core.processes import child_environment
 from ftlab.data.final_number import final_number, same_final_number
 from ftlab.errors import InputError, nearest
@@ -104,7 +105,9 @@ def _can_be_compiled(pattern: str) -> bool:
 
 
 Answers = Mapping[str, Sequence[str]]
-Measured = tuple[list[dict[str, Any]], dict[str, dict[str, list[float | None]]]]
+# The values of single rows: {measure: {side: [value]}}.
+Rows = dict[str, Mapping[str, Sequence[float | None]]]
+Measured = tuple[list[MeasureJson], Rows]
 
 _BY_ROW: dict[str, Callable[[str, str], float | bool | None]] = {
     "exact_match": is_exact,
@@ -154,15 +157,15 @@ def _by_labels(
     true = label_numbers(references, labels)
     if name == "label_named":
         named = {side: named_labels(texts, labels) for side, texts in answers.items()}
-        rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in named.items()}
+        rows = _right(named, true)
         return [of_rows(BUILT_IN[name], rows, clusters=options.clusters)], {name: rows}
     infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
     given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
     measures, values = measure_labels(infos, true, given, labels, clusters=options.clusters)
-    detail = measures[0]["detail"]
-    detail["baselines"] = baselines(true, labels, options.commonest)
-    for side, said in given.items():
-        detail[side]["unlabelled"] = unlabelled(answers[side], said, labels)
+    if detail := measures[0]["detail"]:
+        detail["baselines"] = baselines(true, labels, options.commonest)
+        for side, numbers in given.items():
+            detail[side]["unlabelled"] = unlabelled(answers[side], numbers, labels)
     return measures, values
 
 
@@ -179,8 +182,9 @@ def measure_labels(
 
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
 
-    rows = {side: [float(a == b) for a, b in zip(said, true, strict=True)] for side, said in given.items()}
-    measures, values = [], {}
+    rows = _right(given, true)
+    measures: list[MeasureJson] = []
+    values: Rows = {}
     detail = class_detail(true, given, labels)
     for info in infos:
         if info.name.endswith("accuracy"):
@@ -198,6 +202,11 @@ def measure_labels(
         alone = detail if len(infos) == 1 else None
         measures.append(of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, detail=alone, clusters=clusters))
     return measures, values
+
+
+def _right(numbers: Mapping[str, Sequence[int]], true: Sequence[int]) -> dict[str, list[float | None]]:
+    """1 or 0 for each row: whether a side gave the label that is `true` of it."""
+    return {side: [float(a == b) for a, b in zip(of_side, true, strict=True)] for side, of_side in numbers.items()}
 
 
 def _rows(
@@ -339,7 +348,6 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
 NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
 STYLE = ("answer_words", "length_ratio", "repetition")
-Rows = dict[str, dict[str, list[float | None]]]
 # So many of a hundred references must be of a kind: one bad row must not decide what is measured.
 _MOST = 0.9
 _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
@@ -359,7 +367,7 @@ class MeasureOptions:
     commonest: str | None = None
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str) -> MeasureInfoJson:
     """Title, help, rule, unit, better, group and kind of the built-in measure `name`. Raises InputError."""
     if name not in BUILT_IN:
         raise InputError(
@@ -368,7 +376,7 @@ def describe(name: str) -> dict[str, Any]:
             allowed=f"{', '.join(NAMES)}; files of your own go under own metrics",
             try_=nearest(name, NAMES),
         )
-    return asdict(BUILT_IN[name])
+    return BUILT_IN[name].as_json()
 
 
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
@@ -426,7 +434,7 @@ def measure_answers(
     references: Sequence[str],
     *,
     options: MeasureOptions | None = None,
-) -> tuple[list[dict[str, Any]], Rows]:
+) -> Measured:
     """The measures `names` of the answers of each side, and their values row by row: {measure: {side: [value]}}.
 
     The first key of `answers` is the side that the others are compared with. A value is None in rows where the measure
@@ -441,7 +449,7 @@ def measure_answers(
     check_measures(names, references, options)
     if not references:
         return [], {}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, MeasureJson] = {}
     rows: Rows = {}
     for name in dict.fromkeys(names):
         # Measures that share their work come together: asking for one of them again costs nothing.
@@ -453,9 +461,9 @@ def measure_answers(
     for path in options.extra:
         from ftlab.evaluation.metrics.own import measure_own
 
-        own, values = measure_own(path, answers, references, clusters=options.clusters)
+        own, per_row = measure_own(path, answers, references, clusters=options.clusters)
         measures.append(own)
-        rows |= {own["name"]: values} if values is not None else {}
+        rows |= {own["name"]: per_row} if per_row is not None else {}
     return measures, rows
 
 
@@ -467,7 +475,7 @@ def measure_losses(
     name: str = "perplexity",
     group: Literal["task", "general", "style"] = "task",
     clusters: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[MeasureJson]:
     """Perplexity of summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes a row) bits per byte.
 
     The second one is called as the first with its end replaced: general_perplexity goes with general_bits_per_byte. A
@@ -497,7 +505,7 @@ def measure_likelihoods(
     *,
     sizes: Sequence[int] | None = None,
     clusters: Sequence[int] | None = None,
-) -> tuple[list[dict[str, Any]], Rows]:
+) -> Measured:
     """Classification by likelihood: the label whose text the model finds likeliest as its answer.
 
     `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
@@ -533,7 +541,7 @@ def _labels(references: Sequence[str], options: MeasureOptions) -> list[str]:
 
 def _losses(
     name: str, group: Any, counts: Mapping[str, Any], combine: Any, clusters: Sequence[int] | None
-) -> dict[str, Any]:
+) -> MeasureJson:
     first, *later = counts
     p = {}
     for side in later:

@@ -242,7 +242,7 @@ def conclude(
     shares = {kind: _shares(rows, own[kind]) for kind, rows in continued.items()} if all(continued.values()) else None
     p = _difference(continued, own) if shares else None
     more = shares["train"]["overlap"] - shares["held_out"]["overlap"] if shares else 0.0
-    memorised = bool(shares) and p < LEVEL and more > MEMORY_SHARE
+    memorised = p is not None and p < LEVEL and more > MEMORY_SHARE
     lost = carried is not None and carried < FEWEST_CARRIED
     overfitted = gap_interval is not None and gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
     figures = {

@@ -202,6 +202,7 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
         ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)
     settings = config.optimisation
+    assert settings.batch_size and settings.gradient_accumulation  # the configuration is resolved
     rows = steps * settings.batch_size * settings.gradient_accumulation
     advice = (
         "That is too few steps to expect one: use more rows, more epochs or a smaller batch."

@@ -160,7 +160,8 @@ def load_general(
                 # Real bases answer in sentences, which never equal a word.
                 held = "also" in row or not config.is_starter
                 also = tuple(map(str, row.get("also") or ()))
-                found.append(Probe(before + number, *messages, *about, held=held, also=also))
+                asked, reference = messages
+                found.append(Probe(before + number, asked, reference, *about, held=held, also=also))
         probes += [one for one in found if isinstance(one, Probe)]
         choices += [one for one in found if isinstance(one, Choice)]
         if len(found) < len(rows):

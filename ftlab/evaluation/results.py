@@ -159,9 +159,12 @@ class Kept:
 def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
     """What the model with this `identity` has said to the rows of `question`, in `run` or in a run beside it."""
     owners = [run, *_beside(run)]
-    items, here = ([], True) if isinstance(question, ToExamine) else _collected(owners, identity, question)
-    if items and all(item is not None for item in items):
-        return Kept(_said(question, items), items, here)
+    items: list[Any] = []
+    here = True
+    if not isinstance(question, ToExamine):
+        items, here = _collected(owners, identity, question)
+        if items and all(item is not None for item in items):
+            return Kept(_said(question, items), items, here)
     for owner in owners:  # what is found out as a whole, and what an older ftlab kept
         if (found := read_cached(owner.result_file(key_of(identity, question)))) is not None:
             said = _read(found)

@@ -25,6 +25,7 @@ class RoomyLayer(DynamicLayer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
         if not self.keys.numel():  # a prompt: it is as long as it is, and may be joined with others next
             self.keys, self.values = key_states, value_states
         else:
@@ -67,5 +68,5 @@ def _place(held: torch.Tensor, store: torch.Tensor | None) -> int | None:
         return None
     if held.stride() != store.stride() or (held.shape[:2], held.shape[3]) != (store.shape[:2], store.shape[3]):
         return None
-    start, rest = divmod(held.storage_offset() - store.storage_offset(), store.stride(2))
+    start, rest = divmod(int(held.storage_offset()) - int(store.storage_offset()), store.stride(2))
     return None if rest else start

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.core.comparison import ChangedJson, ComparisonJson, MeasureInfoJson, MeasureJson, scores_of
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.significance import (
     difference_p,
@@ -28,7 +29,16 @@ ORDERS = {
 }
 LOSS = "loss"
 # In nats per token of one row; perplexity is that of the whole corpus.
-LOSS_MEASURE = {"name": LOSS, "title": "Loss on the reference", "better": "lower", "kind": "loss", "unit": ""}
+LOSS_MEASURE: MeasureInfoJson = {
+    "name": LOSS,
+    "title": "Loss on the reference",
+    "help": "How surprised the model is, in nats per token; the mean over the rows.",
+    "rule": "mean over rows of the summed loss by the tokens of the row",
+    "unit": "",
+    "better": "lower",
+    "group": "task",
+    "kind": "loss",
+}
 
 
 def row_scores(row: Row, sides: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -59,7 +69,7 @@ def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> floa
     return (after - before) * (1 if higher else -1)
 
 
-def changed(rows: Sequence[Row], measures: Sequence[Mapping[str, Any]], decided: str | None) -> dict[str, Any] | None:
+def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str | None) -> ChangedJson | None:
     """How many `rows` of base and adapted model are better and worse: {by, better, worse}; None without any to compare.
 
     `by` is the title of the measure `decided`, else (where rows have no value of it) the loss.
@@ -69,15 +79,15 @@ def changed(rows: Sequence[Row], measures: Sequence[Mapping[str, Any]], decided:
     name = decided if decided in known else LOSS if LOSS in known else None
     if name is None:
         return None
-    measure = next((one for one in measures if one["name"] == name), LOSS_MEASURE)
+    measure: MeasureInfoJson = next((one for one in measures if one["name"] == name), LOSS_MEASURE)
     gains = [gain(row, name, pair, higher=measure["better"] != "lower") or 0.0 for row in rows]
     title = "loss" if "document" in rows[0] else in_sentence(measure["title"])
     return {"by": title, "better": sum(one > 0 for one in gains), "worse": sum(one < 0 for one in gains)}
 
 
-def what_to_read(comparison: Mapping[str, Any]) -> str:
+def what_to_read(comparison: ComparisonJson) -> str:
     """Which rows a person should read next, in words that hold for as many as there are."""
-    told, documents = comparison.get("changed"), comparison["adapted"].get("exact_match", 0) is None
+    told, documents = comparison.get("changed"), scores_of(comparison, "adapted").get("exact_match", 0) is None
     what = "document" if documents else "answer"
     then = "then try the model in Chat" + ("." if documents else " on prompts of your own.")
     if told is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ftlab.evaluation.documents import compare_documents
+from ftlab.core.comparison import MeasureJson, ScoresJson
+from ftlab.evaluation.documents import compare_documents, perplexity_of
 from ftlab.evaluation.generate import Answer
-from ftlab.evaluation.measures import MeasureOptions, Rows, measure_answers
+from ftlab.evaluation.measures import Measured, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Followed, Probe, Written, by_replay, is_right
@@ -34,7 +35,7 @@ def measure_samples(
     references: Sequence[str],
     *,
     options: MeasureOptions | None = None,
-) -> tuple[list[dict[str, Any]], Rows]:
+) -> Measured:
     """As `measure_answers`, where each side has k lists of answers to `references`, the same k on all sides.
 
     With k above 1 the value of a row is the mean over its answers (of those with a value), and behind the measure that
@@ -48,7 +49,7 @@ def measure_samples(
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
-    rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
+    rows: Rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
     found = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:
@@ -91,25 +92,22 @@ def _means(values: Sequence[float | None], k: int) -> list[float | None]:
     return found
 
 
-def _by_row(measure: dict[str, Any], rows: Rows, count: int, k: int, clusters: Clusters) -> dict[str, Any]:
+def _by_row(measure: MeasureJson, rows: Rows, count: int, k: int, clusters: Clusters) -> MeasureJson:
     """`measure` of all answers in one list, by rows. One of a whole corpus keeps its tests, which draw clusters."""
     detail = measure["detail"]
     if detail and "labels" in detail:
         detail = detail | {"samples": k}  # its table counts answers
     if measure["name"] not in rows or measure["name"] in OF_CORPUS:
-        return measure | {"rows": count, "detail": detail}
-    info = Measure(**{field.name: measure[field.name] for field in fields(Measure)})
+        return {**measure, "rows": count, "detail": detail}
     total = None if measure["name"] in BUILT_IN else measure["values"]
-    return of_rows(info, rows[measure["name"]], detail=detail, total=total, clusters=clusters)
+    return of_rows(Measure.of(measure), rows[measure["name"]], detail=detail, total=total, clusters=clusters)
 
 
 def _all(share: float | None) -> float | None:
     return None if share is None else float(share == 1)
 
 
-def _pass(
-    measure: Mapping[str, Any], rows: Mapping[str, Sequence[float | None]], k: int, clusters: Clusters
-) -> dict[str, Any]:
+def _pass(measure: MeasureJson, rows: Mapping[str, Sequence[float | None]], k: int, clusters: Clusters) -> MeasureJson:
     info = Measure(
         PASS,
         f"pass^{k}",
@@ -145,17 +143,28 @@ class Result:
         return [self.answers, *self.more_answers]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The `scores` of each side, the p of `tests` between base and adapted model by measure, the rows of
+    predictions.jsonl and of probes.jsonl."""
+
+    scores: dict[str, ScoresJson]
+    tests: dict[str, float]
+    predictions: list[dict[str, Any]]
+    probes: list[dict[str, Any]]
+
+
 def compare_results(
     rows: Sequence[dict[str, Any]],
     references: Sequence[str],
     sizes: Sequence[int] | None,
     probes: Sequence[Probe],
     sides: Mapping[str, Result],
-    measures: Sequence[Mapping[str, Any]] = (),
+    measures: Sequence[MeasureJson] = (),
     clusters: Sequence[int] | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. Of `measures` BLEU is taken over, and
-    exact match where each row has several answers.
+) -> Compared:
+    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. What `measures`
+    hold is not measured again.
 
     `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
     among the sides. `clusters`: what each row belongs to.
@@ -163,7 +172,7 @@ def compare_results(
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
-        scores, tests, predictions = compare_documents(rows, sizes, sides, clusters)
+        scores, tests, predictions = compare_documents(rows, sizes, sides, measures, clusters)
     else:
         scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {
@@ -171,9 +180,10 @@ def compare_results(
         for side, result in sides.items()
     }
     for side in sides:
-        scores[side] |= _general_scores(known[side], probes)
+        _add_general(scores[side], known[side], probes)
     for name, places in by_replay([one.replayed for one in probes]).items():
-        tests[name] = mcnemar(*([known[side][i] for i in places] for side in ("base", "adapted")))
+        before, after = ([known[side][i] for i in places] for side in ("base", "adapted"))
+        tests[name] = mcnemar(before, after)
     asked = []
     for i, probe in enumerate(probes):
         shown = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
@@ -183,16 +193,16 @@ def compare_results(
             shown[side] = result.probe_answers[i].text
             shown[f"{side}_correct"] = known[side][i]
         asked.append(shown)
-    return {**scores, "tests": tests}, predictions, asked
+    return Compared(scores, tests, predictions, asked)
 
 
 def _compare_answers(
     rows: Sequence[dict[str, Any]],
     references: Sequence[str],
     sides: Mapping[str, Result],
-    measures: Sequence[Mapping[str, Any]],
+    measures: Sequence[MeasureJson],
     clusters: Sequence[int] | None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, float], list[dict[str, Any]]]:
+) -> tuple[dict[str, ScoresJson], dict[str, float], list[dict[str, Any]]]:
     from ftlab.evaluation.metrics import is_exact
     from ftlab.evaluation.significance import loss_difference, mcnemar
 
@@ -203,23 +213,30 @@ def _compare_answers(
     }
     answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in sides.items()}
 
-    def measure(name: str) -> Mapping[str, Any]:
+    def measure(name: str) -> MeasureJson:
         known = next((one for one in measures if one["name"] == name), None)
         options = MeasureOptions(clusters=tuple(clusters) if clusters else None)
         return known or measure_samples([name], answers, references, options=options)[0][0]
 
     bleu = measure("bleu")
-    scores = {side: _answer_scores(side, result, bleu, correct[side], clusters) for side, result in sides.items()}
+    scores = {
+        side: _answer_scores(result, perplexity_of(side, result.losses, measures, clusters), correct[side], clusters)
+        for side, result in sides.items()
+    }
+    for side in sides:
+        scores[side]["bleu"], scores[side]["bleu_interval"] = bleu["values"][side], bleu["intervals"][side]
+        scores[side]["bleu_signature"] = bleu["rule"].removeprefix("sacrebleu, ")
     tests = {
         "exact_match": mcnemar(correct["base"], correct["adapted"], clusters),
         "perplexity": loss_difference(base.losses.nll, adapted.losses.nll, clusters),
-        "bleu": bleu["differences"]["adapted"]["p"],
+        "bleu": _p(bleu),
     }
     if base.more_answers:
         exact = measure("exact_match")
-        tests["exact_match"] = exact["differences"]["adapted"]["p"]
+        tests["exact_match"] = _p(exact)
         for side in sides:
-            scores[side] |= {"exact_match": exact["values"][side], "exact_match_interval": exact["intervals"][side]}
+            scores[side]["exact_match"] = exact["values"][side]
+            scores[side]["exact_match_interval"] = exact["intervals"][side]
     predictions = []
     for i, row in enumerate(rows):
         shown = {"row": row.get("row", i), "prompt": _last_question(row["messages"]), "messages": row["messages"][:-1]}
@@ -236,43 +253,46 @@ def _compare_answers(
     return scores, tests, predictions
 
 
-def _answer_scores(
-    side: str, result: Result, bleu: Mapping[str, Any], correct: list[bool], clusters: Sequence[int] | None
-) -> dict[str, Any]:
-    from ftlab.evaluation.significance import perplexity_interval, share_interval
+def _p(measure: MeasureJson) -> float:
+    p = measure["differences"]["adapted"]["p"]
+    assert p is not None  # BLEU and exact match are tested
+    return p
 
-    losses = result.losses
+
+def _answer_scores(
+    result: Result,
+    perplexity: tuple[float, list[float] | None],
+    correct: list[bool],
+    clusters: Sequence[int] | None,
+) -> ScoresJson:
+    from ftlab.evaluation.significance import share_interval
+
     return {
-        "perplexity": losses.perplexity,
-        "perplexity_interval": perplexity_interval(losses.nll, losses.tokens, clusters),
-        "bleu": bleu["values"][side],
-        "bleu_interval": bleu["intervals"][side],
-        "bleu_signature": bleu["rule"].removeprefix("sacrebleu, "),
+        "perplexity": perplexity[0],
+        "perplexity_interval": perplexity[1],
         "exact_match": sum(correct) / len(correct),
         "exact_match_interval": share_interval(correct, clusters),
         "rows": len(correct),
-        "tokens": sum(losses.tokens),
+        "tokens": sum(result.losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),
         "mean_answer_tokens": sum(a.tokens for one in result.samples for a in one)
         / (len(result.samples) * len(result.answers)),
     }
 
 
-def _general_scores(known: Sequence[bool], probes: Sequence[Probe]) -> dict[str, Any]:
-    """The shares of general questions that were answered right, of kinds that were not replayed and of kinds that were;
-    None where none was asked."""
+def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Probe]) -> None:
+    """Put into `scores` the shares of general questions answered right, of kinds that were not replayed and of those
+    that were; None where none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
     places = by_replay([one.replayed for one in probes])
-    found: dict[str, Any] = {}
-    for name, ending in ((NOT_REPLAYED, ""), (REPLAYED, "_replayed")):
-        right = [known[i] for i in places.get(name, [])]
-        found |= {
-            name: sum(right) / len(right) if right else None,
-            f"general_interval{ending}": wilson_interval(sum(right), len(right)),
-            f"general_rows{ending}": len(right),
-        }
-    return found
+    others, replayed = ([known[i] for i in places.get(name, [])] for name in (NOT_REPLAYED, REPLAYED))
+    scores["general_accuracy"] = sum(others) / len(others) if others else None
+    scores["general_interval"] = wilson_interval(sum(others), len(others))
+    scores["general_rows"] = len(others)
+    scores["general_accuracy_replayed"] = sum(replayed) / len(replayed) if replayed else None
+    scores["general_interval_replayed"] = wilson_interval(sum(replayed), len(replayed))
+    scores["general_rows_replayed"] = len(replayed)
 
 
 def _last_question(messages: list[dict[str, str]]) -> str:

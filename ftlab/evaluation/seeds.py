@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ftlab.core.comparison import ComparisonJson, VerdictJson, decided_by, verdict_of
 from ftlab.core.files import read_cached, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -102,16 +103,18 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
         raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
     tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
-    tied = None if None in clusters else clusters
+    # Without that of some row, as in old results, rows count as independent.
+    tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
-    own = _own(comparisons)
+    own = _own([verdict_of(comparison) for comparison in comparisons])
     decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
     directions = {_direction(one) for one in decided}
     better = directions.pop() if len(directions) == 1 else None
     if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
         # A loss proves no answers: here the single verdicts, which look at BLEU too, have to agree.
         better = None
-    if 2 * sum((found.get("verdict") or {}).get("opposed") is not None for found in comparisons) >= len(compared):
+    verdicts = [verdict for comparison in comparisons if (verdict := verdict_of(comparison)) is not None]
+    if 2 * sum(verdict.get("opposed") is not None for verdict in verdicts) >= len(compared):
         better = None  # a gain in form that is a loss in knowing
     notes = [f"{len(runs) - len(compared)} of {len(runs)} runs have no comparison and do not count."]
     notes = notes if len(compared) < len(runs) else []
@@ -144,7 +147,7 @@ def both_sources(
     seeds = _half([statistics.fmean(run) for run in gains])
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
-        found = [share_difference(*([bool(value) for value in side] for side in run), clusters) for run in runs]
+        found = [share_difference(base, adapted, clusters) for base, adapted in runs]
         # The mean of several runs is known better than one of them, by at most the root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
@@ -208,13 +211,13 @@ def _amount(one: SeedMeasure, value: float) -> str:
 def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[list[float]]]]:
     """{measure: per run the values of base and of adapted, row by row}, of measures that all rows have."""
     scores = [[row_scores(row, _SIDES) for row in one] for one in rows]
-    names = [name for name in scores[0][0] if name not in OF_CORPUS]
-    found = {}
-    for name in names:
-        values = [[[row.get(name, {}).get(side) for row in one] for side in _SIDES] for one in scores]
-        if all(value is not None for one in values for side in one for value in side):
-            found[name] = values
-    return found
+    tables = {}
+    for name in (name for name in scores[0][0] if name not in OF_CORPUS):
+        values = [[[row.get(name, {}).get(side) for row in run] for side in _SIDES] for run in scores]
+        known = [[[value for value in side if value is not None] for side in run] for run in values]
+        if known == values:
+            tables[name] = known
+    return tables
 
 
 def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
@@ -226,7 +229,7 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
     }
 
 
-def _known(comparisons: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The measures that all comparisons have a value of on both sides, and the loss of rows."""
     listed = [{one["name"]: one for one in found.get("measures", [])} for found in comparisons]
     names = [name for name in listed[0] if all(_has_values(one.get(name)) for one in listed)]
@@ -239,15 +242,15 @@ def _has_values(measure: Mapping[str, Any] | None) -> bool:
 
 def _measure(
     about: Mapping[str, Any],
-    comparisons: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[ComparisonJson],
     table: list[list[list[float]]] | None,
     clusters: list[int] | None,
 ) -> SeedMeasure:
-    told = {key: about.get(key) for key in ("name", "title", "kind", "unit", "better")}
+    info = {"name": about["name"], "title": about["title"], "kind": about["kind"], "unit": about["unit"]}
     if table is None:
         found = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
-        base, values = (([one["values"][side] for one in found]) for side in _SIDES)
-        return SeedMeasure(**told, base=statistics.fmean(base), **_spread(values))
+        base, values = ([v for one in found if (v := one["values"][side]) is not None] for side in _SIDES)
+        return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
     mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
     gain = statistics.fmean(new - old for old, new in zip(base_rows, mean_rows, strict=True))
@@ -259,7 +262,7 @@ def _measure(
             base_rows, mean_rows, clusters, span=loss_span(base_rows) if about.get("kind") == "loss" else None
         )
     spread = _spread([statistics.fmean(run[1]) for run in table])
-    return SeedMeasure(**told, base=statistics.fmean(base_rows), **spread, **more)
+    return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base_rows), **spread, **more)
 
 
 def _spread(values: list[float]) -> dict[str, Any]:
@@ -267,20 +270,18 @@ def _spread(values: list[float]) -> dict[str, Any]:
     return {"values": values, "mean": mean, "low": min(values), "high": max(values), "deviation": deviation}
 
 
-def _own(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    verdicts = [found.get("verdict") or {} for found in comparisons]
+def _own(verdicts: Sequence[VerdictJson | None]) -> dict[str, int]:
     words = {True: "better", False: "worse", None: "cannot tell"}
-    counts = Counter(words[one.get("better")] for one in verdicts)
-    return {word: counts[word] for word in words.values()} | {
-        "forgot": sum(one.get("forgot") is True for one in verdicts)
-    }
+    counts = Counter(words[verdict.get("better") if verdict else None] for verdict in verdicts)
+    forgot = sum(verdict is not None and verdict.get("forgot") is True for verdict in verdicts)
+    return {word: counts[word] for word in words.values()} | {"forgot": forgot}
 
 
-def _deciding(comparisons: Sequence[Mapping[str, Any]], known: Mapping[str, SeedMeasure]) -> list[SeedMeasure]:
+def _deciding(comparisons: Sequence[ComparisonJson], known: Mapping[str, SeedMeasure]) -> list[SeedMeasure]:
     """What decided most of the single verdicts; of free text the loss and the overlap with the reference together."""
-    named = Counter((found.get("verdict") or {}).get("measure") for found in comparisons)
+    named = Counter(map(decided_by, comparisons))
     name = named.most_common(1)[0][0]
-    if name in known and name not in _FITS:
+    if name is not None and name in known and name not in _FITS:
         return [known[name]]
     fit = next((known[one] for one in (LOSS, *_FITS) if one in known), None)
     overlap = next((known[one] for one in _OVERLAP if one in known), None)

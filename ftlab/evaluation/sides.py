@@ -10,6 +10,7 @@ from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
+from ftlab.core.comparison import SideJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
@@ -106,7 +107,7 @@ class Side:
             self.name, f"the run {self.title}"
         )
 
-    def described(self) -> dict[str, str]:
+    def described(self) -> SideJson:
         return {"name": self.name, "title": self.title, "what": self.what}
 
 

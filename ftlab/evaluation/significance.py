@@ -11,11 +11,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ftlab.core.comparison import DifferenceJson, KeptAnswer
+
 if TYPE_CHECKING:
     import numpy as np
 
     # From summed counts, shape (m, k), to m values of a measure; nan where there is none.
     Combine = Callable[[np.ndarray], np.ndarray]
+    Values = Sequence[float] | np.ndarray
 
 Clusters = Sequence[Hashable] | None
 
@@ -55,10 +58,12 @@ def wilson_interval(right: float, rows: float) -> list[float] | None:
 
     Counts need not be whole: those of clustered rows are scaled to what they are worth.
     """
+    return _wilson(right, rows) if rows else None
+
+
+def _wilson(right: float, rows: float) -> list[float]:
     from scipy.stats import norm
 
-    if not rows:
-        return None
     share, z = right / rows, float(norm.ppf(1 - LEVEL / 2))
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
@@ -100,7 +105,7 @@ def loss_difference(base: Sequence[float], adapted: Sequence[float], clusters: C
     return mean_p(change, clusters, span=loss_span(base))
 
 
-def loss_span(base: Sequence[float]) -> float | None:
+def loss_span(base: Values) -> float | None:
     """The `span` (see `mean_p`) of losses of rows, `base` those of the first side: three quarters of their mean.
 
     A loss has no upper end. With 2.5% less in 19 texts of 20 and half as much again in the last, "better" is false in
@@ -123,7 +128,7 @@ def difference_p(
     return mean_p(new - old, clusters, span=_range(old, new) if span is None else span)
 
 
-def mean_p(values: Sequence[float], clusters: Clusters = None, *, span: float | None = None) -> float:
+def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = None) -> float:
     """The two-sided p of a mean of paired differences that is not 0: the largest one of three tests.
 
     A paired permutation test is exact where both sides are alike, and a bootstrap-t (Efron and Tibshirani, 1993,
@@ -180,7 +185,7 @@ def mean_difference(
     return mean, mean_interval(differences, clusters) or [mean, mean]
 
 
-def mean_interval(values: Sequence[float], clusters: Clusters = None) -> list[float] | None:
+def mean_interval(values: Values, clusters: Clusters = None) -> list[float] | None:
     """The 95% bootstrap interval of a mean; None for fewer than two values or clusters."""
     import numpy as np
 
@@ -188,7 +193,7 @@ def mean_interval(values: Sequence[float], clusters: Clusters = None) -> list[fl
     return bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1], clusters)[0][""] if len(table) else None
 
 
-def share_difference(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = None) -> list[float]:
+def share_difference(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> list[float]:
     """The 95% interval of the difference of two paired shares, adapted minus base, as [low, high] in -1 to 1.
 
     Newcombe's method 10 (Statistics in Medicine 17, 1998, 2635-2650): built of Wilson intervals, so that it does not
@@ -204,7 +209,7 @@ def share_difference(base: Sequence[bool], adapted: Sequence[bool], clusters: Cl
     only_old = scale * sum(pair == (True, False) for pair in pairs)
     neither = rows - both - only_new - only_old
     after, before = both + only_new, both + only_old
-    (low_1, high_1), (low_2, high_2) = wilson_interval(after, rows), wilson_interval(before, rows)
+    (low_1, high_1), (low_2, high_2) = _wilson(after, rows), _wilson(before, rows)
     p_1, p_2 = after / rows, before / rows
     margins = after * (rows - after) * before * (rows - before)
     excess = both * neither - only_new * only_old
@@ -227,35 +232,39 @@ def row_difference(
     binary: bool,
     clusters: Clusters = None,
     span: float | None = None,
-) -> dict[str, Any]:
+) -> DifferenceJson:
     """The difference of the means of paired rows, adapted minus base: {value, interval, p, test}.
 
     `binary` rows are 0 and 1 (right or wrong): exact McNemar; they also have `gained` and `lost` in rows. Others: see
     `mean_p` and its `span` (None: the range of the values of both sides). With clusters their number is there as
     `clusters`.
     """
-    many = {"clusters": len(set(clusters))} if clusters and _clustered(clusters) else {}
+    groups = len(set(clusters)) if clusters and _clustered(clusters) else None
     if binary:
         before, after = [bool(value) for value in base], [bool(value) for value in adapted]
         gained = sum(new and not old for old, new in zip(before, after, strict=True))
         lost = sum(old and not new for old, new in zip(before, after, strict=True))
         p = mcnemar(before, after, clusters)
-        return {
+        found: DifferenceJson = {
             "value": (sum(after) - sum(before)) / len(after),
             "interval": _agreeing(share_difference(before, after, clusters), p),
             "p": p,
-            "test": "paired permutation of clusters" if many else "exact McNemar",
+            "test": "paired permutation of clusters" if groups else "exact McNemar",
             "gained": gained,
             "lost": lost,
-        } | many
-    value, interval = mean_difference(base, adapted, clusters)
-    p = difference_p(base, adapted, clusters, span=span)
-    return {
-        "value": value,
-        "interval": _agreeing(interval, p) if len(base) > 1 else None,
-        "p": p,
-        "test": MEAN_TEST + (" of clusters" if many else ""),
-    } | many
+        }
+    else:
+        value, interval = mean_difference(base, adapted, clusters)
+        p = difference_p(base, adapted, clusters, span=span)
+        found = {
+            "value": value,
+            "interval": _agreeing(interval, p) if len(base) > 1 else None,
+            "p": p,
+            "test": MEAN_TEST + (" of clusters" if groups else ""),
+        }
+    if groups:
+        found["clusters"] = groups
+    return found
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:
@@ -390,7 +399,7 @@ class Kept:
     cases, if the rest of the rows come out like these.
     """
 
-    answer: Literal["kept", "lost", "unknown"]
+    answer: KeptAnswer
     loss: float
     margin: float
     p_kept: float
@@ -469,7 +478,7 @@ def p_text(p: float) -> str:
 
 
 def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int, enough: int | None) -> Kept:
-    answer = "kept" if p_kept <= LEVEL else "lost" if p_lost <= LEVEL else "unknown"
+    answer: KeptAnswer = "kept" if p_kept <= LEVEL else "lost" if p_lost <= LEVEL else "unknown"
     return Kept(answer, loss, margin, p_kept, p_lost, rows, enough)
 
 

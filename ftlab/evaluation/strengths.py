@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
+from ftlab.core.comparison import MeasureJson
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
@@ -122,7 +123,7 @@ def _scored(
     decides: str | None,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], MeasureJson]:
     """Base and `strengths` on the rows of `split`, and the measure that decides: `decides`, else the verdict's."""
     from ftlab.evaluation.material import gather
 
@@ -135,8 +136,8 @@ def _scored(
     total = sum(question.steps for one in asked.values() for question in one.questions.values())
     tell("working out the scores", total, total)
     results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
-    more, _ = measured(material, sides, asked, results, config)
-    name = decides or more["verdicts"][ADAPTED]["measure"]
+    figures = measured(material, sides, asked, results, config)
+    name = decides or figures.verdicts[ADAPTED]["measure"]
     trained = [side for side in sides if side.name == ADAPTED]
     against = task_measures(
         material, [*trained, *(side for side in sides if side not in trained)], asked, results, config
@@ -144,7 +145,7 @@ def _scored(
     measure = next((one for one in against if one["name"] == name), None)
     if measure is None:
         raise InputError("Nothing was measured that tells which strength is better", given=f"run {run.id}")
-    kept = [one for one in more["measures"] if one["group"] == "general"]
+    kept = [one for one in figures.measures if one["group"] == "general"]
     rows = [
         {
             "strength": 0.0 if side.name == BASE else side.strength,
@@ -152,7 +153,7 @@ def _scored(
             "interval": measure["intervals"].get(side.name),
             "difference": measure["differences"].get(side.name),
             "kept": {one["name"]: one["values"].get(side.name) for one in kept},
-            "forgetting": (more["verdicts"].get(side.name) or {}).get("forgetting"),
+            "forgetting": verdict.get("forgetting") if (verdict := figures.verdicts.get(side.name)) else None,
         }
         for side in sides
     ]

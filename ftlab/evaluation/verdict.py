@@ -8,18 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.core.comparison import ComparisonJson, ForgettingJson, MeasureJson, ScoresJson, SideJson, VerdictJson
 from ftlab.core.words import listed
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
-from ftlab.evaluation.measures import NAMES, MeasureOptions, measure_answers
+from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
-from ftlab.evaluation.rows import what_to_read
+from ftlab.evaluation.rows import LOSS_MEASURE, what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.models.strength import why_not
-
-StoredMeasure = Mapping[str, Any]
-Verdict = dict[str, Any]
 
 # Below this share of right answers on both sides the task is free text, where equality says nothing.
 _INFORMATIVE_SHARE = 0.05
@@ -45,12 +43,12 @@ _REASONS = {
 
 
 def judge(
-    measures: Sequence[StoredMeasure],
+    measures: Sequence[MeasureJson],
     side: str = "adapted",
     *,
     names: Mapping[str, str] | None = None,
-    forgetting: Mapping[str, Any] | None = None,
-) -> Verdict:
+    forgetting: ForgettingJson | None = None,
+) -> VerdictJson:
     """The verdict on `side` against the first side of `measures` (dicts as measures.py makes them).
 
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
@@ -85,16 +83,15 @@ def judge(
     return found
 
 
-def improved(measure: StoredMeasure, side: str) -> bool | None:
+def improved(measure: MeasureJson, side: str) -> bool | None:
     """Whether `side` is better than the first side by the p of this measure alone: one that was chosen to decide."""
     return direction(measure, side, adjusted=False)
 
 
 def warnings(
-    base: dict[str, Any],
-    adapted: dict[str, Any],
+    adapted: ScoresJson,
     longest_answer: str = "",
-    forgetting: Mapping[str, Any] | None = None,
+    forgetting: ForgettingJson | None = None,
 ) -> list[str]:
     """Notes on the result itself: what was forgotten, answers that were cut, too few rows.
 
@@ -122,7 +119,7 @@ def warnings(
     return notes
 
 
-def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
+def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
     """What to do next, the most urgent first, in sentences."""
     adapted, verdict = comparison["adapted"], comparison["verdict"]
     steps = []
@@ -171,8 +168,8 @@ def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
 
 
 def _decide(
-    task: Sequence[StoredMeasure], side: str, against: str, told: Mapping[str, str]
-) -> tuple[Verdict, list[StoredMeasure]]:
+    task: Sequence[MeasureJson], side: str, against: str, told: Mapping[str, str]
+) -> tuple[VerdictJson, list[MeasureJson]]:
     known = {one["name"]: one for one in task}
     than = "" if against == "base" else f" than {told[against]}"
     subject = told[side][:1].upper() + told[side][1:]
@@ -190,32 +187,32 @@ def _decide(
         text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
         return _verdict(text, better, one, side), [one]
     if fit is not None:
-        bits = known.get("bits_per_byte")
-        more = f", {_figures(bits, side, against)}" if bits and bits is not fit else ""
+        beside = [known["bits_per_byte"]] if fit["name"] != "bits_per_byte" and "bits_per_byte" in known else []
+        more = "".join(f", {_figures(bits, side, against)}" for bits in beside)
         evidence = f"{_figures(fit, side, against)}{more} ({p_text(_p(fit, side))}, {fit['rows']} documents)"
         better = improved(fit, side)
         text = f"{subject} predicts unseen documents {_word(better)}{than}: {evidence}"
         text = text if better is not None else f"No clear difference{between} on unseen documents: {evidence}"
-        return _verdict(text, better, fit, side), [fit, *([bits] if more else [])]
+        return _verdict(text, better, fit, side), [fit, *beside]
     return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
 
 
-def _single(known: Mapping[str, StoredMeasure], side: str, against: str) -> StoredMeasure | None:
+def _single(known: Mapping[str, MeasureJson], side: str, against: str) -> MeasureJson | None:
     """The measure that decides alone: one that tells right from wrong, or how much of an answer is right."""
     parts = "json_fields" in known or "mean_absolute_error" in known
     least = {"exact_match": _WHOLE_SHARE if parts else _INFORMATIVE_SHARE}
     for name in (name for name in _REASONS if name in known):
         # Where hardly any answer is right on both sides, that share says nothing.
         share = known[name]["kind"] == "share" and name not in ("accuracy", "likelihood_accuracy")
-        values = [known[name]["values"][at] for at in (side, against)]
-        if not share or max(values) >= least.get(name, _INFORMATIVE_SHARE):
+        values = [value for at in (side, against) if (value := known[name]["values"][at]) is not None]
+        if not share or max(values, default=0.0) >= least.get(name, _INFORMATIVE_SHARE):
             return known[name]
     return None
 
 
 def _by_free_text(
-    fit: StoredMeasure, overlap: StoredMeasure, side: str, against: str, subject: str, than: str, between: str
-) -> Verdict:
+    fit: MeasureJson, overlap: MeasureJson, side: str, against: str, subject: str, than: str, between: str
+) -> VerdictJson:
     said = f"perplexity of the reference answers {_pair(fit, side, against)}"
     said = said if fit["name"] == "perplexity" else f"{_figures(fit, side, against)} of the reference answers"
     said += f" ({p_text(_p(fit, side))}, {fit['rows']} rows)"
@@ -233,7 +230,7 @@ def _by_free_text(
     return _verdict(f"{subject} is {word}{than}: {said}, {overlapping}", better, fit, side)
 
 
-def _opposed(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: str, against: str) -> str:
+def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
     # Of what the answers name the sentence speaks already.
     apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
@@ -244,7 +241,7 @@ def _opposed(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], si
     return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
 
 
-def _why(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: str, better: bool | None) -> str:
+def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, better: bool | None) -> str:
     if not decided:
         return ""
     titles = [one["title"] for one in decided]
@@ -257,10 +254,12 @@ def _why(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: 
         said = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
     others = [one for one in task if one not in decided and one["better"]]
     parts = []
-    words = {True: ("agrees", "agree"), False: ("says the opposite", "say the opposite")}
-    if better is None:
-        words = {True: ("is better", "are better"), False: ("is worse", "are worse")}
-    for verdict, (singular, plural) in {**words, None: ("cannot tell", "cannot tell")}.items():
+    words: dict[bool | None, tuple[str, str]] = {
+        True: ("agrees", "agree") if better is not None else ("is better", "are better"),
+        False: ("says the opposite", "say the opposite") if better is not None else ("is worse", "are worse"),
+        None: ("cannot tell", "cannot tell"),
+    }
+    for verdict, (singular, plural) in words.items():
         wanted = verdict if better is not False or verdict is None else not verdict
         titles = [in_sentence(one["title"]) for one in others if direction(one, side) is wanted]
         if titles:
@@ -270,14 +269,14 @@ def _why(task: Sequence[StoredMeasure], decided: Sequence[StoredMeasure], side: 
     return " ".join(said)
 
 
-def _evidence(measure: StoredMeasure, side: str, against: str, rows: str | None = None) -> str:
+def _evidence(measure: MeasureJson, side: str, against: str, rows: str | None = None) -> str:
     difference = measure["differences"][side]
     counted = f", {difference.get('rows', measure['rows'])} {rows}" if rows else ""
     groups = f" in {difference['clusters']} groups" if rows and "clusters" in difference else ""
     return f"{_figures(measure, side, against)} ({p_text(_p(measure, side))}{counted}{groups}{_missing(measure, side)})"
 
 
-def _may_be(measure: StoredMeasure, side: str) -> str:
+def _may_be(measure: MeasureJson, side: str) -> str:
     """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
     ends = measure["differences"][side].get("interval")
     if not ends or measure["kind"] == "loss":
@@ -291,55 +290,49 @@ def _amount(value: float) -> str:
     return signed(f"{abs(value):.3g}" if abs(value) < 10 else f"{abs(value):,.0f}", value)
 
 
-def _missing(measure: StoredMeasure, side: str) -> str:
+def _missing(measure: MeasureJson, side: str) -> str:
     """How many answers count as if they were as far off as can be, where some do."""
-    missing = (measure["detail"] or {}).get("missing") if isinstance(measure["detail"], Mapping) else None
-    if not missing or not any(missing.values()):
+    detail = measure["detail"]
+    missing = detail.get("missing") if isinstance(detail, Mapping) else None
+    if not detail or not missing or not any(missing.values()):
         return ""
     first = missing[next(iter(missing))]
-    each = f"{measure['detail']['cap']:,.4g}"
+    each = f"{detail['cap']:,.4g}"
     return f"; answers without a number {missing[side]} against {first}, each counts as {each} off"
 
 
-def _figures(measure: StoredMeasure, side: str, against: str) -> str:
+def _figures(measure: MeasureJson, side: str, against: str) -> str:
     if measure["name"] == "bits_per_byte":
         after, before = (value_text(measure, measure["values"][at]) for at in (side, against))
         return f"{after} bits per byte against {before}"
     return f"{in_sentence(measure['title'])} {_pair(measure, side, against)}"
 
 
-def _pair(measure: StoredMeasure, side: str, against: str) -> str:
+def _pair(measure: MeasureJson, side: str, against: str) -> str:
     return " against ".join(value_text(measure, measure["values"][at]) for at in (side, against))
 
 
-def _p(measure: StoredMeasure, side: str) -> float:
-    return measure["differences"][side]["p"]
+def _p(measure: MeasureJson, side: str) -> float:
+    p = measure["differences"][side]["p"]
+    assert p is not None  # measures of the task are tested
+    return p
 
 
 def _word(better: bool | None) -> str:
     return "better" if better else "worse"
 
 
-def _verdict(text: str, better: bool | None, measure: StoredMeasure, side: str) -> Verdict:
+def _verdict(text: str, better: bool | None, measure: MeasureJson, side: str) -> VerdictJson:
     return {"text": text, "better": better, "p": _p(measure, side), "measure": measure["name"]}
 
 
 Row = dict[str, Any]
-_LOSS = Measure(
-    "loss",
-    "Loss on the reference",
-    "How surprised the model is, in nats per token; the mean over the rows.",
-    "mean over rows of the summed loss by the tokens of the row",
-    unit="",
-    better="lower",
-    kind="loss",
-)
 _PLAIN = ("exact_match", "bleu")
 
 
 def side_by_side(
-    runs: Sequence[tuple[Mapping[str, Any], Sequence[Row]]],
-) -> tuple[dict[str, Any], list[Row]] | None:
+    runs: Sequence[tuple[ComparisonJson, Sequence[Row]]],
+) -> tuple[ComparisonJson, list[Row]] | None:
     """The adapted sides of several runs as one comparison and its rows; the first run is what the others differ from.
 
     Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
@@ -384,11 +377,11 @@ def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def _side(comparison: Mapping[str, Any]) -> dict[str, str]:
+def _side(comparison: ComparisonJson) -> SideJson:
     known = {side["name"]: side for side in comparison.get("sides", [])}
     # The time at the beginning of an id tells nobody what the run is.
     title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
-    return {"name": comparison["run"], "title": title, "what": known.get("adapted", {}).get("what", "")}
+    return {"name": comparison["run"], "title": title, "what": known["adapted"]["what"] if "adapted" in known else ""}
 
 
 def _key(row: Mapping[str, Any]) -> str:
@@ -407,10 +400,10 @@ def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
     return merged
 
 
-def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[Any]]]]:
+def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson], Rows]:
     known = set.intersection(*(one for row in rows for one in row.pop("measured")))
-    found: list[dict[str, Any]] = []
-    values: dict[str, dict[str, list[Any]]] = {}
+    found: list[MeasureJson] = []
+    values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
         answers = {name: [row[name] for row in rows] for name in names}
@@ -419,5 +412,5 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[dict[str, Any
         found, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
     if all(any(value is not None for value in one) for one in losses.values()):
-        found.append(of_rows(_LOSS, losses, clusters=clusters))
+        found.append(of_rows(Measure.of(LOSS_MEASURE), losses, clusters=clusters))
     return found, values

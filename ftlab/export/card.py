@@ -12,6 +12,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import fields_of
 from ftlab.config.stages import PRETRAINING
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -103,7 +104,7 @@ def prose(
     parts += ["## How to serve it", served] if served else []
     parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
     # Which strength these files have is said on top.
-    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config, {})
+    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config)
     trained = [("Stages", _stages(run, config)), *facts]
     parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
     parts += _evaluated(run, found, at="The figures of this section are those of the model as trained." if at else "")
@@ -226,7 +227,7 @@ def _limits(
         changed = (found["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
         what = "Outside the task, many of its answers changed" if changed else "It forgot some of what its base knew"
         said.append(f"{what}; see above.")
-    elif not config.is_starter and is_unmeasured(found["comparison"] if found else {}):
+    elif not config.is_starter and found and is_unmeasured(found["comparison"]):
         said.append("What it forgot of its base was not measured.")
     if shape.merged_from_quantised:
         said.append(
@@ -279,7 +280,7 @@ def _tags(config: RunConfig, shape: Shape, on_hub: bool) -> list[str]:
     return tags
 
 
-def _results(run: RunDirectory, config: RunConfig, comparison: dict[str, Any]) -> list[Any]:
+def _results(run: RunDirectory, config: RunConfig, comparison: ComparisonJson) -> list[Any]:
     """The figures of the task as the Hub's model-index takes them."""
     from huggingface_hub import EvalResult
 

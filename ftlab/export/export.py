@@ -207,7 +207,8 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, 
     from ftlab.models.load import base_path, is_hub_id, pick_device, pick_dtype
 
     device = pick_device(config.launcher.device)
-    settings = (run.comparison() or {}).get("settings") or {}
+    comparison = run.comparison()
+    settings = comparison["settings"] if comparison else {}
     own = str(pick_dtype(config.model, device)).removeprefix("torch.")
     evaluated = str(settings.get("dtype") or own)
     quantised = config.method.name == "qlora"

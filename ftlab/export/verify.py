@@ -168,7 +168,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     if rows and not is_made_of(comparison or {}, run.result):
         rows = []
         notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
-    elif rows and ((comparison or {}).get("settings") or {}).get("decoding", "greedy") != "greedy":
+    elif rows and comparison and comparison["settings"].get("decoding", "greedy") != "greedy":
         rows = []
         notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
     elif not rows and not shape.scores:
@@ -176,7 +176,7 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
         notes.append(
             f"The run has no evaluation {f'at {at}' if at else 'yet'}: its answers were made now to compare with."
         )
-    split = str((comparison or {}).get("split") or "test")
+    split = (comparison.get("split") if comparison else None) or "test"
     room = limit_used(run, config)
     if not rows:
         split, rows = next(

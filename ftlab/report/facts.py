@@ -10,6 +10,7 @@ from ftlab.config import MethodConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.config.methods import METHODS, virtual_tokens
 from ftlab.config.stages import PRETRAINING
+from ftlab.core.comparison import scores_of
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.words import duration, listed
@@ -22,7 +23,7 @@ from ftlab.report.measures import Comparison, measures_of, of_documents
 
 
 def tuned_on(
-    run: RunDirectory, config: RunConfig, comparison: Comparison, price_per_hour: float | None = None
+    run: RunDirectory, config: RunConfig, comparison: Comparison | None = None, price_per_hour: float | None = None
 ) -> list[tuple[str, str]]:
     """What was tuned on what, and what it took, as pairs of label and text."""
     method, settings = config.method, config.optimisation
@@ -67,10 +68,10 @@ def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
     return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
 
 
-def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour: float | None) -> str:
+def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_per_hour: float | None) -> str:
     """What training and evaluating took; in money where the machine's price per hour is known."""
     trained = metrics[-1]["time"] - metrics[0]["time"] if len(metrics) > 1 else 0.0
-    now, before = comparison.get("seconds"), comparison.get("seconds_before")
+    now, before = (comparison.get("seconds"), comparison.get("seconds_before")) if comparison else (None, None)
     hours = (trained + (now or 0) + (before or 0)) / 3600
     text = f"{hours:.2g} machine hours"
     if now is not None:
@@ -83,7 +84,8 @@ def _cost(metrics: list[dict[str, Any]], comparison: Comparison, price_per_hour:
 
 def took(comparison: Comparison) -> str:
     """How long a comparison took, and what was asked before it."""
-    text, before = duration(comparison["seconds"]), comparison.get("seconds_before")
+    seconds, before = comparison["seconds"], comparison.get("seconds_before")
+    text = "an unknown time" if seconds is None else duration(seconds)
     if before is None:
         return f"{text}, without what was asked before it"
     return f"{text}, after {duration(before)} of asking before it" if before else text
@@ -145,7 +147,7 @@ def source_name(source: str) -> str:
 def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
     """How it was measured, in sentences; the rules of the measures that are `shown` last."""
     settings = comparison["settings"]
-    known = comparison.get("adapted", {})
+    known = scores_of(comparison, "adapted")
     asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
     if of_documents(comparison):
         sentences = [
@@ -161,11 +163,11 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
             f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
         ]
-    asked = [known.get(f"general_rows{ending}") or 0 for ending in ("", "_replayed")]
-    if any(asked):
-        replayed = f", {asked[1]:,} of them of kinds that were replayed" if asked[1] else ""
+    others, replayed_kinds = known.get("general_rows") or 0, known.get("general_rows_replayed") or 0
+    if others or replayed_kinds:
+        replayed = f", {replayed_kinds:,} of them of kinds that were replayed" if replayed_kinds else ""
         sentences.append(
-            f"General questions: {_questions(settings['probes'])}, {sum(asked):,} asked{replayed}; "
+            f"General questions: {_questions(settings['probes'])}, {others + replayed_kinds:,} asked{replayed}; "
             f"{settings['general_accuracy_rule']}."
         )
     if settings.get("neutral_prompts"):
@@ -199,8 +201,8 @@ def _at_most(settings: dict[str, Any]) -> str:
 
 
 def _where(comparison: Comparison) -> str:
-    if comparison.get("suite"):
-        return f"{source_name(comparison['suite'])}, which are not those of the run"
+    if suite := comparison.get("suite"):
+        return f"{source_name(suite)}, which are not those of the run"
     return f"the {comparison['split']} split, which was not trained on"
 
 
@@ -225,8 +227,8 @@ def _tests(comparison: Comparison) -> str:
     used: dict[str, list[str]] = {}
     for measure in measures_of(comparison):
         for difference in measure["differences"].values():
-            if difference.get("test") and measure["title"] not in used.setdefault(difference["test"], []):
-                used[difference["test"]].append(measure["title"])
+            if (test := difference.get("test")) and measure["title"] not in used.setdefault(test, []):
+                used[test].append(measure["title"])
     if used:
         found = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
     else:

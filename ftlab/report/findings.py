@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from ftlab.core.comparison import VerdictJson, decided_by, parts_of
 from ftlab.core.files import read_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.before_after import CONTESTANTS
@@ -30,7 +31,7 @@ _ANSWERS = {"kept": ("kept", "good"), "lost": ("lost", "bad"), "unknown": ("cann
 _FEWEST_ROWS = 5  # of a slice that is worth a sentence
 
 
-def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
+def badge(verdict: VerdictJson) -> tuple[str, str]:
     """Colour and word above the verdict."""
     forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
     if verdict["better"] is None:
@@ -47,8 +48,8 @@ def badge(verdict: Mapping[str, Any]) -> tuple[str, str]:
 
 def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
     """What became of what the base knew, as a word and its color (good, bad, warn); None where it was not measured."""
-    answer, found = answer_of(comparison), comparison.get("forgetting") or {}
-    if answer == "lost" and found.get("parts") and what_was_lost(found) != "forgot":
+    answer, found = answer_of(comparison), comparison.get("forgetting")
+    if answer == "lost" and found and found.get("parts") and what_was_lost(found) != "forgot":
         return "changed", "bad"
     return _ANSWERS[answer] if answer else None
 
@@ -57,27 +58,27 @@ def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
     """A line for each figure on what was kept: what it was `measured` on, the figures of `base` and `adapted`, and the
     `answer` (kept, changed, lost, cannot tell; empty where the line above gives it)."""
     found = []
-    for part in (comparison.get("forgetting") or {}).get("parts") or []:
+    for part in parts_of(comparison):
         word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
         answer = word if part.get("decides", True) else f"{word}, does not decide"
         if "kl" in part:
             on = f"{part['prompts']:,} {part['title']}"
-            share, kl = (
-                f"{text(part[key])} ({' to '.join(map(text, part[f'{key}_interval']))})"
-                if part[f"{key}_interval"]
-                else text(part[key])
-                for key, text in (("agreement", percent), ("kl", nats))
-            )
+            share = _with_interval(percent, part["agreement"], part["agreement_interval"])
+            kl = _with_interval(nats, part["kl"], part["kl_interval"])
             found.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
             found.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
         elif "accuracy" in part:
-            sides = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", *sides, answer))
+            base, adapted = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
+            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", base, adapted, answer))
         elif "bits_per_byte" in part:
-            sides = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
+            base, adapted = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             on = f"{part['documents']:,} {part['title']}" if "documents" in part else part["title"]
-            found.append(_kept_row(f"{on}: bits per byte, lower is better", *sides, answer))
+            found.append(_kept_row(f"{on}: bits per byte, lower is better", base, adapted, answer))
     return found
+
+
+def _with_interval(text: Callable[[float], str], value: float, interval: list[float] | None) -> str:
+    return f"{text(value)} ({' to '.join(map(text, interval))})" if interval else text(value)
 
 
 def _kept_row(measured_on: str, base: str, adapted: str, answer: str) -> dict[str, str]:
@@ -86,8 +87,8 @@ def _kept_row(measured_on: str, base: str, adapted: str, answer: str) -> dict[st
 
 def forgetting(comparison: Comparison) -> str:
     """One paragraph on what the model still knows."""
-    if (comparison.get("forgetting") or {}).get("text"):
-        return " ".join(filter(None, [comparison["forgetting"]["text"], kinds_in_words(comparison)]))
+    if (found := comparison.get("forgetting")) and found.get("text"):
+        return " ".join(filter(None, [found["text"], kinds_in_words(comparison)]))
     base, adapted = comparison["base"], comparison["adapted"]
     before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
     if before is None or after is None:
@@ -150,7 +151,7 @@ def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
 def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
     """Name, title and whether higher is better of the measure that single rows are judged by; None without any."""
     known = measured(rows, [first, "adapted"])
-    wanted = (comparison.get("verdict") or {}).get("measure")
+    wanted = decided_by(comparison)
     name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
     if name is None:
         return None
@@ -280,9 +281,9 @@ def _line(measure: Measure, side: str, first: str) -> Line | None:
     else:
         return None
     towards = scale if measure["better"] == "higher" else -scale
-    difference = measure.get("differences", {}).get(side) or {}
-    ends = difference.get("interval")
-    low_high = tuple(sorted(towards * end for end in ends)) if ends else None
+    difference = measure.get("differences", {}).get(side)
+    ends = sorted(towards * end for end in difference.get("interval") or ()) if difference else []
+    low_high = (ends[0], ends[1]) if ends else None
     p = p_of(measure, side)
     text = change_text(measure, side, first) + (f" ({p})" if p else "")
     better = improved(measure, side, first)
@@ -317,7 +318,8 @@ def _row(line: Line, top: float, reach: float) -> str:
         f'<path d="M{zero:.1f} {y}H{at:.1f}" stroke="{line.colour}" stroke-width="4"/>'
     )
     if line.interval:
-        found += str(whisker(*(_place(end, reach) for end in line.interval), y))
+        low, high = (_place(end, reach) for end in line.interval)
+        found += str(whisker(low, high, y))
     if abs(line.gain) > reach:
         # Farther than the axis goes.
         tip = 6 if line.gain > 0 else -6

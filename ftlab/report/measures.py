@@ -5,35 +5,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.core.comparison import ComparisonJson as Comparison
+from ftlab.core.comparison import DifferenceJson, MeasureInfoJson, SideJson, decided_by, scores_of, verdict_of
+from ftlab.core.comparison import MeasureJson as Measure
 from ftlab.errors import shorten
 from ftlab.evaluation.advisor import Evidence
 from ftlab.evaluation.figures import change_text, percent, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, counted, direction, gain_loss, is_look, is_unmeasured, with_adjusted
+from ftlab.evaluation.metrics.table import Measure as Info
 from ftlab.evaluation.significance import p_text
 
-Measure = dict[str, Any]
-Comparison = Mapping[str, Any]
-
 _TIME = re.compile(r"^\d{8}-\d{6}-")
-_SIDES = [{"name": "base", "title": "Base", "what": ""}, {"name": "adapted", "title": "Adapted", "what": ""}]
-_HELP = {
-    "exact_match": "Share of answers equal to the reference.",
-    "perplexity": "How surprised the model is by the reference answers; 1 is certain.",
-    "bits_per_byte": "The same for every tokenizer: what the model needs to write down a byte of the text.",
-    "bleu": "Overlap of words with the reference.",
-    "general_accuracy": "Share of general questions answered right. A fall is forgetting.",
-}
+_SIDES: list[SideJson] = [
+    {"name": "base", "title": "Base", "what": ""},
+    {"name": "adapted", "title": "Adapted", "what": ""},
+]
 _OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
-# title, unit, better, group, kind of the measures that comparisons had before they listed them.
-_EARLIER: dict[str, tuple[str, str, str, str, str]] = {
-    "exact_match": ("Exact match", "%", "higher", "task", "share"),
-    "perplexity": ("Perplexity", "", "lower", "task", "loss"),
-    "bits_per_byte": ("Bits per byte", "", "lower", "task", "loss"),
-    "bleu": ("BLEU", "points", "higher", "task", "score"),
-    "general_accuracy": ("General accuracy", "%", "higher", "general", "share"),
+# Of comparisons from before they listed their measures.
+_EARLIER = {
+    "exact_match": Info("exact_match", "Exact match", "Share of answers equal to the reference."),
+    "perplexity": Info(
+        "perplexity",
+        "Perplexity",
+        "How surprised the model is by the reference answers; 1 is certain.",
+        unit="",
+        better="lower",
+        kind="loss",
+    ),
+    "bits_per_byte": Info(
+        "bits_per_byte",
+        "Bits per byte",
+        "The same for every tokenizer: what the model needs to write down a byte of the text.",
+        unit="",
+        better="lower",
+        kind="loss",
+    ),
+    "bleu": Info("bleu", "BLEU", "Overlap of words with the reference.", unit="points", kind="score"),
+    "general_accuracy": Info(
+        "general_accuracy",
+        "General accuracy",
+        "Share of general questions answered right. A fall is forgetting.",
+        group="general",
+    ),
 }
 
 
@@ -45,20 +62,14 @@ def measures_of(comparison: Comparison) -> list[Measure]:
     return with_adjusted(comparison["measures"] if "measures" in comparison else _from_scores(comparison))
 
 
-def sides_of(comparison: Comparison) -> list[dict[str, str]]:
+def sides_of(comparison: Comparison) -> list[SideJson]:
     """The sides in order: name, title, what. The first is the one that the others are compared with."""
     # The time at the beginning of a run's id tells nobody what the run is.
-    return [side | {"title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
+    return [{**side, "title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
 
 
-def later_sides(comparison: Comparison) -> list[dict[str, str]]:
+def later_sides(comparison: Comparison) -> list[SideJson]:
     return sides_of(comparison)[1:]
-
-
-def verdict_of(comparison: Comparison, side: str) -> dict[str, Any] | None:
-    """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
-    found = comparison.get("verdicts", {}).get(side)
-    return found or (comparison.get("verdict") if side == "adapted" else None)
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -73,10 +84,10 @@ def verdict_text(comparison: Comparison) -> str:
 
 def of_documents(comparison: Comparison) -> bool:
     """Whether plain text was compared: documents that are predicted, without prompts and answers."""
-    return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
+    return scores_of(comparison, "adapted").get("exact_match", 0) is None
 
 
-def interval_text(measure: Measure, interval: list[float] | None) -> str:
+def interval_text(measure: MeasureInfoJson, interval: list[float] | None) -> str:
     """A 95% interval: 78–92%, 20.0–29.0; empty for None."""
     if not interval:
         return ""
@@ -108,22 +119,27 @@ def improved(measure: Measure, side: str, first: str) -> bool | None:
 def p_of(measure: Measure, side: str) -> str:
     """The p of `side` against the first side, as it is written: p < .001; one that is below 5% only while nothing else
     is listed is called a look."""
-    p = (measure.get("differences", {}).get(side) or {}).get("p")
+    differences = measure.get("differences", {})
+    p = differences[side].get("p") if side in differences else None
     return "" if p is None else p_text(p) + (", a look" if is_look(measure, side) else "")
 
 
 def gained_text(comparison: Comparison) -> str:
     """What was gained and lost, in words; told anew of a comparison from before looks were told from findings."""
-    known = comparison.get("gain_loss") or {}
+    known = comparison.get("gain_loss")
     if not known or "looks" in known:
-        return known.get("text") or ""
+        return known["text"] if known else ""
     return gain_loss(measures_of(comparison), later_sides(comparison)[0]["name"])["text"]
 
 
 def looks_note(comparison: Comparison) -> str:
     """What the colours and the word "look" of a list of measures mean; empty where there is one measure or none."""
-    measures = measures_of(comparison)
-    of = max((counted(measures, side["name"]) for side in sides_of(comparison)), default=0)
+    return looks_text(measures_of(comparison), [side["name"] for side in sides_of(comparison)])
+
+
+def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
+    """As `looks_note`, of `measures` that stand by themselves."""
+    of = max((counted(measures, side) for side in sides), default=0)
     if of < 2:
         return ""
     return (
@@ -143,40 +159,36 @@ def unbroken(text: str) -> str:
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
 
 
-def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
+def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[Comparison]:
     """The comparisons of several runs, each with the rows of its probes.jsonl, as they can stand beside each other: the
     general questions of all are parted by the kinds that any of them replayed."""
     from ftlab.evaluation.drift import regrouped
 
     known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
-    kinds = None if None in known else frozenset().union(*known)
+    kinds = None if None in known else frozenset(kind for one in known for kind in one or ())
     return [
         {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
     ]
 
 
 def _from_scores(comparison: Comparison) -> list[Measure]:
-    base, adapted, tests = comparison["base"], comparison["adapted"], comparison.get("tests", {})
+    base: Mapping[str, Any] = comparison["base"]
+    adapted: Mapping[str, Any] = comparison["adapted"]
+    tests = comparison.get("tests", {})
     documents = of_documents(comparison)
     names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
-    found = []
+    found: list[Measure] = []
     for name in [*names, "general_accuracy"]:
         before, after = base.get(name), adapted.get(name)
         if before is None or after is None:
             continue
-        title, unit, better, group, kind = _EARLIER[name]
-        key = {"general_accuracy": "general_interval"}.get(name, f"{name}_interval")
-        difference = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
+        info = _EARLIER[name]
+        info = replace(info, help=_OF_DOCUMENTS) if documents and name == "perplexity" else info
+        key = "general_interval" if name == "general_accuracy" else f"{name}_interval"
+        difference: DifferenceJson = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
         found.append(
             {
-                "name": name,
-                "title": title,
-                "unit": unit,
-                "better": better,
-                "help": _OF_DOCUMENTS if documents and name == "perplexity" else _HELP[name],
-                "rule": "",
-                "group": group,
-                "kind": kind,
+                **info.as_json(),
                 "values": {"base": before, "adapted": after},
                 "intervals": {"base": base.get(key), "adapted": adapted.get(key)},
                 "rows": adapted["general_rows"] if name == "general_accuracy" else adapted["rows"],
@@ -217,8 +229,8 @@ def _row(measure: Measure, names: list[str]) -> dict[str, Any]:
             "p": p_of(measure, name) if later else "",
             "better": improved(measure, name, first) if later else None,
         }
-    row = {key: measure[key] for key in ("name", "group", "help")}
-    return _flat(row | {"measure": measure["title"], "unit": unit_text(measure), "sides": sides}, names)
+    row = {"name": measure["name"], "group": measure["group"], "help": measure["help"], "measure": measure["title"]}
+    return _flat(row | {"unit": unit_text(measure), "sides": sides}, names)
 
 
 def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
@@ -255,20 +267,21 @@ def _flat(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
     """How many answers were cut, where some were."""
-    known = [name for name in names if "truncated_answers" in comparison.get(name, {})]
-    if not any(comparison[name]["truncated_answers"] for name in known):
+    scores = {name: scores_of(comparison, name) for name in names}
+    known = [name for name in names if "truncated_answers" in scores[name]]
+    if not any(scores[name]["truncated_answers"] for name in known):
         return None
-    first = comparison[names[0]].get("truncated_answers", 0)
+    first = scores[names[0]].get("truncated_answers", 0)
     sides = {}
     for name in names:
-        cut = comparison[name]["truncated_answers"] if name in known else None
+        cut = scores[name]["truncated_answers"] if name in known else None
         change = signed(f"{abs(cut - first):,}", cut - first) if cut is not None and name != names[0] else ""
         value = "–" if cut is None else f"{cut:,}"
         sides[name] = {"value": value, "interval": "", "change": change, "p": "", "better": None}
     return {
         "name": "truncated_answers",
         "measure": "Answers cut",
-        "unit": f"of {comparison[known[-1]]['rows']:,} rows",
+        "unit": f"of {scores[known[-1]]['rows']:,} rows",
         "group": "style",
         "help": "Answers that reached the length limit before the model ended them.",
         "sides": sides,
@@ -278,7 +291,7 @@ def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
 _SHOWN = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
 
 
-def evidence_of(comparison: dict[str, Any] | None) -> Evidence | None:
+def evidence_of(comparison: Comparison | None) -> Evidence | None:
     """The figures of one comparison; None where there is none, or nothing in it that two sides can be compared by."""
     measure = _deciding(comparison) if comparison else None
     if not comparison or measure is None:
@@ -295,27 +308,26 @@ def evidence_of(comparison: dict[str, Any] | None) -> Evidence | None:
         comparison["run"],
         f"{measure['title']}: {figures}{rows}",
         frozenset(verdicts),
-        verdict=(verdicts.get("over_prompting") or verdicts.get("tuning") or {}).get("text", ""),
+        verdict=next((verdicts[name].get("text", "") for name in ("over_prompting", "tuning") if name in verdicts), ""),
         forgot=forgot,
         forgetting=forgetting,
         **{name: found["better"] for name, found in verdicts.items()},
     )
 
 
-def _deciding(comparison: dict[str, Any]) -> dict[str, Any] | None:
+def _deciding(comparison: Comparison) -> Measure | None:
     """The measure that decided the verdict, else the first of the task that has a better end."""
-    name = (comparison.get("verdict") or {}).get("measure")
+    name = decided_by(comparison)
     fitting = [one for one in measures_of(comparison) if one["group"] == "task" and one["better"] is not None]
     return next((one for one in fitting if one["name"] == name), fitting[0] if fitting else None)
 
 
-def _forgetting(comparison: dict[str, Any]) -> tuple[bool, str | None]:
+def _forgetting(comparison: Comparison) -> tuple[bool, str | None]:
     """Whether something was forgotten, and the sentence on it."""
     scored, lost = comparison.get("forgetting"), answer_of(comparison) == "lost"
     if scored:
         return lost, scored["text"]
-    sides = comparison.get("base", {}), comparison.get("adapted", {})
-    before, after = (side.get("general_accuracy") for side in sides)
+    before, after = (scores_of(comparison, side).get("general_accuracy") for side in ("base", "adapted"))
     if before is None or after is None:
         return False, None
     return lost, f"General accuracy: Base {percent(before)}; Adapted {percent(after)}."

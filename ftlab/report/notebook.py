@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import SELF, DataConfig, RunConfig, load_config
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import disk_full, read_json, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -109,7 +110,8 @@ def recorded_figures(run: RunDirectory) -> dict[str, float]:
         values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
         if values:
             found[name] = values[-1]
-    for measure in (run.comparison() or {}).get("measures", []):
+    comparison = run.comparison()
+    for measure in comparison.get("measures", []) if comparison else []:
         for side in ("base", "adapted"):
             value = measure["values"].get(side)
             if value is not None:
@@ -276,7 +278,7 @@ def _pinned(config: RunConfig, environment: dict[str, Any]) -> RunConfig:
     return config
 
 
-def _evaluation(config: RunConfig, comparison: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _evaluation(config: RunConfig, comparison: ComparisonJson | None) -> list[dict[str, Any]]:
     """The cells that evaluate where training did not, and show the verdict."""
     if comparison is None:
         return []

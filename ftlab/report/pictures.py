@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.report.measures import Measure, measures_of
 
@@ -251,7 +252,7 @@ class Panel:
         return 1.25 * max(max(dot.value, *(dot.interval or ())) for dot in runs) or 1.0
 
 
-def panels(comparisons: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> list[Panel]:
+def panels(comparisons: Sequence[tuple[str, ComparisonJson]], names: Sequence[str]) -> list[Panel]:
     """A panel for each measure in `names` that all `comparisons` (title, comparison with a base) have."""
     listed = [{one["name"]: one for one in measures_of(comparison)} for _, comparison in comparisons]
     found = []
@@ -259,9 +260,9 @@ def panels(comparisons: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence
         if not all(name in one and one[name]["values"].get("adapted") is not None for one in listed):
             continue
         first = listed[0][name]
-        dots = [_dot("base", first, "base")] if first["values"].get("base") is not None else []
-        dots += [_dot(title, one[name], "adapted") for (title, _), one in zip(comparisons, listed, strict=True)]
-        found.append(Panel(first, tuple(dots)))
+        drawn = [("base", first, "base")]
+        drawn += [(title, one[name], "adapted") for (title, _), one in zip(comparisons, listed, strict=True)]
+        found.append(Panel(first, tuple(dot for one in drawn if (dot := _dot(*one)) is not None)))
     return found
 
 
@@ -280,9 +281,9 @@ def runs_svg(drawn: Sequence[Panel]) -> Markup:
     return svg(_RUNS_WIDTH, top, "; ".join(spoken), body, widest=_RUNS_WIDTH + 100)
 
 
-def _dot(title: str, measure: Measure, side: str) -> Dot:
-    ends = (measure.get("intervals") or {}).get(side)
-    return Dot(title, measure["values"][side], (ends[0], ends[1]) if ends else None, side == "base")
+def _dot(title: str, measure: Measure, side: str) -> Dot | None:
+    value, ends = measure["values"].get(side), (measure.get("intervals") or {}).get(side)
+    return None if value is None else Dot(title, value, (ends[0], ends[1]) if ends else None, side == "base")
 
 
 def _panel(panel: Panel, top: int) -> Markup:
@@ -310,7 +311,8 @@ def _row(panel: Panel, dot: Dot, y: int) -> Markup:
         '<text x="0" y="{}">{}</text><path d="M{} {}H{:.1f}" stroke="{}" stroke-width="8" stroke-opacity=".35"/>'
     ).format(y + 4, cut(dot.title, 25), _RUNS_LEFT, y, x, colour)
     if dot.interval:
-        body += whisker(*(_runs_x(end, panel.end) for end in dot.interval), y)
+        low, high = (_runs_x(end, panel.end) for end in dot.interval)
+        body += whisker(low, high, y)
     return body + Markup(
         '<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}"/>'
         '<text x="{}" y="{}" text-anchor="end" font-weight="600">{}</text>'

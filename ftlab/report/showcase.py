@@ -47,12 +47,13 @@ def showcase(run: RunDirectory) -> Showcase:
     if packed is not None:
         return Showcase(**packed)
     config = load_config(run.config_file)
-    compared = contents(run) if run.comparison() is not None else {"verdict": "", "facts": []}
+    verdict = data = ""
+    if run.comparison() is not None:
+        report = contents(run)
+        verdict, data = report["verdict"], dict(report["facts"]).get("Data", "")
     shown = [row["prompt"] for row in choose_examples(run.predictions())[0] if row.get("prompt")]
     prompts = [prompt for prompt in dict.fromkeys(shown) if len(prompt) <= _LONGEST_PROMPT][:_PROMPTS]
-    return Showcase(
-        config.name or run.id, config.model.base, dict(compared["facts"]).get("Data", ""), compared["verdict"], prompts
-    )
+    return Showcase(config.name or run.id, config.model.base, data, verdict, prompts)
 
 
 def report_of(run: RunDirectory) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, read_value, with_settings
+from ftlab.core.comparison import scores_of
 from ftlab.core.files import DamagedFile, read_cached, read_json, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -193,8 +194,8 @@ def _row_of(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
-    status, comparison = supervisor.status(run), run.comparison() or {}
-    adapted = comparison.get("adapted", {})
+    status, comparison = supervisor.status(run), run.comparison()
+    adapted = scores_of(comparison, "adapted") if comparison else {}
     losses = [row["eval_loss"] for row in run.metrics() if math.isfinite(row.get("eval_loss") or math.nan)]
     return {
         "run": run.id,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ftlab.config import RunConfig, load_config
+from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.workspace import Workspace
@@ -24,7 +25,7 @@ _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
 # Files that cannot be used as they are now: what is drawn is drawn without them, and the run shown as damaged.
 _damaged: dict[Path, tuple[tuple[int, int] | None, FtlabError]] = {}
 # Runs that somebody looks at beside each other: working out the intervals takes a moment.
-_beside: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, Any]]] | None] = {}
+_beside: dict[tuple[Any, ...], tuple[ComparisonJson, list[dict[str, Any]]] | None] = {}
 _MOST_BESIDE = 16
 
 
@@ -120,8 +121,8 @@ def strength(run: RunDirectory) -> float:
         return AS_TRAINED
 
 
-def comparison(run: RunDirectory | Question) -> dict[str, Any] | None:
-    return _cached(run.comparison_file, read_json)
+def comparison(run: RunDirectory | Question) -> ComparisonJson | None:
+    return _cached(run.comparison_file, read_comparison)
 
 
 def metrics(run: RunDirectory) -> list[dict[str, Any]]:
@@ -137,7 +138,7 @@ def probes(run: RunDirectory | Question) -> list[dict[str, Any]]:
     return _cached(run.probes_file, _read_rows) or []
 
 
-def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dict[str, Any]]] | None:
     """The answers of several runs as one comparison and its rows; None where they were not asked the same rows."""
     if any(comparison(run) is None for run in runs):
         return None
@@ -147,7 +148,7 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[dict[str, Any], list[dic
 
         if len(_beside) >= _MOST_BESIDE:
             _beside.clear()
-        _beside[stamps] = compare([(comparison(run) or {}, predictions(run)) for run in runs])
+        _beside[stamps] = compare([(found, predictions(run)) for run in runs if (found := comparison(run)) is not None])
     return _beside[stamps]
 
 

@@ -9,13 +9,14 @@ are drawn again when it changes, by the events that also draw them for whoever f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import (
@@ -268,14 +269,14 @@ def _preferences(run: RunDirectory) -> Markup:
     )
 
 
-def _ended(run: RunDirectory, comparison: Mapping[str, Any] | None) -> Markup:
+def _ended(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
     """Why an evaluation that was started after `comparison` left none; empty when none was, or it is at work."""
     from ftlab.training import supervisor
 
     status = disk.evaluation_status(run)
     if status is None or status.is_active or supervisor.judging_status(run) is not None:
         return Markup("")
-    if status.created < (comparison or {}).get("created", 0):
+    if comparison and status.created < comparison.get("created", 0):
         return Markup("")
     if status.error:
         return run_view.failure(status.error)

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson, SideJson
 from ftlab.evaluation.figures import percent
 from ftlab.report.measures import measures_of, sides_of
 from ftlab.ui.html import details, heading, join, table
@@ -14,7 +15,7 @@ from ftlab.ui.html import details, heading, join, table
 _MOST_LABELS = 20  # of a confusion matrix that can still be read
 
 
-def details_of(comparison: Mapping[str, Any]) -> Markup:
+def details_of(comparison: ComparisonJson) -> Markup:
     """The details of every measure that has some, folded; empty without any."""
     sides, parts = sides_of(comparison), Markup("")
     for measure in measures_of(comparison):
@@ -29,7 +30,7 @@ def details_of(comparison: Mapping[str, Any]) -> Markup:
     return Markup('<div class="ft-folds">{}</div>').format(parts) if parts else parts
 
 
-def per_class(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+def per_class(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     """Rows, precision, recall and F1 of each class on each side."""
     known = [side for side in sides if detail.get(side["name"])]
     by_label = {side["name"]: {one["label"]: one for one in detail[side["name"]]["per_class"]} for side in known}
@@ -50,7 +51,7 @@ def per_class(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
     return table(heads, rows, label="Every class", numbers=range(1, len(heads)))
 
 
-def confusions(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     """A confusion matrix for each side: the row is what was right, the column what was answered."""
     labels = detail["labels"]
     if len(labels) > _MOST_LABELS:
@@ -74,7 +75,7 @@ def confusions(detail: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup
     )
 
 
-def fields(found: Mapping[str, Mapping[str, float]], sides: list[dict[str, str]]) -> Markup:
+def fields(found: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -> Markup:
     """The share of rows in which each field of the JSON is right."""
     known = [side for side in sides if any(side["name"] in shares for shares in found.values())]
     rows = [

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson, MeasureJson, SideJson, VerdictJson, parts_of, scores_of
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
@@ -30,7 +31,7 @@ _GROUPS = {"task": "The task", "general": "What it knew before", "style": "Lengt
 _TONES = {True: "ft-up", False: "ft-down", None: ""}
 
 
-def result(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
+def result(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """Verdict, table, pictures and settings of one comparison."""
     notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
     parts = [
@@ -47,7 +48,7 @@ def result(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     return Markup('<section class="ft-card" data-run="{}">{}</section>').format(run.id, join(parts))
 
 
-def verdicts(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
+def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What is better than what: the verdict with what to do next, then the one on each further side."""
     main = verdict_of(comparison, "adapted")
     shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
@@ -65,7 +66,7 @@ def verdicts(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     return Markup("{}{}").format(shown, Markup('<ul class="ft-verdicts">{}</ul>').format(lines) if lines else "")
 
 
-def scores(comparison: Mapping[str, Any]) -> Markup:
+def scores(comparison: ComparisonJson) -> Markup:
     """The table: a row for each measure, a column for each side, groups one below the other."""
     rows, sides = comparison_table(comparison), sides_of(comparison)
     titles = [side["title"] for side in sides]
@@ -99,7 +100,7 @@ def scores(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def gains(comparison: Mapping[str, Any]) -> Markup:
+def gains(comparison: ComparisonJson) -> Markup:
     """The picture of what was gained and lost, one for each later side, and the sentence on it."""
     pictures = join(
         Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
@@ -119,7 +120,7 @@ def gains(comparison: Mapping[str, Any]) -> Markup:
     return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(said), pictures)
 
 
-def kept(comparison: Mapping[str, Any]) -> Markup:
+def kept(comparison: ComparisonJson) -> Markup:
     """What the adapted model kept of what its base says and knows: figures, and the answers that changed most; says so
     where it was not measured. Empty for several runs beside each other, whose table holds it."""
     if is_unmeasured(comparison):
@@ -134,7 +135,8 @@ def kept(comparison: Mapping[str, Any]) -> Markup:
     answer, rows = kept_answer(comparison), kept_rows(comparison)
     if answer is None:
         return Markup("")
-    text = (comparison.get("forgetting") or {}).get("text") or ""
+    found = comparison.get("forgetting")
+    text = found["text"] if found else ""
     if not rows:
         return Markup("{}{}").format(heading("What it kept of the base"), _line(text))
     shown = [[row["measured"], row["base"], row["adapted"], _answer(row["answer"])] for row in rows]
@@ -148,7 +150,7 @@ def kept(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def moved(comparison: Mapping[str, Any]) -> Markup:
+def moved(comparison: ComparisonJson) -> Markup:
     """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
     rows = [
         [shorten(one["prompt"]), shorten(one["base"]) or "(nothing)", shorten(one["side"]) or "(nothing)"]
@@ -162,10 +164,9 @@ def moved(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def _by_kind(comparison: Mapping[str, Any]) -> Markup:
+def _by_kind(comparison: ComparisonJson) -> Markup:
     """The figures of each kind of neutral prompt, the most changed first; replayed ones are told from the others."""
-    parts = (comparison.get("forgetting") or {}).get("parts") or []
-    kinds = [kind for part in parts for kind in part.get("of_kinds") or []]
+    kinds = [kind for part in parts_of(comparison) for kind in part.get("of_kinds") or []]
     if not kinds:
         return Markup("")
     apart = len({bool(kind["replayed"]) for kind in kinds}) > 1
@@ -190,7 +191,7 @@ def _answer(text: str) -> Markup:
     return shown if text else Markup("")
 
 
-def memorisation(comparison: Mapping[str, Any]) -> Markup:
+def memorisation(comparison: ComparisonJson) -> Markup:
     """Whether rows were learnt by heart, and which; empty where it was not measured."""
     found = comparison.get("memorisation") or {}
     if not found.get("text"):
@@ -218,7 +219,7 @@ def memorisation(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
+def _score_row(row: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     cells = Markup("")
     for place, side in enumerate(sides):
         one = row["sides"][side["name"]]
@@ -235,13 +236,13 @@ def _score_row(row: Mapping[str, Any], sides: list[dict[str, str]]) -> Markup:
     ).format(row["measure"], row["unit"], row["help"], cells)
 
 
-def _facts(comparison: Mapping[str, Any]) -> Markup:
-    rows = comparison.get("rows") or comparison.get("adapted", {}).get("rows")
+def _facts(comparison: ComparisonJson) -> Markup:
+    rows, suite = comparison.get("rows") or scores_of(comparison, "adapted").get("rows"), comparison.get("suite")
     shown = [
         (
             "Documents" if of_documents(comparison) else "Rows",
             count(rows),
-            f"from the {comparison['split']} split" if not comparison.get("suite") else comparison["suite"],
+            suite or f"from the {comparison['split']} split",
         ),
         ("Made", when(comparison.get("created")), "local time"),
     ]
@@ -253,7 +254,7 @@ def _facts(comparison: Mapping[str, Any]) -> Markup:
     return facts(shown)
 
 
-def _measured(comparison: Mapping[str, Any]) -> Markup:
+def _measured(comparison: ComparisonJson) -> Markup:
     rules = [
         [measure["title"], measure["rule"] or measure["help"], _tests(measure)]
         for measure in comparison.get("measures", [])
@@ -265,8 +266,10 @@ def _measured(comparison: Mapping[str, Any]) -> Markup:
     )
 
 
-def _tests(measure: Mapping[str, Any]) -> str:
-    return ", ".join(dict.fromkeys(one["test"] for one in measure.get("differences", {}).values() if one.get("test")))
+def _tests(measure: MeasureJson) -> str:
+    return ", ".join(
+        dict.fromkeys(test for one in measure.get("differences", {}).values() if (test := one.get("test")))
+    )
 
 
 def _plain(value: Any) -> str:
@@ -281,7 +284,7 @@ def _plain(value: Any) -> str:
     )
 
 
-def _badge(verdict: Mapping[str, Any]) -> Markup:
+def _badge(verdict: VerdictJson) -> Markup:
     better = verdict["better"]
     if better is None:
         return badge("not decided", "info")

@@ -13,13 +13,15 @@ from typing import Any
 
 import gradio as gr
 
+from ftlab.core.comparison import ComparisonJson, MeasureInfoJson, SideJson, decided_by
+from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.report.measures import measures_of, sides_of
 from ftlab.ui.answers import MARKS, PAGE_ROWS, Look, answer_table, document_table
 from ftlab.ui.events import any_of, on
 from ftlab.ui.html import heading
 
-Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]  # a comparison and its rows
+Shown = tuple[ComparisonJson, list[dict[str, Any]]]  # a comparison and its rows
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def wire(
         on(trigger, handler, inputs, turned, **shows)
 
 
-def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:
+def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[Any, Any]:
     """Updates for a comparison that has just been chosen; `wire`'s event draws its rows, as they are filtered."""
     sides = sides_of(comparison)
     titles = [(side["title"], side["name"]) for side in sides]
@@ -132,7 +134,7 @@ def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]
 
 def page_of(
     panel: Panel,
-    comparison: Mapping[str, Any],
+    comparison: ComparisonJson,
     rows: list[dict[str, Any]],
     search: str | None,
     kind: str | None,
@@ -161,29 +163,30 @@ def page_of(
 
 
 def measures_by_row(
-    comparison: Mapping[str, Any], rows: list[dict[str, Any]], sides: Sequence[str]
-) -> dict[str, Mapping[str, Any]]:
+    comparison: ComparisonJson, rows: list[dict[str, Any]], sides: Sequence[str]
+) -> dict[str, MeasureInfoJson]:
     """The measures that single rows have a value of on all `sides`, by name."""
-    known = {one["name"]: one for one in measures_of(comparison)} | {LOSS: LOSS_MEASURE}
+    known: dict[str, MeasureInfoJson] = {one["name"]: one for one in measures_of(comparison)}
+    known[LOSS] = LOSS_MEASURE
     return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
 
 
-def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _measures(comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[str, MeasureInfoJson]:
     sides = sides_of(comparison)
     return measures_by_row(comparison, rows, [sides[0]["name"], _newest(sides)])
 
 
-def _unknown(name: str) -> dict[str, Any]:
-    return {"name": name, "title": name.replace("_", " ").capitalize(), "better": "higher", "kind": "score", "unit": ""}
+def _unknown(name: str) -> MeasureInfoJson:
+    return Measure(name, name.replace("_", " ").capitalize(), "", unit="", kind="score").as_json()
 
 
-def _usual(comparison: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
+def _usual(comparison: ComparisonJson, measures: Mapping[str, Any]) -> str:
     """The measure that decided the verdict where rows have it; perplexity is the loss of a row."""
-    decided = (comparison.get("verdict") or {}).get("measure")
-    return decided if decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
+    decided = decided_by(comparison)
+    return decided if decided and decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
 
 
-def _newest(sides: list[dict[str, str]]) -> str:
+def _newest(sides: list[SideJson]) -> str:
     names = [side["name"] for side in sides]
     return "adapted" if "adapted" in names[1:] else names[-1]
 

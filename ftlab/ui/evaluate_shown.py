@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.report.measures import sides_of
@@ -14,7 +15,7 @@ from ftlab.ui import disk
 from ftlab.ui.evaluate_form import HELD_OUT
 from ftlab.ui.html import empty
 
-Shown = tuple[Mapping[str, Any], list[dict[str, Any]]]
+Shown = tuple[ComparisonJson, list[dict[str, Any]]]
 
 
 def shown(run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace) -> Shown | None:
@@ -42,7 +43,8 @@ def shown(run_id: str | None, others: Sequence[str] | None, view: str | None, wo
 def views(run: RunDirectory) -> list[tuple[str, str]]:
     """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
     own = disk.comparison(run)
-    said = ((own or {}).get("question") or {}).get("text") or "held-out rows"
+    question = own.get("question") if own else None
+    said = question["text"] if question else "held-out rows"
     others = [(one.asked(), one.name) for one in reversed(run.questions()) if disk.comparison(one)]
     return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
 
@@ -50,7 +52,7 @@ def views(run: RunDirectory) -> list[tuple[str, str]]:
 def newest(run: RunDirectory, since: float) -> str | None:
     """The result of `run` that was made after `since` (unix seconds); None before there is one."""
     made = {HELD_OUT: run} | {one.name: one for one in run.questions()}
-    created = {view: (disk.comparison(place) or {}).get("created", 0) for view, place in made.items()}
+    created = {view: found["created"] for view, place in made.items() if (found := disk.comparison(place))}
     later = {view: when for view, when in created.items() if when > since}
     return max(later, key=later.__getitem__, default=None)
 

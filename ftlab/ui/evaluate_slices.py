@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson, MeasureInfoJson, SideJson, decided_by
 from ftlab.evaluation.figures import signed, value_text
 from ftlab.evaluation.rows import Slice, columns_of, findings, slices
 from ftlab.report.measures import interval_text, sides_of
@@ -63,12 +64,12 @@ def wire(
     on(picked, cut, inputs, [panel.table], box=message, clears=False, queue=False, trigger_mode="always_last")
 
 
-def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[Any, Any]:
+def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[Any, Any]:
     """Updates for slices by the first column, drawn by `wire`'s event; hidden where no column parts the rows."""
     columns, measures = columns_of(rows), _measures(comparison, rows)
     if not columns or not measures:
         return {panel.box: gr.update(visible=False)}
-    decided = (comparison.get("verdict") or {}).get("measure")
+    decided = decided_by(comparison)
     measure = decided if decided in measures else next(iter(measures))
     return {
         panel.box: gr.update(visible=True),
@@ -78,7 +79,7 @@ def show(panel: Panel, comparison: Mapping[str, Any], rows: list[dict[str, Any]]
 
 
 def slice_table(
-    comparison: Mapping[str, Any], rows: list[dict[str, Any]], column: str | None, measure: str | None
+    comparison: ComparisonJson, rows: list[dict[str, Any]], column: str | None, measure: str | None
 ) -> Markup:
     """A line for each value of `column`: rows, every side with its interval, and the change with its own."""
     measures = _measures(comparison, rows)
@@ -108,7 +109,7 @@ def slice_table(
     ).format(first.lower(), count(len(found)))
 
 
-def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]], certain: Mapping[str, bool]) -> Markup:
+def _line(one: Slice, measure: MeasureInfoJson, sides: list[SideJson], certain: Mapping[str, bool]) -> Markup:
     cells = join(
         Markup('<td class="ft-num" data-label="{}"><b>{}</b><span class="ft-help">{}</span>{}</td>').format(
             side["title"],
@@ -123,7 +124,7 @@ def _line(one: Slice, measure: Mapping[str, Any], sides: list[dict[str, str]], c
     )
 
 
-def _difference(one: Slice, side: str, measure: Mapping[str, Any], certain: bool) -> Markup:
+def _difference(one: Slice, side: str, measure: MeasureInfoJson, certain: bool) -> Markup:
     value, interval = one.differences[side], one.difference_intervals[side]
     better = (value > 0) == (measure.get("better") != "lower") if certain else None
     scale = 100 if measure["kind"] == "share" else 1
@@ -137,5 +138,5 @@ def _amount(value: float) -> str:
     return signed(f"{abs(value):.3g}" if abs(value) < 100 else f"{abs(value):,.0f}", value)
 
 
-def _measures(comparison: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _measures(comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[str, MeasureInfoJson]:
     return measures_by_row(comparison, rows, [side["name"] for side in sides_of(comparison)[:_MOST_SIDES]])

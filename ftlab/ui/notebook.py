@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
@@ -68,7 +69,7 @@ def run_html(run: RunDirectory) -> str:
     return framed(run_view.live(run))
 
 
-def comparison_html(comparison: Mapping[str, Any], run: RunDirectory | None = None) -> str:
+def comparison_html(comparison: ComparisonJson, run: RunDirectory | None = None) -> str:
     """Verdict, table and pictures of a comparison; with its `run` also what to do next."""
     if run is not None:
         return framed(evaluate_result.result(run, comparison))

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.config.methods import summary
 from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.models.starter import starter_size
@@ -146,7 +147,7 @@ def failure(error: dict[str, Any]) -> Markup:
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
 
 
-def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
+def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """The verdict sentence and what to do next."""
     config = disk.config(run)
     steps = _next_steps(comparison, config) if config else []
@@ -155,7 +156,7 @@ def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
 
 
-def verdict_kind(comparison: dict[str, Any]) -> str:
+def verdict_kind(comparison: ComparisonJson) -> str:
     """The colour of a verdict: a gain that was paid for by forgetting is no plain success."""
     verdict = comparison["verdict"]
     if verdict["better"] is False:
@@ -206,7 +207,7 @@ def toy_banner(base: str | None) -> Markup:
     ).format(starter_size())
 
 
-def _next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
+def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
     from ftlab.evaluation.verdict import next_steps
 
     return next_steps(comparison, config)

@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import DamagedFile
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -245,7 +246,7 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
 
 def _cells(run: RunDirectory, preferring: bool) -> list[Any]:
     """A run in the table, without its name."""
-    status, comparison, config = disk.status(run), disk.comparison(run) or {}, disk.config(run)
+    status, comparison, config = disk.status(run), disk.comparison(run), disk.config(run)
     data, method, base = run_view.describe(config)
     return [
         run_view.state_badge("damaged" if disk.damage(run) and not status.is_active else status.state),
@@ -293,10 +294,11 @@ def detail(run: RunDirectory) -> Markup:
 def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     """Two runs side by side: scores, the settings that differ, both curves."""
     runs = (first, second)
-    sides: list[dict[str, Any]] = [disk.comparison(run) or {} for run in runs]
-    if all("measures" in side for side in sides):
-        sides = by_same_kinds([(side, disk.probes(run)) for side, run in zip(sides, runs, strict=True)])
-    titles = {measure["name"]: measure["title"] for side in sides for measure in side.get("measures", [])}
+    sides = [disk.comparison(run) for run in runs]
+    known = [(side, disk.probes(run)) for side, run in zip(sides, runs, strict=True) if side and "measures" in side]
+    if len(known) == len(runs):
+        sides = [*by_same_kinds(known)]
+    titles = {measure["name"]: measure["title"] for side in sides if side for measure in side.get("measures", [])}
     scores = [[title, *(_pair(side, name) for side in sides)] for name, title in titles.items()]
     scores.insert(0, ["Stage", *(TITLES[disk.stage(run)] for run in runs)])
     preferred = [_preferred(run) for run in runs]
@@ -344,9 +346,10 @@ def differences(first: Any, second: Any) -> list[list[Any]]:
     return rows
 
 
-def _pair(comparison: dict[str, Any], name: str) -> str:
+def _pair(comparison: ComparisonJson | None, name: str) -> str:
     """The measure called `name`, base → adapted."""
-    found = next((measure for measure in comparison.get("measures", []) if measure["name"] == name), None)
+    measures = comparison.get("measures", []) if comparison else []
+    found = next((measure for measure in measures if measure["name"] == name), None)
     if found is None or any(found["values"].get(side) is None for side in ("base", "adapted")):
         return NOTHING
     return " → ".join(value_text(found, found["values"][side]) for side in ("base", "adapted"))

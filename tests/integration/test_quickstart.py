@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 
+import jsonschema
 import pytest
 
+from ftlab.core.comparison import stored_form, whole_form
 from ftlab.core.files import read_json
 from ftlab.data.rendering import encode_prompt
 from ftlab.evaluation.duet import load_duet
-from tests.conftest import last_json, offline_environment, run_cli
+from tests.conftest import ROOT, last_json, offline_environment, run_cli
 from tests.json_shapes import check_shape
 
 pytestmark = pytest.mark.train
@@ -67,6 +69,21 @@ def test_the_run_directory_holds_the_contract(quickstart):
     rows = run.metrics()
     assert rows[0]["step"] == 0 and "eval_loss" in rows[0]
     assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
+
+
+def test_the_comparison_keeps_its_schema_and_its_file_holds_each_figure_once(quickstart):
+    file = quickstart.run.comparison_file
+    stored, comparison = json.loads(file.read_text(encoding="utf-8")), quickstart.run.comparison()
+    schema = json.loads((ROOT / "ftlab" / "docs" / "comparison.schema.json").read_text(encoding="utf-8"))
+    for found in (stored, comparison):
+        jsonschema.validate(found, schema)
+    assert stored_form(comparison) == stored and whole_form(stored) == comparison
+    assert "verdict" not in stored and "tests" not in stored
+    assert comparison["verdict"] == stored["verdicts"]["adapted"]
+    named = {measure["name"]: measure for measure in stored["measures"]}
+    for side in ("base", "adapted"):
+        assert named.keys().isdisjoint(stored[side])
+        assert comparison[side]["perplexity"] == named["perplexity"]["values"][side]
 
 
 def test_the_base_was_asked_before_the_first_training_step_and_not_again(quickstart):

@@ -161,7 +161,7 @@ def scores(**values):
 
 def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
     forgetting = score_forgetting({"base": [True] * 97 + [False] * 3, "adapted": [True] * 38 + [False] * 62})
-    [note] = warnings(scores(), scores(), forgetting=forgetting)
+    [note] = warnings(scores(), forgetting=forgetting)
     # The verdict says what was lost.
     assert note.startswith("It forgot.") and "lower strength" in note
     assert all(remedy in note for remedy in ("replay", "learning rate", "epochs"))
@@ -172,7 +172,7 @@ def test_what_was_forgotten_is_warned_of_and_its_remedy_is_named():
 
 def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next_step():
     forgetting = score_forgetting({"base": [True] * 20, "adapted": [True] * 18 + [False] * 2})
-    assert warnings(scores(), scores(), forgetting=forgetting) == []
+    assert warnings(scores(), forgetting=forgetting) == []
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
     assert next_steps(found, build_config())[0].startswith("To tell whether it forgot, ask more general questions")
 
@@ -197,6 +197,6 @@ def test_what_to_read_next_holds_for_as_many_rows_as_there_are():
 
 
 def test_cut_answers_and_few_rows_are_noted():
-    notes = warnings(scores(), scores(truncated_answers=30, rows=40))
+    notes = warnings(scores(truncated_answers=30, rows=40))
     assert any("30 of 40" in note for note in notes)
     assert any("Only 40 held-out rows" in note for note in notes)

@@ -8,14 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ftlab.core.comparison import MeasureJson, VerdictJson
 from ftlab.core.words import composed, listed
 from ftlab.data.final_number import NUMBER, quantity, same_final_number, same_quantity
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.evaluation.metrics.text import folded, is_exact, is_unspaced, json_value, plain, same_value, words
 from ftlab.evaluation.significance import p_text
-
-Measure = Mapping[str, Any]
 
 LABEL_NAMED_RULE = (
     "the one label that stands in the answer as whole words; case, Unicode forms, hyphens and underscores ignored; a "
@@ -132,21 +131,21 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
     return every
 
 
-def told_apart(measures: Sequence[Measure], wanted: Sequence[str]) -> list[Measure]:
+def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
     strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
     return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
 
 
 def judged_by_form(
-    verdict: dict[str, Any],
-    task: Sequence[Measure],
-    decided: Sequence[Measure],
+    verdict: VerdictJson,
+    task: Sequence[MeasureJson],
+    decided: Sequence[MeasureJson],
     side: str,
     against: str,
-    improved: Callable[[Measure, str], bool | None],
+    improved: Callable[[MeasureJson, str], bool | None],
     told: Mapping[str, str],
-) -> dict[str, Any]:
+) -> VerdictJson:
     """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
 
     `improved` tells whether a side is better by a measure. A side that is better in form and worse in what it names is
@@ -159,12 +158,15 @@ def judged_by_form(
     # What the model finds likeliest does not depend on how it words an answer.
     lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
     lenient = lenient or known.get(COMPANIONS[strict["name"]])
-    values = [one and one["values"].get(at) for one in (strict, lenient) for at in (side, against)]
     several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, told)
-    if lenient is None or side not in lenient["differences"] or None in values or values[:2] == values[2:]:
-        return verdict | {"text": verdict["text"] + several}
+    unknown = verdict | {"text": verdict["text"] + several}
+    if lenient is None or side not in lenient["differences"]:
+        return unknown
+    strict_pair, lenient_pair = _values(strict, side, against), _values(lenient, side, against)
+    if strict_pair is None or lenient_pair is None or strict_pair == lenient_pair:
+        return unknown
     better, named = improved(lenient, side), _named(lenient, side, against) + several
-    change, knowing = values[0] - values[1], values[2] - values[3]
+    change, knowing = strict_pair[0] - strict_pair[1], lenient_pair[0] - lenient_pair[1]
     if better is None:
         word = "better" if verdict["better"] else "worse"
         more = "more" if verdict["better"] else "less"
@@ -176,11 +178,16 @@ def judged_by_form(
         opposed = f"{words[1]} in form, {words[0]} in knowing"
         return verdict | {"better": None, "opposed": opposed, "text": f"{text}; {named}"}
     elif abs(knowing) >= abs(change):
-        told = f"; none of that is form: {named}"
+        parts = f"; none of that is form: {named}"
     else:
         points = [_points(part) for part in (change, change - knowing, knowing)]
-        told = f"; of these {points[0]} points {points[1]} are form and {points[2]} knowing: {named}"
-    return verdict | {"text": verdict["text"] + told}
+        parts = f"; of these {points[0]} points {points[1]} are form and {points[2]} knowing: {named}"
+    return verdict | {"text": verdict["text"] + parts}
+
+
+def _values(measure: MeasureJson, side: str, against: str) -> tuple[float, float] | None:
+    after, before = measure["values"].get(side), measure["values"].get(against)
+    return None if after is None or before is None else (after, before)
 
 
 def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
@@ -191,12 +198,13 @@ def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[st
     return {"rows": len(other), "several": sum(len(find(text)) > 1 for text in other), "commonest": commonest}
 
 
-def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[str]:
+def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> list[str]:
     """What each side made of the labels, in sentences: those that it never gave, and its answers that are none.
 
     `spoken` are the sides by name, as they are called in a sentence.
     """
-    detail = next((one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]), {})
+    details = [one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]]
+    detail: Mapping[str, Any] = details[0] if details else {}
     notes = []
     for side, called in spoken.items():
         found = detail.get(side) or {}
@@ -225,17 +233,18 @@ def label_notes(measures: Sequence[Measure], spoken: Mapping[str, str]) -> list[
     return notes
 
 
-def _named(lenient: Measure, side: str, against: str) -> str:
+def _named(lenient: MeasureJson, side: str, against: str) -> str:
     after, before = (value_text(lenient, lenient["values"][at]) for at in (side, against))
     what = {
         "label_named": "the right label stands in {} of the answers against {}",
         "reference_named": "the reference stands in {} of the answers against {}",
         "likelihood_accuracy": "the right label is the likeliest in {} of the rows against {}",
     }[lenient["name"]].format(after, before)
-    return f"{what} ({p_text(lenient['differences'][side]['p'])})"
+    p = lenient["differences"][side]["p"]
+    return what if p is None else f"{what} ({p_text(p)})"
 
 
-def _several(strict: Measure, side: str, against: str, told: Mapping[str, str]) -> str:
+def _several(strict: MeasureJson, side: str, against: str, told: Mapping[str, str]) -> str:
     """The answers of both sides of which nobody can tell what they know, because they name several labels."""
     counts = {
         at: ((strict.get("detail") or {}).get(at) or {}).get("unlabelled", {}).get("several") for at in (against, side)

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config.evaluation import names
+from ftlab.core.comparison import MeasureJson
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
@@ -147,7 +148,7 @@ def measure_own(
     references: Sequence[str],
     *,
     clusters: Sequence[int] | None = None,
-) -> tuple[dict[str, Any], dict[str, list[float | None]] | None]:
+) -> tuple[MeasureJson, dict[str, list[float | None]] | None]:
     """The measure in the file `path` of each side, and its values row by row (None where it has none).
 
     Where the metric gives `per_row`, or is the mean of what it says of single rows, it is tested like any other; else
@@ -200,7 +201,7 @@ def _rows(
 
 def _info(own: OwnMetric, key: str) -> Measure:
     kind = type(own.metric)
-    better = getattr(kind, "better", "higher")
+    better: Any = getattr(kind, "better", "higher")  # whatever its author wrote
     if better not in ("higher", "lower", None):
         raise InputError(
             f"The metric {own.path.name} does not say which way is better", given=better, allowed="higher, lower, None"

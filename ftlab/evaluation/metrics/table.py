@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ftlab.core.comparison import DifferenceJson, MeasureInfoJson, MeasureJson
 from ftlab.data.final_number import FINAL_NUMBER_RULE
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics.form import LABEL_NAMED_RULE, REFERENCE_NAMED_RULE
@@ -40,6 +41,32 @@ class Measure:
     better: Literal["higher", "lower"] | None = "higher"
     group: Literal["task", "general", "style"] = "task"
     kind: Literal["share", "score", "loss"] = "share"
+
+    def as_json(self) -> MeasureInfoJson:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "help": self.help,
+            "rule": self.rule,
+            "unit": self.unit,
+            "better": self.better,
+            "group": self.group,
+            "kind": self.kind,
+        }
+
+    @classmethod
+    def of(cls, measure: MeasureInfoJson) -> Measure:
+        """The measure that `measure` is the figures of."""
+        return cls(
+            measure["name"],
+            measure["title"],
+            measure["help"],
+            measure["rule"],
+            measure["unit"],
+            measure["better"],
+            measure["group"],
+            measure["kind"],
+        )
 
 
 BUILT_IN = {
@@ -176,10 +203,10 @@ def of_rows(
     info: Measure,
     rows: Mapping[str, Sequence[float | None]],
     *,
-    detail: Any = None,
-    total: Mapping[str, float] | None = None,
+    detail: dict[str, Any] | None = None,
+    total: Mapping[str, float | None] | None = None,
     clusters: Clusters = None,
-) -> dict[str, Any]:
+) -> MeasureJson:
     """The measure that is the mean of a value per row; rows without a value (None) are left out of it.
 
     Right-or-wrong rows (0 and 1 only) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
@@ -191,7 +218,7 @@ def of_rows(
     known = {side: [value for value in values if value is not None] for side, values in rows.items()}
     whole = all(value in (0, 1) for values in known.values() for value in values)
     binary = whole and info.kind == "share" and info.group != "style"
-    differences = {}
+    differences: dict[str, DifferenceJson] = {}
     for side in later:
         both = list(zip(rows[first], rows[side], strict=True))
         places = [place for place, pair in enumerate(both) if None not in pair]
@@ -205,7 +232,7 @@ def of_rows(
             if info.better and any((a is None) != (b is None) for a, b in both):
                 missing_counts(differences[side], rows[first], rows[side], info.better, clusters)
     means = {side: math.fsum(values) / len(values) if values else None for side, values in known.items()}
-    intervals = {}
+    intervals: dict[str, list[float] | None] = {}
     for side, values in rows.items():
         places = [place for place, value in enumerate(values) if value is not None]
         interval = significance.share_interval if binary else significance.mean_interval
@@ -213,10 +240,10 @@ def of_rows(
         if info.kind == "share" and not binary and all(0 <= value <= 1 for value in known[side]):
             # A bootstrap cannot leave what it drew from: near 0% and 100% it would shrink to a point.
             ends = [intervals[side], significance.share_interval(known[side], _at(clusters, places))]
-            both = [pair for pair in ends if pair]
-            intervals[side] = [min(low for low, _ in both), max(high for _, high in both)] if both else None
+            some = [pair for pair in ends if pair]
+            intervals[side] = [min(low for low, _ in some), max(high for _, high in some)] if some else None
     return {
-        **asdict(info),
+        **info.as_json(),
         "values": dict(total) if total else means,
         "intervals": intervals,
         "rows": sum(any(value is not None for value in row) for row in zip(*rows.values(), strict=True)),
@@ -227,7 +254,7 @@ def of_rows(
 
 def of_errors(
     info: Measure, rows: Mapping[str, Sequence[float | None]], cap: float, *, clusters: Clusters = None
-) -> tuple[dict[str, Any], dict[str, list[float | None]]]:
+) -> tuple[MeasureJson, dict[str, list[float | None]]]:
     """The mean of errors in which refusing does not help and no single row decides, and the errors that it is made of.
 
     A missing answer (None) and an error above `cap` count as `cap`. The p is that of a paired permutation of these.
@@ -240,7 +267,8 @@ def of_errors(
         change = [new - old for old, new in zip(capped[first], capped[side], strict=True)]
         p = significance.exchange_p(change, clusters, span=cap)
         test = f"paired permutation of capped errors, and {significance.ONE_MORE}"
-        measure["differences"][side] |= {"p": p, "test": test}
+        measure["differences"][side]["p"] = p
+        measure["differences"][side]["test"] = test
     measure["detail"] = {
         "cap": cap,
         "missing": {side: sum(value is None for value in values) for side, values in rows.items()},
@@ -250,7 +278,7 @@ def of_errors(
 
 
 def missing_counts(
-    difference: dict[str, Any],
+    difference: DifferenceJson,
     base: Sequence[float | None],
     adapted: Sequence[float | None],
     better: str,
@@ -269,8 +297,8 @@ def missing_counts(
     change = ranks[len(base) :] - ranks[: len(base)]
     p = significance.exchange_p(change, clusters)
     agree = (difference["value"] > 0) == (change.sum() > 0) and change.sum() != 0
-    difference["p"] = max(difference["p"], p) if agree else 1.0
-    difference["test"] += "; and of ranks, a missing answer last"
+    difference["p"] = max(difference["p"] or 0.0, p) if agree else 1.0
+    difference["test"] = f"{difference['test']}; and of ranks, a missing answer last"
 
 
 def _span(info: Measure, old: Sequence[float], new: Sequence[float]) -> float | None:
@@ -291,9 +319,9 @@ def of_counts(
     *,
     p: Mapping[str, float],
     test: str,
-    detail: Any = None,
+    detail: dict[str, Any] | None = None,
     clusters: Clusters = None,
-) -> dict[str, Any]:
+) -> MeasureJson:
     """The measure that `combine` makes of counts (rows, k) summed over rows, with bootstrap intervals.
 
     `p` holds the p of each later side by `test`.
@@ -306,23 +334,25 @@ def of_counts(
 
 def of_values(
     info: Measure,
-    values: Mapping[str, float],
+    values: Mapping[str, float | None],
     rows: int,
     *,
-    intervals: Mapping[str, Any] | None = None,
-    changes: Mapping[str, Any] | None = None,
+    intervals: Mapping[str, list[float] | None] | None = None,
+    changes: Mapping[str, list[float] | None] | None = None,
     p: Mapping[str, float] | None = None,
     test: str = "",
-    detail: Any = None,
-) -> dict[str, Any]:
+    detail: dict[str, Any] | None = None,
+) -> MeasureJson:
     """The measure of values that are known; without `p` there is no test, and so no difference."""
     first, *later = values
-    differences = {
-        side: {"value": values[side] - values[first], "interval": (changes or {}).get(side), "p": p[side], "test": test}
-        for side in (later if p else [])
-    }
+    differences: dict[str, DifferenceJson] = {}
+    for side in later:
+        before, after = values[first], values[side]
+        if p and before is not None and after is not None:
+            interval = (changes or {}).get(side)
+            differences[side] = {"value": after - before, "interval": interval, "p": p[side], "test": test}
     return {
-        **asdict(info),
+        **info.as_json(),
         "values": dict(values),
         "intervals": dict(intervals or dict.fromkeys(values)),
         "rows": rows,

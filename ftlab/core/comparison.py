@@ -1,0 +1,374 @@
+"""What comparison.json holds: its types, and the two forms of it.
+
+Measures hold every figure once, and so does the file (`stored_form`). Readers get it with what follows from them beside
+it (`whole_form`): the scores of each side, the p of each test, the verdict on the adapted model, the figures of the
+first thing that was asked about forgetting. What an older ftlab wrote holds these itself; keys that it had not yet are
+NotRequired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NotRequired
+
+# typing's own cannot be made a schema of below Python 3.12 (pydantic).
+from typing_extensions import TypedDict
+
+from ftlab.core.files import read_json
+
+KeptAnswer = Literal["kept", "lost", "unknown"]
+
+
+class DifferenceJson(TypedDict):
+    """What a side differs by from the first one. `p` is two-sided by `test`; `gained` and `lost` count rows that are
+    right or wrong, `clusters` what rows belong to; `rows` where fewer have a value on both sides. `p_adjusted`, among
+    all measures (Holm), is never stored."""
+
+    value: float
+    interval: list[float] | None
+    p: float | None
+    test: str | None
+    gained: NotRequired[int]
+    lost: NotRequired[int]
+    clusters: NotRequired[int]
+    rows: NotRequired[int]
+    p_adjusted: NotRequired[float | None]
+
+
+class MeasureInfoJson(TypedDict):
+    """A measure by itself: see `ftlab.evaluation.metrics.table.Measure`."""
+
+    name: str
+    title: str
+    help: str
+    rule: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    group: Literal["task", "general", "style"]
+    kind: Literal["share", "score", "loss"]
+
+
+class MeasureJson(MeasureInfoJson):
+    """A measure with its figures: `values` and 95% `intervals` of each side, `differences` of each later one."""
+
+    values: dict[str, float | None]
+    intervals: dict[str, list[float] | None]
+    rows: int | None
+    differences: dict[str, DifferenceJson]
+    detail: dict[str, Any] | None
+
+
+class VerdictJson(TypedDict):
+    """`better` is None where the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
+    a loss in knowing. `forgetting` is None where nothing general was asked; `lost` says what was, as a verb."""
+
+    text: str
+    better: bool | None
+    p: float | None
+    measure: str | None
+    why: NotRequired[str]
+    opposed: NotRequired[str]
+    forgetting: NotRequired[KeptAnswer | None]
+    forgot: NotRequired[bool]
+    lost: NotRequired[str]
+
+
+class KindJson(TypedDict):
+    """The general questions of one kind; `fell`: by more than chance explains among all kinds."""
+
+    kind: str
+    asked: int
+    lost: int
+    gained: int
+    fell: bool
+
+
+class DriftJson(TypedDict):
+    """How far next-token probabilities moved from the base's: `kl` in nats a token, `agreement` 0 to 1."""
+
+    kl: float
+    kl_interval: list[float] | None
+    agreement: float
+    agreement_interval: list[float]
+    prompts: int
+    tokens: int
+
+
+class DriftOfKindJson(DriftJson):
+    kind: str
+    replayed: bool | None
+
+
+class ChangedAnswerJson(TypedDict):
+    prompt: str
+    kind: str | None
+    kl: float
+    base: str
+    base_cut: bool
+    side: str | None
+
+
+class QuestionsJson(TypedDict, total=False):
+    """Of general questions: `score` is the share lost of what was known."""
+
+    score: float | None
+    interval: list[float] | None
+    known: int
+    lost: int
+    gained: int
+    asked: int
+    accuracy: dict[str, float]
+    accuracy_p: float
+
+
+class TextsJson(TypedDict, total=False):
+    """Of general text: `rise` 0.2 is a fifth more bits per byte."""
+
+    bits_per_byte: dict[str, float]
+    rise: float
+    bits_p: float
+    documents: int
+
+
+class DriftPartJson(TypedDict, total=False):
+    """As DriftJson, where answers of the base were followed."""
+
+    kl: float
+    kl_interval: list[float] | None
+    agreement: float
+    agreement_interval: list[float]
+    prompts: int
+    tokens: int
+    of_kinds: list[DriftOfKindJson]
+    changed: list[ChangedAnswerJson]
+
+
+class PartJson(QuestionsJson, TextsJson, DriftPartJson):
+    """One thing that was asked about forgetting: questions, texts, or the base's own answers; of the three kinds of
+    figures it has one. `p_kept` and `p_lost` are one-sided, `enough` is how many of them would tell."""
+
+    measure: str
+    title: str
+    answer: KeptAnswer
+    p_kept: float | None
+    p_lost: float | None
+    enough: int | None
+    kinds: NotRequired[list[KindJson]]
+    decides: NotRequired[bool]
+    text: str
+
+
+class ForgettingJson(QuestionsJson, TextsJson):
+    """What was kept and what was lost; beside `parts` the figures of the first questions and of the first texts."""
+
+    limit: float
+    rule: str
+    answer: NotRequired[KeptAnswer]
+    forgot: bool
+    parts: NotRequired[list[PartJson]]
+    text: str
+
+
+class ChangeJson(TypedDict):
+    name: str
+    title: str
+    change: str
+    text: str
+
+
+class GainLossJson(TypedDict):
+    gained: list[ChangeJson]
+    lost: list[ChangeJson]
+    looks: NotRequired[list[ChangeJson]]
+    moved: NotRequired[list[ChangeJson]]
+    text: str
+
+
+class ScoresJson(TypedDict, total=False):
+    """The scores of one side. `perplexity` to `general_accuracy_replayed` follow from the measures of that name."""
+
+    perplexity: float
+    perplexity_interval: list[float] | None
+    bits_per_byte: float
+    bits_per_byte_interval: list[float] | None
+    bleu: float | None
+    bleu_interval: list[float] | None
+    bleu_signature: str
+    exact_match: float | None
+    exact_match_interval: list[float] | None
+    general_accuracy: float | None
+    general_interval: list[float] | None
+    general_accuracy_replayed: float | None
+    general_interval_replayed: list[float] | None
+    rows: int
+    tokens: int
+    bytes: int
+    truncated_answers: int
+    mean_answer_tokens: float
+    general_rows: int
+    general_rows_replayed: int
+
+
+class SideJson(TypedDict):
+    name: str
+    title: str
+    what: str
+
+
+class QuestionJson(TypedDict):
+    name: str
+    text: str
+
+
+class ChangedJson(TypedDict):
+    """How many rows are better and worse by the measure called `by`."""
+
+    by: str
+    better: int
+    worse: int
+
+
+class ComparisonJson(TypedDict):
+    """A comparison of a run with its base. Further sides (`prompted`, other runs) have their scores under their own
+    names: read them with `scores_of`."""
+
+    run: str
+    created: float  # unix seconds
+    weights_sha256: NotRequired[dict[str, str]]
+    strength: NotRequired[float]
+    split: str
+    suite: NotRequired[str | None]
+    question: NotRequired[QuestionJson]
+    seconds: float | None
+    seconds_before: NotRequired[float | None]
+    rows: NotRequired[int]  # of several runs side by side, which have no scores
+    base: NotRequired[ScoresJson]
+    adapted: NotRequired[ScoresJson]
+    tests: NotRequired[dict[str, float]]
+    sides: NotRequired[list[SideJson]]
+    measures: NotRequired[list[MeasureJson]]
+    forgetting: NotRequired[ForgettingJson | None]
+    gain_loss: NotRequired[GainLossJson]
+    verdicts: NotRequired[dict[str, VerdictJson]]
+    verdict: NotRequired[VerdictJson]
+    changed: NotRequired[ChangedJson | None]
+    memorisation: NotRequired[dict[str, Any] | None]
+    settings: dict[str, Any]
+    notes: list[str]
+
+
+def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
+    """The scores of `side`; none where it has none."""
+    every: Mapping[str, Any] = comparison
+    scores: ScoresJson | None = every.get(side)
+    return scores or {}
+
+
+def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:
+    """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
+    found = comparison.get("verdicts", {}).get(side)
+    return found or (comparison.get("verdict") if side == "adapted" else None)
+
+
+def decided_by(comparison: ComparisonJson) -> str | None:
+    """The name of the measure that decided the verdict on the adapted model."""
+    verdict = verdict_of(comparison)
+    return verdict.get("measure") if verdict else None
+
+
+class FiguresJson(QuestionsJson, TextsJson):
+    """Those of questions and those of texts."""
+
+
+def first_figures(parts: Sequence[PartJson]) -> FiguresJson:
+    """The figures of the first questions and of the first texts among `parts`; a score of None without questions."""
+    figures: FiguresJson = {"score": None, "interval": None}
+    names = (*QuestionsJson.__annotations__, *TextsJson.__annotations__)
+    for part in parts:
+        known: Any = {name: value for name, value in part.items() if name in names}
+        figures = {**figures, **{name: value for name, value in known.items() if figures.get(name) is None}}
+    return figures
+
+
+def parts_of(comparison: ComparisonJson) -> list[PartJson]:
+    """Everything that was asked about forgetting; nothing where it was not, or an older ftlab kept no parts."""
+    forgetting = comparison.get("forgetting")
+    return forgetting.get("parts") or [] if forgetting else []
+
+
+def read_comparison(file: Path) -> ComparisonJson | None:
+    """The comparison in `file`, whole; None where there is none. Raises DamagedFile."""
+    stored = read_json(file)
+    return None if stored is None else whole_form(stored)
+
+
+def stored_form(comparison: ComparisonJson) -> dict[str, Any]:
+    """`comparison` with each figure once, as its file holds it: without what `whole_form` gives back exactly."""
+    stored: dict[str, Any] = {**comparison}
+    for name, known in _following(comparison).items():
+        value = stored.get(name)
+        if value == known:
+            del stored[name]
+        elif isinstance(value, Mapping):
+            stored[name] = {key: one for key, one in value.items() if key not in known or known[key] != one}
+    return stored
+
+
+def whole_form(stored: Mapping[str, Any], scores: Mapping[str, ScoresJson] | None = None) -> ComparisonJson:
+    """A comparison as it is read: `stored`, the `scores` of its sides, and what follows from its measures and verdicts;
+    what it holds stays."""
+    whole: Any = {**stored, **(scores or {})}
+    for name, known in _following(whole).items():
+        value = whole.get(name, {})
+        if isinstance(value, Mapping):
+            whole[name] = {**known, **value}
+    comparison: ComparisonJson = whole
+    return comparison
+
+
+_SCORES = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "general_accuracy_replayed")
+_INTERVALS = {
+    "general_accuracy": "general_interval",
+    "general_accuracy_replayed": "general_interval_replayed",
+}
+_DRIFT = ("base_agreement", "base_kl")  # how the names of measures begin that later sides have as scores, too
+
+
+def _following(comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What follows from other parts of `comparison`, by the names of its parts."""
+    measures = comparison.get("measures")
+    verdicts = comparison.get("verdicts") or {}
+    forgetting = comparison.get("forgetting")
+    found: dict[str, dict[str, Any]] = {}
+    if measures and comparison.get("verdicts"):
+        sides = [side["name"] for side in comparison.get("sides") or []]
+        found |= {side: _scores(measures, side, first=side == sides[0]) for side in sides}
+        found["tests"] = _tests(measures)
+    if "adapted" in verdicts:
+        found["verdict"] = verdicts["adapted"]
+    if forgetting and "answer" in forgetting and forgetting.get("parts"):
+        found["forgetting"] = {**first_figures(forgetting["parts"])}
+    return found
+
+
+def _scores(measures: list[MeasureJson], side: str, *, first: bool) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    for measure in measures:
+        name = measure["name"]
+        if side not in measure["values"]:
+            continue
+        if name in _SCORES:
+            scores[name] = measure["values"][side]
+            scores[_INTERVALS.get(name, f"{name}_interval")] = (measure.get("intervals") or {}).get(side)
+        elif name.startswith(_DRIFT) and not first:
+            scores[name] = measure["values"][side]
+        if name == "bleu":
+            scores["bleu_signature"] = measure.get("rule", "").removeprefix("sacrebleu, ")
+    return scores
+
+
+def _tests(measures: list[MeasureJson]) -> dict[str, float]:
+    differences = {one["name"]: one.get("differences") or {} for one in measures if one["name"] in _SCORES}
+    ps = {name: of["adapted"].get("p") for name, of in differences.items() if "adapted" in of}
+    return {name: p for name, p in ps.items() if p is not None}
