@@ -109,16 +109,16 @@ class ReportProgress(TrainerCallback):
         logs = logs or {}
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
-        for before in ("", "eval_"):
-            row |= {before + ours: logs[before + name] for name, ours in _RENAMED.items() if before + name in logs}
+        for prefix in ("", "eval_"):
+            row |= {prefix + ours: logs[prefix + name] for name, ours in _RENAMED.items() if prefix + name in logs}
         for name, value in logs.items():
             if (each := _EACH_REWARD.fullmatch(name)) and value is not None:
                 row[f"{each[1] or ''}rewards/{each[2]}"] = value
         if "loss" in logs:
             tokens = self._tokens_before + int(logs.get("num_tokens", 0))
-            seconds, before = self._at_last_log
+            seconds, tokens_then = self._at_last_log
             if self._training_seconds > seconds:
-                self._tokens_per_second = (tokens - before) / (self._training_seconds - seconds)
+                self._tokens_per_second = (tokens - tokens_then) / (self._training_seconds - seconds)
             self._at_last_log = (self._training_seconds, tokens)
             row |= {"tokens": tokens, "tokens_per_second": self._tokens_per_second}
             if not math.isfinite(logs["loss"]):

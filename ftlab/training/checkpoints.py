@@ -7,13 +7,18 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.core.files import read_jsonl, write_json, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import listed
 from ftlab.errors import FtlabError
 from ftlab.models.identity import damaged_files, is_readable, keep_checksums
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+else:
+    Trainer = object  # this module stays light; a trainer of TRL comes after `WarmsUp` in each class that is one
 
 CHECKSUMS = "checksums.json"  # in each checkpoint: what its files are
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
@@ -166,11 +171,12 @@ def check_sealed(folder: Path) -> None:
         )
 
 
-class WarmsUp:
-    """A trainer of any stage (transformers' Trainer comes after it) with such a warm-up."""
+class WarmsUp(Trainer):
+    """A trainer of any stage whose rate is above zero from its first step."""
 
     def _load_best_model(self) -> None:
-        check_sealed(Path(self.state.best_model_checkpoint))
+        if (best := self.state.best_model_checkpoint) is not None:
+            check_sealed(Path(best))
         super()._load_best_model()
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

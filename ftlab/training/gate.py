@@ -160,7 +160,7 @@ def _from_adapter(
         config.model.revision, config.model.dtype = earlier.model.revision, earlier.model.dtype
         config.model.thinking = earlier.model.thinking
         config.method = earlier.method.model_copy(deep=True)
-    config.method.name = method
+    config.method = config.method.model_copy(update={"name": method})
     if method != "ia3":
         if not all(isinstance(saved.get(name), (int, float)) for name in ("r", "lora_alpha")):
             raise InputError(

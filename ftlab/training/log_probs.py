@@ -30,9 +30,12 @@ def use_small_tiles() -> None:
         return
     on_gpu = utils._use_triton
     LogProbs.elsewhere = utils._ChunkedLogProbFunction
-    utils._ChunkedLogProbFunction = LogProbs
-    # Where it says yes, only the positions of labels are handed over.
-    utils._use_triton = lambda device: device.type == "cpu" or on_gpu(device)
+    # Where `_use_triton` says yes, only the positions of labels are handed over.
+    patched = {
+        "_ChunkedLogProbFunction": LogProbs,
+        "_use_triton": lambda device: device.type == "cpu" or on_gpu(device),
+    }
+    vars(utils).update(patched)
 
 
 class LogProbs:
@@ -73,7 +76,7 @@ class _Scored(torch.autograd.Function):
     """`hidden` [tokens, width], `weight` [words, width], `targets` [tokens] -> four tensors of one number a token."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
@@ -111,7 +114,7 @@ class _Scored(torch.autograd.Function):
         return log_probs, entropy, mean, first
 
     @staticmethod
-    def backward(ctx: Any, of_log_probs: Any, of_entropy: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, of_log_probs: Any, of_entropy: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, log_z, entropy, slope = ctx.saved_tensors
         if slope is not None and of_entropy is None:
             of_hidden = None if of_log_probs is None else (slope * of_log_probs[:, None]).to(hidden.dtype)

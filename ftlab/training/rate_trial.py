@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.core.files import read_json
 from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
@@ -97,7 +97,7 @@ def find_rate(
             given=config.model.base,
             try_="train once with it, then find the rate",
         )
-    usual = config.optimisation.learning_rate
+    usual = filled(config.optimisation.learning_rate)
     wanted = ",".join(map(repr, rates or rates_to_try(usual)))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"

@@ -120,7 +120,7 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    wanted, found = set(keys), {}
+    wanted, found = set(keys), dict[str, Any]()
     for folder in sorted(run.path.parent.iterdir()):
         other = RunDirectory(folder)
         if wanted <= found.keys() or not other.self_replay_file.exists():

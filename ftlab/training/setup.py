@@ -32,7 +32,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
     """Write environment.json: versions, hardware, threads and seeds; an earlier attempt's stays under `resumed`."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, read_value, with_settings
+from ftlab.config.sections import Section
 from ftlab.core.files import DamagedFile, read_cached, read_json, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -65,16 +66,16 @@ def combinations(config: RunConfig, vary: dict[str, list[Any]]) -> list[tuple[di
             )
         if len(values) < 2 and total < 2:
             raise InputError("A sweep needs at least two values", given=f"{path}: {values}")
-    found = []
-    for values in itertools.product(*vary.values()):
-        chosen = dict(zip(vary, values, strict=True))
+    runs: list[tuple[dict[str, Any], RunConfig]] = []
+    for choice in itertools.product(*vary.values()):
+        chosen = dict(zip(vary, choice, strict=True))
         label = " ".join(f"{path.split('.')[-1]} {value}" for path, value in chosen.items())
         named = config.model_copy(update={"name": f"{config.name or 'sweep'} {label}"[:80]})
-        one = with_settings(named, chosen)
-        if any(one.resolved() == other.resolved() for _, other in found):
+        changed = with_settings(named, chosen)
+        if any(changed.resolved() == other.resolved() for _, other in runs):
             raise InputError("A value is given twice", given=label)
-        found.append((chosen, one))
-    return found
+        runs.append((chosen, changed))
+    return runs
 
 
 def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Workspace) -> Sweep:
@@ -160,13 +161,13 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
 
 def settings_to_vary() -> dict[str, str]:
     """{path: title} of every setting that a sweep may vary."""
-    found = {}
+    titles = {}
     for section, info in RunConfig.model_fields.items():
-        if section in _FIXED or section == "trainer":
+        if section in _FIXED or not isinstance(info.annotation, type) or not issubclass(info.annotation, Section):
             continue
-        for name, one in info.annotation.model_fields.items():
-            found[f"{section}.{name}"] = one.title or name
-    return found
+        for name, setting in info.annotation.model_fields.items():
+            titles[f"{section}.{name}"] = setting.title or name
+    return titles
 
 
 _SWEEP = {"id", "created", "settings", "runs"}

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from ftlab.errors import FtlabError
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
@@ -19,6 +18,7 @@ from ftlab.training import holding
 from ftlab.training.checkpoints import WarmsUp, check_sealed
 from ftlab.training.launching import together
 from ftlab.training.self_replay import Teacher
+from ftlab.training.speed import base_of
 
 ENTROPY_WORDS = 20  # of eaft, as in its paper
 _SAME = 0.1  # of an entropy, far above what short formats round away
@@ -121,6 +121,7 @@ def _entropies(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 class FineTuner(WarmsUp, SFTTrainer):
     """Checkpoints of bottleneck adapters hold the adapters alone, as PEFT's do."""
 
+    args: SFTConfig
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
 
     def __init__(self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any):
@@ -131,7 +132,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         self._holds = teacher is not None
         if teacher is not None:
             self.data_collator = holding.HoldingCollator(**vars(self.data_collator), teacher=teacher)
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        base = base_of(self.model)
         self._vocabulary = base.get_output_embeddings().weight.shape[0]
         # Anything but the plain loss is TRL's own business.
         self._plain_loss = (
@@ -163,6 +164,10 @@ class FineTuner(WarmsUp, SFTTrainer):
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
             self._evaluated = (self._evaluated[0] + float(mean) * tokens, self._evaluated[1] + tokens)
         return found
+
+    @property
+    def _is_training(self) -> bool:
+        return self.model is not None and self.model.training
 
     def _head_fits(self, inputs: dict[str, Any]) -> bool:
         """All processes answer the same: each way of the loss has them exchange different figures."""
@@ -220,18 +225,20 @@ class FineTuner(WarmsUp, SFTTrainer):
         output = super().evaluation_loop(*arguments, **settings)
         name = f"{settings.get('metric_key_prefix', 'eval')}_loss"
         total, tokens = together.total(*self._evaluated)
-        if name in output.metrics and tokens:
+        if output.metrics is not None and name in output.metrics and tokens:
             output.metrics[name] = total / tokens
         return output
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self._holds and "held" not in self._signature_columns:
-            self._signature_columns.append("held")
+        columns: list[str] = self._signature_columns or []
+        if self._holds and "held" not in columns:
+            # transformers declares it by its first value, None.
+            self._signature_columns = [*columns, "held"]  # type: ignore[assignment]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         # Before they are counted: the loss is the mean over the tokens that are trained.
-        if batch_samples and self.model.training:
+        if batch_samples and self._is_training:
             self._leave_repeated_rows_out(batch_samples[-1])
         return super()._get_num_items_in_batch(batch_samples, device)
 
@@ -242,7 +249,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         # 0: the rows came out even; -1: accelerate cannot tell, and repeats none.
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        size = self.args.per_device_train_batch_size if self._is_training else self.args.per_device_eval_batch_size
         own = max(0, state.remainder - self.args.process_index * size)  # rows of this process that are no repetition
         labels = inputs["labels"]
         if "cu_seq_lens_q" not in inputs:
@@ -255,7 +262,7 @@ class FineTuner(WarmsUp, SFTTrainer):
             return super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return None
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         save_bottlenecks(self.model, folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(str(folder))
@@ -267,7 +274,8 @@ class FineTuner(WarmsUp, SFTTrainer):
         return load_weights(self.model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        if not has_bottlenecks(self.model):
+        best = self.state.best_model_checkpoint
+        if best is None or not has_bottlenecks(self.model):
             return super()._load_best_model()
-        check_sealed(Path(self.state.best_model_checkpoint))
-        return load_weights(self.model, Path(self.state.best_model_checkpoint))
+        check_sealed(Path(best))
+        return load_weights(self.model, Path(best))

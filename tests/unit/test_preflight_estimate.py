@@ -11,6 +11,7 @@ from ftlab.config import ModelConfig, build_config
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.training.preflight.measure import run_preflight
+from ftlab.training.preflight.finding import Preflight
 from ftlab.training.preflight.text import as_lines
 
 # The shape of Llama 3.2 1B (its config.json on the Hub): 1,235,814,400 weights, with input and output tied.
@@ -143,3 +144,8 @@ def test_a_pair_is_two_texts_and_its_logits_are_never_held(cached_config):
     assert needs["sft"].activations == kept + 4 * 1024 * 3 * 4 * 128256
     assert (needs["dpo"].activations, needs["kto"].activations) == (2 * kept, kept)
     assert needs["dpo"].head_share == 0
+
+
+def test_a_peak_is_told_where_nobody_knows_what_is_free():
+    known = Preflight(kind="measured", fits=True, device="cpu", device_name="CPU", peak_bytes=1 << 30)
+    assert "memory       1 GB" in as_lines(known)

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.config.methods import FOR_PREFERENCES, METHODS
 from ftlab.config.stages import LOSSES, PREFERENCE_STAGES
 from ftlab.core.files import write_json
@@ -192,7 +192,7 @@ def check_preferences_config(config: RunConfig) -> None:
             allowed=", ".join(losses),
             try_="leave it empty for the usual one",
         )
-    if stage == "kto" and config.optimisation.batch_size < 2:
+    if stage == "kto" and filled(config.optimisation.batch_size) < 2:
         raise InputError(
             "KTO compares answers within a batch, so one row at a time is not enough",
             given="optimisation.batch_size: 1",
@@ -283,7 +283,7 @@ def train_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter
 
 def _settings(run: RunDirectory, config: RunConfig, splits: dict[str, Any], writer: StatusWriter) -> dict[str, Any]:
     """What the trainer of the stage is told beside the settings that every stage has; mixes the rows of kto."""
-    preference, batch = config.preference, config.optimisation.batch_size
+    preference, batch = config.preference, filled(config.optimisation.batch_size)
     held = len(splits.get("validation", ()))
     # Batches of nearly the same size: TRL takes the mean over batches, whatever their size.
     together = math.ceil(held / math.ceil(held / batch)) if held else batch

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import is_peft_model
 from trl import DPOTrainer, KTOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
@@ -15,6 +14,12 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from ftlab.training.checkpoints import WarmsUp
+from ftlab.training.speed import base_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer
+else:
+    Trainer = object  # what the classes below share; a trainer of TRL comes after it in each of them
 
 REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training starts from
 
@@ -41,7 +46,7 @@ class JudgedCollator(DataCollatorForUnpairedPreference):
         return batch
 
 
-class _OnTokens:
+class _OnTokens(Trainer):
     """Rows that are tokenised already. The reference adapter is never saved: it lies in the run's start/."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -66,7 +71,7 @@ class RewardTuner(WarmsUp, RewardTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        figures = self._metrics["train" if self.model.training else "eval"]
+        figures = self._metrics["train" if model.training else "eval"]
         sides = outputs.logits.detach().squeeze(-1).float().chunk(2)
         for name, scores in zip(("chosen", "rejected"), sides, strict=True):
             figures[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(scores).mean().item())
@@ -102,21 +107,31 @@ def for_trainer(examples: Any) -> Any:
     return examples
 
 
-class _OnPairs:
-    """What both trainers do alike: they read tokenised pairs, count their tokens, and never hold all logits."""
+class _OnPairs(Trainer):
+    """What both trainers share: they read tokenized pairs, count their tokens, and never hold all logits."""
 
+    processing_class: PreTrainedTokenizerBase
     _tokens = 0
+    concatenated_inputs: Any  # a static method of both
 
     def __init__(self, *arguments: Any, **settings: Any):
         super().__init__(*arguments, **settings)
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        add_fused_lm_head(base, outputs=("log_probs", "mean_logits"))
+        add_fused_lm_head(base_of(self.model), outputs=("log_probs", "mean_logits"))
 
-    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+    def _padding(self) -> int:
+        raise NotImplementedError
+
+    def _takes_means(self) -> bool:
+        """Whether an answer scores the mean of its tokens, else their sum."""
+        raise NotImplementedError
+
+    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+        """The labels of the chosen answers that are trained by their likelihood."""
+        raise NotImplementedError
+
+    def _scored(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
         """TRL's figures, through the head that DPO uses: theirs takes the logits of all tokens of both sides. In the
         place of the logits, of which TRL logs the mean, are the means at the scored positions."""
-        if self.aux_loss_enabled:
-            return super().concatenated_forward(model, batch)
         joined = self.concatenated_inputs(batch, padding_value=self._padding(), device=self.accelerator.device)
         ids, attention = joined["concatenated_input_ids"], joined["concatenated_attention_mask"]
         trained, chosen = joined["concatenated_labels"], slice(0, len(batch["chosen_labels"]))
@@ -147,8 +162,11 @@ class _OnPairs:
 class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
     """ORPO (Hong et al. 2024, arXiv 2403.07691)."""
 
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+        return super().concatenated_forward(model, batch) if self.aux_loss_enabled else self._scored(model, batch)
+
     def _padding(self) -> int:
-        return self.padding_value
+        return int(self.padding_value)
 
     def _takes_means(self) -> bool:
         return True
@@ -160,8 +178,11 @@ class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
 class ContrastTuner(WarmsUp, _OnPairs, CPOTrainer):
     """CPO (Xu et al. 2024, arXiv 2401.08417) and SimPO (Meng et al. 2024, arXiv 2405.14734)."""
 
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+        return super().concatenated_forward(model, batch) if self.aux_loss_enabled else self._scored(model, batch)
+
     def _padding(self) -> int:
-        return self.pad_token_id
+        return int(self.processing_class.pad_token_id)
 
     def _takes_means(self) -> bool:
         return self.loss_type in ("ipo", "simpo")

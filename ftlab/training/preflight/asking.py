@@ -247,6 +247,11 @@ class Comparison:
         from ftlab.evaluation.generate import generate_answers
 
         times: list[float] = []
+
+        def note_time() -> bool:  # asked before a batch, and at each of its tokens
+            times.append(time.monotonic())
+            return False
+
         made = generate_answers(
             model,
             tokenizer,
@@ -255,7 +260,7 @@ class Comparison:
             stop_ids=stop_token_ids(tokenizer, model.generation_config),
             batch_rows=self.rows_at_once,
             context=self.material.context,
-            should_stop=lambda: bool(times.append(time.monotonic())),  # asked before a batch, and at each of its tokens
+            should_stop=note_time,
         )
         return [max(1, answer.tokens) for answer in made.answers], times
 

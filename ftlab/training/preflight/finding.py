@@ -152,7 +152,7 @@ def _about_passes(plan: Plan) -> list[Advice]:
     settings = plan.config.optimisation
     processes = plan.config.launcher.processes
     steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
-    batch = settings.batch_size * settings.gradient_accumulation * processes
+    batch = settings.rows_per_step * processes
     passes = steps.total / steps.per_epoch
     found = []
     most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
@@ -241,10 +241,9 @@ def _about_template(plan: Plan) -> list[Advice]:
 
 def _about_numbers(plan: Plan) -> list[Advice]:
     if plan.device == "cpu":
-        if plan.dtype == "float16" or (plan.dtype == "bfloat16" and plan.bfloat16_gain and plan.bfloat16_gain < 1):
-            slow = "CPUs compute it slowly."
-            if plan.dtype == "bfloat16":
-                slow = f"Measured here: {1 / plan.bfloat16_gain:.2g} times slower than float32."
+        gain = plan.bfloat16_gain if plan.dtype == "bfloat16" else None
+        if plan.dtype == "float16" or (gain and gain < 1):
+            slow = f"Measured here: {1 / gain:.2g} times slower than float32." if gain else "CPUs compute it slowly."
             return [
                 Advice(
                     "short_format_on_cpu",
@@ -398,8 +397,9 @@ class Preflight:
 
     def priced(self, price_per_hour: float | None) -> Preflight:
         """The same finding at another price."""
-        known = self.total_seconds is not None and price_per_hour is not None
-        cost = self.total_seconds / 3600 * price_per_hour if known else None
+        cost = None
+        if self.total_seconds is not None and price_per_hour is not None:
+            cost = self.total_seconds / 3600 * price_per_hour
         return replace(self, price_per_hour=price_per_hour, cost=cost)
 
     def as_dict(self) -> dict[str, Any]:

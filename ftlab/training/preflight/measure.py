@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import LauncherConfig, RunConfig, with_settings
+from ftlab.config import LauncherConfig, RunConfig, filled, with_settings
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import last_line, read_json, write_text
 from ftlab.core.processes import attached
@@ -174,7 +174,7 @@ def _search(
 ) -> Generator[str, None, Remedy | None]:
     """The first change that was measured to fit."""
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
-    below = config.optimisation.batch_size
+    below = filled(config.optimisation.batch_size)
     for number, remedy in enumerate(tried, start=1):
         outcome = yield from _try(config, remedy, prepared, folder / str(number), workspace)
         rows = remedy.settings.get("optimisation.batch_size", below)

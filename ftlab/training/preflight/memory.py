@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.config.methods import METHODS
 from ftlab.models.estimate import Need
 
@@ -54,8 +54,8 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
     `lengths` are the tokens of the training rows. The peaks are calculated from `need`, not measured.
     """
     room = int(available * SAFE_SHARE)
-    batch, name = config.optimisation.batch_size, config.method.name
-    found = []
+    batch, name = filled(config.optimisation.batch_size), config.method.name
+    found: list[Remedy] = []
 
     def offer(fixed: int, factor: float, settings: dict[str, Any], what: str, costs: str) -> None:
         """The change with the largest batch that fits with it, if there is one."""
@@ -69,7 +69,7 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
     offer(need.fixed, 1, {}, "", _COST_BATCH)
     checkpointing = _checkpointing(need)
     if not config.optimisation.gradient_checkpointing and name != "prefix_tuning":
-        settings = {"optimisation.gradient_checkpointing": True}
+        settings: dict[str, Any] = {"optimisation.gradient_checkpointing": True}
         offer(need.fixed, checkpointing, settings, "gradient checkpointing", _COST_CHECKPOINTING)
     if METHODS[name].quantises:
         fixed = need.fixed - max(0, need.linear - int(need.linear_weights * _QLORA_BYTES))
@@ -91,7 +91,7 @@ def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
 
     `loading`: memory ran out before the first step, so that a smaller batch cannot help.
     """
-    settings, batch, name = config.optimisation, config.optimisation.batch_size, config.method.name
+    settings, batch, name = config.optimisation, filled(config.optimisation.batch_size), config.method.name
     found: list[Remedy] = []
     change: dict[str, Any] = {}
     if not loading:
@@ -115,8 +115,9 @@ def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
 def larger_batch(config: RunConfig, fits: Remedy, need: Need, available: int, below: int) -> Remedy | None:
     """`fits`, which was measured as `need`, with a batch as large as the memory allows, smaller than `below` rows;
     None when its own is the largest. Many small batches are slower than a few large ones."""
-    measured = fits.settings.get("optimisation.batch_size", config.optimisation.batch_size)
-    for rows in divisors(config.optimisation.batch_size):
+    batch = filled(config.optimisation.batch_size)
+    measured = fits.settings.get("optimisation.batch_size", batch)
+    for rows in divisors(batch):
         peak = int(need.fixed + need.activations * rows / measured)
         if measured < rows < below and peak <= available * SAFE_SHARE:
             what = _and_batch(fits.also, config, rows)
@@ -131,10 +132,9 @@ def divisors(batch: int) -> list[int]:
 
 def smaller_batch(config: RunConfig, rows: int) -> dict[str, Any]:
     """Settings with `rows` a batch and as many rows a step as before."""
-    settings = config.optimisation
     return {
         "optimisation.batch_size": rows,
-        "optimisation.gradient_accumulation": settings.batch_size * settings.gradient_accumulation // rows,
+        "optimisation.gradient_accumulation": config.optimisation.rows_per_step // rows,
     }
 
 
@@ -214,7 +214,7 @@ def _checkpointing(need: Need) -> float:
 
 def _shorter(config: RunConfig, need: Need, room: int, lengths: Sequence[int]) -> Remedy | None:
     """The longest `max_length` that fits with the batch as it is (else with single rows), and the rows it cuts."""
-    longest, batch = max(lengths, default=0), config.optimisation.batch_size
+    longest, batch = max(lengths, default=0), filled(config.optimisation.batch_size)
     for rows in dict.fromkeys((batch, 1)):
         activations = need.activations * rows / batch
         limit = int(longest * (room - need.fixed) / max(1, activations)) // 16 * 16
@@ -233,8 +233,8 @@ def _shorter(config: RunConfig, need: Need, room: int, lengths: Sequence[int]) -
 
 def _and_batch(what: str, config: RunConfig, rows: int) -> str:
     settings = config.optimisation
-    steps = settings.batch_size * settings.gradient_accumulation // rows
-    smaller = f"a batch of {rows} with {steps} steps of accumulation" if rows < settings.batch_size else ""
+    steps = settings.rows_per_step // rows
+    smaller = f"a batch of {rows} with {steps} steps of accumulation" if rows < filled(settings.batch_size) else ""
     return " and ".join(filter(None, [smaller, what])) if smaller else what
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig, filled, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import locked, read_json, write_json
 from ftlab.core.quiet import quieten
@@ -178,7 +178,7 @@ def measure(
         if answers:
             evaluate_answers(trainer, notes)
         else:
-            _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
+            _evaluate(trainer, filled(config.optimisation.batch_size), device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
             notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
     notes.add(peak=peak_memory(device))

@@ -57,7 +57,7 @@ def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool, 
 
     Each of the `processes` reads a batch of its own in every step.
     """
-    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation * processes)))
+    per_epoch = max(1, math.ceil(rows / (settings.rows_per_step * processes)))
     total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
     logged = max(1, total // 200)
     between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))

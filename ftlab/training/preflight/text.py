@@ -28,7 +28,8 @@ def facts(found: Preflight) -> Iterator[tuple[str, str]]:
     yield "verdict", verdict(found)
     if found.peak_bytes is not None:
         about = "about " if found.kind == "estimate" else ""
-        yield "memory", f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free"
+        free = f" of {amount(found.available_bytes)} free" if found.available_bytes is not None else ""
+        yield "memory", f"{about}{amount(found.peak_bytes)}{free}"
         yield "", f"the most that the run holds at once: {what_peaks(found)}"
     elif found.available_bytes is not None:
         yield "memory", f"{amount(found.available_bytes)} free"

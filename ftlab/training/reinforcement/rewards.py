@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import Reward, RunConfig, load_config
+from ftlab.config import Reward, RunConfig, filled, load_config
 from ftlab.config.methods import FOR_REINFORCEMENT
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -44,9 +44,9 @@ def check_reinforcement(config: RunConfig) -> None:
             allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
         )
     settings, group = config.resolved().optimisation, config.reinforcement.generations
-    batch = settings.batch_size * settings.gradient_accumulation * config.launcher.processes
+    batch, rows = settings.rows_per_step * config.launcher.processes, filled(settings.batch_size)
     if batch % group:
-        fitting = max(group, settings.batch_size - settings.batch_size % group)
+        fitting = max(group, rows - rows % group)
         raise InputError(
             "The batch has to hold all answers to a prompt (optimisation.batch_size counts answers)",
             given=f"{batch} answers in a step, {group} answers per prompt",
