@@ -10,8 +10,8 @@ import torch
 from ftlab.config import ModelConfig, build_config
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
-from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.finding import Preflight
+from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.text import as_lines
 
 # The shape of Llama 3.2 1B (its config.json on the Hub): 1,235,814,400 weights, with input and output tied.
