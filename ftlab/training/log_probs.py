@@ -19,8 +19,8 @@ _FEWEST_ROWS = 16
 def use_small_tiles() -> None:
     """Let TRL's trainers score tokens on the CPU with `LogProbs`; on other devices all stays as it is.
 
-    These are private names of TRL, checked with 1.16.0: `trl.trainer.utils` looks both up at every call. A version
-    without them keeps its own tiles.
+    `trl.trainer.utils` looks both private names up at every call (core/private.py). A version without them keeps its
+    own tiles.
     """
     from trl.trainer import utils
 
