@@ -37,7 +37,7 @@ PROJECT = "ftlab"
 
 def tracker_variables(config: RunConfig) -> list[str]:
     """The secrets in the environment that the trackers of `config` need, for `processes.child_environment`."""
-    return [one for name in config.tracking.report_to for one in _SECRETS.get(name, (f"{name.upper()}_",))]
+    return [variable for name in config.tracking.report_to for variable in _SECRETS.get(name, (f"{name.upper()}_",))]
 
 
 def check_tracking(config: RunConfig) -> None:
@@ -224,7 +224,7 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
     try:
         TypeAdapter(wanted).validate_python(value, strict=True)
     except ValidationError as error:
-        allowed = dict.fromkeys(allowed_by(one) for one in error.errors() if one["type"] != "is_instance_of")
+        allowed = dict.fromkeys(allowed_by(detail) for detail in error.errors() if detail["type"] != "is_instance_of")
         raise InputError(
             f"{name} cannot take this value", given=shorten(repr(value)), allowed=" or ".join(allowed)
         ) from None

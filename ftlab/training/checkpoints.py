@@ -131,10 +131,10 @@ def _is_whole(folder: Path) -> bool:
 
 def _broken(folder: Path) -> list[str]:
     """The files of a checkpoint that are not what was written: by its checksums, else by what they say themselves."""
-    found = damaged_files(folder / CHECKSUMS)
-    if found is None:
+    damaged = damaged_files(folder / CHECKSUMS)
+    if damaged is None:
         return sorted(file.name for file in folder.iterdir() if not is_readable(file))
-    return found
+    return damaged
 
 
 def _is_complete(folder: Path) -> bool:

@@ -124,7 +124,7 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
 def explain_lost_rank(
     lost: list[dict[str, Any]],
     processes: int,
-    told: dict[str, Any] | None,
+    reported: dict[str, Any] | None,
     log_file: Path,
     status: RunStatus,
     returncode: int,
@@ -134,7 +134,7 @@ def explain_lost_rank(
     `lost` holds {rank, exitcode} of those that died, `told` what the first one that failed says of it, `returncode` is
     that of their launcher. SIGTERM is no reason: so the launcher ends those that are left.
     """
-    killed = [one for one in lost if one["exitcode"] < 0 and one["exitcode"] != -signal.SIGTERM]
+    killed = [rank for rank in lost if rank["exitcode"] < 0 and rank["exitcode"] != -signal.SIGTERM]
     if killed:
         # Before what any other says: that is only that it has lost the one that was killed.
         reason = explain_death(killed[0]["exitcode"], log_file, status)
@@ -142,9 +142,9 @@ def explain_lost_rank(
             "The training process", f"Training process {killed[0]['rank'] + 1} of {processes}"
         )
         return reason | {"what": what}
-    if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
+    if any(rank["exitcode"] == DISK_FULL_CODE for rank in lost):
         return dict(_DISK_FULL)
-    return told or explain_death(returncode, log_file, status)
+    return reported or explain_death(returncode, log_file, status)
 
 
 # torch: "an autograd kernel was not registered to the Autograd key(s) but we are trying to backprop through it. This

@@ -38,22 +38,22 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     """
     if not config.model.start:
         return config, None
-    given = config.model.start
-    folder = Path(given).expanduser()
+    named = config.model.start
+    folder = Path(named).expanduser()
     if (folder / "adapter_config.json").is_file():
         return _from_adapter(config, folder.absolute(), None, None)
     if folder.is_dir() and not (folder / "config.yaml").is_file():
         raise InputError(
             "The folder to start from (model.start) holds no adapter",
-            given=given,
+            given=named,
             allowed="a folder with adapter_config.json and adapter_model.safetensors, or the id of a run",
             try_="for a whole model set model.base instead",
         )
-    parent = workspace.run(str(folder.absolute()) if folder.is_dir() else given)
+    parent = workspace.run(str(folder.absolute()) if folder.is_dir() else named)
     if not parent.has_result:
         raise InputError(
             f"The run {parent.id} has no trained model to start from",
-            given=f"model.start: {given}",
+            given=f"model.start: {named}",
             try_="wait until it has ended, or train it again",
         )
     check_result(parent)
@@ -61,7 +61,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     if earlier.stage == "reward":
         raise InputError(
             f"The run {parent.id} is a reward model: it scores answers and writes none, so nothing can start from it",
-            given=f"model.start: {given}",
+            given=f"model.start: {named}",
             try_="name the run that the reward model itself was started from",
         )
     config = config.model_copy(deep=True)
@@ -226,12 +226,12 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
         config.data.replay = None
     if needs_base:
         check_base(config.model)
-    given = config.evaluation
+    as_set = config.evaluation
     config = config.resolved(shape_of(config.model, fetch=needs_base and not is_offline()))
     if not config.is_starter:
         # How much that is follows from the data: see settle_measuring.
-        config.evaluation.probes = given.probes
-        config.evaluation.general_text = given.general_text
+        config.evaluation.probes = as_set.probes
+        config.evaluation.general_text = as_set.general_text
     if config.stage in REWARD_STAGES:
         pin_rewards(config, workspace)
     check_stored(config, workspace)
@@ -248,8 +248,8 @@ def settle_measuring(config: RunConfig, prepared: Any) -> None:
         return
     prompts, passages = MOST_PROMPTS, MOST_PASSAGES
     if config.stage not in REWARD_STAGES:  # which write their answers in each step
-        told = prepared.manifest.get("replay") or {}
-        prompts, passages = affordable(config, prepared.splits, told["rows"] if prepared.replay_prompts else 0)
+        replay = prepared.manifest.get("replay") or {}
+        prompts, passages = affordable(config, prepared.splits, replay["rows"] if prepared.replay_prompts else 0)
     if settings.probes == "auto":
         settings.probes = f"self:{prompts}" if prompts < MOST_PROMPTS else "self"
     if settings.general_text == "auto":

@@ -61,8 +61,8 @@ class LogProbs:
             return LogProbs.elsewhere.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs
             )
-        found = _Scored.apply(hidden, weight, bias, targets, temperature, softcap, scale, torch.is_grad_enabled())
-        log_probs, entropy, mean, first = found
+        scored = _Scored.apply(hidden, weight, bias, targets, temperature, softcap, scale, torch.is_grad_enabled())
+        log_probs, entropy, mean, first = scored
         return (
             log_probs,
             entropy if "entropy" in outputs else None,

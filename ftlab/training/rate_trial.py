@@ -62,9 +62,9 @@ class RateTrial:
         if self.clear and self.taken == self.usual:
             return f"The usual rate {self.usual:g} is the best {on}."
         if self.clear:
-            said = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
+            verdict = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
             # With a tenth of the steps there is less time to overshoot than the whole run has.
-            return f"{said} So short a trial favors high rates." if self.taken > self.usual else said
+            return f"{verdict} So short a trial favors high rates." if self.taken > self.usual else verdict
         return f"Cannot tell {on}: the differences are within what chance makes. The usual rate {self.usual:g} is kept."
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def find_rate(
                 why=outcome.status.phase,
                 try_="a smaller optimisation.batch_size",
             )
-        found = read_json(Path(folder) / "0" / MEASURED, {})
-    return decide(found["losses"], found["before"], usual=usual, steps=found["steps"])
+        measured = read_json(Path(folder) / "0" / MEASURED, {})
+    return decide(measured["losses"], measured["before"], usual=usual, steps=measured["steps"])
 
 
 def run_find_rate(config: RunConfig, workspace: Workspace) -> RateTrial:
@@ -156,7 +156,7 @@ def decide(losses: Mapping[str, Sequence[float]], before: Sequence[float], *, us
 
 
 def _beats(better: Sequence[float], worse: Sequence[float]) -> bool:
-    gains = [other - one for one, other in zip(better, worse, strict=True)]
+    gains = [other - after for after, other in zip(better, worse, strict=True)]
     gain = statistics.fmean(gains)
     error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     return gain > _ERRORS * error and gain > _LEAST_GAIN * statistics.fmean(worse)
@@ -174,25 +174,25 @@ def try_rates(training: Any, config: RunConfig, rates: Sequence[float], writer: 
     steps = min(total, max(_FEWEST_STEPS, round(_SHARE * total)))
     arguments.max_steps, arguments.warmup_steps = steps, math.ceil(steps * config.optimisation.warmup_fraction)
     rows = sorted(random.Random(0).sample(range(len(dataset)), min(_MOST_ROWS, len(dataset))))
-    trained = [one for one in model.parameters() if one.requires_grad]
-    beginning = [one.detach().clone() for one in trained]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    beginning = [parameter.detach().clone() for parameter in trained]
 
-    class Told(TrainerCallback):
-        said = ""
+    class ReportSteps(TrainerCallback):
+        doing = ""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            writer.update(phase=f"{self.said}: step {state.global_step} of {steps}")
+            writer.update(phase=f"{self.doing}: step {state.global_step} of {steps}")
 
-    told = Told()
-    trainer.add_callback(told)
+    report = ReportSteps()
+    trainer.add_callback(report)
     writer.update(phase="validation loss of the untrained model")
     notes.add(steps=steps, before=_row_losses(trainer, dataset, rows), losses={})
     for number, rate in enumerate(rates, start=1):
-        for one, value in zip(trained, beginning, strict=True):
-            one.data.copy_(value)
+        for parameter, value in zip(trained, beginning, strict=True):
+            parameter.data.copy_(value)
         set_seed(config.optimisation.seed)
         arguments.learning_rate, trainer.optimizer, trainer.lr_scheduler = rate, None, None
-        told.said = f"rate {rate:g} ({number} of {len(rates)})"
+        report.doing = f"rate {rate:g} ({number} of {len(rates)})"
         trainer.train()
         notes.add(losses=notes.values["losses"] | {repr(rate): _row_losses(trainer, dataset, rows)})
 
@@ -202,10 +202,10 @@ def _row_losses(trainer: Any, dataset: Any, rows: Sequence[int]) -> list[float]:
     import torch
 
     trainer.model.eval()
-    found = []
+    losses = []
     with torch.no_grad():
         for row in rows:
             inputs = trainer._prepare_inputs(trainer.data_collator([dataset[row]]))
             with trainer.compute_loss_context_manager():
-                found.append(float(trainer.compute_loss(trainer.model, inputs)))
-    return found
+                losses.append(float(trainer.compute_loss(trainer.model, inputs)))
+    return losses

@@ -97,7 +97,9 @@ def ensure_answers(
         free_memory()
     chosen = [known[keys[place % len(asked)]] for place in range(len(prompts))]
     # Where a prompt is asked twice, or known of a run with another order, the row is that of this run.
-    rows = [row | {"row": one["row"], "kind": one["kind"]} for one, (row, _) in zip(prompts, chosen, strict=True)]
+    rows = [
+        row | {"row": prompt["row"], "kind": prompt["kind"]} for prompt, (row, _) in zip(prompts, chosen, strict=True)
+    ]
     _keep(run, rows, _joined([held for _, held in chosen]))
     writer.update(phase="loading the libraries", done=0, total=0)
     return seconds
@@ -110,7 +112,7 @@ def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequenc
     from ftlab.models.load import text_length
 
     who = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
-    texts = [[*who, encode_prompt([*one["messages"], _said("")], tokenizer)] for one in prompts]
+    texts = [[*who, encode_prompt([*prompt["messages"], _said("")], tokenizer)] for prompt in prompts]
     return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:24] for text in texts]
 
 
@@ -120,16 +122,16 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    wanted, found = set(keys), dict[str, Any]()
+    wanted, answers = set(keys), dict[str, Any]()
     for folder in sorted(run.path.parent.iterdir()):
         other = RunDirectory(folder)
-        if wanted <= found.keys() or not other.self_replay_file.exists():
+        if wanted <= answers.keys() or not other.self_replay_file.exists():
             continue
         if wants_teacher and not other.teacher_file.exists():
             continue
         try:
             rows = pq.read_table(other.self_replay_file).to_pylist()
-            if not any(row.get("key") in wanted - found.keys() for row in rows):
+            if not any(row.get("key") in wanted - answers.keys() for row in rows):
                 continue
             tensors = load_file(other.teacher_file) if wants_teacher else None
             starts = _starts([_held_tokens(row) for row in rows])
@@ -138,8 +140,8 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
         except Exception:  # whatever is wrong with the file of another run
             continue
         teacher = Teacher(tensors["top"], tensors["log_probs"], starts) if tensors else None
-        found |= {key: one for key, one in _by_key(rows, teacher).items() if key in wanted}
-    return found
+        answers |= {key: part for key, part in _by_key(rows, teacher).items() if key in wanted}
+    return answers
 
 
 def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str
     held = [
         (teacher.top[teacher.of(n)], teacher.log_probs[teacher.of(n)]) if teacher else None for n in range(len(rows))
     ]
-    return {row["key"]: (row, one) for row, one in zip(rows, held, strict=True) if row.get("key")}
+    return {row["key"]: (row, part) for row, part in zip(rows, held, strict=True) if row.get("key")}
 
 
 def _joined(parts: Sequence[tuple[Any, Any] | None]) -> Teacher | None:
@@ -167,18 +169,18 @@ def _held_tokens(row: Mapping[str, Any]) -> int:
 def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
     """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is: a sentence
     for everybody who counts rows. `manifest` is that of its data."""
-    found = []
-    if told := manifest.get("replay"):
-        if told.get("answers"):
-            times = f", {told['times']} times in each epoch" if told.get("times", 1) > 1 else ""
-            found.append(f"{told['rows'] // told.get('times', 1):,} of the base's own answers{times}")
+    parts = []
+    if replay := manifest.get("replay"):
+        if replay.get("answers"):
+            times = f", {replay['times']} times in each epoch" if replay.get("times", 1) > 1 else ""
+            parts.append(f"{replay['rows'] // replay.get('times', 1):,} of the base's own answers{times}")
         else:
-            found.append(f"{told['rows']:,} rows of {told['source']}")
-    if told := manifest.get("replay_text"):
-        found.append(f"{told['rows']:,} documents of {told['source']}")
-    if found:
-        return f"{' and '.join(found)} are mixed in, so that it keeps what it knows"
-    said = "nothing is mixed in that would keep what it knows"
+            parts.append(f"{replay['rows']:,} rows of {replay['source']}")
+    if replay := manifest.get("replay_text"):
+        parts.append(f"{replay['rows']:,} documents of {replay['source']}")
+    if parts:
+        return f"{' and '.join(parts)} are mixed in, so that it keeps what it knows"
+    nothing = "nothing is mixed in that would keep what it knows"
     if (why := why_not_held(config)) is None:
         why = "data.replay is none"
         if shards(config.launcher):
@@ -192,7 +194,7 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
         why += "; what it forgets is measured where the prompts have reference answers" if measured else ""
     elif measured and config.stage != "reward":
         why += "; what it forgets is measured after training"
-    return f"{said}: {why}"
+    return f"{nothing}: {why}"
 
 
 def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
@@ -263,7 +265,7 @@ def _answers(
     made = generate_answers(
         base,
         tokenizer,
-        [encode_prompt([*one["messages"], _said("")], tokenizer) for one in prompts],
+        [encode_prompt([*prompt["messages"], _said("")], tokenizer) for prompt in prompts],
         max_new_tokens=NEW_TOKENS,
         stop_ids=stops,
         batch_rows=config.evaluation.batch_size,
@@ -271,12 +273,14 @@ def _answers(
         advance=advance,
         should_stop=should_stop,
     )
-    found = []
-    for one, answer in zip(prompts, made.answers, strict=True):
-        messages = [*one["messages"], _said(answer.text)]
+    rows = []
+    for prompt, answer in zip(prompts, made.answers, strict=True):
+        messages = [*prompt["messages"], _said(answer.text)]
         ids, labels = _encoded(messages, answer.cut, tokenizer, set(stops))
-        found.append({"row": one["row"], "kind": one["kind"], "messages": messages, "input_ids": ids, "labels": labels})
-    return found
+        rows.append(
+            {"row": prompt["row"], "kind": prompt["kind"], "messages": messages, "input_ids": ids, "labels": labels}
+        )
+    return rows
 
 
 def _said(text: str) -> dict[str, str]:
@@ -304,7 +308,7 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
     from ftlab.training.holding import head_logits, hidden_states, shortened
 
     vocabulary = base.get_output_embeddings().weight.shape[0]
-    found: dict[int, tuple[Any, Any]] = {}
+    by_row: dict[int, tuple[Any, Any]] = {}
     compared = False
     tokens = max(1, _LOGITS_BYTES // (4 * vocabulary))
     with torch.inference_mode():
@@ -327,8 +331,8 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
                     return None
             for place, row in enumerate(batch):
                 top, log_probs = shortened(logits[place][on[place]].float(), TOP)
-                found[row] = top.cpu(), log_probs.cpu()
-    ordered = [found[row] for row in range(len(rows))]
+                by_row[row] = top.cpu(), log_probs.cpu()
+    ordered = [by_row[row] for row in range(len(rows))]
     starts = _starts([len(top) for top, _ in ordered])
     return Teacher(torch.cat([top for top, _ in ordered]), torch.cat([log for _, log in ordered]), starts)
 

@@ -207,11 +207,11 @@ def unrounded(model: Any) -> Iterator[None]:
     """Within it a trainer of TRL is built: it rounds adapters on a quantised base to bfloat16, which is slow on a CPU,
     not possible on cards without it, and moves an adapter that is trained further away from its reference."""
     quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
-    trained = [one for one in model.parameters() if one.requires_grad] if quantised else []
-    before = [one.data.clone() for one in trained]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if quantised else []
+    before = [parameter.data.clone() for parameter in trained]
     yield
-    for one, values in zip(trained, before, strict=True):
-        one.data = values.float()
+    for parameter, values in zip(trained, before, strict=True):
+        parameter.data = values.float()
 
 
 def progress_callbacks(

@@ -68,33 +68,35 @@ def tokenised_splits(
         rows = read_split(run, split)
         if not rows:
             continue
-        found = _tokenised(rows, tokenizer, limit)
-        kept = len(found.examples)
+        tokenised = _tokenised(rows, tokenizer, limit)
+        kept = len(tokenised.examples)
         manifest.setdefault("tokens", {})[split] = {
             "rows": kept,
-            "too_long": found.too_long,
-            "longest": found.longest,
-            "tokens": sum(len(one.input_ids) for one in found.examples),
-            "trained_tokens": sum(sum(one.trained) for one in found.examples),
-            **({"documents": found.documents, "documents_cut": found.cut} if found.documents else {}),
+            "too_long": tokenised.too_long,
+            "longest": tokenised.longest,
+            "tokens": sum(len(example.input_ids) for example in tokenised.examples),
+            "trained_tokens": sum(sum(example.trained) for example in tokenised.examples),
+            **({"documents": tokenised.documents, "documents_cut": tokenised.cut} if tokenised.documents else {}),
         }
-        for remark, count in found.remarks.items():
+        for remark, count in tokenised.remarks.items():
             writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
-        if found.too_long:
+        if tokenised.too_long:
             writer.warn(
-                f"{found.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
-                f"{found.longest}) and were left out."
+                f"{tokenised.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{tokenised.longest}) and were left out."
             )
         if split == "train" and kept <= len(rows) / 2:
             raise InputError(
                 f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
-                given=f"the longest has {found.longest} tokens; the base reads {context or 'an unknown number'}",
+                given=f"the longest has {tokenised.longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least half of the rows within optimisation.max_length = {limit}",
                 try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
             )
         if kept:
-            columns = {"input_ids": [one.input_ids for one in found.examples]}
-            splits[split] = datasets.Dataset.from_dict(columns | {"labels": [one.labels for one in found.examples]})
+            columns = {"input_ids": [example.input_ids for example in tokenised.examples]}
+            splits[split] = datasets.Dataset.from_dict(
+                columns | {"labels": [example.labels for example in tokenised.examples]}
+            )
     if together.is_main():
         write_json(run.manifest_file, manifest)
     return splits
@@ -114,21 +116,21 @@ class _Tokenised:
 
 def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenised:
     """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
-    found = _Tokenised()
+    result = _Tokenised()
     for row in rows:
         encoded = encode(row["messages"], tokenizer)
-        found.remarks.update(encoded.notes)
-        found.longest = max(found.longest, len(encoded.input_ids))
+        result.remarks.update(encoded.notes)
+        result.longest = max(result.longest, len(encoded.input_ids))
         if is_document(row["messages"]):
             pieces = windows(encoded, limit)
-            found.examples += pieces
-            found.documents += 1
-            found.cut += len(pieces) > 1
+            result.examples += pieces
+            result.documents += 1
+            result.cut += len(pieces) > 1
         elif len(encoded.input_ids) > limit:
-            found.too_long += 1
+            result.too_long += 1
         elif any(encoded.trained):
-            found.examples.append(encoded)
-    return found
+            result.examples.append(encoded)
+    return result
 
 
 @dataclass(frozen=True)

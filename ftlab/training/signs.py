@@ -162,8 +162,8 @@ _HIGH_KL_OF_ANSWERS = 50.0  # nats an answer
 def read_preference_signs(rows: Sequence[Mapping[str, object]]) -> list[Sign]:
     """What the rows of metrics.jsonl so far give reason to warn of. Validation is read where it was taken at least
     twice, else training, from 8 logged steps on."""
-    found = [_collapse(rows), _coin(rows), _by_heart(rows), _answers_running_away(rows)]
-    return [sign for sign in found if sign is not None]
+    signs = [_collapse(rows), _coin(rows), _by_heart(rows), _answers_running_away(rows)]
+    return [sign for sign in signs if sign is not None]
 
 
 def _collapse(rows: Sequence[Mapping[str, object]]) -> Sign | None:

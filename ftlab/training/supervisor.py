@@ -98,10 +98,10 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
 
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
-    loaded, said = load_rows(config.data, workspace), config.data
-    config.data = settled(said, loaded.named)  # the run says itself how its rows were read
+    loaded, data = load_rows(config.data, workspace), config.data
+    config.data = settled(data, loaded.named)  # the run says itself how its rows were read
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    remember(said, workspace)
+    remember(data, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
     gate.settle_measuring(config, prepared)
@@ -163,8 +163,8 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     step = checkpoint.step if checkpoint else 0
     # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
     total = current.total_steps if current.total_steps >= step else 0
-    said = passed_over(run, checkpoint)
-    jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
+    warnings = passed_over(run, checkpoint)
+    jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=warnings))
     _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
     return step
 
@@ -207,11 +207,11 @@ def submit_evaluation(
         gate.check_code(changed)
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
-    arguments += [part for one in others for part in ("--together-with", str(one.path))]
+    arguments += [part for other in others for part in ("--together-with", str(other.path))]
     arguments += ["--suite", suite] if suite else []
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
     arguments += ["--strengths"] if strengths else []
-    bases = [load_config(one.config_file).model.base for one in (run, *others)]
+    bases = [load_config(other.config_file).model.base for other in (run, *others)]
     online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
     with starting(run):
         _check_evaluable(run, others)
@@ -221,11 +221,11 @@ def submit_evaluation(
 
 
 def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
-    for one in (run, *others):
-        if not one.has_result:
-            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
-        if status(one).is_active:
-            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
+    for other in (run, *others):
+        if not other.has_result:
+            raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="train it to an end first")
+        if status(other).is_active:
+            raise FtlabError(f"The run {other.id} is still at work", try_="wait until it has ended")
     if is_evaluated(run):
         raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
 
@@ -402,15 +402,15 @@ def _move(run: RunDirectory, order: list[RunDirectory], where: Where) -> list[Ru
         raise InputError(
             f"The run {run.id} does not wait for the device",
             given=status(run).state,
-            allowed=", ".join(one.id for one in order) or "no run waits",
+            allowed=", ".join(waiting_run.id for waiting_run in order) or "no run waits",
         )
     old = order.index(run)
     new = {"earlier": max(0, old - 1), "later": min(len(order) - 1, old + 1), "first": 0, "last": len(order) - 1}
     if where not in new:
         raise InputError("A run cannot be moved there", given=where, allowed=", ".join(new))
-    places = sorted(position(one)[0] for one in order)
+    places = sorted(position(waiting_run)[0] for waiting_run in order)
     order.insert(new[where], order.pop(old))
-    for one, place in zip(order, places, strict=True):
-        if position(one)[0] != place:
-            write_json(one.queue_file, {"position": place})
+    for waiting_run, place in zip(order, places, strict=True):
+        if position(waiting_run)[0] != place:
+            write_json(waiting_run.queue_file, {"position": place})
     return order

@@ -84,12 +84,12 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     Raises InputError before anything is started when a setting or a value is not allowed.
     """
     every = combinations(config, vary)
-    for _, one in every:
-        gate.checked(one, workspace)
+    for _, changed in every:
+        gate.checked(changed, workspace)
     # Two that are started in the same second are two.
     sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
-    for values, one in every:
-        run = supervisor.submit(one, workspace)
+    for values, changed in every:
+        run = supervisor.submit(changed, workspace)
         sweep.runs.append({"run": run.id, "values": values})
         # After each: if a later one cannot be started, those that were are still a sweep.
         write_json(_file(sweep.id, workspace), asdict(sweep))
@@ -118,9 +118,11 @@ def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
     if list(sweep.settings) != [SEED]:
         return None
     present = {run.id: run for run in workspace.runs()}
-    found = seeds_verdict([(one["values"][SEED], present[one["run"]]) for one in sweep.runs if one["run"] in present])
-    write_json(workspace.sweeps_folder / f"verdict-{sweep.id}.json", asdict(found))
-    return found
+    result = seeds_verdict(
+        [(entry["values"][SEED], present[entry["run"]]) for entry in sweep.runs if entry["run"] in present]
+    )
+    write_json(workspace.sweeps_folder / f"verdict-{sweep.id}.json", asdict(result))
+    return result
 
 
 def sweeps(workspace: Workspace) -> list[Sweep]:
@@ -131,7 +133,7 @@ def sweeps(workspace: Workspace) -> list[Sweep]:
 
 def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
     """The sweep called `sweep_id`, or the newest for `last`. Raises InputError when there is none."""
-    known = {one.id: one for one in sweeps(workspace)}
+    known = {sweep.id: sweep for sweep in sweeps(workspace)}
     if sweep_id == "last" and known:
         return next(iter(known.values()))
     if sweep_id not in known:
@@ -149,7 +151,7 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
-    rows = [_row_of(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
+    rows = [_row_of(present[entry["run"]], entry["values"]) for entry in sweep.runs if entry["run"] in present]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         missing = math.inf

@@ -102,8 +102,8 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
 def _check_head(model: Any, hidden: torch.Tensor, entropy: torch.Tensor) -> None:
     """`entropy` [tokens] is TRL's; that of the logits as they are computed here is to be the same, but for rounding."""
     log_p = holding.head_logits(model, hidden).log_softmax(-1)
-    found = -(log_p.exp() * log_p).sum(-1)
-    if not bool(((found - entropy).abs() <= _SAME * (1 + found)).all()):
+    computed = -(log_p.exp() * log_p).sum(-1)
+    if not bool(((computed - entropy).abs() <= _SAME * (1 + computed)).all()):
         raise FtlabError(
             "The loss eaft cannot be computed on this base",
             why="its logits are not those of its head alone",
@@ -152,18 +152,18 @@ class FineTuner(WarmsUp, SFTTrainer):
         # The validation loss is always the plain one: that of dft is least where the model holds nothing likely.
         loss = self._token_loss if model.training else "nll"
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
-            found: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets, loss)
+            result: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets, loss)
         else:
             with weighted(self.model, loss):
                 if targets is not None:
-                    found = self._held_loss(model, inputs, num_items_in_batch, targets)
+                    result = self._held_loss(model, inputs, num_items_in_batch, targets)
                 else:
-                    found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                    result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not model.training:
-            mean = found[0] if isinstance(found, tuple) else found
+            mean = result[0] if isinstance(result, tuple) else result
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
             self._evaluated = (self._evaluated[0] + float(mean) * tokens, self._evaluated[1] + tokens)
-        return found
+        return result
 
     @property
     def _is_training(self) -> bool:

@@ -123,10 +123,10 @@ def _logits(model: Any, inputs: list[list[int]]) -> list[Any]:
 
     device = next(model.parameters()).device
     scores = getattr(model.config, "num_labels", None) == 1
-    found = []
+    rows = []
     with torch.no_grad():
         for ids in inputs:
             tensor = torch.tensor([ids], device=device)
             logits = model(input_ids=tensor) if scores else next_logits(model, tensor)
-            found.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
-    return found
+            rows.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
+    return rows

@@ -49,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--suite")
     parser.add_argument("--settings", type=json.loads)
     parser.add_argument("--strengths", action="store_true")
-    given = parser.parse_args(arguments)
-    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    args = parser.parse_args(arguments)
+    run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     quieten()
-    if not given.judge:  # which only waits for somebody else's computer
+    if not args.judge:  # which only waits for somebody else's computer
         be_nice()
-    evaluates = given.evaluate or given.judge
+    evaluates = args.evaluate or args.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
     folder = _identity(run.path)
     try:
@@ -65,19 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
     writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:
-        if given.judge:
+        if args.judge:
             return judge(run, writer, stop_file)
-        if given.evaluate:
-            reward_model = RunDirectory(given.reward_model) if given.reward_model else None
-            others = [RunDirectory(path) for path in given.together_with]
-            wanted = {"others": others, "suite": given.suite, "settings": given.settings, "strengths": given.strengths}
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model, **wanted)
+        if args.evaluate:
+            reward_model = RunDirectory(args.reward_model) if args.reward_model else None
+            others = [RunDirectory(path) for path in args.together_with]
+            wanted = {"others": others, "suite": args.suite, "settings": args.settings, "strengths": args.strengths}
+            return evaluate(run, writer, stop_file, max_rows=args.max_rows, reward_model=reward_model, **wanted)
         return train(run, writer)
 
     try:
         # A judge elsewhere needs nothing of this machine.
-        held = turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate)
-        with contextlib.nullcontext() if given.judge else held:
+        held = turn(run, workspace, writer, stop_file.exists, in_order=not args.evaluate)
+        with contextlib.nullcontext() if args.judge else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             with telling(_fetching(writer, stop_file)):
                 outcome = work()
@@ -127,10 +127,10 @@ def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
 
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
-        found = folder.stat()
+        stat = folder.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:

@@ -63,17 +63,18 @@ def tokenised_preferences(
         for row in rows:
             sides = [row["completion"]] if "completion" in row else [row["chosen"], row["rejected"]]
             encoded = encode_completions(row["prompt"], sides, tokenizer)
-            remarks.update(note for one in encoded for note in set(one.notes))
-            lengths.append(max(len(one.whole.input_ids) for one in encoded))
+            remarks.update(note for side in encoded for note in set(side.notes))
+            lengths.append(max(len(side.whole.input_ids) for side in encoded))
             every.append((encoded, row.get("label"), equal_answers(row)))
         longest, most = max(lengths), sorted(lengths)[3 * len(lengths) // 4]
         if split == "train":
             cut = cuts_long_answers(config.stage, sum(length <= limit for length in lengths), len(rows))
-        made = [_example(config.stage, *one, limit, counts, cut=cut) for one in every]
-        examples = [one for one in made if one is not None]
+        made = [_example(config.stage, *row, limit, counts, cut=cut) for row in every]
+        examples = [example for example in made if example is not None]
         counted = {name: counts[name] for name in _SAID if counts[name]}
-        tokens = sum(len(ids) for one in examples for name, ids in one.items() if name.endswith("_ids"))
-        trained = sum(sum(on) for one in examples for name, on in one.items() if name.endswith("_trained"))
+        columns = [column for example in examples for column in example.items()]
+        tokens = sum(len(ids) for name, ids in columns if name.endswith("_ids"))
+        trained = sum(sum(on) for name, on in columns if name.endswith("_trained"))
         numbers = {"rows": len(examples), "longest": longest, "tokens": tokens, "trained_tokens": trained or tokens}
         manifest.setdefault("tokens", {})[split] = numbers | counted
         for remark, count in remarks.items():
@@ -108,13 +109,13 @@ def _example(
     if len(encoded[0].prompt_ids) >= limit:
         counts["prompt_too_long"] += 1
         return None
-    too_long = any(len(one.whole.input_ids) > limit for one in encoded)
+    too_long = any(len(side.whole.input_ids) > limit for side in encoded)
     if too_long and not cut:
         counts["too_long"] += 1
         return None
     room = limit - len(encoded[0].prompt_ids)
-    ids = [one.completion_ids[:room] for one in encoded]
-    trained = [one.trained[:room] for one in encoded]
+    ids = [side.completion_ids[:room] for side in encoded]
+    trained = [side.trained[:room] for side in encoded]
     if len(ids) == 2 and (equal or ids[0] == ids[1]):
         counts["identical"] += 1
         return None
@@ -210,16 +211,16 @@ def check_preferences_config(config: RunConfig) -> None:
 def _remarks(config: RunConfig) -> list[str]:
     """Settings of the preference section that do nothing as they are."""
     preference, stage = config.preference, config.stage
-    found = []
+    remarks = []
     if preference.loss == "robust" and not preference.label_smoothing:
-        found.append("The loss robust without a share of wrong votes is sigmoid: set preference.label_smoothing.")
+        remarks.append("The loss robust without a share of wrong votes is sigmoid: set preference.label_smoothing.")
     if preference.label_smoothing and preference.loss not in _SMOOTHED.get(stage, ()):
-        found.append(f"preference.label_smoothing was set, and {stage} with loss {preference.loss} does not use it.")
+        remarks.append(f"preference.label_smoothing was set, and {stage} with loss {preference.loss} does not use it.")
     if stage != "kto" and (preference.good_weight is not None or preference.bad_weight is not None):
-        found.append(f"preference.good_weight and bad_weight are for kto; {stage} does not use them.")
+        remarks.append(f"preference.good_weight and bad_weight are for kto; {stage} does not use them.")
     if preference.precompute_reference and stage not in ("dpo", "kto"):
-        found.append(f"preference.precompute_reference was set, and {stage} has no reference.")
-    return found
+        remarks.append(f"preference.precompute_reference was set, and {stage} has no reference.")
+    return remarks
 
 
 def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:

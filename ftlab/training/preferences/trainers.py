@@ -29,7 +29,7 @@ class PairCollator(DataCollatorForPreference):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        masks = [_mask(one, f"{side}_trained") for side in ("chosen", "rejected") for one in examples]
+        masks = [_mask(example, f"{side}_trained") for side in ("chosen", "rejected") for example in examples]
         batch["completion_mask"] = pad(masks, padding_value=0, padding_side="right")
         return batch
 
@@ -41,7 +41,7 @@ class JudgedCollator(DataCollatorForUnpairedPreference):
         batch = super().torch_call(examples)
         for before, column in (("", "completion_trained"), ("KL_", "KL_trained")):
             if column in examples[0]:
-                masks = [_mask(one, column) for one in examples]
+                masks = [_mask(example, column) for example in examples]
                 batch[f"{before}completion_mask"] = pad(masks, padding_value=0, padding_side="right")
         return batch
 

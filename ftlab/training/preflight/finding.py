@@ -48,7 +48,7 @@ class Advice:
 
 def warnings(plan: Plan) -> list[Advice]:
     """Everything that is unusual about `plan`, the most harmful first."""
-    found = [
+    advice = [
         *_about_rate(plan),
         *_about_rows(plan),
         *_about_passes(plan),
@@ -56,7 +56,7 @@ def warnings(plan: Plan) -> list[Advice]:
         *_about_numbers(plan),
         *_about_batches(plan),
     ]
-    return sorted(found, key=lambda advice: ("bad", "warn", "info").index(advice.kind))
+    return sorted(advice, key=lambda warning: ("bad", "warn", "info").index(warning.kind))
 
 
 def usual_rates(config: RunConfig, shape: BaseShape | None = None) -> tuple[float, float, str]:
@@ -100,11 +100,11 @@ def _about_rate(plan: Plan) -> list[Advice]:
 
 
 def _about_rows(plan: Plan) -> list[Advice]:
-    found = []
+    advice = []
     limit = plan.config.optimisation.max_length
     if plan.rows_too_long:
         of = plan.rows + plan.rows_too_long
-        found.append(
+        advice.append(
             Advice(
                 "rows_cut",
                 "warn",
@@ -115,7 +115,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
             )
         )
     elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
-        found.append(
+        advice.append(
             Advice(
                 "length_unused",
                 "info",
@@ -125,7 +125,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
             )
         )
     if not plan.validation_rows:
-        found.append(
+        advice.append(
             Advice(
                 "no_validation",
                 "warn",
@@ -136,7 +136,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
             )
         )
     if not plan.test_rows:
-        found.append(
+        advice.append(
             Advice(
                 "no_test",
                 "warn",
@@ -145,7 +145,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 "Set the test share to 0.1.",
             )
         )
-    return found
+    return advice
 
 
 def _about_passes(plan: Plan) -> list[Advice]:
@@ -154,11 +154,11 @@ def _about_passes(plan: Plan) -> list[Advice]:
     steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
     batch = settings.rows_per_step * processes
     passes = steps.total / steps.per_epoch
-    found = []
+    advice = []
     most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
     if passes > most:
         watched = plan.validation_rows and settings.early_stopping
-        found.append(
+        advice.append(
             Advice(
                 "many_passes",
                 "info" if watched else "warn",
@@ -171,7 +171,7 @@ def _about_passes(plan: Plan) -> list[Advice]:
             )
         )
     if batch > plan.rows:
-        found.append(
+        advice.append(
             Advice(
                 "batch_above_rows",
                 "warn",
@@ -181,7 +181,7 @@ def _about_passes(plan: Plan) -> list[Advice]:
             )
         )
     elif steps.total < _FEWEST_STEPS:
-        found.append(
+        advice.append(
             Advice(
                 "few_steps",
                 "warn",
@@ -191,7 +191,7 @@ def _about_passes(plan: Plan) -> list[Advice]:
             )
         )
     elif settings.warmup_fraction > 0.25:
-        found.append(
+        advice.append(
             Advice(
                 "long_warmup",
                 "info",
@@ -200,13 +200,13 @@ def _about_passes(plan: Plan) -> list[Advice]:
                 "Set the warm-up to 0.05.",
             )
         )
-    return found
+    return advice
 
 
 def _about_template(plan: Plan) -> list[Advice]:
-    found = []
+    advice = []
     if plan.template == "missing":
-        found.append(
+        advice.append(
             Advice(
                 "template_missing",
                 "warn",
@@ -217,7 +217,7 @@ def _about_template(plan: Plan) -> list[Advice]:
             )
         )
     if plan.template == "plain":
-        found.append(
+        advice.append(
             Advice(
                 "template_unmarked",
                 "info",
@@ -227,7 +227,7 @@ def _about_template(plan: Plan) -> list[Advice]:
             )
         )
     if plan.stop_trained is False:
-        found.append(
+        advice.append(
             Advice(
                 "stop_untrained",
                 "bad",
@@ -236,7 +236,7 @@ def _about_template(plan: Plan) -> list[Advice]:
                 "Look at one row on the Data tab, and use a base whose template ends an answer.",
             )
         )
-    return found
+    return advice
 
 
 def _about_numbers(plan: Plan) -> list[Advice]:
@@ -472,9 +472,9 @@ def finding(
         bfloat16_gain=known.get("bfloat16_gain"),
         shape=shape_of(config.model),
     )
-    said = warnings(plan)
+    advice = warnings(plan)
     if disk and left is not None and disk > left:
-        said.insert(0, _disk_warning(disk, left))
+        advice.insert(0, _disk_warning(disk, left))
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
         notes.append("The measurement was killed from outside; the system does that when memory runs out.")
@@ -538,7 +538,7 @@ def finding(
         disk_bytes=disk,
         disk_free_bytes=left,
         remedies=options,
-        warnings=said,
+        warnings=advice,
         notes=notes,
     ).priced(price_per_hour)
 
@@ -557,29 +557,29 @@ def _about_forgetting(config: RunConfig, seconds: float | None, total: float | N
     """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
     if not seconds:
         return []
-    said = f"{duration(seconds)} of these go to what was forgotten: {_asked(config)}"
+    sentence = f"{duration(seconds)} of these go to what was forgotten: {_asked(config)}"
     if total and seconds > _MUCH_OF_A_RUN * total:
         share = f"{100 * seconds / total:.0f}%"
         off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
-        return [f"{said}, {share} of this short run, though little is asked; {off}."]
-    return [f"{said}."]
+        return [f"{sentence}, {share} of this short run, though little is asked; {off}."]
+    return [f"{sentence}."]
 
 
 def _asked(config: RunConfig) -> str:
     """The general questions and texts of `config` in words."""
     every = [*names(config.evaluation.probes), *names(config.evaluation.general_text)]
-    said = []
+    parts = []
     for source, most in map(sized, every):
         title = "neutral prompts" if source == "self" else source
         if source.lower() != "none":
-            said.append(f"{most} {'' if source == 'self' else 'passages of '}{title}" if most else title)
-    return ", ".join(said)
+            parts.append(f"{most} {'' if source == 'self' else 'passages of '}{title}" if most else title)
+    return ", ".join(parts)
 
 
 def about_replay(config: RunConfig, prepared: Any) -> str:
     """What is mixed in against forgetting, or why nothing is."""
-    said = mixed_in_words(config, prepared.manifest)
-    return f"{said[:1].upper()}{said[1:]}."
+    sentence = mixed_in_words(config, prepared.manifest)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:

@@ -71,11 +71,11 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    result = finding(config, outcome, prepared, workspace, price_per_hour, verified)
     about = _about_preferences(config, prepared, outcome)
-    told = {one.code for one in about}  # answer_cut names the same rows as rows_cut
-    others = [one for one in found.warnings if not (one.code == "rows_cut" and "answer_cut" in told)]
-    return replace(found, warnings=[*about, *others])
+    codes = {advice.code for advice in about}  # answer_cut names the same rows as rows_cut
+    others = [advice for advice in result.warnings if not (advice.code == "rows_cut" and "answer_cut" in codes)]
+    return replace(result, warnings=[*about, *others])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
@@ -126,8 +126,8 @@ def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> li
     counted = outcome.manifest.get("tokens", {}).get("train", {})
     full, cut = counted.get("prompt_too_long", 0), counted.get("cut", 0) + counted.get("too_long", 0)
     limit, rows = config.optimisation.max_length, len(prepared.splits["train"])
-    found = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
-    return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
+    findings = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
+    return [Advice(finding.code, finding.kind, finding.what, finding.why, finding.try_) for finding in findings]
 
 
 def probe(

@@ -55,7 +55,7 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
     """
     room = int(available * SAFE_SHARE)
     batch, name = filled(config.optimisation.batch_size), config.method.name
-    found: list[Remedy] = []
+    options: list[Remedy] = []
 
     def offer(fixed: int, factor: float, settings: dict[str, Any], what: str, costs: str) -> None:
         """The change with the largest batch that fits with it, if there is one."""
@@ -63,7 +63,7 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
             peak = int(fixed + need.activations * factor * rows / batch)
             if peak <= room and (settings or rows < batch):
                 smaller = smaller_batch(config, rows) if rows < batch else {}
-                found.append(Remedy(settings | smaller, _and_batch(what, config, rows), costs, peak))
+                options.append(Remedy(settings | smaller, _and_batch(what, config, rows), costs, peak))
                 return
 
     offer(need.fixed, 1, {}, "", _COST_BATCH)
@@ -77,13 +77,13 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
             # Full tuning also keeps a gradient and two moments of every weight, which the small matrices do not need.
             fixed -= 12 * need.linear_weights
         fixed = max(0, fixed)
-        before = len(found)
+        before = len(options)
         offer(fixed, 1, {"method.name": "qlora"}, "QLoRA", _COST_QLORA)
-        if len(found) == before and not config.optimisation.gradient_checkpointing:
+        if len(options) == before and not config.optimisation.gradient_checkpointing:
             settings = {"method.name": "qlora", "optimisation.gradient_checkpointing": True}
             offer(fixed, checkpointing, settings, "QLoRA and gradient checkpointing", _COST_QLORA)
     shorter = _shorter(config, need, room, lengths)
-    return [*found, *([shorter] if shorter else [])]
+    return [*options, *([shorter] if shorter else [])]
 
 
 def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
@@ -92,24 +92,24 @@ def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
     `loading`: memory ran out before the first step, so that a smaller batch cannot help.
     """
     settings, batch, name = config.optimisation, filled(config.optimisation.batch_size), config.method.name
-    found: list[Remedy] = []
+    steps: list[Remedy] = []
     change: dict[str, Any] = {}
     if not loading:
         for most in (batch // 4, batch // 16, 1):
             rows = next(rows for rows in divisors(batch) if rows <= max(1, most))
             if rows < change.get("optimisation.batch_size", batch):
                 change |= smaller_batch(config, rows)
-                found.append(Remedy(dict(change), _and_batch("", config, rows), _COST_BATCH))
+                steps.append(Remedy(dict(change), _and_batch("", config, rows), _COST_BATCH))
         if not settings.gradient_checkpointing and name != "prefix_tuning":
             change["optimisation.gradient_checkpointing"] = True
             also = "gradient checkpointing"
-            found.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
+            steps.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
     if METHODS[name].quantises:
         change["method.name"] = "qlora"
         also = "QLoRA" if loading else "QLoRA and gradient checkpointing"
         what = also if loading else _and_batch(also, config, 1)
-        found.append(Remedy(dict(change), what, _COST_QLORA, also=also))
-    return found
+        steps.append(Remedy(dict(change), what, _COST_QLORA, also=also))
+    return steps
 
 
 def larger_batch(config: RunConfig, fits: Remedy, need: Need, available: int, below: int) -> Remedy | None:

@@ -81,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
     parser.add_argument("--rates", help="try these learning rates instead, separated by commas (rate_trial)")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     quieten()
-    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
     writer = StatusWriter(run.status_file)
@@ -93,13 +93,13 @@ def main(arguments: list[str] | None = None) -> int:
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
             with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
                 ensure_base(config.model.base)
-            if given.rates:
+            if args.rates:
                 ensure_answers(run, config, writer, sample=_OWN_ANSWERS)
                 training = _prepare(run, config, writer, workspace)
                 _quieten(training.trainer)
-                try_rates(training, config, [float(rate) for rate in given.rates.split(",")], writer, notes)
+                try_rates(training, config, [float(rate) for rate in args.rates.split(",")], writer, notes)
             else:
-                measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
+                measure(run, config, writer, notes, workspace, memory_only=args.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:

@@ -47,7 +47,7 @@ def frozen_prompts(
 
     limit = _room(config)
     manifest = run.manifest()
-    found: dict[str, list[Prompt]] = {}
+    by_split: dict[str, list[Prompt]] = {}
     for split in _SPLITS:
         rows = read_split(run, split)
         if not rows:
@@ -79,9 +79,9 @@ def frozen_prompts(
                 try_="a lower reinforcement.max_new_tokens, a higher optimisation.max_length up to the base's context, "
                 "or shorter prompts",
             )
-        found[split] = kept
+        by_split[split] = kept
     write_json(run.manifest_file, manifest)
-    return found
+    return by_split
 
 
 def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -147,9 +147,9 @@ def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
     """Reward the greedy answers of `model` as it starts; a resumed run has them already."""
     if _start_of(held) is not None:
         return
-    found = _measure(held, model, writer, "answers to the held-out prompts before training")
-    if found is not None:
-        write_jsonl(held.run.reward_answers_file, _rows(held, {"start": found}))
+    measured = _measure(held, model, writer, "answers to the held-out prompts before training")
+    if measured is not None:
+        write_jsonl(held.run.reward_answers_file, _rows(held, {"start": measured}))
 
 
 def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
@@ -210,13 +210,13 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
     rows = []
     for index, prompt in enumerate(held.prompts):
         row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
-        for side, found in sides.items():
+        for side, measured in sides.items():
             row[side] = {
-                "answer": found.answers[index],
-                "tokens": found.tokens[index],
-                "cut": found.cut[index],
-                "rewards": {name: values[index] for name, values in found.scores.items()},
-                "reward": found.rewards[index],
+                "answer": measured.answers[index],
+                "tokens": measured.tokens[index],
+                "cut": measured.cut[index],
+                "rewards": {name: values[index] for name, values in measured.scores.items()},
+                "reward": measured.rewards[index],
             }
         rows.append(row)
     return rows

@@ -313,13 +313,13 @@ def _scorer(
             pattern = compile_pattern(reward.pattern or "", f"the reward {name}")
 
             def search(prompts: Any, answers: Sequence[str], references: Any) -> list[float]:
-                found = [is_found(pattern, answer) for answer in answers]
-                if None in found:
+                matches = [is_found(pattern, answer) for answer in answers]
+                if None in matches:
                     warn(
                         f"The regular expression of the reward {name} takes longer than {SEARCH_SECONDS} seconds on "
                         "some answers. They count as 0. Repetitions inside repetitions, such as (a+)+, are slow."
                     )
-                return [float(bool(one)) for one in found]
+                return [float(bool(match)) for match in matches]
 
             return search
         case "model":

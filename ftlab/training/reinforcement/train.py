@@ -245,9 +245,9 @@ class WatchAnswers(TrainerCallback):
         tried = self.trainer.tried
         # Evenly over the batch: the rewards in the file are those of the batch, not the best of them.
         for index in range(0, len(tried), max(1, -(-len(tried) // _SAMPLES))):
-            one = tried[index]
-            row = {"step": state.global_step, "prompt": one.prompt, "completion": one.completion}
-            append_jsonl(self._run.samples_file, row | {"rewards": one.rewards, "reward": one.reward})
+            answer = tried[index]
+            row = {"step": state.global_step, "prompt": answer.prompt, "completion": answer.completion}
+            append_jsonl(self._run.samples_file, row | {"rewards": answer.rewards, "reward": answer.reward})
         for sign in read_signs(self._run.metrics(), length_counts=self._length_counts):
             if sign.code not in self._said:
                 self._said.add(sign.code)
