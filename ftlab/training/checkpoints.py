@@ -82,7 +82,8 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
             lost = {"best_model_checkpoint": None, "best_metric": None, "best_global_step": None}
             _write_state(checkpoint, lost)
             return [
-                f"{here.name}, the best checkpoint so far, is damaged or missing. A later one is used instead: the best, else the last."
+                f"{here.name}, the best checkpoint so far, is damaged or missing. A later one is used instead: the "
+                "best, else the last."
             ]
         if str(here) != best:
             _write_state(checkpoint, {"best_model_checkpoint": str(here)})

@@ -1,5 +1,4 @@
-"""The one gate of every run: whichever door it comes through, what it starts from and each setting are checked
-here first."""
+"""The one gate of every run: wherever it is started, its starting point and each setting are checked here first."""
 
 from __future__ import annotations
 
@@ -69,13 +68,13 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     if parent.adapter.exists():
         return _from_adapter(config, parent.adapter, parent.id, earlier)
     _check_base(config, earlier.model.base, parent.id, also=str(parent.model))
-    # A fully tuned model is a base of its own; it brings its number format along.
+    # A fully tuned model is a base of its own, with its own number format.
     config.model.base, config.model.revision = str(parent.model), None
     config.model.thinking = earlier.model.thinking
     if "name" not in config.method.model_fields_set:
         config.method.name = earlier.method.name
     if earlier.is_starter:
-        # It is still that small model, under another name.
+        # It is still the starter, under another name.
         like = config.model_copy(deep=True)
         like.model.base = earlier.model.base
         usual, settings = like.resolved().optimisation, config.optimisation
@@ -85,7 +84,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
 
 
 def remarks_on(start: Start | None, workspace: Workspace) -> list[str]:
-    """What a person should know about what a run starts from: a strength chosen for it is no part of its weights."""
+    """Remarks for the user about the starting point of a run: a strength chosen for it is not part of its weights."""
     from ftlab.errors import FtlabError
 
     if start is None or start.run is None:
@@ -97,13 +96,13 @@ def remarks_on(start: Start | None, workspace: Workspace) -> list[str]:
     if not (at := strength_name(chosen_strength(parent))):
         return []
     return [
-        f"The run {parent.id} is used at {at}; this run starts from all that it trained, as at strength 1: what is "
-        "trained further is the adapter, which no strength changes."
+        f"The run {parent.id} is used at {at}. This run starts from its full adapter, as at strength 1: a strength "
+        "does not change the adapter."
     ]
 
 
 def freeze_start(start: Start | None, run: RunDirectory) -> None:
-    """Copy the adapter that `run` starts from into its directory: it can be resumed and evaluated without the other."""
+    """Copy the adapter that `run` starts from into its directory, so that it does not depend on the other run."""
     if start is not None and start.adapter is not None:
         target = run.start
         shutil.rmtree(target, ignore_errors=True)
@@ -141,9 +140,9 @@ def _from_adapter(
     if "name" in config.method.model_fields_set and config.method.name != method:
         hint = "leave method.name empty"
         if config.method.name == "full":
-            hint += ", or start from a run with method full: full training does not go on from an adapter"
+            hint += ", or start from a run with method full: full training cannot continue an adapter"
         raise InputError(
-            f"A run goes on with the method of what it starts from, and {name} was trained with {method}",
+            f"A run continues with the method of its starting point, and {name} was trained with {method}",
             given=f"method.name: {config.method.name}",
             allowed=method,
             try_=hint,
@@ -170,7 +169,7 @@ def _from_adapter(
             )
         config.method.rank, config.method.alpha = saved["r"], round(saved["lora_alpha"])
         config.method.rank_stabilised = bool(saved.get("use_rslora"))
-    # How the matrices began is over; an adapter saved from pissa or olora is a plain one.
+    # The initialization is over: an adapter saved from pissa or olora is a plain one.
     config.method.initialisation = "default"
     return config, Start(folder, run_id)
 
@@ -212,10 +211,10 @@ def _is_starter(base: str) -> bool:
 
 
 def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True) -> tuple[RunConfig, Start | None]:
-    """`config` with nothing left empty, checked, and what it starts from. Without `needs_base` the base may be
-    one that cannot be had from here: preflight estimates what it would need.
+    """`config` complete and checked, and what it starts from. Without `needs_base` the base need not be available here:
+    preflight estimates what it would need.
 
-    Raises InputError for whatever would stop the run later, as far as its settings tell.
+    Raises InputError for whatever in its settings would stop the run later.
     """
     from ftlab.models.load import check_base, shape_of
     from ftlab.training.launching.check import shards
@@ -240,7 +239,7 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
 
 
 def settle_measuring(config: RunConfig, prepared: Any) -> None:
-    """Put into `config` how much is asked for forgetting on its `prepared` data, where nobody said so."""
+    """Set in `config` how much is asked to measure forgetting, where that is auto. Depends on the `prepared` data."""
     from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
 
     settings = config.evaluation
@@ -257,8 +256,8 @@ def settle_measuring(config: RunConfig, prepared: Any) -> None:
 
 
 def check_stored(config: RunConfig, workspace: Workspace, *, kept: Path | None = None) -> None:
-    """Raise InputError for settings that cannot be trained with, of a new run or of one that exists (and has a copy
-    `kept` of its accelerate configuration): the folder of a run may have come from anywhere."""
+    """Raise InputError for settings that cannot be trained, of a new run or of an existing one (with a copy `kept` of
+    its accelerate configuration), whose folder may have come from anywhere."""
     from ftlab.models.methods import check_method
     from ftlab.training.launching.check import check_launcher
 
@@ -284,8 +283,8 @@ def check_stored(config: RunConfig, workspace: Workspace, *, kept: Path | None =
 
 
 def check_code(config: RunConfig) -> None:
-    """Raise InputError where `config` names a file of code that nobody has named in this command: whether or not this
-    run would run it, somebody evaluates it later."""
+    """Raise InputError if `config` names a file of code that was not named in this command: if not this run, a later
+    evaluation will run it."""
     from ftlab.config.evaluation import names
     from ftlab.evaluation.metrics.own import check_may_run
 

@@ -2,8 +2,8 @@
 
 TRL 1.16 computes them in tiles of 4,096 tokens by 32,768 words, at every position, and once more in the backward pass.
 That suits a GPU; on a CPU the tiles with their copies take 4 GB, and half of the positions are prompts and padding.
-Here a tile is small, only the positions of labels are scored, and while the head is frozen (adapters) the gradient is
-made of the same tile: it is linear in what arrives at each token. The numbers are TRL's (tests/unit/test_log_probs.py).
+Here tiles are small, only positions with labels are scored, and while the head is frozen (adapters) the gradient comes
+from the same tile, as it is linear in what arrives at each token. The results are TRL's (tests/unit/test_log_probs.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FEWEST_ROWS = 16
 
 
 def use_small_tiles() -> None:
-    """Let TRL's trainers score tokens on the CPU with `LogProbs`; on other devices all stays as it is.
+    """Make TRL's trainers score tokens on the CPU with `LogProbs`. Other devices are not affected.
 
     `trl.trainer.utils` looks both private names up at every call (core/private.py). A version without them keeps its
     own tiles.

@@ -1,7 +1,7 @@
-"""A short trial of three learning rates: which of them lowers the validation loss most in a tenth of the steps.
+"""A short trial of three learning rates: which lowers the validation loss most in a tenth of the steps?
 
-As in a preflight, the trial is a process of its own in a temporary folder, on the run's own data and code; nothing of
-it stays. The base is loaded once, and each rate begins with the same weights, the same rows and the same seed.
+Like preflight, it runs in a separate process and a temporary folder, with the run's own data and code, and leaves
+nothing behind. The base is loaded once. Each rate starts from the same weights, rows and seed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STAGES = ("sft", "pretraining")
 _SHARE, _FEWEST_STEPS = 0.1, 8
 _MOST_ROWS = 64  # validation rows whose losses are compared
 _HIGHEST = 0.1  # config: optimisation.learning_rate
-# A difference counts from two standard errors of the paired losses of the rows on. They say nothing of what another
-# seed would change, so it has to be a hundredth of the loss as well.
+# A difference counts from two standard errors of the rows' paired losses. These do not cover what another seed would
+# change, so it must also be a hundredth of the loss.
 _ERRORS, _LEAST_GAIN = 2.0, 0.01
 
 
 @dataclass(frozen=True)
 class Tried:
-    """The mean validation `loss` after a trial (nats per token); `diverged`: it is no number, or above that of the
+    """The mean validation `loss` after a trial (nats per token). `diverged`: it is not a number, or above that of the
     untrained model."""
 
     rate: float
@@ -55,7 +55,7 @@ class RateTrial:
 
     @property
     def text(self) -> str:
-        """What is taken and why, in a sentence or two."""
+        """Which rate is used and why, in a sentence or two."""
         on = f"after {self.steps} steps, on {self.rows} validation rows"
         if self.taken is None:
             return f"All rates diverged {on}: the loss is above that of the untrained model."
@@ -64,8 +64,8 @@ class RateTrial:
         if self.clear:
             verdict = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
             # With a tenth of the steps there is less time to overshoot than the whole run has.
-            return f"{verdict} So short a trial favors high rates." if self.taken > self.usual else verdict
-        return f"Cannot tell {on}: the differences are within what chance makes. The usual rate {self.usual:g} is kept."
+            return f"{verdict} A trial this short favors high rates." if self.taken > self.usual else verdict
+        return f"Cannot tell {on}: the differences are within chance. The usual rate {self.usual:g} is kept."
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"text": self.text}
@@ -74,7 +74,7 @@ class RateTrial:
 def find_rate(
     config: RunConfig, workspace: Workspace, *, rates: Sequence[float] = ()
 ) -> Generator[str, None, RateTrial]:
-    """Yields what it is doing, in words and several times a second, and returns what was found.
+    """Yields what it is doing, in words, several times a second, and returns the result.
 
     Without `rates` they are a third, one and three times that of `config`. Closing the generator ends the trial and its
     process. Raises InputError as `supervisor.submit` does, for a stage that is no SFT or pretraining, and without

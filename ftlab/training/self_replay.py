@@ -1,10 +1,10 @@
-"""Self replay: what the base says by itself is kept from changing while a run trains.
+"""Self replay: keeps what the base says by itself from changing while a run trains.
 
-Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily, and along its answers its
-probabilities are kept: those of the likeliest words, and of the rest as one. On these rows the loss is the KL
+Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily. Its probabilities along these
+answers are stored: those of the likeliest tokens, and that of all others together. On these rows the loss is the KL
 divergence from them. Huang et al. 2024 (arXiv 2403.01244) and Marek et al. 2026 (arXiv 2605.26097) replay such answers
-as text; tests/benchmarks/forgetting_held.py compares the two. What was computed beforehand serves every method alike,
-also those that change the base's weights, and costs no second pass in each step.
+as text; tests/benchmarks/forgetting_held.py compares the two. Probabilities computed beforehand suit every method, even
+those that change the base's weights, and need no second pass in each step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SAME = 1e-2  # logits of the same hidden states, computed in two ways
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the base holds likely at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
+    """The base's probabilities at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
     theirs and that of all others together, in nats. The tokens of row i are those from `starts[i]` to
     `starts[i + 1]`."""
 
@@ -60,11 +60,11 @@ def ensure_answers(
     should_stop: Callable[[], bool] | None = None,
     sample: int | None = None,
 ) -> float:
-    """Let the base answer the prompts of `run` where it has not yet, and keep the answers and its probabilities in the
-    folder of the run: a run that goes on, or another process, finds them there. Returns the seconds that this takes.
+    """Let the base answer the prompts of `run` unless it has, and store answers and probabilities in the run's folder,
+    where a resumed run or another process finds them. Returns the seconds this took.
 
-    With `sample` only so many prompts are answered, for a measurement: the others get the same answers, and the seconds
-    are extrapolated. Raises evaluation.batches.Stopped.
+    With `sample` only that many prompts are answered, for a measurement: the others get the same answers, and the
+    seconds are extrapolated. Raises evaluation.batches.Stopped.
     """
     import time
 
@@ -89,7 +89,7 @@ def ensure_answers(
             row["key"] = keys[place]
         teacher = None
         if wants_teacher:
-            writer.update(phase="keeping what the base holds likely", done=0, total=0)
+            writer.update(phase="storing the probabilities of the base", done=0, total=0)
             teacher = _teacher(base, rows, tokenizer.pad_token_id, writer)
         known |= _by_key(rows, teacher)
         seconds = (time.monotonic() - began) * len(prompts) / len(asked)
@@ -106,7 +106,7 @@ def ensure_answers(
 
 
 def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequence[dict[str, Any]]) -> list[str]:
-    """For each of `prompts` the hash of all that decides the answer of this base to it."""
+    """For each of `prompts` the hash of everything that decides this base's answer to it."""
     from ftlab.data.rendering import encode_prompt
     from ftlab.evaluation.sides import base_side, identity
     from ftlab.models.load import text_length
@@ -117,8 +117,8 @@ def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequenc
 
 
 def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[str, Any]:
-    """What runs beside `run` have kept of the answers with these `keys`: a base is asked once. What cannot be read is
-    asked again."""
+    """The answers with these `keys` that other runs have stored: a base is asked once. Unreadable ones are asked
+    again."""
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
@@ -153,7 +153,7 @@ def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str
 
 
 def _joined(parts: Sequence[tuple[Any, Any] | None]) -> Teacher | None:
-    """One teacher of the parts of all rows; none where the head of this base cannot be followed."""
+    """One teacher from the parts of all rows; None if the logits of this base cannot be recomputed from its head."""
     import torch
 
     if any(part is None for part in parts):
@@ -167,8 +167,8 @@ def _held_tokens(row: Mapping[str, Any]) -> int:
 
 
 def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
-    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is: a sentence
-    for everybody who counts rows. `manifest` is that of its data."""
+    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is, in a
+    sentence. `manifest` is that of its data."""
     parts = []
     if replay := manifest.get("replay"):
         if replay.get("answers"):
@@ -184,7 +184,7 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
     if (why := why_not_held(config)) is None:
         why = "data.replay is none"
         if shards(config.launcher):
-            why = "no process has all weights, so the base cannot answer first"
+            why = "no process holds all weights, so the base cannot answer first"
     if config.stage in ("dpo", "kto"):
         why += "; its reference model holds it (preference.beta)"
     elif config.stage in REWARD_STAGES and config.reinforcement.beta:
@@ -325,8 +325,8 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
                 again = head_logits(base, seen[-1][:, :-1][on][:4])
                 if (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
                     writer.warn(
-                        "The base's own answers are learnt as text and not held by their probabilities, which holds "
-                        "less: the logits of this base are not those of its head alone."
+                        "The base's own answers are learned as text, not by their probabilities, which prevents less "
+                        "forgetting: the logits of this base are not those of its head alone."
                     )
                     return None
             for place, row in enumerate(batch):
@@ -345,7 +345,7 @@ def _starts(counts: Sequence[int]) -> list[int]:
 
 
 def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None) -> None:
-    """Write the teacher first: where there are answers, it is complete."""
+    """Write the teacher first, so that it is complete where there are answers."""
     import os
 
     import pyarrow as pa
@@ -359,4 +359,4 @@ def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None
         pq.write_table(pa.Table.from_pylist(rows), temporary)
         os.replace(temporary, run.self_replay_file)
     except OSError as error:
-        raise FtlabError("The base's own answers cannot be kept", why=shorten(error, 200)) from None
+        raise FtlabError("The base's own answers cannot be stored", why=shorten(error, 200)) from None

@@ -1,4 +1,4 @@
-"""What every stage sets up before training and writes after it: model, callbacks, environment, result."""
+"""What every stage shares before and after training: model, callbacks, environment, result."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
 
 
 def note_environment(run: RunDirectory, **values: Any) -> None:
-    """Add what became known later to environment.json."""
+    """Add values to environment.json."""
     write_json(run.environment_file, read_json(run.environment_file, {}) | values)
 
 
@@ -124,7 +124,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         if note:
             writer.warn(note)
         if config.model.thinking and not known:
-            writer.warn("Thinking (model.thinking) is on, and the chat template of this base knows none.")
+            writer.warn("Thinking (model.thinking) is on, but the chat template of this base has no thinking.")
     if together.is_main() and isinstance(tokenizer.chat_template, str):
         write_text(run.template_file, tokenizer.chat_template)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the rows as tokens, the trainer, the result."""
+"""Supervised fine-tuning: tokenizes rows, builds the trainer, and saves the result."""
 
 from __future__ import annotations
 

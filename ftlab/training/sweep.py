@@ -1,4 +1,4 @@
-"""A sweep: the same run with several values of one or two settings, and how they compare."""
+"""A sweep: the same run with several values of one or two settings, and a comparison of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
 from ftlab.training import gate, supervisor
 
 MOST_RUNS = 24
-# What makes runs comparable stays the same in all of them.
+# These stay the same, so that runs can be compared.
 SEED = "optimisation.seed"
 _FIXED = ("name", "stage", "data", "evaluation", "tracking", "launcher")
 
@@ -73,7 +73,7 @@ def combinations(config: RunConfig, vary: dict[str, list[Any]]) -> list[tuple[di
         named = config.model_copy(update={"name": f"{config.name or 'sweep'} {label}"[:80]})
         changed = with_settings(named, chosen)
         if any(changed.resolved() == other.resolved() for _, other in runs):
-            raise InputError("A value is given twice", given=label)
+            raise InputError("A value is listed twice", given=label)
         runs.append((chosen, changed))
     return runs
 
@@ -86,23 +86,23 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     every = combinations(config, vary)
     for _, changed in every:
         gate.checked(changed, workspace)
-    # Two that are started in the same second are two.
+    # Two sweeps can start in the same second.
     sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
     for values, changed in every:
         run = supervisor.submit(changed, workspace)
         sweep.runs.append({"run": run.id, "values": values})
-        # After each: if a later one cannot be started, those that were are still a sweep.
+        # After each run: if a later one cannot start, the earlier ones are still a sweep.
         write_json(_file(sweep.id, workspace), asdict(sweep))
     return sweep
 
 
 def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
-    """Start `count` runs that differ in nothing but the training seed: the split stays, and with it the rows asked.
+    """Start `count` runs that differ only in the training seed, with the same split and held-out rows.
 
-    Raises InputError as `submit_sweep` does, and where nothing would be compared.
+    Raises InputError like `submit_sweep`, and if nothing would be compared.
     """
     if not FEWEST <= count <= MOST_RUNS:
-        raise InputError("So many seeds cannot be trained", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
+        raise InputError("The number of seeds is out of range", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
     if config.stage == "reward" or not config.evaluation.after_training:
         why = "a reward model writes no answers" if config.stage == "reward" else "evaluation.after_training is off"
         raise InputError("A verdict on seeds needs each run to be compared with its base", given=why)
@@ -111,9 +111,9 @@ def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
 
 
 def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
-    """The verdict on a sweep over seeds alone, which is then kept beside it; None for other sweeps.
+    """The verdict on a sweep over seeds alone, which is stored beside it; None for other sweeps.
 
-    Raises FtlabError as long as fewer than two runs have been compared with their base.
+    Raises FtlabError while fewer than two runs have been compared with their base.
     """
     if list(sweep.settings) != [SEED]:
         return None
@@ -126,7 +126,7 @@ def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
 
 
 def sweeps(workspace: Workspace) -> list[Sweep]:
-    """All sweeps, the newest first; not one whose file is damaged, which `find_sweep` tells."""
+    """All sweeps, the newest first. Leaves out damaged files, which `find_sweep` reports."""
     files = sorted(workspace.sweeps_folder.glob("sweep-*.json"), reverse=True)
     return [_sweep(values) for file in files if (values := read_cached(file) or {}).keys() >= _SWEEP]
 
@@ -139,7 +139,7 @@ def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
     if sweep_id not in known:
         if re.fullmatch(r"sweep-[\w-]+", sweep_id) and (values := read_json(_file(sweep_id, workspace))) is not None:
             return _sweep(values)
-        raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "none was started yet")
+        raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "there are none yet")
     return known[sweep_id]
 
 

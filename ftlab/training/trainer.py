@@ -1,4 +1,4 @@
-"""The SFT trainer: logits only where there are labels, and held rows beside learned ones."""
+"""The SFT trainer: logits only where there are labels, and rows of the base's answers beside training rows."""
 
 from __future__ import annotations
 

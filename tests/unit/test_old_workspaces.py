@@ -1,4 +1,4 @@
-"""What earlier versions wrote still opens: each tests/fixtures/workspace_* was made by the version that its name says."""
+"""What earlier versions wrote still opens: tests/fixtures/workspace_* were made by the versions in their names."""
 
 import json
 import shutil

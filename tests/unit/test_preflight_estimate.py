@@ -104,7 +104,7 @@ def test_without_a_configuration_the_name_is_all_there_is_and_it_says_so(cached_
     assert "HF_HUB_OFFLINE" in " ".join(found.notes)
     nothing = run_preflight(config("someone/else"), workspace)
     assert nothing.fits is None and nothing.peak_bytes is None
-    assert "Nobody can say" in "\n".join(as_lines(nothing))
+    assert "Cannot tell whether it fits" in "\n".join(as_lines(nothing))
 
 
 def test_an_estimate_goes_by_the_rows_that_there_are_and_not_by_the_longest_that_are_allowed(cached_config, tmp_path):

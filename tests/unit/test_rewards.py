@@ -137,7 +137,7 @@ def test_a_reward_that_cannot_be_used_is_refused_in_words(reward, words, tmp_pat
 
 
 def test_without_rewards_there_is_nothing_to_learn(tmp_path):
-    with pytest.raises(InputError, match="needs something to reward"):
+    with pytest.raises(InputError, match="needs rewards"):
         check_rewards(configured())
 
 
@@ -145,7 +145,7 @@ def test_a_run_of_another_stage_is_no_reward_model(tmp_path):
     workspace = Workspace.open(tmp_path)
     run = workspace.create_run("sft")
     run.config_file.write_text("stage: sft\n")
-    with pytest.raises(InputError, match="no reward model"):
+    with pytest.raises(InputError, match="not a reward model"):
         check_rewards(configured({"kind": "model", "model": run.id}), workspace)
 
 

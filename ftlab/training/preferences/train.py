@@ -1,4 +1,4 @@
-"""Preference training: pairs as tokens, the trainer of the loss, the result."""
+"""Preference training: tokenizes pairs, builds the trainer, and saves the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEWEST_ROWS = 10
 # Why an example is left out or changed, by the name that the manifest counts it under.
 _SAID = {
-    "prompt_too_long": "have a prompt that fills {limit} tokens, so no answer is left, and were left out",
+    "prompt_too_long": "have a prompt that fills {limit} tokens, which leaves no room for an answer, and were left out",
     "too_long": "are longer than {limit} tokens and were left out: an answer without its end teaches no end",
     "identical": "have equal chosen and rejected answers (within {limit} tokens), which teach nothing, and were left "
     "out",
@@ -181,7 +181,7 @@ def check_preferences_config(config: RunConfig) -> None:
         )
     if config.method.initialisation in CHANGES_BASE:
         raise InputError(
-            "This initialisation rewrites the base, which is what an answer is compared with",
+            "This initialization rewrites the base, which is what answers are compared with",
             given=f"method.initialisation: {config.method.initialisation}",
             allowed="default, gaussian, orthogonal",
         )
@@ -195,21 +195,21 @@ def check_preferences_config(config: RunConfig) -> None:
         )
     if stage == "kto" and filled(config.optimisation.batch_size) < 2:
         raise InputError(
-            "KTO compares answers within a batch, so one row at a time is not enough",
+            "KTO compares answers within a batch, so it needs at least two rows",
             given="optimisation.batch_size: 1",
             allowed="2 or more",
             try_="optimisation.batch_size=2 with a shorter optimisation.max_length if memory is short",
         )
     if stage == "kto" and preference.watch == "accuracy":
         raise InputError(
-            "KTO has single answers and no pairs, so there is no accuracy to watch",
+            "KTO has single answers instead of pairs, so there is no accuracy to watch",
             given="preference.watch: accuracy",
             allowed="loss",
         )
 
 
 def _remarks(config: RunConfig) -> list[str]:
-    """Settings of the preference section that do nothing as they are."""
+    """Remarks on settings of the section preference that have no effect."""
     preference, stage = config.preference, config.stage
     remarks = []
     if preference.loss == "robust" and not preference.label_smoothing:

@@ -25,7 +25,7 @@ REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training
 
 
 class PairCollator(DataCollatorForPreference):
-    """TRL's batches, where only what the assistant says counts: in several turns, others speak in between."""
+    """TRL's batches, where only the assistant's tokens count, also in answers of several turns."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
@@ -90,7 +90,7 @@ def save_trained(trainer: Any, usual: Any, output_dir: str | None, state_dict: d
 
 
 def forget_reference(model: Any) -> None:
-    """Take TRL's copy of the adapter out of the PeftModel `model`: then the bare base is the reference."""
+    """Remove TRL's copy of the adapter from the PeftModel `model`, so that the bare base is the reference."""
     if REFERENCE in getattr(model, "peft_config", {}):
         model.delete_adapter(REFERENCE)
 

@@ -1,4 +1,4 @@
-"""Seconds that asking the base and the run will take, measured on a few rows."""
+"""How long evaluating the base and the run will take, measured on a few rows."""
 
 from __future__ import annotations
 

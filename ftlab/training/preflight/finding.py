@@ -1,4 +1,4 @@
-"""What preflight says: fits, time, memory, and advice with the setting that would change it."""
+"""What preflight reports: whether a run fits, its time and memory, and advice with the setting to change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STARTER_SPREAD = 5
 
 @dataclass(frozen=True)
 class Advice:
-    """One warning. `kind`: bad stops the run, warn harms it, info costs only time or nothing; each text a sentence."""
+    """One warning. `kind`: bad stops the run, warn harms it, info costs time at most. Each text is a sentence."""
 
     code: str
     kind: Literal["info", "warn", "bad"]
@@ -130,8 +130,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 "no_validation",
                 "warn",
                 "There are no validation rows.",
-                "Without them nobody sees when learning turns into memorising, and the last weights are kept, not the "
-                "best.",
+                "Without them, overfitting goes unnoticed, and the last weights are kept, not the best.",
                 "Set the validation share to 0.1.",
             )
         )
@@ -162,10 +161,10 @@ def _about_passes(plan: Plan) -> list[Advice]:
             Advice(
                 "many_passes",
                 "info" if watched else "warn",
-                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times, and {most} times is usually the most.",
+                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times. More than {most} times rarely helps.",
                 "More than four passes over the same text add little (Muennighoff et al. 2023, arXiv 2305.16264) and "
-                "end in learning the rows by heart.",
-                "It stops by itself when the validation loss rises; fewer epochs save that time."
+                "end in memorization.",
+                "Training stops by itself when the validation loss rises; fewer epochs save that time."
                 if watched
                 else f"Use at most {most} epochs, or keep validation rows and early stopping.",
             )
@@ -185,8 +184,8 @@ def _about_passes(plan: Plan) -> list[Advice]:
             Advice(
                 "few_steps",
                 "warn",
-                f"There are only {steps.total:,} steps, {steps.warmup:,} of them with a rising rate.",
-                "The learning rate has no time to rise and to fall, so the model hardly changes.",
+                f"There are only {steps.total:,} steps, {steps.warmup:,} of them warm-up.",
+                "The learning rate has no time to rise and fall, so the model hardly changes.",
                 f"Use a smaller batch (now {batch:,} rows a step), more epochs or more rows.",
             )
         )
@@ -196,7 +195,7 @@ def _about_passes(plan: Plan) -> list[Advice]:
                 "long_warmup",
                 "info",
                 f"The learning rate rises during {steps.warmup:,} of {steps.total:,} steps.",
-                "A twentieth to a tenth is enough to start calmly, the rest is time at too low a rate.",
+                "A twentieth to a tenth is enough; the rest is time at too low a rate.",
                 "Set the warm-up to 0.05.",
             )
         )
@@ -212,7 +211,7 @@ def _about_template(plan: Plan) -> list[Advice]:
                 "warn",
                 "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the "
                 "result.",
-                "Such a base has seldom learned to answer, so it needs more rows than an instruct model.",
+                "Such a base has rarely learned to answer, so it needs more rows than an instruct model.",
                 "Take the instruct or chat form of this base if there is one.",
             )
         )
@@ -222,8 +221,8 @@ def _about_template(plan: Plan) -> list[Advice]:
                 "template_unmarked",
                 "info",
                 "The chat template does not mark which tokens are the answer (no generation marks).",
-                "The answers are found by comparing renderings instead, and only they are trained.",
-                "Look at one row on the Data tab: the coloured tokens are those that are trained.",
+                "The answers are located by comparing renderings instead, and only they are trained.",
+                "Look at a row on the Data tab: the colored tokens are trained.",
             )
         )
     if plan.stop_trained is False:
@@ -232,7 +231,7 @@ def _about_template(plan: Plan) -> list[Advice]:
                 "stop_untrained",
                 "bad",
                 "No row trains the stop token.",
-                "The model would learn what to say and never that it is over.",
+                "The model would learn what to say, but not when to stop.",
                 "Look at one row on the Data tab, and use a base whose template ends an answer.",
             )
         )
@@ -260,7 +259,7 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "fp16_on_bf16_card",
                 "warn",
                 "float16 is used on a GPU that has bfloat16.",
-                "float16 overflows at 65,504, which ends some runs in a loss that is not a number.",
+                "float16 overflows at 65,504, which makes the loss of some runs NaN.",
                 "Set the number format to auto.",
             )
         ]
@@ -270,8 +269,8 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "bf16_not_there",
                 "warn",
                 "bfloat16 is used on a GPU that does not have it.",
-                "It is imitated there and slow.",
-                "Set the number format to auto, which takes float16.",
+                "It is emulated there and slow.",
+                "Set the number format to auto, which uses float16.",
             )
         ]
     if plan.dtype == "float32":
@@ -298,8 +297,8 @@ def _about_batches(plan: Plan) -> list[Advice]:
             "mostly_padding",
             "info",
             f"{padding:.0%} of what is computed is padding.",
-            "Short rows are filled up to the longest one of their batch.",
-            "A smaller batch with gradient accumulation computes less padding and learns the same.",
+            "Short rows are padded to the longest row of their batch.",
+            "A smaller batch with gradient accumulation learns the same with less padding.",
         )
     ]
 
@@ -477,30 +476,29 @@ def finding(
         advice.insert(0, _disk_warning(disk, left))
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
-        notes.append("The measurement was killed from outside; the system does that when memory runs out.")
+        notes.append("The measurement was killed from outside. The system does that when memory runs out.")
     if counted.get("documents"):
         notes.append(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
-            f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+            f"{config.optimisation.max_length:,} tokens and are learned in pieces."
         )
     notes.append(about_replay(config, prepared))
     if replaying:
         notes.append(
             f"Before training the base answers {len(prepared.replay_prompts):,} prompts, in about "
-            f"{duration(replaying)}; these answers are rows of training beside those counted above."
+            f"{duration(replaying)}. These answers are training rows in addition to those counted above."
         )
     if comparing:
         notes.append(_about_times(known))
         notes += _about_forgetting(config, known.get("forgetting_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
-            notes.append("Not in these times: the held-out pairs, and the answers before and after.")
+            notes.append("Not included in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
-        notes.append("The evaluation after training is not in these times.")
+        notes.append("The evaluation after training is not included in these times.")
     if "answers_grow_to" in known:
         notes.append(
-            f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the longest there can "
-            f"be; the time with answers as long as they are now. A step of the longest took "
-            f"{known['answers_grow_to']:.2g} s."
+            f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the maximum; time "
+            f"with answers of their present length. A step of the longest took {known['answers_grow_to']:.2g} s."
         )
     notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
@@ -548,20 +546,20 @@ def _about_times(known: dict[str, Any]) -> str:
     steps, asked = known.get("steps_timed", 0), known.get("rows_asked", 0)
     return (
         f"The times are estimates, from {steps} training {'step' if steps == 1 else 'steps'} and, for the comparison, "
-        f"from {asked} answers of the base; the adapted model is taken to answer as briefly as the references. What an "
-        "earlier run has asked the same base is not asked again."
+        f"from {asked} answers of the base. The adapted model is assumed to answer as briefly as the references. "
+        "Answers that an earlier run has from the same base are reused."
     )
 
 
 def _about_forgetting(config: RunConfig, seconds: float | None, total: float | None) -> list[str]:
-    """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
+    """The time that measuring forgetting takes and, where it is much of the run, how to leave it out."""
     if not seconds:
         return []
-    sentence = f"{duration(seconds)} of these go to what was forgotten: {_asked(config)}"
+    sentence = f"{duration(seconds)} of these go to measuring forgetting: {_asked(config)}"
     if total and seconds > _MUCH_OF_A_RUN * total:
         share = f"{100 * seconds / total:.0f}%"
-        off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
-        return [f"{sentence}, {share} of this short run, though little is asked; {off}."]
+        off = "evaluation.general_text=none saves part of it, evaluation.probes=none the rest"
+        return [f"{sentence}, {share} of this short run although little is asked. {off}."]
     return [f"{sentence}."]
 
 
@@ -588,8 +586,8 @@ def about_processes(config: RunConfig, device: str) -> list[str]:
         return []
     share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
     return [
-        f"{config.launcher.processes} processes train together; memory and times are those of one of them{share}. Not "
-        "in them: what the processes send each other after every step, and what FSDP or DeepSpeed save in memory."
+        f"{config.launcher.processes} processes train together. Memory and times are those of one process{share}, "
+        "without the communication after every step and without what FSDP or DeepSpeed save in memory."
     ]
 
 
@@ -616,7 +614,7 @@ def _disk_warning(needed: int, free: int) -> Advice:
         "disk_small",
         "bad",
         f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
-        "The result and two checkpoints with the state of the optimiser are kept.",
+        "The result and two checkpoints with the optimizer state are kept.",
         "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
     )
 

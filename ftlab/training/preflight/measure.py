@@ -1,7 +1,7 @@
-"""Measure a run before it starts: does it fit, how long will it take, what is unusual about it.
+"""Measure a run before it starts: does it fit, how long will it take, and what is unusual about it?
 
-The measuring is done by a process of its own (`probe`), in a temporary folder, on the run's own data and code. Nothing
-of it stays: no run, no process, no file.
+A separate process (`probe`) measures in a temporary folder, with the run's own data and code. It leaves nothing behind:
+no run, no process, no file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ftlab.training.preflight.sizes import Plan, planned_steps
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 
-_LONGER = "Documents longer than the longest example make more steps than were counted here."
+_LONGER = "Documents longer than the longest example make more steps than counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -54,7 +54,7 @@ _MOST_PROBES = 6
 def preflight(
     config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None
 ) -> Generator[str, None, Preflight]:
-    """Yields what it is doing, in words and several times a second, and returns the finding.
+    """Yields what it is doing, in words, several times a second, and returns the result.
 
     Closing the generator ends the measurement and its process. Raises InputError as `supervisor.submit` does, and
     FtlabError when the probe fails for another reason than memory.
@@ -160,11 +160,11 @@ def probe(
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
-    # One process is measured, where several train together, so with the settings of one.
+    # Where several processes train together, one is measured, with the settings of one.
     alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
     environment = environment_for(alone, online=False)
     if config.launcher.processes > 1 or config.launcher.threads:
-        # With the cores that it will have beside the others.
+        # With the cores it will have beside the others.
         environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
     return environment
 
@@ -293,5 +293,5 @@ def _failure(status: RunStatus, run: RunDirectory, returncode: int | None) -> Ft
     return FtlabError(
         "The measurement failed",
         why=reason.get("why") or last_line(run.log_file) or reason["what"],
-        try_="start the run without it: its log will show where it fails",
+        try_="start the run without measuring it: its log will show where it fails",
     )

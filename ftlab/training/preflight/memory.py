@@ -1,4 +1,4 @@
-"""Memory of a training process: how much there is, how much was taken, and which change would make it fit."""
+"""Memory of a training process: how much there is, how much it used, and which change would make it fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftlab.config import RunConfig, filled
 from ftlab.config.methods import METHODS
 from ftlab.models.estimate import Need
 
-# Below this part of what is free a run is called safe: fragments, and whatever else starts meanwhile.
+# A run that uses less than this share of the free memory is safe from fragmentation and from other programs.
 SAFE_SHARE = 0.9
 # Activations that a layer keeps for the backward pass, in units of (tokens x hidden size): 34 bytes in a 16-bit format
 # without the attention scores (which SDPA does not keep), and 2 when only its input is kept (Korthikanti et al. 2022,
@@ -29,7 +29,7 @@ _CONTAINER = (
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of settings that makes a run fit: `peak` is what it then takes (bytes), None where it is not known."""
+    """A change of settings that makes a run fit. `peak` is the memory it then takes (bytes), None if unknown."""
 
     settings: dict[str, Any]
     what: str
@@ -49,7 +49,7 @@ class Remedy:
 
 
 def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[int]) -> list[Remedy]:
-    """The changes that would make a run fit into `available` bytes, the most harmless first; none when none would.
+    """The changes that would make a run fit into `available` bytes, the least harmful first.
 
     `lengths` are the tokens of the training rows. The peaks are calculated from `need`, not measured.
     """
@@ -87,7 +87,7 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
 
 
 def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
-    """Changes to try one after the other when nothing could be measured, each with those before it.
+    """Changes to try one after the other when nothing could be measured, each on top of those before it.
 
     `loading`: memory ran out before the first step, so that a smaller batch cannot help.
     """
@@ -200,9 +200,9 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_COST_BATCH = "Learns the same; smaller batches are somewhat slower."
-_COST_CHECKPOINTING = "Learns the same; each step takes about a third longer."
-_COST_QLORA = "The base is rounded to 4 bits, which costs a little quality and, on a CPU, much speed."
+_COST_BATCH = "Learns the same. Smaller batches are somewhat slower."
+_COST_CHECKPOINTING = "Learns the same. Each step takes about a third longer."
+_COST_QLORA = "The base is rounded to 4 bits, which costs a little quality and, on a CPU, a lot of speed."
 
 
 def _checkpointing(need: Need) -> float:

@@ -1,8 +1,8 @@
 """The process that measures a run before it starts: `python -m ftlab.training.preflight.probe RUN_DIRECTORY WORKSPACE`.
 
-It prepares the run as the run itself would, makes one optimiser step on the longest batch and a few on usual ones, and
-evaluates one batch of either kind. What it finds goes into measured.json bit by bit, so that whatever kills it leaves
-what was known until then. It ends with whoever started it. Nobody calls it by hand.
+It prepares the run as the run itself would, makes one optimizer step on the longest batch and a few on usual ones, and
+evaluates one batch of each kind. Results go to measured.json one by one, so that a kill leaves what was known until
+then. It ends with the process that started it. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no mor
 
 
 class Notes:
-    """What is known so far, kept on disk at every change."""
+    """What is known so far, written to disk at every change."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     quieten()
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
-    # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
+    # Unlike a run, at normal priority: a person is waiting, and a run that has the cores to itself is measured.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
     writer = StatusWriter(run.status_file)
     try:
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         traceback.print_exc()
         short = is_out_of_memory(error)
-        # The phase stays: it says what memory ran out in.
+        # The phase stays: it says where memory ran out.
         writer.update(state="failed", error=explain_exception(error) | {"out_of_memory": short}, finished=time.time())
         return 1
     finally:

@@ -1,4 +1,4 @@
-"""What is tried before a run: shapes of its longest batches, and the plan of its steps."""
+"""Sizes of a run before it starts: its batches, weights and steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
+    """What the warnings are based on; None if unknown. Rows are those kept; tokens are of one epoch.
 
     `template`: marked (says itself which tokens are the answer), plain (does not), missing. `context` is what the base
     can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `bfloat16_gain`: how many

@@ -1,4 +1,4 @@
-"""The finding of a preflight in words, for the terminal and for the page."""
+"""The result of a preflight in words, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def facts(preflight: Preflight) -> Iterator[tuple[str, str]]:
         about = "about " if preflight.kind == "estimate" else ""
         free = f" of {amount(preflight.available_bytes)} free" if preflight.available_bytes is not None else ""
         yield "memory", f"{about}{amount(preflight.peak_bytes)}{free}"
-        yield "", f"the most that the run holds at once: {what_peaks(preflight)}"
+        yield "", f"peak memory: {what_peaks(preflight)}"
     elif preflight.available_bytes is not None:
         yield "memory", f"{amount(preflight.available_bytes)} free"
     if preflight.total_seconds is not None and preflight.training_seconds is not None:
@@ -76,7 +76,7 @@ def _times(preflight: Preflight) -> Iterator[tuple[str, str]]:
 
 
 def what_peaks(preflight: Preflight) -> str:
-    """What of memory is counted, and of which parts of a run the peak is the peak."""
+    """Which memory is counted, and over which parts of a run."""
     whole = preflight.after_seconds is not None  # the comparison was measured
     parts = "asking the base, training and the comparison" if whole else "training alone"
     kind = "reserved by its process on the GPU" if preflight.device == "cuda" else "resident memory of its process"
@@ -88,8 +88,8 @@ def verdict(preflight: Preflight) -> str:
     where = "the GPU's memory" if preflight.device == "cuda" else "memory"
     if preflight.kind == "estimate":
         if preflight.fits is None:
-            return "Nobody can say whether it fits: the base is not on this machine."
-        answer = "should fit" if preflight.fits else "will hardly fit"
+            return "Cannot tell whether it fits: the base is not on this machine."
+        answer = "should fit" if preflight.fits else "probably does not fit"
         return f"It {answer} into {where}. An estimate from {preflight.estimated_from}, not a measurement."
     if preflight.fits:
         return f"It fits into {where}, with little to spare." if preflight.is_tight else f"It fits into {where}."
@@ -99,7 +99,7 @@ def verdict(preflight: Preflight) -> str:
 
 
 def remedy_text(remedy: Remedy) -> str:
-    """What to change, what it takes then, and what it costs."""
+    """What to change, the memory it then takes, and what it costs."""
     known = "measured" if remedy.measured else "calculated"
     peak = f" ({amount(remedy.peak)}, {known})" if remedy.peak else ""
     what = remedy.what[:1].upper() + remedy.what[1:]

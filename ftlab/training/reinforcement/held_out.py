@@ -1,4 +1,4 @@
-"""Prompts of reinforcement training, and the rewards of held-out ones before and after."""
+"""Prompts of reinforcement training, and rewards on held-out prompts before and after it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def frozen_prompts(
         if too_long:
             writer.warn(
                 f"{too_long} of {len(every)} {split} prompts are longer than {limit} tokens (the longest has "
-                f"{longest}) and were left out: prompt and answer have to fit together."
+                f"{longest}) and were left out: prompt and answer must fit together."
             )
         if split == "train" and len(kept) <= len(every) / 2:
             raise InputError(
@@ -157,12 +157,12 @@ def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
     start = _start_of(held)
     adapted = _measure(held, model, writer, "answers to the held-out prompts after training")
     if start is None or adapted is None:
-        writer.warn("The rewards on the held-out prompts were not compared: it was stopped before.")
+        writer.warn("The rewards on the held-out prompts were not compared: the run was stopped first.")
         return
     write_jsonl(held.run.reward_answers_file, _rows(held, {"start": start, "adapted": adapted}))
     notes = []
     if held.split == "validation":
-        notes.append("There is no test split; training chose its best weights on these prompts, which flatters it.")
+        notes.append("There is no test split. Training chose its best weights on these prompts, which flatters it.")
     write_json(
         held.run.rewards_file,
         {

@@ -1,4 +1,4 @@
-"""RLOO and GRPO: the policy's trainer, from start to result."""
+"""RLOO and GRPO: the trainer of the policy, from start to result."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def _build_trainer(
     at_once = batch * config.launcher.processes // rewarded.generations
     if len(train) < at_once:
         raise InputError(
-            "There are fewer prompts than one step takes",
+            "There are fewer prompts than one step needs",
             given=f"{len(train)} training prompts; {at_once} in a step ({batch} answers, {rewarded.generations} to a "
             "prompt)",
             allowed=f"at most {len(train) * rewarded.generations} answers in a step",
