@@ -301,7 +301,7 @@ def _encoded(messages: list[dict[str, str]], cut: bool, tokenizer: Any, stops: s
 
 def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, writer: StatusWriter) -> Teacher | None:
     """The probabilities of `base` (in evaluation mode) along the labels of `rows`; none, and a warning, where its head
-    computes otherwise than `holding.head_logits` does: then its answers are learnt as text."""
+    computes otherwise than `holding.head_logits` does: then its answers are learned as text."""
     import torch
 
     from ftlab.evaluation.batches import by_length, pad

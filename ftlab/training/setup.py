@@ -95,7 +95,7 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
 
 
 def _stop_if_asked(run: RunDirectory) -> None:
-    """Raise Stopped where somebody asked for it. Several processes decide it together, when training begins."""
+    """Raise Stopped if asked to stop. Several processes decide it together, when training begins."""
     if together.processes() == 1 and run.stop_file.exists():
         raise Stopped
 
@@ -236,7 +236,7 @@ def save_result(
 ) -> None:
     """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, for `verify_saved`.
 
-    `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
+    `start` is the adapter as it was initialized, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.identity import keep_checksums
@@ -262,7 +262,7 @@ def save_result(
         generation = copy.deepcopy(model.generation_config)
         generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
         generation.save_pretrained(str(result))
-    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should load
 
     keep_checksums(run.checksums_file, sorted(result.glob("*.safetensors")))
 

@@ -68,34 +68,34 @@ def tokenised_splits(
         rows = read_split(run, split)
         if not rows:
             continue
-        tokenised = _tokenised(rows, tokenizer, limit)
-        kept = len(tokenised.examples)
+        tokenized = _tokenised(rows, tokenizer, limit)
+        kept = len(tokenized.examples)
         manifest.setdefault("tokens", {})[split] = {
             "rows": kept,
-            "too_long": tokenised.too_long,
-            "longest": tokenised.longest,
-            "tokens": sum(len(example.input_ids) for example in tokenised.examples),
-            "trained_tokens": sum(sum(example.trained) for example in tokenised.examples),
-            **({"documents": tokenised.documents, "documents_cut": tokenised.cut} if tokenised.documents else {}),
+            "too_long": tokenized.too_long,
+            "longest": tokenized.longest,
+            "tokens": sum(len(example.input_ids) for example in tokenized.examples),
+            "trained_tokens": sum(sum(example.trained) for example in tokenized.examples),
+            **({"documents": tokenized.documents, "documents_cut": tokenized.cut} if tokenized.documents else {}),
         }
-        for remark, count in tokenised.remarks.items():
+        for remark, count in tokenized.remarks.items():
             writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
-        if tokenised.too_long:
+        if tokenized.too_long:
             writer.warn(
-                f"{tokenised.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
-                f"{tokenised.longest}) and were left out."
+                f"{tokenized.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{tokenized.longest}) and were left out."
             )
         if split == "train" and kept <= len(rows) / 2:
             raise InputError(
                 f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
-                given=f"the longest has {tokenised.longest} tokens; the base reads {context or 'an unknown number'}",
+                given=f"the longest has {tokenized.longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least half of the rows within optimisation.max_length = {limit}",
                 try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
             )
         if kept:
-            columns = {"input_ids": [example.input_ids for example in tokenised.examples]}
+            columns = {"input_ids": [example.input_ids for example in tokenized.examples]}
             splits[split] = datasets.Dataset.from_dict(
-                columns | {"labels": [example.labels for example in tokenised.examples]}
+                columns | {"labels": [example.labels for example in tokenized.examples]}
             )
     if together.is_main():
         write_json(run.manifest_file, manifest)
@@ -103,7 +103,7 @@ def tokenised_splits(
 
 
 @dataclass
-class _Tokenised:
+class _Tokenized:
     """The examples of one split and what was counted: `cut` are documents of more than one window."""
 
     examples: list[Encoded] = field(default_factory=list)
@@ -114,9 +114,9 @@ class _Tokenised:
     cut: int = 0
 
 
-def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenised:
+def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenized:
     """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
-    result = _Tokenised()
+    result = _Tokenized()
     for row in rows:
         encoded = encode(row["messages"], tokenizer)
         result.remarks.update(encoded.notes)
@@ -142,12 +142,12 @@ class Training:
     tokenizer: Any
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
-    start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
+    start: Any  # the folder with the adapter as it was initialized, for methods that change the base; or None
     computing: list[str]  # what was chosen for speed, in words
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
-    """Tokenise the frozen split of `run`, load its base, apply the method and build the trainer.
+    """Tokenize the frozen split of `run`, load its base, apply the method and build the trainer.
 
     Raises InputError and FtlabError for what a person can mend.
     """

@@ -29,7 +29,7 @@ class RunGone(FtlabError):
 
 @dataclass
 class RunStatus(Status):
-    """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done`
+    """Times are unix seconds. `step` of `total_steps` counts optimizer steps and stays when training has ended; `done`
     of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
 
     # Written by the process of a run. Readers also see `damaged`, where the file cannot be read.

@@ -152,7 +152,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         # The validation loss is always the plain one: that of dft is least where the model holds nothing likely.
         loss = self._token_loss if model.training else "nll"
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
-            result: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets, loss)
+            result: Any = self._labeled_loss(model, inputs, num_items_in_batch, targets, loss)
         else:
             with weighted(self.model, loss):
                 if targets is not None:
@@ -192,10 +192,10 @@ class FineTuner(WarmsUp, SFTTrainer):
         others = int((inputs["labels"][..., 1:] != -100).sum())
         return (loss * others + apart) / max(1, others + held)
 
-    def _labelled_loss(
+    def _labeled_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None, loss: str
     ) -> torch.Tensor:
-        """TRL's loss and figures, from the logits of the labelled positions alone; the divergence of the held ones."""
+        """TRL's loss and figures, from the logits of the labeled positions alone; the divergence of the held ones."""
         inputs["use_cache"] = False
         if targets is None:
             total, tokens, correct = score_labels(model, inputs, loss)
@@ -243,7 +243,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _leave_repeated_rows_out(self, inputs: dict[str, Any]) -> None:
-        """Nothing is learnt or counted of rows that accelerate repeats at the end of the data, so that each of several
+        """Nothing is learned or counted of rows that accelerate repeats at the end of the data, so that each of several
         processes has a whole batch: the loss is that of one process with all rows of the step."""
         state = self.accelerator.gradient_state
         # 0: the rows came out even; -1: accelerate cannot tell, and repeats none.

@@ -354,7 +354,7 @@ def be_nice() -> None:
             os.nice(_NICENESS - os.nice(0))
     # Linux shares the CPU among sessions first (autogroup), and nice counts only inside one. A run is a session of its
     # own: with nice alone the app got half of a busy core. Only where app and run have to share few cores: on a
-    # large machine the others are strangers. And not where somebody runs the worker by hand: their whole terminal
+    # large machine the others are strangers. And not if a person runs the worker by hand: their whole terminal
     # would give way.
     few = (os.cpu_count() or 1) <= _FEW_CORES
     if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():

@@ -188,5 +188,5 @@ def test_a_batch_that_splits_the_answers_to_a_prompt_is_refused_with_the_nearest
 def test_a_method_whose_start_cannot_be_kept_beside_it_is_refused():
     with pytest.raises(InputError, match="cannot be trained with this method"):
         check_reinforcement(configured({"kind": "json"}, method={"name": "prompt_tuning"}))
-    with pytest.raises(InputError, match="cannot be trained with this initialisation"):
+    with pytest.raises(InputError, match="cannot be trained with this initialization"):
         check_reinforcement(configured({"kind": "json"}, method={"initialisation": "pissa"}))

@@ -70,7 +70,7 @@ def keep_configuration(run: RunDirectory, launcher: LauncherConfig) -> None:
     if launcher.config_file:
         write_text(accelerate_file(run), Path(launcher.config_file).expanduser().read_text(encoding="utf-8"))
         return
-    # Always a file: without one accelerate takes the settings that somebody once left in ~/.cache/huggingface.
+    # Always a file: without one accelerate takes the settings left behind in ~/.cache/huggingface.
     values = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_GPU",
@@ -169,7 +169,7 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
         process.wait()
     left = []
     for status in _ranks(run):
-        # A rank on another machine has a number that may be somebody else's here.
+        # A rank on another machine has a number that may be another process's here.
         if (process_left := proven(status.pid, status.pid_started, [run.path])) is not None:
             left.append(process_left)
     for process_left in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:

@@ -224,7 +224,7 @@ def _remarks(config: RunConfig) -> list[str]:
 
 
 def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
-    """Tokenise the frozen preferences of `run`, load what it starts from and build the trainer of its stage.
+    """Tokenize the frozen preferences of `run`, load what it starts from and build the trainer of its stage.
 
     Raises InputError and FtlabError for what a person can mend.
     """

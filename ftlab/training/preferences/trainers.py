@@ -47,7 +47,7 @@ class JudgedCollator(DataCollatorForUnpairedPreference):
 
 
 class _OnTokens(Trainer):
-    """Rows that are tokenised already. The reference adapter is never saved: it lies in the run's start/."""
+    """Rows that are tokenized already. The reference adapter is never saved: it lies in the run's start/."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -57,15 +57,15 @@ class _OnTokens(Trainer):
 
 
 class PairTuner(WarmsUp, _OnTokens, DPOTrainer):
-    """DPO on tokenised pairs."""
+    """DPO on tokenized pairs."""
 
 
 class JudgedTuner(WarmsUp, _OnTokens, KTOTrainer):
-    """KTO on tokenised answers."""
+    """KTO on tokenized answers."""
 
 
 class RewardTuner(WarmsUp, RewardTrainer):
-    """Reward modelling on tokenised pairs, with the mean score of either side among the figures."""
+    """Reward modeling on tokenized pairs, with the mean score of either side among the figures."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -100,7 +100,7 @@ def _mask(example: dict[str, Any], column: str) -> torch.Tensor:
 
 
 def for_trainer(examples: Any) -> Any:
-    """Tokenised pairs with empty texts beside them, which these trainers look for before they tokenise."""
+    """Tokenized pairs with empty texts beside them, which these trainers look for before they tokenize."""
     texts = [""] * len(examples)
     for name in ("prompt", "chosen", "rejected"):
         examples = examples.add_column(name, texts)
@@ -125,7 +125,7 @@ class _OnPairs(Trainer):
         """Whether an answer scores the mean of its tokens, else their sum."""
         raise NotImplementedError
 
-    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         """The labels of the chosen answers that are trained by their likelihood."""
         raise NotImplementedError
 
@@ -136,14 +136,14 @@ class _OnPairs(Trainer):
         ids, attention = joined["concatenated_input_ids"], joined["concatenated_attention_mask"]
         trained, chosen = joined["concatenated_labels"], slice(0, len(batch["chosen_labels"]))
         labels = trained.clone()
-        labels[chosen] = self._learnt(ids[chosen], attention[chosen], trained[chosen])
+        labels[chosen] = self._learned(ids[chosen], attention[chosen], trained[chosen])
         scored = model(input_ids=ids, attention_mask=attention, labels=labels, fused_lm_head=True)
         counts = trained[:, 1:] != -100
         log_probs = (scored.log_probs * counts).sum(-1)
         if self._takes_means():
             log_probs = log_probs / counts.sum(-1)
-        learnt = labels[chosen, 1:] != -100
-        loss = -(scored.log_probs[chosen] * learnt).sum() / learnt.sum()
+        learned = labels[chosen, 1:] != -100
+        loss = -(scored.log_probs[chosen] * learned).sum() / learned.sum()
         rest = slice(chosen.stop, None)
         return log_probs[chosen], log_probs[rest], scored.mean_logits[chosen], scored.mean_logits[rest], loss
 
@@ -171,7 +171,7 @@ class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
     def _takes_means(self) -> bool:
         return True
 
-    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         return torch.where(attention == 1, ids, -100)  # the prompt too, as TRL and the authors do
 
 
@@ -187,7 +187,7 @@ class ContrastTuner(WarmsUp, _OnPairs, CPOTrainer):
     def _takes_means(self) -> bool:
         return self.loss_type in ("ipo", "simpo")
 
-    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         return trained
 
 

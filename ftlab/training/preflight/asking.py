@@ -182,7 +182,7 @@ class Comparison:
         }
 
     def of_memorisation(self) -> tuple[Amount, Amount]:
-        """What looking for memorised rows takes of the base and of the adapted model."""
+        """What looking for memorized rows takes of the base and of the adapted model."""
         from ftlab.evaluation.memorisation import samples_of
         from ftlab.evaluation.sides import tokenizer_of
 

@@ -328,9 +328,9 @@ class Preflight:
     """What is known of a run before it starts. Bytes, seconds and tokens; None where it is not known.
 
     `kind`: measured, or estimate (of a base that is not on this machine: `estimated_from` says from what).
-    `fits`: True, False, or None when nobody can say. `peak_bytes` is what the run takes at most, `available_bytes` what
+    `fits`: True, False, or None if unknown. `peak_bytes` is what the run takes at most, `available_bytes` what
     is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
-    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
+    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learned,
     `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
     `before_seconds` what the base is asked before training and `after_seconds` the comparison after it, both
     extrapolated from some answers; `total_seconds` all of these that are known, and the start. `computing` says in
@@ -593,7 +593,7 @@ def about_processes(config: RunConfig, device: str) -> list[str]:
 
 def need_of(known: dict[str, Any]) -> Need:
     """What the probe measured, split into what stays and what grows with the batch."""
-    # The optimiser's two moments and the gradient of every trained weight come with the first step.
+    # The optimizer's two moments and the gradient of every trained weight come with the first step.
     fixed = known["loaded"] + known["optimiser_bytes"] + known["trained_bytes"]
     return Need(
         fixed=min(fixed, known["peak"]),

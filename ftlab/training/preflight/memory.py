@@ -18,7 +18,7 @@ SAFE_SHARE = 0.9
 # without the attention scores (which SDPA does not keep), and 2 when only its input is kept (Korthikanti et al. 2022,
 # Reducing Activation Recomputation in Large Transformer Models, arXiv 2205.05198, section 4).
 _KEPT, _KEPT_CHECKPOINTED = 34, 2
-_QLORA_BYTES = 0.52  # a weight in nf4 with double quantisation: 4.127 bits (Dettmers et al. 2023, section 3)
+_QLORA_BYTES = 0.52  # a weight in nf4 with double quantization: 4.127 bits (Dettmers et al. 2023, section 3)
 _CGROUP = Path("/sys/fs/cgroup")
 # (limit, used) of the container that this process may be in: version 2 of control groups, then version 1.
 _CONTAINER = (
@@ -247,7 +247,7 @@ def _number(path: Path) -> int | None:
 
 
 def _file_cache() -> int:
-    """Bytes of the container that hold files which nobody uses now."""
+    """Bytes of the container that hold files that are not in use."""
     for name in ("memory.stat", "memory/memory.stat"):
         try:
             lines = (_CGROUP / name).read_text().splitlines()

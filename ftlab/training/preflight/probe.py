@@ -224,7 +224,7 @@ def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspa
 
 
 class _Clock:
-    """Times the optimiser steps; the first is on the longest batch, where memory peaks and everything is still cold."""
+    """Times the optimizer steps; the first is on the longest batch, where memory peaks and everything is still cold."""
 
     def __init__(self, device: str, writer: StatusWriter, notes: Notes):
         self.device, self.writer, self.notes = device, writer, notes

@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING
 
 @dataclass(frozen=True)
 class Steps:
-    """How many optimiser steps and validations a run takes; what is `between` two counts steps."""
+    """How many optimizer steps and validations a run takes; what is `between` two counts steps."""
 
     per_epoch: int
     total: int

@@ -39,7 +39,7 @@ def check_reinforcement(config: RunConfig) -> None:
         )
     if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
         raise InputError(
-            f"The stage {config.stage} cannot be trained with this initialisation",
+            f"The stage {config.stage} cannot be trained with this initialization",
             given=f"method.initialisation: {config.method.initialisation}",
             allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
         )
