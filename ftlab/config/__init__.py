@@ -28,6 +28,7 @@ from ftlab.config.sections import (
     Section,
     TrackingConfig,
     field,
+    filled,
 )
 from ftlab.config.stages import LOSSES, SELF_STAGES, STAGES
 from ftlab.core.files import anywhere, check_reach
@@ -51,6 +52,7 @@ __all__ = [
     "RunConfig",
     "TrackingConfig",
     "build_config",
+    "filled",
     "load_config",
     "read_value",
     "usual_learning_rate",

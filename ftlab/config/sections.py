@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -17,8 +17,19 @@ FEWEST_OWN_ANSWERS = 30  # of the base, in whatever share: they held SmolLM2 to 
 STARTER_REPLAY = {"replay": "general_replay", "replay_text": "general_documents"}
 
 
+Value = TypeVar("Value")
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+def filled(value: Value | None) -> Value:
+    """A setting that may be left empty, of a configuration that has every value (`RunConfig.resolved`). Raises
+    ValueError where it is empty."""
+    if value is None:
+        raise ValueError("A setting is still empty: call RunConfig.resolved first")
+    return value
 
 
 def field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool = False, **limits: Any) -> Any:
@@ -378,6 +389,11 @@ class OptimisationConfig(Section):
         le=100,
     )
     seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0, le=LARGEST_SEED)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Examples that one process reads for an optimizer step. Raises ValueError before `RunConfig.resolved`."""
+        return filled(self.batch_size) * filled(self.gradient_accumulation)
 
 
 class TrackingConfig(Section):

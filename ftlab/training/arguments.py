@@ -1,4 +1,4 @@
-"""The arguments of TRL's trainers, drawn from a run's configuration; experiment trackers only where it names them."""
+"""TRL's trainer arguments, built from a run's configuration. Experiment trackers run only where it names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError, nearest, shorten
 from ftlab.training.preflight.sizes import planned_steps
 
-# What to install for a tracker whose package is called otherwise.
+# What to install for a tracker whose package has another name.
 _PACKAGES = {"azure_ml": "azureml-core mlflow azureml-mlflow", "comet_ml": "comet-ml", "flyte": "flytekit"}
 # Where each is told to write; a person's own setting is left alone.
 _FOLDERS = {
@@ -37,7 +37,7 @@ PROJECT = "ftlab"
 
 def tracker_variables(config: RunConfig) -> list[str]:
     """The secrets in the environment that the trackers of `config` need, for `processes.child_environment`."""
-    return [one for name in config.tracking.report_to for one in _SECRETS.get(name, (f"{name.upper()}_",))]
+    return [variable for name in config.tracking.report_to for variable in _SECRETS.get(name, (f"{name.upper()}_",))]
 
 
 def check_tracking(config: RunConfig) -> None:
@@ -53,7 +53,7 @@ def check_tracking(config: RunConfig) -> None:
         if name not in known:
             close = nearest(name, known)
             raise InputError(
-                "There is no such tracker",
+                "Unknown tracker",
                 given=f"tracking.report_to: {name}",
                 allowed=", ".join(known),
                 try_=f"did you mean {close}?" if close else None,
@@ -80,7 +80,7 @@ def begin_tracking(run: RunDirectory, config: RunConfig) -> None:
             os.environ.setdefault(variable, str(folder))
 
 
-# What ftlab decides itself; `trainer:` may set anything else.
+# What ftlab sets itself; `trainer:` may set anything else.
 _OURS = {
     "output_dir", "num_train_epochs", "max_steps", "learning_rate", "per_device_train_batch_size",
     "gradient_accumulation_steps", "max_length", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm",
@@ -158,14 +158,14 @@ def stage_arguments(
         "fp16": dtype == "float16" and device != "cpu",
         "logging_steps": steps.between_logs,
         "logging_first_step": True,
-        # A NaN must be seen and explained, not averaged away.
+        # A NaN must be reported, not averaged away.
         "logging_nan_inf_filter": False,
         "report_to": config.tracking.report_to or "none",
         "run_name": run.id,
         "project": PROJECT,
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
-        # Every trained weight takes part in every step; looking for those that do not costs time.
+        # Every trained weight takes part in every step; searching for unused ones costs time.
         "ddp_find_unused_parameters": False,
         "save_strategy": "steps",
         "save_steps": between,
@@ -198,7 +198,7 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
     kind = config_class(stage)
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}
-    # GRPO's ways to average the loss are its own matter, not one of preference.loss.
+    # GRPO's loss_type says how its loss is averaged, which preference.loss does not.
     of_stage = {"sft": {"loss_type"}, "pretraining": {"loss_type"}} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
     ours = _OURS | of_stage.get(stage, _OURS_OF_PREFERENCES)
     for name in trainer:
@@ -224,7 +224,7 @@ def _check_type(name: str, value: Any, wanted: Any) -> None:
     try:
         TypeAdapter(wanted).validate_python(value, strict=True)
     except ValidationError as error:
-        allowed = dict.fromkeys(allowed_by(one) for one in error.errors() if one["type"] != "is_instance_of")
+        allowed = dict.fromkeys(allowed_by(detail) for detail in error.errors() if detail["type"] != "is_instance_of")
         raise InputError(
             f"{name} cannot take this value", given=shorten(repr(value)), allowed=" or ".join(allowed)
         ) from None

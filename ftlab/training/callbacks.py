@@ -1,4 +1,4 @@
-"""What the Trainer tells the run directory while it trains, and how it learns that it should stop."""
+"""Callbacks that write progress to the run directory, and stop training when asked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
 
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
-# What TRL's trainers of preferences log, by the names of metrics.jsonl; each has one with eval_ in front too.
+# What TRL's preference trainers log, renamed for metrics.jsonl; each also exists with the prefix eval_.
 _RENAMED = {
     "rewards/accuracies": "accuracy",
     "rewards/margins": "margin",
@@ -30,7 +30,7 @@ _RENAMED = {
     "margin": "margin",
     "kl": "kl",
 }
-# What those that learn from rewards log; `rewards/<name>/mean` besides.
+# What TRL's reinforcement trainers log, besides `rewards/<name>/mean`.
 _RENAMED |= {
     "reward": "reward",
     "reward_std": "reward_std",
@@ -60,7 +60,7 @@ class ReportProgress(TrainerCallback):
         self.stop_asked = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # Nothing is trained yet: what would be saved after a step or two is nothing that anybody can judge.
+        # Nothing is trained yet, so there is nothing worth saving.
         if together.total(self._run.stop_file.exists())[0]:
             raise Stopped
         self._began, self._first_step = time.monotonic(), state.global_step
@@ -85,7 +85,7 @@ class ReportProgress(TrainerCallback):
                 eta_seconds=pace * (state.max_steps - state.global_step),
                 tokens_per_second=self._tokens_per_second,
             )
-        # All processes stop after the same step, whoever sees the file first: else one waits for ever for the others.
+        # All processes stop after the same step, whichever sees the file first. Otherwise one would wait forever.
         if not self.stop_asked and together.total(self._run.stop_file.exists())[0]:
             self.stop_asked = True
             control.should_save = control.should_log = True
@@ -109,16 +109,16 @@ class ReportProgress(TrainerCallback):
         logs = logs or {}
         row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
         row |= {name: logs[name] for name in _KEPT if name in logs}
-        for before in ("", "eval_"):
-            row |= {before + ours: logs[before + name] for name, ours in _RENAMED.items() if before + name in logs}
+        for prefix in ("", "eval_"):
+            row |= {prefix + ours: logs[prefix + name] for name, ours in _RENAMED.items() if prefix + name in logs}
         for name, value in logs.items():
             if (each := _EACH_REWARD.fullmatch(name)) and value is not None:
                 row[f"{each[1] or ''}rewards/{each[2]}"] = value
         if "loss" in logs:
             tokens = self._tokens_before + int(logs.get("num_tokens", 0))
-            seconds, before = self._at_last_log
+            seconds, tokens_then = self._at_last_log
             if self._training_seconds > seconds:
-                self._tokens_per_second = (tokens - before) / (self._training_seconds - seconds)
+                self._tokens_per_second = (tokens - tokens_then) / (self._training_seconds - seconds)
             self._at_last_log = (self._training_seconds, tokens)
             row |= {"tokens": tokens, "tokens_per_second": self._tokens_per_second}
             if not math.isfinite(logs["loss"]):

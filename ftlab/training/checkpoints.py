@@ -1,4 +1,4 @@
-"""Checkpoints that survive anything, and a warm-up that trains from its first step."""
+"""Checkpoints that survive kills, moves and damage, and a warm-up that trains from the first step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.core.files import read_jsonl, write_json, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import listed
 from ftlab.errors import FtlabError
 from ftlab.models.identity import damaged_files, is_readable, keep_checksums
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+else:
+    Trainer = object  # this module stays light; a trainer of TRL comes after `WarmsUp` in each class that is one
 
 CHECKSUMS = "checksums.json"  # in each checkpoint: what its files are
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
@@ -29,7 +34,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint; `step` counts optimiser steps, `tokens` what had been read until then."""
+    """A complete checkpoint. `step` counts optimizer steps, `tokens` the tokens read so far."""
 
     path: Path
     step: int
@@ -38,14 +43,14 @@ class Checkpoint:
 
     @property
     def patience_used(self) -> int:
-        """How many validations in a row had brought nothing better, for early stopping."""
+        """How many validations in a row brought no improvement, for early stopping."""
         stored = self.state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
         stored = stored[-1] if isinstance(stored, list) and stored else stored
         return int(stored.get("attributes", {}).get("early_stopping_patience_counter", 0)) if stored else 0
 
 
 def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
-    """The newest checkpoint of `run` that was written to its end; None when there is none."""
+    """The newest complete checkpoint of `run`, or None."""
     for folder in sorted(_folders(run), key=_step_of, reverse=True):
         state = _json_in(folder, _STATE) if _is_whole(folder) else None
         if isinstance(state, dict) and state.get("global_step") == _step_of(folder):
@@ -55,10 +60,10 @@ def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
 
 
 def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
-    """Make the folder what it was at `checkpoint` (None: at the start): the curve ends there, and what came after, was
-    cut off or is damaged is gone. The path of the best checkpoint is set right where the folder was moved.
+    """Restore the folder to its state at `checkpoint` (None: at the start). The curve ends there; later, incomplete and
+    damaged checkpoints are removed. The path of the best checkpoint is corrected where the folder was moved.
 
-    Returns what a person should know, in sentences.
+    Returns remarks for the user, in sentences.
     """
     step = checkpoint.step if checkpoint else -1
     for folder in _folders(run):
@@ -66,18 +71,19 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
     remove_cut_off(run)
     kept = [row for row in read_jsonl(run.metrics_file) if isinstance(row.get("step"), int) and row["step"] <= step]
-    # Always: behind half a line, which is no row, the next row would be lost.
+    # Always: a row appended to half a line would be lost.
     if run.metrics_file.exists():
         write_jsonl(run.metrics_file, kept)
     best = checkpoint.state.get("best_model_checkpoint") if checkpoint else None
     if checkpoint and best:
         here = run.checkpoints / re.split(r"[\\/]", best)[-1]
         if not here.is_dir():
-            # The best of those that are still there, and of those to come.
+            # From here on, the best of the remaining and later checkpoints counts.
             lost = {"best_model_checkpoint": None, "best_metric": None, "best_global_step": None}
             _write_state(checkpoint, lost)
             return [
-                f"{here.name}, the best checkpoint so far, is damaged or gone. The best after it is taken, or the last."
+                f"{here.name}, the best checkpoint so far, is damaged or missing. A later one is used instead: the "
+                "best, else the last."
             ]
         if str(here) != best:
             _write_state(checkpoint, {"best_model_checkpoint": str(here)})
@@ -91,7 +97,7 @@ def _write_state(checkpoint: Checkpoint, changes: dict[str, Any]) -> None:
 
 
 def remove_cut_off(run: RunDirectory) -> None:
-    """Remove the checkpoints of `run` that were not written (or not removed) to their end, or are damaged."""
+    """Remove the checkpoints of `run` that are incomplete (written or removed halfway) or damaged."""
     for folder in _folders(run):
         if not _is_whole(folder) or _json_in(folder, _STATE) is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +111,7 @@ def _json_in(folder: Path, name: str) -> Any:
 
 
 def _tokens_until(run: RunDirectory, step: int) -> int:
-    """The tokens read until `step`, as they were logged: the Trainer does not keep them in its checkpoints."""
+    """The tokens read until `step`, from the log: the Trainer does not keep them in its checkpoints."""
     logged = [row["tokens"] for row in run.metrics() if "tokens" in row and row.get("step", step + 1) <= step]
     return int(max(logged, default=0))
 
@@ -120,16 +126,16 @@ def _step_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether it was written to its end, and is still what was written."""
+    """Whether it is complete and undamaged."""
     return _is_complete(folder) and not _broken(folder)
 
 
 def _broken(folder: Path) -> list[str]:
-    """The files of a checkpoint that are not what was written: by its checksums, else by what they say themselves."""
-    found = damaged_files(folder / CHECKSUMS)
-    if found is None:
+    """The damaged files of a checkpoint, by its checksums, else by whether they can be read."""
+    damaged = damaged_files(folder / CHECKSUMS)
+    if damaged is None:
         return sorted(file.name for file in folder.iterdir() if not is_readable(file))
-    return found
+    return damaged
 
 
 def _is_complete(folder: Path) -> bool:
@@ -140,37 +146,38 @@ def _is_complete(folder: Path) -> bool:
 
 
 def seal(folder: Path) -> None:
-    """Keep what the files of a checkpoint are, when all of them are written."""
+    """Write the checksums of a checkpoint, once all its files are written."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS]
     keep_checksums(folder / CHECKSUMS, files)
 
 
 def passed_over(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
-    """A sentence for each checkpoint of `run` that is damaged and newer than `checkpoint`, the one that is taken.
+    """A sentence for each damaged checkpoint of `run` that is newer than `checkpoint`, the one that is used.
 
-    One that a kill cut off is no damage: the run was writing it.
+    A checkpoint that a kill left incomplete does not count as damaged.
     """
     step = checkpoint.step if checkpoint else -1
-    instead = f"goes on from {checkpoint.path.name}" if checkpoint else "starts again from its beginning"
+    instead = f"resumes from {checkpoint.path.name}" if checkpoint else "starts over"
     newer = [folder for folder in sorted(_folders(run), key=_step_of) if _step_of(folder) > step]
     broken = {folder.name: _broken(folder) for folder in newer if _is_complete(folder)}
     return [f"{name} is damaged ({listed(files)}): training {instead}." for name, files in broken.items() if files]
 
 
 def check_sealed(folder: Path) -> None:
-    """Raise FtlabError where the checkpoint in `folder`, whose weights are to be taken, is damaged."""
+    """Raise FtlabError if the checkpoint in `folder`, whose weights are about to be loaded, is damaged."""
     if names := damaged_files(folder / CHECKSUMS):
         raise FtlabError(
             f"The best checkpoint of this run, {folder.name}, is damaged: {listed(names)}",
-            try_="resume the run: it leaves that checkpoint out, and takes the best one after it or the last",
+            try_="resume the run: it skips that checkpoint and uses a later one, the best or the last",
         )
 
 
-class WarmsUp:
-    """A trainer of any stage (transformers' Trainer comes after it) with such a warm-up."""
+class WarmsUp(Trainer):
+    """A trainer of any stage whose rate is above zero from its first step."""
 
     def _load_best_model(self) -> None:
-        check_sealed(Path(self.state.best_model_checkpoint))
+        if (best := self.state.best_model_checkpoint) is not None:
+            check_sealed(Path(best))
         super()._load_best_model()
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -182,8 +189,8 @@ class WarmsUp:
 
 
 def start_above_zero(scheduler: Any, warmup: int) -> None:
-    """Let the rate rise from 1/(warmup + 1) to warmup/(warmup + 1) of its peak in the `warmup` steps of a new
-    `scheduler` (a LambdaLR that begins at 0); the steps after them keep their rates."""
+    """Make the rate of a new `scheduler` (a LambdaLR that begins at 0) rise from 1/(warmup + 1) to warmup/(warmup + 1)
+    of its peak in the `warmup` steps. The rates of later steps stay."""
 
     def risen(usual: Any) -> Any:
         return lambda step: (step + 1) / (warmup + 1) if step < warmup else usual(step)

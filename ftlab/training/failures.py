@@ -1,4 +1,4 @@
-"""What ended a run, in words; warnings of torch that a gradient is wrong end it too."""
+"""Why a run ended, in words. A warning from torch that gradients are wrong ends it too."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _DISK_FULL = {
 _TORCH_CANNOT_READ = ("PytorchStreamReader failed", "weights_only", "Weights only load failed")
 _DAMAGED = {
     "kind": "damaged",
-    "what": "A saved file of this run cannot be read: it is damaged, or it is not one that ftlab has written.",
-    "try": "resume the run, which takes the newest checkpoint that is whole; if it fails again, copy the run once more",
+    "what": "A saved file of this run cannot be read: it is damaged, or ftlab did not write it.",
+    "try": "resume the run from its newest intact checkpoint; if it fails again, copy the run again",
 }
 _NOT_WRITTEN = {
     "kind": "disk",
     "what": "A checkpoint could not be written.",
-    "why": "Writing broke off in the middle of a file: a quota is used up, or the disk fails.",
+    "why": "Writing stopped in the middle of a file: the quota is used up, or the disk is failing.",
     "try": "delete old runs, or set FTLAB_HOME to a folder on another disk; then resume the run",
 }
 
@@ -61,19 +61,19 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> dict[
     return {
         "what": "The run failed with an unexpected error.",
         "why": f"{name}: {shorten(error, 300)}",
-        "try": "the end of its log shows where; if the settings look right, report it with that log",
+        "try": "see the end of its log; if the settings look right, file an issue with that log",
     }
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a saved file could not be read, or is another than what is allowed to be loaded."""
+    """Whether a saved file could not be read, or holds what may not be loaded."""
     if type(error).__name__ in ("UnpicklingError", "SafetensorError", "BadZipFile"):
         return True
     return any(words in str(error) for words in _TORCH_CANNOT_READ)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error`, or what caused it, says that memory is short."""
+    """Whether `error`, or its cause, says that memory ran out."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or "OutOfMemory" in type(seen).__name__:
@@ -85,12 +85,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def says_out_of_memory(text: str) -> bool:
-    """Whether a message or the end of a log is about memory that is short."""
+    """Whether a message or the end of a log says that memory ran out."""
     return any(words in text.lower() for words in _MEMORY_WORDS)
 
 
 def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> dict[str, Any]:
-    """{what, why, try} for a process that is gone without having said why.
+    """{what, why, try} for a process that ended without giving a reason.
 
     `returncode` is that of `subprocess` (negative: a signal), or None when the process was not our child.
     """
@@ -106,45 +106,45 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
         return {
             "kind": "gone",
             "what": f"The training process was killed from outside ({name}){where}.",
-            "why": "The system does that when memory runs out; a person or a scheduler can do it too."
+            "why": "The system does that when memory runs out. A person or a scheduler can do it too."
             if killed
             else None,
-            "try": "if nobody killed it: a smaller batch, a shorter longest example, or QLoRA; then train again",
+            "try": "if nobody killed it, use a smaller batch, a shorter longest example, or QLoRA, and train again",
         }
     last = last_line(log_file)
     return {
         "kind": "gone",
-        "what": f"The training process is gone{where} and left no reason.",
+        "what": f"The training process ended{where} without giving a reason.",
         "why": "It was killed (often because memory ran out), or the machine was restarted."
         + (f" Its log ends with: {shorten(last, 160)}" if last else ""),
-        "try": "train again; with a smaller batch or QLoRA if memory was short",
+        "try": "train again, with a smaller batch or QLoRA if memory ran out",
     }
 
 
 def explain_lost_rank(
     lost: list[dict[str, Any]],
     processes: int,
-    told: dict[str, Any] | None,
+    reported: dict[str, Any] | None,
     log_file: Path,
     status: RunStatus,
     returncode: int,
 ) -> dict[str, Any]:
     """{what, why, try} where one of several processes of a run failed, and the others with it.
 
-    `lost` holds {rank, exitcode} of those that died, `told` what the first one that failed says of it, `returncode` is
-    that of their launcher. SIGTERM is no reason: so the launcher ends those that are left.
+    `lost` holds {rank, exitcode} of those that died, `reported` what the first one that failed said, `returncode` is
+    that of their launcher. SIGTERM is no reason: the launcher sends it to those that are left.
     """
-    killed = [one for one in lost if one["exitcode"] < 0 and one["exitcode"] != -signal.SIGTERM]
+    killed = [rank for rank in lost if rank["exitcode"] < 0 and rank["exitcode"] != -signal.SIGTERM]
     if killed:
-        # Before what any other says: that is only that it has lost the one that was killed.
+        # First: the others only say that they lost the one that was killed.
         reason = explain_death(killed[0]["exitcode"], log_file, status)
         what = reason["what"].replace(
             "The training process", f"Training process {killed[0]['rank'] + 1} of {processes}"
         )
         return reason | {"what": what}
-    if any(one["exitcode"] == DISK_FULL_CODE for one in lost):
+    if any(rank["exitcode"] == DISK_FULL_CODE for rank in lost):
         return dict(_DISK_FULL)
-    return told or explain_death(returncode, log_file, status)
+    return reported or explain_death(returncode, log_file, status)
 
 
 # torch: "an autograd kernel was not registered to the Autograd key(s) but we are trying to backprop through it. This
@@ -170,7 +170,7 @@ def no_wrong_gradients() -> Iterator[None]:
 
 
 class LogWatch:
-    """Looks for such warnings in what libraries print to `log_file` past Python, from its end as it is now."""
+    """Looks for such warnings among what libraries print to `log_file` without Python, from its current end on."""
 
     def __init__(self, log_file: Path):
         self._file = log_file
@@ -192,8 +192,8 @@ class LogWatch:
 
 def _error(text: str) -> FtlabError:
     return FtlabError(
-        "The gradients of this run would be wrong, so it was ended.",
+        "The run was stopped because its gradients would be wrong.",
         why=f"A library warns: {shorten(text, 300)}",
-        try_="another method (method.name=lora), or other versions of the library that is named; the run's log has "
-        "the whole warning",
+        try_="another method (method.name=lora), or another version of that library; the run's log has the whole "
+        "warning",
     )

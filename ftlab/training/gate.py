@@ -1,5 +1,4 @@
-"""The one gate of every run: whichever door it comes through, what it starts from and each setting are checked
-here first."""
+"""The one gate of every run: wherever it is started, its starting point and each setting are checked here first."""
 
 from __future__ import annotations
 
@@ -38,22 +37,22 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     """
     if not config.model.start:
         return config, None
-    given = config.model.start
-    folder = Path(given).expanduser()
+    named = config.model.start
+    folder = Path(named).expanduser()
     if (folder / "adapter_config.json").is_file():
         return _from_adapter(config, folder.absolute(), None, None)
     if folder.is_dir() and not (folder / "config.yaml").is_file():
         raise InputError(
             "The folder to start from (model.start) holds no adapter",
-            given=given,
+            given=named,
             allowed="a folder with adapter_config.json and adapter_model.safetensors, or the id of a run",
             try_="for a whole model set model.base instead",
         )
-    parent = workspace.run(str(folder.absolute()) if folder.is_dir() else given)
+    parent = workspace.run(str(folder.absolute()) if folder.is_dir() else named)
     if not parent.has_result:
         raise InputError(
             f"The run {parent.id} has no trained model to start from",
-            given=f"model.start: {given}",
+            given=f"model.start: {named}",
             try_="wait until it has ended, or train it again",
         )
     check_result(parent)
@@ -61,7 +60,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     if earlier.stage == "reward":
         raise InputError(
             f"The run {parent.id} is a reward model: it scores answers and writes none, so nothing can start from it",
-            given=f"model.start: {given}",
+            given=f"model.start: {named}",
             try_="name the run that the reward model itself was started from",
         )
     config = config.model_copy(deep=True)
@@ -69,13 +68,13 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
     if parent.adapter.exists():
         return _from_adapter(config, parent.adapter, parent.id, earlier)
     _check_base(config, earlier.model.base, parent.id, also=str(parent.model))
-    # A fully tuned model is a base of its own; it brings its number format along.
+    # A fully tuned model is a base of its own, with its own number format.
     config.model.base, config.model.revision = str(parent.model), None
     config.model.thinking = earlier.model.thinking
     if "name" not in config.method.model_fields_set:
         config.method.name = earlier.method.name
     if earlier.is_starter:
-        # It is still that small model, under another name.
+        # It is still the starter, under another name.
         like = config.model_copy(deep=True)
         like.model.base = earlier.model.base
         usual, settings = like.resolved().optimisation, config.optimisation
@@ -85,7 +84,7 @@ def resolve_start(config: RunConfig, workspace: Workspace) -> tuple[RunConfig, S
 
 
 def remarks_on(start: Start | None, workspace: Workspace) -> list[str]:
-    """What a person should know about what a run starts from: a strength chosen for it is no part of its weights."""
+    """Remarks for the user about the starting point of a run: a strength chosen for it is not part of its weights."""
     from ftlab.errors import FtlabError
 
     if start is None or start.run is None:
@@ -97,13 +96,13 @@ def remarks_on(start: Start | None, workspace: Workspace) -> list[str]:
     if not (at := strength_name(chosen_strength(parent))):
         return []
     return [
-        f"The run {parent.id} is used at {at}; this run starts from all that it trained, as at strength 1: what is "
-        "trained further is the adapter, which no strength changes."
+        f"The run {parent.id} is used at {at}. This run starts from its full adapter, as at strength 1: a strength "
+        "does not change the adapter."
     ]
 
 
 def freeze_start(start: Start | None, run: RunDirectory) -> None:
-    """Copy the adapter that `run` starts from into its directory: it can be resumed and evaluated without the other."""
+    """Copy the adapter that `run` starts from into its directory, so that it does not depend on the other run."""
     if start is not None and start.adapter is not None:
         target = run.start
         shutil.rmtree(target, ignore_errors=True)
@@ -141,9 +140,9 @@ def _from_adapter(
     if "name" in config.method.model_fields_set and config.method.name != method:
         hint = "leave method.name empty"
         if config.method.name == "full":
-            hint += ", or start from a run with method full: full training does not go on from an adapter"
+            hint += ", or start from a run with method full: full training cannot continue an adapter"
         raise InputError(
-            f"A run goes on with the method of what it starts from, and {name} was trained with {method}",
+            f"A run continues with the method of its starting point, and {name} was trained with {method}",
             given=f"method.name: {config.method.name}",
             allowed=method,
             try_=hint,
@@ -160,7 +159,7 @@ def _from_adapter(
         config.model.revision, config.model.dtype = earlier.model.revision, earlier.model.dtype
         config.model.thinking = earlier.model.thinking
         config.method = earlier.method.model_copy(deep=True)
-    config.method.name = method
+    config.method = config.method.model_copy(update={"name": method})
     if method != "ia3":
         if not all(isinstance(saved.get(name), (int, float)) for name in ("r", "lora_alpha")):
             raise InputError(
@@ -170,7 +169,7 @@ def _from_adapter(
             )
         config.method.rank, config.method.alpha = saved["r"], round(saved["lora_alpha"])
         config.method.rank_stabilised = bool(saved.get("use_rslora"))
-    # How the matrices began is over; an adapter saved from pissa or olora is a plain one.
+    # The initialization is over: an adapter saved from pissa or olora is a plain one.
     config.method.initialisation = "default"
     return config, Start(folder, run_id)
 
@@ -212,10 +211,10 @@ def _is_starter(base: str) -> bool:
 
 
 def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True) -> tuple[RunConfig, Start | None]:
-    """`config` with nothing left empty, checked, and what it starts from. Without `needs_base` the base may be
-    one that cannot be had from here: preflight estimates what it would need.
+    """`config` complete and checked, and what it starts from. Without `needs_base` the base need not be available here:
+    preflight estimates what it would need.
 
-    Raises InputError for whatever would stop the run later, as far as its settings tell.
+    Raises InputError for whatever in its settings would stop the run later.
     """
     from ftlab.models.load import check_base, shape_of
     from ftlab.training.launching.check import shards
@@ -226,12 +225,12 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
         config.data.replay = None
     if needs_base:
         check_base(config.model)
-    given = config.evaluation
+    as_set = config.evaluation
     config = config.resolved(shape_of(config.model, fetch=needs_base and not is_offline()))
     if not config.is_starter:
         # How much that is follows from the data: see settle_measuring.
-        config.evaluation.probes = given.probes
-        config.evaluation.general_text = given.general_text
+        config.evaluation.probes = as_set.probes
+        config.evaluation.general_text = as_set.general_text
     if config.stage in REWARD_STAGES:
         pin_rewards(config, workspace)
     check_stored(config, workspace)
@@ -240,7 +239,7 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
 
 
 def settle_measuring(config: RunConfig, prepared: Any) -> None:
-    """Put into `config` how much is asked for forgetting on its `prepared` data, where nobody said so."""
+    """Set in `config` how much is asked to measure forgetting, where that is auto. Depends on the `prepared` data."""
     from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
 
     settings = config.evaluation
@@ -248,8 +247,8 @@ def settle_measuring(config: RunConfig, prepared: Any) -> None:
         return
     prompts, passages = MOST_PROMPTS, MOST_PASSAGES
     if config.stage not in REWARD_STAGES:  # which write their answers in each step
-        told = prepared.manifest.get("replay") or {}
-        prompts, passages = affordable(config, prepared.splits, told["rows"] if prepared.replay_prompts else 0)
+        replay = prepared.manifest.get("replay") or {}
+        prompts, passages = affordable(config, prepared.splits, replay["rows"] if prepared.replay_prompts else 0)
     if settings.probes == "auto":
         settings.probes = f"self:{prompts}" if prompts < MOST_PROMPTS else "self"
     if settings.general_text == "auto":
@@ -257,8 +256,8 @@ def settle_measuring(config: RunConfig, prepared: Any) -> None:
 
 
 def check_stored(config: RunConfig, workspace: Workspace, *, kept: Path | None = None) -> None:
-    """Raise InputError for settings that cannot be trained with, of a new run or of one that exists (and has a copy
-    `kept` of its accelerate configuration): the folder of a run may have come from anywhere."""
+    """Raise InputError for settings that cannot be trained, of a new run or of an existing one (with a copy `kept` of
+    its accelerate configuration), whose folder may have come from anywhere."""
     from ftlab.models.methods import check_method
     from ftlab.training.launching.check import check_launcher
 
@@ -284,8 +283,8 @@ def check_stored(config: RunConfig, workspace: Workspace, *, kept: Path | None =
 
 
 def check_code(config: RunConfig) -> None:
-    """Raise InputError where `config` names a file of code that nobody has named in this command: whether or not this
-    run would run it, somebody evaluates it later."""
+    """Raise InputError if `config` names a file of code that was not named in this command: if not this run, a later
+    evaluation will run it."""
     from ftlab.config.evaluation import names
     from ftlab.evaluation.metrics.own import check_may_run
 

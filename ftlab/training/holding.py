@@ -1,4 +1,4 @@
-"""The loss that holds a model to what its base said: KL(base || adapted) along the base's own answers."""
+"""The loss that holds a model to its base: KL(base || adapted) along the base's own answers."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 TRL 1.16 computes them in tiles of 4,096 tokens by 32,768 words, at every position, and once more in the backward pass.
 That suits a GPU; on a CPU the tiles with their copies take 4 GB, and half of the positions are prompts and padding.
-Here a tile is small, only the positions of labels are scored, and while the head is frozen (adapters) the gradient is
-made of the same tile: it is linear in what arrives at each token. The numbers are TRL's (tests/unit/test_log_probs.py).
+Here tiles are small, only positions with labels are scored, and while the head is frozen (adapters) the gradient comes
+from the same tile, as it is linear in what arrives at each token. The results are TRL's (tests/unit/test_log_probs.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _FEWEST_ROWS = 16
 
 
 def use_small_tiles() -> None:
-    """Let TRL's trainers score tokens on the CPU with `LogProbs`; on other devices all stays as it is.
+    """Make TRL's trainers score tokens on the CPU with `LogProbs`. Other devices are not affected.
 
-    These are private names of TRL, checked with 1.16.0: `trl.trainer.utils` looks both up at every call. A version
-    without them keeps its own tiles.
+    `trl.trainer.utils` looks both private names up at every call (core/private.py). A version without them keeps its
+    own tiles.
     """
     from trl.trainer import utils
 
@@ -30,9 +30,12 @@ def use_small_tiles() -> None:
         return
     on_gpu = utils._use_triton
     LogProbs.elsewhere = utils._ChunkedLogProbFunction
-    utils._ChunkedLogProbFunction = LogProbs
-    # Where it says yes, only the positions of labels are handed over.
-    utils._use_triton = lambda device: device.type == "cpu" or on_gpu(device)
+    # Where `_use_triton` says yes, only the positions of labels are handed over.
+    patched = {
+        "_ChunkedLogProbFunction": LogProbs,
+        "_use_triton": lambda device: device.type == "cpu" or on_gpu(device),
+    }
+    vars(utils).update(patched)
 
 
 class LogProbs:
@@ -58,8 +61,8 @@ class LogProbs:
             return LogProbs.elsewhere.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs
             )
-        found = _Scored.apply(hidden, weight, bias, targets, temperature, softcap, scale, torch.is_grad_enabled())
-        log_probs, entropy, mean, first = found
+        scored = _Scored.apply(hidden, weight, bias, targets, temperature, softcap, scale, torch.is_grad_enabled())
+        log_probs, entropy, mean, first = scored
         return (
             log_probs,
             entropy if "entropy" in outputs else None,
@@ -73,7 +76,7 @@ class _Scored(torch.autograd.Function):
     """`hidden` [tokens, width], `weight` [words, width], `targets` [tokens] -> four tensors of one number a token."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
@@ -111,7 +114,7 @@ class _Scored(torch.autograd.Function):
         return log_probs, entropy, mean, first
 
     @staticmethod
-    def backward(ctx: Any, of_log_probs: Any, of_entropy: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, of_log_probs: Any, of_entropy: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, log_z, entropy, slope = ctx.saved_tensors
         if slope is not None and of_entropy is None:
             of_hidden = None if of_log_probs is None else (slope * of_log_probs[:, None]).to(hidden.dtype)

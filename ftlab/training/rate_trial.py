@@ -1,7 +1,7 @@
-"""A short trial of three learning rates: which of them lowers the validation loss most in a tenth of the steps.
+"""A short trial of three learning rates: which lowers the validation loss most in a tenth of the steps?
 
-As in a preflight, the trial is a process of its own in a temporary folder, on the run's own data and code; nothing of
-it stays. The base is loaded once, and each rate begins with the same weights, the same rows and the same seed.
+Like preflight, it runs in a separate process and a temporary folder, with the run's own data and code, and leaves
+nothing behind. The base is loaded once. Each rate starts from the same weights, rows and seed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.core.files import read_json
 from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
@@ -25,14 +25,14 @@ STAGES = ("sft", "pretraining")
 _SHARE, _FEWEST_STEPS = 0.1, 8
 _MOST_ROWS = 64  # validation rows whose losses are compared
 _HIGHEST = 0.1  # config: optimisation.learning_rate
-# A difference counts from two standard errors of the paired losses of the rows on. They say nothing of what another
-# seed would change, so it has to be a hundredth of the loss as well.
+# A difference counts from two standard errors of the rows' paired losses. These do not cover what another seed would
+# change, so it must also be a hundredth of the loss.
 _ERRORS, _LEAST_GAIN = 2.0, 0.01
 
 
 @dataclass(frozen=True)
 class Tried:
-    """The mean validation `loss` after a trial (nats per token); `diverged`: it is no number, or above that of the
+    """The mean validation `loss` after a trial (nats per token). `diverged`: it is not a number, or above that of the
     untrained model."""
 
     rate: float
@@ -55,17 +55,17 @@ class RateTrial:
 
     @property
     def text(self) -> str:
-        """What is taken and why, in a sentence or two."""
+        """Which rate is used and why, in a sentence or two."""
         on = f"after {self.steps} steps, on {self.rows} validation rows"
         if self.taken is None:
             return f"All rates diverged {on}: the loss is above that of the untrained model."
         if self.clear and self.taken == self.usual:
             return f"The usual rate {self.usual:g} is the best {on}."
         if self.clear:
-            said = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
+            verdict = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
             # With a tenth of the steps there is less time to overshoot than the whole run has.
-            return f"{said} So short a trial favors high rates." if self.taken > self.usual else said
-        return f"Cannot tell {on}: the differences are within what chance makes. The usual rate {self.usual:g} is kept."
+            return f"{verdict} A trial this short favors high rates." if self.taken > self.usual else verdict
+        return f"Cannot tell {on}: the differences are within chance. The usual rate {self.usual:g} is kept."
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"text": self.text}
@@ -74,7 +74,7 @@ class RateTrial:
 def find_rate(
     config: RunConfig, workspace: Workspace, *, rates: Sequence[float] = ()
 ) -> Generator[str, None, RateTrial]:
-    """Yields what it is doing, in words and several times a second, and returns what was found.
+    """Yields what it is doing, in words, several times a second, and returns the result.
 
     Without `rates` they are a third, one and three times that of `config`. Closing the generator ends the trial and its
     process. Raises InputError as `supervisor.submit` does, for a stage that is no SFT or pretraining, and without
@@ -97,7 +97,7 @@ def find_rate(
             given=config.model.base,
             try_="train once with it, then find the rate",
         )
-    usual = config.optimisation.learning_rate
+    usual = filled(config.optimisation.learning_rate)
     wanted = ",".join(map(repr, rates or rates_to_try(usual)))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
@@ -111,8 +111,8 @@ def find_rate(
                 why=outcome.status.phase,
                 try_="a smaller optimisation.batch_size",
             )
-        found = read_json(Path(folder) / "0" / MEASURED, {})
-    return decide(found["losses"], found["before"], usual=usual, steps=found["steps"])
+        measured = read_json(Path(folder) / "0" / MEASURED, {})
+    return decide(measured["losses"], measured["before"], usual=usual, steps=measured["steps"])
 
 
 def run_find_rate(config: RunConfig, workspace: Workspace) -> RateTrial:
@@ -156,7 +156,7 @@ def decide(losses: Mapping[str, Sequence[float]], before: Sequence[float], *, us
 
 
 def _beats(better: Sequence[float], worse: Sequence[float]) -> bool:
-    gains = [other - one for one, other in zip(better, worse, strict=True)]
+    gains = [other - after for after, other in zip(better, worse, strict=True)]
     gain = statistics.fmean(gains)
     error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     return gain > _ERRORS * error and gain > _LEAST_GAIN * statistics.fmean(worse)
@@ -174,25 +174,25 @@ def try_rates(training: Any, config: RunConfig, rates: Sequence[float], writer: 
     steps = min(total, max(_FEWEST_STEPS, round(_SHARE * total)))
     arguments.max_steps, arguments.warmup_steps = steps, math.ceil(steps * config.optimisation.warmup_fraction)
     rows = sorted(random.Random(0).sample(range(len(dataset)), min(_MOST_ROWS, len(dataset))))
-    trained = [one for one in model.parameters() if one.requires_grad]
-    beginning = [one.detach().clone() for one in trained]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    beginning = [parameter.detach().clone() for parameter in trained]
 
-    class Told(TrainerCallback):
-        said = ""
+    class ReportSteps(TrainerCallback):
+        doing = ""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            writer.update(phase=f"{self.said}: step {state.global_step} of {steps}")
+            writer.update(phase=f"{self.doing}: step {state.global_step} of {steps}")
 
-    told = Told()
-    trainer.add_callback(told)
+    report = ReportSteps()
+    trainer.add_callback(report)
     writer.update(phase="validation loss of the untrained model")
     notes.add(steps=steps, before=_row_losses(trainer, dataset, rows), losses={})
     for number, rate in enumerate(rates, start=1):
-        for one, value in zip(trained, beginning, strict=True):
-            one.data.copy_(value)
+        for parameter, value in zip(trained, beginning, strict=True):
+            parameter.data.copy_(value)
         set_seed(config.optimisation.seed)
         arguments.learning_rate, trainer.optimizer, trainer.lr_scheduler = rate, None, None
-        told.said = f"rate {rate:g} ({number} of {len(rates)})"
+        report.doing = f"rate {rate:g} ({number} of {len(rates)})"
         trainer.train()
         notes.add(losses=notes.values["losses"] | {repr(rate): _row_losses(trainer, dataset, rows)})
 
@@ -202,10 +202,10 @@ def _row_losses(trainer: Any, dataset: Any, rows: Sequence[int]) -> list[float]:
     import torch
 
     trainer.model.eval()
-    found = []
+    losses = []
     with torch.no_grad():
         for row in rows:
             inputs = trainer._prepare_inputs(trainer.data_collator([dataset[row]]))
             with trainer.compute_loss_context_manager():
-                found.append(float(trainer.compute_loss(trainer.model, inputs)))
-    return found
+                losses.append(float(trainer.compute_loss(trainer.model, inputs)))
+    return losses

@@ -1,10 +1,10 @@
-"""Self replay: what the base says by itself is kept from changing while a run trains.
+"""Self replay: keeps what the base says by itself from changing while a run trains.
 
-Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily, and along its answers its
-probabilities are kept: those of the likeliest words, and of the rest as one. On these rows the loss is the KL
+Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily. Its probabilities along these
+answers are stored: those of the likeliest tokens, and that of all others together. On these rows the loss is the KL
 divergence from them. Huang et al. 2024 (arXiv 2403.01244) and Marek et al. 2026 (arXiv 2605.26097) replay such answers
-as text; tests/benchmarks/forgetting_held.py compares the two. What was computed beforehand serves every method alike,
-also those that change the base's weights, and costs no second pass in each step.
+as text; tests/benchmarks/forgetting_held.py compares the two. Probabilities computed beforehand suit every method, even
+those that change the base's weights, and need no second pass in each step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SAME = 1e-2  # logits of the same hidden states, computed in two ways
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the base holds likely at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
+    """The base's probabilities at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
     theirs and that of all others together, in nats. The tokens of row i are those from `starts[i]` to
     `starts[i + 1]`."""
 
@@ -60,11 +60,11 @@ def ensure_answers(
     should_stop: Callable[[], bool] | None = None,
     sample: int | None = None,
 ) -> float:
-    """Let the base answer the prompts of `run` where it has not yet, and keep the answers and its probabilities in the
-    folder of the run: a run that goes on, or another process, finds them there. Returns the seconds that this takes.
+    """Let the base answer the prompts of `run` unless it has, and store answers and probabilities in the run's folder,
+    where a resumed run or another process finds them. Returns the seconds this took.
 
-    With `sample` only so many prompts are answered, for a measurement: the others get the same answers, and the seconds
-    are extrapolated. Raises evaluation.batches.Stopped.
+    With `sample` only that many prompts are answered, for a measurement: the others get the same answers, and the
+    seconds are extrapolated. Raises evaluation.batches.Stopped.
     """
     import time
 
@@ -89,7 +89,7 @@ def ensure_answers(
             row["key"] = keys[place]
         teacher = None
         if wants_teacher:
-            writer.update(phase="keeping what the base holds likely", done=0, total=0)
+            writer.update(phase="storing the probabilities of the base", done=0, total=0)
             teacher = _teacher(base, rows, tokenizer.pad_token_id, writer)
         known |= _by_key(rows, teacher)
         seconds = (time.monotonic() - began) * len(prompts) / len(asked)
@@ -97,39 +97,41 @@ def ensure_answers(
         free_memory()
     chosen = [known[keys[place % len(asked)]] for place in range(len(prompts))]
     # Where a prompt is asked twice, or known of a run with another order, the row is that of this run.
-    rows = [row | {"row": one["row"], "kind": one["kind"]} for one, (row, _) in zip(prompts, chosen, strict=True)]
+    rows = [
+        row | {"row": prompt["row"], "kind": prompt["kind"]} for prompt, (row, _) in zip(prompts, chosen, strict=True)
+    ]
     _keep(run, rows, _joined([held for _, held in chosen]))
     writer.update(phase="loading the libraries", done=0, total=0)
     return seconds
 
 
 def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequence[dict[str, Any]]) -> list[str]:
-    """For each of `prompts` the hash of all that decides the answer of this base to it."""
+    """For each of `prompts` the hash of everything that decides this base's answer to it."""
     from ftlab.data.rendering import encode_prompt
     from ftlab.evaluation.sides import base_side, identity
     from ftlab.models.load import text_length
 
     who = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
-    texts = [[*who, encode_prompt([*one["messages"], _said("")], tokenizer)] for one in prompts]
+    texts = [[*who, encode_prompt([*prompt["messages"], _said("")], tokenizer)] for prompt in prompts]
     return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:24] for text in texts]
 
 
 def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[str, Any]:
-    """What runs beside `run` have kept of the answers with these `keys`: a base is asked once. What cannot be read is
-    asked again."""
+    """The answers with these `keys` that other runs have stored: a base is asked once. Unreadable ones are asked
+    again."""
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    wanted, found = set(keys), {}
+    wanted, answers = set(keys), dict[str, Any]()
     for folder in sorted(run.path.parent.iterdir()):
         other = RunDirectory(folder)
-        if wanted <= found.keys() or not other.self_replay_file.exists():
+        if wanted <= answers.keys() or not other.self_replay_file.exists():
             continue
         if wants_teacher and not other.teacher_file.exists():
             continue
         try:
             rows = pq.read_table(other.self_replay_file).to_pylist()
-            if not any(row.get("key") in wanted - found.keys() for row in rows):
+            if not any(row.get("key") in wanted - answers.keys() for row in rows):
                 continue
             tensors = load_file(other.teacher_file) if wants_teacher else None
             starts = _starts([_held_tokens(row) for row in rows])
@@ -138,8 +140,8 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
         except Exception:  # whatever is wrong with the file of another run
             continue
         teacher = Teacher(tensors["top"], tensors["log_probs"], starts) if tensors else None
-        found |= {key: one for key, one in _by_key(rows, teacher).items() if key in wanted}
-    return found
+        answers |= {key: part for key, part in _by_key(rows, teacher).items() if key in wanted}
+    return answers
 
 
 def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str, Any]:
@@ -147,11 +149,11 @@ def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str
     held = [
         (teacher.top[teacher.of(n)], teacher.log_probs[teacher.of(n)]) if teacher else None for n in range(len(rows))
     ]
-    return {row["key"]: (row, one) for row, one in zip(rows, held, strict=True) if row.get("key")}
+    return {row["key"]: (row, part) for row, part in zip(rows, held, strict=True) if row.get("key")}
 
 
 def _joined(parts: Sequence[tuple[Any, Any] | None]) -> Teacher | None:
-    """One teacher of the parts of all rows; none where the head of this base cannot be followed."""
+    """One teacher from the parts of all rows; None if the logits of this base cannot be recomputed from its head."""
     import torch
 
     if any(part is None for part in parts):
@@ -165,24 +167,24 @@ def _held_tokens(row: Mapping[str, Any]) -> int:
 
 
 def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
-    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is: a sentence
-    for everybody who counts rows. `manifest` is that of its data."""
-    found = []
-    if told := manifest.get("replay"):
-        if told.get("answers"):
-            times = f", {told['times']} times in each epoch" if told.get("times", 1) > 1 else ""
-            found.append(f"{told['rows'] // told.get('times', 1):,} of the base's own answers{times}")
+    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is, in a
+    sentence. `manifest` is that of its data."""
+    parts = []
+    if replay := manifest.get("replay"):
+        if replay.get("answers"):
+            times = f", {replay['times']} times in each epoch" if replay.get("times", 1) > 1 else ""
+            parts.append(f"{replay['rows'] // replay.get('times', 1):,} of the base's own answers{times}")
         else:
-            found.append(f"{told['rows']:,} rows of {told['source']}")
-    if told := manifest.get("replay_text"):
-        found.append(f"{told['rows']:,} documents of {told['source']}")
-    if found:
-        return f"{' and '.join(found)} are mixed in, so that it keeps what it knows"
-    said = "nothing is mixed in that would keep what it knows"
+            parts.append(f"{replay['rows']:,} rows of {replay['source']}")
+    if replay := manifest.get("replay_text"):
+        parts.append(f"{replay['rows']:,} documents of {replay['source']}")
+    if parts:
+        return f"{' and '.join(parts)} are mixed in, so that it keeps what it knows"
+    nothing = "nothing is mixed in that would keep what it knows"
     if (why := why_not_held(config)) is None:
         why = "data.replay is none"
         if shards(config.launcher):
-            why = "no process has all weights, so the base cannot answer first"
+            why = "no process holds all weights, so the base cannot answer first"
     if config.stage in ("dpo", "kto"):
         why += "; its reference model holds it (preference.beta)"
     elif config.stage in REWARD_STAGES and config.reinforcement.beta:
@@ -192,7 +194,7 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
         why += "; what it forgets is measured where the prompts have reference answers" if measured else ""
     elif measured and config.stage != "reward":
         why += "; what it forgets is measured after training"
-    return f"{said}: {why}"
+    return f"{nothing}: {why}"
 
 
 def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
@@ -263,7 +265,7 @@ def _answers(
     made = generate_answers(
         base,
         tokenizer,
-        [encode_prompt([*one["messages"], _said("")], tokenizer) for one in prompts],
+        [encode_prompt([*prompt["messages"], _said("")], tokenizer) for prompt in prompts],
         max_new_tokens=NEW_TOKENS,
         stop_ids=stops,
         batch_rows=config.evaluation.batch_size,
@@ -271,12 +273,14 @@ def _answers(
         advance=advance,
         should_stop=should_stop,
     )
-    found = []
-    for one, answer in zip(prompts, made.answers, strict=True):
-        messages = [*one["messages"], _said(answer.text)]
+    rows = []
+    for prompt, answer in zip(prompts, made.answers, strict=True):
+        messages = [*prompt["messages"], _said(answer.text)]
         ids, labels = _encoded(messages, answer.cut, tokenizer, set(stops))
-        found.append({"row": one["row"], "kind": one["kind"], "messages": messages, "input_ids": ids, "labels": labels})
-    return found
+        rows.append(
+            {"row": prompt["row"], "kind": prompt["kind"], "messages": messages, "input_ids": ids, "labels": labels}
+        )
+    return rows
 
 
 def _said(text: str) -> dict[str, str]:
@@ -297,14 +301,14 @@ def _encoded(messages: list[dict[str, str]], cut: bool, tokenizer: Any, stops: s
 
 def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, writer: StatusWriter) -> Teacher | None:
     """The probabilities of `base` (in evaluation mode) along the labels of `rows`; none, and a warning, where its head
-    computes otherwise than `holding.head_logits` does: then its answers are learnt as text."""
+    computes otherwise than `holding.head_logits` does: then its answers are learned as text."""
     import torch
 
     from ftlab.evaluation.batches import by_length, pad
     from ftlab.training.holding import head_logits, hidden_states, shortened
 
     vocabulary = base.get_output_embeddings().weight.shape[0]
-    found: dict[int, tuple[Any, Any]] = {}
+    by_row: dict[int, tuple[Any, Any]] = {}
     compared = False
     tokens = max(1, _LOGITS_BYTES // (4 * vocabulary))
     with torch.inference_mode():
@@ -321,14 +325,14 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
                 again = head_logits(base, seen[-1][:, :-1][on][:4])
                 if (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
                     writer.warn(
-                        "The base's own answers are learnt as text and not held by their probabilities, which holds "
-                        "less: the logits of this base are not those of its head alone."
+                        "The base's own answers are learned as text, not by their probabilities, which prevents less "
+                        "forgetting: the logits of this base are not those of its head alone."
                     )
                     return None
             for place, row in enumerate(batch):
                 top, log_probs = shortened(logits[place][on[place]].float(), TOP)
-                found[row] = top.cpu(), log_probs.cpu()
-    ordered = [found[row] for row in range(len(rows))]
+                by_row[row] = top.cpu(), log_probs.cpu()
+    ordered = [by_row[row] for row in range(len(rows))]
     starts = _starts([len(top) for top, _ in ordered])
     return Teacher(torch.cat([top for top, _ in ordered]), torch.cat([log for _, log in ordered]), starts)
 
@@ -341,7 +345,7 @@ def _starts(counts: Sequence[int]) -> list[int]:
 
 
 def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None) -> None:
-    """Write the teacher first: where there are answers, it is complete."""
+    """Write the teacher first, so that it is complete where there are answers."""
     import os
 
     import pyarrow as pa
@@ -355,4 +359,4 @@ def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None
         pq.write_table(pa.Table.from_pylist(rows), temporary)
         os.replace(temporary, run.self_replay_file)
     except OSError as error:
-        raise FtlabError("The base's own answers cannot be kept", why=shorten(error, 200)) from None
+        raise FtlabError("The base's own answers cannot be stored", why=shorten(error, 200)) from None

@@ -1,4 +1,4 @@
-"""What every stage sets up before training and writes after it: model, callbacks, environment, result."""
+"""What every stage shares before and after training: model, callbacks, environment, result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
     """Write environment.json: versions, hardware, threads and seeds; an earlier attempt's stays under `resumed`."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -60,7 +60,7 @@ def record_environment(run: RunDirectory, config: RunConfig, device: str, *, res
 
 
 def note_environment(run: RunDirectory, **values: Any) -> None:
-    """Add what became known later to environment.json."""
+    """Add values to environment.json."""
     write_json(run.environment_file, read_json(run.environment_file, {}) | values)
 
 
@@ -95,7 +95,7 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
 
 
 def _stop_if_asked(run: RunDirectory) -> None:
-    """Raise Stopped where somebody asked for it. Several processes decide it together, when training begins."""
+    """Raise Stopped if asked to stop. Several processes decide it together, when training begins."""
     if together.processes() == 1 and run.stop_file.exists():
         raise Stopped
 
@@ -124,7 +124,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         if note:
             writer.warn(note)
         if config.model.thinking and not known:
-            writer.warn("Thinking (model.thinking) is on, and the chat template of this base knows none.")
+            writer.warn("Thinking (model.thinking) is on, but the chat template of this base has no thinking.")
     if together.is_main() and isinstance(tokenizer.chat_template, str):
         write_text(run.template_file, tokenizer.chat_template)
     return tokenizer
@@ -207,11 +207,11 @@ def unrounded(model: Any) -> Iterator[None]:
     """Within it a trainer of TRL is built: it rounds adapters on a quantised base to bfloat16, which is slow on a CPU,
     not possible on cards without it, and moves an adapter that is trained further away from its reference."""
     quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
-    trained = [one for one in model.parameters() if one.requires_grad] if quantised else []
-    before = [one.data.clone() for one in trained]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if quantised else []
+    before = [parameter.data.clone() for parameter in trained]
     yield
-    for one, values in zip(trained, before, strict=True):
-        one.data = values.float()
+    for parameter, values in zip(trained, before, strict=True):
+        parameter.data = values.float()
 
 
 def progress_callbacks(
@@ -236,7 +236,7 @@ def save_result(
 ) -> None:
     """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, for `verify_saved`.
 
-    `start` is the adapter as it was initialised, for methods that change the base (`keep_start`), else None.
+    `start` is the adapter as it was initialized, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.identity import keep_checksums
@@ -262,7 +262,7 @@ def save_result(
         generation = copy.deepcopy(model.generation_config)
         generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
         generation.save_pretrained(str(result))
-    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle: nobody should have to load one
+    (result / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should load
 
     keep_checksums(run.checksums_file, sorted(result.glob("*.safetensors")))
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the rows as tokens, the trainer, the result."""
+"""Supervised fine-tuning: tokenizes rows, builds the trainer, and saves the result."""
 
 from __future__ import annotations
 
@@ -68,40 +68,42 @@ def tokenised_splits(
         rows = read_split(run, split)
         if not rows:
             continue
-        found = _tokenised(rows, tokenizer, limit)
-        kept = len(found.examples)
+        tokenized = _tokenised(rows, tokenizer, limit)
+        kept = len(tokenized.examples)
         manifest.setdefault("tokens", {})[split] = {
             "rows": kept,
-            "too_long": found.too_long,
-            "longest": found.longest,
-            "tokens": sum(len(one.input_ids) for one in found.examples),
-            "trained_tokens": sum(sum(one.trained) for one in found.examples),
-            **({"documents": found.documents, "documents_cut": found.cut} if found.documents else {}),
+            "too_long": tokenized.too_long,
+            "longest": tokenized.longest,
+            "tokens": sum(len(example.input_ids) for example in tokenized.examples),
+            "trained_tokens": sum(sum(example.trained) for example in tokenized.examples),
+            **({"documents": tokenized.documents, "documents_cut": tokenized.cut} if tokenized.documents else {}),
         }
-        for remark, count in found.remarks.items():
+        for remark, count in tokenized.remarks.items():
             writer.warn(f"In {count} of {len(rows)} {split} rows: {remark}")
-        if found.too_long:
+        if tokenized.too_long:
             writer.warn(
-                f"{found.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
-                f"{found.longest}) and were left out."
+                f"{tokenized.too_long} of {len(rows)} {split} rows are longer than {limit} tokens (the longest has "
+                f"{tokenized.longest}) and were left out."
             )
         if split == "train" and kept <= len(rows) / 2:
             raise InputError(
                 f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
-                given=f"the longest has {found.longest} tokens; the base reads {context or 'an unknown number'}",
+                given=f"the longest has {tokenized.longest} tokens; the base reads {context or 'an unknown number'}",
                 allowed=f"at least half of the rows within optimisation.max_length = {limit}",
                 try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
             )
         if kept:
-            columns = {"input_ids": [one.input_ids for one in found.examples]}
-            splits[split] = datasets.Dataset.from_dict(columns | {"labels": [one.labels for one in found.examples]})
+            columns = {"input_ids": [example.input_ids for example in tokenized.examples]}
+            splits[split] = datasets.Dataset.from_dict(
+                columns | {"labels": [example.labels for example in tokenized.examples]}
+            )
     if together.is_main():
         write_json(run.manifest_file, manifest)
     return splits
 
 
 @dataclass
-class _Tokenised:
+class _Tokenized:
     """The examples of one split and what was counted: `cut` are documents of more than one window."""
 
     examples: list[Encoded] = field(default_factory=list)
@@ -112,23 +114,23 @@ class _Tokenised:
     cut: int = 0
 
 
-def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenised:
+def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenized:
     """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
-    found = _Tokenised()
+    result = _Tokenized()
     for row in rows:
         encoded = encode(row["messages"], tokenizer)
-        found.remarks.update(encoded.notes)
-        found.longest = max(found.longest, len(encoded.input_ids))
+        result.remarks.update(encoded.notes)
+        result.longest = max(result.longest, len(encoded.input_ids))
         if is_document(row["messages"]):
             pieces = windows(encoded, limit)
-            found.examples += pieces
-            found.documents += 1
-            found.cut += len(pieces) > 1
+            result.examples += pieces
+            result.documents += 1
+            result.cut += len(pieces) > 1
         elif len(encoded.input_ids) > limit:
-            found.too_long += 1
+            result.too_long += 1
         elif any(encoded.trained):
-            found.examples.append(encoded)
-    return found
+            result.examples.append(encoded)
+    return result
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,12 @@ class Training:
     tokenizer: Any
     report: Any  # the ReportProgress among the trainer's callbacks
     checkpoint: Any  # where an earlier attempt of this run stopped, or None
-    start: Any  # the folder with the adapter as it was initialised, for methods that change the base; or None
+    start: Any  # the folder with the adapter as it was initialized, for methods that change the base; or None
     computing: list[str]  # what was chosen for speed, in words
 
 
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
-    """Tokenise the frozen split of `run`, load its base, apply the method and build the trainer.
+    """Tokenize the frozen split of `run`, load its base, apply the method and build the trainer.
 
     Raises InputError and FtlabError for what a person can mend.
     """

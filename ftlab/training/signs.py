@@ -27,9 +27,9 @@ class Sign:
 
 
 def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False) -> list[Sign]:
-    """What the rows of metrics.jsonl so far give reason to warn of; from fewer than 8 logged steps only what is plain.
+    """Warnings from the rows of metrics.jsonl so far; from fewer than 8 logged steps, only obvious ones.
 
-    `length_counts`: the length of an answer is rewarded on purpose, so that longer answers are no sign.
+    `length_counts`: the length of an answer is rewarded on purpose, so longer answers are not a sign.
     """
     logged = [row for row in rows if row.get("reward") is not None]
     cut = _mostly_cut(logged)
@@ -47,7 +47,7 @@ def _mostly_cut(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
         Sign(
             "cut",
             f"{_mean(late):.0%} of the sampled answers were cut: they did not end within the longest answer "
-            "(reinforcement.max_new_tokens). Beginnings of answers are rewarded, and how to stop is not learnt. Stop "
+            "(reinforcement.max_new_tokens). Only beginnings are rewarded, and the model does not learn to stop. Stop "
             "the run and allow longer answers, or tune the model on short answers first.",
         )
     ]
@@ -73,8 +73,8 @@ def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sig
             Sign(
                 "repeats",
                 f"The reward rises while the answers repeat themselves: {early:.0%} of the word triples occurred "
-                f"before at first, {late:.0%} now. The model has found a way to please the reward without answering. "
-                "Read the sample answers; a higher KL weight or a lower learning rate helps.",
+                f"before at first, {late:.0%} now. The model may have found a way to satisfy the reward without "
+                "answering. Read the sample answers; a higher KL weight or a lower learning rate helps.",
             )
         )
     return signs
@@ -92,7 +92,7 @@ def _running_away(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
     return [
         Sign(
             "kl",
-            f"The model runs away from where it started: the KL divergence is {late:.2f} nats a token. It forgets what "
+            f"The model is drifting far from its start: the KL divergence is {late:.2f} nats a token. It forgets what "
             "it knew, and the rewards mean less and less. A higher KL weight (reinforcement.beta) or a lower learning "
             "rate holds it back.",
         )
@@ -111,8 +111,8 @@ def _nothing_to_learn(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
         Sign(
             "flat",
             f"Nearly all answers to a prompt get the same reward ({reward:.2f} on average), so there is nothing to "
-            "learn from. If that is as high as it gets, the run can be stopped; else the model never does what is "
-            "rewarded: tune it on examples first, choose a reward that is given in part, or raise the temperature.",
+            "learn from. If that is the maximum, you can stop the run. Otherwise the model never does what is "
+            "rewarded: tune it on examples first, choose a reward that gives partial credit, or raise the temperature.",
         )
     ]
 
@@ -160,10 +160,10 @@ _HIGH_KL_OF_ANSWERS = 50.0  # nats an answer
 
 
 def read_preference_signs(rows: Sequence[Mapping[str, object]]) -> list[Sign]:
-    """What the rows of metrics.jsonl so far give reason to warn of. Validation is read where it was taken at least
-    twice, else training, from 8 logged steps on."""
-    found = [_collapse(rows), _coin(rows), _by_heart(rows), _answers_running_away(rows)]
-    return [sign for sign in found if sign is not None]
+    """Warnings from the rows of metrics.jsonl so far. Uses validation where there are at least two, else training, from
+    8 logged steps on."""
+    signs = [_collapse(rows), _coin(rows), _by_heart(rows), _answers_running_away(rows)]
+    return [sign for sign in signs if sign is not None]
 
 
 def _collapse(rows: Sequence[Mapping[str, object]]) -> Sign | None:
@@ -193,8 +193,8 @@ def _coin(rows: Sequence[Mapping[str, object]]) -> Sign | None:
         return None
     return Sign(
         "coin",
-        f"The model is no surer than a coin toss which answer is the better one: {late:.0%} on the pairs it learns "
-        "from. The learning rate may be too low, or the pairs may not agree with each other. Read some pairs on the "
+        f"The model tells the better answer no better than a coin toss: {late:.0%} on the pairs it learns from. The "
+        "learning rate may be too low, or the pairs may not agree with each other. Read some pairs on the "
         "Data tab, or try a learning rate three times as high.",
     )
 
@@ -209,9 +209,8 @@ def _by_heart(rows: Sequence[Mapping[str, object]]) -> Sign | None:
         return None
     return Sign(
         "by heart",
-        f"The pairs are learned by heart: {late:.0%} right where it learns, while the validation loss rises from "
-        f"{best:.3g} to {losses[-1]:.3g}. The weights of the best moment are kept; fewer epochs or a lower learning "
-        "rate save the time.",
+        f"The pairs are being memorized: {late:.0%} right in training, while the validation loss rises from "
+        f"{best:.3g} to {losses[-1]:.3g}. The best weights are kept; fewer epochs or a lower learning rate save time.",
     )
 
 
@@ -225,7 +224,7 @@ def _answers_running_away(rows: Sequence[Mapping[str, object]]) -> Sign | None:
         return None
     return Sign(
         "kl",
-        f"The model runs away from where it started: the KL divergence is {late:.0f} nats an answer. It forgets what "
+        f"The model is drifting far from its start: the KL divergence is {late:.0f} nats an answer. It forgets what "
         "it knew. A higher beta or a lower learning rate holds it back.",
     )
 

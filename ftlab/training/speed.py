@@ -1,4 +1,4 @@
-"""Batches without padding: attention by sequence, and how fast they are here."""
+"""Training without padding: attention by sequence, and the other choices made for speed."""
 
 from __future__ import annotations
 

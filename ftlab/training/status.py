@@ -17,24 +17,22 @@ HEARTBEAT_SECONDS = 2.0
 
 
 class Stopped(Exception):
-    """Somebody asked for an end before the work was done."""
+    """The work was asked to stop before it was done."""
 
 
 class RunGone(FtlabError):
-    """The folder of the run was deleted while it was at work."""
+    """The folder of the run was deleted while it was running."""
 
     def __init__(self, name: str):
-        super().__init__(
-            f"The folder of the run {name} was deleted or moved while it was at work, so the work has ended"
-        )
+        super().__init__(f"The folder of the run {name} was deleted or moved while it was running, so it ended")
 
 
 @dataclass
 class RunStatus(Status):
-    """Times are unix seconds. `step` of `total_steps` counts optimiser steps and stays when training has ended; `done`
+    """Times are unix seconds. `step` of `total_steps` counts optimizer steps and stays when training has ended; `done`
     of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
 
-    # Written by the process of a run. Whoever reads finds `damaged` too, where the file cannot be read.
+    # Written by the process of a run. Readers also see `damaged`, where the file cannot be read.
     STATES: ClassVar[tuple[str, ...]] = ("queued", "running", "stopping", "stopped", "completed", "failed")
 
     state: str = "queued"
@@ -50,14 +48,14 @@ class RunStatus(Status):
 
     @property
     def counted(self) -> tuple[str, int, int] | None:
-        """What is counted now, how many are done, and of how many: rows in a phase that has some, else steps."""
+        """What is counted now, how many are done and how many there are: rows in a phase that has some, else steps."""
         if self.total:
             return "row", self.done, self.total
         return ("step", self.step, self.total_steps) if self.total_steps else None
 
     @property
     def seconds(self) -> float | None:
-        """How long it has worked, waiting not counted."""
+        """How long it has been working, without waiting."""
         if self.started is None:
             return None
         return (self.finished or time.time()) - self.started
@@ -69,14 +67,14 @@ def read_status(path: Path) -> RunStatus:
 
 
 def damaged(error: DamagedFile) -> RunStatus:
-    """What is shown of a run whose status cannot be read."""
+    """The status shown for a run whose file cannot be read."""
     return RunStatus(state="damaged", phase="", error=error.as_dict() | {"kind": "damaged"})
 
 
 class StatusWriter:
     """Keeps status.json of this process up to date, with a heartbeat from a thread of its own.
 
-    The heartbeat tells a process that works on one long step from one that hangs without its interpreter.
+    The heartbeat tells a process in one long step from one whose interpreter hangs.
     """
 
     def __init__(self, path: Path):
@@ -105,7 +103,7 @@ class StatusWriter:
         return self._run is not None and not self._run.exists()
 
     def check_there(self) -> None:
-        """Raise RunGone when the run was deleted: whatever is written then would make half a folder of it again."""
+        """Raise RunGone if the run was deleted: writing now would bring back half of its folder."""
         if self._run is not None and self.is_gone:
             raise RunGone(self._run.parent.name)
 
@@ -132,7 +130,7 @@ class StatusWriter:
             try:
                 self.update()
             except OSError:
-                # A full disk must not end a heartbeat that may work again a moment later.
+                # A full disk must not end the heartbeat: it may work again a moment later.
                 continue
             except RunGone:
-                return  # the thread that works finds out by itself
+                return  # the working thread notices by itself

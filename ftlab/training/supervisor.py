@@ -45,9 +45,9 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
 @contextlib.contextmanager
 def starting(run: RunDirectory) -> Iterator[None]:
-    """Within it nobody else starts anything for `run` or deletes it: what is looked at stays so until it has started.
+    """Within it nobody else starts anything for `run` or deletes it: what was checked stays true until the start.
 
-    Raises InputError when the run is gone.
+    Raises InputError if the run is gone.
     """
     _check_there(run)
     with locked(run.start_lock):
@@ -57,7 +57,7 @@ def starting(run: RunDirectory) -> Iterator[None]:
 
 def _check_there(run: RunDirectory) -> None:
     if not is_run(run.path):
-        raise InputError(f"The run {run.id} is gone", given=run.path, try_="see which there are: ftlab runs list")
+        raise InputError(f"The run {run.id} is gone", given=run.path, try_="list the runs: ftlab runs list")
 
 
 def is_evaluated(run: RunDirectory) -> bool:
@@ -68,13 +68,13 @@ def is_evaluated(run: RunDirectory) -> bool:
 
 @contextlib.contextmanager
 def evaluating_here(run: RunDirectory) -> Iterator[None]:
-    """Within it this process evaluates `run`, and nobody else evaluates it or trains it on.
+    """Within it this process evaluates `run`, and nobody else evaluates or resumes it.
 
-    Raises FtlabError when it is at work already.
+    Raises FtlabError if it is running already.
     """
     with starting(run):
         if is_evaluated(run):
-            raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
+            raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
         if status(run).is_active:
             raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
         held = take(run.evaluation_lock)
@@ -86,7 +86,7 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
-    """A run that is ready to start, and its complete configuration. Raises InputError as `submit` does."""
+    """A run that is ready to start, and its complete configuration. Raises InputError like `submit`."""
     from ftlab.config.stages import REWARD_STAGES
     from ftlab.data.load import load_rows, remember, settled
     from ftlab.data.preferences import record_findings
@@ -98,10 +98,10 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
 
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
-    loaded, said = load_rows(config.data, workspace), config.data
-    config.data = settled(said, loaded.named)  # the run says itself how its rows were read
+    loaded, data = load_rows(config.data, workspace), config.data
+    config.data = settled(data, loaded.named)  # the run records how its rows were read
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    remember(said, workspace)
+    remember(data, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
     gate.settle_measuring(config, prepared)
@@ -114,21 +114,21 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
         freeze(prepared, run)
         keep_configuration(run, config.launcher)
         freeze_start(start, run)
-        # The configuration last: with it the folder becomes a run for everybody who looks.
+        # The configuration last: it makes the folder a run for every reader.
         write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
         write_text(run.config_file, config.to_yaml())
     except BaseException:
-        # Without a configuration nobody would see the folder.
+        # Without a configuration nobody would list the folder.
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     return run, config
 
 
 def resume(run: RunDirectory, workspace: Workspace) -> int:
-    """Train `run` on from its last whole checkpoint, in its own folder; returns the step it goes on from.
+    """Resume `run` from its last complete checkpoint, in its own folder; returns the step it resumes from.
 
-    The run may have been copied from another machine. Without a checkpoint it starts from the beginning (step 0).
-    Raises InputError when the run was trained to its end, FtlabError when it is at work.
+    The run may have been copied from another machine. Without a checkpoint it starts over (step 0). Raises InputError
+    if the run has finished training, FtlabError if it is running.
     """
     with starting(run):
         return _resume(run, workspace)
@@ -155,16 +155,18 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     check_base(config.model)
     if not run.split_file("train").exists():
         raise InputError(
-            f"The data of the run {run.id} are gone", given=run.split_file("train"), try_="copy the whole run directory"
+            f"The data of the run {run.id} is missing",
+            given=run.split_file("train"),
+            try_="copy the whole run directory",
         )
     gate.check_stored(config, workspace, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
     run.queue_file.unlink(missing_ok=True)
     step = checkpoint.step if checkpoint else 0
-    # Runs of earlier versions counted the rows of an evaluation there; the trainer says soon how many steps there are.
+    # Earlier versions counted the rows of an evaluation there. The trainer will soon report its own number of steps.
     total = current.total_steps if current.total_steps >= step else 0
-    said = passed_over(run, checkpoint)
-    jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=said))
+    warnings = passed_over(run, checkpoint)
+    jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=warnings))
     _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
     return step
 
@@ -207,11 +209,11 @@ def submit_evaluation(
         gate.check_code(changed)
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
     arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
-    arguments += [part for one in others for part in ("--together-with", str(one.path))]
+    arguments += [part for other in others for part in ("--together-with", str(other.path))]
     arguments += ["--suite", suite] if suite else []
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
     arguments += ["--strengths"] if strengths else []
-    bases = [load_config(one.config_file).model.base for one in (run, *others)]
+    bases = [load_config(other.config_file).model.base for other in (run, *others)]
     online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
     with starting(run):
         _check_evaluable(run, others)
@@ -221,13 +223,13 @@ def submit_evaluation(
 
 
 def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
-    for one in (run, *others):
-        if not one.has_result:
-            raise FtlabError(f"The run {one.id} has no trained model to evaluate", try_="train it to an end first")
-        if status(one).is_active:
-            raise FtlabError(f"The run {one.id} is still at work", try_="wait until it has ended")
+    for other in (run, *others):
+        if not other.has_result:
+            raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="train it to an end first")
+        if status(other).is_active:
+            raise FtlabError(f"The run {other.id} is still at work", try_="wait until it has ended")
     if is_evaluated(run):
-        raise FtlabError(f"The run {run.id} is being evaluated already", try_="wait, or stop that evaluation")
+        raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
 
 
 def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
@@ -290,10 +292,10 @@ def stop_evaluation(run: RunDirectory) -> str:
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:
-    """Remove a run that is not at work. Raises InputError when it is."""
+    """Remove a run. Raises InputError if it is running."""
     with starting(run):
         if status(run).is_active or is_evaluated(run):
-            raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+            raise InputError(f"The run {run.id} is running and cannot be deleted", try_="stop it first")
         workspace.delete_run(run)
 
 
@@ -328,20 +330,20 @@ def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()
     those that the Hub (`online`), a tracker of `config` or `keep` needs."""
     environment = jobs.environment({}, online=online, keep=[*keep, *tracker_variables(config)])
     defaults = {
-        # glibc hands big buffers back at every step: raised, this cut system time from 12.7 to 2.5 s (facts.md).
+        # glibc returns big buffers to the system at every step. Raising these cut system time from 12.7 to 2.5 s.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_TOP_PAD_": str(1 << 28),
         **CACHES,  # here too: accelerate imports torch before ftlab is there
-        # Threads that spin for milliseconds on a core somebody else needs make both many times slower (facts.md).
-        # Those that sleep at once have to be woken for every operation: a small model trains a fifth slower. So they
-        # spin for some microseconds, about the pause between two operations.
+        # Threads that spin for milliseconds on a core that others need make both many times slower. Threads that sleep
+        # at once must be woken for every operation: a small model trains a fifth slower. So they spin for some
+        # microseconds, about the pause between two operations.
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "20000",
     }
     if not uses_accelerate(config.launcher):
-        # One process, one GPU: of several, transformers would give each a part of every batch (DataParallel), which is
-        # slow, and the batch would be larger than the settings say.
+        # One process, one GPU: transformers would split every batch over several (DataParallel), which is slow, and the
+        # batch would be larger than the settings say.
         defaults["CUDA_VISIBLE_DEVICES"] = "0"
     environment = defaults | environment
     if config.launcher.threads:
@@ -360,7 +362,7 @@ def _settled(job: Job) -> RunStatus:
         places = (job.status_file.with_name("config.yaml"), job.status_file.parent.with_name("config.yaml"))
         if any(file.exists() for file in places):
             return damaged(DamagedFile(job.status_file, "it is gone"))
-        what = "The folder of this run was deleted or moved, so its work has ended."
+        what = "The folder of this run was deleted or moved, so it ended."
         return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
     except DamagedFile as error:
         return damaged(error)
@@ -369,11 +371,11 @@ def _settled(job: Job) -> RunStatus:
 def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
     return {
         "idle": f"Nothing to stop: it is {current.state}.",
-        "asked": f"Asked to stop: it {gently}. Stop once more to kill it at once.",
-        "killed": "Killed. What was saved before stays.",
-        "ended": "It has ended already.",
-        "unproven": f"Not killed: no process here proves to be that of {run.id}. It may be starting still, or run on "
-        "another machine or in another container: end it there.",
+        "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
+        "killed": "Killed. Everything saved before is kept.",
+        "ended": "It has already ended.",
+        "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "
+        "or it runs on another machine or in another container. Stop it there.",
     }[jobs.stop(job, current)]
 
 
@@ -381,18 +383,18 @@ Where = Literal["earlier", "later", "first", "last"]
 
 
 def waiting(workspace: Workspace) -> list[RunDirectory]:
-    """The runs that wait for the device, the next one first."""
+    """The runs that are waiting for the device, in the order of the queue."""
     return sorted((run for run in workspace.runs() if status(run).state == "queued"), key=position)
 
 
 def position(run: RunDirectory) -> tuple[float, str]:
-    """What the queue is sorted by: the place it was moved to, else the time (unix seconds) at which it was started."""
+    """What the queue is sorted by: the place a run was moved to, else its start time (unix seconds)."""
     place = (read_cached(run.queue_file) or {}).get("position")
     return (place if isinstance(place, int | float) else status(run).created), run.id
 
 
 def move(run: RunDirectory, workspace: Workspace, where: Where) -> list[RunDirectory]:
-    """Move a waiting run in the queue; returns the new order. Raises InputError when it does not wait."""
+    """Move a waiting run in the queue; returns the new order. Raises InputError if it is not waiting."""
     with locked(workspace.queue_lock):
         return _move(run, waiting(workspace), where)
 
@@ -400,17 +402,17 @@ def move(run: RunDirectory, workspace: Workspace, where: Where) -> list[RunDirec
 def _move(run: RunDirectory, order: list[RunDirectory], where: Where) -> list[RunDirectory]:
     if run not in order:
         raise InputError(
-            f"The run {run.id} does not wait for the device",
+            f"The run {run.id} is not waiting for the device",
             given=status(run).state,
-            allowed=", ".join(one.id for one in order) or "no run waits",
+            allowed=", ".join(waiting_run.id for waiting_run in order) or "no run is waiting",
         )
     old = order.index(run)
     new = {"earlier": max(0, old - 1), "later": min(len(order) - 1, old + 1), "first": 0, "last": len(order) - 1}
     if where not in new:
         raise InputError("A run cannot be moved there", given=where, allowed=", ".join(new))
-    places = sorted(position(one)[0] for one in order)
+    places = sorted(position(waiting_run)[0] for waiting_run in order)
     order.insert(new[where], order.pop(old))
-    for one, place in zip(order, places, strict=True):
-        if position(one)[0] != place:
-            write_json(one.queue_file, {"position": place})
+    for waiting_run, place in zip(order, places, strict=True):
+        if position(waiting_run)[0] != place:
+            write_json(waiting_run.queue_file, {"position": place})
     return order

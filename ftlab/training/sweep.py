@@ -1,4 +1,4 @@
-"""A sweep: the same run with several values of one or two settings, and how they compare."""
+"""A sweep: the same run with several values of one or two settings, and a comparison of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, read_value, with_settings
+from ftlab.config.sections import Section
 from ftlab.core.comparison import scores_of
 from ftlab.core.files import DamagedFile, read_cached, read_json, write_json
 from ftlab.core.run_directory import RunDirectory
@@ -21,7 +22,7 @@ from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
 from ftlab.training import gate, supervisor
 
 MOST_RUNS = 24
-# What makes runs comparable stays the same in all of them.
+# These stay the same, so that runs can be compared.
 SEED = "optimisation.seed"
 _FIXED = ("name", "stage", "data", "evaluation", "tracking", "launcher")
 
@@ -66,16 +67,16 @@ def combinations(config: RunConfig, vary: dict[str, list[Any]]) -> list[tuple[di
             )
         if len(values) < 2 and total < 2:
             raise InputError("A sweep needs at least two values", given=f"{path}: {values}")
-    found = []
-    for values in itertools.product(*vary.values()):
-        chosen = dict(zip(vary, values, strict=True))
+    runs: list[tuple[dict[str, Any], RunConfig]] = []
+    for choice in itertools.product(*vary.values()):
+        chosen = dict(zip(vary, choice, strict=True))
         label = " ".join(f"{path.split('.')[-1]} {value}" for path, value in chosen.items())
         named = config.model_copy(update={"name": f"{config.name or 'sweep'} {label}"[:80]})
-        one = with_settings(named, chosen)
-        if any(one.resolved() == other.resolved() for _, other in found):
-            raise InputError("A value is given twice", given=label)
-        found.append((chosen, one))
-    return found
+        changed = with_settings(named, chosen)
+        if any(changed.resolved() == other.resolved() for _, other in runs):
+            raise InputError("A value is listed twice", given=label)
+        runs.append((chosen, changed))
+    return runs
 
 
 def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Workspace) -> Sweep:
@@ -84,25 +85,25 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
     Raises InputError before anything is started when a setting or a value is not allowed.
     """
     every = combinations(config, vary)
-    for _, one in every:
-        gate.checked(one, workspace)
-    # Two that are started in the same second are two.
+    for _, changed in every:
+        gate.checked(changed, workspace)
+    # Two sweeps can start in the same second.
     sweep = Sweep(f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", time.time(), vary)
-    for values, one in every:
-        run = supervisor.submit(one, workspace)
+    for values, changed in every:
+        run = supervisor.submit(changed, workspace)
         sweep.runs.append({"run": run.id, "values": values})
-        # After each: if a later one cannot be started, those that were are still a sweep.
+        # After each run: if a later one cannot start, the earlier ones are still a sweep.
         write_json(_file(sweep.id, workspace), asdict(sweep))
     return sweep
 
 
 def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
-    """Start `count` runs that differ in nothing but the training seed: the split stays, and with it the rows asked.
+    """Start `count` runs that differ only in the training seed, with the same split and held-out rows.
 
-    Raises InputError as `submit_sweep` does, and where nothing would be compared.
+    Raises InputError like `submit_sweep`, and if nothing would be compared.
     """
     if not FEWEST <= count <= MOST_RUNS:
-        raise InputError("So many seeds cannot be trained", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
+        raise InputError("The number of seeds is out of range", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
     if config.stage == "reward" or not config.evaluation.after_training:
         why = "a reward model writes no answers" if config.stage == "reward" else "evaluation.after_training is off"
         raise InputError("A verdict on seeds needs each run to be compared with its base", given=why)
@@ -111,33 +112,35 @@ def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
 
 
 def verdict(sweep: Sweep, workspace: Workspace) -> SeedsVerdict | None:
-    """The verdict on a sweep over seeds alone, which is then kept beside it; None for other sweeps.
+    """The verdict on a sweep over seeds alone, which is stored beside it; None for other sweeps.
 
-    Raises FtlabError as long as fewer than two runs have been compared with their base.
+    Raises FtlabError while fewer than two runs have been compared with their base.
     """
     if list(sweep.settings) != [SEED]:
         return None
     present = {run.id: run for run in workspace.runs()}
-    found = seeds_verdict([(one["values"][SEED], present[one["run"]]) for one in sweep.runs if one["run"] in present])
-    write_json(workspace.sweeps_folder / f"verdict-{sweep.id}.json", asdict(found))
-    return found
+    result = seeds_verdict(
+        [(entry["values"][SEED], present[entry["run"]]) for entry in sweep.runs if entry["run"] in present]
+    )
+    write_json(workspace.sweeps_folder / f"verdict-{sweep.id}.json", asdict(result))
+    return result
 
 
 def sweeps(workspace: Workspace) -> list[Sweep]:
-    """All sweeps, the newest first; not one whose file is damaged, which `find_sweep` tells."""
+    """All sweeps, the newest first. Leaves out damaged files, which `find_sweep` reports."""
     files = sorted(workspace.sweeps_folder.glob("sweep-*.json"), reverse=True)
     return [_sweep(values) for file in files if (values := read_cached(file) or {}).keys() >= _SWEEP]
 
 
 def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
     """The sweep called `sweep_id`, or the newest for `last`. Raises InputError when there is none."""
-    known = {one.id: one for one in sweeps(workspace)}
+    known = {sweep.id: sweep for sweep in sweeps(workspace)}
     if sweep_id == "last" and known:
         return next(iter(known.values()))
     if sweep_id not in known:
         if re.fullmatch(r"sweep-[\w-]+", sweep_id) and (values := read_json(_file(sweep_id, workspace))) is not None:
             return _sweep(values)
-        raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "none was started yet")
+        raise InputError("There is no such sweep", given=sweep_id, allowed=", ".join(known) or "there are none yet")
     return known[sweep_id]
 
 
@@ -149,7 +152,7 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
     in seconds.
     """
     present = {run.id: run for run in workspace.runs()}
-    rows = [_row_of(present[one["run"]], one["values"]) for one in sweep.runs if one["run"] in present]
+    rows = [_row_of(present[entry["run"]], entry["values"]) for entry in sweep.runs if entry["run"] in present]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         missing = math.inf
@@ -161,13 +164,13 @@ def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
 
 def settings_to_vary() -> dict[str, str]:
     """{path: title} of every setting that a sweep may vary."""
-    found = {}
+    titles = {}
     for section, info in RunConfig.model_fields.items():
-        if section in _FIXED or section == "trainer":
+        if section in _FIXED or not isinstance(info.annotation, type) or not issubclass(info.annotation, Section):
             continue
-        for name, one in info.annotation.model_fields.items():
-            found[f"{section}.{name}"] = one.title or name
-    return found
+        for name, setting in info.annotation.model_fields.items():
+            titles[f"{section}.{name}"] = setting.title or name
+    return titles
 
 
 _SWEEP = {"id", "created", "settings", "runs"}

@@ -1,4 +1,4 @@
-"""The SFT trainer: logits only where there are labels, and held rows beside learned ones."""
+"""The SFT trainer: logits only where there are labels, and rows of the base's answers beside training rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from ftlab.errors import FtlabError
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
@@ -19,6 +18,7 @@ from ftlab.training import holding
 from ftlab.training.checkpoints import WarmsUp, check_sealed
 from ftlab.training.launching import together
 from ftlab.training.self_replay import Teacher
+from ftlab.training.speed import base_of
 
 ENTROPY_WORDS = 20  # of eaft, as in its paper
 _SAME = 0.1  # of an entropy, far above what short formats round away
@@ -102,8 +102,8 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
 def _check_head(model: Any, hidden: torch.Tensor, entropy: torch.Tensor) -> None:
     """`entropy` [tokens] is TRL's; that of the logits as they are computed here is to be the same, but for rounding."""
     log_p = holding.head_logits(model, hidden).log_softmax(-1)
-    found = -(log_p.exp() * log_p).sum(-1)
-    if not bool(((found - entropy).abs() <= _SAME * (1 + found)).all()):
+    computed = -(log_p.exp() * log_p).sum(-1)
+    if not bool(((computed - entropy).abs() <= _SAME * (1 + computed)).all()):
         raise FtlabError(
             "The loss eaft cannot be computed on this base",
             why="its logits are not those of its head alone",
@@ -121,6 +121,7 @@ def _entropies(model: Any, hidden: torch.Tensor) -> torch.Tensor:
 class FineTuner(WarmsUp, SFTTrainer):
     """Checkpoints of bottleneck adapters hold the adapters alone, as PEFT's do."""
 
+    args: SFTConfig
     _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
 
     def __init__(self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any):
@@ -131,7 +132,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         self._holds = teacher is not None
         if teacher is not None:
             self.data_collator = holding.HoldingCollator(**vars(self.data_collator), teacher=teacher)
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        base = base_of(self.model)
         self._vocabulary = base.get_output_embeddings().weight.shape[0]
         # Anything but the plain loss is TRL's own business.
         self._plain_loss = (
@@ -151,18 +152,22 @@ class FineTuner(WarmsUp, SFTTrainer):
         # The validation loss is always the plain one: that of dft is least where the model holds nothing likely.
         loss = self._token_loss if model.training else "nll"
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
-            found: Any = self._labelled_loss(model, inputs, num_items_in_batch, targets, loss)
+            result: Any = self._labeled_loss(model, inputs, num_items_in_batch, targets, loss)
         else:
             with weighted(self.model, loss):
                 if targets is not None:
-                    found = self._held_loss(model, inputs, num_items_in_batch, targets)
+                    result = self._held_loss(model, inputs, num_items_in_batch, targets)
                 else:
-                    found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                    result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not model.training:
-            mean = found[0] if isinstance(found, tuple) else found
+            mean = result[0] if isinstance(result, tuple) else result
             tokens = int((inputs["labels"][..., 1:] != -100).sum())
             self._evaluated = (self._evaluated[0] + float(mean) * tokens, self._evaluated[1] + tokens)
-        return found
+        return result
+
+    @property
+    def _is_training(self) -> bool:
+        return self.model is not None and self.model.training
 
     def _head_fits(self, inputs: dict[str, Any]) -> bool:
         """All processes answer the same: each way of the loss has them exchange different figures."""
@@ -187,10 +192,10 @@ class FineTuner(WarmsUp, SFTTrainer):
         others = int((inputs["labels"][..., 1:] != -100).sum())
         return (loss * others + apart) / max(1, others + held)
 
-    def _labelled_loss(
+    def _labeled_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None, loss: str
     ) -> torch.Tensor:
-        """TRL's loss and figures, from the logits of the labelled positions alone; the divergence of the held ones."""
+        """TRL's loss and figures, from the logits of the labeled positions alone; the divergence of the held ones."""
         inputs["use_cache"] = False
         if targets is None:
             total, tokens, correct = score_labels(model, inputs, loss)
@@ -220,29 +225,31 @@ class FineTuner(WarmsUp, SFTTrainer):
         output = super().evaluation_loop(*arguments, **settings)
         name = f"{settings.get('metric_key_prefix', 'eval')}_loss"
         total, tokens = together.total(*self._evaluated)
-        if name in output.metrics and tokens:
+        if output.metrics is not None and name in output.metrics and tokens:
             output.metrics[name] = total / tokens
         return output
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self._holds and "held" not in self._signature_columns:
-            self._signature_columns.append("held")
+        columns: list[str] = self._signature_columns or []
+        if self._holds and "held" not in columns:
+            # transformers declares it by its first value, None.
+            self._signature_columns = [*columns, "held"]  # type: ignore[assignment]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         # Before they are counted: the loss is the mean over the tokens that are trained.
-        if batch_samples and self.model.training:
+        if batch_samples and self._is_training:
             self._leave_repeated_rows_out(batch_samples[-1])
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _leave_repeated_rows_out(self, inputs: dict[str, Any]) -> None:
-        """Nothing is learnt or counted of rows that accelerate repeats at the end of the data, so that each of several
+        """Nothing is learned or counted of rows that accelerate repeats at the end of the data, so that each of several
         processes has a whole batch: the loss is that of one process with all rows of the step."""
         state = self.accelerator.gradient_state
         # 0: the rows came out even; -1: accelerate cannot tell, and repeats none.
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        size = self.args.per_device_train_batch_size if self._is_training else self.args.per_device_eval_batch_size
         own = max(0, state.remainder - self.args.process_index * size)  # rows of this process that are no repetition
         labels = inputs["labels"]
         if "cu_seq_lens_q" not in inputs:
@@ -255,7 +262,7 @@ class FineTuner(WarmsUp, SFTTrainer):
             return super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return None
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         save_bottlenecks(self.model, folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(str(folder))
@@ -267,7 +274,8 @@ class FineTuner(WarmsUp, SFTTrainer):
         return load_weights(self.model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        if not has_bottlenecks(self.model):
+        best = self.state.best_model_checkpoint
+        if best is None or not has_bottlenecks(self.model):
             return super()._load_best_model()
-        check_sealed(Path(self.state.best_model_checkpoint))
-        return load_weights(self.model, Path(self.state.best_model_checkpoint))
+        check_sealed(Path(best))
+        return load_weights(self.model, Path(best))

@@ -19,7 +19,7 @@ _TOLERANCE = 1e-4
 
 
 def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
-    """Keep what the model in memory answers, for `verify_kept`. All processes call it: each may hold a part of it."""
+    """Store the logits of the model in memory for `verify_kept`. All processes call it: each may hold a part of it."""
     import torch
     from safetensors.torch import save_file
 
@@ -32,7 +32,7 @@ def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
 def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
     """Load the saved result anew, compare its logits with the base's and with those that `keep_logits` kept.
 
-    When the trainer and its model are gone: with them, three copies of the weights were the most that a run took.
+    Call it when the trainer and its model are gone: with them a run held three copies of the weights at its peak.
     Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
     trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
     the base is the base with it; of a reward model the scores are compared.
@@ -47,8 +47,7 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
 
 
 def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
-    """Verify what training left behind, `stopped` before its end or not; it is a warning where that is too large for
-    one process."""
+    """Verify the result of training, `stopped` early or not. Warns if it is too large for one process."""
     from ftlab.training.failures import is_out_of_memory
 
     writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
@@ -57,13 +56,13 @@ def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, 
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        writer.warn("The result is saved, and not verified: it does not fit into the memory of one process.")
+        writer.warn("The result is saved but not verified: it does not fit in the memory of one process.")
 
 
 def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
-    """Say it when the verification found that nothing was learned."""
+    """Warn if the verification found that nothing was learned."""
     if not finding["changes_logits"]:
-        before = "as the model that it started from" if config.model.start else "as its base"
+        before = "like the model it started from" if config.model.start else "like its base"
         if stopped:
             step, total = writer.status.step, writer.status.total_steps
             writer.warn(
@@ -123,10 +122,10 @@ def _logits(model: Any, inputs: list[list[int]]) -> list[Any]:
 
     device = next(model.parameters()).device
     scores = getattr(model.config, "num_labels", None) == 1
-    found = []
+    rows = []
     with torch.no_grad():
         for ids in inputs:
             tensor = torch.tensor([ids], device=device)
             logits = model(input_ids=tensor) if scores else next_logits(model, tensor)
-            found.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
-    return found
+            rows.append((logits.logits[0] if scores else logits.logits[0, -1]).float().cpu())
+    return rows

@@ -1,6 +1,6 @@
 """The process of one run: `python -m ftlab.training.worker RUN_DIRECTORY WORKSPACE [--evaluate ...]`.
 
-It waits for its turn on the device, does the work, and leaves the outcome in status.json. Nobody calls it by hand.
+It waits for its turn on the device, does the work, and writes the outcome to status.json. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--suite")
     parser.add_argument("--settings", type=json.loads)
     parser.add_argument("--strengths", action="store_true")
-    given = parser.parse_args(arguments)
-    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
+    args = parser.parse_args(arguments)
+    run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     quieten()
-    if not given.judge:  # which only waits for somebody else's computer
+    if not args.judge:  # which only waits for another computer
         be_nice()
-    evaluates = given.evaluate or given.judge
+    evaluates = args.evaluate or args.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
     folder = _identity(run.path)
     try:
@@ -65,19 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
     writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
 
     def work() -> str:
-        if given.judge:
+        if args.judge:
             return judge(run, writer, stop_file)
-        if given.evaluate:
-            reward_model = RunDirectory(given.reward_model) if given.reward_model else None
-            others = [RunDirectory(path) for path in given.together_with]
-            wanted = {"others": others, "suite": given.suite, "settings": given.settings, "strengths": given.strengths}
-            return evaluate(run, writer, stop_file, max_rows=given.max_rows, reward_model=reward_model, **wanted)
+        if args.evaluate:
+            reward_model = RunDirectory(args.reward_model) if args.reward_model else None
+            others = [RunDirectory(path) for path in args.together_with]
+            wanted = {"others": others, "suite": args.suite, "settings": args.settings, "strengths": args.strengths}
+            return evaluate(run, writer, stop_file, max_rows=args.max_rows, reward_model=reward_model, **wanted)
         return train(run, writer)
 
     try:
-        # A judge elsewhere needs nothing of this machine.
-        held = turn(run, workspace, writer, stop_file.exists, in_order=not given.evaluate)
-        with contextlib.nullcontext() if given.judge else held:
+        # A remote judge does not need this machine's device.
+        held = turn(run, workspace, writer, stop_file.exists, in_order=not args.evaluate)
+        with contextlib.nullcontext() if args.judge else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             with telling(_fetching(writer, stop_file)):
                 outcome = work()
@@ -91,21 +91,21 @@ def main(arguments: list[str] | None = None) -> int:
             writer.update(state="stopped", phase=phase, finished=time.time(), eta_seconds=None)
         return 0
     except BaseException as error:
-        if writer.is_gone:  # what was raised may be a consequence, such as a file that is missing
+        if writer.is_gone:  # the error may be a consequence, such as a missing file
             print(RunGone(run.id), flush=True)
             return 1
         reason = explain_exception(error, run.path)
         try:
             if reason.get("kind") == "disk":
-                # Half a checkpoint is of no use to anybody, and it takes the room for the reason.
+                # Half a checkpoint is useless, and takes the space that the reason needs.
                 remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
             if reason.get("kind") == "damaged":
-                print(reason["what"], flush=True)  # torch's own words say to switch off what keeps strange code out
+                print(reason["what"], flush=True)  # torch's own message suggests switching off its protection
             else:
                 traceback.print_exc()
         except OSError:
-            # Not even the reason can be written: the exit code carries it to whoever started this process.
+            # Not even the reason can be written: the exit code tells the parent process.
             return DISK_FULL_CODE
         return 1
     finally:
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
-    """Remove what this process has written again of a run that was deleted; `folder` names the one that it had."""
+    """Remove what this process wrote of a run after it was deleted; `folder` identifies its original folder."""
     if not run.path.is_dir() or run.config_file.exists():
         return
     # In the folder itself, which was perhaps not removed to its end, only what a worker writes all the time.
@@ -127,10 +127,10 @@ def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
 
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
-        found = folder.stat()
+        stat = folder.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
@@ -148,7 +148,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     if outcome == "completed" and config.evaluation.after_training:
         if run.stop_file.exists():
             writer.warn(
-                "You asked to stop when it had been trained to its end: it is saved, and not compared with its base. "
+                "You asked to stop after training had finished: the result is saved but not compared with its base. "
                 + _evaluate(run)
             )
             return outcome
@@ -157,7 +157,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
         except RunGone:
             raise
         except Exception as error:
-            # The adapter is trained and saved; a failed comparison must not make that look lost.
+            # The adapter is saved: a failed comparison must not make it look lost.
             traceback.print_exc()
             reason = explain_exception(error)
             why = f"{reason['what']} {reason.get('why') or ''}".strip()
@@ -166,7 +166,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
 
 
 def _evaluate(run: RunDirectory) -> str:
-    return f"To compare it, press Evaluate in the tab Evaluate, or: python -m ftlab evaluate {run.id}"
+    return f"To compare it, press Evaluate on the Evaluate tab, or: python -m ftlab evaluate {run.id}"
 
 
 def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
@@ -188,14 +188,14 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
 
 
 def _free_memory() -> None:
-    """Between two phases: a trainer is a ring of objects that only the collector takes apart."""
+    """Between two phases: a trainer is a cycle of objects that only the garbage collector frees."""
     from ftlab.evaluation.batches import free_memory
 
     free_memory()
 
 
 def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:
-    """Keep the most memory that this process has held until now, and say it in the log after `what` was done."""
+    """Record the peak memory of this process so far, and log it after `what`."""
     from ftlab.models.load import pick_device
     from ftlab.training.preflight.memory import held_memory, peak_memory
 
@@ -230,9 +230,7 @@ def evaluate(
         else:
             evaluate_whole(run, progress=_progress(writer), **more, **wanted)
     except Stopped:
-        writer.warn(
-            f"The evaluation was stopped. What was answered until then is kept and not asked again. {_evaluate(run)}"
-        )
+        writer.warn(f"The evaluation was stopped. Answers so far are kept and not generated again. {_evaluate(run)}")
         return "stopped"
     _note_memory(run, writer, f"evaluated in {time.monotonic() - began:.1f} s")
     return "completed"
@@ -251,7 +249,7 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
     try:
         judge_by_endpoint(run, settings, progress=progress, should_stop=stop_file.exists)
     except Stopped:
-        writer.warn("The judging was stopped; what was judged is kept.")
+        writer.warn("The judging was stopped. Judgments so far are kept.")
         return "stopped"
     return "completed"
 
@@ -347,16 +345,16 @@ def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory
 
 
 def be_nice() -> None:
-    """Give way to the app: training has all the cores nobody else wants, and a tenth of one that somebody wants.
+    """Give way to the app: training gets every idle core, and a tenth of a busy one.
 
-    Not the lowest priority there is: beside other busy programs a run would then stand still for minutes (measured).
+    Not the lowest priority: beside other busy programs a run would then stall for minutes (measured).
     """
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(_NICENESS - os.nice(0))
     # Linux shares the CPU among sessions first (autogroup), and nice counts only inside one. A run is a session of its
     # own: with nice alone the app got half of a busy core. Only where app and run have to share few cores: on a
-    # large machine the others are strangers. And not where somebody runs the worker by hand: their whole terminal
+    # large machine the others are strangers. And not if a person runs the worker by hand: their whole terminal
     # would give way.
     few = (os.cpu_count() or 1) <= _FEW_CORES
     if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():

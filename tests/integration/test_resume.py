@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one_and_it_is_sa
     damage(bad / name, at=0.3)
     taken = last_checkpoint(run)
     assert taken.path == good
-    assert passed_over(run, taken) == [f"checkpoint-20 is damaged ({name}): training goes on from checkpoint-10."]
+    assert passed_over(run, taken) == [f"checkpoint-20 is damaged ({name}): training resumes from checkpoint-10."]
     go_back_to(run, taken)
     assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-10"]
 

@@ -71,7 +71,7 @@ def test_stopping_saves_a_loadable_adapter_and_says_stopped(rows_file, workspace
     run = supervisor.submit(long_run(rows_file), workspace)
     training_at(run, 3)
     message = supervisor.stop(run)
-    assert "Asked to stop" in message
+    assert "Stopping" in message
     assert supervisor.status(run).state in ("stopping", "stopped")
     status = until(lambda: not (s := supervisor.status(run)).is_active and s)
     assert status.state == "stopped", status.error

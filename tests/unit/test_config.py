@@ -82,3 +82,10 @@ def test_every_field_explains_itself():
 
 def test_the_yaml_keeps_no_python_objects():
     assert yaml.safe_load(build_config({}).resolved().to_yaml())["method"]["name"] == "lora"
+
+
+def test_rows_per_step_asks_for_a_complete_configuration():
+    config = build_config({"optimisation": {"batch_size": 4, "gradient_accumulation": 3}})
+    assert config.resolved().optimisation.rows_per_step == 12
+    with pytest.raises(ValueError, match="resolved"):
+        _ = build_config({}).optimisation.rows_per_step

@@ -72,7 +72,7 @@ def test_wrong_input_is_marked_as_such():
         (DISK_FULL_CODE, "", "The disk is full."),
         (None, "OSError: [Errno 28] No space left on device", "The disk is full."),
         (None, "torch.OutOfMemoryError: CUDA out of memory", "ran out of memory"),
-        (None, "", "gone at step 7 of 90 and left no reason"),
+        (None, "", "ended at step 7 of 90 without giving a reason"),
     ],
 )
 def test_a_process_that_is_gone_is_explained_from_what_it_left(tmp_path, code, log, what):

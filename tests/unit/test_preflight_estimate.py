@@ -13,6 +13,7 @@ from ftlab.data.template import facts_of
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.models.load import load_tokenizer
+from ftlab.training.preflight.finding import Preflight
 from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.sizes import about_template
 from ftlab.training.preflight.text import as_lines
@@ -107,7 +108,7 @@ def test_without_a_configuration_the_name_is_all_there_is_and_it_says_so(cached_
     assert "HF_HUB_OFFLINE" in " ".join(found.notes)
     nothing = run_preflight(config("someone/else"), workspace)
     assert nothing.fits is None and nothing.peak_bytes is None
-    assert "Nobody can say" in "\n".join(as_lines(nothing))
+    assert "Cannot tell whether it fits" in "\n".join(as_lines(nothing))
 
 
 def test_an_estimate_goes_by_the_rows_that_there_are_and_not_by_the_longest_that_are_allowed(cached_config, tmp_path):
@@ -163,3 +164,8 @@ def test_a_line_feed_that_the_template_writes_after_the_stop_token_is_no_missing
     assert found(chosen_ids=[turn[:-2]], chosen_trained=[mask[:-2]]) is False
     assert found(labels=[[-100, *text, stop, -100]]) is True
     assert found(chosen_ids=[turn], rejected_ids=[text]) is None, "a reward model learns no text"
+
+
+def test_a_peak_is_told_where_nobody_knows_what_is_free():
+    known = Preflight(kind="measured", fits=True, device="cpu", device_name="CPU", peak_bytes=1 << 30)
+    assert "memory       1 GB" in as_lines(known)

@@ -137,7 +137,7 @@ def test_a_reward_that_cannot_be_used_is_refused_in_words(reward, words, tmp_pat
 
 
 def test_without_rewards_there_is_nothing_to_learn(tmp_path):
-    with pytest.raises(InputError, match="needs something to reward"):
+    with pytest.raises(InputError, match="needs rewards"):
         check_rewards(configured())
 
 
@@ -145,7 +145,7 @@ def test_a_run_of_another_stage_is_no_reward_model(tmp_path):
     workspace = Workspace.open(tmp_path)
     run = workspace.create_run("sft")
     run.config_file.write_text("stage: sft\n")
-    with pytest.raises(InputError, match="no reward model"):
+    with pytest.raises(InputError, match="not a reward model"):
         check_rewards(configured({"kind": "model", "model": run.id}), workspace)
 
 
@@ -188,5 +188,5 @@ def test_a_batch_that_splits_the_answers_to_a_prompt_is_refused_with_the_nearest
 def test_a_method_whose_start_cannot_be_kept_beside_it_is_refused():
     with pytest.raises(InputError, match="cannot be trained with this method"):
         check_reinforcement(configured({"kind": "json"}, method={"name": "prompt_tuning"}))
-    with pytest.raises(InputError, match="cannot be trained with this initialisation"):
+    with pytest.raises(InputError, match="cannot be trained with this initialization"):
         check_reinforcement(configured({"kind": "json"}, method={"initialisation": "pissa"}))

@@ -353,7 +353,7 @@ def test_a_run_that_starts_from_one_with_a_strength_says_that_it_starts_from_all
     choose_strength(run, 0.5)
     [remark] = remarks_on(Start(None, run.id), workspace)
     choose_strength(run, 1)
-    assert "strength 0.5" in remark and "starts from all that it trained" in remark
+    assert "strength 0.5" in remark and "starts from its full adapter" in remark
 
 
 def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(runs: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Are the settings of a run with several processes possible, here and in themselves? Asked before anything starts."""
+"""Checks the settings of a run with several processes before anything starts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
         )
     if together and config.stage not in _STAGES:
         raise InputError(
-            f"The stage {config.stage} trains in one process so far",
+            f"The stage {config.stage} supports only one process",
             given=f"launcher.processes: {launcher.processes}",
             allowed=f"several processes in the stages {' and '.join(_STAGES)}",
             try_="launcher.processes: 1, without launcher.config_file",
@@ -80,7 +80,7 @@ def _check_file(path: Path, config: RunConfig) -> None:
         raise _not_accelerate(path, "it names no distributed_type")
     if str(values.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE" or kind not in _KINDS:
         raise InputError(
-            f"{path.name} is for a way of training that ftlab does not know",
+            f"{path.name} configures a kind of training that ftlab does not support",
             given=f"compute_environment: {values.get('compute_environment')}, distributed_type: {kind}",
             allowed=f"compute_environment LOCAL_MACHINE with distributed_type {', '.join(_KINDS)}",
         )
@@ -98,7 +98,7 @@ def _check_file(path: Path, config: RunConfig) -> None:
         theirs = values.get(name, -1)
         if theirs not in (-1, ours):
             raise InputError(
-                f"{path.name} and the run name different numbers of {setting}",
+                f"{path.name} and the run give different numbers of {setting}",
                 given=f"{name}: {theirs} in the file, launcher.{setting}: {ours}",
                 try_=f"launcher.{setting}: {theirs}",
             )
@@ -106,7 +106,7 @@ def _check_file(path: Path, config: RunConfig) -> None:
         for name in ("main_process_ip", "main_process_port"):
             if not values.get(name):
                 raise InputError(
-                    f"{path.name} does not say where the machines meet: {name} is missing",
+                    f"{path.name} does not say how the machines connect: {name} is missing",
                     given=f"launcher.machines: {launcher.machines}",
                     try_="run `accelerate config` again and choose multi-node",
                 )
@@ -139,7 +139,7 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
         )
     if kind in SHARDING and config.data.replay_prompts and config.data.replay_loss == "kl":
         raise InputError(
-            "The base's own answers cannot be held by their probabilities where no process has all weights",
+            "The base's own answers cannot be held by their probabilities if no process holds all weights",
             given=f"data.replay: {config.data.replay}, distributed_type: {kind}",
             try_="data.replay=none, or data.replay_loss=nll",
         )
@@ -158,7 +158,7 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
                 allowed="FULL_STATE_DICT",
             )
     if kind in SHARDING and pick_device(config.launcher.device) == "cpu":
-        # accelerate would train with plain data parallelism instead, and say nothing.
+        # accelerate would silently train with plain data parallelism instead.
         raise InputError(
             f"{path.name} spreads the weights over GPUs, and this run trains on the CPU",
             given=f"distributed_type: {kind}",

@@ -60,20 +60,20 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
     parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
     parser.add_argument("--with-starter", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    run = RunDirectory(given.run.absolute())
+    args = parser.parse_args()
+    run = RunDirectory(args.run.absolute())
     try:
         config = load_config(run.config_file)
-        _check_machine(config.launcher, given.machine_rank)
+        _check_machine(config.launcher, args.machine_rank)
     except FtlabError as error:
         print(error.message(), file=sys.stderr)
         return error.exit_code
-    if given.with_starter:
+    if args.with_starter:
         threading.Thread(target=end_with_starter, args=(os.dup(0),), daemon=True).start()
     _tie_children()
     _set_environment(config)
-    arguments = command(run, config.launcher, machine_rank=given.machine_rank)
-    return _launch(arguments, folder_of(run) / f"lost-{given.machine_rank or 0}.json")
+    arguments = command(run, config.launcher, machine_rank=args.machine_rank)
+    return _launch(arguments, folder_of(run) / f"lost-{args.machine_rank or 0}.json")
 
 
 def _check_machine(launcher: LauncherConfig, number: int | None) -> None:
@@ -112,7 +112,7 @@ def _launch(arguments: list[str], lost_file: Path) -> int:
         launch_command(launch_command_parser().parse_args(arguments))
     except ChildFailedError as error:
         print(error, flush=True)
-        lost = [{"rank": rank, "exitcode": one.exitcode} for rank, one in sorted(error.failures.items())]
+        lost = [{"rank": rank, "exitcode": failure.exitcode} for rank, failure in sorted(error.failures.items())]
         write_json(lost_file, {"ranks": lost})
         return 1
     except subprocess.CalledProcessError as error:  # of a single process, which accelerate starts itself

@@ -70,7 +70,7 @@ def keep_configuration(run: RunDirectory, launcher: LauncherConfig) -> None:
     if launcher.config_file:
         write_text(accelerate_file(run), Path(launcher.config_file).expanduser().read_text(encoding="utf-8"))
         return
-    # Always a file: without one accelerate takes the settings that somebody once left in ~/.cache/huggingface.
+    # Always a file: without one accelerate takes the settings left behind in ~/.cache/huggingface.
     values = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_GPU",
@@ -146,8 +146,8 @@ def _status_of(path: Path) -> RunStatus | None:
 
 
 def _ranks(run: RunDirectory) -> list[RunStatus]:
-    found = (_status_of(path) for path in sorted(folder_of(run).glob("rank-*.json")))
-    return [status for status in found if status is not None]
+    statuses = (_status_of(path) for path in sorted(folder_of(run).glob("rank-*.json")))
+    return [status for status in statuses if status is not None]
 
 
 def _clear(run: RunDirectory) -> None:
@@ -169,22 +169,22 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
         process.wait()
     left = []
     for status in _ranks(run):
-        # A rank on another machine has a number that may be somebody else's here.
-        if (one := proven(status.pid, status.pid_started, [run.path])) is not None:
-            left.append(one)
-    for one in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
-        one.kill()
+        # A rank on another machine has a number that may be another process's here.
+        if (process_left := proven(status.pid, status.pid_started, [run.path])) is not None:
+            left.append(process_left)
+    for process_left in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
+        process_left.kill()
 
 
 def _reason(run: RunDirectory, config: RunConfig, status: RunStatus, returncode: int) -> FtlabError:
     """Why training with several processes failed."""
     lost: list[dict[str, Any]] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
     failed = sorted(
-        (one for one in _ranks(run) if one.state == "failed" and one.error), key=lambda one: one.finished or 0.0
+        (rank for rank in _ranks(run) if rank.state == "failed" and rank.error), key=lambda rank: rank.finished or 0.0
     )
-    told = failed[0].error if failed else next((one["error"] for one in lost if "error" in one), None)
-    ranks = [rank for one in lost for rank in one.get("ranks", [])]
-    reason = explain_lost_rank(ranks, config.launcher.processes, told, run.log_file, status, returncode)
+    error_of_first = failed[0].error if failed else next((file["error"] for file in lost if "error" in file), None)
+    ranks = [rank for file in lost for rank in file.get("ranks", [])]
+    reason = explain_lost_rank(ranks, config.launcher.processes, error_of_first, run.log_file, status, returncode)
     error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
     error.exit_code = 2 if reason.get("kind") == "input" else 1
     return error

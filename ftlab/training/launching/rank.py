@@ -1,7 +1,7 @@
 """One of the processes that train a run together: `python -m ftlab.training.launching.rank RUN_DIRECTORY`.
 
 `accelerate launch` starts them (see `launcher`). Each tells what it is doing, and why it failed, in a status file of
-its own; the run's worker shows that of the first one as the run's. Nobody calls it by hand.
+its own; the run's worker shows that of the first one as the run's. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not through the end of the interpreter: after a failure it can wait for ever for a process that is gone.
+    # Not through the end of the interpreter: after a failure it can wait forever for a process that is gone.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What the processes of one run ask each other, where several train it together. Alone, every answer is at once.
+"""How the processes that train one run together communicate. A single process answers at once.
 
 They are started by `accelerate launch`, which tells each of them its number in the environment.
 """

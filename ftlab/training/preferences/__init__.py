@@ -1,1 +1,1 @@
-"""Learning from preferences: pairs and single judgements, and reward models."""
+"""Learning from preferences: pairs and single judgments, and reward models."""

@@ -1,4 +1,4 @@
-"""Preference training: pairs as tokens, the trainer of the loss, the result."""
+"""Preference training: tokenizes pairs, builds the trainer, and saves the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.config.methods import FOR_PREFERENCES, METHODS
 from ftlab.config.stages import LOSSES, PREFERENCE_STAGES
 from ftlab.core.files import write_json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEWEST_ROWS = 10
 # Why an example is left out or changed, by the name that the manifest counts it under.
 _SAID = {
-    "prompt_too_long": "have a prompt that fills {limit} tokens, so no answer is left, and were left out",
+    "prompt_too_long": "have a prompt that fills {limit} tokens, which leaves no room for an answer, and were left out",
     "too_long": "are longer than {limit} tokens and were left out: an answer without its end teaches no end",
     "identical": "have equal chosen and rejected answers (within {limit} tokens), which teach nothing, and were left "
     "out",
@@ -63,17 +63,18 @@ def tokenised_preferences(
         for row in rows:
             sides = [row["completion"]] if "completion" in row else [row["chosen"], row["rejected"]]
             encoded = encode_completions(row["prompt"], sides, tokenizer)
-            remarks.update(note for one in encoded for note in set(one.notes))
-            lengths.append(max(len(one.whole.input_ids) for one in encoded))
+            remarks.update(note for side in encoded for note in set(side.notes))
+            lengths.append(max(len(side.whole.input_ids) for side in encoded))
             every.append((encoded, row.get("label"), equal_answers(row)))
         longest, most = max(lengths), sorted(lengths)[3 * len(lengths) // 4]
         if split == "train":
             cut = cuts_long_answers(config.stage, sum(length <= limit for length in lengths), len(rows))
-        made = [_example(config.stage, *one, limit, counts, cut=cut) for one in every]
-        examples = [one for one in made if one is not None]
+        made = [_example(config.stage, *row, limit, counts, cut=cut) for row in every]
+        examples = [example for example in made if example is not None]
         counted = {name: counts[name] for name in _SAID if counts[name]}
-        tokens = sum(len(ids) for one in examples for name, ids in one.items() if name.endswith("_ids"))
-        trained = sum(sum(on) for one in examples for name, on in one.items() if name.endswith("_trained"))
+        columns = [column for example in examples for column in example.items()]
+        tokens = sum(len(ids) for name, ids in columns if name.endswith("_ids"))
+        trained = sum(sum(on) for name, on in columns if name.endswith("_trained"))
         numbers = {"rows": len(examples), "longest": longest, "tokens": tokens, "trained_tokens": trained or tokens}
         manifest.setdefault("tokens", {})[split] = numbers | counted
         for remark, count in remarks.items():
@@ -108,13 +109,13 @@ def _example(
     if len(encoded[0].prompt_ids) >= limit:
         counts["prompt_too_long"] += 1
         return None
-    too_long = any(len(one.whole.input_ids) > limit for one in encoded)
+    too_long = any(len(side.whole.input_ids) > limit for side in encoded)
     if too_long and not cut:
         counts["too_long"] += 1
         return None
     room = limit - len(encoded[0].prompt_ids)
-    ids = [one.completion_ids[:room] for one in encoded]
-    trained = [one.trained[:room] for one in encoded]
+    ids = [side.completion_ids[:room] for side in encoded]
+    trained = [side.trained[:room] for side in encoded]
     if len(ids) == 2 and (equal or ids[0] == ids[1]):
         counts["identical"] += 1
         return None
@@ -180,7 +181,7 @@ def check_preferences_config(config: RunConfig) -> None:
         )
     if config.method.initialisation in CHANGES_BASE:
         raise InputError(
-            "This initialisation rewrites the base, which is what an answer is compared with",
+            "This initialization rewrites the base, which is what answers are compared with",
             given=f"method.initialisation: {config.method.initialisation}",
             allowed="default, gaussian, orthogonal",
         )
@@ -192,38 +193,38 @@ def check_preferences_config(config: RunConfig) -> None:
             allowed=", ".join(losses),
             try_="leave it empty for the usual one",
         )
-    if stage == "kto" and config.optimisation.batch_size < 2:
+    if stage == "kto" and filled(config.optimisation.batch_size) < 2:
         raise InputError(
-            "KTO compares answers within a batch, so one row at a time is not enough",
+            "KTO compares answers within a batch, so it needs at least two rows",
             given="optimisation.batch_size: 1",
             allowed="2 or more",
             try_="optimisation.batch_size=2 with a shorter optimisation.max_length if memory is short",
         )
     if stage == "kto" and preference.watch == "accuracy":
         raise InputError(
-            "KTO has single answers and no pairs, so there is no accuracy to watch",
+            "KTO has single answers instead of pairs, so there is no accuracy to watch",
             given="preference.watch: accuracy",
             allowed="loss",
         )
 
 
 def _remarks(config: RunConfig) -> list[str]:
-    """Settings of the preference section that do nothing as they are."""
+    """Remarks on settings of the section preference that have no effect."""
     preference, stage = config.preference, config.stage
-    found = []
+    remarks = []
     if preference.loss == "robust" and not preference.label_smoothing:
-        found.append("The loss robust without a share of wrong votes is sigmoid: set preference.label_smoothing.")
+        remarks.append("The loss robust without a share of wrong votes is sigmoid: set preference.label_smoothing.")
     if preference.label_smoothing and preference.loss not in _SMOOTHED.get(stage, ()):
-        found.append(f"preference.label_smoothing was set, and {stage} with loss {preference.loss} does not use it.")
+        remarks.append(f"preference.label_smoothing was set, and {stage} with loss {preference.loss} does not use it.")
     if stage != "kto" and (preference.good_weight is not None or preference.bad_weight is not None):
-        found.append(f"preference.good_weight and bad_weight are for kto; {stage} does not use them.")
+        remarks.append(f"preference.good_weight and bad_weight are for kto; {stage} does not use them.")
     if preference.precompute_reference and stage not in ("dpo", "kto"):
-        found.append(f"preference.precompute_reference was set, and {stage} has no reference.")
-    return found
+        remarks.append(f"preference.precompute_reference was set, and {stage} has no reference.")
+    return remarks
 
 
 def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
-    """Tokenise the frozen preferences of `run`, load what it starts from and build the trainer of its stage.
+    """Tokenize the frozen preferences of `run`, load what it starts from and build the trainer of its stage.
 
     Raises InputError and FtlabError for what a person can mend.
     """
@@ -283,7 +284,7 @@ def train_preferences(run: RunDirectory, config: RunConfig, writer: StatusWriter
 
 def _settings(run: RunDirectory, config: RunConfig, splits: dict[str, Any], writer: StatusWriter) -> dict[str, Any]:
     """What the trainer of the stage is told beside the settings that every stage has; mixes the rows of kto."""
-    preference, batch = config.preference, config.optimisation.batch_size
+    preference, batch = config.preference, filled(config.optimisation.batch_size)
     held = len(splits.get("validation", ()))
     # Batches of nearly the same size: TRL takes the mean over batches, whatever their size.
     together = math.ceil(held / math.ceil(held / batch)) if held else batch

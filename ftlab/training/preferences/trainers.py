@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import is_peft_model
 from trl import DPOTrainer, KTOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
@@ -15,16 +14,22 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from ftlab.training.checkpoints import WarmsUp
+from ftlab.training.speed import base_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer
+else:
+    Trainer = object  # what the classes below share; a trainer of TRL comes after it in each of them
 
 REFERENCE = "ref"  # TRL's name for the frozen copy of the adapter that training starts from
 
 
 class PairCollator(DataCollatorForPreference):
-    """TRL's batches, where only what the assistant says counts: in several turns, others speak in between."""
+    """TRL's batches, where only the assistant's tokens count, also in answers of several turns."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        masks = [_mask(one, f"{side}_trained") for side in ("chosen", "rejected") for one in examples]
+        masks = [_mask(example, f"{side}_trained") for side in ("chosen", "rejected") for example in examples]
         batch["completion_mask"] = pad(masks, padding_value=0, padding_side="right")
         return batch
 
@@ -36,13 +41,13 @@ class JudgedCollator(DataCollatorForUnpairedPreference):
         batch = super().torch_call(examples)
         for before, column in (("", "completion_trained"), ("KL_", "KL_trained")):
             if column in examples[0]:
-                masks = [_mask(one, column) for one in examples]
+                masks = [_mask(example, column) for example in examples]
                 batch[f"{before}completion_mask"] = pad(masks, padding_value=0, padding_side="right")
         return batch
 
 
-class _OnTokens:
-    """Rows that are tokenised already. The reference adapter is never saved: it lies in the run's start/."""
+class _OnTokens(Trainer):
+    """Rows that are tokenized already. The reference adapter is never saved: it lies in the run's start/."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -52,21 +57,21 @@ class _OnTokens:
 
 
 class PairTuner(WarmsUp, _OnTokens, DPOTrainer):
-    """DPO on tokenised pairs."""
+    """DPO on tokenized pairs."""
 
 
 class JudgedTuner(WarmsUp, _OnTokens, KTOTrainer):
-    """KTO on tokenised answers."""
+    """KTO on tokenized answers."""
 
 
 class RewardTuner(WarmsUp, RewardTrainer):
-    """Reward modelling on tokenised pairs, with the mean score of either side among the figures."""
+    """Reward modeling on tokenized pairs, with the mean score of either side among the figures."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        figures = self._metrics["train" if self.model.training else "eval"]
+        figures = self._metrics["train" if model.training else "eval"]
         sides = outputs.logits.detach().squeeze(-1).float().chunk(2)
         for name, scores in zip(("chosen", "rejected"), sides, strict=True):
             figures[f"rewards/{name}"].append(self.accelerator.gather_for_metrics(scores).mean().item())
@@ -85,7 +90,7 @@ def save_trained(trainer: Any, usual: Any, output_dir: str | None, state_dict: d
 
 
 def forget_reference(model: Any) -> None:
-    """Take TRL's copy of the adapter out of the PeftModel `model`: then the bare base is the reference."""
+    """Remove TRL's copy of the adapter from the PeftModel `model`, so that the bare base is the reference."""
     if REFERENCE in getattr(model, "peft_config", {}):
         model.delete_adapter(REFERENCE)
 
@@ -95,40 +100,50 @@ def _mask(example: dict[str, Any], column: str) -> torch.Tensor:
 
 
 def for_trainer(examples: Any) -> Any:
-    """Tokenised pairs with empty texts beside them, which these trainers look for before they tokenise."""
+    """Tokenized pairs with empty texts beside them, which these trainers look for before they tokenize."""
     texts = [""] * len(examples)
     for name in ("prompt", "chosen", "rejected"):
         examples = examples.add_column(name, texts)
     return examples
 
 
-class _OnPairs:
-    """What both trainers do alike: they read tokenised pairs, count their tokens, and never hold all logits."""
+class _OnPairs(Trainer):
+    """What both trainers share: they read tokenized pairs, count their tokens, and never hold all logits."""
 
+    processing_class: PreTrainedTokenizerBase
     _tokens = 0
+    concatenated_inputs: Any  # a static method of both
 
     def __init__(self, *arguments: Any, **settings: Any):
         super().__init__(*arguments, **settings)
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        add_fused_lm_head(base, outputs=("log_probs", "mean_logits"))
+        add_fused_lm_head(base_of(self.model), outputs=("log_probs", "mean_logits"))
 
-    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+    def _padding(self) -> int:
+        raise NotImplementedError
+
+    def _takes_means(self) -> bool:
+        """Whether an answer scores the mean of its tokens, else their sum."""
+        raise NotImplementedError
+
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+        """The labels of the chosen answers that are trained by their likelihood."""
+        raise NotImplementedError
+
+    def _scored(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
         """TRL's figures, through the head that DPO uses: theirs takes the logits of all tokens of both sides. In the
         place of the logits, of which TRL logs the mean, are the means at the scored positions."""
-        if self.aux_loss_enabled:
-            return super().concatenated_forward(model, batch)
         joined = self.concatenated_inputs(batch, padding_value=self._padding(), device=self.accelerator.device)
         ids, attention = joined["concatenated_input_ids"], joined["concatenated_attention_mask"]
         trained, chosen = joined["concatenated_labels"], slice(0, len(batch["chosen_labels"]))
         labels = trained.clone()
-        labels[chosen] = self._learnt(ids[chosen], attention[chosen], trained[chosen])
+        labels[chosen] = self._learned(ids[chosen], attention[chosen], trained[chosen])
         scored = model(input_ids=ids, attention_mask=attention, labels=labels, fused_lm_head=True)
         counts = trained[:, 1:] != -100
         log_probs = (scored.log_probs * counts).sum(-1)
         if self._takes_means():
             log_probs = log_probs / counts.sum(-1)
-        learnt = labels[chosen, 1:] != -100
-        loss = -(scored.log_probs[chosen] * learnt).sum() / learnt.sum()
+        learned = labels[chosen, 1:] != -100
+        loss = -(scored.log_probs[chosen] * learned).sum() / learned.sum()
         rest = slice(chosen.stop, None)
         return log_probs[chosen], log_probs[rest], scored.mean_logits[chosen], scored.mean_logits[rest], loss
 
@@ -147,26 +162,32 @@ class _OnPairs:
 class OddsTuner(WarmsUp, _OnPairs, ORPOTrainer):
     """ORPO (Hong et al. 2024, arXiv 2403.07691)."""
 
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+        return super().concatenated_forward(model, batch) if self.aux_loss_enabled else self._scored(model, batch)
+
     def _padding(self) -> int:
-        return self.padding_value
+        return int(self.padding_value)
 
     def _takes_means(self) -> bool:
         return True
 
-    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         return torch.where(attention == 1, ids, -100)  # the prompt too, as TRL and the authors do
 
 
 class ContrastTuner(WarmsUp, _OnPairs, CPOTrainer):
     """CPO (Xu et al. 2024, arXiv 2401.08417) and SimPO (Meng et al. 2024, arXiv 2405.14734)."""
 
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
+        return super().concatenated_forward(model, batch) if self.aux_loss_enabled else self._scored(model, batch)
+
     def _padding(self) -> int:
-        return self.pad_token_id
+        return int(self.processing_class.pad_token_id)
 
     def _takes_means(self) -> bool:
         return self.loss_type in ("ipo", "simpo")
 
-    def _learnt(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+    def _learned(self, ids: torch.Tensor, attention: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         return trained
 
 

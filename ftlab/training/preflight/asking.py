@@ -1,4 +1,4 @@
-"""Seconds that asking the base and the run will take, measured on a few rows."""
+"""How long evaluating the base and the run will take, measured on a few rows."""
 
 from __future__ import annotations
 
@@ -102,15 +102,15 @@ def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, fol
     for name, question in questions.items():
         if isinstance(question, ToWrite):
             read, most = sum(map(len, question.prompts)), question.max_new_tokens
-            shown = MOST_SHOWN if name == "own" else 0
-            writes = min(shown, len(question.prompts)) if follows else len(question.prompts)
+            most_shown = MOST_SHOWN if name == "own" else 0
+            writes = min(most_shown, len(question.prompts)) if follows else len(question.prompts)
             reads = read * writes / max(1, len(question.prompts))
             whole += Amount(scored=read + most * len(question.prompts), read=round(reads), written=most * writes)
         elif isinstance(question, ToAnswer):
             read = sum(map(len, question.prompts))
             whole += Amount(read=read, written=lengths.get(kind_of(name), 0) * len(question.prompts))
         else:
-            whole += Amount(scored=sum(len(one.input_ids) for one in question.encoded))
+            whole += Amount(scored=sum(len(example.input_ids) for example in question.encoded))
     return whole
 
 
@@ -150,7 +150,7 @@ class Comparison:
         measuring = time.monotonic() - began
         del model
         free_memory()
-        asked = sum(min(self.rows_at_once, len(one.prompts)) for _, one in self._to_answer())
+        asked = sum(min(self.rows_at_once, len(question.prompts)) for _, question in self._to_answer())
         return {"rates": rates, "loading": loading, "lengths": lengths, "asked": asked, "measuring": measuring}
 
     def measure_adapted(self, model: Any) -> Rates:
@@ -166,7 +166,7 @@ class Comparison:
     def of_forgetting(self, lengths: dict[str, float], *, follows: bool = False) -> Amount:
         """Of these, what tells what was forgotten."""
         of_task = ("losses", "answers", "labels", "documents")
-        asked = {name: one for name, one in self.of_base.items() if kind_of(name) not in of_task}
+        asked = {name: question for name, question in self.of_base.items() if kind_of(name) not in of_task}
         return amount_of(asked, lengths, follows=follows)
 
     def lengths_of_references(self) -> dict[str, float]:
@@ -176,18 +176,18 @@ class Comparison:
         tokenizer = tokenizer_of(self.sides[0])
         texts = {"answers": self.material.references, "probes": [probe.reference for probe in self.material.probes]}
         return {
-            name: 1 + sum(map(len, tokenizer(found, add_special_tokens=False).input_ids)) / len(found)
-            for name, found in texts.items()
-            if found
+            name: 1 + sum(map(len, tokenizer(references, add_special_tokens=False).input_ids)) / len(references)
+            for name, references in texts.items()
+            if references
         }
 
     def of_memorisation(self) -> tuple[Amount, Amount]:
-        """What looking for memorised rows takes of the base and of the adapted model."""
+        """What looking for memorized rows takes of the base and of the adapted model."""
         from ftlab.evaluation.memorisation import samples_of
         from ftlab.evaluation.sides import tokenizer_of
 
         samples = samples_of(self.run, self.config, tokenizer_of(self.sides[0])) or {}
-        scored = sum(len(one.input_ids) for sample in samples.values() for one in sample.encoded)
+        scored = sum(len(example.input_ids) for sample in samples.values() for example in sample.encoded)
         halves = [half for sample in samples.values() for half in sample.halves]
         continued = Amount(read=sum(len(half.prompt) for half in halves), written=sum(half.tokens for half in halves))
         base = Amount() if self.config.method.name == "full" else Amount(scored=scored)
@@ -195,7 +195,11 @@ class Comparison:
 
     def _to_answer(self) -> list[tuple[str, Any]]:
         # Of several answers to a row, the others take as long as the first.
-        return [(name, one) for name, one in self.of_base.items() if isinstance(one, ToAnswer) and one.sample == 1]
+        return [
+            (name, question)
+            for name, question in self.of_base.items()
+            if isinstance(question, ToAnswer) and question.sample == 1
+        ]
 
     def _rates(self, model: Any, tokenizer: Any, sides: Iterable[str]) -> Rates:
         """On the longest rows, and the longest prompts of `sides`, where memory peaks."""
@@ -204,21 +208,27 @@ class Comparison:
         from ftlab.evaluation.perplexity import score_losses
 
         encoded = [
-            one for question in self.of_base.values() if isinstance(question, ToScore) for one in question.encoded
+            example
+            for question in self.of_base.values()
+            if isinstance(question, ToScore)
+            for example in question.encoded
         ]
         rows, tokens = _MOST_SCORED
-        largest = by_length([len(one.input_ids) for one in encoded], rows=rows, tokens=tokens)[0]
+        largest = by_length([len(example.input_ids) for example in encoded], rows=rows, tokens=tokens)[0]
         batch = [encoded[index] for index in largest]
         score_losses(model, batch[-2:], pad_token_id=tokenizer.pad_token_id)  # the first pass is cold
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
-        scored = (time.monotonic() - began) / sum(len(one.input_ids) for one in batch)
+        scored = (time.monotonic() - began) / sum(len(example.input_ids) for example in batch)
         trim()  # as between two questions (collect)
-        questions = [one for side in sides for one in self.asked[side].questions.values()]
-        written = [one for one in questions if isinstance(one, ToAnswer | ToWrite)]
+        questions = [question for side in sides for question in self.asked[side].questions.values()]
+        written = [question for question in questions if isinstance(question, ToAnswer | ToWrite)]
         context = self.material.context or math.inf
         whole = {
-            tuple(ids): len(ids) + one.max_new_tokens for one in written for ids in one.prompts if len(ids) < context
+            tuple(ids): len(ids) + question.max_new_tokens
+            for question in written
+            for ids in question.prompts
+            if len(ids) < context
         }
         if not whole:
             return Rates(scored, 0.0, 0.0)
@@ -247,6 +257,11 @@ class Comparison:
         from ftlab.evaluation.generate import generate_answers
 
         times: list[float] = []
+
+        def note_time() -> bool:  # asked before a batch, and at each of its tokens
+            times.append(time.monotonic())
+            return False
+
         made = generate_answers(
             model,
             tokenizer,
@@ -255,7 +270,7 @@ class Comparison:
             stop_ids=stop_token_ids(tokenizer, model.generation_config),
             batch_rows=self.rows_at_once,
             context=self.material.context,
-            should_stop=lambda: bool(times.append(time.monotonic())),  # asked before a batch, and at each of its tokens
+            should_stop=note_time,
         )
         return [max(1, answer.tokens) for answer in made.answers], times
 
@@ -279,11 +294,11 @@ def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Ra
     before = asked.seconds(rates)
     if "prompted" in comparison.asked:
         # General questions, texts and what else needs no examples are asked once.
-        shown = comparison.of("prompted", references)
+        of_prompted = comparison.of("prompted", references)
         by_prompt = ("losses", "answers", "labels")
         both = comparison.asked["prompted"].questions.items()
-        once = {name: one for name, one in both if kind_of(name) not in by_prompt}
-        before += shown.seconds(rates) - amount_of(once, references).seconds(rates)
+        once = {name: question for name, question in both if kind_of(name) not in by_prompt}
+        before += of_prompted.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base["loading"] + of_base.seconds(rates)
     after += (comparison.of("base", references, follows=True) + of_adapted).seconds(adapted)

@@ -1,4 +1,4 @@
-"""What preflight says: fits, time, memory, and advice with the setting that would change it."""
+"""What preflight reports: whether a run fits, its time and memory, and advice with the setting to change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STARTER_SPREAD = 5
 
 @dataclass(frozen=True)
 class Advice:
-    """One warning. `kind`: bad stops the run, warn harms it, info costs only time or nothing; each text a sentence."""
+    """One warning. `kind`: bad stops the run, warn harms it, info costs time at most. Each text is a sentence."""
 
     code: str
     kind: Literal["info", "warn", "bad"]
@@ -48,7 +48,7 @@ class Advice:
 
 def warnings(plan: Plan) -> list[Advice]:
     """Everything that is unusual about `plan`, the most harmful first."""
-    found = [
+    advice = [
         *_about_rate(plan),
         *_about_rows(plan),
         *_about_passes(plan),
@@ -56,7 +56,7 @@ def warnings(plan: Plan) -> list[Advice]:
         *_about_numbers(plan),
         *_about_batches(plan),
     ]
-    return sorted(found, key=lambda advice: ("bad", "warn", "info").index(advice.kind))
+    return sorted(advice, key=lambda warning: ("bad", "warn", "info").index(warning.kind))
 
 
 def usual_rates(config: RunConfig, shape: BaseShape | None = None) -> tuple[float, float, str]:
@@ -100,11 +100,11 @@ def _about_rate(plan: Plan) -> list[Advice]:
 
 
 def _about_rows(plan: Plan) -> list[Advice]:
-    found = []
+    advice = []
     limit = plan.config.optimisation.max_length
     if plan.rows_too_long:
         of = plan.rows + plan.rows_too_long
-        found.append(
+        advice.append(
             Advice(
                 "rows_cut",
                 "warn",
@@ -115,7 +115,7 @@ def _about_rows(plan: Plan) -> list[Advice]:
             )
         )
     elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
-        found.append(
+        advice.append(
             Advice(
                 "length_unused",
                 "info",
@@ -125,18 +125,17 @@ def _about_rows(plan: Plan) -> list[Advice]:
             )
         )
     if not plan.validation_rows:
-        found.append(
+        advice.append(
             Advice(
                 "no_validation",
                 "warn",
                 "There are no validation rows.",
-                "Without them nobody sees when learning turns into memorising, and the last weights are kept, not the "
-                "best.",
+                "Without them, overfitting goes unnoticed, and the last weights are kept, not the best.",
                 "Set the validation share to 0.1.",
             )
         )
     if not plan.test_rows:
-        found.append(
+        advice.append(
             Advice(
                 "no_test",
                 "warn",
@@ -145,33 +144,33 @@ def _about_rows(plan: Plan) -> list[Advice]:
                 "Set the test share to 0.1.",
             )
         )
-    return found
+    return advice
 
 
 def _about_passes(plan: Plan) -> list[Advice]:
     settings = plan.config.optimisation
     processes = plan.config.launcher.processes
     steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
-    batch = settings.batch_size * settings.gradient_accumulation * processes
+    batch = settings.rows_per_step * processes
     passes = steps.total / steps.per_epoch
-    found = []
+    advice = []
     most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
     if passes > most:
         watched = plan.validation_rows and settings.early_stopping
-        found.append(
+        advice.append(
             Advice(
                 "many_passes",
                 "info" if watched else "warn",
-                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times, and {most} times is usually the most.",
+                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times. More than {most} times rarely helps.",
                 "More than four passes over the same text add little (Muennighoff et al. 2023, arXiv 2305.16264) and "
-                "end in learning the rows by heart.",
-                "It stops by itself when the validation loss rises; fewer epochs save that time."
+                "end in memorization.",
+                "Training stops by itself when the validation loss rises; fewer epochs save that time."
                 if watched
                 else f"Use at most {most} epochs, or keep validation rows and early stopping.",
             )
         )
     if batch > plan.rows:
-        found.append(
+        advice.append(
             Advice(
                 "batch_above_rows",
                 "warn",
@@ -181,70 +180,69 @@ def _about_passes(plan: Plan) -> list[Advice]:
             )
         )
     elif steps.total < _FEWEST_STEPS:
-        found.append(
+        advice.append(
             Advice(
                 "few_steps",
                 "warn",
-                f"There are only {steps.total:,} steps, {steps.warmup:,} of them with a rising rate.",
-                "The learning rate has no time to rise and to fall, so the model hardly changes.",
+                f"There are only {steps.total:,} steps, {steps.warmup:,} of them warm-up.",
+                "The learning rate has no time to rise and fall, so the model hardly changes.",
                 f"Use a smaller batch (now {batch:,} rows a step), more epochs or more rows.",
             )
         )
     elif settings.warmup_fraction > 0.25:
-        found.append(
+        advice.append(
             Advice(
                 "long_warmup",
                 "info",
                 f"The learning rate rises during {steps.warmup:,} of {steps.total:,} steps.",
-                "A twentieth to a tenth is enough to start calmly, the rest is time at too low a rate.",
+                "A twentieth to a tenth is enough; the rest is time at too low a rate.",
                 "Set the warm-up to 0.05.",
             )
         )
-    return found
+    return advice
 
 
 def _about_template(plan: Plan) -> list[Advice]:
-    found = []
+    advice = []
     if plan.template == "missing":
-        found.append(
+        advice.append(
             Advice(
                 "template_missing",
                 "warn",
                 "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the "
                 "result.",
-                "Such a base has seldom learned to answer, so it needs more rows than an instruct model.",
+                "Such a base has rarely learned to answer, so it needs more rows than an instruct model.",
                 "Take the instruct or chat form of this base if there is one.",
             )
         )
     if plan.template == "plain":
-        found.append(
+        advice.append(
             Advice(
                 "template_unmarked",
                 "info",
                 "The chat template does not mark which tokens are the answer (no generation marks).",
-                "The answers are found by comparing renderings instead, and only they are trained.",
-                "Look at one row on the Data tab: the coloured tokens are those that are trained.",
+                "The answers are located by comparing renderings instead, and only they are trained.",
+                "Look at a row on the Data tab: the colored tokens are trained.",
             )
         )
     if plan.stop_trained is False:
-        found.append(
+        advice.append(
             Advice(
                 "stop_untrained",
                 "bad",
                 "No row trains the stop token.",
-                "The model would learn what to say and never that it is over.",
+                "The model would learn what to say, but not when to stop.",
                 "Look at one row on the Data tab, and use a base whose template ends an answer.",
             )
         )
-    return found
+    return advice
 
 
 def _about_numbers(plan: Plan) -> list[Advice]:
     if plan.device == "cpu":
-        if plan.dtype == "float16" or (plan.dtype == "bfloat16" and plan.bfloat16_gain and plan.bfloat16_gain < 1):
-            slow = "CPUs compute it slowly."
-            if plan.dtype == "bfloat16":
-                slow = f"Measured here: {1 / plan.bfloat16_gain:.2g} times slower than float32."
+        gain = plan.bfloat16_gain if plan.dtype == "bfloat16" else None
+        if plan.dtype == "float16" or (gain and gain < 1):
+            slow = f"Measured here: {1 / gain:.2g} times slower than float32." if gain else "CPUs compute it slowly."
             return [
                 Advice(
                     "short_format_on_cpu",
@@ -261,7 +259,7 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "fp16_on_bf16_card",
                 "warn",
                 "float16 is used on a GPU that has bfloat16.",
-                "float16 overflows at 65,504, which ends some runs in a loss that is not a number.",
+                "float16 overflows at 65,504, which makes the loss of some runs NaN.",
                 "Set the number format to auto.",
             )
         ]
@@ -271,8 +269,8 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "bf16_not_there",
                 "warn",
                 "bfloat16 is used on a GPU that does not have it.",
-                "It is imitated there and slow.",
-                "Set the number format to auto, which takes float16.",
+                "It is emulated there and slow.",
+                "Set the number format to auto, which uses float16.",
             )
         ]
     if plan.dtype == "float32":
@@ -299,8 +297,8 @@ def _about_batches(plan: Plan) -> list[Advice]:
             "mostly_padding",
             "info",
             f"{padding:.0%} of what is computed is padding.",
-            "Short rows are filled up to the longest one of their batch.",
-            "A smaller batch with gradient accumulation computes less padding and learns the same.",
+            "Short rows are padded to the longest row of their batch.",
+            "A smaller batch with gradient accumulation learns the same with less padding.",
         )
     ]
 
@@ -330,9 +328,9 @@ class Preflight:
     """What is known of a run before it starts. Bytes, seconds and tokens; None where it is not known.
 
     `kind`: measured, or estimate (of a base that is not on this machine: `estimated_from` says from what).
-    `fits`: True, False, or None when nobody can say. `peak_bytes` is what the run takes at most, `available_bytes` what
+    `fits`: True, False, or None if unknown. `peak_bytes` is what the run takes at most, `available_bytes` what
     is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
-    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learnt,
+    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learned,
     `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
     `before_seconds` what the base is asked before training and `after_seconds` the comparison after it, both
     extrapolated from some answers; `total_seconds` all of these that are known, and the start. `computing` says in
@@ -398,8 +396,9 @@ class Preflight:
 
     def priced(self, price_per_hour: float | None) -> Preflight:
         """The same finding at another price."""
-        known = self.total_seconds is not None and price_per_hour is not None
-        cost = self.total_seconds / 3600 * price_per_hour if known else None
+        cost = None
+        if self.total_seconds is not None and price_per_hour is not None:
+            cost = self.total_seconds / 3600 * price_per_hour
         return replace(self, price_per_hour=price_per_hour, cost=cost)
 
     def as_dict(self) -> dict[str, Any]:
@@ -472,35 +471,34 @@ def finding(
         bfloat16_gain=known.get("bfloat16_gain"),
         shape=shape_of(config.model),
     )
-    said = warnings(plan)
+    advice = warnings(plan)
     if disk and left is not None and disk > left:
-        said.insert(0, _disk_warning(disk, left))
+        advice.insert(0, _disk_warning(disk, left))
     notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
     if outcome.out_of_memory and outcome.status.error is None:
-        notes.append("The measurement was killed from outside; the system does that when memory runs out.")
+        notes.append("The measurement was killed from outside. The system does that when memory runs out.")
     if counted.get("documents"):
         notes.append(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
-            f"{config.optimisation.max_length:,} tokens and are learnt piece by piece."
+            f"{config.optimisation.max_length:,} tokens and are learned in pieces."
         )
     notes.append(about_replay(config, prepared))
     if replaying:
         notes.append(
             f"Before training the base answers {len(prepared.replay_prompts):,} prompts, in about "
-            f"{duration(replaying)}; these answers are rows of training beside those counted above."
+            f"{duration(replaying)}. These answers are training rows in addition to those counted above."
         )
     if comparing:
         notes.append(_about_times(known))
         notes += _about_forgetting(config, known.get("forgetting_seconds"), total)
         if config.stage in PREFERENCE_STAGES:
-            notes.append("Not in these times: the held-out pairs, and the answers before and after.")
+            notes.append("Not included in these times: the held-out pairs, and the answers before and after.")
     elif not outcome.out_of_memory and config.evaluation.after_training:
-        notes.append("The evaluation after training is not in these times.")
+        notes.append("The evaluation after training is not included in these times.")
     if "answers_grow_to" in known:
         notes.append(
-            f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the longest there can "
-            f"be; the time with answers as long as they are now. A step of the longest took "
-            f"{known['answers_grow_to']:.2g} s."
+            f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the maximum; time "
+            f"with answers of their present length. A step of the longest took {known['answers_grow_to']:.2g} s."
         )
     notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
@@ -538,7 +536,7 @@ def finding(
         disk_bytes=disk,
         disk_free_bytes=left,
         remedies=options,
-        warnings=said,
+        warnings=advice,
         notes=notes,
     ).priced(price_per_hour)
 
@@ -548,38 +546,38 @@ def _about_times(known: dict[str, Any]) -> str:
     steps, asked = known.get("steps_timed", 0), known.get("rows_asked", 0)
     return (
         f"The times are estimates, from {steps} training {'step' if steps == 1 else 'steps'} and, for the comparison, "
-        f"from {asked} answers of the base; the adapted model is taken to answer as briefly as the references. What an "
-        "earlier run has asked the same base is not asked again."
+        f"from {asked} answers of the base. The adapted model is assumed to answer as briefly as the references. "
+        "Answers that an earlier run has from the same base are reused."
     )
 
 
 def _about_forgetting(config: RunConfig, seconds: float | None, total: float | None) -> list[str]:
-    """What it costs to tell what was forgotten; where that is much of a run, how to leave it out."""
+    """The time that measuring forgetting takes and, where it is much of the run, how to leave it out."""
     if not seconds:
         return []
-    said = f"{duration(seconds)} of these go to what was forgotten: {_asked(config)}"
+    sentence = f"{duration(seconds)} of these go to measuring forgetting: {_asked(config)}"
     if total and seconds > _MUCH_OF_A_RUN * total:
         share = f"{100 * seconds / total:.0f}%"
-        off = "evaluation.general_text=none leaves out a part of it, evaluation.probes=none the rest"
-        return [f"{said}, {share} of this short run, though little is asked; {off}."]
-    return [f"{said}."]
+        off = "evaluation.general_text=none saves part of it, evaluation.probes=none the rest"
+        return [f"{sentence}, {share} of this short run although little is asked. {off}."]
+    return [f"{sentence}."]
 
 
 def _asked(config: RunConfig) -> str:
     """The general questions and texts of `config` in words."""
     every = [*names(config.evaluation.probes), *names(config.evaluation.general_text)]
-    said = []
+    parts = []
     for source, most in map(sized, every):
         title = "neutral prompts" if source == "self" else source
         if source.lower() != "none":
-            said.append(f"{most} {'' if source == 'self' else 'passages of '}{title}" if most else title)
-    return ", ".join(said)
+            parts.append(f"{most} {'' if source == 'self' else 'passages of '}{title}" if most else title)
+    return ", ".join(parts)
 
 
 def about_replay(config: RunConfig, prepared: Any) -> str:
     """What is mixed in against forgetting, or why nothing is."""
-    said = mixed_in_words(config, prepared.manifest)
-    return f"{said[:1].upper()}{said[1:]}."
+    sentence = mixed_in_words(config, prepared.manifest)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:
@@ -588,14 +586,14 @@ def about_processes(config: RunConfig, device: str) -> list[str]:
         return []
     share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
     return [
-        f"{config.launcher.processes} processes train together; memory and times are those of one of them{share}. Not "
-        "in them: what the processes send each other after every step, and what FSDP or DeepSpeed save in memory."
+        f"{config.launcher.processes} processes train together. Memory and times are those of one process{share}, "
+        "without the communication after every step and without what FSDP or DeepSpeed save in memory."
     ]
 
 
 def need_of(known: dict[str, Any]) -> Need:
     """What the probe measured, split into what stays and what grows with the batch."""
-    # The optimiser's two moments and the gradient of every trained weight come with the first step.
+    # The optimizer's two moments and the gradient of every trained weight come with the first step.
     fixed = known["loaded"] + known["optimiser_bytes"] + known["trained_bytes"]
     return Need(
         fixed=min(fixed, known["peak"]),
@@ -616,7 +614,7 @@ def _disk_warning(needed: int, free: int) -> Advice:
         "disk_small",
         "bad",
         f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
-        "The result and two checkpoints with the state of the optimiser are kept.",
+        "The result and two checkpoints with the optimizer state are kept.",
         "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
     )
 

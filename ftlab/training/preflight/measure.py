@@ -1,7 +1,7 @@
-"""Measure a run before it starts: does it fit, how long will it take, what is unusual about it.
+"""Measure a run before it starts: does it fit, how long will it take, and what is unusual about it?
 
-The measuring is done by a process of its own (`probe`), in a temporary folder, on the run's own data and code. Nothing
-of it stays: no run, no process, no file.
+A separate process (`probe`) measures in a temporary folder, with the run's own data and code. It leaves nothing behind:
+no run, no process, no file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import LauncherConfig, RunConfig, with_settings
+from ftlab.config import LauncherConfig, RunConfig, filled, with_settings
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import last_line, read_json, write_text
 from ftlab.core.processes import attached
@@ -46,7 +46,7 @@ from ftlab.training.preflight.sizes import Plan, planned_steps
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 
-_LONGER = "Documents longer than the longest example make more steps than were counted here."
+_LONGER = "Documents longer than the longest example make more steps than counted here."
 _POLL_SECONDS = 0.3
 _MOST_PROBES = 6
 
@@ -54,7 +54,7 @@ _MOST_PROBES = 6
 def preflight(
     config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None
 ) -> Generator[str, None, Preflight]:
-    """Yields what it is doing, in words and several times a second, and returns the finding.
+    """Yields what it is doing, in words, several times a second, and returns the result.
 
     Closing the generator ends the measurement and its process. Raises InputError as `supervisor.submit` does, and
     FtlabError when the probe fails for another reason than memory.
@@ -71,11 +71,11 @@ def preflight(
         verified = None
         if outcome.out_of_memory:
             verified = yield from _search(config, prepared, outcome, Path(folder), workspace)
-    found = finding(config, outcome, prepared, workspace, price_per_hour, verified)
+    result = finding(config, outcome, prepared, workspace, price_per_hour, verified)
     about = _about_preferences(config, prepared, outcome)
-    told = {one.code for one in about}  # answer_cut names the same rows as rows_cut
-    others = [one for one in found.warnings if not (one.code == "rows_cut" and "answer_cut" in told)]
-    return replace(found, warnings=[*about, *others])
+    codes = {advice.code for advice in about}  # answer_cut names the same rows as rows_cut
+    others = [advice for advice in result.warnings if not (advice.code == "rows_cut" and "answer_cut" in codes)]
+    return replace(result, warnings=[*about, *others])
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
@@ -126,8 +126,8 @@ def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> li
     counted = outcome.manifest.get("tokens", {}).get("train", {})
     full, cut = counted.get("prompt_too_long", 0), counted.get("cut", 0) + counted.get("too_long", 0)
     limit, rows = config.optimisation.max_length, len(prepared.splits["train"])
-    found = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
-    return [Advice(one.code, one.kind, one.what, one.why, one.try_) for one in found]
+    findings = [*cut_findings(config.stage, limit, full, cut, rows), *check_preferences(prepared, config)]
+    return [Advice(finding.code, finding.kind, finding.what, finding.why, finding.try_) for finding in findings]
 
 
 def probe(
@@ -160,11 +160,11 @@ def probe(
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
-    # One process is measured, where several train together, so with the settings of one.
+    # Where several processes train together, one is measured, with the settings of one.
     alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
     environment = environment_for(alone, online=False)
     if config.launcher.processes > 1 or config.launcher.threads:
-        # With the cores that it will have beside the others.
+        # With the cores it will have beside the others.
         environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
     return environment
 
@@ -174,7 +174,7 @@ def _search(
 ) -> Generator[str, None, Remedy | None]:
     """The first change that was measured to fit."""
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
-    below = config.optimisation.batch_size
+    below = filled(config.optimisation.batch_size)
     for number, remedy in enumerate(tried, start=1):
         outcome = yield from _try(config, remedy, prepared, folder / str(number), workspace)
         rows = remedy.settings.get("optimisation.batch_size", below)
@@ -293,5 +293,5 @@ def _failure(status: RunStatus, run: RunDirectory, returncode: int | None) -> Ft
     return FtlabError(
         "The measurement failed",
         why=reason.get("why") or last_line(run.log_file) or reason["what"],
-        try_="start the run without it: its log will show where it fails",
+        try_="start the run without measuring it: its log will show where it fails",
     )

@@ -1,4 +1,4 @@
-"""Memory of a training process: how much there is, how much was taken, and which change would make it fit."""
+"""Memory of a training process: how much there is, how much it used, and which change would make it fit."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig
+from ftlab.config import RunConfig, filled
 from ftlab.config.methods import METHODS
 from ftlab.models.estimate import Need
 
-# Below this part of what is free a run is called safe: fragments, and whatever else starts meanwhile.
+# A run that uses less than this share of the free memory is safe from fragmentation and from other programs.
 SAFE_SHARE = 0.9
 # Activations that a layer keeps for the backward pass, in units of (tokens x hidden size): 34 bytes in a 16-bit format
 # without the attention scores (which SDPA does not keep), and 2 when only its input is kept (Korthikanti et al. 2022,
 # Reducing Activation Recomputation in Large Transformer Models, arXiv 2205.05198, section 4).
 _KEPT, _KEPT_CHECKPOINTED = 34, 2
-_QLORA_BYTES = 0.52  # a weight in nf4 with double quantisation: 4.127 bits (Dettmers et al. 2023, section 3)
+_QLORA_BYTES = 0.52  # a weight in nf4 with double quantization: 4.127 bits (Dettmers et al. 2023, section 3)
 _CGROUP = Path("/sys/fs/cgroup")
 # (limit, used) of the container that this process may be in: version 2 of control groups, then version 1.
 _CONTAINER = (
@@ -29,7 +29,7 @@ _CONTAINER = (
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of settings that makes a run fit: `peak` is what it then takes (bytes), None where it is not known."""
+    """A change of settings that makes a run fit. `peak` is the memory it then takes (bytes), None if unknown."""
 
     settings: dict[str, Any]
     what: str
@@ -49,13 +49,13 @@ class Remedy:
 
 
 def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[int]) -> list[Remedy]:
-    """The changes that would make a run fit into `available` bytes, the most harmless first; none when none would.
+    """The changes that would make a run fit into `available` bytes, the least harmful first.
 
     `lengths` are the tokens of the training rows. The peaks are calculated from `need`, not measured.
     """
     room = int(available * SAFE_SHARE)
-    batch, name = config.optimisation.batch_size, config.method.name
-    found = []
+    batch, name = filled(config.optimisation.batch_size), config.method.name
+    options: list[Remedy] = []
 
     def offer(fixed: int, factor: float, settings: dict[str, Any], what: str, costs: str) -> None:
         """The change with the largest batch that fits with it, if there is one."""
@@ -63,13 +63,13 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
             peak = int(fixed + need.activations * factor * rows / batch)
             if peak <= room and (settings or rows < batch):
                 smaller = smaller_batch(config, rows) if rows < batch else {}
-                found.append(Remedy(settings | smaller, _and_batch(what, config, rows), costs, peak))
+                options.append(Remedy(settings | smaller, _and_batch(what, config, rows), costs, peak))
                 return
 
     offer(need.fixed, 1, {}, "", _COST_BATCH)
     checkpointing = _checkpointing(need)
     if not config.optimisation.gradient_checkpointing and name != "prefix_tuning":
-        settings = {"optimisation.gradient_checkpointing": True}
+        settings: dict[str, Any] = {"optimisation.gradient_checkpointing": True}
         offer(need.fixed, checkpointing, settings, "gradient checkpointing", _COST_CHECKPOINTING)
     if METHODS[name].quantises:
         fixed = need.fixed - max(0, need.linear - int(need.linear_weights * _QLORA_BYTES))
@@ -77,46 +77,47 @@ def remedies(config: RunConfig, need: Need, available: int, lengths: Sequence[in
             # Full tuning also keeps a gradient and two moments of every weight, which the small matrices do not need.
             fixed -= 12 * need.linear_weights
         fixed = max(0, fixed)
-        before = len(found)
+        before = len(options)
         offer(fixed, 1, {"method.name": "qlora"}, "QLoRA", _COST_QLORA)
-        if len(found) == before and not config.optimisation.gradient_checkpointing:
+        if len(options) == before and not config.optimisation.gradient_checkpointing:
             settings = {"method.name": "qlora", "optimisation.gradient_checkpointing": True}
             offer(fixed, checkpointing, settings, "QLoRA and gradient checkpointing", _COST_QLORA)
     shorter = _shorter(config, need, room, lengths)
-    return [*found, *([shorter] if shorter else [])]
+    return [*options, *([shorter] if shorter else [])]
 
 
 def ladder(config: RunConfig, *, loading: bool) -> list[Remedy]:
-    """Changes to try one after the other when nothing could be measured, each with those before it.
+    """Changes to try one after the other when nothing could be measured, each on top of those before it.
 
     `loading`: memory ran out before the first step, so that a smaller batch cannot help.
     """
-    settings, batch, name = config.optimisation, config.optimisation.batch_size, config.method.name
-    found: list[Remedy] = []
+    settings, batch, name = config.optimisation, filled(config.optimisation.batch_size), config.method.name
+    steps: list[Remedy] = []
     change: dict[str, Any] = {}
     if not loading:
         for most in (batch // 4, batch // 16, 1):
             rows = next(rows for rows in divisors(batch) if rows <= max(1, most))
             if rows < change.get("optimisation.batch_size", batch):
                 change |= smaller_batch(config, rows)
-                found.append(Remedy(dict(change), _and_batch("", config, rows), _COST_BATCH))
+                steps.append(Remedy(dict(change), _and_batch("", config, rows), _COST_BATCH))
         if not settings.gradient_checkpointing and name != "prefix_tuning":
             change["optimisation.gradient_checkpointing"] = True
             also = "gradient checkpointing"
-            found.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
+            steps.append(Remedy(dict(change), _and_batch(also, config, 1), _COST_CHECKPOINTING, also=also))
     if METHODS[name].quantises:
         change["method.name"] = "qlora"
         also = "QLoRA" if loading else "QLoRA and gradient checkpointing"
         what = also if loading else _and_batch(also, config, 1)
-        found.append(Remedy(dict(change), what, _COST_QLORA, also=also))
-    return found
+        steps.append(Remedy(dict(change), what, _COST_QLORA, also=also))
+    return steps
 
 
 def larger_batch(config: RunConfig, fits: Remedy, need: Need, available: int, below: int) -> Remedy | None:
     """`fits`, which was measured as `need`, with a batch as large as the memory allows, smaller than `below` rows;
     None when its own is the largest. Many small batches are slower than a few large ones."""
-    measured = fits.settings.get("optimisation.batch_size", config.optimisation.batch_size)
-    for rows in divisors(config.optimisation.batch_size):
+    batch = filled(config.optimisation.batch_size)
+    measured = fits.settings.get("optimisation.batch_size", batch)
+    for rows in divisors(batch):
         peak = int(need.fixed + need.activations * rows / measured)
         if measured < rows < below and peak <= available * SAFE_SHARE:
             what = _and_batch(fits.also, config, rows)
@@ -131,10 +132,9 @@ def divisors(batch: int) -> list[int]:
 
 def smaller_batch(config: RunConfig, rows: int) -> dict[str, Any]:
     """Settings with `rows` a batch and as many rows a step as before."""
-    settings = config.optimisation
     return {
         "optimisation.batch_size": rows,
-        "optimisation.gradient_accumulation": settings.batch_size * settings.gradient_accumulation // rows,
+        "optimisation.gradient_accumulation": config.optimisation.rows_per_step // rows,
     }
 
 
@@ -200,9 +200,9 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_COST_BATCH = "Learns the same; smaller batches are somewhat slower."
-_COST_CHECKPOINTING = "Learns the same; each step takes about a third longer."
-_COST_QLORA = "The base is rounded to 4 bits, which costs a little quality and, on a CPU, much speed."
+_COST_BATCH = "Learns the same. Smaller batches are somewhat slower."
+_COST_CHECKPOINTING = "Learns the same. Each step takes about a third longer."
+_COST_QLORA = "The base is rounded to 4 bits, which costs a little quality and, on a CPU, a lot of speed."
 
 
 def _checkpointing(need: Need) -> float:
@@ -214,7 +214,7 @@ def _checkpointing(need: Need) -> float:
 
 def _shorter(config: RunConfig, need: Need, room: int, lengths: Sequence[int]) -> Remedy | None:
     """The longest `max_length` that fits with the batch as it is (else with single rows), and the rows it cuts."""
-    longest, batch = max(lengths, default=0), config.optimisation.batch_size
+    longest, batch = max(lengths, default=0), filled(config.optimisation.batch_size)
     for rows in dict.fromkeys((batch, 1)):
         activations = need.activations * rows / batch
         limit = int(longest * (room - need.fixed) / max(1, activations)) // 16 * 16
@@ -233,8 +233,8 @@ def _shorter(config: RunConfig, need: Need, room: int, lengths: Sequence[int]) -
 
 def _and_batch(what: str, config: RunConfig, rows: int) -> str:
     settings = config.optimisation
-    steps = settings.batch_size * settings.gradient_accumulation // rows
-    smaller = f"a batch of {rows} with {steps} steps of accumulation" if rows < settings.batch_size else ""
+    steps = settings.rows_per_step // rows
+    smaller = f"a batch of {rows} with {steps} steps of accumulation" if rows < filled(settings.batch_size) else ""
     return " and ".join(filter(None, [smaller, what])) if smaller else what
 
 
@@ -247,7 +247,7 @@ def _number(path: Path) -> int | None:
 
 
 def _file_cache() -> int:
-    """Bytes of the container that hold files which nobody uses now."""
+    """Bytes of the container that hold files that are not in use."""
     for name in ("memory.stat", "memory/memory.stat"):
         try:
             lines = (_CGROUP / name).read_text().splitlines()

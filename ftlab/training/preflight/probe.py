@@ -1,8 +1,8 @@
 """The process that measures a run before it starts: `python -m ftlab.training.preflight.probe RUN_DIRECTORY WORKSPACE`.
 
-It prepares the run as the run itself would, makes one optimiser step on the longest batch and a few on usual ones, and
-evaluates one batch of either kind. What it finds goes into measured.json bit by bit, so that whatever kills it leaves
-what was known until then. It ends with whoever started it. Nobody calls it by hand.
+It prepares the run as the run itself would, makes one optimizer step on the longest batch and a few on usual ones, and
+evaluates one batch of each kind. Results go to measured.json one by one, so that a kill leaves what was known until
+then. It ends with the process that started it. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig, filled, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import locked, read_json, write_json
 from ftlab.core.quiet import quieten
@@ -64,7 +64,7 @@ _MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no mor
 
 
 class Notes:
-    """What is known so far, kept on disk at every change."""
+    """What is known so far, written to disk at every change."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -81,10 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
     parser.add_argument("--rates", help="try these learning rates instead, separated by commas (rate_trial)")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     quieten()
-    run, workspace = RunDirectory(given.run), Workspace.open(given.workspace)
-    # Not nice, as a run is: a person waits, and what is measured is a run that has the cores to itself.
+    run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
+    # Unlike a run, at normal priority: a person is waiting, and a run that has the cores to itself is measured.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
     writer = StatusWriter(run.status_file)
     try:
@@ -93,19 +93,19 @@ def main(arguments: list[str] | None = None) -> int:
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
             with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
                 ensure_base(config.model.base)
-            if given.rates:
+            if args.rates:
                 ensure_answers(run, config, writer, sample=_OWN_ANSWERS)
                 training = _prepare(run, config, writer, workspace)
                 _quieten(training.trainer)
-                try_rates(training, config, [float(rate) for rate in given.rates.split(",")], writer, notes)
+                try_rates(training, config, [float(rate) for rate in args.rates.split(",")], writer, notes)
             else:
-                measure(run, config, writer, notes, workspace, memory_only=given.memory_only)
+                measure(run, config, writer, notes, workspace, memory_only=args.memory_only)
         writer.update(state="completed", phase="", finished=time.time())
         return 0
     except BaseException as error:
         traceback.print_exc()
         short = is_out_of_memory(error)
-        # The phase stays: it says what memory ran out in.
+        # The phase stays: it says where memory ran out.
         writer.update(state="failed", error=explain_exception(error) | {"out_of_memory": short}, finished=time.time())
         return 1
     finally:
@@ -178,7 +178,7 @@ def measure(
         if answers:
             evaluate_answers(trainer, notes)
         else:
-            _evaluate(trainer, config.optimisation.batch_size, device, notes, timed=not memory_only)
+            _evaluate(trainer, filled(config.optimisation.batch_size), device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
             notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
     notes.add(peak=peak_memory(device))
@@ -224,7 +224,7 @@ def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspa
 
 
 class _Clock:
-    """Times the optimiser steps; the first is on the longest batch, where memory peaks and everything is still cold."""
+    """Times the optimizer steps; the first is on the longest batch, where memory peaks and everything is still cold."""
 
     def __init__(self, device: str, writer: StatusWriter, notes: Notes):
         self.device, self.writer, self.notes = device, writer, notes

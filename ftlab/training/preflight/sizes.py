@@ -1,4 +1,4 @@
-"""What is tried before a run: shapes of its longest batches, and the plan of its steps."""
+"""Sizes of a run before it starts: its batches, weights and steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING
 
 @dataclass(frozen=True)
 class Steps:
-    """How many optimiser steps and validations a run takes; what is `between` two counts steps."""
+    """How many optimizer steps and validations a run takes; what is `between` two counts steps."""
 
     per_epoch: int
     total: int
@@ -27,7 +27,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the warnings are drawn from; None where it is not known. Rows are those kept; tokens are of one epoch.
+    """What the warnings are based on; None if unknown. Rows are those kept; tokens are of one epoch.
 
     `template`: marked (says itself which tokens are the answer), plain (does not), missing. `context` is what the base
     can read, in tokens. `card_has_bf16`: whether the GPU computes in bfloat16; None on a CPU. `bfloat16_gain`: how many
@@ -57,7 +57,7 @@ def planned_steps(settings: OptimisationConfig, rows: int, *, validation: bool, 
 
     Each of the `processes` reads a batch of its own in every step.
     """
-    per_epoch = max(1, math.ceil(rows / (settings.batch_size * settings.gradient_accumulation * processes)))
+    per_epoch = max(1, math.ceil(rows / (settings.rows_per_step * processes)))
     total = settings.max_steps or math.ceil(per_epoch * (settings.epochs or 1))
     logged = max(1, total // 200)
     between = max(1, min(per_epoch // settings.evaluations_per_epoch, total))
@@ -81,8 +81,8 @@ def count_batches(trainer: Any) -> dict[str, Any]:
     real = sum(counts[index] for indexes in drawn for index in indexes)
     per_batch = sum(sizes) / len(sizes)
     # Of batches of the usual number of rows, those nearest to the mean come first.
-    whole = [one for one in zip(sizes, drawn, strict=True) if len(one[1]) == len(drawn[0])]
-    usual = sorted(whole, key=lambda one: abs(one[0] - per_batch))
+    whole = [batch for batch in zip(sizes, drawn, strict=True) if len(batch[1]) == len(drawn[0])]
+    usual = sorted(whole, key=lambda batch: abs(batch[0] - per_batch))
     return {
         "tokens": sum(counts),
         "computed": round(sum(counts) * sum(sizes) / real),
@@ -149,17 +149,18 @@ def about_weights(model: Any, stage: str) -> dict[str, Any]:
     import torch
 
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    linear = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
-    frozen = [one.weight for one in linear if one.weight.numel() > 1e4]
-    trained = [one for one in model.parameters() if one.requires_grad]
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    frozen = [module.weight for module in linear if module.weight.numel() > 1e4]
+    weights = list(model.parameters())
+    trained = [weight for weight in weights if weight.requires_grad]
     text = model.config.get_text_config()
     hidden, layers = text.hidden_size, text.num_hidden_layers
     return {
-        "weights_bytes": sum(one.numel() * one.element_size() for one in model.parameters()),
-        "trained_bytes": sum(one.numel() * one.element_size() for one in trained),
-        "trained": sum(one.numel() for one in trained),
-        "linear_bytes": sum(one.numel() * one.element_size() for one in frozen),
-        "linear_weights": sum(one.numel() for one in frozen),
+        "weights_bytes": sum(weight.numel() * weight.element_size() for weight in weights),
+        "trained_bytes": sum(weight.numel() * weight.element_size() for weight in trained),
+        "trained": sum(weight.numel() for weight in trained),
+        "linear_bytes": sum(weight.numel() * weight.element_size() for weight in frozen),
+        "linear_weights": sum(weight.numel() for weight in frozen),
         "layers": layers,
         # Preferences and rewards never hold the logits of a batch (log_probs.py).
         "head_share": head_share(hidden, layers, text.vocab_size) if stage in ("sft", PRETRAINING) else 0.0,

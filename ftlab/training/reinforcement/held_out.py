@@ -1,4 +1,4 @@
-"""Prompts of reinforcement training, and the rewards of held-out ones before and after."""
+"""Prompts of reinforcement training, and rewards on held-out prompts before and after it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def frozen_prompts(
 
     limit = _room(config)
     manifest = run.manifest()
-    found: dict[str, list[Prompt]] = {}
+    by_split: dict[str, list[Prompt]] = {}
     for split in _SPLITS:
         rows = read_split(run, split)
         if not rows:
@@ -69,7 +69,7 @@ def frozen_prompts(
         if too_long:
             writer.warn(
                 f"{too_long} of {len(every)} {split} prompts are longer than {limit} tokens (the longest has "
-                f"{longest}) and were left out: prompt and answer have to fit together."
+                f"{longest}) and were left out: prompt and answer must fit together."
             )
         if split == "train" and len(kept) <= len(every) / 2:
             raise InputError(
@@ -79,9 +79,9 @@ def frozen_prompts(
                 try_="a lower reinforcement.max_new_tokens, a higher optimisation.max_length up to the base's context, "
                 "or shorter prompts",
             )
-        found[split] = kept
+        by_split[split] = kept
     write_json(run.manifest_file, manifest)
-    return found
+    return by_split
 
 
 def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -147,9 +147,9 @@ def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
     """Reward the greedy answers of `model` as it starts; a resumed run has them already."""
     if _start_of(held) is not None:
         return
-    found = _measure(held, model, writer, "answers to the held-out prompts before training")
-    if found is not None:
-        write_jsonl(held.run.reward_answers_file, _rows(held, {"start": found}))
+    measured = _measure(held, model, writer, "answers to the held-out prompts before training")
+    if measured is not None:
+        write_jsonl(held.run.reward_answers_file, _rows(held, {"start": measured}))
 
 
 def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
@@ -157,12 +157,12 @@ def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
     start = _start_of(held)
     adapted = _measure(held, model, writer, "answers to the held-out prompts after training")
     if start is None or adapted is None:
-        writer.warn("The rewards on the held-out prompts were not compared: it was stopped before.")
+        writer.warn("The rewards on the held-out prompts were not compared: the run was stopped first.")
         return
     write_jsonl(held.run.reward_answers_file, _rows(held, {"start": start, "adapted": adapted}))
     notes = []
     if held.split == "validation":
-        notes.append("There is no test split; training chose its best weights on these prompts, which flatters it.")
+        notes.append("There is no test split. Training chose its best weights on these prompts, which flatters it.")
     write_json(
         held.run.rewards_file,
         {
@@ -210,13 +210,13 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
     rows = []
     for index, prompt in enumerate(held.prompts):
         row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
-        for side, found in sides.items():
+        for side, measured in sides.items():
             row[side] = {
-                "answer": found.answers[index],
-                "tokens": found.tokens[index],
-                "cut": found.cut[index],
-                "rewards": {name: values[index] for name, values in found.scores.items()},
-                "reward": found.rewards[index],
+                "answer": measured.answers[index],
+                "tokens": measured.tokens[index],
+                "cut": measured.cut[index],
+                "rewards": {name: values[index] for name, values in measured.scores.items()},
+                "reward": measured.rewards[index],
             }
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""Rewards: what may be asked for, and what each gives an answer."""
+"""Rewards: which there are, their checks, and what each gives an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import Reward, RunConfig, load_config
+from ftlab.config import Reward, RunConfig, filled, load_config
 from ftlab.config.methods import FOR_REINFORCEMENT
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -39,16 +39,16 @@ def check_reinforcement(config: RunConfig) -> None:
         )
     if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
         raise InputError(
-            f"The stage {config.stage} cannot be trained with this initialisation",
+            f"The stage {config.stage} cannot be trained with this initialization",
             given=f"method.initialisation: {config.method.initialisation}",
             allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
         )
     settings, group = config.resolved().optimisation, config.reinforcement.generations
-    batch = settings.batch_size * settings.gradient_accumulation * config.launcher.processes
+    batch, rows = settings.rows_per_step * config.launcher.processes, filled(settings.batch_size)
     if batch % group:
-        fitting = max(group, settings.batch_size - settings.batch_size % group)
+        fitting = max(group, rows - rows % group)
         raise InputError(
-            "The batch has to hold all answers to a prompt (optimisation.batch_size counts answers)",
+            "The batch must hold all answers to a prompt (optimisation.batch_size counts answers)",
             given=f"{batch} answers in a step, {group} answers per prompt",
             allowed=f"a multiple of reinforcement.generations ({group})",
             try_=f"optimisation.batch_size={fitting}, or other reinforcement.generations",
@@ -77,7 +77,7 @@ def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None
     rewards = config.reinforcement.rewards
     if not rewards:
         raise InputError(
-            f"The stage {config.stage} needs something to reward answers for (reinforcement.rewards)",
+            f"The stage {config.stage} needs rewards (reinforcement.rewards)",
             given="no rewards",
             allowed="at least one of the kinds model, json, exact_match, final_number, length, regex",
             try_="for example {kind: length, shortest: 5, longest: 20}, or {kind: model, model: RUN} with a run of the "
@@ -202,7 +202,7 @@ def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
     stage = load_config(run.config_file).stage
     if stage != "reward":
         raise InputError(
-            f"The run of the reward {name} is no reward model",
+            f"The run of the reward {name} is not a reward model",
             given=f"{run.id}, of the stage {stage}",
             allowed="a run of the stage reward",
         )
@@ -313,13 +313,13 @@ def _scorer(
             pattern = compile_pattern(reward.pattern or "", f"the reward {name}")
 
             def search(prompts: Any, answers: Sequence[str], references: Any) -> list[float]:
-                found = [is_found(pattern, answer) for answer in answers]
-                if None in found:
+                matches = [is_found(pattern, answer) for answer in answers]
+                if None in matches:
                     warn(
                         f"The regular expression of the reward {name} takes longer than {SEARCH_SECONDS} seconds on "
                         "some answers. They count as 0. Repetitions inside repetitions, such as (a+)+, are slow."
                     )
-                return [float(bool(one)) for one in found]
+                return [float(bool(match)) for match in matches]
 
             return search
         case "model":
@@ -343,7 +343,7 @@ def _model_scorer(
     if reads and reads < config.optimisation.max_length:
         warn(
             f"The reward model of the reward {name} reads {reads} tokens, and prompt and answer may have "
-            f"{config.optimisation.max_length}: of longer ones it does not see the beginning."
+            f"{config.optimisation.max_length}. It does not see the beginning of longer ones."
         )
 
     def judge(prompts: Sequence[Messages], answers: Sequence[str], references: Any) -> list[float]:
@@ -353,7 +353,7 @@ def _model_scorer(
         values = score(model, tokenizer, talks)
         if not all(map(math.isfinite, values)):
             raise InputError(
-                f"The reward model of {name} gives scores that are no numbers",
+                f"The reward model of {name} gives scores that are not finite",
                 given=reward.model,
                 try_="train the reward model again with a lower learning rate",
             )

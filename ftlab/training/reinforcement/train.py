@@ -1,13 +1,21 @@
-"""RLOO and GRPO: the policy's trainer, from start to result."""
+"""RLOO and GRPO: the trainer of the policy, from start to result."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.config import RunConfig
@@ -34,6 +42,11 @@ from ftlab.training.sft import Training
 from ftlab.training.signs import read_signs
 from ftlab.training.status import StatusWriter
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+else:
+    Trainer = object  # what both trainers share; one of TRL comes after it in each of them
+
 _EQUAL = 1e-6
 
 
@@ -47,11 +60,16 @@ class Tried:
     reward: float
 
 
-class _Policy:
-    """What both trainers do alike. `tried` holds the answers of this process's latest generation."""
+class _Policy(Trainer):
+    """What both trainers share. `tried` holds the answers of this process's latest generation."""
 
     tried: tuple[Tried, ...] = ()
     tokens_before = 0  # what an earlier attempt of this run read; TRL's count goes on from there
+    num_generations: int | None
+    processing_class: PreTrainedTokenizerBase
+    reward_func_names: list[str]
+    reward_weights: torch.Tensor
+    _metrics: dict[str, defaultdict[Any, list[Any]]]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The prompts as evaluation and chat ask them: without room for thoughts, control tokens in them spelled."""
@@ -65,15 +83,15 @@ class _Policy:
             ids.append(known[key])
         return ids, None, {}
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+    def _watched(self, scores: torch.Tensor, prompts: Any, completion_ids_list: Any) -> torch.Tensor:
+        """`scores` [answers, rewards] as they are; what they say of this step is logged and kept."""
         rewards = (scores * self.reward_weights.to(scores.device)).sum(dim=1)
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if self.model is not None and self.model.training else "eval"
         texts = self.processing_class.batch_decode(completion_ids_list, skip_special_tokens=True)
         repeated = torch.tensor([repetition(text) for text in texts], device=scores.device)
         self._metrics[mode]["repetition"].append(self.accelerator.gather(repeated).mean().item())
         if mode == "train":
-            groups = rewards.view(-1, self.num_generations)
+            groups = rewards.view(-1, self.num_generations or 1)
             flat = (groups.amax(dim=1) - groups.amin(dim=1)) < _EQUAL
             self._metrics[mode]["flat_share"].append(flat.float().mean().item())
             # `scores` holds those of all processes, one after the other.
@@ -87,7 +105,7 @@ class _Policy:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs.pop("eval_loss", None)  # of answers that were just sampled: it says nothing
-        figures = self._metrics["train" if self.model.training else "eval"]
+        figures = self._metrics["train" if self.model is not None and self.model.training else "eval"]
         if counted := figures.get("num_tokens"):
             figures["num_tokens"] = [value - self.tokens_before for value in counted]
         super().log(logs, start_time)
@@ -99,17 +117,28 @@ class _Policy:
 class GroupPolicy(WarmsUp, _Policy, GRPOTrainer):
     """GRPO (Shao et al. 2024, arXiv 2402.03300)."""
 
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self._watched(scores, prompts, completion_ids_list)
+
 
 class LeaveOneOutPolicy(WarmsUp, _Policy, RLOOTrainer):
     """RLOO (Ahmadian et al. 2024, arXiv 2402.14740)."""
 
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self._watched(scores, prompts, completion_ids_list)
 
-def reward_functions(judges: Sequence[Judge], tokenizer: Any) -> list[Callable[..., list[float]]]:
+
+def reward_functions(
+    judges: Sequence[Judge], tokenizer: Any
+) -> list[str | PreTrainedModel | Callable[..., list[float | None]]]:
     """The judges as TRL calls them; what they read is the text that the evaluation would read."""
 
-    def function(judge: Judge) -> Callable[..., list[float]]:
-        def reward(prompts: Any, completion_ids: Any, reference: list[str], **_: Any) -> list[float]:
-            return judge.score(prompts, tokenizer.batch_decode(completion_ids, skip_special_tokens=True), reference)
+    def function(judge: Judge) -> Callable[..., list[float | None]]:
+        def reward(prompts: Any, completion_ids: Any, reference: list[str], **_: Any) -> list[float | None]:
+            texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+            return [*judge.score(prompts, texts, reference)]
 
         reward.__name__ = judge.name  # TRL's name for it in the logs
         return reward
@@ -216,9 +245,9 @@ class WatchAnswers(TrainerCallback):
         tried = self.trainer.tried
         # Evenly over the batch: the rewards in the file are those of the batch, not the best of them.
         for index in range(0, len(tried), max(1, -(-len(tried) // _SAMPLES))):
-            one = tried[index]
-            row = {"step": state.global_step, "prompt": one.prompt, "completion": one.completion}
-            append_jsonl(self._run.samples_file, row | {"rewards": one.rewards, "reward": one.reward})
+            answer = tried[index]
+            row = {"step": state.global_step, "prompt": answer.prompt, "completion": answer.completion}
+            append_jsonl(self._run.samples_file, row | {"rewards": answer.rewards, "reward": answer.reward})
         for sign in read_signs(self._run.metrics(), length_counts=self._length_counts):
             if sign.code not in self._said:
                 self._said.add(sign.code)
@@ -243,11 +272,11 @@ def _build_trainer(
     from ftlab.training.setup import unrounded
 
     settings, rewarded = config.optimisation, config.reinforcement
-    batch = settings.batch_size * settings.gradient_accumulation
+    batch = settings.rows_per_step
     at_once = batch * config.launcher.processes // rewarded.generations
     if len(train) < at_once:
         raise InputError(
-            "There are fewer prompts than one step takes",
+            "There are fewer prompts than one step needs",
             given=f"{len(train)} training prompts; {at_once} in a step ({batch} answers, {rewarded.generations} to a "
             "prompt)",
             allowed=f"at most {len(train) * rewarded.generations} answers in a step",
