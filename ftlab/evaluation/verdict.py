@@ -122,7 +122,7 @@ def warnings(
     return notes
 
 
-def next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
+def next_steps(comparison: Mapping[str, Any], config: RunConfig) -> list[str]:
     """What to do next, the most urgent first, in sentences."""
     adapted, verdict = comparison["adapted"], comparison["verdict"]
     steps = []

@@ -76,7 +76,7 @@ def of_documents(comparison: Comparison) -> bool:
     return comparison["adapted"].get("exact_match", 0) is None if "adapted" in comparison else False
 
 
-def interval_text(measure: Measure, interval: list[float] | None) -> str:
+def interval_text(measure: Mapping[str, Any], interval: list[float] | None) -> str:
     """A 95% interval: 78–92%, 20.0–29.0; empty for None."""
     if not interval:
         return ""

@@ -101,7 +101,7 @@ def _recommendation(one: Recommendation) -> Markup:
 
 def _field(question: Question) -> Any:
     choices = [(meaning[0].upper() + meaning[1:], name) for name, meaning in question.options.items()]
-    said = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
+    said: dict[str, Any] = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
     if question.name == "change":
         return gr.CheckboxGroup(choices, value=[], min_width=560, **said)
     if choices:

@@ -84,10 +84,17 @@ def build_app(
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            built, panels = {}, {}
-            makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
-            makers |= {"preferences": preferences.build, "chat": chat.build, "runs": lambda: runs.build(workspace)}
-            makers |= {"blind": lambda: blind_test.build(workspace)}
+            built: dict[str, Any] = {}
+            panels: dict[str, gr.Tab] = {}
+            makers: dict[str, Callable[[], Any]] = {
+                "data": lambda: data.build(workspace),
+                "train": train.build,
+                "preferences": preferences.build,
+                "evaluate": evaluate.build,
+                "chat": chat.build,
+                "blind": lambda: blind_test.build(workspace),
+                "runs": lambda: runs.build(workspace),
+            }
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}") as panels[name]:
                     built[name] = makers[name]()
@@ -253,7 +260,9 @@ def _wire_to_disk(
         talked: str | None,
         opened: str | None,
         other: str | None,
-        *answered: Any,
+        answers_of: str | None,
+        searched: str | None,
+        page: float | None,
     ) -> dict[Any, Any]:
         """New choices for every list of runs. Who looks at the newest follows it; who chose an older one keeps it."""
 
@@ -272,7 +281,9 @@ def _wire_to_disk(
             **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
             **part(
                 None,
-                lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
+                lambda: before_after.list_runs(
+                    prefers.after, answers_of, searched, page, known.get("newest compared"), workspace
+                ),
             ),
             **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
             # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.

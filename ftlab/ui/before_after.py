@@ -106,7 +106,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
     def find(run_id: str | None, search: str | None) -> dict[Any, Any]:
         return show(panel, run_id, workspace, search)
 
-    def turn(run_id: str | None, search: str | None, page: float | None, by: int = 0) -> dict[Any, Any]:
+    def turn(run_id: str | None, search: str | None, page: float | None, *, by: int = 0) -> dict[Any, Any]:
         return _page(panel, run_id, workspace, search, int(page or 1) + by)
 
     def backwards(*values: Any) -> dict[Any, Any]:

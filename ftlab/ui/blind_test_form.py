@@ -247,7 +247,7 @@ def forget(workspace: Workspace) -> None:
 def usual(workspace: Workspace) -> dict[str, Any]:
     newest = next(iter(disk.runs_that_answer(workspace)), None)
     base = "" if newest else STARTER  # the base of whichever run is chosen
-    values = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
+    values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
     values |= {"who_1": "base", "title_1": "base"}
     values |= {"who_2": f"run:{newest.id}", "title_2": "adapted"} if newest else {"who_2": "prompted"}

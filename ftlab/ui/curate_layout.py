@@ -21,6 +21,9 @@ _HELP = (
 )
 
 
+_LOOKS: dict[str, Any] = {"size": "sm", "min_width": 90}
+
+
 @dataclass(frozen=True)
 class Panel:
     looked: gr.State  # another value after each look at data
@@ -97,8 +100,7 @@ def build() -> Panel:
 
 
 def _button(text: str, name: str, **settings: Any) -> gr.Button:
-    settings = {"size": "sm", "min_width": 90} | settings
-    return gr.Button(text, elem_id=f"data_curate_{name}", **settings)
+    return gr.Button(text, elem_id=f"data_curate_{name}", **(_LOOKS | settings))
 
 
 def _build_saving() -> dict[str, Any]:

@@ -118,8 +118,10 @@ def wire(panel: Panel, context: DataContext) -> None:
         now = row.cells | unsaved
         typed = with_edits(row, now, event._data["cells"])
         if not typed:
-            said = notice("Nothing was changed.")
-            return {panel.message: said, **screen(panel, workspace, shown, who, at, kind, text)}
+            return {
+                panel.message: notice("Nothing was changed."),
+                **screen(panel, workspace, shown, who, at, kind, text),
+            }
         warnings = [
             f"{column} was valid JSON and no longer is."
             for column, value in typed.items()

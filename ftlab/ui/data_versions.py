@@ -103,12 +103,12 @@ def wire(panel: Panel, context: DataContext) -> None:
         licence: str,
         token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
     ) -> dict[Any, Any]:
-        chosen = [repository, private, licence]
-        if previewed != [shown, *chosen]:
+        if previewed != [shown, repository, private, licence]:
             raise InputError(
                 "What would be sent is no longer what you have seen", try_="press Show what would be sent once more"
             )
-        address = send_to_hub(config_of(shown), *chosen, workspace=workspace, token=upload_token(token))
+        said = upload_token(token)
+        address = send_to_hub(config_of(shown), repository, private, licence, workspace=workspace, token=said)
         return {
             panel.send_message: notice(f"Sent: {address}", kind="good"),
             panel.send: gr.update(visible=False),

@@ -199,7 +199,9 @@ def show(
 
     `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
     """
-    hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
+    hidden: dict[Any, Any] = dict.fromkeys(
+        (tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False)
+    )
     hidden[tab.on_show] = ""
     hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)

@@ -180,7 +180,9 @@ def _unknown(name: str) -> dict[str, Any]:
 def _usual(comparison: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
     """The measure that decided the verdict where rows have it; perplexity is the loss of a row."""
     decided = (comparison.get("verdict") or {}).get("measure")
-    return decided if decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
+    if decided is not None and decided in measures:
+        return str(decided)
+    return LOSS if LOSS in measures else next(iter(measures), LOSS)
 
 
 def _newest(sides: list[dict[str, str]]) -> str:

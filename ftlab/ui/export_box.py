@@ -19,6 +19,7 @@ from markupsafe import Markup
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
+from ftlab.export.shape import Kind
 from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui import background, disk
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
@@ -27,7 +28,7 @@ from ftlab.ui.hub_account import about_token, upload_token
 
 _POLL_SECONDS = 0.5
 _KINDS = [("Adapter, for its base", "adapter"), ("One whole model", "merged")]
-_FORMATS = [("as evaluated", ""), "float32", "bfloat16", "float16"]
+_FORMATS = [("as evaluated", ""), *((name, name) for name in ("float32", "bfloat16", "float16"))]
 _ABOUT = (
     "A folder that loads without ftlab: weights as safetensors, tokenizer, chat template, stop tokens, and a model "
     "card. Before it is yours, a fresh process without ftlab loads it and must answer held-out prompts as this run did."
@@ -125,7 +126,7 @@ def _build_hub() -> tuple[Any, ...]:
 def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     """Wire the handlers. `run` is the component that says which run is looked at."""
 
-    def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
+    def download(run_id: str | None, kind: Kind, dtype: str) -> Iterator[dict[Any, Any]]:
         from ftlab.export.export import pack
 
         background.ensure("torch")
@@ -136,7 +137,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
         yield {panel.file: offer_file(packed, packed.name), panel.state: _state(chosen, kind)}
 
-    def choose(run_id: str | None, kind: str) -> dict[Any, Any]:
+    def choose(run_id: str | None, kind: Kind) -> dict[Any, Any]:
         return show(panel, run_id, kind, workspace) | _unseen(panel)
 
     def look(run_id: str | None, *asked: Any) -> Iterator[dict[Any, Any]]:
@@ -157,7 +158,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     def send(
         seen: list[Any] | None,
         run_id: str | None,
-        kind: str,
+        kind: Kind,
         dtype: str,
         name: str,
         data: str,
@@ -220,15 +221,16 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     )
 
 
-def show(panel: Panel, run_id: str | None, kind: str, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, run_id: str | None, kind: Kind, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what there is of an export of `run_id`."""
-    dtype = gr.update(interactive=kind == "merged", **({} if kind == "merged" else {"value": ""}))
+    merged = kind == "merged"
+    dtype = gr.update(interactive=True) if merged else gr.update(interactive=False, value="")
     if not run_id:
         return {panel.state: "", panel.dtype: dtype}
     return {panel.state: _state(workspace.run(run_id), kind), panel.dtype: dtype}
 
 
-def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Iterator[str]:
+def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> Iterator[str]:
     """Export `run` unless that is done already; yields what is done. The process goes on when the page is closed."""
     from ftlab.export import job as export_job
     from ftlab.export.export import kept_export
@@ -246,14 +248,14 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
     export_job.raise_failure(found)
 
 
-def _state(run: RunDirectory, kind: str) -> Markup:
+def _state(run: RunDirectory, kind: Kind) -> Markup:
     """What is known of the export, and at which strength the next one will be where that is not as trained."""
     at = strength_name(disk.strength(run))
     told = f"Exports use {at}, chosen on the Evaluate tab. Choose 1 there for the model as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
 
-def _verified(run: RunDirectory, kind: str) -> Markup:
+def _verified(run: RunDirectory, kind: Kind) -> Markup:
     """What is known of the export that is there: what was checked, and where it lies."""
     from ftlab.export import job as export_job
     from ftlab.export.verify import lines
@@ -273,7 +275,7 @@ def _verified(run: RunDirectory, kind: str) -> Markup:
 
 
 def _push(
-    run: RunDirectory, kind: str, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
+    run: RunDirectory, kind: Kind, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
 ) -> Any:
     from ftlab.export.export import kept_export
     from ftlab.export.push import push

@@ -126,10 +126,16 @@ def offer(workspace: Workspace) -> None:
         found = workspace.run(run)
         if not found.has_result:
             raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
-        threads = threads_beside_a_run() if disk.current_job(workspace) else None
-        settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "threads": threads}
-        settings["strength"] = strength
-        *_, last = load_duet(found).stream(message, system=system, as_trained=as_trained, **settings)
+        answers = load_duet(found).stream(
+            message,
+            system=system,
+            as_trained=as_trained,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            threads=threads_beside_a_run() if disk.current_job(workspace) else None,
+            strength=strength,
+        )
+        *_, last = answers
         return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut), "notes": list(last.notes)}
 
     def arena_results(test: str | None = None) -> dict:

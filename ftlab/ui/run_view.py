@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -146,7 +146,7 @@ def failure(error: dict[str, Any]) -> Markup:
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
 
 
-def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
+def verdict_text(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:
     """The verdict sentence and what to do next."""
     config = disk.config(run)
     steps = _next_steps(comparison, config) if config else []
@@ -155,7 +155,7 @@ def verdict_text(run: RunDirectory, comparison: dict[str, Any]) -> Markup:
     return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
 
 
-def verdict_kind(comparison: dict[str, Any]) -> str:
+def verdict_kind(comparison: Mapping[str, Any]) -> str:
     """The colour of a verdict: a gain that was paid for by forgetting is no plain success."""
     verdict = comparison["verdict"]
     if verdict["better"] is False:
@@ -206,7 +206,7 @@ def toy_banner(base: str | None) -> Markup:
     ).format(starter_size())
 
 
-def _next_steps(comparison: dict[str, Any], config: RunConfig) -> list[str]:
+def _next_steps(comparison: Mapping[str, Any], config: RunConfig) -> list[str]:
     from ftlab.evaluation.verdict import next_steps
 
     return next_steps(comparison, config)

@@ -11,7 +11,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from markupsafe import Markup
@@ -156,7 +156,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         said = f"It goes on from step {step}" if step else "It had no whole checkpoint and starts from the beginning"
         return {tab.message: notice(f"{said}. The strip above shows how far it is.", kind="good")}
 
-    def move(run_id: str | None, where: str) -> dict[Any, Any]:
+    def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
         from ftlab.training import supervisor as queue
 
         order = [run.id for run in queue.move(workspace.run(_chosen(run_id)), workspace, where)]

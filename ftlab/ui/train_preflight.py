@@ -223,7 +223,8 @@ def _followed(
 
 def _described(config: RunConfig) -> str:
     settings = config.resolved().optimisation
-    accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+    accumulation = settings.gradient_accumulation or 1
+    accumulated = f" × {accumulation}" if accumulation > 1 else ""
     source = config.data.source.rsplit("/", 1)[-1]
     return (
         f"{config.model.base}, {summary(config.method)}, {source}, batch {settings.batch_size}{accumulated}, at most "

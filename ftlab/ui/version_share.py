@@ -81,9 +81,10 @@ def send_to_hub(
 
 
 def _named(repository: str | None) -> str:
-    if not (repository or "").strip():
+    name = (repository or "").strip()
+    if not name:
         raise InputError("The data set has no name on the Hub yet", allowed="owner/name")
-    return repository.strip()
+    return name
 
 
 def _file_name(data: DataConfig) -> str:

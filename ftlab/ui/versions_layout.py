@@ -20,7 +20,7 @@ KINDS = [
     ("CSV for spreadsheets (formulas are neutralised)", "csv"),
     ("OpenAI chat JSONL, checked", "openai"),
 ]
-_LOOKS = {"size": "md", "min_width": 140, "elem_classes": "ft-act"}
+_LOOKS: dict[str, Any] = {"size": "md", "min_width": 140, "elem_classes": "ft-act"}
 
 
 @dataclass(frozen=True)
