@@ -18,7 +18,8 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
-from ftlab.ui import background, disk, job_strip
+from ftlab.training import supervisor
+from ftlab.ui import background, disk, job_strip, run_view
 from ftlab.ui.answers import PAGE_ROWS, text_cell
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
@@ -88,8 +89,6 @@ def build() -> Panel:
 
 def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
     def judge(run_id: str | None, judge_id: str | None) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
         if not run_id or not judge_id:
             raise InputError("No reward model is chosen" if run_id else "No run is chosen", try_=_NO_JUDGE)
         run, reward_model = workspace.run(run_id), workspace.run(judge_id)
@@ -98,10 +97,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
-        return {
-            panel.message: notice("Started. The win rate appears above in a moment.", kind="good"),
-            **job_strip.at_work(strip, workspace),
-        }
+        return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}
 
     def find(run_id: str | None, search: str | None) -> dict[Any, Any]:
         return show(panel, run_id, workspace, search)
@@ -119,7 +115,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         panel.judge.click,
         judge,
         [panel.run, panel.reward_model],
-        [strip.box, strip.stop, strip.job],
+        [panel.result, strip.box, strip.stop, strip.job],
         box=panel.message,
         progress="minimal",
         show_progress_on=panel.message,
@@ -172,10 +168,16 @@ def show(
     panel: Panel, run_id: str | None, workspace: Workspace, search: str | None = None, page: int = 1
 ) -> dict[Any, Any]:
     """Updates that show figures, win rates and one page of answers of `run_id`."""
-    found = disk.before_after(workspace.run(run_id)) if run_id else None
-    if not found:
+    run = workspace.run(run_id) if run_id else None
+    if run is None or not disk.before_after(run):
         return {panel.result: "", panel.answers: ""}
-    return {panel.result: result(found), **_page(panel, run_id, workspace, search, page)}
+    return {panel.result: _result(run), **_page(panel, run_id, workspace, search, page)}
+
+
+def _result(run: RunDirectory) -> Markup:
+    state = run_view.measuring(run, supervisor.REWARD_MODEL, "The reward model judges the answers")
+    found = disk.before_after(run)
+    return state + result(found) if found else state
 
 
 def result(found: dict[str, Any]) -> Markup:

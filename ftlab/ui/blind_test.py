@@ -85,11 +85,13 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         _, test_id = store_and_test(chosen)
         answering.start(workspace, test_id)
         background.release_chat("auto")
-        return after(chosen, "The answers are being made. This goes on when the page is closed.")
+        return {tab.message: "", **show_all(tab, chosen, workspace)}  # which says how far they are
 
     def stop(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
-        return after(chosen, answering.stop(workspace, test_id), "info")
+        said = answering.stop(workspace, test_id)
+        # While it stops, the card of the answers says so itself.
+        return after(chosen, said, "info") | ({tab.message: ""} if said.startswith("Stopping") else {})
 
     def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)

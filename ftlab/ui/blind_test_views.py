@@ -106,6 +106,8 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
         parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
     elif job is not None and job.is_active:
         said = f"{count(made)} of {count(wanted)} answers: {job.phase}. It goes on when this page is closed."
+        if job.state == "stopping":
+            said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
         parts.append(_card(said, made, wanted))
     elif state in ("draft", "generating"):
         said = f"{count(made)} of {count(wanted)} answers are there."

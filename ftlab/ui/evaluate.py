@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
+from ftlab.training import supervisor
 from ftlab.ui import (
     advisor_box,
     background,
@@ -35,7 +36,7 @@ from ftlab.ui import (
 )
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import PICK_JS, empty, join, notice
+from ftlab.ui.html import PICK_JS, empty
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def build() -> EvaluateTab:
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
-    def start(run_id: str | None, *values: Any) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
+    def start(
+        run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
+    ) -> dict[Any, Any]:
         run, asked = disk.chosen_run(workspace, run_id), evaluate_form.read(*values)
         supervisor.submit_evaluation(
             run,
@@ -113,11 +114,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         )
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
-        return {
-            tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
-            tab.form.view: gr.update(value=evaluate_form.NEXT),
-            **job_strip.at_work(strip, workspace),
-        }
+        shown = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
+        return {**shown, **job_strip.at_work(strip, workspace)}
 
     def choose(
         run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
@@ -142,8 +140,8 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     on(
         tab.form.start.click,
         start,
-        [tab.run, *tab.form.settings],
-        [tab.form.view, strip.box, strip.stop, strip.job],
+        [*tab.looked_at, *tab.form.settings],
+        [*tab.shown, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
@@ -217,7 +215,7 @@ def show(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
     if not choices:
-        return {**hidden, tab.result: _preferences(run) + _ended(run, None) or _not_yet(run)}
+        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
     found = evaluate_shown.shown(run_id, others, view, workspace)
     if found is None:
         return {**hidden, tab.result: evaluate_shown.apart(run, others)}
@@ -231,7 +229,7 @@ def show(
     shown = evaluate_result.result(run, comparison)
     return {
         **hidden,
-        tab.result: _ended(run, comparison) + (_preferences(run) + shown if own else shown),
+        tab.result: _state(run, comparison) + (_preferences(run) + shown if own else shown),
         tab.remedies: evaluate_remedies.offered(run) if own else "",
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
@@ -270,22 +268,15 @@ def _preferences(run: RunDirectory) -> Markup:
     )
 
 
-def _ended(run: RunDirectory, comparison: Mapping[str, Any] | None) -> Markup:
-    """Why an evaluation that was started after `comparison` left none; empty when none was, or it is at work."""
-    from ftlab.training import supervisor
-
+def _state(run: RunDirectory, comparison: Mapping[str, Any] | None) -> Markup:
+    """Where an evaluation stands that was started after `comparison` and has left no result."""
     status = disk.evaluation_status(run)
-    if status is None or status.is_active or supervisor.judging_status(run) is not None:
+    if status is None or status.created < (comparison or {}).get("created", 0):
         return Markup("")
-    if status.created < (comparison or {}).get("created", 0):
+    if supervisor.judging_status(run) is not None:  # older files do not say what they are about
         return Markup("")
-    if status.error:
-        return run_view.failure(status.error)
-    return join(notice(text, kind="warn") for text in status.warnings) if status.state == "stopped" else Markup("")
+    return run_view.measuring(run, supervisor.EVALUATION, "Evaluating")
 
 
-def _not_yet(run: RunDirectory) -> Markup:
-    status = disk.evaluation_status(run)
-    if status is not None and status.is_active:
-        return notice(f"The evaluation is at work: {status.phase}.")
+def _not_yet() -> Markup:
     return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")

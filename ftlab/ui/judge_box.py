@@ -156,7 +156,9 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         from ftlab.training import supervisor
 
         chosen = disk.chosen_run(workspace, run_id)
-        return {panel.message: notice(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
+        said = supervisor.stop_evaluation(chosen)
+        # While it stops, its result says so itself.
+        return {panel.message: "" if said.startswith("Asked") else notice(said), **_progress(panel, chosen)}
 
     def forget() -> dict[Any, Any]:
         return _unplanned(panel)

@@ -26,7 +26,8 @@ def result(run: RunDirectory) -> Markup:
     status = supervisor.judging_status(run)
     if status is not None and status.is_active:
         far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
-        parts.append(notice(f"A judge is at work{far}. What it has judged is kept, also when it is stopped."))
+        does = "is stopping" if status.state == "stopping" else "is at work"
+        parts.append(notice(f"A judge {does}{far}. What it has judged is kept, also when it is stopped."))
     elif status is not None and status.error:
         parts.append(run_view.failure(status.error))
     elif status is not None and status.state == "stopped":

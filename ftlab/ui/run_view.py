@@ -14,6 +14,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import disk, preference_view, reward_view
@@ -127,7 +128,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     if status.is_active:
         if status.state == "queued":
             return notice("It waits its turn: one run at a time uses the device. Nothing needs to stay open.")
-        return Markup("")
+        return Markup('<p class="ft-help">It goes on when this page is closed.</p>')
     if status.error:
         return failure(status.error)
     comparison = disk.comparison(run)
@@ -144,6 +145,21 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
 def failure(error: dict[str, Any]) -> Markup:
     """The {what, why, try} of a status file."""
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
+
+
+def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
+    """Where the latest evaluation of `run` stands, if it was for `task` (see supervisor): at work, or why it left
+    nothing. Empty once it is done. It is drawn anew when its state changes, so it names no phase."""
+    status = disk.evaluation_status(run)
+    if status is None or (status.task or supervisor.EVALUATION) != task or status.state == "completed":
+        return Markup("")
+    if status.is_active:
+        now = {"queued": "Waiting for the device", "stopping": "Stopping"}.get(status.state, doing)
+        return notice(f"{now}. The strip above shows how far it is.")
+    if status.error:
+        return failure(status.error)
+    said = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]
+    return join(notice(text, kind="warn") for text in said)
 
 
 def verdict_text(run: RunDirectory, comparison: Mapping[str, Any]) -> Markup:

@@ -153,8 +153,8 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         config = disk.config(run)
         background.release_chat(config.launcher.device if config else "auto")
         step = supervisor.resume(run, workspace)
-        said = f"It goes on from step {step}" if step else "It had no whole checkpoint and starts from the beginning"
-        return {tab.message: notice(f"{said}. The strip above shows how far it is.", kind="good")}
+        said = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
+        return {tab.message: notice(said, kind="good")}
 
     def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
         from ftlab.training import supervisor as queue

@@ -119,7 +119,7 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         job = disk.current_job(workspace)
         assert job is not None and job.run == run  # so the strip shows it as well
         stopped = page.press(page.judge.stop, run=run.id)
-        assert "Asked to stop" in stopped[page.judge.message]
+        assert stopped[page.judge.message] == "" and "A judge is stopping" in stopped[page.judge.result]
         assert ended(run).state == "stopped" and len(server.requests) < 80
         kept = len(disk.judged_answers(run))
         assert kept >= 4 and "rows are not judged yet" in judge_view.result(run)
