@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.advisor import QUESTIONS, STANDS, Advice, Question, Recommendation, advise, build_needs
 from ftlab.report.measures import evidence_of
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, empty, join, notice
 
@@ -68,7 +68,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
     if not change:
         return {panel.result: _nothing()}
     needs = build_needs(change, **{name: value for name, value in answers.items() if value not in (None, "")})
-    comparison = disk.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
+    comparison = run_files.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
     return {panel.result: advice(advise(needs, evidence_of(comparison)))}
 
 

@@ -19,8 +19,8 @@ from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
 from ftlab.training import supervisor
-from ftlab.ui import background, disk, job_strip, run_view
-from ftlab.ui.answers import PAGE_ROWS, text_cell
+from ftlab.ui import background, job_strip, run_files, run_view
+from ftlab.ui.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
 
@@ -92,10 +92,10 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         if not run_id or not judge_id:
             raise InputError("No reward model is chosen" if run_id else "No run is chosen", try_=_NO_JUDGE)
         run, reward_model = workspace.run(run_id), workspace.run(judge_id)
-        if disk.stage(reward_model) != "reward":
+        if run_files.stage(reward_model) != "reward":
             raise InputError(f"{reward_model.id} is no reward model", allowed="a run of the stage reward")
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
-        config = disk.config(run)
+        config = run_files.config(run)
         background.release_chat(config.launcher.device if config else "auto")
         return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}
 
@@ -146,7 +146,7 @@ def list_runs(
     choices = compared(workspace)
     kept = run_id in choices and run_id != newest
     chosen = run_id if kept else next(iter(choices), None)
-    judges = [run.id for run in disk.reward_models(workspace)]
+    judges = [run.id for run in run_files.reward_models(workspace)]
     same = chosen == run_id
     return {
         panel.box: gr.update(visible=bool(choices)),
@@ -161,7 +161,7 @@ def list_runs(
 
 def compared(workspace: Workspace) -> list[str]:
     """The runs whose answers before and after are there, the newest first."""
-    return [run.id for run in workspace.runs() if disk.before_after(run)]
+    return [run.id for run in workspace.runs() if run_files.before_after(run)]
 
 
 def show(
@@ -169,14 +169,14 @@ def show(
 ) -> dict[Any, Any]:
     """Updates that show figures, win rates and one page of answers of `run_id`."""
     run = workspace.run(run_id) if run_id else None
-    if run is None or not disk.before_after(run):
+    if run is None or not run_files.before_after(run):
         return {panel.result: "", panel.answers: ""}
     return {panel.result: _result(run), **_page(panel, run_id, workspace, search, page)}
 
 
 def _result(run: RunDirectory) -> Markup:
     state = run_view.measuring(run, supervisor.REWARD_MODEL, "The reward model judges the answers")
-    found = disk.before_after(run)
+    found = run_files.before_after(run)
     return state + result(found) if found else state
 
 
@@ -249,7 +249,7 @@ def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | 
     if not run_id:
         return {}
     run: RunDirectory = workspace.run(run_id)
-    found = select(disk.before_after_answers(run), search)
+    found = select(run_files.before_after_answers(run), search)
     last = max(1, -(-len(found) // PAGE_ROWS))
     page = min(max(1, page), last)
     return {panel.answers: answer_table(found, page, last), panel.page: page}

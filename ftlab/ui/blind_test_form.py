@@ -21,7 +21,7 @@ from ftlab.config import STARTER
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
 from ftlab.ui.html import heading
@@ -245,7 +245,7 @@ def forget(workspace: Workspace) -> None:
 
 
 def usual(workspace: Workspace) -> dict[str, Any]:
-    newest = next(iter(disk.runs_that_answer(workspace)), None)
+    newest = next(iter(run_files.runs_that_answer(workspace)), None)
     base = "" if newest else STARTER  # the base of whichever run is chosen
     values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
@@ -260,7 +260,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
 
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
     """Updates that show `values` in the form, with the choices that there are now."""
-    runs = [(f"Run {run.id}", f"run:{run.id}") for run in disk.runs_that_answer(workspace)]
+    runs = [(f"Run {run.id}", f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
     who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
@@ -282,8 +282,8 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
     from ftlab.evaluation.strengths import strengths_of
 
     found = []
-    for run in disk.runs_that_answer(workspace):
-        used, measured = disk.strength(run), strengths_of(run)
+    for run in run_files.runs_that_answer(workspace):
+        used, measured = run_files.strength(run), strengths_of(run)
         others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
         found.append((", ".join(filter(None, [f"Run {run.id}", strength_name(used)])), f"run:{run.id}"))
         for at in sorted(others):

@@ -46,13 +46,6 @@ element.addEventListener('click', event => {
 """
 
 
-def nothing_chosen() -> Markup:
-    return empty(
-        "No blind test is chosen.",
-        "Choose one above, or make a new one: raters compare answers without knowing whose they are.",
-    )
-
-
 def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
     """What is compared, how, and which step it is at."""
     title, kind = STATES[test.state]

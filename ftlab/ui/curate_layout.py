@@ -9,7 +9,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.data import curation as drafts
-from ftlab.ui import judging
+from ftlab.ui import curate_desk
 from ftlab.ui.events import message_box
 from ftlab.ui.html import empty
 from ftlab.ui.row_card import CARD_JS
@@ -139,7 +139,7 @@ def _build_tools() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["filter"] = gr.Dropdown(
-            judging.FILTERS, value=judging.FILTERS[0], label="Show", elem_id="data_curate_filter", min_width=150
+            curate_desk.FILTERS, value=curate_desk.FILTERS[0], label="Show", elem_id="data_curate_filter", min_width=150
         )
         parts["search"] = gr.Textbox(
             label="Search",

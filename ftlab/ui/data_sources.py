@@ -16,7 +16,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.versions import Version, history
 from ftlab.errors import InputError
-from ftlab.ui import disk
+from ftlab.ui import run_files
 
 FILE_TYPES = list(SUFFIXES)
 
@@ -49,7 +49,7 @@ def config_of(shown: str | None) -> DataConfig:
 
 def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[str, str]]:
     """Samples, the newest version of each data set, then the files uploaded to this workspace, and `also`."""
-    samples = [(f"{title} ({name})", name) for name, title in disk.sample_titles().items()]
+    samples = [(f"{title} ({name})", name) for name, title in run_files.sample_titles().items()]
     newest = {one.name: one for one in history(workspace) if one.deleted is None}
     versions = [(version_title(one), one.source) for one in newest.values()]
     files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []

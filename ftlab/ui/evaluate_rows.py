@@ -15,7 +15,7 @@ import gradio as gr
 
 from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.report.measures import measures_of, sides_of
-from ftlab.ui.answers import MARKS, PAGE_ROWS, Look, answer_table, document_table
+from ftlab.ui.answer_tables import MARKS, PAGE_ROWS, Look, answer_table, document_table
 from ftlab.ui.events import any_of, on
 from ftlab.ui.html import heading
 

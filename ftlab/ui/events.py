@@ -23,7 +23,7 @@ from ftlab.core.damage import explained
 from ftlab.core.files import DamagedFile, check_reach, disk_full, limited_to
 from ftlab.core.workspace import default_root
 from ftlab.errors import FtlabError
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.html import error_box
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def guarded(
 
     def failed(error: Exception) -> dict[Any, Any]:
         if isinstance(error, DamagedFile):
-            disk.set_aside(error)  # the next tick draws without it
+            run_files.set_aside(error)  # the next tick draws without it
         if not isinstance(error, FtlabError):
             error = disk_full(error, default_root()) or explained(error) or error
         if not isinstance(error, FtlabError):

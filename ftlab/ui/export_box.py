@@ -21,7 +21,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.export.shape import Kind
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui import background, disk
+from ftlab.ui import background, run_files
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.ui.hub_account import about_token, upload_token
@@ -130,7 +130,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         from ftlab.export.export import pack
 
         background.ensure("torch")
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         for said in _made(chosen, kind, dtype, workspace):
             yield {panel.state: notice(f"{said} …")}
         yield {panel.state: notice("packing the files …")}
@@ -141,7 +141,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         return show(panel, run_id, kind, workspace) | _unseen(panel)
 
     def look(run_id: str | None, *asked: Any) -> Iterator[dict[Any, Any]]:
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         kind, dtype, *where = asked
         _named(where[0])
         background.ensure("torch")
@@ -173,7 +173,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
                 try_="press Show what would be uploaded once more",
             )
         where = [name, data, report, private]
-        upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=upload_token(token))
+        run = run_files.chosen_run(workspace, run_id)
+        upload = _push(run, kind, dtype, where, dry_run=False, token=upload_token(token))
         notes = join(Markup("<div>{}</div>").format(note) for note in upload.notes)
         done = Markup('<div class="ft-box ft-good" role="status">Uploaded: {}{}</div>').format(upload.address, notes)
         return {panel.hub_message: done, **_unseen(panel)}
@@ -250,7 +251,7 @@ def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> It
 
 def _state(run: RunDirectory, kind: Kind) -> Markup:
     """What is known of the export, and at which strength the next one will be where that is not as trained."""
-    at = strength_name(disk.strength(run))
+    at = strength_name(run_files.strength(run))
     told = f"Exports use {at}, chosen on the Evaluate tab. Choose 1 there for the model as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
@@ -267,7 +268,7 @@ def _verified(run: RunDirectory, kind: Kind) -> Markup:
         return Markup("")
     there = found.record["shape"].get("strength", AS_TRAINED)
     told = [*lines(found.record["verification"]), *found.record["notes"]]
-    if there != AS_TRAINED or there != disk.strength(run):
+    if there != AS_TRAINED or there != run_files.strength(run):
         told.insert(0, f"The export in this folder is {strength_name(there) or 'as trained'}.")
     said = join(Markup("<div>{}</div>").format(line) for line in told)
     where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))

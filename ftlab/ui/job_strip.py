@@ -15,11 +15,11 @@ from markupsafe import Markup
 from ftlab.arena import answers as answering
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.ui import disk
-from ftlab.ui.disk import Job
+from ftlab.ui import run_files
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
 from ftlab.ui.preference_view import decided
+from ftlab.ui.run_files import Job
 
 _STOPPING = {
     "training": "saves what is trained, then stops; press again to kill it",
@@ -51,14 +51,14 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
 
     Of the run on show everything stands below, and changes with it: a sentence here would stay as it is.
     """
-    job = disk.current_job(workspace)
+    job = run_files.current_job(workspace)
     behind = job is not None and job.run != run
     return notice(f"{run.id} was put into the queue.", kind="good") if behind else "", at_work(strip, workspace)
 
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is at work now, for a handler that has just started something."""
-    job = disk.current_job(workspace)
+    job = run_files.current_job(workspace)
     return {strip.box: show_now(job, workspace), strip.stop: stop_button(job), strip.job: job.key if job else None}
 
 
@@ -66,8 +66,8 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
     """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
 
     def stop(job: str | None) -> dict[Any, Any]:
-        said = disk.stop(job, workspace) if job else "Nothing is running."
-        now = disk.current_job(workspace)
+        said = run_files.stop(job, workspace) if job else "Nothing is running."
+        now = run_files.current_job(workspace)
         shown = stop_button(now)
         # While a job stops, the strip says so, and no longer once it has stopped.
         said = "" if said.startswith("Asked") else notice(said)
@@ -86,7 +86,7 @@ def stop_button(job: Job | None) -> dict[str, Any]:
 
 
 def show_now(job: Job | None, workspace: Workspace) -> Markup:
-    return show(job, disk.metrics(job.run) if job else [], answering.at_work(workspace))
+    return show(job, run_files.metrics(job.run) if job else [], answering.at_work(workspace))
 
 
 def show(

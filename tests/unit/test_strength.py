@@ -35,7 +35,7 @@ from ftlab.training import supervisor
 from ftlab.training.gate import Start, remarks_on
 from ftlab.training.status import RunStatus, StatusWriter, write_status
 from ftlab.training.worker import evaluate
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from tests.json_shapes import check_shape
 from tests.small_runs import make_base, make_run, save_result
 
@@ -454,6 +454,6 @@ def test_a_choice_that_cannot_be_read_is_said_and_the_app_goes_on_without_it(run
             run.strength_file.write_text(damage)
             with pytest.raises(DamagedFile, match=r"strength\.json is damaged"):
                 chosen_strength(run)
-            assert disk.strength(run) == 1
+            assert run_files.strength(run) == 1
     finally:
         choose_strength(run, 1)
