@@ -138,9 +138,9 @@ def blind_test(
     """A new blind test of `contestants`: by title, runs and bases (by name), the one to compare with first.
 
     It asks at most `prompts` (a share of them, where that is a float; None: all) of the held-out prompts of `source`
-    (a sample, a file, `run:<id>`; None: the first run among the contestants); those that a contestant was trained on, or nearly, are left out and counted in `left_out`.
-    Each is to get `votes_per_prompt` votes, decided before anybody has voted. Raises InputError for what cannot be
-    tested.
+    (a sample, a file, `run:<id>`; None: the first run of the contestants); those that a contestant was trained on, or
+    nearly, are left out and counted in `left_out`. Each is to get `votes_per_prompt` votes, decided before anybody has
+    voted. Raises InputError for what cannot be tested.
     """
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
