@@ -177,7 +177,7 @@ def _after_the_end(run: RunDirectory, workspace: Workspace) -> str:
 
 
 # What the status of an evaluation says that it is about.
-EVALUATION, STRENGTHS, REWARD_MODEL, JUDGE = "evaluation", "strengths", "reward model", "judge"
+EVALUATION, STRENGTHS, REWARD_MODEL, JUDGING = "evaluation", "strengths", "reward model", "judge"
 
 
 def submit_evaluation(
@@ -252,7 +252,7 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
             raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
         began = time.time()
         write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
-        jobs.begin(evaluation_of(run), RunStatus(created=began, task=JUDGE))
+        jobs.begin(evaluation_of(run), RunStatus(created=began, task=JUDGING))
         _start(evaluation_of(run), run, workspace, ["--judge"], config, online=False, keep=[JUDGE.key_variable])
 
 
