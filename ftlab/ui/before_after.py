@@ -55,7 +55,7 @@ class Panel:
 
 def build() -> Panel:
     with gr.Column(visible=False, elem_id="after_box") as box:
-        gr.HTML(heading("Before and after", "Who said what to the same held-out prompts, most likely answers only."))
+        gr.HTML(heading("Before and after", "Greedy answers to the same held-out prompts."))
         run = gr.Dropdown(
             [],
             value=None,

@@ -156,7 +156,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         store, test_id = store_and_test(chosen)
         does = {"early": blind_tests.open_early, "close": blind_tests.close_test, "delete": blind_tests.delete_test}
         if what not in does:
-            raise InputError("Nothing is to be confirmed")
+            raise InputError("There is nothing to confirm")
         does[what](store, test_id)
         said = {"early": "The tally is open.", "close": "The test is closed.", "delete": "The test is deleted."}[what]
         known = choices(workspace)

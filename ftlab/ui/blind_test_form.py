@@ -103,7 +103,7 @@ def build(workspace: Workspace) -> Form:
                 gr.Dropdown,
                 [],
                 label="Held-out rows of",
-                info="The test split, which nothing was trained on; of data without one, all rows.",
+                info="The test split, which nothing was trained on. Without one: all rows.",
                 allow_custom_value=True,
             )
             draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
@@ -123,7 +123,7 @@ def build(workspace: Workspace) -> Form:
                     [("no topics", "")],
                     value="",
                     label="Topic",
-                    info="A column: the verdict is told for each topic, and a sample takes equally many of each.",
+                    info="A column. The verdict is given per topic, and a sample takes as many of each.",
                     allow_custom_value=True,
                 )
             form.found = gr.HTML(elem_id="blind_found")
@@ -155,14 +155,14 @@ def build(workspace: Workspace) -> Form:
                 value=100,
                 step=5,
                 label="Overlap (%)",
-                info="The share of prompts that so many raters see; one rater sees the others. Where raters "
+                info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
                 "overlap, the verdict can say whether they agree.",
             )
             draw(
                 "planned",
                 gr.Textbox,
                 label="Planned votes",
-                info="The tally stays hidden until they are in. Empty: as many as the test can give.",
+                info="The tally stays hidden until they are in. Empty: as many as the test allows.",
                 max_lines=1,
             )
             form.power = gr.HTML(elem_id="blind_power")
@@ -172,7 +172,7 @@ def build(workspace: Workspace) -> Form:
                 ["overall", "correctness", "completeness", "style", "safety"],
                 value=["overall"],
                 label="Rubric",
-                info="Overall is what the verdict is about; the others are asked beside it.",
+                info="The verdict is about Overall. The others are asked as well.",
             )
             draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
             draw(
@@ -224,7 +224,7 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         f"examples_{number}",
         gr.Textbox,
         label="Examples",
-        info="One on each line: what is asked, then =>, then the answer.",
+        info="One per line: prompt => answer.",
         lines=2,
         max_lines=8,
         visible=False,

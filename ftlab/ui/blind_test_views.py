@@ -98,7 +98,7 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
     if live:
         parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
     elif job is not None and job.is_active:
-        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. It goes on when this page is closed."
+        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. You can close this page."
         if job.state == "stopping":
             said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
         parts.append(_card(said, made, wanted))

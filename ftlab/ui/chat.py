@@ -60,7 +60,7 @@ def build() -> ChatTab:
         [],
         value=None,
         label="Run",
-        info="Its base and its adapted model both answer. They share one copy of the weights.",
+        info="The base and the adapted model both answer, from one copy of the weights.",
         allow_custom_value=True,
         elem_id="chat_run",
     )
@@ -99,7 +99,7 @@ def build() -> ChatTab:
     with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
         system = gr.Textbox(
             label="System prompt",
-            info="Said to both before the conversation. Empty: the one of training, if it is asked as in training.",
+            info="For both models. Empty: the one used in training, if prompts are formatted as in training.",
             elem_id="chat_system",
             min_width=260,
         )
@@ -109,14 +109,14 @@ def build() -> ChatTab:
             0,
             step=0.1,
             label="Temperature",
-            info="0 always takes the likeliest word, as the evaluation does. Higher varies more.",
+            info="0: always the most likely token, as in the evaluation. Higher: more varied.",
             elem_id="chat_temperature",
             min_width=220,
         )
         length = gr.Number(
             128,
             label="Longest answer (tokens)",
-            info="Answers are cut after so many tokens; a token is about three quarters of a word.",
+            info="Answers are cut at this many tokens. A token is about three quarters of a word.",
             precision=0,
             elem_id="chat_length",
             min_width=180,

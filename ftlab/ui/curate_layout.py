@@ -207,4 +207,4 @@ def _build_verdict() -> dict[str, Any]:
 
 
 def nothing_to_judge() -> Markup:
-    return empty("There are no data to judge yet.", "Choose some above: a sample, a version, or a file of yours.")
+    return empty("No data to judge yet.", "Choose some above: a sample, a version, or a file of yours.")

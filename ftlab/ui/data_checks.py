@@ -271,7 +271,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 def _job(job_id: str | None, workspace: Workspace) -> Job:
     if not job_id:
-        raise InputError("No check is on show", try_="press Check this data")
+        raise InputError("No check is open", try_="press Check this data")
     return Job(workspace.checks_folder / job_id)
 
 

@@ -58,7 +58,7 @@ def pictured(panel: Panel, found: Job | None, request: Request | None, workspace
         panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
         panel.stop: gr.update(visible=False),
         panel.timer: gr.Timer(active=False),
-        panel.progress: never() if request is not None else empty("There are no data on show.", "Choose some above."),
+        panel.progress: never() if request is not None else empty("No data is chosen.", "Choose some above."),
         panel.sheet: gr.update(visible=False),
         panel.mend_all: gr.update(visible=False),
         panel.use_length: gr.update(visible=False),

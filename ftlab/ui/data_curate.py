@@ -328,7 +328,7 @@ def row_to_judge(
     desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
     row = desk.row(int(at)) if at and at.isdecimal() else None
     if row is None:
-        raise InputError("No row is on show", try_="choose one with Next, or show all rows")
+        raise InputError("No row is open", try_="choose one with Next, or show all rows")
     return desk, row
 
 

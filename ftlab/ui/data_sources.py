@@ -43,7 +43,7 @@ class DataContext:
 def config_of(shown: str | None) -> DataConfig:
     """The data on show. Raises InputError when there are none."""
     if shown is None:
-        raise InputError("There are no data on show", try_="choose some above")
+        raise InputError("No data is chosen", try_="choose some above")
     return DataConfig.model_validate_json(shown)
 
 

@@ -374,7 +374,7 @@ def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
     run = workspace.run(run_id)
     found, config = remedies_of(run), run_files.config(run)
     if config is None or not place.isdigit() or int(place) >= len(found):
-        raise InputError("This remedy is not there any more", try_="choose the run again")
+        raise InputError("This remedy is no longer offered", try_="choose the run again")
     remedy = found[int(place)]
     return with_settings(config, remedy.changes), remedy
 
@@ -382,7 +382,7 @@ def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
 def remedy_said(remedy: Any) -> Markup:
     """What was filled in, and what is left to do."""
     changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
-    todo = f"Fill in {remedy.needs}, then press Start." if remedy.needs else "Press Start when you are content."
+    todo = f"Fill in {remedy.needs}, then press Start." if remedy.needs else "Press Start when it looks right."
     return notice(
         Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
             remedy.title, changes, todo

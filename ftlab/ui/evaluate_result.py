@@ -211,7 +211,7 @@ def memorisation(comparison: Mapping[str, Any]) -> Markup:
     ]
     heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
     return Markup("{}{}{}").format(
-        heading("Learnt by heart?", "Training rows against unseen ones, and answers continued from their middle."),
+        heading("Learnt by heart?", "Loss on training and unseen rows, and answers continued from the middle."),
         notice(found["text"], kind="warn" if bad or pairs else "info"),
         details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
         if named

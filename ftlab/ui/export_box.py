@@ -98,7 +98,7 @@ def _build_hub() -> tuple[Any, ...]:
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         name = gr.Textbox(
             label="Model",
-            info="Made when it is not there.",
+            info="Created if it does not exist.",
             placeholder="owner/name",
             max_lines=1,
             elem_id="runs_hub_name",

@@ -89,13 +89,13 @@ def build() -> Panel:
                 scale=3,
                 min_width=260,
             )
-            model = line("Model", "model", info="As the address knows it.", scale=2, min_width=180)
+            model = line("Model", "model", info="The name that the address uses.", scale=2, min_width=180)
             sides = gr.Dropdown(
                 [("Adapted against Base", _DEFAULT_SIDES)],
                 value=_DEFAULT_SIDES,
                 label="Whose answers",
                 allow_custom_value=True,
-                info="Each row in both orders.",
+                info="Each row is judged in both orders.",
                 elem_id="judge_sides",
                 scale=2,
                 min_width=200,
@@ -110,7 +110,7 @@ def build() -> Panel:
             )
             reference = gr.Checkbox(True, label="Show it the reference answer", elem_id="judge_reference")
             with gr.Row(equal_height=False, elem_classes="ft-controls"):
-                at_once = line("Requests at once", "at_once", "4", info="Fewer where it is busy.", min_width=140)
+                at_once = line("Requests at once", "at_once", "4", info="Lower it for a busy server.", min_width=140)
                 max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
         with gr.Row():
             look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)

@@ -104,7 +104,7 @@ def build() -> PreferencesTab:
                 "stage",
                 choices=stage_choices(),
                 value=FIRST,
-                info="Which data it needs stands behind each. Experimental ones are so in TRL: they may change.",
+                info="Each says which data it needs. Experimental: marked so in TRL, and may change.",
             )
             data = gr.HTML(notice("Reading the data …"), elem_id="pref_data", elem_classes="ft-about-data")
             with gr.Row():

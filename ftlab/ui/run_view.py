@@ -127,8 +127,8 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     """How the run ended and what to do next; empty while it works."""
     if status.is_active:
         if status.state == "queued":
-            return notice("It waits its turn: one run at a time uses the device. Nothing needs to stay open.")
-        return Markup('<p class="ft-help">It goes on when this page is closed.</p>')
+            return notice("Queued: one run at a time uses the device. You can close this page.")
+        return Markup('<p class="ft-help">You can close this page.</p>')
     if status.error:
         return failure(status.error)
     comparison = run_files.comparison(run)

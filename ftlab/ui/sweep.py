@@ -102,7 +102,7 @@ def wire_form(
         config = configured(rest)
         background.release_chat(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
-        said = f"{len(started.runs)} runs were put into the queue. They go on when this page is closed."
+        said = f"{len(started.runs)} runs were put into the queue. You can close this page."
         return {form.message: notice(said, kind="good")}
 
     both = [part for pair in zip(form.settings, form.values, strict=True) for part in pair]

@@ -77,7 +77,7 @@ def build() -> TrainTab:
         with gr.Column(elem_id="train_choices", min_width=280):
             data = gr.HTML(notice("Reading the data …"), elem_id="train_data")
             change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
-            form.draw("stage", choices=STAGES, info="What is learnt. It follows the data; only one of them suits.")
+            form.draw("stage", choices=STAGES, info="Training objective. Set from your data.")
             form.draw("model.base", choices=BASES)
             form.draw("method.name")
             with gr.Row():
@@ -208,7 +208,7 @@ def data_line(shown: str | None, workspace: Workspace) -> Markup:
     config = DataConfig.model_validate_json(shown)
     found = data_rows.inspected(config, workspace)
     if found.problem:
-        return notice("The data on the Data tab cannot be trained on yet: it says there why.", kind="warn")
+        return notice("The data on the Data tab cannot be trained on yet. The Data tab says why.", kind="warn")
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
     return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} {}</div>').format(
         found.name.rsplit("/", 1)[-1], sizes, "documents" if found.format == "text" else "rows"

@@ -68,7 +68,7 @@ def build(prefix: str = "") -> Panel:
     result = gr.HTML("", elem_id=f"{prefix}preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
     price = gr.Textbox(
         label="Price of the machine per hour",
-        info="What the run will cost, in the money that you type here.",
+        info="For an estimate of the cost, in the same currency.",
         max_lines=1,
         visible=False,
         elem_id=f"{prefix}preflight_price",

@@ -279,7 +279,7 @@ def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
     assert changed == config
     assert "optimisation.learning_rate: 0.002" in str(evaluate.remedy_said(remedy))
     assert offered[place].title in str(evaluate.offered_remedies(run))
-    with pytest.raises(InputError, match="not there any more"):
+    with pytest.raises(InputError, match="no longer offered"):
         evaluate.with_remedy(f"{run.id}:99", workspace)
 
 
