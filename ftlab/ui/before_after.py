@@ -21,7 +21,7 @@ from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
 from ftlab.training import supervisor
 from ftlab.ui import background, job_strip, run_files, run_view
 from ftlab.ui.answer_tables import PAGE_ROWS, text_cell
-from ftlab.ui.events import any_of, message_box, on
+from ftlab.ui.events import any_of, message_box, on, steps
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
 
 _NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
@@ -95,8 +95,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         if run_files.stage(reward_model) != "reward":
             raise InputError(f"{reward_model.id} is no reward model", allowed="a run of the stage reward")
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
-        config = run_files.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
+        background.make_room(run)
         return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}
 
     def find(run_id: str | None, search: str | None) -> dict[Any, Any]:
@@ -105,11 +104,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
     def turn(run_id: str | None, search: str | None, page: float | None, *, by: int = 0) -> dict[Any, Any]:
         return _page(panel, run_id, workspace, search, int(page or 1) + by)
 
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    backwards, forwards = steps(turn)
 
     on(
         panel.judge.click,

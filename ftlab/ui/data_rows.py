@@ -20,7 +20,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.load import forget
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
-from ftlab.ui.events import any_of, message_box, on
+from ftlab.ui.events import any_of, message_box, on, steps
 from ftlab.ui.html import PICK_JS
 from ftlab.ui.row_view import page_count, page_table, row_card
 
@@ -150,11 +150,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
             wanted = min(wanted, page_count(found, split))
         return {panel.page: wanted, panel.rows: page_table(found, wanted, _whole(row, 0), split, search or "")}
 
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    backwards, forwards = steps(turn)
 
     def first(shown: str | None, _: Any, row: float | None, search: str | None, split: str | None) -> dict[Any, Any]:
         return turn(shown, 1, row, search, split)

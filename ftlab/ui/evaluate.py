@@ -114,8 +114,7 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             suite=asked.suite,
             settings=asked.settings,
         )
-        config = run_files.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
+        background.make_room(run)
         shown = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
         return {**shown, **job_strip.at_work(strip, workspace)}
 

@@ -89,6 +89,18 @@ def any_of(*triggers: Any) -> Callable[..., Any]:
     return functools.partial(gr.on, list(triggers))
 
 
+def steps(turn: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Handlers of Previous and Next, from one of a page that takes `by` how many pages to turn."""
+
+    def backwards(*values: Any) -> Any:
+        return turn(*values, by=-1)
+
+    def forwards(*values: Any) -> Any:
+        return turn(*values, by=+1)
+
+    return backwards, forwards
+
+
 def offer_file(path: Path, name: str) -> dict[str, Any]:
     """An update that lets a download button serve a copy of `path` called `name`.
 

@@ -152,8 +152,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
-        config = run_files.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
+        background.make_room(run)
         step = supervisor.resume(run, workspace)
         said = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
         return {tab.message: notice(said, kind="good")}

@@ -76,8 +76,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     def measure(run_id: str | None) -> dict[Any, Any]:
         chosen = run_files.chosen_run(workspace, run_id)
         supervisor.submit_evaluation(chosen, workspace, strengths=True)
-        config = run_files.config(chosen)
-        background.release_chat(config.launcher.device if config else "auto")
+        background.make_room(chosen)
         return {**show(panel, chosen.id, workspace), panel.at: gr.skip(), **job_strip.at_work(strip, workspace)}
 
     def keep(run_id: str | None, strength: float) -> dict[Any, Any]:
