@@ -18,13 +18,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "ftlab" / "docs"
-HANDLES = ("Run", "RunConfig")  # classes; the other names are functions
+HANDLES = {"Run": "run", "BlindTest": "test"}  # classes with a part of their own; the other names are functions
 
 
 def api_page() -> str:
     import ftlab
 
-    names = [name for name in ftlab.__all__ if name not in HANDLES]
+    names = [name for name in ftlab.__all__ if name not in (*HANDLES, "RunConfig")]
     parts = [
         "# API",
         "The verbs of a notebook. `import ftlab` is light; each name is loaded on first use, as `ftlab.train(...)`. "
@@ -33,17 +33,19 @@ def api_page() -> str:
     ]
     for name in names:
         parts += [f"## {name}", *_entry(name, getattr(ftlab, name))]
-    parts += ["## Run", _prose(inspect.getdoc(ftlab.Run) or "")]
-    for name, member in vars(ftlab.Run).items():
-        if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
-            parts += [f"### Run.{name}", *_entry(name, getattr(member, "__func__", member))]
+    for handle, variable in HANDLES.items():
+        kind = getattr(ftlab, handle)
+        parts += [f"## {handle}", _prose(inspect.getdoc(kind) or "")]
+        for name, member in vars(kind).items():
+            if not name.startswith("_") and (callable(member) or isinstance(member, property | classmethod)):
+                parts += [f"### {handle}.{name}", *_entry(name, getattr(member, "__func__", member), variable)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _entry(name: str, member: Any) -> list[str]:
+def _entry(name: str, member: Any, variable: str = "") -> list[str]:
     if isinstance(member, property):
         returns = inspect.signature(member.fget).return_annotation
-        return [f"```python\nrun.{name}  # {returns}\n```", _prose(inspect.getdoc(member) or "")]
+        return [f"```python\n{variable}.{name}  # {returns}\n```", _prose(inspect.getdoc(member) or "")]
     signature = inspect.signature(member)
     kept = [one for one in signature.parameters.values() if one.name not in ("self", "cls")]
     returns = "" if signature.return_annotation is inspect.Signature.empty else f" -> {signature.return_annotation}"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftlab.api import (
+        BlindTest,
         Run,
         as_read,
+        blind_test,
         blind_verdict,
         chat,
         check,
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "BlindTest",
     "Run",
     "RunConfig",
     "as_read",
+    "blind_test",
     "blind_verdict",
     "chat",
     "check",

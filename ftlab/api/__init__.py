@@ -1,11 +1,12 @@
 """The verbs of a notebook. All call what the tabs and the command line call.
 
 run.py is the handle on a run, verbs.py one step of the pipeline each, series.py what a series of notebooks needs
-around them, reproduce.py what repeats a run exactly, shown.py how results look in Jupyter.
+around them, blind.py a blind test, reproduce.py what repeats a run exactly, shown.py how results look in Jupyter.
 """
 
 from __future__ import annotations
 
+from ftlab.api.blind import BlindTest, blind_test
 from ftlab.api.run import Run, compare_metrics, raise_failure, same_data, same_versions
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
@@ -27,11 +28,13 @@ from ftlab.api.verbs import (
 suit_jupyter()
 
 __all__ = [
+    "BlindTest",
     "BlindVerdict",
     "Compared",
     "Comparison",
     "Run",
     "as_read",
+    "blind_test",
     "blind_verdict",
     "chat",
     "check",

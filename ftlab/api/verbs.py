@@ -276,7 +276,7 @@ def show(page: str | os.PathLike[str], height: int = 700) -> Page:
 
 
 def launch(workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Any:
-    """Open the app; `settings` are those of `ftlab.ui.app.launch` (host, port, share)."""
-    from ftlab.ui.app import launch as launch_app
+    """Open the app; `settings` are those of `ftlab.ui.launch.launch` (host, port, share)."""
+    from ftlab.ui.launch import launch as launch_app
 
     return launch_app(workspace, **settings)

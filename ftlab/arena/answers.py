@@ -369,8 +369,11 @@ def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], k
         # One at a time uses the device, runs among them.
         with locked(workspace.device_lock, wait=False) as mine:
             if mine:
-                with telling(tell):
-                    return generate(open_store(workspace), test_id, progress=tell, should_stop=should_stop)
+                try:
+                    with telling(tell), jobs.ended_by(should_stop, Stopped):
+                        return generate(open_store(workspace), test_id, progress=tell, should_stop=should_stop)
+                except Stopped:
+                    return False
         tell("waiting for a run that uses the device", 0, 0)
         time.sleep(_TURN_SECONDS)
     return False

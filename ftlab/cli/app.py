@@ -45,7 +45,7 @@ def add_allow_host(parser: argparse.ArgumentParser) -> None:
 
 
 def app(args: argparse.Namespace) -> int:
-    from ftlab.ui.app import launch
+    from ftlab.ui.launch import launch
 
     server = {"host": args.host, "port": args.port, "share": args.share, "mcp": args.mcp}
     launch(args.workspace, open_to_all=args.open, allow_hosts=args.allow_host, **server)

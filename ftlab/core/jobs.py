@@ -8,11 +8,14 @@ everything it started.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -22,6 +25,8 @@ from ftlab.core.files import DamagedFile, read_json, write_json, write_text
 from ftlab.core.processes import HUB_VARIABLES, child_environment, mark_of, package_path
 from ftlab.errors import shorten
 
+_LOOK_SECONDS = 0.25
+_AGAIN_SECONDS = 2.0
 ACTIVE_STATES = ("queued", "starting", "running", "stopping")
 # Processes started by this one, by the lock they hold: only a parent learns how its child ended.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -162,6 +167,48 @@ def stop(job: Job, current: Status) -> Literal["idle", "asked", "killed", "ended
     if processes.kill(child, current.pid, current.pid_started, job.names, lambda: is_alive(job, current)):
         return "killed"
     return "unproven" if is_alive(job, current) else "ended"
+
+
+@contextlib.contextmanager
+def ended_by(asked: Callable[[], bool], error: type[Exception]) -> Iterator[None]:
+    """Within it `error` is raised soon after `asked` says so, whatever goes on: importing a library, loading a model,
+    the middle of a batch, working out intervals. For work that loses nothing by it.
+
+    What asks itself between batches answers a stop after its batch, and that takes minutes where a process that gives
+    way shares two cores (facts: nice). Only the main thread gets signals: in another one this does nothing.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield
+        return
+    within, over = True, threading.Event()
+
+    def watch() -> None:
+        # More than once: a library may have taken the error for one of its own.
+        while not over.wait(_LOOK_SECONDS):
+            if asked():
+                if hasattr(signal, "pthread_kill"):
+                    signal.pthread_kill(main.ident or 0, signal.SIGINT)  # ends a wait, too
+                else:  # Windows
+                    _thread.interrupt_main()
+                over.wait(_AGAIN_SECONDS)
+
+    def end(number: int, frame: Any) -> None:
+        if within and asked():
+            raise error
+        if callable(before):
+            before(number, frame)
+
+    before = signal.signal(signal.SIGINT, end)
+    watcher = threading.Thread(target=watch, daemon=True, name="stop")
+    watcher.start()
+    try:
+        yield
+    finally:
+        within = False
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def _exit_code(job: Job, current: Status) -> int | None:

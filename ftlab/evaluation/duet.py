@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ class Duet:
         seed: int | None = None,
         threads: int | None = None,
         strength: float | None = None,
-    ) -> Iterator[Answers]:
+    ) -> Generator[Answers, None, None]:
         """Both answers to `message` as they grow; the last one has `done`.
 
         `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).

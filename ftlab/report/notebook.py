@@ -162,7 +162,7 @@ from pathlib import Path
 repository = "https://github.com/OWNER/ftlab"  # Colab only: fill in where your copy of ftlab lives
 if importlib.util.find_spec("ftlab") is None or importlib.util.find_spec("trl") is None:
     places = [Path.cwd(), Path.cwd().parent, Path("/content/ftlab")]
-    clone = next((place for place in places if (place / "ftlab" / "config.py").exists()), places[-1])
+    clone = next((place for place in places if (place / "ftlab" / "__init__.py").exists()), places[-1])
     if not clone.exists():
         !git clone -q {repository} {clone}
     assert (clone / "ftlab").is_dir(), "fill in `repository` above, or upload ftlab to /content/ftlab"

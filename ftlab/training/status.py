@@ -41,6 +41,7 @@ class RunStatus(Status):
     total_steps: int = 0
     epoch: float = 0.0
     tokens_per_second: float | None = None
+    task: str = ""  # of an evaluation that was started by itself: what it is about (supervisor); empty in older files
     warnings: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None

@@ -178,6 +178,10 @@ def _after_the_end(run: RunDirectory, workspace: Workspace) -> str:
     return f"to compare it with its base: python -m ftlab evaluate {run.id}{workspace.flag}; {longer}"
 
 
+# What the status of an evaluation says that it is about.
+EVALUATION, STRENGTHS, REWARD_MODEL, JUDGING = "evaluation", "strengths", "reward model", "judge"
+
+
 def submit_evaluation(
     run: RunDirectory,
     workspace: Workspace,
@@ -218,7 +222,8 @@ def submit_evaluation(
     with starting(run):
         _check_evaluable(run, others)
         run.evaluation.mkdir(exist_ok=True)
-        jobs.begin(evaluation_of(run), RunStatus(created=time.time()))
+        task = STRENGTHS if strengths else REWARD_MODEL if reward_model else EVALUATION
+        jobs.begin(evaluation_of(run), RunStatus(created=time.time(), task=task))
         _start(evaluation_of(run), run, workspace, arguments, config, online=online)
 
 
@@ -249,7 +254,7 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
             raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
         began = time.time()
         write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
-        jobs.begin(evaluation_of(run), RunStatus(created=began))
+        jobs.begin(evaluation_of(run), RunStatus(created=began, task=JUDGING))
         _start(evaluation_of(run), run, workspace, ["--judge"], config, online=False, keep=[JUDGE.key_variable])
 
 
@@ -288,7 +293,7 @@ def stop_evaluation(run: RunDirectory) -> str:
     current = evaluation_status(run)
     if current is None:
         return "No evaluation is running."
-    return _stop(run, evaluation_of(run), current, "stops after this batch")
+    return _stop(run, evaluation_of(run), current, "stops in a moment; what was answered is kept")
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.core.files import locked, read_json
+from ftlab.core.jobs import ended_by
 from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
@@ -217,20 +218,25 @@ def evaluate(
     """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`); with `strengths` measure these
     alone. Returns the final state."""
     from ftlab.evaluation.batches import Stopped
-    from ftlab.evaluation.compare import evaluate_whole
-    from ftlab.evaluation.strengths import measure_strengths
 
     began = time.monotonic()
-
     writer.update(phase="loading the model", done=0, total=0)
     try:
-        more: dict[str, Any] = {"max_rows": max_rows, "should_stop": stop_file.exists}
-        if strengths:
-            measure_strengths(run, progress=_progress(writer), **more)
-        else:
-            evaluate_whole(run, progress=_progress(writer), **more, **wanted)
+        more: dict[str, Any] = {"max_rows": max_rows, "should_stop": stop_file.exists, "progress": _progress(writer)}
+        with ended_by(stop_file.exists, Stopped):
+            from ftlab.evaluation.compare import evaluate_whole
+            from ftlab.evaluation.strengths import measure_strengths
+
+            if strengths:
+                measure_strengths(run, **more)
+            else:
+                evaluate_whole(run, **more, **wanted)
     except Stopped:
-        writer.warn(f"The evaluation was stopped. Answers so far are kept and not generated again. {_evaluate(run)}")
+        what, again = "The evaluation was stopped.", _evaluate(run)
+        if strengths:
+            what = "Measuring the strengths was stopped."
+            again = f"To go on, press Measure in the tab Evaluate, or: python -m ftlab strength {run.id}"
+        writer.warn(f"{what} Answers so far are kept and not generated again. {again}")
         return "stopped"
     _note_memory(run, writer, f"evaluated in {time.monotonic() - began:.1f} s")
     return "completed"
@@ -272,11 +278,12 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
     say = _progress(writer)
     try:
         chat_tokenizer(run, config, writer)  # chooses the template that everybody asks with
-        evaluate_before(
-            run,
-            progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
-            should_stop=run.stop_file.exists,
-        )
+        with ended_by(run.stop_file.exists, batches.Stopped):
+            evaluate_before(
+                run,
+                progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
+                should_stop=run.stop_file.exists,
+            )
         _note_memory(run, writer, f"asked the base in {time.monotonic() - began:.1f} s")
     except batches.Stopped:
         raise Stopped from None
@@ -295,7 +302,8 @@ def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     from ftlab.training.self_replay import ensure_answers
 
     try:
-        seconds = ensure_answers(run, config, writer, should_stop=run.stop_file.exists)
+        with ended_by(run.stop_file.exists, batches.Stopped):
+            seconds = ensure_answers(run, config, writer, should_stop=run.stop_file.exists)
     except batches.Stopped:
         raise Stopped from None
     if seconds:

@@ -87,9 +87,9 @@ class Access:
     def end(self, scope: MutableMapping[str, Any]) -> None:
         """End the ticket and the login with the Hub that a request came with, for every copy of them."""
         now = time.time()
-        for ticket, until in list(self._ended.items()):
+        for old, until in list(self._ended.items()):
             if until < now:
-                self._ended.pop(ticket, None)
+                self._ended.pop(old, None)
         if ticket := self._ticket_of(HTTPConnection(scope)):
             self._ended[ticket] = now + _SECONDS
         if login := _hub_login(scope):

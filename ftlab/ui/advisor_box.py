@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.advisor import QUESTIONS, STANDS, Advice, Question, Recommendation, advise, build_needs
 from ftlab.report.measures import evidence_of
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import badge, empty, join, notice
 
@@ -68,7 +68,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
     if not change:
         return {panel.result: _nothing()}
     needs = build_needs(change, **{name: value for name, value in answers.items() if value not in (None, "")})
-    comparison = disk.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
+    comparison = run_files.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
     return {panel.result: advice(advise(needs, evidence_of(comparison)))}
 
 
@@ -101,7 +101,7 @@ def _recommendation(one: Recommendation) -> Markup:
 
 def _field(question: Question) -> Any:
     choices = [(meaning[0].upper() + meaning[1:], name) for name, meaning in question.options.items()]
-    said = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
+    said: dict[str, Any] = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
     if question.name == "change":
         return gr.CheckboxGroup(choices, value=[], min_width=560, **said)
     if choices:
@@ -110,4 +110,4 @@ def _field(question: Question) -> Any:
 
 
 def _nothing() -> Markup:
-    return empty("Say what should change.", "The advice appears as soon as you do.")
+    return empty("Choose what should change.", "The advice appears as soon as you do.")

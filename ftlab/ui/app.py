@@ -13,46 +13,35 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from ftlab.arena.store import open_store
 from ftlab.config import RunConfig
 from ftlab.core.damage import explained
 from ftlab.core.files import DamagedFile
-from ftlab.core.quiet import quieten
 from ftlab.core.workspace import Workspace
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
 from ftlab.ui import (
-    access,
     before_after,
     blind_test,
-    blind_test_votes,
     chat,
     data,
     data_rows,
     data_sources,
-    disk,
     evaluate,
-    evaluate_remedies,
-    help,
-    hosts,
     job_strip,
-    owner_page,
     preferences,
     programs,
-    raters_page,
+    run_files,
     runs,
     train,
 )
-from ftlab.ui.background import import_later
-from ftlab.ui.events import any_of, on, reaching
+from ftlab.ui.events import any_of, on
 from ftlab.ui.fresh import digest, unsaid
 from ftlab.ui.html import error_box, help_link, notice
 from ftlab.ui.stages import STAGES
@@ -84,10 +73,17 @@ def build_app(
         memory = gr.State({})  # what this page shows already, so that a tick sends only what is new
         strip = job_strip.build()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            built, panels = {}, {}
-            makers = {"data": lambda: data.build(workspace), "train": train.build, "evaluate": evaluate.build}
-            makers |= {"preferences": preferences.build, "chat": chat.build, "runs": lambda: runs.build(workspace)}
-            makers |= {"blind": lambda: blind_test.build(workspace)}
+            built: dict[str, Any] = {}
+            panels: dict[str, gr.Tab] = {}
+            makers: dict[str, Callable[[], Any]] = {
+                "data": lambda: data.build(workspace),
+                "train": train.build,
+                "preferences": preferences.build,
+                "evaluate": evaluate.build,
+                "chat": chat.build,
+                "blind": lambda: blind_test.build(workspace),
+                "runs": lambda: runs.build(workspace),
+            }
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab_{name}") as panels[name]:
                     built[name] = makers[name]()
@@ -125,7 +121,7 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     def again(run_id: str | None) -> dict[Any, Any]:
         if not run_id:
             raise InputError("No run is chosen", try_="press a run's name in the table")
-        config = disk.config(workspace.run(run_id))
+        config = run_files.config(workspace.run(run_id))
         if config is None:
             raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
         return filled_with(config)[0]
@@ -146,15 +142,15 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
 
     def mend(event: gr.EventData) -> dict[Any, Any]:
         """On to the form of training, with the settings of a run and the remedy that was picked."""
-        config, remedy = evaluate_remedies.changed(event._data["value"], workspace)
+        config, remedy = evaluate.with_remedy(event._data["value"], workspace)
         updates, tab = filled_with(config)
-        return {**updates, built[tab].message: evaluate_remedies.said(remedy)}
+        return {**updates, built[tab].message: evaluate.remedy_said(remedy)}
 
     def learn(chosen: str | None) -> dict[Any, Any]:
         """On to the Preferences tab with the votes of the chosen test as data."""
         if not chosen or chosen == blind_test.NEW:
             raise InputError("No blind test is chosen", try_="choose one above")
-        found = blind_test_votes.lesson(open_store(workspace), chosen, workspace)
+        found = blind_test.lesson(open_store(workspace), chosen, workspace)
         fields = preferences_.form.components
         return {
             tabs: gr.Tabs(selected="preferences"),
@@ -207,10 +203,10 @@ def _wire_to_disk(
         return {tabs: gr.Tabs(selected=tab)} if tab in TABS else {}
 
     def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
-        return disk.drawn(lambda: look(known, *values))
+        return run_files.drawn(lambda: look(known, *values))
 
     def look(known: dict[str, str], *values: Any) -> dict[Any, Any]:
-        job = disk.current_job(workspace)
+        job = run_files.current_job(workspace)
         given = dict(zip(looked_at, values, strict=True))
         shown = train.show(the, job, workspace) | preferences.show(prefers, job, workspace)
         states = (the.shown, prefers.shown)
@@ -220,12 +216,12 @@ def _wire_to_disk(
             "ids": {strip.job: job.key if job else None, **{state: shown[state] for state in states}},
         }
         now = {name: digest(list(group.values())) for name, group in groups.items()}
-        runs_now = disk.fingerprint(workspace)
+        runs_now = run_files.fingerprint(workspace)
         now["runs"] = digest([runs_now, [given[one] for one in drawn_from]])
         if now["runs"] != known.get("runs"):
-            results = [run.id for run in disk.runs_with_result(workspace)]
+            results = [run.id for run in run_files.runs_with_result(workspace)]
             every = [run.id for run in workspace.runs()]
-            talks = [run.id for run in disk.runs_that_answer(workspace)]
+            talks = [run.id for run in run_files.runs_that_answer(workspace)]
             drawn = groups["runs"] = unsaid(refresh(known, results, talks, every, *values), given)
             at = digest([drawn[talk.run].get("value", given[talk.run]), drawn.get(talk.strength)])
             if at == known.get("talk strength"):
@@ -253,7 +249,9 @@ def _wire_to_disk(
         talked: str | None,
         opened: str | None,
         other: str | None,
-        *answered: Any,
+        answers_of: str | None,
+        searched: str | None,
+        page: float | None,
     ) -> dict[Any, Any]:
         """New choices for every list of runs. Who looks at the newest follows it; who chose an older one keeps it."""
 
@@ -272,7 +270,9 @@ def _wire_to_disk(
             **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
             **part(
                 None,
-                lambda: before_after.list_runs(prefers.after, *answered, known.get("newest compared"), workspace),
+                lambda: before_after.list_runs(
+                    prefers.after, answers_of, searched, page, known.get("newest compared"), workspace
+                ),
             ),
             **part(seen.result, lambda: evaluate.list_runs(seen, results, evaluated, beside, view, on_show, workspace)),
             # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.
@@ -309,7 +309,7 @@ def part(box: Any, draw: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
     try:
         return draw()
     except Exception as error:
-        if isinstance(error, DamagedFile) and disk.set_aside(error):
+        if isinstance(error, DamagedFile) and run_files.set_aside(error):
             raise  # it is drawn again without that file
         if not isinstance(error, FtlabError):
             log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
@@ -327,108 +327,3 @@ def page_settings(workspace: Workspace) -> dict[str, Any]:
         "head": HEAD,
         "max_file_size": MOST_UPLOADED,
     }
-
-
-def launch(
-    workspace: str | os.PathLike[str] | None = None,
-    *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    share: bool = False,
-    open_to_all: bool = False,
-    allow_hosts: Sequence[str] = (),
-    open_browser: bool = False,
-    block: bool | None = None,
-    mcp: bool = False,
-) -> gr.Blocks:
-    """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
-
-    `port` None takes the first free one from 7860 on. With `share`, or a `host` that others can reach, whoever opens
-    the app needs the password in FTLAB_PASSWORD (asked for at a terminal), in a notebook the link that is printed;
-    unless `open_to_all`. `allow_hosts` are further names that the app answers to, of a proxy before it. `mcp` offers
-    the endpoints for programs to agents too, as tools of the Model Context Protocol. Raises InputError when `port` is
-    taken, a password is missing, the workspace cannot be written to, or what MCP needs is not installed.
-    """
-    quieten()
-    if mcp:
-        programs.check_mcp()
-    place = Workspace.open(workspace)
-    if os.environ.get("SPACE_ID"):
-        # Everybody can open a Space: there, this app is behind the owner's door.
-        from ftlab.ui import space_lab
-
-        return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
-    shared = share or hosts.shares_by_itself()
-    names = hosts.Names(host, allow_hosts, shared=shared)
-    others = shared or not hosts.is_loopback(host)
-    who = None
-    if others and not open_to_all:
-        who = access.for_shared("--share" if shared else f"--host {host}", in_notebook=_in_notebook())
-    served = threading.Event()
-    # Whoever else opens it reads no file of the machine beside what they bring and what the workspace holds.
-    with reaching([place.root, Path(get_upload_folder())] if others else None):
-        app = build_app(place, served)
-    try:
-        _, url, public = app.launch(
-            server_name=host,
-            server_port=port,
-            share=shared,
-            inbrowser=open_browser,
-            inline=False if who is not None else None,  # its frame needs the link that lets in
-            height=760,  # of its frame in a notebook
-            prevent_thread_lock=True,
-            quiet=True,
-            _app=hosts.gradio_app(names, **_served_beside(who)),
-            **(page_settings(place) | {"mcp_server": mcp}),
-            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
-            _frontend=False,
-        )
-    except OSError as error:
-        raise InputError(
-            f"The app cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
-            try_="another --port, or none for the first free one",
-        ) from error
-    names.add(public)
-    import_later(served)
-    raters_page.serve_again(place, served)
-    _tell(url, public, who)
-    print(f"workspace: {place.root}", flush=True)
-    if mcp:
-        print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
-    if block or (block is None and not _in_notebook()):
-        print("Stop with ctrl-C; runs that are at work go on.", flush=True)
-        app.block_thread()
-    return app
-
-
-def _served_beside(who: access.Access | None) -> dict[str, Any]:
-    """`app_kwargs`: the pages beside the app, and where only its owner may use it the door before all of it."""
-    if who is None:
-        return {"routes": help.routes()}
-    return access.owner_door(who) | {"routes": [*owner_page.routes(who), *help.routes()]}
-
-
-def _tell(url: str, public: str | None, who: access.Access | None) -> None:
-    """Print where the app is; in a notebook also show it, with a link that lets its frame in."""
-    if who is None:
-        print(f"ftlab is at {url}{f' and, for everybody with the link, at {public}' if public else ''}", flush=True)
-        return
-    if not who.by_link:
-        print(f"ftlab is at {url}{f' and at {public}' if public else ''}, for whoever has the password", flush=True)
-        return
-    place = (public or url).rstrip("/")
-    print(f"ftlab is at {place}{who.link()} (this link lets one browser in, once)", flush=True)
-    try:
-        from IPython.display import IFrame, display
-    except ImportError:
-        return
-    display(IFrame(f"{place}{who.link()}", "100%", 760))
-
-
-def _in_notebook() -> bool:
-    """Inside Jupyter or Colab, where a blocked cell would block everything after it."""
-    import sys
-
-    shell = sys.modules.get("IPython")
-    shell = shell.get_ipython() if shell is not None else None
-    return shell is not None and hasattr(shell, "kernel")

@@ -8,6 +8,9 @@ import os
 import threading
 import time
 
+from ftlab.core.run_directory import RunDirectory
+from ftlab.ui import run_files
+
 # In the order in which a person meets them: data and tokens first, models after.
 _LIBRARIES = ("datasets", "transformers", "torch", "peft", "transformers.models.llama.modeling_llama")
 _PAUSE_SECONDS = 2.0
@@ -41,6 +44,12 @@ def release_chat(device: str) -> threading.Thread:
     thread = threading.Thread(target=release_for, args=(device,), daemon=True, name="release")
     thread.start()
     return thread
+
+
+def make_room(run: RunDirectory) -> threading.Thread:
+    """As `release_chat`, for more work on `run`."""
+    config = run_files.config(run)
+    return release_chat(config.launcher.device if config else "auto")
 
 
 def _import(served: threading.Event) -> None:

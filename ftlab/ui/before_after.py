@@ -18,9 +18,10 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
-from ftlab.ui import background, disk, job_strip
-from ftlab.ui.answers import PAGE_ROWS, text_cell
-from ftlab.ui.events import any_of, message_box, on
+from ftlab.training import supervisor
+from ftlab.ui import background, job_strip, run_files, run_view
+from ftlab.ui.answer_tables import PAGE_ROWS, text_cell
+from ftlab.ui.events import any_of, message_box, on, steps
 from ftlab.ui.html import badge, count, details, empty, heading, join, notice, short, table
 
 _NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
@@ -54,7 +55,7 @@ class Panel:
 
 def build() -> Panel:
     with gr.Column(visible=False, elem_id="after_box") as box:
-        gr.HTML(heading("Before and after", "Who said what to the same held-out prompts, most likely answers only."))
+        gr.HTML(heading("Before and after", "Greedy answers to the same held-out prompts."))
         run = gr.Dropdown(
             [],
             value=None,
@@ -88,38 +89,28 @@ def build() -> Panel:
 
 def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
     def judge(run_id: str | None, judge_id: str | None) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
         if not run_id or not judge_id:
             raise InputError("No reward model is chosen" if run_id else "No run is chosen", try_=_NO_JUDGE)
         run, reward_model = workspace.run(run_id), workspace.run(judge_id)
-        if disk.stage(reward_model) != "reward":
+        if run_files.stage(reward_model) != "reward":
             raise InputError(f"{reward_model.id} is no reward model", allowed="a run of the stage reward")
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
-        config = disk.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
-        return {
-            panel.message: notice("Started. The win rate appears above in a moment.", kind="good"),
-            **job_strip.at_work(strip, workspace),
-        }
+        background.make_room(run)
+        return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}
 
     def find(run_id: str | None, search: str | None) -> dict[Any, Any]:
         return show(panel, run_id, workspace, search)
 
-    def turn(run_id: str | None, search: str | None, page: float | None, by: int = 0) -> dict[Any, Any]:
+    def turn(run_id: str | None, search: str | None, page: float | None, *, by: int = 0) -> dict[Any, Any]:
         return _page(panel, run_id, workspace, search, int(page or 1) + by)
 
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    backwards, forwards = steps(turn)
 
     on(
         panel.judge.click,
         judge,
         [panel.run, panel.reward_model],
-        [strip.box, strip.stop, strip.job],
+        [panel.result, strip.box, strip.stop, strip.job],
         box=panel.message,
         progress="minimal",
         show_progress_on=panel.message,
@@ -150,7 +141,7 @@ def list_runs(
     choices = compared(workspace)
     kept = run_id in choices and run_id != newest
     chosen = run_id if kept else next(iter(choices), None)
-    judges = [run.id for run in disk.reward_models(workspace)]
+    judges = [run.id for run in run_files.reward_models(workspace)]
     same = chosen == run_id
     return {
         panel.box: gr.update(visible=bool(choices)),
@@ -165,17 +156,23 @@ def list_runs(
 
 def compared(workspace: Workspace) -> list[str]:
     """The runs whose answers before and after are there, the newest first."""
-    return [run.id for run in workspace.runs() if disk.before_after(run)]
+    return [run.id for run in workspace.runs() if run_files.before_after(run)]
 
 
 def show(
     panel: Panel, run_id: str | None, workspace: Workspace, search: str | None = None, page: int = 1
 ) -> dict[Any, Any]:
     """Updates that show figures, win rates and one page of answers of `run_id`."""
-    found = disk.before_after(workspace.run(run_id)) if run_id else None
-    if not found:
+    run = workspace.run(run_id) if run_id else None
+    if run is None or not run_files.before_after(run):
         return {panel.result: "", panel.answers: ""}
-    return {panel.result: result(found), **_page(panel, run_id, workspace, search, page)}
+    return {panel.result: _result(run), **_page(panel, run_id, workspace, search, page)}
+
+
+def _result(run: RunDirectory) -> Markup:
+    state = run_view.measuring(run, supervisor.REWARD_MODEL, "The reward model judges the answers")
+    found = run_files.before_after(run)
+    return state + result(found) if found else state
 
 
 def result(found: dict[str, Any]) -> Markup:
@@ -247,7 +244,7 @@ def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | 
     if not run_id:
         return {}
     run: RunDirectory = workspace.run(run_id)
-    found = select(disk.before_after_answers(run), search)
+    found = select(run_files.before_after_answers(run), search)
     last = max(1, -(-len(found) // PAGE_ROWS))
     page = min(max(1, page), last)
     return {panel.answers: answer_table(found, page, last), panel.page: page}

@@ -1,31 +1,39 @@
 """Blind test: make a test, let answers be made, send links, wait without peeking, read the verdict, learn from it.
 
 The parts of the page, with their elem_ids, are in `blind_test_layout.py`; the form of a new test in
-`blind_test_form.py`, what happens in it in `blind_test_make.py`, what it means in `blind_test_plan.py`; the picture in
+`blind_test_form.py`, what it means in `blind_test_plan.py`; the picture in
 `blind_test_picture.py`.
 """
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests, links
+from ftlab.arena import blind_tests, links, tally
+from ftlab.arena.blind_tests import list_contestants
+from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import InputError
-from ftlab.ui import background, blind_test_votes, raters_page
+from ftlab.ui import background, raters_page, run_files
 from ftlab.ui import blind_test_form as forms
+from ftlab.ui import blind_test_plan as plan
 from ftlab.ui.blind_test_layout import BlindTestTab, build, show, show_all
-from ftlab.ui.blind_test_make import LANE, suited, wire_form
 from ftlab.ui.blind_test_picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.blind_test_views import VOID
-from ftlab.ui.events import offer_file, on, press
+from ftlab.ui.data_sources import keep_upload
+from ftlab.ui.events import any_of, offer_file, on, press
 from ftlab.ui.fresh import digests, only_new
 from ftlab.ui.html import notice
+from ftlab.ui.preferences import start_choices
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
@@ -85,11 +93,13 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         _, test_id = store_and_test(chosen)
         answering.start(workspace, test_id)
         background.release_chat("auto")
-        return after(chosen, "The answers are being made. This goes on when the page is closed.")
+        return {tab.message: "", **show_all(tab, chosen, workspace)}  # which says how far they are
 
     def stop(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
-        return after(chosen, answering.stop(workspace, test_id), "info")
+        said = answering.stop(workspace, test_id)
+        # While it stops, the card of the answers says so itself.
+        return after(chosen, said, "info") | ({tab.message: ""} if said.startswith("Stopping") else {})
 
     def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
@@ -146,7 +156,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         store, test_id = store_and_test(chosen)
         does = {"early": blind_tests.open_early, "close": blind_tests.close_test, "delete": blind_tests.delete_test}
         if what not in does:
-            raise InputError("Nothing is to be confirmed")
+            raise InputError("There is nothing to confirm")
         does[what](store, test_id)
         said = {"early": "The tally is open.", "close": "The test is closed.", "delete": "The test is deleted."}[what]
         known = choices(workspace)
@@ -161,7 +171,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {tab.report_file: offer_file(write_arena_report(store, test_id), "blind-test-report.html")}
 
     def export(chosen: str | None) -> dict[Any, Any]:
-        offered, said = blind_test_votes.download(*store_and_test(chosen))
+        offered, said = download(*store_and_test(chosen))
         return {tab.export_file: offered, tab.message: notice(said, kind="good")}
 
     every = [*tab.shown, tab.memory]
@@ -197,3 +207,132 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     done.then(None, js=press("#blind_report_file", "#blind_message"))
     done = on(tab.export.click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_export_file", "#blind_message"))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+
+    source: str
+    stage: str
+    start: str
+    base: str | None
+    said: str
+
+
+def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:
+    """The update that offers the zip, and what is in it in words. Raises InputError while the tally is hidden."""
+    folder, found = export(store, test_id)
+    with tempfile.TemporaryDirectory() as place:
+        packed = Path(place) / "votes.zip"
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.glob("*.json*")):
+                archive.write(file, file.name)
+        return offer_file(packed, "votes.zip"), found.text()
+
+
+def lesson(store: Store, test_id: str, workspace: Workspace) -> Lesson:
+    """Write the votes as data and say how to learn from them: pairs by DPO, judged answers alone by KTO.
+
+    Training goes on from the contestant that the raters preferred, where it is a run that can be trained further, else
+    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learnt from.
+    """
+    folder, found = export(store, test_id)
+    stage = "dpo" if found.pairs else "kto"
+    among = {one.id: one.spec for one in list_contestants(store, test_id)}
+    winner = tally.evaluate(store, test_id).get("winner")
+    order = [among[winner]] if winner in among else []
+    order += reversed(among.values())
+    startable = {value for _, value in start_choices(workspace)}
+    start = next((spec["run"] for spec in order if spec.get("run") in startable), "")
+    config = run_files.config(workspace.run(start)) if start else None
+    base = config.model.base if config else next((spec["base"] for spec in order if spec.get("base")), None)
+    said = found.text()
+    rows = len(found.pairs if found.pairs else found.judged)
+    if rows < FEWEST_ROWS:
+        said += f" A run needs at least {FEWEST_ROWS} rows to learn from: add votes or other preferences."
+    return Lesson(str(folder / (DPO_FILE if found.pairs else KTO_FILE)), stage, start, base, said)
+
+
+LANE = "blind test"
+
+
+def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
+    form = tab.form
+
+    def keep(*given: Any) -> None:
+        """At once, and beside the queue: reading the prompts may take a while."""
+        values = form.read(given)
+        if values != forms.load(workspace):
+            forms.keep(values, workspace)
+
+    def changed(sent: dict[str, str], *given: Any) -> dict[Any, Any]:
+        """Only what is new: anything else would say that it changed, and never end."""
+        found = suited(form, form.read(given), workspace)
+        fresh = only_new(found, sent)
+        return {**fresh, known: digests(found)} if fresh else {}
+
+    def more(*given: Any) -> dict[Any, Any]:
+        values = form.read(given)
+        free = next(n for n in range(3, forms.MOST_CONTESTANTS + 1) if not values[f"who_{n}"])
+        values[f"who_{free}"] = "prompted"
+        forms.keep(values, workspace)
+        return suited(form, values, workspace) | {form.fields[f"who_{free}"]: "prompted"}
+
+    def upload(path: str | None, *given: Any) -> dict[Any, Any]:
+        if not path:
+            return {}
+        values = form.read(given) | {"file": str(keep_upload(Path(path), workspace))}
+        forms.keep(values, workspace)
+        return {**_filled(tab, workspace), form.upload: None}
+
+    def make(*given: Any) -> dict[Any, Any]:
+        values = form.read(given)
+        among, how = plan.contestants(values, workspace), plan.settings(values)
+        asked = plan.asked(values, workspace).prompts
+        raters = plan.whole("Raters", values["raters"])
+        store = open_store(workspace)
+        votes = plan.planned(values, len(asked), len(among))
+        test_id = blind_tests.create_test(store, values["title"] or "", among, asked, how, votes)
+        links.create_raters(store, test_id, [""] * raters)
+        forms.forget(workspace)
+        return {
+            tab.chosen: gr.update(choices=choices(workspace), value=test_id),
+            tab.message: notice("The test is made. Next: its answers.", kind="good"),
+            **_filled(tab, workspace),
+            **show_all(tab, test_id, workspace),
+        }
+
+    told = [*form.shown, form.found, form.power]
+    # A text box tells of a paste by `change` only.
+    inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
+    any_change = any_of(*inputs)
+    on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
+    known = gr.State({})  # what the form was sent
+    shows: dict[str, Any] = {"box": form.message, "lane": LANE}
+    on(any_change, changed, [known, *form.inputs], [*told, known], trigger_mode="always_last", **shows)
+    on(form.more.click, more, form.inputs, told, **shows)
+    on(form.upload.upload, upload, [form.upload, *form.inputs], told, **shows)
+    on(
+        form.make.click,
+        make,
+        form.inputs,
+        [tab.chosen, tab.message, *told, *tab.shown, tab.memory],
+        progress="minimal",
+        show_progress_on=form.message,
+        **shows,
+    )
+
+
+def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
+    found, power = plan.look(values, workspace)
+    shown = forms.suit(form, values, plan.topics(values, workspace))
+    return shown | {form.found: found, form.power: power}
+
+
+def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show in the form what is filled in, as it is kept on disk."""
+    values = forms.load(workspace)
+    found, power = plan.look(values, workspace)
+    shown = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
+    return shown | {tab.form.found: found, tab.form.power: power}

@@ -21,7 +21,7 @@ from ftlab.config import STARTER
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.data_sources import FILE_TYPES, source_choices
 from ftlab.ui.events import message_box
 from ftlab.ui.html import heading
@@ -103,7 +103,7 @@ def build(workspace: Workspace) -> Form:
                 gr.Dropdown,
                 [],
                 label="Held-out rows of",
-                info="The test split, which nothing was trained on; of data without one, all rows.",
+                info="The test split, which nothing was trained on. Without one: all rows.",
                 allow_custom_value=True,
             )
             draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
@@ -123,7 +123,7 @@ def build(workspace: Workspace) -> Form:
                     [("no topics", "")],
                     value="",
                     label="Topic",
-                    info="A column: the verdict is told for each topic, and a sample takes equally many of each.",
+                    info="A column. The verdict is given per topic, and a sample takes as many of each.",
                     allow_custom_value=True,
                 )
             form.found = gr.HTML(elem_id="blind_found")
@@ -155,14 +155,14 @@ def build(workspace: Workspace) -> Form:
                 value=100,
                 step=5,
                 label="Overlap (%)",
-                info="The share of prompts that so many raters see; one rater sees the others. Where raters "
+                info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
                 "overlap, the verdict can say whether they agree.",
             )
             draw(
                 "planned",
                 gr.Textbox,
                 label="Planned votes",
-                info="The tally stays hidden until they are in. Empty: as many as the test can give.",
+                info="The tally stays hidden until they are in. Empty: as many as the test allows.",
                 max_lines=1,
             )
             form.power = gr.HTML(elem_id="blind_power")
@@ -172,7 +172,7 @@ def build(workspace: Workspace) -> Form:
                 ["overall", "correctness", "completeness", "style", "safety"],
                 value=["overall"],
                 label="Rubric",
-                info="Overall is what the verdict is about; the others are asked beside it.",
+                info="The verdict is about Overall. The others are asked as well.",
             )
             draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
             draw(
@@ -224,7 +224,7 @@ def _contestant(draw: Callable[..., Any], number: int) -> None:
         f"examples_{number}",
         gr.Textbox,
         label="Examples",
-        info="One on each line: what is asked, then =>, then the answer.",
+        info="One per line: prompt => answer.",
         lines=2,
         max_lines=8,
         visible=False,
@@ -245,9 +245,9 @@ def forget(workspace: Workspace) -> None:
 
 
 def usual(workspace: Workspace) -> dict[str, Any]:
-    newest = next(iter(disk.runs_that_answer(workspace)), None)
+    newest = next(iter(run_files.runs_that_answer(workspace)), None)
     base = "" if newest else STARTER  # the base of whichever run is chosen
-    values = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
+    values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
     values |= {"who_1": "base", "title_1": "base"}
     values |= {"who_2": f"run:{newest.id}", "title_2": "adapted"} if newest else {"who_2": "prompted"}
@@ -260,7 +260,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
 
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
     """Updates that show `values` in the form, with the choices that there are now."""
-    runs = [(f"Run {run.id}", f"run:{run.id}") for run in disk.runs_that_answer(workspace)]
+    runs = [(f"Run {run.id}", f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
     who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
@@ -282,8 +282,8 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
     from ftlab.evaluation.strengths import strengths_of
 
     found = []
-    for run in disk.runs_that_answer(workspace):
-        used, measured = disk.strength(run), strengths_of(run)
+    for run in run_files.runs_that_answer(workspace):
+        used, measured = run_files.strength(run), strengths_of(run)
         others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
         found.append((", ".join(filter(None, [f"Run {run.id}", strength_name(used)])), f"run:{run.id}"))
         for at in sorted(others):

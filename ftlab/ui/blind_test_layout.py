@@ -93,14 +93,14 @@ def build(workspace: Workspace) -> BlindTestTab:
             export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
             learn = gr.Button("Learn from these votes", variant="primary", elem_id="blind_learn")
         with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
-            gr.HTML(heading("Links for raters", "Who has a link can vote; nobody needs an account.", page="raters"))
+            gr.HTML(heading("Links for raters", "Anyone with a link can vote. No account needed.", page="raters"))
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=280):
                     reach = gr.Radio(
                         [(title.capitalize(), name) for name, title in raters_page.REACH.items()],
                         value=raters_page.usual(),
                         label="Who can reach the raters' page",
-                        info="It has an address of its own, from which this app cannot be reached.",
+                        info="It has its own address, and raters cannot reach this app from it.",
                         elem_id="blind_reach",
                     )
                     address = gr.Textbox(
@@ -115,7 +115,7 @@ def build(workspace: Workspace) -> BlindTestTab:
                 with gr.Column(min_width=280):
                     names = gr.Textbox(
                         label="More raters",
-                        info="One name on each line: a word that you know them by.",
+                        info="One name per line.",
                         lines=2,
                         max_lines=8,
                         elem_id="blind_names",

@@ -119,7 +119,7 @@ def warning(what: str, test_id: str, workspace: Workspace) -> Markup:
     known = blind_tests.progress(open_store(workspace), test_id)
     makers = {"early": views.open_early_warning, "close": views.close_warning, "delete": views.delete_warning}
     if what not in makers:
-        raise InputError("This cannot be done here", given=what)
+        raise InputError("This is not possible here", given=what)
     return makers[what](known)
 
 

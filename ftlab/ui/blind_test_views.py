@@ -46,13 +46,6 @@ element.addEventListener('click', event => {
 """
 
 
-def nothing_chosen() -> Markup:
-    return empty(
-        "No blind test is chosen.",
-        "Choose one above, or make a new one: raters compare answers without knowing whose they are.",
-    )
-
-
 def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
     """What is compared, how, and which step it is at."""
     title, kind = STATES[test.state]
@@ -105,7 +98,9 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
     if live:
         parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
     elif job is not None and job.is_active:
-        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. It goes on when this page is closed."
+        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. You can close this page."
+        if job.state == "stopping":
+            said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
         parts.append(_card(said, made, wanted))
     elif state in ("draft", "generating"):
         said = f"{count(made)} of {count(wanted)} answers are there."

@@ -22,7 +22,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.asked import AsTrained, asked_of
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
-from ftlab.ui import disk, run_view
+from ftlab.ui import run_files, run_view
 from ftlab.ui.background import ensure
 from ftlab.ui.conversation import AFRESH, Turn, conversation, history, note, same_strength
 from ftlab.ui.events import message_box, on
@@ -60,7 +60,7 @@ def build() -> ChatTab:
         [],
         value=None,
         label="Run",
-        info="Its base and its adapted model both answer. They share one copy of the weights.",
+        info="The base and the adapted model both answer, from one copy of the weights.",
         allow_custom_value=True,
         elem_id="chat_run",
     )
@@ -99,7 +99,7 @@ def build() -> ChatTab:
     with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
         system = gr.Textbox(
             label="System prompt",
-            info="Said to both before the conversation. Empty: the one of training, if it is asked as in training.",
+            info="For both models. Empty: the one used in training, if prompts are formatted as in training.",
             elem_id="chat_system",
             min_width=260,
         )
@@ -109,14 +109,14 @@ def build() -> ChatTab:
             0,
             step=0.1,
             label="Temperature",
-            info="0 always takes the likeliest word, as the evaluation does. Higher varies more.",
+            info="0: always the most likely token, as in the evaluation. Higher: more varied.",
             elem_id="chat_temperature",
             min_width=220,
         )
         length = gr.Number(
             128,
             label="Longest answer (tokens)",
-            info="Answers are cut after so many tokens; a token is about three quarters of a word.",
+            info="Answers are cut at this many tokens. A token is about three quarters of a word.",
             precision=0,
             elem_id="chat_length",
             min_width=180,
@@ -137,7 +137,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         strength: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
-        run = disk.chosen_run(workspace, run_id, answers=True)
+        run = run_files.chosen_run(workspace, run_id, answers=True)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
         ended = _stops[request.session_hash or ""] = threading.Event()
@@ -160,7 +160,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
                 strength=at,
-                threads=threads_beside_a_run() if disk.current_job(workspace) else None,
+                threads=threads_beside_a_run() if run_files.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
                 for answer in answers:
@@ -226,7 +226,7 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
         settings = dict.fromkeys((tab.as_trained, tab.system, tab.strength), gr.update())
         return {tab.banner: "", tab.log: nobody_yet(), **settings}
     run = workspace.run(run_id)
-    config = disk.config(run)
+    config = run_files.config(run)
     asked = asked_of(run) if config else AsTrained()
     return {
         tab.banner: run_view.toy_banner(config.model.base if config else None),
@@ -240,7 +240,7 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
 def strength_of(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
     """An update that puts the slider to the strength that was chosen for the run."""
     run = workspace.run(run_id) if run_id else None
-    return {} if run is None else {tab.strength: _strength(run, disk.config(run))}
+    return {} if run is None else {tab.strength: _strength(run, run_files.config(run))}
 
 
 def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
     reason = why_not(config) if config is not None else None
     if config is None or reason is not None:
         return gr.update(visible=config is not None, value=AS_TRAINED, interactive=False, info=reason)
-    return gr.update(visible=True, value=disk.strength(run), interactive=True, info=_STRENGTH)
+    return gr.update(visible=True, value=run_files.strength(run), interactive=True, info=_STRENGTH)
 
 
 def nobody_yet() -> Markup:

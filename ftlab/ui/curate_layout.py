@@ -9,7 +9,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.data import curation as drafts
-from ftlab.ui import judging
+from ftlab.ui import curate_desk
 from ftlab.ui.events import message_box
 from ftlab.ui.html import empty
 from ftlab.ui.row_card import CARD_JS
@@ -19,6 +19,9 @@ _HELP = (
     "to the reason for excluding (Enter excludes), <kbd>e</kbd> edit, <kbd>n</kbd> or <kbd>→</kbd> next, "
     "<kbd>p</kbd> or <kbd>←</kbd> previous."
 )
+
+
+_LOOKS: dict[str, Any] = {"size": "sm", "min_width": 90}
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,7 @@ def build() -> Panel:
 
 
 def _button(text: str, name: str, **settings: Any) -> gr.Button:
-    settings = {"size": "sm", "min_width": 90} | settings
-    return gr.Button(text, elem_id=f"data_curate_{name}", **settings)
+    return gr.Button(text, elem_id=f"data_curate_{name}", **(_LOOKS | settings))
 
 
 def _build_saving() -> dict[str, Any]:
@@ -137,7 +139,7 @@ def _build_tools() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["filter"] = gr.Dropdown(
-            judging.FILTERS, value=judging.FILTERS[0], label="Show", elem_id="data_curate_filter", min_width=150
+            curate_desk.FILTERS, value=curate_desk.FILTERS[0], label="Show", elem_id="data_curate_filter", min_width=150
         )
         parts["search"] = gr.Textbox(
             label="Search",
@@ -205,4 +207,4 @@ def _build_verdict() -> dict[str, Any]:
 
 
 def nothing_to_judge() -> Markup:
-    return empty("There are no data to judge yet.", "Choose some above: a sample, a version, or a file of yours.")
+    return empty("No data to judge yet.", "Choose some above: a sample, a version, or a file of yours.")

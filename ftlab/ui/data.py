@@ -147,7 +147,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         except FtlabError:
             kept = DataConfig().source
         # The page opens with the default: said again, it would undo a choice made in the meantime.
-        value = {} if kept == DataConfig().source else {"value": kept}
+        value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
         return {source: gr.update(choices=source_choices(workspace, kept), **value)}
 
     # What the browser remembers may be a file of the machine, from before others could reach the app.

@@ -90,10 +90,28 @@ def build() -> Panel:
     use_length = gr.Button("Use it", size="sm", visible=False, elem_id="data_checks_use_length", scale=0, min_width=240)
     coverage = gr.HTML(elem_id="data_checks_coverage", elem_classes="ft-maybe")
     timer = gr.Timer(POLL_SECONDS, active=False)
-    states = gr.State(None), gr.State(None), gr.State(None)
     return Panel(
-        *(start, stop, prompts, elsewhere, message, progress, totals, mend_all, findings),
-        *(sheet, row, answer, give, close, lengths, use_length, coverage, timer, *states),
+        start=start,
+        stop=stop,
+        prompts=prompts,
+        elsewhere=elsewhere,
+        message=message,
+        progress=progress,
+        totals=totals,
+        mend_all=mend_all,
+        findings=findings,
+        sheet=sheet,
+        row=row,
+        answer=answer,
+        give=give,
+        close=close,
+        lengths=lengths,
+        use_length=use_length,
+        coverage=coverage,
+        timer=timer,
+        looked=gr.State(None),
+        job=gr.State(None),
+        picked=gr.State(None),
     )
 
 
@@ -253,7 +271,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 def _job(job_id: str | None, workspace: Workspace) -> Job:
     if not job_id:
-        raise InputError("No check is on show", try_="press Check this data")
+        raise InputError("No check is open", try_="press Check this data")
     return Job(workspace.checks_folder / job_id)
 
 
@@ -266,5 +284,6 @@ def _report(job_id: str | None, workspace: Workspace) -> dict[str, Any]:
 
 def _length(typed: str | None) -> int:
     """The longest example as the Train tab says it. Raises InputError when that is no length."""
-    values = {"max_length": typed.strip()} if (typed or "").strip() else {}
+    text = (typed or "").strip()
+    values = {"max_length": text} if text else {}
     return build_config({"optimisation": values}).optimisation.max_length

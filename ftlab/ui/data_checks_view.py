@@ -52,13 +52,13 @@ class Panel:
 
 def pictured(panel: Panel, found: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
-    updates = {
+    updates: dict[Any, Any] = {
         panel.job: found.id if found else None,
         panel.elsewhere: _elsewhere(found, request, workspace),
         panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
         panel.stop: gr.update(visible=False),
         panel.timer: gr.Timer(active=False),
-        panel.progress: never() if request is not None else empty("There are no data on show.", "Choose some above."),
+        panel.progress: never() if request is not None else empty("No data is chosen.", "Choose some above."),
         panel.sheet: gr.update(visible=False),
         panel.mend_all: gr.update(visible=False),
         panel.use_length: gr.update(visible=False),
@@ -150,7 +150,7 @@ def open_row(
     sides = [(f"Row {index} of {split}", _cells(found, split, index)) for split, index in places[:6]]
     if len(sides) > 1 and not conflict:
         sides[1] = (f"which is like row {places[1][1]} of {places[1][0]}", sides[1][1])
-    updates = {
+    updates: dict[Any, Any] = {
         panel.sheet: gr.update(visible=True),
         panel.row: data_findings.row_beside_match(finding.about.title, sides),
         panel.answer: gr.update(visible=conflict),

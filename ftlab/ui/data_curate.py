@@ -19,18 +19,19 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data import curation as drafts
 from ftlab.data.curation import was_json
-from ftlab.errors import InputError
-from ftlab.ui import judging
-from ftlab.ui.curate_layout import Panel, build
-from ftlab.ui.curate_screen import in_words, later_version, row_to_judge, save_draft, screen
+from ftlab.data.versions import Version, create
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import curate_desk
+from ftlab.ui.curate_layout import Panel, build, nothing_to_judge
 from ftlab.ui.data_sources import DataContext, config_of, version_title
 from ftlab.ui.events import on
-from ftlab.ui.html import notice
+from ftlab.ui.html import empty, error_box, notice
 from ftlab.ui.person import remember, remembered
-from ftlab.ui.row_card import form, with_edits
+from ftlab.ui.row_card import card, form, with_edits
 
 __all__ = ["build", "show", "views", "wire"]
 
@@ -44,7 +45,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         source = config_of(shown).source if shown else None
         same = source is not None and source == kept
         if not same:
-            at, kind, text = "", judging.FILTERS[0], ""
+            at, kind, text = "", curate_desk.FILTERS[0], ""
         back = {} if same else {panel.filter: kind, panel.search: text, panel.message: ""}
         # An empty name is not sent back: somebody may be typing one.
         name = {panel.who: who} if who else {}
@@ -57,7 +58,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         return screen(panel, workspace, *values, in_view=True)
 
     def typing(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        if shown is None or len(judging.desk(shown, who, kind, "", workspace).rows) > judging.LARGE:
+        if shown is None or len(curate_desk.desk(shown, who, kind, "", workspace).rows) > curate_desk.LARGE:
             return {}  # searched when Enter is pressed
         return narrow(shown, who, at, kind, text)
 
@@ -67,7 +68,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     def go(number: str, *values: Any) -> dict[Any, Any]:
         shown, who, _, kind, text = values
         wanted = (number or "").strip()
-        found = judging.desk(shown, who, kind, text, workspace).rows
+        found = curate_desk.desk(shown, who, kind, text, workspace).rows
         if not wanted.isdecimal() or found.position(int(wanted)) is None:
             raise InputError(
                 "There is no row of this number", given=number, allowed=f"{found.ids.min():,} to {found.ids.max():,}"
@@ -79,10 +80,10 @@ def wire(panel: Panel, context: DataContext) -> None:
     ) -> dict[Any, Any]:
         desk, row = row_to_judge(shown, who, at, kind, text, workspace)
         # Where to go on is found before the row leaves the filter.
-        positions = judging.view(desk)
-        ahead = judging.step(positions, desk.rows.position(row.id), 1) if onwards else None
+        positions = curate_desk.view(desk)
+        ahead = curate_desk.step(positions, desk.rows.position(row.id), 1) if onwards else None
         target = int(desk.rows.ids[ahead]) if ahead is not None else row.id
-        change = judging.judged(desk, row, **wanted)
+        change = curate_desk.judged(desk, row, **wanted)
         drafts.change(desk.draft, row, change, at=target)
         said = in_words(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
         return {
@@ -110,7 +111,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         desk, row = row_to_judge(shown, who, at, kind, text, workspace)
         columns = desk.rows.columns
         hidden = {part: gr.update(visible=False) for part in (panel.tools, panel.verdict, panel.unsaved)}
-        return {panel.card: form(judging.seen(desk, row, workspace), columns), **hidden}
+        return {panel.card: form(curate_desk.seen(desk, row, workspace), columns), **hidden}
 
     def keep(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         desk, row = row_to_judge(shown, who, at, kind, text, workspace)
@@ -118,8 +119,10 @@ def wire(panel: Panel, context: DataContext) -> None:
         now = row.cells | unsaved
         typed = with_edits(row, now, event._data["cells"])
         if not typed:
-            said = notice("Nothing was changed.")
-            return {panel.message: said, **screen(panel, workspace, shown, who, at, kind, text)}
+            return {
+                panel.message: notice("Nothing was changed."),
+                **screen(panel, workspace, shown, who, at, kind, text),
+            }
         warnings = [
             f"{column} was valid JSON and no longer is."
             for column, value in typed.items()
@@ -137,23 +140,23 @@ def wire(panel: Panel, context: DataContext) -> None:
             desk, row = row_to_judge(shown, who, at, kind, text, workspace)
             drafts.change(desk.draft, row, None)
         if what == "discard":
-            drafts.discard(judging.orphan(value, drafts.person_named(who), workspace))
+            drafts.discard(curate_desk.orphan(value, drafts.person_named(who), workspace))
         return screen(panel, workspace, shown, who, at, kind, text)
 
     def ask(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        draft = judging.desk(shown, who, kind, text, workspace).draft
+        draft = curate_desk.desk(shown, who, kind, text, workspace).draft
         text = Markup("<p>Discard what is not saved yet ({})? It cannot be brought back.</p>").format(draft.words)
         return {panel.confirm: gr.update(visible=True), panel.question: text}
 
     def discard(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        drafts.discard(judging.desk(shown, who, kind, text, workspace).draft)
+        drafts.discard(curate_desk.desk(shown, who, kind, text, workspace).draft)
         return {
             panel.message: notice("Discarded. The rows are as they were saved."),
             **screen(panel, workspace, shown, who, at, kind, text),
         }
 
     def save(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
+        desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
         newer = later_version(desk, workspace)
         if newer is not None:
             said = Markup(
@@ -167,7 +170,7 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def decide(onto: bool) -> Any:
         def save_there(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-            desk = judging.desk(shown, drafts.person_named(who), kind, text, workspace)
+            desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
             return save_draft(panel, context, desk, why, later_version(desk, workspace) if onto else None)
 
         return save_there
@@ -238,3 +241,101 @@ def views(panel: Panel) -> list[Any]:
 def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the data `shown`: what follows knows the name and the place of whoever looks."""
     return {panel.looked: secrets.token_hex(8)}
+
+
+def screen(
+    panel: Panel,
+    workspace: Workspace,
+    shown: str | None,
+    who: str | None,
+    at: str | None,
+    kind: str | None,
+    text: str | None,
+    *,
+    by: int = 0,
+    in_view: bool = False,
+    to_draft: bool = False,
+) -> dict[Any, Any]:
+    """Updates for the whole panel: the row `at`, or the one before or after it (`by`).
+
+    `in_view` goes to the first row that matches when `at` does not, `to_draft` to where the person left off.
+    """
+    if shown is None:
+        return {panel.body: gr.update(visible=False), panel.nothing: gr.update(value=nothing_to_judge(), visible=True)}
+    try:
+        desk = curate_desk.desk(shown, who, kind, text, workspace)
+    except FtlabError as error:
+        return {
+            panel.body: gr.update(visible=False),
+            panel.nothing: gr.update(value=error_box(error), visible=True),
+        }
+    positions = curate_desk.view(desk)
+    position = desk.rows.position(int(at)) if at and at.isdecimal() else None
+    to_draft = to_draft and desk.kind == curate_desk.FILTERS[0] and not desk.text
+    if desk.draft.at is not None and (position is None or to_draft) and desk.draft.count:
+        position = desk.rows.position(desk.draft.at)
+    if by and position is not None:
+        moved = curate_desk.step(positions, position, by)
+        position = position if moved is None else moved
+    if position is None or (in_view and position not in positions):
+        position = curate_desk.step(positions, None, 1)
+    updates = {
+        panel.body: gr.update(visible=True),
+        panel.nothing: gr.update(visible=False),
+        panel.status: curate_desk.status(desk, workspace),
+        panel.unsaved: gr.update(visible=desk.draft.count > 0),
+        panel.confirm: gr.update(visible=False),
+        panel.choice: gr.update(visible=False),
+        panel.tools: gr.update(visible=True),
+        panel.verdict: gr.update(visible=position is not None),
+    }
+    if position is None:
+        hint = "Show all rows, or search for something else."
+        return updates | {panel.card: empty("No row matches.", hint), panel.at: ""}
+    row = desk.rows[position]
+    seen = curate_desk.seen(desk, row, workspace)
+    left_out = seen.now.excluded is not None
+    return updates | {
+        panel.card: card(seen, desk.rows.columns, curate_desk.place_of(positions, position, desk.kind, desk.text)),
+        panel.at: str(row.id),
+        panel.exclude: gr.update(visible=not left_out),
+        panel.back: gr.update(visible=left_out),
+    }
+
+
+def save_draft(panel: Panel, context: DataContext, desk: curate_desk.Desk, why: str, onto: Any) -> dict[Any, Any]:
+    made = drafts.save(desk.draft, desk.data, context.workspace, why=why or "", onto=onto)
+    return {
+        panel.message: notice(f"Saved as version {made.number} of {made.name}: {made.action}.", kind="good"),
+        panel.kept: made.source,
+        panel.why: "",
+        panel.confirm: gr.update(visible=False),
+        panel.choice: gr.update(visible=False),
+        **context.open(made.source),
+    }
+
+
+def later_version(desk: curate_desk.Desk, workspace: Workspace) -> Version | None:
+    """A later version of what was judged; version 1 is made where there is none, as two may have judged one file."""
+    base = create(desk.data, workspace, who=desk.draft.who)
+    return drafts.later(DataConfig(source=base.source), workspace)
+
+
+def row_to_judge(
+    shown: str | None, who: str, at: str, kind: str, text: str, workspace: Workspace
+) -> tuple[curate_desk.Desk, Any]:
+    """The desk and the row as it is saved. Raises InputError when nobody is named or no row is on show."""
+    desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
+    row = desk.row(int(at)) if at and at.isdecimal() else None
+    if row is None:
+        raise InputError("No row is open", try_="choose one with Next, or show all rows")
+    return desk, row
+
+
+def in_words(row: int, wanted: dict[str, Any]) -> str:
+    mark = {"good": "good", "bad": "bad", "none": "no mark"}.get(wanted.get("mark", ""))
+    if mark:
+        return f"Row {row}: {mark}."
+    if "excluded" in wanted:
+        return f"Row {row}: excluded, {wanted['excluded']}." if wanted["excluded"] else f"Row {row}: brought back."
+    return f"Row {row}: edited." if "cells" in wanted else f"Row {row}: note added."

@@ -111,7 +111,7 @@ def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:
         for one in advice
     )
     return Markup('<section class="ft-card" data-part="enough">{}<ul class="ft-advice">{}</ul></section>').format(
-        heading("Is it enough?", "Rules of thumb, each with its source."), lines
+        heading("Is it enough?", "Rules of thumb, with their sources."), lines
     )
 
 

@@ -20,7 +20,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.load import forget
 from ftlab.ui import forms
 from ftlab.ui.data_sources import DataContext, config_of
-from ftlab.ui.events import any_of, message_box, on
+from ftlab.ui.events import any_of, message_box, on, steps
 from ftlab.ui.html import PICK_JS
 from ftlab.ui.row_view import page_count, page_table, row_card
 
@@ -140,7 +140,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
         return updates | {panel.place: here}
 
     def turn(
-        shown: str | None, page: float | None, row: float | None, search: str | None, split: str | None, by: int = 0
+        shown: str | None, page: float | None, row: float | None, search: str | None, split: str | None, *, by: int = 0
     ) -> dict[Any, Any]:
         if shown is None:
             return {}
@@ -150,11 +150,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
             wanted = min(wanted, page_count(found, split))
         return {panel.page: wanted, panel.rows: page_table(found, wanted, _whole(row, 0), split, search or "")}
 
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    backwards, forwards = steps(turn)
 
     def first(shown: str | None, _: Any, row: float | None, search: str | None, split: str | None) -> dict[Any, Any]:
         return turn(shown, 1, row, search, split)
@@ -164,7 +160,8 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
 
     def render(row: float | None, split: str | None, base: str | None, longest: str | None, *values: Any) -> Any:
         config = build_config(panel.form.collect(values)).data
-        length = int(longest) if (longest or "").strip().isdigit() else None
+        typed = (longest or "").strip()
+        length = int(typed) if typed.isdigit() else None
         return {panel.rendered: row_card(config, workspace, _whole(row, 0), split, base or STARTER, length)}
 
     def say(*values: str | None) -> dict[Any, Any]:
@@ -174,7 +171,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
 
     reads = [panel.row, panel.split, context.base, context.max_length, *panel.form.inputs]
     # Only what the row shows waits for the tokenizer; the preview is there before.
-    shows = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
+    shows: dict[str, Any] = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
     followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
     place = [context.shown, panel.place, panel.page, panel.row]
     for looked in looks:

@@ -16,7 +16,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.versions import Version, history
 from ftlab.errors import InputError
-from ftlab.ui import disk
+from ftlab.ui import run_files
 
 FILE_TYPES = list(SUFFIXES)
 
@@ -43,13 +43,13 @@ class DataContext:
 def config_of(shown: str | None) -> DataConfig:
     """The data on show. Raises InputError when there are none."""
     if shown is None:
-        raise InputError("There are no data on show", try_="choose some above")
+        raise InputError("No data is chosen", try_="choose some above")
     return DataConfig.model_validate_json(shown)
 
 
 def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[str, str]]:
     """Samples, the newest version of each data set, then the files uploaded to this workspace, and `also`."""
-    samples = [(f"{title} ({name})", name) for name, title in disk.sample_titles().items()]
+    samples = [(f"{title} ({name})", name) for name, title in run_files.sample_titles().items()]
     newest = {one.name: one for one in history(workspace) if one.deleted is None}
     versions = [(version_title(one), one.source) for one in newest.values()]
     files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []

@@ -9,34 +9,37 @@ are drawn again when it changes, by the events that also draw them for whoever f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config import RunConfig, with_settings
 from ftlab.core.comparison import ComparisonJson
-from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+from ftlab.report.measures import sides_of
+from ftlab.training import supervisor
 from ftlab.ui import (
     advisor_box,
     background,
-    disk,
     evaluate_form,
-    evaluate_remedies,
     evaluate_result,
     evaluate_rows,
-    evaluate_shown,
     evaluate_slices,
     job_strip,
     judge_box,
+    run_files,
     run_view,
     strength_box,
 )
+from ftlab.ui.evaluate_form import HELD_OUT
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import PICK_JS, empty, join, notice
+from ftlab.ui.html import PICK_JS, empty, heading, join, notice
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,10 @@ def build() -> EvaluateTab:
 
 
 def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
-    def start(run_id: str | None, *values: Any) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
-        run, asked = disk.chosen_run(workspace, run_id), evaluate_form.read(*values)
+    def start(
+        run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
+    ) -> dict[Any, Any]:
+        run, asked = run_files.chosen_run(workspace, run_id), evaluate_form.read(*values)
         supervisor.submit_evaluation(
             run,
             workspace,
@@ -112,13 +115,9 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
             suite=asked.suite,
             settings=asked.settings,
         )
-        config = disk.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
-        return {
-            tab.message: notice("Started. The strip above shows how far it is; the result appears here.", kind="good"),
-            tab.form.view: gr.update(value=evaluate_form.NEXT),
-            **job_strip.at_work(strip, workspace),
-        }
+        background.make_room(run)
+        shown = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
+        return {**shown, **job_strip.at_work(strip, workspace)}
 
     def choose(
         run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
@@ -128,23 +127,23 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.report.report import write_report
 
-        run = disk.chosen_run(workspace, run_id)
+        run = run_files.chosen_run(workspace, run_id)
         return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
 
     def markdown(run_id: str | None) -> dict[Any, Any]:
         from ftlab.report.markdown import write_markdown
 
-        run = disk.chosen_run(workspace, run_id)
+        run = run_files.chosen_run(workspace, run_id)
         return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}
 
-    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> evaluate_rows.Shown | None:
-        return evaluate_shown.shown(run_id, others, view, workspace)
+    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
+        return result_of(run_id, others, view, workspace)
 
     on(
         tab.form.start.click,
         start,
-        [tab.run, *tab.form.settings],
-        [tab.form.view, strip.box, strip.stop, strip.job],
+        [*tab.looked_at, *tab.form.settings],
+        [*tab.shown, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
@@ -200,14 +199,16 @@ def show(
 
     `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
     """
-    hidden = dict.fromkeys((tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False))
+    hidden: dict[Any, Any] = dict.fromkeys(
+        (tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False)
+    )
     hidden[tab.on_show] = ""
     hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)
     if not run_id:
         return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)
-    choices = evaluate_shown.views(run)
+    choices = result_views(run)
     asked = view
     view = _viewed(run, view, [value for _, value in choices])
     waits = asked == evaluate_form.NEXT and _at_work(run)
@@ -216,12 +217,12 @@ def show(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
     if not choices:
-        return {**hidden, tab.result: _preferences(run) + _ended(run, None) or _not_yet(run)}
-    found = evaluate_shown.shown(run_id, others, view, workspace)
+        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
+    found = result_of(run_id, others, view, workspace)
     if found is None:
-        return {**hidden, tab.result: evaluate_shown.apart(run, others)}
+        return {**hidden, tab.result: apart(run, others)}
     comparison, rows = found
-    own = comparison is disk.comparison(run)
+    own = comparison is run_files.comparison(run)
     named = digest([run_id, view, comparison, len(rows)])
     if named == on_show:
         panels = {tab.slices.box: gr.skip(), tab.rows.box: gr.skip()}
@@ -230,8 +231,8 @@ def show(
     shown = evaluate_result.result(run, comparison)
     return {
         **hidden,
-        tab.result: _ended(run, comparison) + (_preferences(run) + shown if own else shown),
-        tab.remedies: evaluate_remedies.offered(run) if own else "",
+        tab.result: _state(run, comparison) + (_preferences(run) + shown if own else shown),
+        tab.remedies: offered_remedies(run) if own else "",
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
         tab.on_show: named,
@@ -243,13 +244,13 @@ def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | 
     """The result to show: the chosen one; after an evaluation from this page the one that it made; else the run's own
     comparison."""
     if view == evaluate_form.NEXT and not _at_work(run):
-        status = disk.evaluation_status(run)
-        view = evaluate_shown.newest(run, status.created if status else 0.0)
+        status = run_files.evaluation_status(run)
+        view = newest_result(run, status.created if status else 0.0)
     return view if view in known else next(iter(known), None)
 
 
 def _at_work(run: RunDirectory) -> bool:
-    status = disk.evaluation_status(run)
+    status = run_files.evaluation_status(run)
     return status is not None and status.is_active
 
 
@@ -265,26 +266,127 @@ def _preferences(run: RunDirectory) -> Markup:
     if not found:
         return found
     return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(
-        run.id, run_view.headline(run, disk.status(run)), found
+        run.id, run_view.headline(run, run_files.status(run)), found
     )
 
 
-def _ended(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
-    """Why an evaluation that was started after `comparison` left none; empty when none was, or it is at work."""
-    from ftlab.training import supervisor
-
-    status = disk.evaluation_status(run)
-    if status is None or status.is_active or supervisor.judging_status(run) is not None:
+def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
+    """Where an evaluation stands that was started after `comparison` and has left no result."""
+    status = run_files.evaluation_status(run)
+    if status is None or (comparison and status.created < comparison.get("created", 0)):
         return Markup("")
-    if comparison and status.created < comparison.get("created", 0):
+    if supervisor.judging_status(run) is not None:  # older files do not say what they are about
         return Markup("")
-    if status.error:
-        return run_view.failure(status.error)
-    return join(notice(text, kind="warn") for text in status.warnings) if status.state == "stopped" else Markup("")
+    return run_view.measuring(run, supervisor.EVALUATION, "Evaluating")
 
 
-def _not_yet(run: RunDirectory) -> Markup:
-    status = disk.evaluation_status(run)
-    if status is not None and status.is_active:
-        return notice(f"The evaluation is at work: {status.phase}.")
+def _not_yet() -> Markup:
     return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")
+
+
+Shown = tuple[ComparisonJson, list[dict[str, Any]]]
+
+
+def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace) -> Shown | None:
+    """The comparison of `run_id` with `others` and its rows; None where they have not answered the same rows.
+
+    `view` is the name of a question beside the run's own comparison, or empty.
+    """
+    if not run_id:
+        return None
+    run = workspace.run(run_id)
+    question = next((one for one in reversed(run.questions()) if one.name == view), None)
+    wanted = {name for name in others or [] if name != run_id}
+    place = question or run
+    if (found := _of(place, wanted)) is not None or question is not None:
+        return found
+    if run_files.comparison(run):
+        beside = run_files.side_by_side([run, *(workspace.run(name) for name in sorted(wanted))])
+        if beside is not None:
+            return beside
+    asked = (_of(one, wanted) for one in reversed(run.questions()) if wanted)
+    return next((one for one in asked if one is not None and not one[0].get("suite")), None)
+
+
+def result_views(run: RunDirectory) -> list[tuple[str, str]]:
+    """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
+    own = run_files.comparison(run)
+    question = own.get("question") if own else None
+    said = question["text"] if question else "held-out rows"
+    others = [(one.asked(), one.name) for one in reversed(run.questions()) if run_files.comparison(one)]
+    return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
+
+
+def newest_result(run: RunDirectory, since: float) -> str | None:
+    """The result of `run` that was made after `since` (unix seconds); None before there is one."""
+    made = {HELD_OUT: run} | {one.name: one for one in run.questions()}
+    created = {view: found["created"] for view, place in made.items() if (found := run_files.comparison(place))}
+    later = {view: when for view, when in created.items() if when > since}
+    return max(later, key=later.__getitem__, default=None)
+
+
+def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None:
+    comparison = run_files.comparison(place)
+    if comparison is None or not set(wanted) <= {side["name"] for side in sides_of(comparison)}:
+        return None
+    return comparison, run_files.predictions(place)
+
+
+def apart(run: RunDirectory, others: Sequence[str] | None) -> Markup:
+    return empty(
+        "These runs have not answered the same rows yet.",
+        f"Press Evaluate: {', '.join(others or [])} will answer the rows of {run.id} too.",
+    )
+
+
+def offered_remedies(run: RunDirectory) -> Markup:
+    """A card for each remedy, the likeliest first; empty where there is nothing to mend."""
+    found = remedies_of(run)
+    if not found:
+        return Markup("")
+    cards = join(
+        Markup(
+            '<article class="ft-finding"><h4>{}</h4><p>{}</p><div class="ft-remedies">'
+            '<button type="button" class="ft-do{}" data-pick="{}:{}" aria-label="Try it: {}">'
+            "Fill in the settings</button></div></article>"
+        ).format(remedy.title, remedy.why, "" if place else " ft-do-main", run.id, place, remedy.title)
+        for place, remedy in enumerate(found)
+    )
+    return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
+        heading("What may help", "Pre-fills a new run with these changes. Nothing starts until you press Start."),
+        cards,
+    )
+
+
+def remedies_of(run: RunDirectory) -> list[Any]:
+    """The remedies against what the comparison of `run` shows."""
+    from ftlab.evaluation.forgetting import remedies
+
+    comparison, config = run_files.comparison(run), run_files.config(run)
+    return remedies(comparison, config) if comparison and config else []
+
+
+def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
+    """The configuration of the run with the remedy that was picked, and the remedy.
+
+    Raises InputError when it is not offered any more.
+    """
+    run_id, _, place = pick.rpartition(":")
+    run = workspace.run(run_id)
+    found, config = remedies_of(run), run_files.config(run)
+    if config is None or not place.isdigit() or int(place) >= len(found):
+        raise InputError("This remedy is no longer offered", try_="choose the run again")
+    remedy = found[int(place)]
+    return with_settings(config, remedy.changes), remedy
+
+
+def remedy_said(remedy: Any) -> Markup:
+    """What was filled in, and what is left to do."""
+    changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
+    todo = f"Fill in {remedy.needs}, then press Start." if remedy.needs else "Press Start when it looks right."
+    return notice(
+        Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
+            remedy.title, changes, todo
+        ),
+        kind="warn" if remedy.needs else "good",
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from ftlab.errors import InputError
-from ftlab.ui import disk
+from ftlab.ui import run_files
 
 HELD_OUT = ""
 NEXT = "(next)"  # the view of a result that is being measured
@@ -56,7 +56,7 @@ class Form:
 
     @property
     def chosen(self) -> list[Any]:
-        """The components that say what is looked at, in the order of the arguments of `evaluate_shown.shown`."""
+        """The components that say what is looked at, in the order of the arguments of `evaluate.result_of`."""
         return [self.run, self.others, self.view]
 
     @property
@@ -154,7 +154,7 @@ def _named(measures: Sequence[str] | None) -> list[str]:
 
 
 def _suites() -> list[tuple[str, str]]:
-    return [("held out from training", HELD_OUT), *((title, name) for name, title in disk.sample_titles().items())]
+    return [("held out from training", HELD_OUT), *((title, name) for name, title in run_files.sample_titles().items())]
 
 
 def _measures() -> list[tuple[str, str]]:

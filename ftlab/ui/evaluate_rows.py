@@ -17,8 +17,8 @@ from ftlab.core.comparison import ComparisonJson, MeasureInfoJson, SideJson, dec
 from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.report.measures import measures_of, sides_of
-from ftlab.ui.answers import MARKS, PAGE_ROWS, Look, answer_table, document_table
-from ftlab.ui.events import any_of, on
+from ftlab.ui.answer_tables import MARKS, PAGE_ROWS, Look, answer_table, document_table
+from ftlab.ui.events import any_of, on, steps
 from ftlab.ui.html import heading
 
 Shown = tuple[ComparisonJson, list[dict[str, Any]]]  # a comparison and its rows
@@ -100,11 +100,7 @@ def wire(
     def stay(*values: Any) -> dict[Any, Any]:
         return turn(*values, by=0)
 
-    def backwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=-1)
-
-    def forwards(*values: Any) -> dict[Any, Any]:
-        return turn(*values, by=+1)
+    backwards, forwards = steps(turn)
 
     inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
     # One event for a filter and for another run on show: were rows drawn by the choice of a run itself, its reply could

@@ -37,7 +37,7 @@ class Panel:
 
 def build() -> Panel:
     with gr.Column(visible=False, elem_id="evaluate_slices_box") as box:
-        gr.HTML(heading("Slices", "The same figures for the rows that share a value: where it helps, and where not."))
+        gr.HTML(heading("Slices", "The same figures per group of rows: where it helps, and where it does not."))
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             column = gr.Dropdown(
                 [], label="By column", allow_custom_value=True, elem_id="evaluate_slice_column", min_width=180
@@ -84,7 +84,7 @@ def slice_table(
     """A line for each value of `column`: rows, every side with its interval, and the change with its own."""
     measures = _measures(comparison, rows)
     if column not in columns_of(rows) or measure not in measures:
-        return empty("These rows cannot be cut so.", "Choose another column or measure.")
+        return empty("No slices by this column and measure.", "Choose another column or measure.")
     sides = sides_of(comparison)[:_MOST_SIDES]
     found = slices(rows, column, measure, [side["name"] for side in sides])
     shown, first = measures[measure], sides[0]["title"]

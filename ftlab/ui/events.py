@@ -23,7 +23,7 @@ from ftlab.core.damage import explained
 from ftlab.core.files import DamagedFile, check_reach, disk_full, limited_to
 from ftlab.core.workspace import default_root
 from ftlab.errors import FtlabError
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.html import error_box
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,18 @@ def any_of(*triggers: Any) -> Callable[..., Any]:
     Wired one by one, two quick choices are two events at once, and the slower reply would win.
     """
     return functools.partial(gr.on, list(triggers))
+
+
+def steps(turn: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Handlers of Previous and Next, from one of a page that takes `by` how many pages to turn."""
+
+    def backwards(*values: Any) -> Any:
+        return turn(*values, by=-1)
+
+    def forwards(*values: Any) -> Any:
+        return turn(*values, by=+1)
+
+    return backwards, forwards
 
 
 def offer_file(path: Path, name: str) -> dict[str, Any]:
@@ -165,7 +177,7 @@ def guarded(
 
     def failed(error: Exception) -> dict[Any, Any]:
         if isinstance(error, DamagedFile):
-            disk.set_aside(error)  # the next tick draws without it
+            run_files.set_aside(error)  # the next tick draws without it
         if not isinstance(error, FtlabError):
             error = disk_full(error, default_root()) or explained(error) or error
         if not isinstance(error, FtlabError):
@@ -173,7 +185,7 @@ def guarded(
             error = FtlabError(
                 "Something went wrong inside ftlab",
                 why=f"{type(error).__name__}: the details are in the terminal where the app runs.",
-                try_="the same again; if it stays, report it with the last lines of that terminal",
+                try_="again; if it keeps failing, file an issue with the last lines of that terminal",
             )
         if box is None:
             log.warning("%s: %s", handler.__name__, error)

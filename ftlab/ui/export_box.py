@@ -19,15 +19,16 @@ from markupsafe import Markup
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
+from ftlab.export.shape import Kind
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui import background, disk
+from ftlab.ui import background, run_files
 from ftlab.ui.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.html import count, details, join, notice, preformatted, table
 from ftlab.ui.hub_account import about_token, upload_token
 
 _POLL_SECONDS = 0.5
 _KINDS = [("Adapter, for its base", "adapter"), ("One whole model", "merged")]
-_FORMATS = [("as evaluated", ""), "float32", "bfloat16", "float16"]
+_FORMATS = [("as evaluated", ""), *((name, name) for name in ("float32", "bfloat16", "float16"))]
 _ABOUT = (
     "A folder that loads without ftlab: weights as safetensors, tokenizer, chat template, stop tokens, and a model "
     "card. Before it is yours, a fresh process without ftlab loads it and must answer held-out prompts as this run did."
@@ -97,7 +98,7 @@ def _build_hub() -> tuple[Any, ...]:
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         name = gr.Textbox(
             label="Model",
-            info="Made when it is not there.",
+            info="Created if it does not exist.",
             placeholder="owner/name",
             max_lines=1,
             elem_id="runs_hub_name",
@@ -125,22 +126,22 @@ def _build_hub() -> tuple[Any, ...]:
 def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     """Wire the handlers. `run` is the component that says which run is looked at."""
 
-    def download(run_id: str | None, kind: str, dtype: str) -> Iterator[dict[Any, Any]]:
+    def download(run_id: str | None, kind: Kind, dtype: str) -> Iterator[dict[Any, Any]]:
         from ftlab.export.export import pack
 
         background.ensure("torch")
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         for said in _made(chosen, kind, dtype, workspace):
             yield {panel.state: notice(f"{said} …")}
         yield {panel.state: notice("packing the files …")}
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
         yield {panel.file: offer_file(packed, packed.name), panel.state: _state(chosen, kind)}
 
-    def choose(run_id: str | None, kind: str) -> dict[Any, Any]:
+    def choose(run_id: str | None, kind: Kind) -> dict[Any, Any]:
         return show(panel, run_id, kind, workspace) | _unseen(panel)
 
     def look(run_id: str | None, *asked: Any) -> Iterator[dict[Any, Any]]:
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         kind, dtype, *where = asked
         _named(where[0])
         background.ensure("torch")
@@ -157,7 +158,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     def send(
         seen: list[Any] | None,
         run_id: str | None,
-        kind: str,
+        kind: Kind,
         dtype: str,
         name: str,
         data: str,
@@ -172,7 +173,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
                 try_="press Show what would be uploaded once more",
             )
         where = [name, data, report, private]
-        upload = _push(disk.chosen_run(workspace, run_id), kind, dtype, where, dry_run=False, token=upload_token(token))
+        run = run_files.chosen_run(workspace, run_id)
+        upload = _push(run, kind, dtype, where, dry_run=False, token=upload_token(token))
         notes = join(Markup("<div>{}</div>").format(note) for note in upload.notes)
         done = Markup('<div class="ft-box ft-good" role="status">Uploaded: {}{}</div>').format(upload.address, notes)
         return {panel.hub_message: done, **_unseen(panel)}
@@ -220,15 +222,16 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     )
 
 
-def show(panel: Panel, run_id: str | None, kind: str, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, run_id: str | None, kind: Kind, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what there is of an export of `run_id`."""
-    dtype = gr.update(interactive=kind == "merged", **({} if kind == "merged" else {"value": ""}))
+    merged = kind == "merged"
+    dtype = gr.update(interactive=True) if merged else gr.update(interactive=False, value="")
     if not run_id:
         return {panel.state: "", panel.dtype: dtype}
     return {panel.state: _state(workspace.run(run_id), kind), panel.dtype: dtype}
 
 
-def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Iterator[str]:
+def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> Iterator[str]:
     """Export `run` unless that is done already; yields what is done. The process goes on when the page is closed."""
     from ftlab.export import job as export_job
     from ftlab.export.export import kept_export
@@ -246,14 +249,14 @@ def _made(run: RunDirectory, kind: str, dtype: str, workspace: Workspace) -> Ite
     export_job.raise_failure(found)
 
 
-def _state(run: RunDirectory, kind: str) -> Markup:
+def _state(run: RunDirectory, kind: Kind) -> Markup:
     """What is known of the export, and at which strength the next one will be where that is not as trained."""
-    at = strength_name(disk.strength(run))
+    at = strength_name(run_files.strength(run))
     told = f"Exports use {at}, chosen on the Evaluate tab. Choose 1 there for the model as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
 
-def _verified(run: RunDirectory, kind: str) -> Markup:
+def _verified(run: RunDirectory, kind: Kind) -> Markup:
     """What is known of the export that is there: what was checked, and where it lies."""
     from ftlab.export import job as export_job
     from ftlab.export.verify import lines
@@ -265,7 +268,7 @@ def _verified(run: RunDirectory, kind: str) -> Markup:
         return Markup("")
     there = found.record["shape"].get("strength", AS_TRAINED)
     told = [*lines(found.record["verification"]), *found.record["notes"]]
-    if there != AS_TRAINED or there != disk.strength(run):
+    if there != AS_TRAINED or there != run_files.strength(run):
         told.insert(0, f"The export in this folder is {strength_name(there) or 'as trained'}.")
     said = join(Markup("<div>{}</div>").format(line) for line in told)
     where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))
@@ -273,7 +276,7 @@ def _verified(run: RunDirectory, kind: str) -> Markup:
 
 
 def _push(
-    run: RunDirectory, kind: str, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
+    run: RunDirectory, kind: Kind, dtype: str, where: list[Any], *, dry_run: bool, token: str | None = None
 ) -> Any:
     from ftlab.export.export import kept_export
     from ftlab.export.push import push

@@ -46,7 +46,12 @@ def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, 
 
 
 def is_advanced(info: FieldInfo) -> bool:
-    return bool((info.json_schema_extra or {}).get("advanced"))
+    return bool(_extra(info, "advanced"))
+
+
+def _extra(info: FieldInfo, name: str) -> Any:
+    """What a setting says about itself beyond what pydantic knows; None when it says nothing."""
+    return info.json_schema_extra.get(name) if isinstance(info.json_schema_extra, dict) else None
 
 
 @dataclass
@@ -108,7 +113,7 @@ def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
-    unit = (info.json_schema_extra or {}).get("unit")
+    unit = _extra(info, "unit")
     settings: dict[str, Any] = {
         "label": f"{info.title} ({unit})" if unit else info.title,
         "info": " ".join(filter(None, [info.description, f"({limits})" if (limits := range_of(info)) else ""])),

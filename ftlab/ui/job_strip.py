@@ -15,11 +15,16 @@ from markupsafe import Markup
 from ftlab.arena import answers as answering
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.ui import disk
-from ftlab.ui.disk import Job
+from ftlab.ui import run_files
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import badge, count, duration, join, notice, short
 from ftlab.ui.preference_view import decided
+from ftlab.ui.run_files import Job
+
+_STOPPING = {
+    "training": "saves what is trained, then stops; press again to kill it",
+    "evaluation": "what was answered is kept; press again to kill it",
+}
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,19 @@ def wire(strip: Strip, workspace: Workspace) -> None:
     stop_by(strip, strip.stop, strip.message, workspace)
 
 
-def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup, dict[Any, Any]]:
-    """What to say of a run that was just started, and updates that show what is at work now."""
-    job = disk.current_job(workspace)
-    said = f"Started {run.id}. It goes on when this page is closed."
-    if job is not None and job.run != run:
-        said = f"{run.id} waits until {job.run.id} has ended. It goes on when this page is closed."
-    return notice(said, kind="good"), at_work(strip, workspace)
+def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup | str, dict[Any, Any]]:
+    """What to say of a run that was just started, and updates that show what is at work now.
+
+    Of the run on show everything stands below, and changes with it: a sentence here would stay as it is.
+    """
+    job = run_files.current_job(workspace)
+    behind = job is not None and job.run != run
+    return notice(f"{run.id} was put into the queue.", kind="good") if behind else "", at_work(strip, workspace)
 
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is at work now, for a handler that has just started something."""
-    job = disk.current_job(workspace)
+    job = run_files.current_job(workspace)
     return {strip.box: show_now(job, workspace), strip.stop: stop_button(job), strip.job: job.key if job else None}
 
 
@@ -60,10 +66,12 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
     """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
 
     def stop(job: str | None) -> dict[Any, Any]:
-        said = disk.stop(job, workspace) if job else "Nothing is running."
-        now = disk.current_job(workspace)
+        said = run_files.stop(job, workspace) if job else "Nothing is running."
+        now = run_files.current_job(workspace)
         shown = stop_button(now)
-        return {message: notice(said), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
+        # While a job stops, the strip says so, and no longer once it has stopped.
+        said = "" if said.startswith("Asked") else notice(said)
+        return {message: said, button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)
@@ -78,7 +86,7 @@ def stop_button(job: Job | None) -> dict[str, Any]:
 
 
 def show_now(job: Job | None, workspace: Workspace) -> Markup:
-    return show(job, disk.metrics(job.run) if job else [], answering.at_work(workspace))
+    return show(job, run_files.metrics(job.run) if job else [], answering.at_work(workspace))
 
 
 def show(
@@ -120,7 +128,7 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}').format(
         badge({"queued": "queued", "stopping": "stopping"}.get(status.state, job.kind), "info"),
         job.run.id,
-        status.phase or status.state,
+        _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state,
         text,
         _bar(share),
     )

@@ -21,10 +21,13 @@ from ftlab.core.endpoint import JUDGE, find_key
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.judge_plan import CRITERIA, JudgeSettings, build_settings, plan, sides_of
-from ftlab.ui import disk, job_strip, judge_view
+from ftlab.evaluation.judge import is_current
+from ftlab.evaluation.judge_plan import CRITERIA, JudgeSettings, build_settings, plan, read_reason, sides_of
+from ftlab.report.findings import judge_figures, judge_lines
+from ftlab.ui import job_strip, run_files, run_view
+from ftlab.ui.answer_tables import text_cell
 from ftlab.ui.events import any_of, message_box, on
-from ftlab.ui.html import error_box, notice
+from ftlab.ui.html import count, details, error_box, join, notice, table, when
 
 _POLL_SECONDS = 1.0
 _DEFAULT_SIDES = "base,adapted"
@@ -86,13 +89,13 @@ def build() -> Panel:
                 scale=3,
                 min_width=260,
             )
-            model = line("Model", "model", info="As the address knows it.", scale=2, min_width=180)
+            model = line("Model", "model", info="The name that the address uses.", scale=2, min_width=180)
             sides = gr.Dropdown(
                 [("Adapted against Base", _DEFAULT_SIDES)],
                 value=_DEFAULT_SIDES,
                 label="Whose answers",
                 allow_custom_value=True,
-                info="Each row in both orders.",
+                info="Each row is judged in both orders.",
                 elem_id="judge_sides",
                 scale=2,
                 min_width=200,
@@ -107,7 +110,7 @@ def build() -> Panel:
             )
             reference = gr.Checkbox(True, label="Show it the reference answer", elem_id="judge_reference")
             with gr.Row(equal_height=False, elem_classes="ft-controls"):
-                at_once = line("Requests at once", "at_once", "4", info="Fewer where it is busy.", min_width=140)
+                at_once = line("Requests at once", "at_once", "4", info="Lower it for a busy server.", min_width=140)
                 max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
         with gr.Row():
             look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
@@ -126,11 +129,11 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     """Wire the handlers. `run` is the component that says which run is looked at."""
 
     def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
-        chosen, settings = disk.chosen_run(workspace, run_id), _read(*values)
+        chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
         found = plan(chosen, settings)
         send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(judge_view.items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(items(found.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -150,13 +153,15 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         }
 
     def follow(run_id: str | None) -> dict[Any, Any]:
-        return _progress(panel, disk.chosen_run(workspace, run_id))
+        return _progress(panel, run_files.chosen_run(workspace, run_id))
 
     def stop(run_id: str | None) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
-        chosen = disk.chosen_run(workspace, run_id)
-        return {panel.message: notice(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
+        chosen = run_files.chosen_run(workspace, run_id)
+        said = supervisor.stop_evaluation(chosen)
+        # While it stops, its result says so itself.
+        return {panel.message: "" if said.startswith("Asked") else notice(said), **_progress(panel, chosen)}
 
     def forget() -> dict[Any, Any]:
         return _unplanned(panel)
@@ -200,7 +205,7 @@ def _progress(panel: Panel, run: RunDirectory) -> dict[Any, Any]:
     working = status is not None and status.is_active
     again = status is not None and status.state == "stopping"
     return {
-        panel.result: judge_view.result(run),
+        panel.result: judgements(run),
         panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
         panel.timer: gr.Timer(active=working),
     }
@@ -277,3 +282,64 @@ def _unplanned(panel: Panel) -> dict[Any, Any]:
 
 def _both(name: str, known: dict[str, str]) -> bool:
     return "adapted" in known and name != "adapted"
+
+
+_SHOWN_REPLIES = 20
+_SHOWN_JUDGEMENTS = 5
+
+
+def judgements(run: RunDirectory) -> Markup:
+    """What judges say of the answers of `run`, the newest first, and how the last attempt ended if it failed."""
+    from ftlab.training import supervisor
+
+    parts = []
+    status = supervisor.judging_status(run)
+    if status is not None and status.is_active:
+        far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
+        does = "is stopping" if status.state == "stopping" else "is at work"
+        parts.append(notice(f"A judge {does}{far}. What it has judged is kept, also when it is stopped."))
+    elif status is not None and status.error:
+        parts.append(run_view.failure(status.error))
+    elif status is not None and status.state == "stopped":
+        parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
+    parts += [_judgement(run, one) for one in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
+    return join(parts)
+
+
+def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
+    current = is_current(run, one)
+    text, *more = judge_lines(one, current=current)
+    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
+    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
+    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
+    return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
+        notice(text, kind=kind),
+        table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
+        Markup('<ul class="ft-notes">{}</ul>').format(items(more)),
+        details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
+        _replies(run, one),
+    )
+
+
+def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
+    """Some of what the judge wrote."""
+    said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
+    said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
+    if not said:
+        return Markup()
+    titles = one["titles"]
+    rows = [
+        [
+            line["row"],
+            " / ".join(titles[side] for side in line["order"]),
+            titles.get(line["choice"], line["choice"] or "no choice"),
+            text_cell(read_reason(line["reply"]) or line["reply"]),
+        ]
+        for line in said
+    ]
+    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
+    return details(f"What it wrote ({len(rows)} replies)", shown)
+
+
+def items(lines: list[str]) -> Markup:
+    return join(Markup("<li>{}</li>").format(line) for line in lines)

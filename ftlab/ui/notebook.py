@@ -216,4 +216,5 @@ def page_html(page: str, height: int) -> str:
 
 
 def _shown(texts: Sequence[str]) -> Markup:
-    return Markup("<ul>{}</ul>").format(join(Markup("<li>{}</li>").format(text) for text in texts)) if texts else ""
+    lines = join(Markup("<li>{}</li>").format(text) for text in texts)
+    return Markup("<ul>{}</ul>").format(lines) if texts else lines

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,26 +21,26 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
-from ftlab.config.stages import REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError
+from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.errors import FtlabError, InputError
 from ftlab.ui import (
     background,
     before_after,
-    disk,
     forms,
     job_strip,
-    preference_data,
     rewards_form,
+    run_files,
     run_view,
     train_preflight,
 )
 from ftlab.ui import data as data_tab
 from ftlab.ui.data_sources import source_choices
-from ftlab.ui.disk import Job
 from ftlab.ui.events import any_of, message_box, on
-from ftlab.ui.html import empty, notice
+from ftlab.ui.html import badge, count, details, empty, error_box, join, notice
+from ftlab.ui.run_files import Job
 from ftlab.ui.stages import LOSS_HELP, METHOD_HELP, STAGES, TITLES, is_read, loss_choices, stage_choices
 from ftlab.ui.train import BASES
 
@@ -102,7 +104,7 @@ def build() -> PreferencesTab:
                 "stage",
                 choices=stage_choices(),
                 value=FIRST,
-                info="Which data it needs stands behind each. Experimental ones are so in TRL: they may change.",
+                info="Each says which data it needs. Experimental: marked so in TRL, and may change.",
             )
             data = gr.HTML(notice("Reading the data …"), elem_id="pref_data", elem_classes="ft-about-data")
             with gr.Row():
@@ -167,7 +169,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         run = supervisor.submit(config, workspace)
         background.release_chat(config.launcher.device)
         said, now = job_strip.submitted(strip, run, workspace)
-        return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
+        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
     def suit(
         stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
@@ -191,12 +193,12 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
             return {tab.data: said, tab.sample: gr.update(visible=stage not in REWARD_STAGES)}
         config = _resolved(stage, begin, base, "lora", None, workspace)
         config.data = DataConfig.model_validate_json(shown)
-        said, suits = preference_data.about(config, workspace)
+        said, suits = about_data(config, workspace)
         return {tab.data: said, tab.sample: gr.update(visible=not suits and stage not in REWARD_STAGES)}
 
     def take_sample() -> dict[Any, Any]:
-        choices = source_choices(workspace, preference_data.SAMPLE)
-        return {source: gr.update(choices=choices, value=preference_data.SAMPLE)}
+        choices = source_choices(workspace, SAMPLE)
+        return {source: gr.update(choices=choices, value=SAMPLE)}
 
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
     before_after.wire(tab.after, strip, workspace)
@@ -267,11 +269,11 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any
     if run is None:
         nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
         return nothing | {tab.live: nothing_yet(), tab.shown: None}
-    ready = disk.result_ready(run)
+    ready = run_files.result_ready(run)
     return {
         tab.live: run_view.live(run),
         tab.to_evaluate: gr.update(visible=ready),
-        tab.to_chat: gr.update(visible=ready and disk.stage(run) != "reward"),
+        tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
         tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
         tab.shown: run.id,
     }
@@ -293,8 +295,8 @@ def list_runs(tab: PreferencesTab, begin: str | None, preset: str | None, worksp
 def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
     """The finished runs that can be trained further, the newest first."""
     found = []
-    for run in disk.runs_that_answer(workspace):
-        config = disk.config(run)
+    for run in run_files.runs_that_answer(workspace):
+        config = run_files.config(run)
         if config is not None and (config.method.name in CONTINUED or not run.adapter.exists()):
             found.append((f"{TITLES[config.stage]}: {run.id}", run.id))
     return found
@@ -302,7 +304,7 @@ def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
 
 def newest_start(workspace: Workspace) -> str:
     """The newest run that learned from examples; empty when there is none."""
-    stages = {run.id: disk.stage(run) for run in workspace.runs()}
+    stages = {run.id: run_files.stage(run) for run in workspace.runs()}
     return next((value for _, value in start_choices(workspace) if stages.get(value) == "sft"), "")
 
 
@@ -318,9 +320,9 @@ def start_kind(begin: str | None, workspace: Workspace) -> str:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
-    if job is not None and job.kind == "training" and disk.stage(job.run) in STAGES:
+    if job is not None and job.kind == "training" and run_files.stage(job.run) in STAGES:
         return job.run
-    return next((run for run in workspace.runs() if disk.stage(run) in STAGES), None)
+    return next((run for run in workspace.runs() if run_files.stage(run) in STAGES), None)
 
 
 def nothing_yet() -> Markup:
@@ -368,3 +370,92 @@ def _draw(form: forms.Form, path: str) -> None:
 def _usual(config: RunConfig, path: str) -> str:
     section, name = path.split(".")
     return f"usual: {getattr(getattr(config, section), name):g}"
+
+
+SAMPLE = "brand_voice_preferences"
+_MOST_ROWS = 50_000  # checked while a person waits
+_TOKENISED = 5_000  # rows whose tokens are counted
+_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth mending", "warn"), "info": ("Good to know", "info")}
+
+
+def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
+    """(what there is to say of the data of `config` for its stage, whether they suit it)."""
+    from ftlab.data.inspection import files_of, look
+
+    name = config.data.source.rsplit("/", 1)[-1]
+    try:
+        found = look(config.data, workspace)
+        if found.detected is not None and (needed := _other_kind(config.stage, found)):
+            return _line(name, f"{count(found.rows)} rows") + needed, False
+        if found.rows > _MOST_ROWS:
+            return _line(name, f"{count(found.rows)} rows, checked when the run starts"), True
+        places = tuple(files_of(config.data.source, workspace))
+        prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
+        findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
+    except FtlabError as error:
+        return _line(name, "cannot be learned from yet") + error_box(error), False
+    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
+    sizes = " / ".join(f"{count(len(rows))} {split}" for split, rows in prepared.splits.items())
+    return _line(name, f"{sizes} {kind}") + cards(findings), True
+
+
+def _other_kind(stage: str, found: Any) -> Markup | None:
+    """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
+    try:
+        check_format(stage, found.detected, found.name, found.columns)
+    except InputError as error:
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        return notice(said) + details("What the data have to look like", Markup("<p>{}</p>").format(error.message()))
+    return None
+
+
+def cards(findings: list[PreferenceFinding]) -> Markup:
+    """Warnings stand open; what is only good to know is folded."""
+    loud = join(_card(one) for one in findings if one.kind != "info")
+    quiet = [one for one in findings if one.kind == "info"]
+    if not quiet:
+        return loud
+    return loud + details(f"Good to know about these data ({len(quiet)})", join(_card(one) for one in quiet))
+
+
+def _card(one: PreferenceFinding) -> Markup:
+    title, kind = _KINDS[one.kind]
+    rows = ", ".join(str(row) for row in one.rows[:8])
+    where = (
+        Markup('<div class="ft-help">Rows {}{}</div>').format(rows, " …" if len(one.rows) > 8 else "") if rows else ""
+    )
+    return notice(
+        Markup("{} <strong>{}</strong><div>{}</div><div><em>Try:</em> {}</div>{}").format(
+            badge(title, kind), one.what, one.why, one.try_, where
+        ),
+        kind=kind,
+    )
+
+
+def _line(name: str, what: str) -> Markup:
+    return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {}</div>').format(
+        name, what
+    )
+
+
+@lru_cache(maxsize=8)
+def _prepared(data: str, stage: str, _files: tuple[Any, ...], root: str) -> Any:
+    from ftlab.data.splits import prepare
+
+    return prepare(DataConfig.model_validate_json(data), workspace=Workspace(Path(root)), stage=stage)
+
+
+def _tokenizer(config: RunConfig, prepared: Any) -> Any:
+    """The tokenizer of the base, to count what max_length cuts; None where it would be fetched or takes long."""
+    rows = len(prepared.splits["train"])
+    if config.stage not in PREFERENCE_STAGES or rows > _TOKENISED or not (config.is_starter or _is_folder(config)):
+        return None
+    from ftlab.ui.row_view import tokenizer_of
+
+    return tokenizer_of(config.model.base)
+
+
+def _is_folder(config: RunConfig) -> bool:
+    from ftlab.models.bases.get import is_kept_here
+
+    return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())

@@ -26,7 +26,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
 from ftlab.report.measures import verdict_text
-from ftlab.ui import background, disk
+from ftlab.ui import background, run_files
 from ftlab.ui.events import reach
 
 log = logging.getLogger(__name__)
@@ -126,10 +126,16 @@ def offer(workspace: Workspace) -> None:
         found = workspace.run(run)
         if not found.has_result:
             raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
-        threads = threads_beside_a_run() if disk.current_job(workspace) else None
-        settings = {"temperature": temperature, "max_new_tokens": max_new_tokens, "threads": threads}
-        settings["strength"] = strength
-        *_, last = load_duet(found).stream(message, system=system, as_trained=as_trained, **settings)
+        answers = load_duet(found).stream(
+            message,
+            system=system,
+            as_trained=as_trained,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            threads=threads_beside_a_run() if run_files.current_job(workspace) else None,
+            strength=strength,
+        )
+        *_, last = answers
         return {"base": last.base, "adapted": last.adapted, "cut": list(last.cut), "notes": list(last.notes)}
 
     def arena_results(test: str | None = None) -> dict:
@@ -154,13 +160,13 @@ def check_mcp() -> None:
 
 
 def _status_of(run: RunDirectory) -> dict[str, Any]:
-    current, evaluating = disk.status(run), disk.evaluation_status(run)
+    current, evaluating = run_files.status(run), run_files.evaluation_status(run)
     latest: dict[str, float] = {}
-    for row in disk.metrics(run):
+    for row in run_files.metrics(run):
         latest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
     found = {"run": run.id} | {name: getattr(current, name) for name in _STATUS}
     found |= {"metrics": latest, "evaluation": evaluating.state if evaluating else None, "verdict": None}
-    comparison = disk.comparison(run)
+    comparison = run_files.comparison(run)
     if comparison:
         found["verdict"] = verdict_text(comparison)
         found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}

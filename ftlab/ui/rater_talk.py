@@ -46,8 +46,8 @@ def answer(store: Store, said: Any, ask_models: AskModels | None = None, address
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
         log.exception("A rater's message could not be answered")
-        error = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
-        return {"screen": str(screens.cannot_open(error)), "say": error.what}
+        broken = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
+        return {"screen": str(screens.cannot_open(broken)), "say": broken.what}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import yaml
 
 from ftlab.config import Reward
 from ftlab.core.workspace import Workspace
-from ftlab.ui import disk, forms
+from ftlab.ui import forms, run_files
 from ftlab.ui.html import heading
 
 PATH = "reinforcement.rewards"
@@ -155,7 +155,7 @@ def fill(tab: RewardsForm, rewards: Sequence[Reward]) -> dict[Any, Any]:
 
 
 def model_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    return [("none", ""), *((run.id, run.id) for run in disk.reward_models(workspace))]
+    return [("none", ""), *((run.id, run.id) for run in run_files.reward_models(workspace))]
 
 
 def _names() -> list[str]:

@@ -165,8 +165,9 @@ def tokenizer_of(base: str) -> Any:
 def _rows_in(found: Any, split: str | None) -> tuple[str, int]:
     """The split that is paged through (by itself the one that is learnt from) and its rows in the source."""
     splits = found.source_splits
-    name = split if split in splits else "train" if "train" in splits else next(iter(splits), "train")
-    return name, splits.get(name, 0)
+    if split is None or split not in splits:
+        split = "train" if "train" in splits else str(next(iter(splits), "train"))
+    return split, splits.get(split, 0)
 
 
 def _part(found: Any, column: str) -> Markup:

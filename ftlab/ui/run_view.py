@@ -15,9 +15,10 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
-from ftlab.ui import disk, preference_view, reward_view
+from ftlab.ui import preference_view, reward_view, run_files
 from ftlab.ui.charts import metric_points, run_curves
 from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
 from ftlab.ui.stages import STAGES
@@ -39,7 +40,7 @@ def headline(run: RunDirectory, status: RunStatus) -> Markup:
 
 def replayed(run: RunDirectory) -> Markup:
     """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
-    config = disk.config(run)
+    config = run_files.config(run)
     try:
         said = mixed_in_words(config, run.manifest()) if config else ""
     except FtlabError:
@@ -49,14 +50,14 @@ def replayed(run: RunDirectory) -> Markup:
 
 def live(run: RunDirectory) -> Markup:
     """The whole picture of a run, while it works and after: numbers, warnings, curves, outcome."""
-    status, metrics = disk.status(run), disk.metrics(run)
+    status, metrics = run_files.status(run), run_files.metrics(run)
     training = status.phase == "training" and status.is_active
-    total, stage = status.total_steps if training else None, disk.stage(run)
+    total, stage = status.total_steps if training else None, run_files.stage(run)
     said: list[str] = []
     if stage in REWARD_STAGES:
-        config = disk.config(run)
+        config = run_files.config(run)
         shown = reward_view.numbers(status, metrics)
-        curves = reward_view.pictures(metrics, disk.samples(run), config, total)
+        curves = reward_view.pictures(metrics, run_files.samples(run), config, total)
         said = [sign.text for sign in reward_view.current_signs(metrics, config)]
     elif stage in STAGES:
         shown = preference_view.numbers(status, metrics)
@@ -80,7 +81,7 @@ def live(run: RunDirectory) -> Markup:
 
 def held_out(run: RunDirectory) -> Markup:
     """What the held-out preferences or prompts say of the result; empty for other runs and before it is known."""
-    preferences, rewards = disk.preferences(run), disk.rewards(run)
+    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     return join(
         [
             preference_view.result(preferences) if preferences else Markup(""),
@@ -127,17 +128,17 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     """How the run ended and what to do next; empty while it works."""
     if status.is_active:
         if status.state == "queued":
-            return notice("It waits its turn: one run at a time uses the device. Nothing needs to stay open.")
-        return Markup("")
+            return notice("Queued: one run at a time uses the device. You can close this page.")
+        return Markup('<p class="ft-help">You can close this page.</p>')
     if status.error:
         return failure(status.error)
-    comparison = disk.comparison(run)
+    comparison = run_files.comparison(run)
     if comparison:
         return notice(verdict_text(run, comparison), kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
-    if disk.preferences(run) or disk.rewards(run):
+    if run_files.preferences(run) or run_files.rewards(run):
         return Markup("")
     return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
 
@@ -147,9 +148,24 @@ def failure(error: dict[str, Any]) -> Markup:
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
 
 
+def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
+    """Where the latest evaluation of `run` stands, if it was for `task` (see supervisor): at work, or why it left
+    nothing. Empty once it is done. It is drawn anew when its state changes, so it names no phase."""
+    status = run_files.evaluation_status(run)
+    if status is None or (status.task or supervisor.EVALUATION) != task or status.state == "completed":
+        return Markup("")
+    if status.is_active:
+        now = {"queued": "Waiting for the device", "stopping": "Stopping"}.get(status.state, doing)
+        return notice(f"{now}. The strip above shows how far it is.")
+    if status.error:
+        return failure(status.error)
+    said = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]
+    return join(notice(text, kind="warn") for text in said)
+
+
 def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """The verdict sentence and what to do next."""
-    config = disk.config(run)
+    config = run_files.config(run)
     steps = _next_steps(comparison, config) if config else []
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
@@ -175,7 +191,7 @@ def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
 
 
 def verification(run: RunDirectory) -> str:
-    found = disk.verification(run)
+    found = run_files.verification(run)
     if not found:
         return "not checked"
     change = short(found.get("largest_change"))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from markupsafe import Markup
@@ -23,12 +24,13 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError, shorten
 from ftlab.evaluation.figures import number, percent, value_text
 from ftlab.report.measures import by_same_kinds
-from ftlab.ui import background, disk, export_box, forms, lineage, run_view, sweep
+from ftlab.ui import background, export_box, forms, run_files, run_view, sweep
 from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import (
     NOTHING,
     PICK_JS,
+    badge,
     details,
     duration,
     empty,
@@ -129,7 +131,7 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
 
     def ask(run_id: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
-        if disk.status(run).is_active:
+        if run_files.status(run).is_active:
             raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
         text = Markup("<p>Delete <strong>{}</strong> for good? Its model, curve and scores go with it.</p>")
         return {tab.confirm: gr.update(visible=True), tab.question: text.format(run.id)}
@@ -151,13 +153,12 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
-        config = disk.config(run)
-        background.release_chat(config.launcher.device if config else "auto")
+        background.make_room(run)
         step = supervisor.resume(run, workspace)
-        said = f"It goes on from step {step}" if step else "It had no whole checkpoint and starts from the beginning"
-        return {tab.message: notice(f"{said}. The strip above shows how far it is.", kind="good")}
+        said = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
+        return {tab.message: notice(said, kind="good")}
 
-    def move(run_id: str | None, where: str) -> dict[Any, Any]:
+    def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
         from ftlab.training import supervisor as queue
 
         order = [run.id for run in queue.move(workspace.run(_chosen(run_id)), workspace, where)]
@@ -202,8 +203,8 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     if not run_id:
         return {**listing, tab.lineage: "", tab.detail: notice("Choose a run to open it.")}
     run = workspace.run(run_id)
-    listing[tab.lineage] = lineage.tree(runs, run.id)
-    status = disk.status(run)
+    listing[tab.lineage] = lineage_tree(runs, run.id)
+    status = run_files.status(run)
     buttons = {
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
@@ -221,7 +222,7 @@ def no_runs() -> Markup:
 def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
     rows = []
     # Scores of preferences have a column only where there are such runs.
-    preferring = any(disk.stage(run) in STAGES for run in runs)
+    preferring = any(run_files.stage(run) in STAGES for run in runs)
     for run in runs:
         opens = pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current)
         try:
@@ -246,10 +247,10 @@ def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
 
 def _cells(run: RunDirectory, preferring: bool) -> list[Any]:
     """A run in the table, without its name."""
-    status, comparison, config = disk.status(run), disk.comparison(run), disk.config(run)
+    status, comparison, config = run_files.status(run), run_files.comparison(run), run_files.config(run)
     data, method, base = run_view.describe(config)
     return [
-        run_view.state_badge("damaged" if disk.damage(run) and not status.is_active else status.state),
+        run_view.state_badge("damaged" if run_files.damage(run) and not status.is_active else status.state),
         TITLES[config.stage] if config else NOTHING,
         data,
         method,
@@ -264,7 +265,7 @@ def _cells(run: RunDirectory, preferring: bool) -> list[Any]:
 
 def _preferred(run: RunDirectory) -> str:
     """What the held-out preferences or rewards of a run say, in one cell."""
-    preferences, rewards = disk.preferences(run), disk.rewards(run)
+    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     if preferences:
         return percent(preferences["accuracy"])
     if rewards:
@@ -276,12 +277,12 @@ def detail(run: RunDirectory) -> Markup:
     """Everything there is to see of one run."""
     folded = [
         details("Settings (config.yaml)", preformatted(_text(run.config_file), label="Settings")),
-        details("Data (manifest)", _mapping(disk.manifest(run))),
-        details("Environment", _mapping(disk.environment(run))),
+        details("Data (manifest)", _mapping(run_files.manifest(run))),
+        details("Environment", _mapping(run_files.environment(run))),
         details("End of the log", preformatted(run.log_tail() or "(empty)", label="Log")),
     ]
     checked = Markup('<p class="ft-help">Folder: <code>{}</code>. Does the result change what the base says? {}.</p>')
-    damage = join(error_box(error) for error in disk.damage(run))
+    damage = join(error_box(error) for error in run_files.damage(run))
     return (
         damage
         + run_view.live(run)
@@ -294,20 +295,22 @@ def detail(run: RunDirectory) -> Markup:
 def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     """Two runs side by side: scores, the settings that differ, both curves."""
     runs = (first, second)
-    sides = [disk.comparison(run) for run in runs]
-    known = [(side, disk.probes(run)) for side, run in zip(sides, runs, strict=True) if side and "measures" in side]
+    sides = [run_files.comparison(run) for run in runs]
+    known = [
+        (side, run_files.probes(run)) for side, run in zip(sides, runs, strict=True) if side and "measures" in side
+    ]
     if len(known) == len(runs):
         sides = [*by_same_kinds(known)]
     titles = {measure["name"]: measure["title"] for side in sides if side for measure in side.get("measures", [])}
     scores = [[title, *(_pair(side, name) for side in sides)] for name, title in titles.items()]
-    scores.insert(0, ["Stage", *(TITLES[disk.stage(run)] for run in runs)])
+    scores.insert(0, ["Stage", *(TITLES[run_files.stage(run)] for run in runs)])
     preferred = [_preferred(run) for run in runs]
     if preferred != [NOTHING, NOTHING]:
         scores.insert(1, ["Preference", *preferred])
-    statuses = [disk.status(run) for run in runs]
+    statuses = [run_files.status(run) for run in runs]
     scores.append(["State", *(run_view.state_badge(status.state) for status in statuses)])
     scores.append(["Took", *(duration(status.seconds) for status in statuses)])
-    differing = differences(*(disk.config(run) for run in runs))
+    differing = differences(*(run_files.config(run) for run in runs))
     names = [run.id for run in runs]
     changed = (
         table(["Setting", *names], differing, label="Settings that differ")
@@ -324,7 +327,7 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         table(["Measure", *names], scores, label="Scores of both runs"),
         heading("Settings that differ"),
         changed,
-        compared_losses([(run.id, disk.metrics(run)) for run in runs]),
+        compared_losses([(run.id, run_files.metrics(run)) for run in runs]),
     )
 
 
@@ -373,3 +376,81 @@ def _chosen(run_id: str | None) -> str:
     if not run_id:
         raise InputError("No run is chosen", try_="press a run's name in the table")
     return run_id
+
+
+def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
+    """The family of the run `current`: its forebears, and everything that was started from any of them. Empty for a
+    run that stands alone."""
+    by_id = {run.id: run for run in runs}
+    parents = {run.id: run_files.parent(run) for run in runs}
+    family = relatives(parents, current)
+    judged = {run.id: [name for name in reward_models(run) if name in by_id] for run in runs}
+    if len(family) < 2 and not parents.get(current) and not judged.get(current) and not _judges(judged, current):
+        return Markup("")
+    root = _root(parents, current)
+    drawn = _branch(root, family, parents, by_id, judged, current)
+    base = _base(by_id.get(root))
+    above = Markup('<span class="ft-help">Base</span> <strong>{}</strong>').format(base) if base else Markup("")
+    return Markup('<section class="ft-card ft-lineage" data-lineage="{}">{}<div>{}<ul>{}</ul></div></section>').format(
+        current, heading("Where it comes from", "Each run was started from the one above it."), above, drawn
+    )
+
+
+def relatives(parents: Mapping[str, str | None], current: str) -> set[str]:
+    """`current`, its forebears, and all their descendants, by id. A parent that is gone is one of them."""
+    root = _root(parents, current)
+    return {root} | {run for run in parents if _root(parents, run) == root}
+
+
+def reward_models(run: RunDirectory) -> list[str]:
+    """The reward models that `run` learned from."""
+    config = run_files.config(run)
+    return [one.model for one in config.reinforcement.rewards if one.model] if config else []
+
+
+def _root(parents: Mapping[str, str | None], run: str) -> str:
+    seen = {run}
+    while (parent := parents.get(run)) and parent not in seen:
+        seen.add(parent)
+        run = parent
+    return run
+
+
+def _judges(judged: Mapping[str, Sequence[str]], current: str) -> list[str]:
+    """The runs that learned from the reward model `current`."""
+    return [run for run, models in judged.items() if current in models]
+
+
+def _branch(
+    run_id: str,
+    family: set[str],
+    parents: Mapping[str, str | None],
+    by_id: Mapping[str, RunDirectory],
+    judged: Mapping[str, Sequence[str]],
+    current: str,
+) -> Markup:
+    children = sorted(one for one in family if parents.get(one) == run_id)
+    below = join(_branch(one, family, parents, by_id, judged, current) for one in children)
+    return Markup("<li>{}{}</li>").format(
+        _node(run_id, by_id.get(run_id), judged, current), Markup("<ul>{}</ul>").format(below) if below else ""
+    )
+
+
+def _node(run_id: str, run: RunDirectory | None, judged: Mapping[str, Sequence[str]], current: str) -> Markup:
+    if run is None:
+        return Markup('<span class="ft-help">{} (deleted, or a folder)</span>').format(run_id)
+    state = run_files.status(run).state
+    shown = badge(TITLES[run_files.stage(run)]) + Markup(" ")
+    shown += pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current)
+    if state != "completed":
+        shown += Markup(" ") + run_view.state_badge(state)
+    for text, others in (("rewarded by", judged.get(run_id, ())), ("rewards", _judges(judged, run_id))):
+        if others:
+            links = join((pick_button(one, one, label=f"Open {one}") for one in others), " ")
+            shown += Markup(' <span class="ft-help">{}</span> {}').format(text, links)
+    return Markup('<div class="ft-lineage-run">{}</div>').format(shown)
+
+
+def _base(run: RunDirectory | None) -> str:
+    config = run_files.config(run) if run else None
+    return config.model.base if config else ""

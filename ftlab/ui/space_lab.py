@@ -28,7 +28,9 @@ from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.ui import access, help, owner_page, rater
+from ftlab.ui import access, help, owner_page, rater, run_files, visitors
+from ftlab.ui.app import build_app, page_settings
+from ftlab.ui.background import import_later
 from ftlab.ui.events import on
 from ftlab.ui.html import join, notice
 from ftlab.ui.space_server import PUSH_MINUTES, listen, mount, new_server
@@ -44,8 +46,6 @@ def serve_lab(
 
     Raises InputError when the port is taken.
     """
-    from ftlab.ui.background import import_later
-
     kept, ended = _keep_everything(workspace)
     who, served = access.from_environment(), threading.Event()
     server, lab = build_server(workspace, who, kept, served, new_server(host, allow_hosts))
@@ -68,12 +68,10 @@ def build_server(
     server: FastAPI | None = None,
 ) -> tuple[FastAPI, gr.Blocks]:
     """The server with all its pages, and the owner's app among them. `kept()` is what the app says of the Hub."""
-    from ftlab.ui import app, visitors
-
     server = _with_login(server or new_server(), who, kept)
-    lab = app.build_app(workspace, served, above=functools.partial(_above, workspace, kept))
+    lab = build_app(workspace, served, above=functools.partial(_above, workspace, kept))
     beside = access.owner_door(who) | {"routes": help.routes()}
-    mount(server, lab, "/lab", app.page_settings(workspace) | {"app_kwargs": beside})
+    mount(server, lab, "/lab", page_settings(workspace) | {"app_kwargs": beside})
     mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
     page = visitors.build_page(
         functools.partial(_shown_run, workspace), foot=_foot(who), threads=functools.partial(_threads, workspace)
@@ -178,6 +176,5 @@ def _shown_run(workspace: Workspace) -> Any:
 
 def _threads(workspace: Workspace) -> int | None:
     from ftlab.evaluation.duet import threads_beside_a_run
-    from ftlab.ui import disk
 
-    return threads_beside_a_run() if disk.current_job(workspace) else None
+    return threads_beside_a_run() if run_files.current_job(workspace) else None

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, GRID, HIGHEST, why_not
-from ftlab.ui import background, disk, job_strip
+from ftlab.training import supervisor
+from ftlab.ui import background, job_strip, run_files, run_view
 from ftlab.ui.events import message_box, on
 from ftlab.ui.html import empty, join, notice
 from ftlab.ui.strength_view import strength_line, strengths_view
@@ -73,19 +74,15 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     """Wire the handlers. `run` is the component that says which run is looked at."""
 
     def measure(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         supervisor.submit_evaluation(chosen, workspace, strengths=True)
-        config = disk.config(chosen)
-        background.release_chat(config.launcher.device if config else "auto")
-        said = notice("Started. The strip above shows how far it is; the table appears here.", kind="good")
-        return {panel.message: said, **job_strip.at_work(strip, workspace)}
+        background.make_room(chosen)
+        return {**show(panel, chosen.id, workspace), panel.at: gr.skip(), **job_strip.at_work(strip, workspace)}
 
     def keep(run_id: str | None, strength: float) -> dict[Any, Any]:
         from ftlab.evaluation.strengths import choose
 
-        chosen = disk.chosen_run(workspace, run_id)
+        chosen = run_files.chosen_run(workspace, run_id)
         at = choose(chosen, round(float(strength), 2))
         said = "Chat, exports and blind tests use this run as trained."
         if at != AS_TRAINED:
@@ -93,13 +90,13 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace), panel.at: gr.skip()}
 
     def choose_run(run_id: str | None) -> dict[Any, Any]:
-        at = disk.strength(workspace.run(run_id)) if run_id else AS_TRAINED
+        at = run_files.strength(workspace.run(run_id)) if run_id else AS_TRAINED
         return {panel.slider: at, **show(panel, run_id, workspace), panel.at: _at(run_id, at, workspace)}
 
     def move(run_id: str | None, strength: float | None) -> dict[Any, Any]:
         return {panel.at: _at(run_id, strength, workspace)}
 
-    changed = [strip.box, strip.stop, strip.job]
+    changed = [*panel.shown, strip.box, strip.stop, strip.job]
     on(panel.measure.click, measure, [run], changed, box=panel.message, progress="minimal")
     on(panel.keep.click, keep, [run, panel.slider], panel.shown, box=panel.message)
     on(panel.slider.change, move, [run, panel.slider], [panel.at], box=panel.message, clears=False, queue=False)
@@ -117,7 +114,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is known of the strengths of `run_id`; the slider stays where somebody has set it."""
     run = workspace.run(run_id) if run_id else None
-    config = disk.config(run) if run else None
+    config = run_files.config(run) if run else None
     if run is None or config is None or not run.has_result or config.stage == "reward":
         return {panel.box: gr.update(visible=False), panel.result: ""}
     reason = why_not(config)
@@ -137,10 +134,11 @@ def _at(run_id: str | None, strength: float | None, workspace: Workspace) -> Mar
 def _known(run: RunDirectory) -> Markup:
     from ftlab.evaluation.strengths import strengths_of
 
-    found, at = strengths_of(run), disk.strength(run)
+    found, at = strengths_of(run), run_files.strength(run)
     text = f"In use: strength {at:g}. The verdict and the table above are of the model as trained."
     used = notice(text) if at != AS_TRAINED else ""
+    state = run_view.measuring(run, supervisor.STRENGTHS, "Measuring the strengths")
     if found is None:
         todo = "Press Measure: each strength answers the validation rows, and what was kept is measured again."
-        return join([used, empty("Not measured yet.", todo)])
-    return join([used, strengths_view(found)])
+        return join([state, used, "" if state else empty("Not measured yet.", todo)])
+    return join([state, used, strengths_view(found)])

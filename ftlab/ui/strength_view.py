@@ -55,10 +55,11 @@ def _picture(found: Mapping[str, Any]) -> Markup:
     if found["measure"]["kind"] != "share":
         return Markup("")
     kept = [one for one in found["kept"] if one["kind"] == "share"][: len(_COLOURS) - 1]
-    drawn = [(found["measure"]["title"], lambda row: row["value"])]
-    drawn += [(one["title"], lambda row, name=one["name"]: row["kept"].get(name)) for one in kept]
+    drawn = [(found["measure"]["title"], [row["value"] for row in found["strengths"]])]
+    drawn += [(one["title"], [row["kept"].get(one["name"]) for row in found["strengths"]]) for one in kept]
     series = []
-    for css, (title, value) in zip(_COLOURS, drawn, strict=False):
-        points = [(row["strength"], 100 * at) for row in found["strengths"] if (at := value(row)) is not None]
+    for css, (title, values) in zip(_COLOURS, drawn, strict=False):
+        pairs = zip(found["strengths"], values, strict=True)
+        points = [(row["strength"], 100 * value) for row, value in pairs if value is not None]
         series.append(Series(title, points, css, dots=True))
     return plot(series, title="By strength", unit="%", axis="strength", height=180)

@@ -19,7 +19,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.figures import number, percent
 from ftlab.training import sweep as sweeps
-from ftlab.ui import background, disk, run_view
+from ftlab.ui import background, run_files, run_view
 from ftlab.ui.charts import Series, metric_points, plot
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import NOTHING, duration, empty, heading, join, notice, table
@@ -102,7 +102,7 @@ def wire_form(
         config = configured(rest)
         background.release_chat(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
-        said = f"{len(started.runs)} runs wait in the queue. They go on when this page is closed."
+        said = f"{len(started.runs)} runs were put into the queue. You can close this page."
         return {form.message: notice(said, kind="good")}
 
     both = [part for pair in zip(form.settings, form.values, strict=True) for part in pair]
@@ -150,7 +150,7 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
     curves = [
         Series(
             ", ".join(map(str, row["values"].values())),
-            metric_points(disk.metrics(workspace.run(row["run"])), "eval_loss"),
+            metric_points(run_files.metrics(workspace.run(row["run"])), "eval_loss"),
             colour,
             dots=True,
         )

@@ -20,11 +20,11 @@ from ftlab.config.stages import PRETRAINING
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.ui import background, data_rows, disk, forms, job_strip, run_view, sweep, train_preflight
+from ftlab.ui import background, data_rows, forms, job_strip, run_files, run_view, sweep, train_preflight
 from ftlab.ui import data as data_tab
-from ftlab.ui.disk import Job
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import count, empty, help_link, join, notice
+from ftlab.ui.run_files import Job
 from ftlab.ui.stages import STAGES as PREFERENCE_STAGES
 
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
@@ -77,7 +77,7 @@ def build() -> TrainTab:
         with gr.Column(elem_id="train_choices", min_width=280):
             data = gr.HTML(notice("Reading the data …"), elem_id="train_data")
             change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
-            form.draw("stage", choices=STAGES, info="What is learnt. It follows the data; only one of them suits.")
+            form.draw("stage", choices=STAGES, info="Training objective. Set from your data.")
             form.draw("model.base", choices=BASES)
             form.draw("method.name")
             with gr.Row():
@@ -120,7 +120,7 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         run = supervisor.submit(config, workspace)
         background.release_chat(config.launcher.device)
         said, now = job_strip.submitted(strip, run, workspace)
-        return {tab.message: said, **now, **show(tab, disk.current_job(workspace), workspace)}
+        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
     def usual(base: str | None, method: str | None, documents: str | None) -> dict[Any, Any]:
         from ftlab.models.load import shape_of
@@ -178,12 +178,13 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
             tab.live: nothing_yet(),
             tab.shown: None,
         }
-    ready = gr.update(visible=disk.result_ready(run))
+    ready = gr.update(visible=run_files.result_ready(run))
+    own = job is None or run_files.stage(job.run) not in PREFERENCE_STAGES
     return {
         tab.live: run_view.live(run),
         tab.to_evaluate: ready,
         tab.to_chat: ready,
-        tab.stop: job_strip.stop_button(job if job is None or disk.stage(job.run) not in PREFERENCE_STAGES else None),
+        tab.stop: job_strip.stop_button(job if own else None),
         tab.shown: run.id,
     }
 
@@ -195,9 +196,9 @@ def nothing_yet() -> Markup:
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
     """The run at work, else the newest; those of the Preferences tab are shown there."""
-    if job is not None and job.kind == "training" and disk.stage(job.run) not in PREFERENCE_STAGES:
+    if job is not None and job.kind == "training" and run_files.stage(job.run) not in PREFERENCE_STAGES:
         return job.run
-    return next((run for run in workspace.runs() if disk.stage(run) not in PREFERENCE_STAGES), None)
+    return next((run for run in workspace.runs() if run_files.stage(run) not in PREFERENCE_STAGES), None)
 
 
 def data_line(shown: str | None, workspace: Workspace) -> Markup:
@@ -207,7 +208,7 @@ def data_line(shown: str | None, workspace: Workspace) -> Markup:
     config = DataConfig.model_validate_json(shown)
     found = data_rows.inspected(config, workspace)
     if found.problem:
-        return notice("The data on the Data tab cannot be trained on yet: it says there why.", kind="warn")
+        return notice("The data on the Data tab cannot be trained on yet. The Data tab says why.", kind="warn")
     sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
     return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} {}</div>').format(
         found.name.rsplit("/", 1)[-1], sizes, "documents" if found.format == "text" else "rows"
@@ -252,7 +253,7 @@ def _special(path: str) -> dict[str, Any]:
     if _is_setting_of_methods(path):
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
-        replay = [(title, name) for name, title in disk.sample_titles().items() if name == _REPLAYED[path]]
+        replay = [(title, name) for name, title in run_files.sample_titles().items() if name == _REPLAYED[path]]
         auto = ("auto: the base's own answers, where it is a real one", AUTO)
         itself = [auto, ("the base's own answers", SELF)] if path == "data.replay" else []
         return {"choices": [*itself, ("none", ""), *replay], "value": _usual_replay(path, STARTER)}

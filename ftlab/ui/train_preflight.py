@@ -68,7 +68,7 @@ def build(prefix: str = "") -> Panel:
     result = gr.HTML("", elem_id=f"{prefix}preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
     price = gr.Textbox(
         label="Price of the machine per hour",
-        info="What the run will cost, in the money that you type here.",
+        info="For an estimate of the cost, in the same currency.",
         max_lines=1,
         visible=False,
         elem_id=f"{prefix}preflight_price",
@@ -223,7 +223,8 @@ def _followed(
 
 def _described(config: RunConfig) -> str:
     settings = config.resolved().optimisation
-    accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+    accumulation = settings.gradient_accumulation or 1
+    accumulated = f" × {accumulation}" if accumulation > 1 else ""
     source = config.data.source.rsplit("/", 1)[-1]
     return (
         f"{config.model.base}, {summary(config.method)}, {source}, batch {settings.batch_size}{accumulated}, at most "

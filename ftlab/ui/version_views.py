@@ -15,7 +15,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.curation import Diff, diff
 from ftlab.data.inspection import EveryRow, every_row
 from ftlab.data.versions import PREFIX, Version, VersionRow, find, history
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from ftlab.ui.html import badge, count, details, empty, join, notice, pick_button, table, when
 from ftlab.ui.row_card import cell, readable
 from ftlab.ui.word_diff import marked
@@ -62,7 +62,7 @@ def runs_of(workspace: Workspace) -> dict[str, list[str]]:
     """The ids of the runs that used each version, by the version's id; each manifest is read once."""
     used: dict[str, list[str]] = defaultdict(list)
     for run in workspace.runs():
-        for version in {source.get("version") for source in disk.manifest(run).get("sources", [])} - {None}:
+        for version in {source.get("version") for source in run_files.manifest(run).get("sources", [])} - {None}:
             used[version].append(run.id)
     return used
 

@@ -20,7 +20,7 @@ KINDS = [
     ("CSV for spreadsheets (formulas are neutralised)", "csv"),
     ("OpenAI chat JSONL, checked", "openai"),
 ]
-_LOOKS = {"size": "md", "min_width": 140, "elem_classes": "ft-act"}
+_LOOKS: dict[str, Any] = {"size": "md", "min_width": 140, "elem_classes": "ft-act"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def build() -> Panel:
         )
         parts["why"] = gr.Textbox(
             label="Why (optional)",
-            info="For those who come later.",
+            info="For whoever reads the history.",
             max_lines=2,
             elem_id="data_versions_why",
             min_width=200,
@@ -194,7 +194,7 @@ def _build_delete() -> dict[str, Any]:
             label="Version",
             elem_id="data_versions_doomed",
             min_width=240,
-            info="Its rows go; who made it, when and why stays written down.",
+            info="Its rows are deleted. Who made it, when and why stays on record.",
         ),
         "delete": _button("Delete", "delete", variant="stop"),
         "delete_message": message_box("data_versions_delete_message"),

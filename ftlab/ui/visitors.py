@@ -163,7 +163,8 @@ def page_settings() -> dict[str, Any]:
 def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with a GPU for the time of a call, on ZeroGPU hardware; elsewhere as it is."""
     try:
-        from spaces import GPU
+        # The package of ZeroGPU hardware; mypy finds the folder of this repository that has the same name.
+        from spaces import GPU  # type: ignore[attr-defined]
     except ImportError:
         return function
     return GPU(duration=60)(function)

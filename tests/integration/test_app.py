@@ -25,7 +25,8 @@ from ftlab.core.files import append_jsonl, write_text
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui.app import TABS, launch
+from ftlab.ui.app import TABS
+from ftlab.ui.launch import launch
 from tests.conftest import ROOT, offline_environment
 
 HEAVY = ("torch", "transformers", "trl", "peft", "evaluate", "datasets")
@@ -175,7 +176,7 @@ def test_a_shared_notebook_opens_by_its_link_in_one_browser(tmp_path, monkeypatc
     monkeypatch.delenv("FTLAB_PASSWORD", raising=False)
     # Stands for Gradio's servers, which cannot be reached here; the notebook is said to be one.
     monkeypatch.setattr("gradio.networking.setup_tunnel", lambda **_: "https://ab12.gradio.live")
-    monkeypatch.setattr("ftlab.ui.app._in_notebook", lambda: True)
+    monkeypatch.setattr("ftlab.ui.launch._in_notebook", lambda: True)
     app = launch(tmp_path / "workspace", share=True)
     try:
         link = re.search(r"https://ab12\.gradio\.live(/owner/enter\?ticket=[\w-]+) ", capsys.readouterr().out)[1]

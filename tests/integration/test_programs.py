@@ -21,7 +21,7 @@ from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.training import supervisor
-from ftlab.ui.app import launch
+from ftlab.ui.launch import launch
 from tests.arena import opened
 from tests.conftest import ROOT, Quickstart, end_runs
 

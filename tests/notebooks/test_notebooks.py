@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def test_a_notebook_is_free_of_outputs_and_of_logic(path: Path):
     lines = [line for cell in code for line in cell.source.splitlines()]
     assert not any(line.lstrip().startswith(("def ", "class ", "async def ")) for line in lines)
     assert "lambda" not in "".join(lines)
+    inside = [line for line in lines if re.match(r"\s*(from|import) ftlab\.(?!api( |$))", line)]
+    assert not inside, "everything comes from ftlab itself"
     assert all(len(line) <= 110 for line in lines), "it would have to be scrolled sideways"
 
 

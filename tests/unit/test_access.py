@@ -16,8 +16,8 @@ from starlette.requests import HTTPConnection
 from ftlab.errors import InputError
 from ftlab.ui import access, raters_page
 from ftlab.ui.allowance import Allowance, Patience, address_of
-from ftlab.ui.app import launch
 from ftlab.ui.hosts import Names
+from ftlab.ui.launch import launch
 from ftlab.ui.space_server import TRUSTED, default_host
 
 HUB = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "x"}

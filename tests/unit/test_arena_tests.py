@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from ftlab.api import BlindTest
 from ftlab.arena import blind_tests as tests
 from ftlab.arena import handing_out, links, tally, trials
 from ftlab.arena.store import Store, open_store
@@ -364,3 +365,19 @@ def test_voided_votes_count_nowhere_and_every_verdict_says_so(store: Store) -> N
     assert "4 votes of 1 rater were voided by the owner" in said and "1 of these raters after the tally" in said
     with pytest.raises(InputError, match="no such rater"):
         links.void(store, "nobody")
+
+
+def test_a_notebook_holds_a_blind_test_from_its_plan_to_votes_that_train(store: Store) -> None:
+    test = BlindTest(store, answered(store, lambda number, position: "no" * (1 + position) + str(number), prompts=12))
+    assert "12" in test.plan and "0 of 12 votes" in repr(test)
+    with pytest.raises(InputError, match="hidden"):
+        test.votes()
+    test.open(["Ana"])
+    with pytest.raises(InputError, match="no such score"):
+        test.simulate("beauty")
+    assert test.simulate(lambda answer, prompt, reference: float(len(answer)), temper=0) == 12
+    assert test.close().verdict()["verdict"] == "better", "the second contestant writes the longer answers"
+    votes = test.votes()
+    assert votes.stage == "dpo" and len(votes.pairs) == len(votes.origins) == 12
+    assert all(len(row["chosen"][0]["content"]) > len(row["rejected"][0]["content"]) for row in votes.pairs)
+    assert Path(votes.source).is_file() and test.report().is_file()

@@ -85,7 +85,7 @@ def test_without_a_start_there_are_two_contestants():
 
 def test_answers_are_found_by_words_turned_by_pages_and_never_markup(workspace):
     gr = pytest.importorskip("gradio")
-    from ftlab.ui import before_after, disk
+    from ftlab.ui import before_after, run_files
     from tests.unit.test_ui import a_run
 
     def row(place, text):
@@ -107,7 +107,7 @@ def test_answers_are_found_by_words_turned_by_pages_and_never_markup(workspace):
     assert hidden[panel.box]["visible"] is False and hidden[panel.judge]["interactive"] is False
     write_jsonl(run.before_after_answers_file, rows)
     write_json(run.before_after_file, a_result(base={}, adapted={}) | {"run": run.id})
-    assert disk.before_after(run)["run"] == run.id
+    assert run_files.before_after(run)["run"] == run.id
     # A tick keeps the page that somebody reads, and a page beyond the last is the last.
     kept = before_after.list_runs(panel, run.id, "", 2, "an older one", workspace)
     assert kept[panel.page] == 2 and "number 10" in kept[panel.answers] and "number 9<" not in kept[panel.answers]

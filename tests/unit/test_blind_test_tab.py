@@ -13,7 +13,7 @@ from ftlab.arena import blind_tests as tests
 from ftlab.arena import prompt_sources, trials
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
-from ftlab.ui import blind_test_picture, blind_test_votes
+from ftlab.ui import blind_test, blind_test_picture
 from tests.arena import opened
 
 
@@ -25,7 +25,7 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
     assert before["verdict"] == "" and before["can"]["early"] and not before["can"]["verdict"]
     assert "1 of 4 planned votes" in before["progress"] and "hidden" in before["progress"]
     with pytest.raises(InputError, match="hidden"):
-        blind_test_votes.lesson(store, test_id, workspace)
+        blind_test.lesson(store, test_id, workspace)
 
     assert "3 of the planned votes are missing" in blind_test_picture.warning("early", test_id, workspace)
     tests.open_early(store, test_id)

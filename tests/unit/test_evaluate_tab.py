@@ -14,13 +14,10 @@ from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
 from ftlab.evaluation.verdict import side_by_side
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
-    answers,
+    answer_tables,
     evaluate,
-    evaluate_classes,
     evaluate_form,
-    evaluate_remedies,
     evaluate_result,
-    evaluate_shown,
 )
 from ftlab.ui.evaluate_slices import slice_table
 from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
@@ -63,20 +60,20 @@ def test_rows_are_sorted_by_loss_and_by_change():
 
 
 def test_words_that_are_not_in_the_reference_are_marked():
-    look = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
-    shown = str(answers.answer_table([a_row(0, False, True)], look))
+    look = answer_tables.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
+    shown = str(answer_tables.answer_table([a_row(0, False, True)], look))
     assert "the <ins>blue</ins> parcel" in shown and shown.count("<ins>") == 1
-    between = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"), "sides")
-    shown = str(answers.answer_table([a_row(0, False, True)], between))
+    between = answer_tables.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"), "sides")
+    shown = str(answer_tables.answer_table([a_row(0, False, True)], between))
     assert "the <del>blue</del> parcel" in shown and "the <ins>red</ins> parcel" in shown
 
 
 def test_the_first_of_several_answers_is_shown_with_how_many_are_right():
-    look = answers.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
+    look = answer_tables.Look(1, 1, EXACT, PAIR, ("Base", "Adapted"))
     row = a_row(0, False, True, samples=5, right={"base": 1, "adapted": 4})
-    shown = str(answers.answer_table([row], look))
+    shown = str(answer_tables.answer_table([row], look))
     assert "1 of 5 answers right" in shown and "4 of 5 answers right" in shown
-    assert "answers right" not in str(answers.answer_table([a_row(0, False, True)], look))
+    assert "answers right" not in str(answer_tables.answer_table([a_row(0, False, True)], look))
 
 
 def test_a_slice_has_its_own_share_interval_and_change():
@@ -163,12 +160,12 @@ def test_a_comparison_of_before_measures_were_listed_still_shows(workspace):
 def test_a_confusion_matrix_counts_and_names_its_classes():
     detail = three_sides()["measures"][1]["detail"]
     sides = three_sides()["sides"]
-    shown = str(evaluate_classes.confusions(detail, sides))
+    shown = str(evaluate_result.confusions(detail, sides))
     # 9 of 10 shipping rows were called so: nine tenths of the line.
     assert shown.count("--ft-share:90%") == len(SIDES)
-    assert "billing" in str(evaluate_classes.per_class(detail, sides))
+    assert "billing" in str(evaluate_result.per_class(detail, sides))
     many = {"labels": [str(n) for n in range(30)]}
-    assert "too many to read" in str(evaluate_classes.confusions(many, sides))
+    assert "too many to read" in str(evaluate_result.confusions(many, sides))
 
 
 def test_text_of_data_and_models_is_never_markup(workspace):
@@ -181,11 +178,11 @@ def test_text_of_data_and_models_is_never_markup(workspace):
     hostile["measures"][0] |= {"title": ATTACK, "help": ATTACK, "rule": ATTACK}
     hostile["memorisation"] = {"text": ATTACK, "leaks": {"pairs": [dict.fromkeys(LEAK, ATTACK)]}}
     run = evaluated_run(workspace)
-    look = answers.Look(1, 1, EXACT | {"title": ATTACK}, PAIR, (ATTACK, ATTACK))
+    look = answer_tables.Look(1, 1, EXACT | {"title": ATTACK}, PAIR, (ATTACK, ATTACK))
     rows = [row, a_row(1, False, True, columns={ATTACK: "b"}), a_row(2, False, True, columns={ATTACK: "b"})]
     for shown in (
-        answers.answer_table([row], look),
-        answers.document_table([row | {"document": ATTACK}], look),
+        answer_tables.answer_table([row], look),
+        answer_tables.document_table([row | {"document": ATTACK}], look),
         evaluate_result.result(run, hostile),
         slice_table(hostile, rows, ATTACK, "exact_match"),
     ):
@@ -200,7 +197,7 @@ def test_runs_that_answered_the_same_rows_are_compared_without_asking_again(work
     first, second = evaluated_run(workspace, "one"), evaluated_run(workspace, "two")
     better = [a_row(row, False, True) for row in range(20)]
     write_jsonl(second.predictions_file, better[:15])
-    comparison, rows = evaluate_shown.shown(first.id, [second.id], "", workspace)
+    comparison, rows = evaluate.result_of(first.id, [second.id], "", workspace)
     # The first 15 rows: 11 right in the first run (3, 5, 9 and 11 are not), 15 in the second.
     exact = comparison["measures"][0]
     assert exact["values"] == pytest.approx({first.id: 11 / 15, second.id: 1.0})
@@ -220,8 +217,8 @@ def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     suite = run.question("suites/faq")  # where an older ftlab put it
     write_json(suite.comparison_file, three_sides(suite="faq.jsonl", split=""))
     write_jsonl(suite.predictions_file, [a_row(0, False, True)])
-    assert evaluate_shown.views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl", "faq")]
-    comparison, rows = evaluate_shown.shown(run.id, [], "faq", workspace)
+    assert evaluate.result_views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl", "faq")]
+    comparison, rows = evaluate.result_of(run.id, [], "faq", workspace)
     assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
 
@@ -248,8 +245,8 @@ def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspa
     assert shown(evaluate_form.NEXT) == ("5-rows", ["", "5-rows"])
     # Whoever comes later sees the run's own, and can choose.
     assert shown(None) == ("", ["", "5-rows"]) and shown("5-rows")[0] == "5-rows"
-    assert evaluate_shown.views(run)[1] == ("5 of 20 held-out rows", "5-rows")
-    assert len(evaluate_shown.shown(run.id, [], "", workspace)[1]) == 20
+    assert evaluate.result_views(run)[1] == ("5 of 20 held-out rows", "5-rows")
+    assert len(evaluate.result_of(run.id, [], "", workspace)[1]) == 20
 
 
 def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace):
@@ -273,17 +270,17 @@ def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
     from ftlab.config import load_config
 
     config = load_config(run.config_file)
-    offered = evaluate_remedies.remedies_of(run)
+    offered = evaluate.remedies_of(run)
     place = next(n for n, one in enumerate(offered) if one.changes.keys() == {"optimisation.learning_rate"})
-    changed, remedy = evaluate_remedies.changed(f"{run.id}:{place}", workspace)
+    changed, remedy = evaluate.with_remedy(f"{run.id}:{place}", workspace)
     # The usual rate of LoRA on the starter is 0.004.
     assert (config.optimisation.learning_rate, changed.optimisation.learning_rate) == (0.004, 0.002)
     changed.optimisation.learning_rate = 0.004
     assert changed == config
-    assert "optimisation.learning_rate: 0.002" in str(evaluate_remedies.said(remedy))
-    assert offered[place].title in str(evaluate_remedies.offered(run))
-    with pytest.raises(InputError, match="not there any more"):
-        evaluate_remedies.changed(f"{run.id}:99", workspace)
+    assert "optimisation.learning_rate: 0.002" in str(evaluate.remedy_said(remedy))
+    assert offered[place].title in str(evaluate.offered_remedies(run))
+    with pytest.raises(InputError, match="no longer offered"):
+        evaluate.with_remedy(f"{run.id}:99", workspace)
 
 
 def test_the_form_passes_on_only_what_was_asked():

@@ -18,7 +18,7 @@ from ftlab.data.near import near_pairs
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError
 from ftlab.samples import list_samples, sample_path
-from ftlab.ui.disk import sample_titles
+from ftlab.ui.run_files import sample_titles
 
 SHARED = {"facts", "arithmetic", "rewriting", "lists", "format", "explanation", "small talk"}
 UNSEEN = {"refusal", "languages", "code"}

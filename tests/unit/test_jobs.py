@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +72,32 @@ def test_the_first_stop_asks_and_the_second_kills(job):
     assert again.state == "running", "that it was asked to stop before is forgotten"
     jobs.stop(job, again)
     jobs.stop(job, again)
+
+
+class Ended(Exception):
+    pass
+
+
+def test_a_stop_reaches_work_that_never_looks_for_it(tmp_path):
+    asked = tmp_path / "stop"
+    threading.Timer(0.2, asked.touch).start()
+    began = time.monotonic()
+    with pytest.raises(Ended), jobs.ended_by(asked.exists, Ended):
+        with contextlib.suppress(Ended):  # as a library may that tries one thing and then another
+            time.sleep(60)
+        time.sleep(60)
+    assert time.monotonic() - began < 20
+    time.sleep(3)  # over: nothing comes after it
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_work_that_nobody_stops_ends_as_ever_and_ctrl_c_stays_ctrl_c(tmp_path):
+    with pytest.raises(KeyboardInterrupt), jobs.ended_by((tmp_path / "stop").exists, Ended):
+        signal.raise_signal(signal.SIGINT)
+    with jobs.ended_by((tmp_path / "stop").exists, Ended):
+        done = sum(range(10))
+    assert done == 45
 
 
 @pytest.mark.parametrize("kind", [jobs.Status, RunStatus, CheckStatus, answering.Status])

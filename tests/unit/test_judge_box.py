@@ -15,7 +15,7 @@ from ftlab.core.endpoint import JUDGE
 from ftlab.core.files import write_json, write_jsonl, write_text
 from ftlab.evaluation.advisor import QUESTIONS, build_needs
 from ftlab.training import supervisor
-from ftlab.ui import advisor_box, disk, job_strip, judge_box, judge_view
+from ftlab.ui import advisor_box, job_strip, judge_box, run_files
 from tests.judge_server import judge_server, says, shown
 from tests.unit.test_advisor import measured
 from tests.unit.test_ui import ATTACK, a_run
@@ -90,7 +90,7 @@ def test_the_cost_is_shown_first_and_what_was_shown_is_sent_by_a_process_of_its_
         assert status.state == "completed", status.error
         assert len(server.requests) == 16
         assert {request["headers"]["Authorization"] for request in server.requests} == {f"Bearer {KEY}"}
-    result = judge_view.result(run)
+    result = judge_box.judgements(run)
     assert "The judge prefers Adapted: Adapted wins 100% of 8" in result and "not people" in result
     assert "<script" not in result and "&lt;script&gt;" in result
     # Nothing that was written, the log of the process and the request of the app among it, holds the key.
@@ -115,18 +115,18 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         end = time.monotonic() + 60
         while len(server.requests) < 6 and time.monotonic() < end:
             time.sleep(0.05)
-        assert "A judge is at work" in judge_view.result(run)
-        job = disk.current_job(workspace)
+        assert "A judge is at work" in judge_box.judgements(run)
+        job = run_files.current_job(workspace)
         assert job is not None and job.run == run  # so the strip shows it as well
         stopped = page.press(page.judge.stop, run=run.id)
-        assert "Stopping" in stopped[page.judge.message]
+        assert stopped[page.judge.message] == "" and "A judge is stopping" in stopped[page.judge.result]
         assert ended(run).state == "stopped" and len(server.requests) < 80
-        kept = len(disk.judged_answers(run))
-        assert kept >= 4 and "rows are not judged yet" in judge_view.result(run)
+        kept = len(run_files.judged_answers(run))
+        assert kept >= 4 and "rows are not judged yet" in judge_box.judgements(run)
         server.behave = lambda *_: (401, {}, {"error": {"message": "no"}})
         page.press(page.judge.send, planned=planned)
         assert ended(run).state == "failed"
-    assert "refused the key (401)" in judge_view.result(run) and len(disk.judged_answers(run)) == kept
+    assert "refused the key (401)" in judge_box.judgements(run) and len(run_files.judged_answers(run)) == kept
 
 
 def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(page, workspace):

@@ -14,14 +14,12 @@ from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
 from ftlab.ui import (
-    disk,
     evaluate,
-    lineage,
-    preference_data,
     preference_view,
     preferences,
     reward_view,
     rewards_form,
+    run_files,
     run_view,
     runs,
     train,
@@ -148,11 +146,11 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tab, workspace, typed, ro
 
 def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path):
     def look(stage, source):
-        return preference_data.about(build_config({"stage": stage, "data": {"source": source}}), workspace)
+        return preferences.about_data(build_config({"stage": stage, "data": {"source": source}}), workspace)
 
     said, suits = look("dpo", "support_triage")
     assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
-    said, suits = look("dpo", preference_data.SAMPLE)
+    said, suits = look("dpo", preferences.SAMPLE)
     assert suits and "220 train / 40 validation / 40 test pairs" in said
     assert look("rloo", "support_triage")[1]
 
@@ -226,26 +224,26 @@ def test_the_lineage_leads_from_the_base_over_examples_to_preferences(workspace)
     rewards = [{"kind": "model", "model": reward.id}]
     rl = a_result(workspace, "rl", stage="rloo", model={"start": dpo.id}, reinforcement={"rewards": rewards})
     every = workspace.runs()
-    drawn = lineage.tree(every, dpo.id)
+    drawn = runs.lineage_tree(every, dpo.id)
     assert other.id not in drawn
     places = [drawn.index(name) for name in ("starter", sft.id, f"Open {dpo.id}", f"Open {rl.id}")]
     assert places == sorted(places)
     assert "rewarded by" in drawn and "rewards" in drawn
-    assert lineage.tree(every, other.id) == ""
-    assert lineage.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
+    assert runs.lineage_tree(every, other.id) == ""
+    assert runs.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
 
 
 def test_a_lineage_that_runs_in_a_circle_ends():
-    assert lineage.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
+    assert runs.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
 
 
 def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(workspace):
     run = a_result(workspace, "reward", stage="reward")
     found = {"accuracy": 0.825, "interval": [0.68, 0.91], "rows": 40, "margin": 1, "reward_chosen": 1}
     write_json(run.preferences_file, found | {"reward_rejected": 0, "measure": "score", "notes": []})
-    assert disk.runs_that_answer(workspace) == [] and disk.runs_with_result(workspace) == [run]
+    assert run_files.runs_that_answer(workspace) == [] and run_files.runs_with_result(workspace) == [run]
     with pytest.raises(InputError, match="scores answers and writes none"):
-        disk.chosen_run(workspace, run.id, answers=True)
+        run_files.chosen_run(workspace, run.id, answers=True)
     with pytest.raises(FtlabError, match="writes no answers that a report could compare"):
         write_report(run)
     assert "82.5%" in runs.runs_table([run], None) and "Reward model" in runs.runs_table([run], None)

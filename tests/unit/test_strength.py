@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ftlab.cli.arena_inputs import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
 from ftlab.core.files import DamagedFile, read_json
+from ftlab.core.processes import mark_of, take
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -28,10 +31,11 @@ from ftlab.export.export import export_run, plan, write_files
 from ftlab.models.load import load_run
 from ftlab.models.strength import GRID, check_strength, choose_strength, chosen_strength, set_strength, why_not
 from ftlab.report.report import contents
+from ftlab.training import supervisor
 from ftlab.training.gate import Start, remarks_on
-from ftlab.training.status import StatusWriter
+from ftlab.training.status import RunStatus, StatusWriter, write_status
 from ftlab.training.worker import evaluate
-from ftlab.ui import disk
+from ftlab.ui import run_files
 from tests.json_shapes import check_shape
 from tests.small_runs import make_base, make_run, save_result
 
@@ -374,6 +378,38 @@ def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(
     assert strength_box.show(panel, None, workspace)[panel.box]["visible"] is False
 
 
+def test_the_panel_says_what_became_of_measuring_and_no_more_than_that(runs: Path, tmp_path: Path) -> None:
+    import gradio as gr
+
+    from ftlab.ui import run_view, strength_box
+
+    run = make_run(runs, runs.parent / "base", runs.parent / "probes.jsonl", name="run-stopped")
+    save_result(run, runs.parent / "base")
+    run.evaluation.mkdir()
+    with gr.Blocks():
+        panel = strength_box.build()
+
+    def shown(**status: Any) -> str:
+        write_status(run.evaluation_status_file, RunStatus(created=time.time(), task=supervisor.STRENGTHS, **status))
+        return str(strength_box.show(panel, run.id, Workspace(runs.parent))[panel.result])
+
+    # The process of this test stands for the one that measures.
+    lock = take(run.evaluation_lock)
+    try:
+        here = {"pid": os.getpid(), "pid_started": mark_of(os.getpid())}
+        assert "Measuring the strengths. The strip above" in shown(state="running", **here)
+        run.evaluation_stop_file.touch()
+        assert "Stopping. The strip above" in shown(state="running", **here)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    ended = shown(state="stopped", warnings=["Measuring the strengths was stopped."])
+    assert "was stopped" in ended and "strip above" not in ended and "Not measured yet" not in ended
+    assert "There was no room" in shown(state="failed", error={"what": "There was no room", "why": None, "try": None})
+    assert "Not measured yet" in shown(state="completed")
+    assert run_view.measuring(run, supervisor.EVALUATION, "Evaluating") == "", "it was for something else"
+
+
 def test_reports_say_that_their_figures_are_those_as_trained_once_another_strength_is_used(runs: Path) -> None:
     run = RunDirectory(runs / "run-lora")
     evaluate_run(run)
@@ -418,6 +454,6 @@ def test_a_choice_that_cannot_be_read_is_said_and_the_app_goes_on_without_it(run
             run.strength_file.write_text(damage)
             with pytest.raises(DamagedFile, match=r"strength\.json is damaged"):
                 chosen_strength(run)
-            assert disk.strength(run) == 1
+            assert run_files.strength(run) == 1
     finally:
         choose_strength(run, 1)

@@ -24,12 +24,12 @@ from ftlab.ui import (
     data,
     data_rows,
     data_sources,
-    disk,
     events,
     forms,
     html,
     job_strip,
     preferences,
+    run_files,
     run_view,
     runs,
     train,
@@ -222,7 +222,7 @@ def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace
     status = RunStatus(
         state="running", phase="training", step=12, total_steps=190, eta_seconds=95, tokens_per_second=1234.5
     )
-    text = job_strip.show(disk.Job(run, "training", status, 2), disk.metrics(run))
+    text = job_strip.show(run_files.Job(run, "training", status, 2), run_files.metrics(run))
     for words in ("step 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", run.id):
         assert words in text
     assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
@@ -245,8 +245,8 @@ def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_t
 
 def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
     run = a_run(workspace, state="running")
-    running = disk.Job(run, "training", RunStatus(state="running"), 0)
-    stopping = disk.Job(run, "training", RunStatus(state="stopping"), 0)
+    running = run_files.Job(run, "training", RunStatus(state="running"), 0)
+    stopping = run_files.Job(run, "training", RunStatus(state="stopping"), 0)
     assert job_strip.stop_button(running)["value"] == "Stop"
     assert "Kill" in job_strip.stop_button(stopping)["value"]
     assert job_strip.stop_button(None)["visible"] is False
@@ -278,7 +278,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_last_point():
 def test_comparing_two_runs_names_the_settings_that_differ_and_no_others(workspace):
     first = a_run(workspace, "one", optimisation={"epochs": 2})
     second = a_run(workspace, "two", optimisation={"epochs": 2, "learning_rate": 1e-4})
-    differing = runs.differences(disk.config(first), disk.config(second))
+    differing = runs.differences(run_files.config(first), run_files.config(second))
     assert [row[0] for row in differing] == ["Learning rate (optimisation.learning_rate)"]
     shown = runs.compared(first, second)
     assert first.id in shown and second.id in shown and "0.0001" in shown
@@ -313,20 +313,20 @@ def test_at_another_strength_a_conversation_starts_afresh():
 
 def test_files_are_read_again_only_when_they_change(workspace):
     run = a_run(workspace)
-    first = disk.metrics(run)
-    assert disk.metrics(run) is first
+    first = run_files.metrics(run)
+    assert run_files.metrics(run) is first
     append_jsonl(run.metrics_file, {"step": 25, "loss": 0.1})
-    assert disk.metrics(run)[-1] == {"step": 25, "loss": 0.1}
+    assert run_files.metrics(run)[-1] == {"step": 25, "loss": 0.1}
 
 
 def test_the_state_of_the_workspace_changes_with_a_run_its_state_and_its_scores(workspace):
-    seen = [disk.fingerprint(workspace)]
+    seen = [run_files.fingerprint(workspace)]
     run = a_run(workspace, state="completed")
-    seen.append(disk.fingerprint(workspace))
+    seen.append(run_files.fingerprint(workspace))
     write_status(run.status_file, RunStatus(state="failed", error={"what": "x"}))
-    seen.append(disk.fingerprint(workspace))
+    seen.append(run_files.fingerprint(workspace))
     write_text(run.comparison_file, json.dumps({"verdict": {}}))
-    seen.append(disk.fingerprint(workspace))
+    seen.append(run_files.fingerprint(workspace))
     assert len(set(seen)) == 4
 
 

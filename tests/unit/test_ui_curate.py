@@ -18,10 +18,10 @@ from ftlab.data import versions
 from ftlab.data.curation import Change, apply
 from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
-from ftlab.ui import judging, version_views
-from ftlab.ui.curate_screen import later_version
+from ftlab.ui import curate_desk, version_views
+from ftlab.ui.data_curate import later_version
+from ftlab.ui.data_versions import download, hub_card
 from ftlab.ui.row_card import Seen, card, form, with_edits
-from ftlab.ui.version_share import download, hub_card
 from ftlab.ui.word_diff import marked
 
 EVIL = '</textarea><script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -114,20 +114,20 @@ def test_a_filter_counts_what_is_not_saved_yet(first: versions.Version, workspac
     saved = apply(first, {0: Change(mark="good"), 1: Change(excluded="x"), 2: Change(mark="bad")}, who="Ada")
 
     def places(kind: str, text: str = "") -> list[int]:
-        return judging.view(judging.desk(shown(saved), "Ada", kind, text, workspace)).tolist()
+        return curate_desk.view(curate_desk.desk(shown(saved), "Ada", kind, text, workspace)).tolist()
 
     assert (places("Good"), places("Excluded"), places("Bad")) == ([0], [1], [2])
     assert places("Not yet judged") == list(range(3, 30)) and places("Not saved yet") == []
-    desk = judging.desk(shown(saved), "Ada", None, None, workspace)
+    desk = curate_desk.desk(shown(saved), "Ada", None, None, workspace)
     draft = drafts.change(desk.draft, desk.rows[0], Change(mark="none"))
     draft = drafts.change(draft, desk.rows[1], Change(excluded="", mark="good"))
     drafts.change(draft, desk.rows[5], Change(cells={"completion": "zebra"}, notes=("n",)))
     assert (places("Good"), places("Excluded"), places("With notes")) == ([1], [], [5])
     assert places("Not yet judged")[:2] == [0, 3] and places("Not saved yet") == [0, 1, 5]
     assert places("All rows", "ZEBRA") == [5] and places("All rows", "answer 5") == []
-    other = judging.desk(shown(saved), "Bea", "Good", "", workspace)
-    assert judging.view(other).tolist() == [0]
-    said = judging.status(other, workspace)
+    other = curate_desk.desk(shown(saved), "Bea", "Good", "", workspace)
+    assert curate_desk.view(other).tolist() == [0]
+    said = curate_desk.status(other, workspace)
     assert "Ada has 5 not saved yet on the same data" in said
 
 
@@ -135,22 +135,22 @@ def test_next_and_previous_stay_within_the_filter() -> None:
     import numpy as np
 
     places = np.array([2, 5, 9])
-    assert [judging.step(places, at, 1) for at in (None, 0, 2, 4, 9)] == [2, 2, 5, 5, None]
-    assert [judging.step(places, at, -1) for at in (2, 3, 9, 20)] == [None, 2, 5, 9]
-    assert judging.step(places[:0], 3, 1) is None
-    assert judging.place_of(places, 5, "Good", "") == "2 of 3 rows that match"
-    assert judging.place_of(places, 4, "All rows", "x").startswith("no longer among the 3")
+    assert [curate_desk.step(places, at, 1) for at in (None, 0, 2, 4, 9)] == [2, 2, 5, 5, None]
+    assert [curate_desk.step(places, at, -1) for at in (2, 3, 9, 20)] == [None, 2, 5, 9]
+    assert curate_desk.step(places[:0], 3, 1) is None
+    assert curate_desk.place_of(places, 5, "Good", "") == "2 of 3 rows that match"
+    assert curate_desk.place_of(places, 4, "All rows", "x").startswith("no longer among the 3")
 
 
 def test_judging_back_to_what_is_saved_is_no_change(first: versions.Version, workspace: Workspace) -> None:
     saved = apply(first, {0: Change(mark="good"), 1: Change(excluded="x")}, who="Ada")
-    desk = judging.desk(shown(saved), "Ada", None, None, workspace)
-    assert judging.judged(desk, desk.rows[0], mark="good") is None
-    assert judging.judged(desk, desk.rows[0], mark="none") == Change(mark="none")
-    assert judging.judged(desk, desk.rows[2], mark="none") is None
-    assert judging.judged(desk, desk.rows[1], excluded="x") is None
-    assert judging.judged(desk, desk.rows[2], cells={"prompt": "ask 2"}) is None
-    assert judging.judged(desk, desk.rows[2], cells={"prompt": "ask 2", "completion": "y"}) == Change(
+    desk = curate_desk.desk(shown(saved), "Ada", None, None, workspace)
+    assert curate_desk.judged(desk, desk.rows[0], mark="good") is None
+    assert curate_desk.judged(desk, desk.rows[0], mark="none") == Change(mark="none")
+    assert curate_desk.judged(desk, desk.rows[2], mark="none") is None
+    assert curate_desk.judged(desk, desk.rows[1], excluded="x") is None
+    assert curate_desk.judged(desk, desk.rows[2], cells={"prompt": "ask 2"}) is None
+    assert curate_desk.judged(desk, desk.rows[2], cells={"prompt": "ask 2", "completion": "y"}) == Change(
         cells={"completion": "y"}
     )
 
@@ -159,32 +159,32 @@ def test_two_who_judge_the_same_file_are_told_of_each_other(tmp_path: Path, work
     file = tmp_path / "both.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"p {n}", "completion": "c"}) + "\n" for n in range(12)))
     data = DataConfig(source=str(file))
-    desks = {who: judging.desk(data.model_dump_json(), who, None, None, workspace) for who in ("Ada", "Bea")}
+    desks = {who: curate_desk.desk(data.model_dump_json(), who, None, None, workspace) for who in ("Ada", "Bea")}
     for who, desk in desks.items():
         drafts.change(desk.draft, desk.rows[len(who)], Change(mark="good"))
-    desks = {who: judging.desk(data.model_dump_json(), who, None, None, workspace) for who in desks}
+    desks = {who: curate_desk.desk(data.model_dump_json(), who, None, None, workspace) for who in desks}
     assert later_version(desks["Ada"], workspace) is None
     second = drafts.save(desks["Ada"].draft, data, workspace)
     assert later_version(desks["Bea"], workspace) == second
-    assert f"open:{second.source}" in judging.status(desks["Bea"], workspace)
+    assert f"open:{second.source}" in curate_desk.status(desks["Bea"], workspace)
 
 
 def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_discarded(
     first: versions.Version, workspace: Workspace
 ) -> None:
-    desk = judging.desk(shown(first), "Ada", None, None, workspace)
+    desk = curate_desk.desk(shown(first), "Ada", None, None, workspace)
     drafts.change(desk.draft, desk.rows[0], Change(mark="good"))
-    here = judging.desk(DataConfig(source="brand_voice").model_dump_json(), "Ada", None, None, workspace)
-    assert f"open:{first.source}" in judging.status(here, workspace)
-    assert "open:" not in judging.status(
-        judging.desk(DataConfig(source="brand_voice").model_dump_json(), "Bea", None, None, workspace), workspace
+    here = curate_desk.desk(DataConfig(source="brand_voice").model_dump_json(), "Ada", None, None, workspace)
+    assert f"open:{first.source}" in curate_desk.status(here, workspace)
+    assert "open:" not in curate_desk.status(
+        curate_desk.desk(DataConfig(source="brand_voice").model_dump_json(), "Bea", None, None, workspace), workspace
     )
     versions.delete(first, workspace)
-    said = judging.status(here, workspace)
+    said = curate_desk.status(here, workspace)
     assert "whose rows were deleted" in said and f"discard:{first.id}" in said
-    drafts.discard(judging.orphan(first.id, "Ada", workspace))
+    drafts.discard(curate_desk.orphan(first.id, "Ada", workspace))
     with pytest.raises(InputError, match="gone already"):
-        judging.orphan(first.id, "Ada", workspace)
+        curate_desk.orphan(first.id, "Ada", workspace)
 
 
 def test_the_history_names_who_why_and_the_runs_and_what_differs_is_marked(

@@ -81,12 +81,11 @@ def text_cell(text: str, css: str = "") -> Markup:
 def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
     left, right = (str(row.get(side, "")) for side in look.pair)
     reference = str(row.get("reference", ""))
+    shown = left, right
     if look.marks == "reference":
-        shown = [_against(reference, left), _against(reference, right)]
+        shown = _against(reference, left), _against(reference, right)
     elif look.marks == "sides":
-        shown = [one or None for one in marked(left, right)]
-    else:
-        shown = [left or None, right or None]
+        shown = marked(left, right)
     css = "ft-against" if look.marks == "reference" else ""
     cells = join(
         Markup('<td data-label="{}">{}{}</td>').format(
@@ -99,12 +98,10 @@ def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
     ).format(row["row"], text_cell(row["prompt"]), _columns(row), text_cell(reference), cells)
 
 
-def _against(reference: str, answer: str) -> Markup | None:
+def _against(reference: str, answer: str) -> str:
     """`answer` with the words marked that the reference does not have, and struck out those that it lacks."""
-    if not answer or not reference:
-        return Markup("{}").format(answer) if answer else None
-    if composed(answer) == composed(reference):
-        return Markup("{}").format(answer)
+    if not answer or not reference or composed(answer) == composed(reference):
+        return answer
     return marked(reference, answer)[1]
 
 

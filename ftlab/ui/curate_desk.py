@@ -136,12 +136,12 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         )
     newest = None if desk.rows.version else _newest(desk.data, workspace)
     if newest is not None:
-        said = f"These data have versions already; the newest is {version_title(newest)}, by {newest.who}."
+        said = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
         parts.append(
             Markup('<div class="ft-box ft-info">{} {}</div>').format(said, _open_button(newest.source, "Show it"))
         )
     elif desk.rows.version is None and not draft.count:
-        parts.append(notice("These data are no version yet: your first save keeps them as version 1 and adds yours."))
+        parts.append(notice("Not saved as a version yet: your first save makes version 1, then adds your changes."))
     for other in drafts.unsaved(workspace):
         if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
             parts.append(notice(f"{other.who} has {other.count:,} not saved yet on the same data: {other.words}."))

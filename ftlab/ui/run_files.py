@@ -29,12 +29,15 @@ _beside: dict[tuple[Any, ...], tuple[ComparisonJson, list[dict[str, Any]]] | Non
 _MOST_BESIDE = 16
 
 
+Kind = Literal["training", "evaluation"]
+
+
 @dataclass(frozen=True)
 class Job:
     """What is at work now, or waits its turn."""
 
     run: RunDirectory
-    kind: Literal["training", "evaluation"]
+    kind: Kind
     status: RunStatus
     waiting: int  # how many more are queued behind it
 
@@ -203,7 +206,8 @@ def current_job(workspace: Workspace) -> Job | None:
     """The job that holds the device, else the one whose turn is next, else None."""
     active: list[tuple[bool, tuple[float, str], Job]] = []
     for run in workspace.runs():
-        for kind, current in (("training", status(run)), ("evaluation", evaluation_status(run))):
+        both: dict[Kind, RunStatus | None] = {"training": status(run), "evaluation": evaluation_status(run)}
+        for kind, current in both.items():
             if current is not None and current.is_active:
                 active.append((current.state == "queued", queue.position(run), Job(run, kind, current, 0)))
     if not active:

@@ -1,0 +1,165 @@
+"""A blind test from a notebook: made, answered, voted on, closed, and its votes as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.api.run import Run
+from ftlab.api.series import Folder, blind_verdict
+from ftlab.api.shown import BlindVerdict
+from ftlab.arena.store import Store, open_store
+from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+
+# How good an answer is: (answer, prompt, reference or None).
+Score = Callable[[str, str, str | None], float]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes of a blind test as rows: `pairs` (prompt, chosen, rejected) and where each comes from (`origins`, in
+    the same order). `source` and `stage` go into `ftlab.train`: dpo learns from pairs; without one, kto from answers
+    that were called good or bad."""
+
+    source: str
+    stage: str
+    pairs: list[dict[str, Any]]
+    origins: list[dict[str, Any]]
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class BlindTest:
+    """A blind test of a workspace: `ftlab.blind_test(...)` makes one."""
+
+    def __init__(self, store: Store, id: str, left_out: int = 0):
+        self._store, self.id, self.left_out = store, id, left_out
+
+    @property
+    def plan(self) -> str:
+        """What the planned number of votes can show, in words."""
+        from ftlab.arena.blind_tests import get_test, list_prompts
+        from ftlab.arena.power import plan_in_words
+
+        per_prompt = get_test(self._store, self.id).settings["votes_per_prompt"]
+        prompts = len(list_prompts(self._store, self.id))
+        return plan_in_words(self.progress["planned"], prompts, per_prompt)
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How many `answers` and `votes` there are, how many votes are `planned`, and whether the tally may be seen
+        (`revealed`)."""
+        from ftlab.arena.blind_tests import progress
+
+        return progress(self._store, self.id)
+
+    def generate(self) -> list[dict[str, Any]]:
+        """Let all contestants answer all prompts that they have not answered; returns what could tell raters whose
+        answer is whose (`prompt`, `contestant`, `what`). Raises FtlabError when a model cannot be loaded."""
+        from ftlab.arena import answers
+        from ftlab.arena.blind_tests import flags
+        from ftlab.core.files import locked
+
+        with locked(self._store.workspace.device_lock):
+            answers.generate(self._store, self.id)
+        return flags(self._store, self.id)
+
+    def open(self, raters: Sequence[str]) -> BlindTest:
+        """Open the test for these `raters`, each with a link of their own. `ftlab.rater_links()` serves their page and
+        gives the links. Raises InputError when answers are missing."""
+        from ftlab.arena import blind_tests, links
+
+        blind_tests.open_test(self._store, self.id)
+        links.create_raters(self._store, self.id, list(raters))
+        return self
+
+    def simulate(self, score: Score | str = "nearness", *, temper: float = 0.5, seed: int = 0) -> int:
+        """Let simulated raters stand in for those of `open`; returns the number of votes.
+
+        Each prefers the answer of the higher `score`: "nearness" to the reference, the "house_style" of the sample
+        brand_voice, or a function of answer, prompt and reference. `temper`: how random a vote is where answers are
+        nearly as good (0: never). Raises InputError for another name.
+        """
+        from ftlab.arena import links, loop
+
+        named: dict[str, Score] = {"nearness": loop.nearness, "house_style": loop.house_style}
+        if isinstance(score, str):
+            if score not in named:
+                raise InputError("There is no such score", given=score, allowed=", ".join(named))
+            score = named[score]
+        people = [one.rater_id for one in links.links(self._store, self.id)]
+        return loop.vote_as(self._store, self.id, people, score, temper=temper, seed=seed)
+
+    def close(self) -> BlindTest:
+        """Take no more votes: from now on the verdict may be seen."""
+        from ftlab.arena.blind_tests import close_test
+
+        close_test(self._store, self.id)
+        return self
+
+    def verdict(self) -> BlindVerdict:
+        """What the votes say. Raises FtlabError while they are to stay hidden."""
+        return blind_verdict(self.id, self._store.workspace.root)
+
+    def report(self) -> Path:
+        """The file of a report for people, a page of its own. Raises FtlabError while the votes are to stay hidden."""
+        from ftlab.report.arena import write_arena_report
+
+        return write_arena_report(self._store, self.id)
+
+    def votes(self) -> Votes:
+        """The votes as data to learn from. Raises InputError while they are to stay hidden, or when none can be
+        learned from."""
+        from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
+
+        folder, found = export(self._store, self.id)
+        file, stage = (DPO_FILE, "dpo") if found.pairs else (KTO_FILE, "kto")
+        return Votes(str(folder / file), stage, found.pairs, found.pair_origins, found.text())
+
+    def __repr__(self) -> str:
+        now = self.progress
+        return f"<BlindTest {self.id}: {now['votes']} of {now['planned']} votes>"
+
+
+def blind_test(
+    contestants: Mapping[str, Run | str],
+    *,
+    prompts: int | float | None = None,
+    source: str | None = None,
+    votes_per_prompt: int = 2,
+    max_new_tokens: int = 256,
+    workspace: Folder = None,
+) -> BlindTest:
+    """A new blind test of `contestants`: by title, runs and bases (by name), the one to compare with first.
+
+    It asks at most `prompts` (a share of them, where that is a float; None: all) of the held-out prompts of `source`
+    (a sample, a file, `run:<id>`; None: the first run of the contestants); those that a contestant was trained on, or
+    nearly, are left out and counted in `left_out`. Each is to get `votes_per_prompt` votes, decided before anybody has
+    voted. Raises InputError for what cannot be tested.
+    """
+    from ftlab.arena import answers, asking, blind_tests, prompt_sources
+
+    opened = Workspace.open(workspace)
+    among = [
+        asking.run_contestant(opened, one.id, title=title)
+        if isinstance(one, Run)
+        else asking.base_contestant(one, title=title)
+        for title, one in contestants.items()
+    ]
+    run = next((one for one in contestants.values() if isinstance(one, Run)), None)
+    if source is None and run is None:
+        raise InputError("Nothing says which prompts to ask", try_="name a source, or a run among the contestants")
+    every = prompt_sources.held_out(source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}", opened)
+    fresh, left_out = prompt_sources.fresh(every, [one.spec for one in among], opened)
+    most = round(prompts * len(fresh)) if isinstance(prompts, float) else prompts
+    chosen = prompt_sources.sample(fresh, most)
+    generation = answers.check_generation({"max_new_tokens": max_new_tokens})
+    how = asking.TestSettings(generation, votes_per_prompt=votes_per_prompt)
+    store, title = open_store(opened), " against ".join(contestants)
+    test = blind_tests.create_test(store, title, among, chosen, how, len(chosen) * votes_per_prompt)
+    return BlindTest(store, test, left_out)

@@ -1,0 +1,126 @@
+"""Serve the app: on a laptop, in Colab, or, behind its owner's door, in a Space."""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio is imported: offline means offline.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from ftlab.core.quiet import quieten
+from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+from ftlab.ui import access, help, hosts, owner_page, programs, raters_page, space_lab
+from ftlab.ui.app import build_app, page_settings
+from ftlab.ui.background import import_later
+from ftlab.ui.events import reaching
+
+
+def launch(
+    workspace: str | os.PathLike[str] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    open_to_all: bool = False,
+    allow_hosts: Sequence[str] = (),
+    open_browser: bool = False,
+    block: bool | None = None,
+    mcp: bool = False,
+) -> gr.Blocks:
+    """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
+
+    `port` None takes the first free one from 7860 on. With `share`, or a `host` that others can reach, whoever opens
+    the app needs the password in FTLAB_PASSWORD (asked for at a terminal), in a notebook the link that is printed;
+    unless `open_to_all`. `allow_hosts` are further names that the app answers to, of a proxy before it. `mcp` offers
+    the endpoints for programs to agents too, as tools of the Model Context Protocol. Raises InputError when `port` is
+    taken, a password is missing, the workspace cannot be written to, or what MCP needs is not installed.
+    """
+    quieten()
+    if mcp:
+        programs.check_mcp()
+    place = Workspace.open(workspace)
+    if os.environ.get("SPACE_ID"):
+        # Everybody can open a Space: there, this app is behind the owner's door.
+        return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
+    shared = share or hosts.shares_by_itself()
+    names = hosts.Names(host, allow_hosts, shared=shared)
+    others = shared or not hosts.is_loopback(host)
+    who = None
+    if others and not open_to_all:
+        who = access.for_shared("--share" if shared else f"--host {host}", in_notebook=_in_notebook())
+    served = threading.Event()
+    # Whoever else opens it reads no file of the machine beside what they bring and what the workspace holds.
+    with reaching([place.root, Path(get_upload_folder())] if others else None):
+        app = build_app(place, served)
+    try:
+        _, url, public = app.launch(
+            server_name=host,
+            server_port=port,
+            share=shared,
+            inbrowser=open_browser,
+            inline=False if who is not None else None,  # its frame needs the link that lets in
+            height=760,  # of its frame in a notebook
+            prevent_thread_lock=True,
+            quiet=True,
+            _app=hosts.gradio_app(names, **_served_beside(who)),
+            **(page_settings(place) | {"mcp_server": mcp}),
+            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
+            _frontend=False,
+        )
+    except OSError as error:
+        raise InputError(
+            f"The app cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
+            try_="another --port, or none for the first free one",
+        ) from error
+    names.add(public)
+    import_later(served)
+    raters_page.serve_again(place, served)
+    _tell(url, public, who)
+    print(f"workspace: {place.root}", flush=True)
+    if mcp:
+        print(f"tools for agents (MCP): {url}gradio_api/mcp/", flush=True)
+    if block or (block is None and not _in_notebook()):
+        print("Stop with ctrl-C; runs that are at work go on.", flush=True)
+        app.block_thread()
+    return app
+
+
+def _served_beside(who: access.Access | None) -> dict[str, Any]:
+    """`app_kwargs`: the pages beside the app, and where only its owner may use it the door before all of it."""
+    if who is None:
+        return {"routes": help.routes()}
+    return access.owner_door(who) | {"routes": [*owner_page.routes(who), *help.routes()]}
+
+
+def _tell(url: str, public: str | None, who: access.Access | None) -> None:
+    """Print where the app is; in a notebook also show it, with a link that lets its frame in."""
+    if who is None:
+        print(f"ftlab is at {url}{f' and, for everybody with the link, at {public}' if public else ''}", flush=True)
+        return
+    if not who.by_link:
+        print(f"ftlab is at {url}{f' and at {public}' if public else ''}, for whoever has the password", flush=True)
+        return
+    place = (public or url).rstrip("/")
+    print(f"ftlab is at {place}{who.link()} (this link lets one browser in, once)", flush=True)
+    try:
+        from IPython.display import IFrame, display
+    except ImportError:
+        return
+    display(IFrame(f"{place}{who.link()}", "100%", 760))
+
+
+def _in_notebook() -> bool:
+    """Inside Jupyter or Colab, where a blocked cell would block everything after it."""
+    shell = sys.modules.get("IPython")
+    shell = shell.get_ipython() if shell is not None else None
+    return shell is not None and hasattr(shell, "kernel")
