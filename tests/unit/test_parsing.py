@@ -41,7 +41,7 @@ WRONG = {
     "two": ("name: a\n---\nname: b", "line 2", "another document"),
     "large": ("name: " + "x" * 1_100_000, "too large for settings", "1,048,576"),
     "number_as_key": ("1: 2", "Keys should be strings", ""),
-    "nan": ("optimisation: {learning_rate: .nan}", "neither infinite nor nan", ""),
+    "nan": ("optimisation: {learning_rate: .nan}", "a finite number", ""),
 }
 
 
