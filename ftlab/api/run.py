@@ -212,9 +212,9 @@ class Run:
         `strength` is how much of what training changed is handed over; without it that which was chosen for the run.
         Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
         """
-        from ftlab.export.export import export_run, fresh_export
+        from ftlab.export.export import Kind, export_run, fresh_export
 
-        kind = "merged" if merge else "adapter"
+        kind: Kind = "merged" if merge else "adapter"
         if to is None:
             return fresh_export(self._run, kind, dtype=dtype, strength=strength, licence=licence)
         return export_run(self._run, Path(to), kind=kind, dtype=dtype, strength=strength, licence=licence)

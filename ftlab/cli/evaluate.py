@@ -133,8 +133,8 @@ def show_comparison(run: RunDirectory, comparison: dict[str, Any]) -> None:
 
 def scores(run: RunDirectory, comparison: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a comparison: the main scores of base and adapted."""
-    names = ("perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED)
-    names += ("base_agreement", "base_kl", "rows")
+    names = ["perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED]
+    names += ["base_agreement", "base_kl", "rows"]
     sides = {
         side: {name: comparison[side][name] for name in names if name in comparison[side]}
         for side in ("base", "adapted")

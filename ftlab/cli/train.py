@@ -45,10 +45,12 @@ def add_quickstart(parser: Parser) -> None:
 def quickstart(args: argparse.Namespace) -> int:
     """Sample data -> LoRA on a base -> comparison with the base -> report."""
     from ftlab.cli.evaluate import scores, show_comparison
+    from ftlab.models.load import check_base
 
     began = time.monotonic()
     workspace = Workspace.open(args.workspace)
     config = quickstart_config(args.base, args.rows)
+    check_base(config.model)
     rows, base = config.data.max_rows or _QUICKSTART_ROWS, "the toy starter" if config.is_starter else args.base
     say(
         f"ftlab quickstart: tunes {base} on {rows} support tickets and compares it with its base on "
@@ -72,9 +74,10 @@ def quickstart(args: argparse.Namespace) -> int:
 
 
 def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig:
-    """The quickstart's run: support tickets to JSON. The starter mixes in general examples, so that it forgets less; a
-    real `base` is also compared with itself prompted with examples. `rows` of the 600 tickets are trained on; None: all
-    of them, or fewer for a real base on a CPU that is slow in bfloat16. Raises InputError for too few or many rows."""
+    """The run of the quickstart: support tickets to JSON. On the starter it replays general examples against
+    forgetting; a real `base` is also compared with itself prompted with examples. `rows` is how many of the 600 tickets
+    to train on; None: all of them, or fewer for a real base on a CPU that is slow in bfloat16. Raises InputError for
+    too few or too many rows."""
     from ftlab.data.splits import FEWEST_ROWS
     from ftlab.models.load import pick_device, pick_dtype
 
@@ -97,13 +100,14 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
     }
     config = build_config(values)
     if (device := pick_device(config.launcher.device)) == "cpu":
-        # Five minutes on two cores: what does not prove the gain has to go.
+        # Keeps to five minutes on two cores: measures that do not prove the gain are left out.
         config.evaluation.max_rows, config.evaluation.memorisation = 50, False
-        config.data.replay_fraction = 0.15  # 90 of the base's own answers, which take it half a minute
+        config.data.replay_fraction = 0.15  # 90 of the base's own answers, half a minute of generation
         if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":
             config.data.max_rows = 240
-    # Small batches make more steps of the same tokens (SmolLM2, 600 tickets, 1.2 passes at the usual rate: 180 steps in
-    # batches of 4 answered 96% of 50 right; 90 in batches of 8, at 1.5 times the rate, 70%). Few tickets want more.
+    # Small batches give more steps for the same tokens (SmolLM2, 600 tickets, 1.2 epochs: 180 steps in batches of 4 at
+    # the usual rate answered 96% of 50 right; 90 steps in batches of 8 at 1.5 times the rate 70%). Fewer tickets take
+    # more epochs.
     config.optimisation.epochs = 1.2 if config.data.max_rows is None else 2.5
     config.optimisation.batch_size = 4
     return config

@@ -41,6 +41,20 @@ def range_of(info: FieldInfo) -> str:
     return " ".join(f"{word} {value:,}" for word, value in limits if value is not None)
 
 
+def unit_of(info: FieldInfo) -> str:
+    """The unit of a field, such as `tokens`; empty if it has none."""
+    return str(_extra(info).get("unit", ""))
+
+
+def is_advanced_field(info: FieldInfo) -> bool:
+    """Whether forms and help hide the field at first."""
+    return bool(_extra(info).get("advanced"))
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+
+
 class ModelConfig(Section):
     base: str = field(
         STARTER,

@@ -107,8 +107,8 @@ def fetch(api: Any, name: str, patterns: Sequence[str], folder: Path | None = No
     from huggingface_hub import snapshot_download
 
     commit = str(api.dataset_info(name).sha)
-    found = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns, local_dir=folder)
-    return Path(found), commit
+    path = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=[*patterns], local_dir=folder)
+    return Path(path), commit
 
 
 def check_name(name: str, what: str) -> None:

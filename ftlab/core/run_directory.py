@@ -16,7 +16,9 @@ WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that write
 class _Answers:
     """What was measured of a run by one question, in the folder `evaluation`."""
 
-    evaluation: Path
+    @property
+    def evaluation(self) -> Path:
+        raise NotImplementedError
 
     @property
     def comparison_file(self) -> Path:
@@ -287,7 +289,8 @@ class RunDirectory(_Answers):
     def with_side(self, side: str) -> RunDirectory | Question:
         """Where the answers of `side`, as trained, to the held-out rows lie: in the run's own comparison, or in the
         newest that has it."""
-        for place in (self, *reversed(self.questions())):
+        places: list[RunDirectory | Question] = [self, *reversed(self.questions())]
+        for place in places:
             comparison = read_cached(place.comparison_file) or {}
             as_trained = not comparison.get("suite") and comparison.get("strength", 1) == 1
             if as_trained and any(one.get("name") == side for one in comparison.get("sides", [])):

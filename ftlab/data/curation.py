@@ -162,11 +162,11 @@ def in_words(changes: Collection[Change]) -> str:
     for change in changes:
         for part in change.parts():
             counted[part] = counted.get(part, 0) + 1
-    said = []
+    phrases: list[str] = []
     for part in sorted(counted, key=lambda part: next(i for i, start in enumerate(_PARTS) if part.startswith(start))):
-        rows = "" if said else (" row" if counted[part] == 1 else " rows")
-        said.append(part.format(f"{counted[part]:,}{rows}"))
-    return ", ".join(said)
+        rows = "" if phrases else (" row" if counted[part] == 1 else " rows")
+        phrases.append(part.format(f"{counted[part]:,}{rows}"))
+    return ", ".join(phrases)
 
 
 def fingerprint(cells: Mapping[str, Any]) -> str:

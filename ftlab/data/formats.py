@@ -95,10 +95,10 @@ def detect(
     named = check_template(template, columns) if template else []
     if (given and not given.keys() <= {"system", "input", "rejected", "history"}) or named:
         found = _from_mapping(given, columns, rows, named)
+    elif (by_name := _from_names(columns, rows)) is None:
+        raise _no_usable_column(columns, rows, name)
     else:
-        found = _from_names(columns, rows)
-        if found is None:
-            raise _no_usable_column(columns, rows, name)
+        found = by_name
         if given:
             found.columns |= given
             found.why += f", with {_said(given)} as you said"
@@ -363,7 +363,7 @@ def detect_prompts(
         refusal = error
     by_name = {column.strip().lower(): column for column in reversed(columns)}
     column = mapping.get("prompt") or next((by_name[one] for one in _NAMES if one in by_name), None)
-    if column not in columns or mapping.keys() - {"prompt", "system"} or template:
+    if column is None or column not in columns or mapping.keys() - {"prompt", "system"} or template:
         if refusal is None:
             return found
         raise refusal

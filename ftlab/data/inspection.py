@@ -21,7 +21,7 @@ from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.splits import detect_format, prepare
-from ftlab.data.versions import PREFIX, Version, VersionRow, resolve, rows_in_group
+from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_in_group
 from ftlab.errors import InputError, shorten
 
 WHOLE = 50_000  # rows up to which `look` converts everything
@@ -237,9 +237,10 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
     except InputError as refused:
         problem, unread = problem or refused.message(), refused
     examples = []
-    for row in sample if detected else []:
-        with contextlib.suppress(UnusableRow):
-            examples.append(to_messages(row, detected, data.system_prompt))
+    if detected:
+        for row in sample:
+            with contextlib.suppress(UnusableRow):
+                examples.append(to_messages(row, detected, data.system_prompt))
     rows = {split: one.rows for split, one in pages.items()}
     total = sum(rows.values())
     notes = []

@@ -20,6 +20,12 @@ _LARGEST_ROW = 256 << 20  # bytes of the values of one row
 _WHITE = re.compile(r"[ \t\n\r]*")
 
 
+def _behind_white(text: str, place: int) -> int:
+    """The place of the first character from `place` on that is not white space."""
+    match = _WHITE.match(text, place)
+    return match.end() if match else place
+
+
 def read_json(raw: bytes, name: str, *, lines_expected: bool, notes: list[str], size: int) -> tuple[dict, list[str]]:
     """The rows of JSON or JSON Lines; `size` is that of the file they came in. Raises InputError, also for what is
     beyond `limits`."""
@@ -138,7 +144,7 @@ def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
     def skip(place: int) -> int:
         """Behind white space, which is one byte a character."""
         nonlocal here
-        end = _WHITE.match(text, place).end()
+        end = _behind_white(text, place)
         here += end - place
         return end
 
@@ -175,7 +181,7 @@ def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
             if not closed:
                 here += 1
                 position = skip(position + 1)
-        rest = _WHITE.match(text, position + 1).end()
+        rest = _behind_white(text, position + 1)
         if rest < len(text):
             raise json.JSONDecodeError("Extra data", text, rest)
     except ValueError as error:
@@ -239,8 +245,7 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
     of_rows = {key: item for key, item in lists.items() if all(isinstance(row, dict) for row in item)}
     splits = {split_name(key): item for key, item in of_rows.items() if split_name(key)}
     if "train" in splits:
-        columns = {column: None for rows in splits.values() for row in rows for column in row}
-        return splits, list(columns)
+        return splits, list(dict.fromkeys(column for rows in splits.values() for row in rows for column in row))
     # The form that pandas writes: {column: {index: cell}}.
     if value and all(isinstance(item, dict) and item for item in value.values()):
         indexes = [list(item) for item in value.values()]

@@ -17,6 +17,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
+from ftlab.data.version_store import PREFIX, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten
 
 
@@ -61,8 +62,6 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
     Without a `workspace` only versions say something, those of the usual workspace.
     """
-    from ftlab.data.versions import PREFIX, resolve
-
     if workspace is not None:
         known = _kept(workspace)
         if kept := known.get(_key(data, workspace)) or known.get(_spelled(data)):
@@ -93,8 +92,6 @@ def _rewrite(data: DataConfig, workspace: Workspace, said: Named | None) -> None
 
 
 def _key(data: DataConfig, workspace: Workspace) -> str:
-    from ftlab.data.versions import PREFIX, pinned
-
     source = data.source.strip()
     if source.startswith(PREFIX):
         return pinned(source, workspace)
@@ -270,7 +267,8 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
         files = [SourceFile(str(place), "hub", None, None, sum(map(len, splits.values())), revision)]
         loaded = Loaded(str(place), "hub", splits, list(next(iter(splits.values())).column_names), files, notes)
     else:
-        loaded = _load_local(source if kind == "sample" else place.name, kind, place)
+        path = Path(place)
+        loaded = _load_local(source if kind == "sample" else path.name, kind, path)
         if data.split:
             _keep_split(loaded, data.split)
     named = recall(data, workspace)
@@ -291,9 +289,7 @@ def find_source(
     check_reach(source)
     if not source:
         raise InputError("No data source is given", allowed=_ALLOWED)
-    if source.startswith("version:"):
-        from ftlab.data.versions import resolve
-
+    if source.startswith(PREFIX):
         return "version", resolve(source, workspace).rows_file
     known = [sample.name for sample in samples.list_samples()]
     if source in known:
@@ -357,8 +353,6 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
 
 
 def _load_version(source: str, workspace: Workspace | None) -> Loaded:
-    from ftlab.data.versions import StoredRows, resolve
-
     version = resolve(source, workspace)
     splits: dict[str, Sequence[dict[str, Any]]] = {
         split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
@@ -382,11 +376,11 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
     else:
         raise InputError("This is neither a file nor a folder", given=path, allowed=_ALLOWED)
     loaded = Loaded(name, kind, {}, [], [])
-    for split, file in paths.items():
-        table = read_table(file)
+    for split, part in paths.items():
+        table = read_table(part)
         loaded.splits |= table.splits if len(paths) == 1 and path.is_file() else {split: table.splits["train"]}
         loaded.columns += [column for column in table.columns if column not in loaded.columns]
-        loaded.files.append(SourceFile(name, kind, file.name, table.sha256, table.rows))
+        loaded.files.append(SourceFile(name, kind, part.name, table.sha256, table.rows))
         loaded.notes += table.notes
     return loaded
 

@@ -131,14 +131,14 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
     names = list(vocabulary)
     decisive, light = [is_decisive(name) for name in names], [name in LIGHT for name in names]
-    words = _without_frames(whole)
-    owners = np.repeat(np.arange(len(words)), words.sizes)
-    once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
+    framed = _without_frames(whole)
+    owners = np.repeat(np.arange(len(framed)), framed.sizes)
+    once = np.unique(owners * max(1, len(names)) + framed.numbers) % max(1, len(names))
     often = np.bincount(once, minlength=len(names))
-    topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
+    topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(framed))
     # Adverbs are seldom what a text is about: "really", "currently".
     topics = [of_many and not name.endswith("ly") for of_many, name in zip(topic.tolist(), names, strict=True)]
-    return Texts(words, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
+    return Texts(framed, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
 
 
 def _once(words: list[str]) -> list[str]:
@@ -231,7 +231,7 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
     names = texts.names
     if len(short) == len(long) and sum(map(ne, short, long)) == 1:  # as most pairs, and the matcher is slow
         place = next(place for place, word in enumerate(short) if word != long[place])
-        changes = [("replace", place, place + 1, place, place + 1)]
+        changes: Sequence[tuple[str, int, int, int, int]] = [("replace", place, place + 1, place, place + 1)]
     else:
         missing, more = Counter(short) - Counter(long), Counter(long) - Counter(short)
         for word in missing:

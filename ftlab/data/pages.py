@@ -16,6 +16,7 @@ from ftlab.core.parsing import parse_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_rows, check_size
 from ftlab.data.prompt_template import cell_as_text
+from ftlab.data.tabular import LazyRows
 from ftlab.errors import InputError, shorten
 
 _PIECE = 8 << 20  # bytes read at a time
@@ -70,10 +71,10 @@ def _blank(path: Path, starts: Any, size: int, doubtful: Any) -> list[int]:
     return found
 
 
-class IndexedLines(Sequence):
-    """The rows of a file of JSON lines, read from the disk when they are asked for.
+class IndexedLines(LazyRows):
+    """The rows of a file of JSON lines, read from disk on access.
 
-    The file is opened for each read and not mapped: a file that is overwritten under a map kills the process.
+    The file is opened for each read and not mapped: overwriting a mapped file kills the process.
     """
 
     def __init__(self, path: Path, starts: Path):
@@ -86,10 +87,7 @@ class IndexedLines(Sequence):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def row(self, index: int) -> dict[str, Any]:
         return self.read(index, index + 1)[0]
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
@@ -214,6 +212,7 @@ class Pages:
 
     def _search_some(self, wanted: str, start: int, most: int) -> tuple[list[int], int]:
         """Rows that hold `wanted` in the next piece, and where the piece after it begins."""
+        candidates: Sequence[int]
         if isinstance(self._source, IndexedLines):
             candidates, after = self._source.candidates(wanted, start)
         else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +235,7 @@ def _edit(rows: Rows, action: Action, plan: Plan) -> int:
             continue
         if action.remedy == "mask":
             kinds = (action.kind,) if action.kind in PERSONAL else PERSONAL
-            new = _each_text(row, lambda text, kinds=kinds: mask(text, kinds))
+            new = _each_text(row, partial(mask, kinds=kinds))
             if _is_made_up(row, action.columns, kinds, answered):
                 plan.gone[place] = _title(action)
                 continue
@@ -274,10 +275,8 @@ def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answ
     answer = answer_of(row, columns)
     if not answer:
         return False
-    asked: list[str] = []
-    for column in {column for role, column in columns.items() if role in _ASKED}:
-        _each_text(row.get(column), lambda text: asked.append(text) or text)
-    asked = [text for text in asked if text != answer]
+    asking = {column for role, column in columns.items() if role in _ASKED}
+    asked = [text for column in asking for text in _texts_in(row.get(column)) if text != answer]
     known = {span.kind for text in asked for span in find_personal(text)}
     # Masked earlier, for another kind.
     known |= {kind for kind in kinds if any(MASKS[kind] in text for text in asked)}
@@ -347,7 +346,7 @@ def _spare(parts: Sequence[str], others: Sequence[str], row: Row, columns: Mappi
 
 def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
     """The sentences that `drawn` words stand in, where two of them hold all; else none."""
-    left, found = set(drawn), set()
+    left, found = set(drawn), set[int]()
     while left and len(found) < _MOST_SOURCES:
         best = max(within, key=lambda place: len(within[place] & left), default=None)
         if best is None or not within[best] & left:
@@ -408,13 +407,10 @@ def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
 
 def _asked_texts(row: Row, columns: Mapping[str, str]) -> list[str]:
     """Every text of the columns that are asked, answers of earlier turns with them."""
-    found: list[str] = []
-    for column in {column for role, column in columns.items() if role in _ASKED and role != "messages"}:
-        _each_text(row.get(column), lambda text: found.append(text) or text)
-    for turn in _turns_in(row.get(columns.get("messages", ""))) or []:
-        if _role(turn) in ("user", "system"):
-            _each_text(turn, lambda text: found.append(text) or text)
-    return found
+    asking = {column for role, column in columns.items() if role in _ASKED and role != "messages"}
+    texts = [text for column in asking for text in _texts_in(row.get(column))]
+    turns = _turns_in(row.get(columns.get("messages", ""))) or []
+    return texts + [text for turn in turns if _role(turn) in ("user", "system") for text in _texts_in(turn)]
 
 
 def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], str]) -> Row:
@@ -424,9 +420,14 @@ def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], st
 
 def answer_of(row: Row, columns: Mapping[str, str]) -> str | None:
     """The last answer of a row in any format; None when it has none."""
-    found: list[str] = []
-    _with_answer(row, columns, lambda text: found.append(text) or text)
-    return found[-1] if found else None
+    answers: list[str] = []
+
+    def note(text: str) -> str:
+        answers.append(text)
+        return text
+
+    _with_answer(row, columns, note)
+    return answers[-1] if answers else None
 
 
 def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], str | None]) -> Row:
@@ -458,6 +459,23 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {key: item if key in ROLE_KEYS else _each_text(item, change) for key, item in value.items()}
     return value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts that `_each_text` would change, in order."""
+    if isinstance(value, str):
+        turns = _turns_in(value)
+        if turns is None:
+            yield value
+        else:
+            yield from _texts_in(turns)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ROLE_KEYS:
+                yield from _texts_in(item)
 
 
 def _turns_in(cell: Any) -> list[dict[str, Any]] | None:

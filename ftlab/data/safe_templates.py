@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 SECONDS = 20.0  # of a processor
 MEMORY = 512 << 20  # bytes beyond what the child takes when it begins
@@ -148,10 +148,10 @@ def _exchange(request: bytes) -> dict[str, Any]:
     child = _child
     child.since = time.monotonic()
     try:
-        child.process.stdin.write(len(request).to_bytes(8, "big") + request)
-        child.process.stdin.flush()
-        head = child.process.stdout.read(8)
-        body = child.process.stdout.read(int.from_bytes(head, "big"))
+        child.requests.write(len(request).to_bytes(8, "big") + request)
+        child.requests.flush()
+        head = child.answers.read(8)
+        body = child.answers.read(int.from_bytes(head, "big"))
         if len(head) == 8 and body:
             return json.loads(body)
     except (OSError, ValueError):  # it ended within an answer
@@ -168,6 +168,8 @@ class _Child:
     """The process that renders, `since` when it is at work on a request, and `why` it was ended."""
 
     process: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
     since: float | None = None
     why: str = ""
 
@@ -210,8 +212,9 @@ def _started() -> _Child:
         env=environment,
         start_new_session=True,  # Ctrl-C is for the parent, which then ends it
     )
-    child = _Child(process)
-    if not process.stdout.read(1):  # else it is ready
+    assert process.stdin is not None and process.stdout is not None  # both are pipes
+    child = _Child(process, process.stdin, process.stdout)
+    if not child.answers.read(1):  # else it is ready
         raise FtlabError(
             "The process that renders chat templates does not start",
             why=f"{sys.executable} ended with {process.wait()}",

@@ -412,8 +412,9 @@ def _mix_in_replay(
 
 def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
     """What the column `kind` says of the replay rows that were `used`; None where it does not say it of each."""
-    found = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
-    return sorted(found) if all(isinstance(kind, str) and kind for kind in found) else None
+    kinds = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
+    named = {kind for kind in kinds if isinstance(kind, str) and kind}
+    return sorted(named) if named == kinds else None
 
 
 def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> list[str]:

@@ -8,30 +8,51 @@ import io
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from ftlab.core.parsing import parse_json
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_expanded, check_row, check_rows, no_name_twice
 from ftlab.errors import InputError, shorten
 
 
-class JsonLines(Sequence):
-    """The rows of a file of JSON: its bytes and where each row begins, so that many rows take no more than the file.
-    A row ends with its line, or where `ends` says."""
+class LazyRows(Sequence[dict[str, Any]]):
+    """Rows that are decoded on access; a slice is a list of them. Subclasses define `__len__` and `row`."""
 
-    def __init__(self, data: bytes, starts: array, ends: array | None = None):
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at `index`, from 0 up to below the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self.row(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.row(index % len(self))
+
+
+class JsonLines(LazyRows):
+    """The rows of a JSON file: its bytes and the offset of each row, so that memory stays at the size of the file. A
+    row ends at the end of its line, or at its entry in `ends`."""
+
+    def __init__(self, data: bytes, starts: array[int], ends: array[int] | None = None):
         self._data, self._starts, self._ends = data, starts, ends
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> dict[str, Any]:
         start = self._starts[index]
         end = self._ends[index] if self._ends is not None else self._data.find(b"\n", start)
         return parse_json(self._data[start : end if end >= 0 else None].decode("utf-8"))
 
 
-class ArrowRows(Sequence):
+class ArrowRows(LazyRows):
     """The rows of an Arrow table."""
 
     def __init__(self, table: Any):
@@ -40,10 +61,8 @@ class ArrowRows(Sequence):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self.table.slice(index % len(self), 1).to_pylist()[0]
+    def row(self, index: int) -> dict[str, Any]:
+        return self.table.slice(index, 1).to_pylist()[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.table.to_batches(max_chunksize=1000):
@@ -390,7 +409,7 @@ def _rows_of(table: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:
 
     names = list(table.column_names)
     no_name_twice(name, names)
-    left_out = []
+    left_out: list[str] = []
     for index in reversed(range(len(names))):
         if _is_plain(table.schema.field(index).type):
             continue

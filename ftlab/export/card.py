@@ -297,7 +297,7 @@ def _results(run: RunDirectory, config: RunConfig, comparison: dict[str, Any]) -
                 dataset_type=config.data.source if on_hub else "private",
                 dataset_name="general questions" if measure["group"] == "general" else data,
                 dataset_split=comparison["split"] if measure["group"] != "general" else None,
-                metric_type=_METRICS.get(measure["name"], measure["name"]),
+                metric_type=_METRICS.get(name := str(measure["name"]), name),
                 metric_name=measure["title"],
                 metric_value=round(float(value), 4),
                 metric_args={"interval_95": [round(float(end), 4) for end in interval]} if interval else None,

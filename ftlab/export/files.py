@@ -99,6 +99,7 @@ def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
 
     where = str(run.model) if run.model.exists() else present_path(config.model.base)
     revision = None if run.model.exists() else config.model.revision
+    revision = revision or "main"
     try:
         return GenerationConfig.from_pretrained(where, revision=revision)
     except OSError:

@@ -37,11 +37,11 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
     if job["quantisation"]:
         settings["quantization_config"] = BitsAndBytesConfig(**job["quantisation"])
         settings["device_map"] = {"": job["device"]}
-    kind = AutoModelForCausalLM
+    kind: type[AutoModelForCausalLM | AutoModelForSequenceClassification] = AutoModelForCausalLM
     if job["scores"]:
         kind, settings["num_labels"] = AutoModelForSequenceClassification, 1
     where = str(folder) if job["base"] is None else job["base"] if job["base_on_hub"] else str(folder / job["base"])
-    model = kind.from_pretrained(where, revision=job["revision"], use_safetensors=True, **settings)
+    model: Any = kind.from_pretrained(where, revision=job["revision"], use_safetensors=True, **settings)
     if job["scores"]:
         model.config.pad_token_id = tokenizer.pad_token_id
     if job["base"] is not None and job["needs_ftlab"]:

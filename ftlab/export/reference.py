@@ -142,7 +142,7 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
     if shape.is_adapter:
         return load_run(run, device=shape.device, strength=shape.strength)
     whole = not run.adapter.exists()
-    source = ModelConfig(base=str(run.model), dtype=shape.load_dtype) if whole else None
+    source = ModelConfig.model_validate({"base": str(run.model), "dtype": shape.load_dtype}) if whole else None
     base = load_base(source or _in_format(load_config(run.config_file), shape.load_dtype).model, device=shape.device)
     tokenizer = AutoTokenizer.from_pretrained(str(run.model if whole else run.adapter))
     model = base if whole else attach_adapter(base, run.adapter)

@@ -181,7 +181,7 @@ def _insert(model: Any, config: BottleneckConfig) -> Any:
         parameter.requires_grad_(False)
     for layer in layers:
         kinds = (_FEED_FORWARD,) if config.placement == "pfeiffer" else (_ATTENTION, _FEED_FORWARD)
-        for name in (_sublayer(layer, kind) for kind in kinds):
+        for name in filter(None, (_sublayer(layer, kind) for kind in kinds)):
             sublayer = getattr(layer, name)
             device = next(sublayer.parameters()).device
             bottleneck = Bottleneck(hidden, size, config.activation, device).train(model.training)

@@ -91,6 +91,7 @@ def estimate(config: RunConfig, dtype: torch.dtype, longest: int | None = None) 
     Of the base only config.json is read, from the cache or from the Hub; where the Hub cannot be reached, its name.
     `dtype` is the format of the arithmetic. Raises InputError for a base that the Hub does not know.
     """
+    config = config.resolved()
     try:
         # Asks the Hub once and quickly; its own clients would try for most of a minute.
         if config.model.base not in KNOWN:  # whose configuration ships with ftlab
@@ -223,6 +224,7 @@ def _need(
     if method == "qlora":
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
     adapter = 0 if method == "full" else 4 * trained
+    assert settings.batch_size is not None  # the configuration is resolved
     tokens = settings.batch_size * length * (2 if config.stage in PAIR_STAGES else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
     # Logits, their softmax and their gradient, in float32; preferences and rewards never hold them (log_probs.py).

@@ -19,7 +19,7 @@ class _LowRank(torch.autograd.Function):
     """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], frozen `weight` [out, in]."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -36,7 +36,7 @@ class _LowRank(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, a, b, low = ctx.saved_tensors
         of_low = (gradient @ b).mul_(ctx.scaling)
         of_x = None
@@ -99,5 +99,5 @@ def _joined(layer: Any) -> Any:
             result = _LowRank.apply(flat, base.weight, base.bias, *weights, layer.scaling[name])
         return result.view(*x.shape[:-1], result.shape[-1])
 
-    forward.joins_low_rank = True
+    vars(forward)["joins_low_rank"] = True
     return forward

@@ -66,7 +66,8 @@ def set_repacking(model: Any, on: bool) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # bitsandbytes asserts the rows, and cuts the columns into blocks.
-            even = module.out_features % _ROWS == 0 and module.in_features % module.weight.blocksize == 0
+            blocks = module.weight.blocksize  # type: ignore[attr-defined]  # a Params4bit, declared as a Tensor
+            even = module.out_features % _ROWS == 0 and module.in_features % blocks == 0
             module.support_avx512bf16_for_cpu = on and even and bool(has_avx512bf16())
 
 
@@ -324,7 +325,7 @@ def load_base(
             present_path(model.base), revision=model.revision, dtype=dtype, use_safetensors=True, **settings
         )
     if quantisation is None:
-        loaded.to(torch.device(device))
+        loaded.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its self
     else:
         set_repacking(loaded, False)
     if device == "cpu" and (head := loaded.get_output_embeddings()) is not None:

@@ -39,7 +39,8 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: 
                 bias="none",
                 use_dora=method.name == "dora",
                 use_rslora=method.rank_stabilised,
-                init_lora_weights=True if plain else method.initialisation,
+                # PEFT takes pissa_niter_16 too; its type spells that as a template.
+                init_lora_weights=True if plain else method.initialisation,  # type: ignore[arg-type]
             )
         case "ia3":
             if set(_IA3_LAYERS) <= set(linear_names(model)):

@@ -85,7 +85,7 @@ def set_strength(model: Any, strength: float, *, base: Any = None) -> Any:
             elif name in getattr(layer, "lora_magnitude_vector", ()):
                 _set_dora(layer, name, strength)
             elif name in getattr(layer, "scaling", ()):
-                layer.set_scale(name, strength)
+                layer.set_scale(name, strength)  # type: ignore[operator]  # a method of LoRA's layers alone
     return model
 
 

@@ -364,8 +364,8 @@ def gather(
 def _take(examples: Examples, split: str, index: int, row: Any, detected: Detected, system_prompt: str | None) -> None:
     try:
         turns = turns_of_row(row, detected)
-    except UnusableRow as problem:
-        examples.refused.append((split, index, problem.reason))
+    except UnusableRow as refused:
+        examples.refused.append((split, index, refused.reason))
         return
     problem = role_problem(turns)
     if problem:

@@ -273,7 +273,7 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
         groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
     names = vectorizer.get_feature_names_out()
     plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
-    topics = []
+    topics: list[dict[str, Any]] = []
     for members, covered in groups:
         weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
         topics.append(
@@ -352,7 +352,7 @@ def token_lengths(
     note = ensure_chat_template(tokenizer)
     # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    chosen = range(len(examples))
+    chosen: Sequence[int] = range(len(examples))
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)

@@ -166,7 +166,7 @@ def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: 
         # transformers takes it for a quantized model, which it would not save.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.hf_quantizer = None
+        model.hf_quantizer = None  # type: ignore[assignment]  # transformers declares no such attribute
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
