@@ -31,11 +31,11 @@ def explained(error: BaseException) -> FtlabError | None:
         return InputError("A name is too long for a file", given=shorten(error.filename or "", 120))
     runs = _runs_of(error)
     for run in runs:
-        if found := examine(run):
-            names = ", ".join(dict.fromkeys(str(one.path.relative_to(run.path)) for one in found))
-            why = f"{found[0].how[0].upper()}{found[0].how[1:]} ({found[0].path})"
-            what = f"The run {run.id} cannot be used for this: {names} {'is' if len(found) == 1 else 'are'} damaged"
-            return FtlabError(what, why=why, try_=found[0].try_)
+        if damaged := examine(run):
+            names = ", ".join(dict.fromkeys(str(damage.path.relative_to(run.path)) for damage in damaged))
+            why = f"{damaged[0].how[0].upper()}{damaged[0].how[1:]} ({damaged[0].path})"
+            what = f"The run {run.id} cannot be used for this: {names} {'is' if len(damaged) == 1 else 'are'} damaged"
+            return FtlabError(what, why=why, try_=damaged[0].try_)
     if not runs:
         return None
     with tempfile.NamedTemporaryFile("w", prefix="ftlab-error-", suffix=".txt", delete=False, encoding="utf-8") as file:
@@ -49,10 +49,10 @@ def explained(error: BaseException) -> FtlabError | None:
 
 def _runs_of(error: BaseException) -> list[RunDirectory]:
     """The runs that the functions under `error` were at work with, the innermost first."""
-    found: list[RunDirectory] = []
+    runs: list[RunDirectory] = []
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        found += [value for value in list(frame.f_locals.values()) if isinstance(value, RunDirectory)]
-    return list(dict.fromkeys(reversed(found)))
+        runs += [value for value in list(frame.f_locals.values()) if isinstance(value, RunDirectory)]
+    return list(dict.fromkeys(reversed(runs)))
 
 
 def examine(run: RunDirectory) -> list[DamagedFile]:

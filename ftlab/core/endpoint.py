@@ -99,9 +99,9 @@ def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
     Raises InputError when it is no http address, when it holds a password or a key (it is written to files), and when
     it would carry the key over an open network.
     """
-    given = (url or "").strip().rstrip("/").removesuffix(_PATH).rstrip("/")
+    address = (url or "").strip().rstrip("/").removesuffix(_PATH).rstrip("/")
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(address)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
@@ -112,21 +112,21 @@ def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
             allowed="an address like https://api.example.com/v1, without user, password, ? and #",
             try_=purpose.set_key,
         )
-    if parts.scheme not in ("http", "https") or not host or " " in given:
+    if parts.scheme not in ("http", "https") or not host or " " in address:
         raise InputError(
             f"This is no address of {purpose.name}",
-            given=given or "nothing",
+            given=address or "nothing",
             allowed="an address like https://api.example.com/v1 or http://127.0.0.1:8000/v1",
         )
     key = find_key(purpose)
-    if key and len(key) >= _SECRET and key in given:
+    if key and len(key) >= _SECRET and key in address:
         raise InputError(f"The address of {purpose.name} holds the key", try_=purpose.set_key)
     if key and parts.scheme == "http" and not is_near(host):
         raise InputError(
             f"The key in {purpose.key_variable} would travel unencrypted to {host}",
             allowed="https; http only to this machine and its own network",
         )
-    return given
+    return address
 
 
 class Asker:
@@ -243,26 +243,26 @@ class Asker:
         return bool(refused)
 
     def _explain(self, answer: Answer) -> FtlabError:
-        host, status, said = self._endpoint.host, answer.status_code, self._said(answer)
+        host, status, reason = self._endpoint.host, answer.status_code, self._said(answer)
         if status in (401, 403):
             if self._key is None:
-                return FtlabError(f"{host} asks for a key ({status})", why=said, try_=self._purpose.set_key)
+                return FtlabError(f"{host} asks for a key ({status})", why=reason, try_=self._purpose.set_key)
             try_ = f"check the value of {self._purpose.key_variable}, and that it may use {self._endpoint.model}"
-            return FtlabError(f"{host} refused the key ({status})", why=said, try_=try_)
+            return FtlabError(f"{host} refused the key ({status})", why=reason, try_=try_)
         if "insufficient_quota" in answer.text or status == 402:
-            return FtlabError(f"The account at {host} has no credit left ({status})", why=said)
+            return FtlabError(f"The account at {host} has no credit left ({status})", why=reason)
         if status == 404:
             what = f"{host} knows no such address or no model called {self._endpoint.model} (404)"
-            return FtlabError(what, why=said, try_="check both; the address usually ends in /v1")
+            return FtlabError(what, why=reason, try_="check both; the address usually ends in /v1")
         if status == 429:
             what = f"{host} takes no more requests for now (429)"
-            return FtlabError(what, why=said, try_=f"{self._purpose.later}; or with fewer requests at once")
+            return FtlabError(what, why=reason, try_=f"{self._purpose.later}; or with fewer requests at once")
         if 300 <= status < 400:
             what = f"{host} sends on to another address ({status}), which is not followed: the key is for this host"
             return FtlabError(what, try_="give the final address")
         if status >= 500:
-            return FtlabError(f"{host} failed ({status})", why=said, try_=self._purpose.later)
-        return Refused(f"{host} refused the request ({status})", why=said)
+            return FtlabError(f"{host} failed ({status})", why=reason, try_=self._purpose.later)
+        return Refused(f"{host} refused the request ({status})", why=reason)
 
     def _said(self, answer: Answer) -> str | None:
         """What the server gave as its reason."""
@@ -272,8 +272,8 @@ class Asker:
             text = error.get("message") or error.get("detail") or error if isinstance(error, dict) else error
         except ValueError:
             text = answer.text
-        said = self._clean(text)
-        return f"It says: {said}" if said else None
+        reason = self._clean(text)
+        return f"It says: {reason}" if reason else None
 
     def _clean(self, text: object) -> str:
         return shorten(self.without_key(str(text)))

@@ -203,8 +203,8 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
 
 def sizes_in(folder: Path) -> dict[str, int]:
     """All files below `folder`, by their path in it, with their sizes in bytes."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def tail(path: Path, size: int = 8000) -> str:
@@ -279,15 +279,15 @@ def check_reach(asked: Any) -> None:
     if isinstance(asked, Mapping):
         asked = list(asked.values())
     if isinstance(asked, (list, tuple)):
-        for one in asked:
-            check_reach(one)
+        for item in asked:
+            check_reach(item)
     elif isinstance(asked, (str, Path)):
         # Some settings hold several names, with commas.
-        for one in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
-            if _leads_out(one, folders):
+        for item in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
+            if _leads_out(item, folders):
                 raise InputError(
                     "An app that others can reach opens files of its workspace only",
-                    given=one[:200],
+                    given=item[:200],
                     allowed=f"a file below {folders[0]}",
                     try_="upload the file, or put it there",
                 )

@@ -39,13 +39,13 @@ def whole(value: Any) -> Any:
     if isinstance(value, list):
         return [whole(item) for item in value]
     if isinstance(value, dict):
-        found: dict[Any, Any] = {}
+        entries: dict[Any, Any] = {}
         for key, item in value.items():
             key = whole(key)
-            while key in found:  # two keys whose halves differ
+            while key in entries:  # two keys whose halves differ
                 key += "\ufffd"
-            found[key] = whole(item)
-        return found
+            entries[key] = whole(item)
+        return entries
     return value
 
 
@@ -88,9 +88,9 @@ def check_depth(value: Any) -> None:
     for _ in range(DEEPEST + 1):
         level = [
             item
-            for one in level
-            if isinstance(one, list | dict)
-            for item in (one.values() if isinstance(one, dict) else one)
+            for container in level
+            if isinstance(container, list | dict)
+            for item in (container.values() if isinstance(container, dict) else container)
             if isinstance(item, list | dict)
         ]
         if not level:
@@ -159,9 +159,9 @@ class _Loader(yaml.SafeLoader):
         except yaml.YAMLError:
             raise
         except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError) as error:
-            said = shorten(node.value, 40) if isinstance(node, yaml.ScalarNode) else type(node.value).__name__
+            excerpt = shorten(node.value, 40) if isinstance(node, yaml.ScalarNode) else type(node.value).__name__
             reason = "too many digits for a number" if "digits" in str(error) else shorten(error, 80)
-            problem = f"{said} cannot be read ({reason}); a text is put into quotation marks"
+            problem = f"{excerpt} cannot be read ({reason}); a text is put into quotation marks"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 

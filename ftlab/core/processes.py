@@ -49,7 +49,7 @@ def child_environment(values: Mapping[str, str], *, keep: Iterable[str] = ()) ->
     kept = [*keep, *os.environ.get(_KEEP, "").replace(",", " ").split()]
 
     def passes(name: str, value: str) -> bool:
-        if any(name == one or (one.endswith("_") and name.startswith(one)) for one in kept):
+        if any(name == exempt or (exempt.endswith("_") and name.startswith(exempt)) for exempt in kept):
             return True
         if _TO_FETCH.search(name):
             return True
@@ -126,11 +126,11 @@ def hold_own(lock: Path) -> None:
     Raises FtlabError when another process holds it.
     """
     global _own
-    given = os.environ.pop(_HELD, "")
-    if given.isdigit():
+    descriptor = os.environ.pop(_HELD, "")
+    if descriptor.isdigit():
         with contextlib.suppress(OSError):
-            os.set_inheritable(int(given), False)  # what this process starts does not prove that it lives
-            _own = int(given)
+            os.set_inheritable(int(descriptor), False)  # what this process starts does not prove that it lives
+            _own = int(descriptor)
             return
     _own = take(lock)
 
@@ -308,8 +308,8 @@ def kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
             return
         process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
+        for member in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()
     except (ProcessLookupError, psutil.NoSuchProcess):
         return

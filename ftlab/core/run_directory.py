@@ -86,8 +86,8 @@ class Question(_Answers):
     def asked(self) -> str:
         """What was asked, in words."""
         files = (self.comparison_file, self.preferences_file, self.before_after_file)
-        found: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
-        return (found.get("question") or {}).get("text") or found.get("suite") or self.name
+        stored: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
+        return (stored.get("question") or {}).get("text") or stored.get("suite") or self.name
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class RunDirectory(_Answers):
         for place in places:
             comparison = read_cached(place.comparison_file) or {}
             as_trained = not comparison.get("suite") and comparison.get("strength", 1) == 1
-            if as_trained and any(one.get("name") == side for one in comparison.get("sides", [])):
+            if as_trained and any(other.get("name") == side for other in comparison.get("sides", [])):
                 return place
         return self
 

@@ -101,7 +101,10 @@ def open_client(named: str | None, **settings: Any) -> httpx.Client:
     import httpx
 
     client = httpx.Client(**settings)
-    for transport, allowed in [(client._transport, _allows(named)), *((one, None) for one in client._mounts.values())]:
+    for transport, allowed in [
+        (client._transport, _allows(named)),
+        *((mounted, None) for mounted in client._mounts.values()),
+    ]:
         pool = getattr(transport, "_pool", None)
         if pool is not None:
             pool._network_backend = _backend(allowed)
@@ -113,7 +116,7 @@ def _allows(named: str | None) -> Callable[[str], bool] | None:
     if named is None:
         return None
     host = urlsplit(named).hostname or ""
-    trusted = {one.strip().lower() for one in os.environ.get(_PRIVATE_HOSTS, "").split(",")} - {""}
+    trusted = {trusted_name.strip().lower() for trusted_name in os.environ.get(_PRIVATE_HOSTS, "").split(",")} - {""}
     everything = is_near(host) or host.lower() in trusted
     return lambda name: everything or name.lower() in trusted
 
@@ -174,10 +177,10 @@ def _public(host: str, port: int, kind: type[Exception]) -> list[str]:
     """The addresses of `host`, none of which is private. They are what is connected to: a name that is asked twice may
     stand for another address the second time."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise kind(str(error)) from None
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     if any(_is_private(address) for address in addresses):
         raise kind(
             f"{host} stands for an address in a private network; where that is meant, "

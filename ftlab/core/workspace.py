@@ -168,8 +168,8 @@ class Workspace:
 
     def runs(self) -> list[RunDirectory]:
         """All runs, the newest first."""
-        found = [path for path in self.runs_folder.iterdir() if is_run(path)]
-        return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+        paths = [path for path in self.runs_folder.iterdir() if is_run(path)]
+        return [RunDirectory(path) for path in sorted(paths, key=lambda path: path.name, reverse=True)]
 
     def run(self, run_id: str) -> RunDirectory:
         """The run called `run_id`: its id, the unambiguous beginning or end of one, `last`, or the path of a run.

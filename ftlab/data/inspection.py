@@ -62,8 +62,10 @@ class Inspection:
         """At most `size` source rows from `offset` on (of the training split), every cell as text of 200 characters."""
         rows = self._rows(split)
         start, stop = max(0, offset), min(len(rows), max(0, offset) + max(0, size))
-        found = rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
-        return [self._shown(row) for row in found]
+        source_rows = (
+            rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
+        )
+        return [self._shown(row) for row in source_rows]
 
     def search(
         self,
@@ -169,7 +171,7 @@ def look(source: str | DataConfig, workspace: Workspace | None = None, **setting
     root = str(workspace.root)
     places = _places(data, workspace)
     pages = _pages(data, places, root)
-    if pages is None or sum(one.rows for one in pages.values()) <= WHOLE:
+    if pages is None or sum(part.rows for part in pages.values()) <= WHOLE:
         try:
             return _inspect(data.model_dump_json(), places, root)
         except InputError as error:
@@ -226,7 +228,7 @@ def _open_pages(
 def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None, named: Named | None) -> Inspection:
     """What can be said from the pages and a sample of their rows."""
     main = pages.get("train") or next(iter(pages.values()), None)
-    columns = list(dict.fromkeys(column for one in pages.values() for column in one.columns))
+    columns = list(dict.fromkeys(column for part in pages.values() for column in part.columns))
     sample = main.sample(SAMPLED) if main else []
     problem = error.message() if error else None
     unread = error
@@ -241,7 +243,7 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
         for row in sample:
             with contextlib.suppress(UnusableRow):
                 examples.append(to_messages(row, detected, data.system_prompt))
-    rows = {split: one.rows for split, one in pages.items()}
+    rows = {split: part.rows for split, part in pages.items()}
     total = sum(rows.values())
     notes = []
     if problem is None:
@@ -274,8 +276,8 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 @lru_cache(maxsize=4)
@@ -395,10 +397,10 @@ def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
 @lru_cache(maxsize=4)
 def _not_yet_a_version(settings: str, _files: tuple[tuple[str, int, int], ...], root: Path) -> EveryRow:
     data, workspace = DataConfig.model_validate_json(settings), Workspace(root)
-    found = look(data, workspace)
-    if found.rows <= WHOLE and found.problem:
+    inspected = look(data, workspace)
+    if inspected.rows <= WHOLE and inspected.problem:
         load_rows(data, workspace)  # says what is wrong where the rows cannot be read as a whole
-    return _of_source(found.source_splits, found.source_rows, found.columns)
+    return _of_source(inspected.source_splits, inspected.source_rows, inspected.columns)
 
 
 def _changes(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -495,6 +497,6 @@ def _matches(path: Path, group: int, wanted: str) -> Any:
         table = file.read_row_group(group, columns=names)
     mask = np.zeros(table.num_rows, bool)
     for name in names:
-        found = pc.match_substring(table[name], wanted, ignore_case=True)
-        mask |= found.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+        matches = pc.match_substring(table[name], wanted, ignore_case=True)
+        mask |= matches.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     return mask

@@ -26,12 +26,14 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 def largest_file() -> int:
     """Bytes that a file may have, also after unpacking: `$FTLAB_MAX_UPLOAD` (500M, 4G), else 2 GiB."""
-    given = os.environ.get(_ENVIRONMENT_VARIABLE, "").strip()
-    if not given:
+    setting = os.environ.get(_ENVIRONMENT_VARIABLE, "").strip()
+    if not setting:
         return DEFAULT_BYTES
-    match = re.fullmatch(r"(\d{1,15})\s*([KMG]?)I?B?", given.upper())
+    match = re.fullmatch(r"(\d{1,15})\s*([KMG]?)I?B?", setting.upper())
     if match is None or int(match[1]) == 0:
-        raise InputError(f"{_ENVIRONMENT_VARIABLE} is not a size", given=given, allowed="a number of bytes, 500M or 4G")
+        raise InputError(
+            f"{_ENVIRONMENT_VARIABLE} is not a size", given=setting, allowed="a number of bytes, 500M or 4G"
+        )
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -48,8 +48,8 @@ def said_in(data: DataConfig) -> Named | None:
 def remember(data: DataConfig, workspace: Workspace) -> None:
     """Keep what `data` names for its source; nothing where it names nothing. A version named otherwise than it was made
     is read as said last."""
-    if (said := said_in(data)) and said != recall(data, workspace):
-        _rewrite(data, workspace, said)
+    if (named := said_in(data)) and named != recall(data, workspace):
+        _rewrite(data, workspace, named)
 
 
 def forget(data: DataConfig, workspace: Workspace) -> None:
@@ -84,11 +84,11 @@ def _kept(workspace: Workspace) -> dict[str, Any]:
     return read_json(workspace.named_columns_file, {})
 
 
-def _rewrite(data: DataConfig, workspace: Workspace, said: Named | None) -> None:
+def _rewrite(data: DataConfig, workspace: Workspace, named: Named | None) -> None:
     file, key = workspace.named_columns_file, _key(data, workspace)
     with locked(file.with_suffix(".lock")):
         kept = {other: value for other, value in _kept(workspace).items() if other not in (key, _spelled(data))}
-        write_json(file, kept | ({key: said.as_dict()} if said else {}))
+        write_json(file, kept | ({key: named.as_dict()} if named else {}))
 
 
 def _key(data: DataConfig, workspace: Workspace) -> str:
@@ -124,7 +124,7 @@ def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str
     if not offline:
         datasets.utils.logging.set_verbosity_error()
     try:
-        found = datasets.load_dataset(name, subset, split=split, revision=revision)
+        loaded = datasets.load_dataset(name, subset, split=split, revision=revision)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(f"The Hub has no data set {name}: {shorten(error)}", given=name) from None
     except (ConnectionError, TimeoutError) as error:
@@ -136,10 +136,10 @@ def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str
             given=f"{name}, configuration {subset or 'default'}, split {split or 'all'}",
             try_="choose a configuration and a split on the page of the data set",
         ) from None
-    if isinstance(found, datasets.Dataset):
-        found = {"train": found}
+    if isinstance(loaded, datasets.Dataset):
+        loaded = {"train": loaded}
     notes: list[str] = [] if revision else [f"{name} is the copy that was downloaded before; the Hub was not asked."]
-    return _known_splits(name, found, notes), revision, notes
+    return _known_splits(name, loaded, notes), revision, notes
 
 
 def _known_splits(name: str, found: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -358,8 +358,8 @@ def _load_version(source: str, workspace: Workspace | None) -> Loaded:
         split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
     }
     file = SourceFile(version.name, "version", None, version.content, version.total, version=version.id)
-    said = "1 row of this version is" if version.excluded == 1 else f"{version.excluded:,} rows of this version are"
-    notes = [f"{said} excluded."] if version.excluded else []
+    which = "1 row of this version is" if version.excluded == 1 else f"{version.excluded:,} rows of this version are"
+    notes = [f"{which} excluded."] if version.excluded else []
     return Loaded(version.source, "version", splits, list(version.columns), [file], notes)
 
 
@@ -402,29 +402,29 @@ def _data_files(folder: Path) -> list[Path]:
 def split_files(folder: Path) -> dict[str, Path]:
     """The data files of a folder by the split their names say; a single file of any name is the training data."""
     files = _data_files(folder)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for file in files:
         split = split_name(file.stem)
-        if split in found:
+        if split in paths:
             raise InputError(
                 f"The folder {folder.absolute().name} holds more than one file for {split}",
-                given=f"{found[split].name}, {file.name}",
+                given=f"{paths[split].name}, {file.name}",
                 allowed="one file for each of train, validation and test",
                 try_="put the rows into one file, or give the path of one of them",
             )
         if split:
-            found[split] = file
+            paths[split] = file
     unnamed = [file for file in files if not split_name(file.stem)]
-    if "train" not in found and len(unnamed) == 1:
-        found["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
-    if not found:
+    if "train" not in paths and len(unnamed) == 1:
+        paths["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
+    if not paths:
         raise InputError(
             f"The folder {folder.absolute().name} holds no file called train, validation or test",
             given=", ".join(file.name for file in files[:8]) or "no data file",
             allowed=f"train, validation and test, ending in {', '.join(SUFFIXES)}",
             try_="give the path of one file",
         )
-    return {split: found[split] for split in SPLITS if split in found}
+    return {split: paths[split] for split in SPLITS if split in paths}
 
 
 def _keep_split(loaded: Loaded, wanted: str) -> None:

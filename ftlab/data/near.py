@@ -166,7 +166,7 @@ def near_pairs(
     """
     watch = watch or Watch()
     texts = prompts if isinstance(prompts, Texts) else read_texts(prompts, watch)
-    said = None if answers is None else _read_answers(answers, watch)
+    evidence = None if answers is None else _read_answers(answers, watch)
     seen: set[tuple[int, int]] = set()
 
     def new(pairs: Iterator[tuple[int, int]], how: str, agree: Callable[[int, int], bool] | None) -> Iterator[Pair]:
@@ -181,7 +181,7 @@ def near_pairs(
                 tried.update(pair)
 
     def near(one: int, other: int) -> bool:
-        return is_near(texts, one, other) and not (said and said.contradict(one, other))
+        return is_near(texts, one, other) and not (evidence and evidence.contradict(one, other))
 
     meet = _Meeting(sides, across)
     yield from new((pair for bucket in _equal(texts.forms) for pair in meet.within(bucket)), "same", None)
@@ -190,10 +190,10 @@ def near_pairs(
     yield from new(_one_other(texts, meet), "near", near)
     yield from new(_by_trigrams(texts.words, meet, watch), "near", near)
     inner = (pair for few, others in inside(texts.sentences) for pair in meet.between(few, others))
-    yield from new(inner, "near", lambda one, other: not (said and said.contradict(one, other)))
-    if said:
-        yield from new(_alike_beside(texts, said, meet, watch), "near", None)
-        yield from new((pair for bucket in said.copies for pair in meet.within(bucket, 1)), "answer", None)
+    yield from new(inner, "near", lambda one, other: not (evidence and evidence.contradict(one, other)))
+    if evidence:
+        yield from new(_alike_beside(texts, evidence, meet, watch), "near", None)
+        yield from new((pair for bucket in evidence.copies for pair in meet.within(bucket, 1)), "answer", None)
 
 
 def is_near(texts: Texts, one: int, other: int) -> bool:
@@ -591,14 +591,14 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
     return _Answers(texts, labels, shared, list(_equal(shared)) if unusual else [], usual)
 
 
-def _alike_beside(texts: Texts, said: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
+def _alike_beside(texts: Texts, evidence: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
     """Texts that are somewhat alike, whose long answers are the same or nearly, and not those of many."""
-    for bucket in _equal(said.shared):
+    for bucket in _equal(evidence.shared):
         yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair, ALIKE))
-    for one, other in _by_trigrams(said.texts.words, meet, watch):
-        if min(said.shared[one], said.shared[other]) < 0:
+    for one, other in _by_trigrams(evidence.texts.words, meet, watch):
+        if min(evidence.shared[one], evidence.shared[other]) < 0:
             continue
-        if is_near(said.texts, one, other) and _share_shingles(texts, one, other, NEAR):
+        if is_near(evidence.texts, one, other) and _share_shingles(texts, one, other, NEAR):
             yield one, other
 
 

@@ -60,15 +60,15 @@ def index_lines(path: Path, target: Path) -> int:
 
 def _blank(path: Path, starts: Any, size: int, doubtful: Any) -> list[int]:
     """Which of the `doubtful` lines, those that begin with white space, hold nothing else."""
-    found = []
+    blank = []
     with path.open("rb") as file:
         for index in map(int, doubtful):
             begin, end = int(starts[index]), int(starts[index + 1]) if index + 1 < len(starts) else size
             file.seek(begin)
             # A longer line of white space does not occur in data; it would be shown as broken.
             if end - begin <= _PIECE and not file.read(end - begin).removeprefix(b"\xef\xbb\xbf").strip():
-                found.append(index)
-    return found
+                blank.append(index)
+    return blank
 
 
 class IndexedLines(LazyRows):
@@ -197,18 +197,18 @@ class Pages:
         wanted = text.casefold()
         if not wanted.strip():
             raise InputError("Nothing to search for", given=text, allowed="some text")
-        found, place = self._found.pop(wanted, ([], 0))
+        hits, place = self._found.pop(wanted, ([], 0))
         enough = offset + size + 1
-        while place < self.rows and len(found) < enough and not (should_stop and should_stop()):
-            new, place = self._search_some(wanted, place, enough - len(found))
-            found += new
-        self._found[wanted] = (found, place)
+        while place < self.rows and len(hits) < enough and not (should_stop and should_stop()):
+            new, place = self._search_some(wanted, place, enough - len(hits))
+            hits += new
+        self._found[wanted] = (hits, place)
         while len(self._found) > 8:
             self._found.pop(next(iter(self._found)))
-        indices = found[offset : offset + size]
+        indices = hits[offset : offset + size]
         rows = [self.page(index, 1)[0] for index in indices]
         ended = place >= self.rows
-        return Hits(indices, rows, len(found) > offset + size or not ended, len(found) if ended else None)
+        return Hits(indices, rows, len(hits) > offset + size or not ended, len(hits) if ended else None)
 
     def _search_some(self, wanted: str, start: int, most: int) -> tuple[list[int], int]:
         """Rows that hold `wanted` in the next piece, and where the piece after it begins."""
@@ -218,14 +218,14 @@ class Pages:
         else:
             after = min(self.rows, start + 2000)
             candidates = range(start, after)
-        found = []
+        hits = []
         for index in candidates:
             row = self.page(index, 1)[0]
             if any(wanted in cell_as_text(cell).casefold() for cell in row.values()):
-                found.append(index)
-                if len(found) >= most:
-                    return found, index + 1
-        return found, after
+                hits.append(index)
+                if len(hits) >= most:
+                    return hits, index + 1
+        return hits, after
 
 
 def open_pages(
@@ -278,8 +278,8 @@ def _file_of(folder: Path, split: str | None) -> Path:
 
 def _key(path: Path, split: str | None) -> str:
     status = path.stat()
-    said = f"2\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}"
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    identity = f"2\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}"
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
@@ -293,9 +293,9 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
             columns = _write_lines(path, lines, split)
         check_rows(path.name, index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
         rows = IndexedLines(lines, temporary / "starts.npy")
-        found = columns if columns is not None else _columns_of(rows)
+        names = columns if columns is not None else _columns_of(rows)
         del rows
-        (temporary / "columns.json").write_text(json.dumps(found), encoding="utf-8")
+        (temporary / "columns.json").write_text(json.dumps(names), encoding="utf-8")
         try:
             os.rename(temporary, folder)
         except OSError:
@@ -303,7 +303,9 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
                 raise  # else somebody else was quicker
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    kept = sorted((one for one in folder.parent.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
+    kept = sorted(
+        (entry for entry in folder.parent.iterdir() if entry.is_dir()), key=lambda entry: entry.stat().st_mtime
+    )
     for old in kept[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

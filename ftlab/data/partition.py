@@ -85,22 +85,22 @@ def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> 
 
 def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
     """Groups by the label that most of their rows have."""
-    found: dict[str, list[list[int]]] = {}
+    groups_of: dict[str, list[list[int]]] = {}
     for members in groups:
         label = Counter(labels[position] for position in members).most_common(1)[0][0]
-        found.setdefault(label, []).append(members)
-    return dict(sorted(found.items()))
+        groups_of.setdefault(label, []).append(members)
+    return dict(sorted(groups_of.items()))
 
 
 def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
     """`wanted` rows divided among labels by their `sizes` (largest remainder)."""
     total = sum(sizes.values())
     exact = {label: wanted * size / total for label, size in sizes.items()}
-    given = {label: int(share) for label, share in exact.items()}
-    rest = sorted(exact, key=lambda label: exact[label] - given[label], reverse=True)
-    for label in rest[: wanted - sum(given.values())]:
-        given[label] += 1
-    return given
+    rounded = {label: int(share) for label, share in exact.items()}
+    rest = sorted(exact, key=lambda label: exact[label] - rounded[label], reverse=True)
+    for label in rest[: wanted - sum(rounded.values())]:
+        rounded[label] += 1
+    return rounded
 
 
 class _Sets:
@@ -135,10 +135,10 @@ class _Sets:
 
     def groups(self) -> list[list[int]]:
         """In the order of their first positions."""
-        found: dict[int, list[int]] = {}
+        members: dict[int, list[int]] = {}
         for position in range(len(self._parent)):
-            found.setdefault(self._root(position), []).append(position)
-        return list(found.values())
+            members.setdefault(self._root(position), []).append(position)
+        return list(members.values())
 
 
 Example = dict[str, Any]
@@ -183,10 +183,10 @@ def hold_out(
         turns = [asked(example) for example in train]
         from ftlab.data.rendering import reference
 
-        prompts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
-        remaining, told = group(prints, prompts, answers, cells, data)
+        prompts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
+        remaining, group_notes = group(prints, prompts, answers, cells, data)
         if notes is not None:
-            notes += told
+            notes += group_notes
         if len(remaining) <= len(wanted):
             of_texts = is_document(train[0]["messages"])
             by = f"values of {data.group_by}" if data.group_by else "documents" if of_texts else "prompts"
@@ -348,5 +348,5 @@ def too_few_rows(name: str, splits: Mapping[str, int], fewest: int, detected: De
 
 
 def _numbers(indexes: Sequence[int]) -> str:
-    shown = ", ".join(str(index + 1) for index in indexes[:5])
-    return f"{'row' if len(indexes) == 1 else 'rows'} {shown}{', …' if len(indexes) > 5 else ''}"
+    numbers = ", ".join(str(index + 1) for index in indexes[:5])
+    return f"{'row' if len(indexes) == 1 else 'rows'} {numbers}{', …' if len(indexes) > 5 else ''}"

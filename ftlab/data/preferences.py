@@ -73,9 +73,9 @@ def pair_of_row(
             raise UnusableRow(EMPTY_SIDE)
     sides, remarks = [], []
     for side in ("chosen", "rejected"):
-        one = replace(detected, columns=columns | {"chosen": columns[side]})
+        read_as = replace(detected, columns=columns | {"chosen": columns[side]})
         try:
-            messages, changed = usable_turns(row, one, system_prompt)
+            messages, changed = usable_turns(row, read_as, system_prompt)
         except UnusableRow as problem:
             if problem.reason == "empty answer":
                 raise UnusableRow(EMPTY_SIDE) from None
@@ -92,11 +92,11 @@ def check_format(stage: str, detected: Detected, name: str, columns: list[str]) 
     pairs = detected.format in PREFERENCES and "rejected" in detected.columns
     if stage not in PREFERENCE_STAGES or pairs or (stage == "kto" and detected.format == "kto"):
         return
-    found = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
+    layout = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
     if detected.format == "kto":
         raise InputError(
             f"The stage {stage} learns from pairs of answers, and {name} holds single answers marked good or bad",
-            given=f"columns {', '.join(columns)}, read as {found}",
+            given=f"columns {', '.join(columns)}, read as {layout}",
             allowed=f"{FORMATS['preference']}; {FORMATS['openai_preference']}",
             try_="set stage: kto, which learns from single answers",
         )
@@ -110,7 +110,7 @@ def check_format(stage: str, detected: Detected, name: str, columns: list[str]) 
     wanted = FORMATS["kto"] + "; " if stage == "kto" else ""
     raise InputError(
         f"The stage {stage} learns from preferences, and {name} holds none: there is no rejected answer",
-        given=f"columns {', '.join(columns)}, read as {found}",
+        given=f"columns {', '.join(columns)}, read as {layout}",
         allowed=f"{wanted}{FORMATS['preference']}; {FORMATS['openai_preference']}",
         try_="set stage: sft, which learns from examples of good answers, or take preference data such as "
         "brand_voice_preferences",
@@ -198,27 +198,27 @@ def check_preferences(
         return []
     rows = prepared.splits["train"]
     dropped = prepared.manifest.get("dropped", {})
-    found = _about_empty_sides(dropped, prepared.manifest.get("rows_in", 0))
+    findings = _about_empty_sides(dropped, prepared.manifest.get("rows_in", 0))
     if config.stage == "kto":
-        found += _about_labels(rows, config)
-        found += _about_judged_twice(rows)
+        findings += _about_labels(rows, config)
+        findings += _about_judged_twice(rows)
     else:
-        found += _about_identical(rows)
-        found += _about_swapped(rows)
-        found += _about_length(rows)
+        findings += _about_identical(rows)
+        findings += _about_swapped(rows)
+        findings += _about_length(rows)
     if tokenizer is not None:
-        found += _about_tokens(rows, config, tokenizer, limit or config.optimisation.max_length)
-    return sorted(found, key=lambda one: ("bad", "warn", "info").index(one.kind))
+        findings += _about_tokens(rows, config, tokenizer, limit or config.optimisation.max_length)
+    return sorted(findings, key=lambda finding: ("bad", "warn", "info").index(finding.kind))
 
 
 def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[PreferenceFinding]:
-    found = []
+    findings = []
     for code, reason, what in (
         ("empty_side", EMPTY_SIDE, "have no chosen or no rejected answer"),
         ("no_judgement", NO_JUDGEMENT, "are judged neither true nor false"),
     ):
         if count := dropped.get(reason, 0):
-            found.append(
+            findings.append(
                 PreferenceFinding(
                     code,
                     "warn",
@@ -229,7 +229,7 @@ def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[Prefere
                     rows_in,
                 )
             )
-    return found
+    return findings
 
 
 def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
@@ -395,7 +395,7 @@ def _about_tokens(
         encoded = encode_completions(row["prompt"], sides, tokenizer)
         if len(encoded[0].prompt_ids) >= limit:
             full.append(row)
-        elif any(len(one.whole.input_ids) > limit for one in encoded):
+        elif any(len(completion.whole.input_ids) > limit for completion in encoded):
             cut.append(row)
     return cut_findings(config.stage, limit, len(full), len(cut), len(rows), _places(full), _places(cut))
 
@@ -410,9 +410,9 @@ def cut_findings(
     cut_rows: tuple[int, ...] = (),
 ) -> list[PreferenceFinding]:
     """What is said about rows that do not fit into `limit` tokens: `full` whose prompt does not, `cut` whose answer."""
-    found = []
+    findings = []
     if full:
-        found.append(
+        findings.append(
             PreferenceFinding(
                 "prompt_fills",
                 "bad" if total - full < _FEWEST_ROWS else "warn",
@@ -426,7 +426,7 @@ def cut_findings(
         )
     if cut:
         left_out = not cuts_long_answers(stage, total - full - cut, total)
-        found.append(
+        findings.append(
             PreferenceFinding(
                 "answer_cut",
                 "warn",
@@ -442,18 +442,18 @@ def cut_findings(
                 cut_rows,
             )
         )
-    return found
+    return findings
 
 
 def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]:
     """As `check_preferences`, kept in the manifest as `findings`. Raises InputError when nothing can be learnt."""
-    found = check_preferences(prepared, config)
-    bad = next((one for one in found if one.kind == "bad"), None)
+    findings = check_preferences(prepared, config)
+    bad = next((finding for finding in findings if finding.kind == "bad"), None)
     if bad is not None and bad.count == bad.total:
         raise InputError(bad.what.rstrip("."), given=f"stage: {config.stage}", allowed=bad.why, try_=bad.try_)
     if config.stage in PREFERENCE_STAGES:
-        prepared.manifest["findings"] = [one.as_dict() for one in found]
-    return found
+        prepared.manifest["findings"] = [finding.as_dict() for finding in findings]
+    return findings
 
 
 def equal_answers(row: Mapping[str, Any]) -> bool:

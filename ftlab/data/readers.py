@@ -40,11 +40,11 @@ def read_zip(raw: bytes, name: str, suffixes: tuple[str, ...], notes: list[str])
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = _checked(archive, name)
-            found = _chosen(entries, name, suffixes, notes)
-            check_expanded(name, sum(entry.file_size for entry in found.values()), len(raw))
+            chosen = _chosen(entries, name, suffixes, notes)
+            check_expanded(name, sum(entry.file_size for entry in chosen.values()), len(raw))
             left = most_expanded(len(raw))
             files = {}
-            for split, entry in found.items():
+            for split, entry in chosen.items():
                 data = _unpacked(archive, entry, name, left)
                 left -= len(data)
                 files[split] = (PurePosixPath(entry.filename).name, data)
@@ -100,18 +100,18 @@ def _chosen(
         notes.append(f"Not read in {name}: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}.")
     if len(data) == 1:
         return {"train": data[0]}
-    found: dict[str, zipfile.ZipInfo] = {}
+    entry_of: dict[str, zipfile.ZipInfo] = {}
     for entry in data:
         split = split_name(PurePosixPath(entry.filename).stem)
-        if split in found or split is None:
+        if split in entry_of or split is None:
             raise InputError(
                 f"{name} holds several data files, and it is not clear which is which",
                 given=", ".join(entry.filename for entry in data[:8]),
                 allowed="one data file, or one each for train, validation and test",
                 try_="name the files train, validation and test",
             )
-        found[split] = entry
-    return {split: found[split] for split in SPLITS if split in found}
+        entry_of[split] = entry
+    return {split: entry_of[split] for split in SPLITS if split in entry_of}
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, left: int) -> bytes:

@@ -106,8 +106,8 @@ def action_for(
 
 def apply(rows: Rows, action: Action) -> tuple[dict[str, list[Row]], str]:
     """The rows after `action`, and a sentence that says what was done. Raises InputError when it cannot be done."""
-    after, said = apply_all(rows, [action])
-    return after, " ".join(said)
+    after, sentences = apply_all(rows, [action])
+    return after, " ".join(sentences)
 
 
 def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row]], list[str]]:
@@ -280,8 +280,8 @@ def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answ
     known = {span.kind for text in asked for span in find_personal(text)}
     # Masked earlier, for another kind.
     known |= {kind for kind in kinds if any(MASKS[kind] in text for text in asked)}
-    given = [span for span in find_personal(answer) if span.kind in kinds]
-    return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in given)
+    spans = [span for span in find_personal(answer) if span.kind in kinds]
+    return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in spans)
 
 
 def _shortened(row: Row, action: Action) -> tuple[Row, str, str]:
@@ -346,12 +346,12 @@ def _spare(parts: Sequence[str], others: Sequence[str], row: Row, columns: Mappi
 
 def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
     """The sentences that `drawn` words stand in, where two of them hold all; else none."""
-    left, found = set(drawn), set[int]()
-    while left and len(found) < _MOST_SOURCES:
+    left, chosen = set(drawn), set[int]()
+    while left and len(chosen) < _MOST_SOURCES:
         best = max(within, key=lambda place: len(within[place] & left), default=None)
         if best is None or not within[best] & left:
             return set()
-        found.add(best)
+        chosen.add(best)
         left -= within[best]
     return set() if left else {place for place, words in within.items() if words & drawn}
 
@@ -359,9 +359,9 @@ def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
 def _answered_words(row: Row, columns: Mapping[str, str]) -> tuple[set[str], set[str]]:
     """The words of every answer that stays, and those of the rejected one."""
     turns = [turn for role in _SPOKEN for turn in _turns_in(row.get(columns.get(role, ""))) or []]
-    given = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
+    spoken = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
     rejected = answer_of(row, {"completion": columns["rejected"]}) if "rejected" in columns else ""
-    return _words(" ".join([*map(str, given), answer_of(row, columns) or ""])), _words(rejected or "")
+    return _words(" ".join([*map(str, spoken), answer_of(row, columns) or ""])), _words(rejected or "")
 
 
 def _words(text: str) -> set[str]:
@@ -373,7 +373,7 @@ def _sentences(text: str) -> list[str]:
     """The sentences and lines of `text` with what follows each; joined they are the text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match)]
     places = [0, *ends, len(text)]
-    return [text[one:other] for one, other in pairwise(places) if text[one:other].strip()]
+    return [text[start:end] for start, end in pairwise(places) if text[start:end].strip()]
 
 
 def _ends(text: str, match: re.Match[str]) -> bool:
@@ -400,9 +400,11 @@ def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
     turns = _turns_in(row[column])
     if turns is None:
         return [row[column]] if isinstance(row[column], str) and row[column] != answer_of(row, columns) else []
-    said = [next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"]
+    user_texts = [
+        next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"
+    ]
     others = {next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) != "user"}
-    return [text for text in said if isinstance(text, str) and text and text not in others]
+    return [text for text in user_texts if isinstance(text, str) and text and text not in others]
 
 
 def _asked_texts(row: Row, columns: Mapping[str, str]) -> list[str]:
@@ -491,8 +493,8 @@ def _turns_in(cell: Any) -> list[dict[str, Any]] | None:
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:
-    said = next((turn[key] for key in ROLE_KEYS if isinstance(turn.get(key), str)), "")
-    return next((role for role, names in ROLES.items() if said.strip().lower() in names), None)
+    name = next((turn[key] for key in ROLE_KEYS if isinstance(turn.get(key), str)), "")
+    return next((role for role, names in ROLES.items() if name.strip().lower() in names), None)
 
 
 # What goes is known first, so that no row is mended in vain; moves come last.
@@ -513,15 +515,15 @@ def _sentence(action: Action, count: int) -> str:
 
 def _told_shortened(action: Action, count: int, plan: Plan) -> list[str]:
     """What was shortened, what was lost, and what was left as it is."""
-    said = [_sentence(action, count)] if count else []
+    sentences = [_sentence(action, count)] if count else []
     lost = [(row, plan.lost[action.split, row]) for row in action.rows if (action.split, row) in plan.lost]
     for row, text in lost[:_LOST_SHOWN]:
         # One sentence for each: the text must not look like several.
-        shown = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
-        said.append(f"Row {row} lost {len(text):,} characters: {shown}.")
+        excerpt = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
+        sentences.append(f"Row {row} lost {len(text):,} characters: {excerpt}.")
     kept = Counter(plan.kept[action.split, row] for row in action.rows if (action.split, row) in plan.kept)
-    said += [f"Left {_rows(count, action)} as before: {why}." for why, count in kept.items()]
-    return said or [f"Nothing was left to shorten in {action.split} ({_title(action)})."]
+    sentences += [f"Left {_rows(count, action)} as before: {why}." for why, count in kept.items()]
+    return sentences or [f"Nothing was left to shorten in {action.split} ({_title(action)})."]
 
 
 def _rows(count: int, action: Action) -> str:

@@ -109,11 +109,11 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
 def windows(encoded: Encoded, length: int) -> list[Encoded]:
     """`encoded` cut into consecutive pieces of at most `length` tokens; each begins with the last token of the one
     before, which it only reads: so every token is predicted once, and none is lost."""
-    found = [Encoded(encoded.input_ids[:length], encoded.trained[:length], encoded.notes)]
+    parts = [Encoded(encoded.input_ids[:length], encoded.trained[:length], encoded.notes)]
     for start in range(length - 1, len(encoded.input_ids) - 1, length - 1):
         ids, trained = encoded.input_ids[start : start + length], encoded.trained[start : start + length]
-        found.append(Encoded(ids, [False, *trained[1:]]))
-    return found
+        parts.append(Encoded(ids, [False, *trained[1:]]))
+    return parts
 
 
 def encode_completions(
@@ -126,20 +126,23 @@ def encode_completions(
     asked = encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer)
     encoded = [encode([*prompt, *completion], tokenizer) for completion in completions]
     # Templates of reasoning models ask for an answer in another way than they show one: it starts where they part.
-    start = min(_shared(asked, one.input_ids) for one in encoded)
-    return [Completion(one.input_ids[:start], one.input_ids[start:], one.trained[start:], one.notes) for one in encoded]
+    start = min(_shared(asked, example.input_ids) for example in encoded)
+    return [
+        Completion(example.input_ids[:start], example.input_ids[start:], example.trained[start:], example.notes)
+        for example in encoded
+    ]
 
 
 def pieces(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
     """The example as (text, trained) runs, in order: what is shown to make the mask visible."""
     runs: list[tuple[str, bool]] = []
-    start, shown = 0, ""
+    start, decoded = 0, ""
     for end in range(1, len(encoded.trained) + 1):
         if end == len(encoded.trained) or encoded.trained[end] != encoded.trained[start]:
             # From the beginning each time: decoding a run alone would lose spaces and halves of characters.
             text = tokenizer.decode(encoded.input_ids[:end], clean_up_tokenization_spaces=False)
-            runs.append((text[len(shown) :], encoded.trained[start]))
-            start, shown = end, text
+            runs.append((text[len(decoded) :], encoded.trained[start]))
+            start, decoded = end, text
     return runs
 
 

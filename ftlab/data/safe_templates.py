@@ -108,9 +108,9 @@ class _Elsewhere:
         return _ask(self._template, values, spans=False)["text"]
 
     def generate(self, **values: Any) -> Iterator[str]:
-        found = _ask(self._template, values, spans=True)
-        self._spans.wanted.extend((start, end) for start, end in found["spans"])
-        yield found["text"]
+        answer = _ask(self._template, values, spans=True)
+        self._spans.wanted.extend((start, end) for start, end in answer["spans"])
+        yield answer["text"]
 
 
 def _ask(template: str, values: dict[str, Any], *, spans: bool) -> dict[str, Any]:

@@ -171,12 +171,12 @@ def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) ->
     step = max(1, len(rows) // _LOOKED_AT)
     sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
     look = detect_prompts if stage in REWARD_STAGES else detect
-    found = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
-    if found.format == "classification" and not data.prompt_template:
+    detected = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
+    if detected.format == "classification" and not data.prompt_template:
         # The prompt lists the labels, and a rare one may not be among the rows that were looked at.
-        label = found.columns["label"]
-        found.template = instruction((row.get(label) for row in rows), found.columns["text"])
-    return found
+        label = detected.columns["label"]
+        detected.template = instruction((row.get(label) for row in rows), detected.columns["text"])
+    return detected
 
 
 def freeze(prepared: Prepared, run: RunDirectory) -> None:
@@ -311,7 +311,7 @@ def _examples(
     wrong: list[tuple[int, WrongCell]] = []
     for index, row in _picked(rows, chosen):
         try:
-            found, changed = read_row(row)
+            parts, changed = read_row(row)
         except MissingColumn as problem:
             missing.append((index, problem.column, row))
         except WrongCell as problem:
@@ -319,7 +319,7 @@ def _examples(
         except UnusableRow as problem:
             dropped[problem.reason] += 1
         else:
-            examples += [{"row": index, "source": split} | one for one in found]
+            examples += [{"row": index, "source": split} | part for part in parts]
             remarks.update(changed)
     if missing:
         raise mixed_columns(name, missing, len(chosen), detected)
@@ -333,8 +333,8 @@ def _cells_beside(
 ) -> list[dict[str, Any]]:
     """These `columns` of the source row of every example."""
     wanted = [example["row"] for example in examples]
-    found = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
-    return [found[index] for index in wanted]
+    cells = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
+    return [cells[index] for index in wanted]
 
 
 def _picked(rows: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -357,10 +357,10 @@ def _mix_in_replay(
     returns what the manifest says about those of either kind, and the prompts that the base is to answer itself."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
-    told: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
+    records: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
     prompts: list[dict[str, Any]] = []
     sources = (data.replay_source or data.replay_prompts, data.replay_text)
-    for name, source in zip(told, sources, strict=True):
+    for name, source in zip(records, sources, strict=True):
         if not source:
             continue
         itself = name == "replay" and data.replay_prompts is not None
@@ -387,14 +387,15 @@ def _mix_in_replay(
             cells = _cells_beside(rows, used, ["kind"])
             asked_for = zip(used, cells, strict=True)
             prompts = [
-                {"row": row["row"], "kind": one["kind"], "messages": row["messages"][:-1]} for row, one in asked_for
+                {"row": row["row"], "kind": beside["kind"], "messages": row["messages"][:-1]}
+                for row, beside in asked_for
             ]
         else:
             train += used
         files += loaded.files
         # Held answers may be seen again and again: nothing of them is learnt that the base does not say.
         times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
-        told[name] = {
+        records[name] = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
@@ -407,7 +408,7 @@ def _mix_in_replay(
         }
     if len(train) > own:
         generator.shuffle(train)
-    return told, prompts
+    return records, prompts
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
@@ -428,7 +429,7 @@ def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> lis
         held = [asked(example) for example in examples] if split != "train" else []
         held = [turns for turns in held if prompt_fingerprint(turns, data.system_prompt) not in known]
         turns = [*train, *held]
-        texts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
+        texts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
         sides = [0] * len(train) + [1] * len(held)
         pairs = near_pairs(texts, answers, sides=sides, across=True) if held else ()
         if near := len({pair.other for pair in pairs if pair.how != "answer"}):
@@ -519,7 +520,7 @@ def _split(
         who=who,
         why=why,
         workspace=workspace,
-        details={"settings": settings} | (said.as_dict() if (said := said_in(data)) else {}),
+        details={"settings": settings} | (named.as_dict() if (named := said_in(data)) else {}),
         columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]

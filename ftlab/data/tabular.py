@@ -398,8 +398,8 @@ def _written_out(array: Any) -> int:
 def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
-    found = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(fits(kind) for fits in found)
+    kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(fits(kind) for fits in kinds)
 
 
 def _rows_of(table: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:

@@ -49,10 +49,10 @@ def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[s
     """
     as_json: set[str] = set()
     while True:
-        found = _try_to_write(path, rows, list(columns), as_json)
-        if not found:
+        mixed = _try_to_write(path, rows, list(columns), as_json)
+        if not mixed:
             return
-        as_json |= found
+        as_json |= mixed
 
 
 def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as_json: set[str]) -> set[str]:
@@ -242,17 +242,17 @@ def find(version: Version | str, workspace: Workspace | None = None) -> Version:
         return version
     workspace = workspace or Workspace.open()
     wanted = version.removeprefix(PREFIX).strip()
-    known = {one.id: one for one in history(workspace)}
+    known = {stored.id: stored for stored in history(workspace)}
     if wanted in known:
         return known[wanted]
-    of_name = [one for one in known.values() if one.name == wanted and one.deleted is None]
+    of_name = [stored for stored in known.values() if stored.name == wanted and stored.deleted is None]
     if of_name:
-        return max(of_name, key=lambda one: one.number)
-    matches = [one for key, one in known.items() if wanted and key.startswith(wanted)]
+        return max(of_name, key=lambda stored: stored.number)
+    matches = [stored for key, stored in known.items() if wanted and key.startswith(wanted)]
     if len(matches) == 1:
         return matches[0]
     close = nearest(wanted, known)
-    listed = ", ".join(one.id for one in matches[:5]) if matches else ", ".join(list(known)[-5:])
+    listed = ", ".join(stored.id for stored in matches[:5]) if matches else ", ".join(list(known)[-5:])
     raise InputError(
         f"More than one version begins with {wanted!r}" if matches else "There is no version of data of this name",
         given=wanted or version,
@@ -283,21 +283,21 @@ def history(workspace: Workspace | None = None, name: str | None = None) -> list
     """All versions (of the data set `name`), the oldest first."""
     folder = (workspace or Workspace.open()).versions_folder
     files = folder.glob(f"{name or '*'}/*/version.json") if folder.is_dir() else []
-    found = []
+    versions = []
     for file in files:
         values = read_cached(file)
         if values and not file.parent.name.startswith("."):
-            found.append(Version(**values, folder=file.parent))
-    return sorted(found, key=lambda one: (one.name, one.number))
+            versions.append(Version(**values, folder=file.parent))
+    return sorted(versions, key=lambda version: (version.name, version.number))
 
 
 def _refuse_deleted(version: Version) -> None:
     if version.rows_file.exists():
         return
     gone = (read_json(version.folder / "version.json", {}) or {}).get("deleted")
-    said = f" were deleted by {gone['who']} on {gone['when'][:10]}" if gone else " are gone"
+    what = f" were deleted by {gone['who']} on {gone['when'][:10]}" if gone else " are gone"
     raise InputError(
-        f"The rows of the version {version.id}{said}",
+        f"The rows of the version {version.id}{what}",
         given=version.source,
         try_="choose another version: python -m ftlab data versions list",
     )

@@ -109,7 +109,7 @@ def taken(
     source: str | DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
 ) -> Iterator[Version]:
     """`create` for a step that makes another version of it: where the step fails, none is left that only it needed."""
-    before = {one.id for one in history(workspace)}
+    before = {known.id for known in history(workspace)}
     version = create(source, workspace, who=who, why=why)
     try:
         yield version
@@ -141,10 +141,10 @@ def derive(
     parent = find(parent, workspace)
     give = rows if callable(rows) else lambda: rows
     if columns is None:
-        found = dict.fromkeys(parent.columns)
+        names = dict.fromkeys(parent.columns)
         for row in give():
-            found.update(dict.fromkeys(row.cells))
-        columns = list(found)
+            names.update(dict.fromkeys(row.cells))
+        columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
     details = (named.as_dict() if named else {}) | (details or {})
     return _write(

@@ -187,8 +187,8 @@ def gap_between(run: RunDirectory, shape: Shape, cases: Sequence[tuple[Any, list
             # One goes on where the other has ended: nothing that rounding explains.
             gaps.append(float("inf"))
             continue
-        found = logits_along(model, [(asked.ids + made[:place], [])], scores=False)[0][-1]
-        gaps.append(abs(float(found[made[place]] - found[expected[place]])))
+        logits_there = logits_along(model, [(asked.ids + made[:place], [])], scores=False)[0][-1]
+        gaps.append(abs(float(logits_there[made[place]] - logits_there[expected[place]])))
     return gaps
 
 

@@ -110,11 +110,11 @@ def _after_download(base: str) -> str:
 
 def parameters_in_name(base: str) -> int | None:
     """The number of weights that the name of a base tells: Qwen/Qwen3-0.6B has about 600 million."""
-    found = _SIZE_IN_NAME.search(base)
-    if found is None:
+    match = _SIZE_IN_NAME.search(base)
+    if match is None:
         return None
-    number = float(found[1].replace("_", "."))
-    return int(number * (1e9 if found[2].lower() == "b" else 1e6))
+    number = float(match[1].replace("_", "."))
+    return int(number * (1e9 if match[2].lower() == "b" else 1e6))
 
 
 def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimate:
@@ -132,7 +132,11 @@ def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimat
     sizes = size_of(config.method, config.model)
     length = min(longest, config.optimisation.max_length)
     head = model.get_output_embeddings()
-    linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    )
     text = described.get_text_config()
     need = _need(
         config,

@@ -34,12 +34,12 @@ def unread_layers(model: Any) -> list[str]:
 
 
 def _read_by(kind: type) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if "forward" in name:
             with contextlib.suppress(OSError, TypeError):  # no source
-                found.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
-    return found
+                names.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
+    return names
 
 
 def linear_layers(model: Any) -> list[str]:
@@ -61,12 +61,14 @@ def feed_forward_layers(model: Any) -> list[str]:
     them, and a model of mixers (Mamba) has none."""
     names = linear_layers(model)
     inside = {name for name in names if set(name.split(".")) & FEED_FORWARD}
-    found = set()
+    endings = set()
     for name in inside:
         parts = name.split(".")
         ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
-        found.add(next(end for end in ends if all(one in inside for one in names if f".{one}".endswith(f".{end}"))))
-    return sorted(found)
+        endings.add(
+            next(end for end in ends if all(other in inside for other in names if f".{other}".endswith(f".{end}")))
+        )
+    return sorted(endings)
 
 
 def experts_left_out(model: Any) -> float:

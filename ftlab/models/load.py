@@ -280,10 +280,10 @@ def shape_of(model: ModelConfig, *, fetch: bool = False) -> BaseShape | None:
         elif (gguf := gguf_of(model.base)) is not None:
             facts = read_facts(gguf)
             return BaseShape(facts.architecture, facts.width) if facts.width else None
-    found = read_json(Path(file), {}) if file else {}
-    text = found.get("text_config") or found
+    described = read_json(Path(file), {}) if file else {}
+    text = described.get("text_config") or described
     width = next((text[name] for name in ("hidden_size", "n_embd", "d_model") if text.get(name)), None)
-    return BaseShape(str(found.get("model_type", "")), int(width)) if width else None
+    return BaseShape(str(described.get("model_type", "")), int(width)) if width else None
 
 
 def _config_of_hub(model: ModelConfig, fetch: bool) -> str | None:
@@ -424,10 +424,10 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
     return Prompted(adapted).eval() if adapted.active_peft_config.is_prompt_learning else adapted
 
 
-def _whole(head: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+def _whole(head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The last places of a batch are a slice, and of a slice torch multiplies each row with a copy of a frozen weight
     of its own: 1.8 GB for 32 prompts of SmolLM2 (torch 2.13, `should_fold` of matmul)."""
-    return (given[0].contiguous(), *given[1:])
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 @contextlib.contextmanager

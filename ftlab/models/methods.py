@@ -175,7 +175,10 @@ def count_trained(model: Any) -> Trained:
 
 def _quantised_share(model: Any) -> float:
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    counts = [(one.numel() * (2 if type(one).__name__ == "Params4bit" else 1), type(one).__name__) for one in frozen]
+    counts = [
+        (module.numel() * (2 if type(module).__name__ == "Params4bit" else 1), type(module).__name__)
+        for module in frozen
+    ]
     quantised = sum(count for count, kind in counts if kind in ("Params4bit", "Int8Params"))
     return quantised / max(1, sum(count for count, _ in counts))
 

@@ -207,8 +207,8 @@ def lora_targets(text: str, model: Any) -> str | list[str]:
         return text
     if text != "mlp":
         return [name.strip() for name in text.split(",") if name.strip()]
-    if found := feed_forward_layers(model):
-        return found
+    if names := feed_forward_layers(model):
+        return names
     raise InputError(
         "This base has no MLP that LoRA could train alone",
         given=f"method.targets: mlp; {model.config.model_type} has mixers, or experts in its place",

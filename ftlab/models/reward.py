@@ -79,7 +79,7 @@ def score(
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rows = [encode(messages, tokenizer).input_ids[-(context or 0) :] for messages in conversations]
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    found, start = [0.0] * len(rows), 0
+    values, start = [0.0] * len(rows), 0
     device = next(model.parameters()).device
     while start < len(order):
         longest = len(rows[order[start]])
@@ -92,11 +92,11 @@ def score(
         with torch.inference_mode():
             scores = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, 0]
         for index, value in zip(batch, scores.float().tolist(), strict=True):
-            found[index] = value
+            values[index] = value
         start += len(batch)
         if advance:
             advance(len(batch))
-    return found
+    return values
 
 
 def _ready(model: Any, tokenizer: Any) -> tuple[Any, Any]:

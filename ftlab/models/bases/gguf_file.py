@@ -104,7 +104,7 @@ def read_facts(file: Path) -> GgufFacts:
         reader = GGUFReader(file)
         text = {name: _text(reader, f"general.{name}") for name in ("architecture", "license")}
         parts, kind = _number(reader, "split.count"), _number(reader, "general.file_type")
-        end = max((int(one.data_offset) + int(one.n_bytes) for one in reader.tensors), default=0)
+        end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors), default=0)
     except Exception as error:  # the reader trusts the file: a broken one raises whatever comes first
         raise _is_broken(file) from error
     if parts is not None and parts > 1:
@@ -123,7 +123,7 @@ def read_facts(file: Path) -> GgufFacts:
             allowed=", ".join(families),
             try_="the same model as safetensors: its folder, or its id on the Hub",
         )
-    weights = sum(int(one.n_elements) for one in reader.tensors)
+    weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
     width = _number(reader, f"{architecture}.embedding_length")
     return GgufFacts(architecture, _precision(kind, reader.tensors), weights, text["license"], width)
 
@@ -177,10 +177,10 @@ def _quiet(step: Any) -> Iterator[None]:
     from transformers.utils import logging
 
     def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        total, told = len(tensors), 0.0  # type: ignore[arg-type]
+        total, reported = len(tensors), 0.0  # type: ignore[arg-type]
         for done, tensor in enumerate(tensors):
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > _TELL_SECONDS:
+                reported = time.monotonic()
                 step(done, total)
             yield tensor
 
@@ -206,13 +206,13 @@ def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
     """Within it `name` of a module of transformers is `value`: what it gives no setting for (checked with 5.23)."""
     import importlib
 
-    found = importlib.import_module(module)
-    before = getattr(found, name)
-    setattr(found, name, value)
+    loaded = importlib.import_module(module)
+    before = getattr(loaded, name)
+    setattr(loaded, name, value)
     try:
         yield
     finally:
-        setattr(found, name, before)
+        setattr(loaded, name, before)
 
 
 def _precision(kind: int | None, tensors: Any) -> str:
@@ -223,8 +223,8 @@ def _precision(kind: int | None, tensors: Any) -> str:
         if kind is not None:
             return LlamaFileType(kind).name.removeprefix("MOSTLY_").removeprefix("ALL_")
     sizes: dict[str, int] = {}
-    for one in tensors:
-        sizes[one.tensor_type.name] = sizes.get(one.tensor_type.name, 0) + int(one.n_elements)
+    for tensor in tensors:
+        sizes[tensor.tensor_type.name] = sizes.get(tensor.tensor_type.name, 0) + int(tensor.n_elements)
     return max(sizes, key=lambda name: sizes[name])
 
 

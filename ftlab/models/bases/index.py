@@ -61,7 +61,9 @@ class Settings:
     @property
     def places(self) -> list[tuple[str, bool]]:
         """Every place once, with whether it is an index."""
-        return list(dict.fromkeys([*((one, False) for one in self.links), *((one, True) for one in self.indexes)]))
+        return list(
+            dict.fromkeys([*((place, False) for place in self.links), *((place, True) for place in self.indexes)])
+        )
 
 
 def read_settings() -> Settings:
@@ -71,8 +73,8 @@ def read_settings() -> Settings:
     def pip(name: str) -> list[str]:
         # A command's own section counts more than the global one, the environment more than both.
         for section in (":env:", "download", "install", "global"):
-            if found := of_pip.get(f"{section}.{name}"):
-                return found.split()
+            if value := of_pip.get(f"{section}.{name}"):
+                return value.split()
         return os.environ.get(f"PIP_{name.replace('-', '_').upper()}", "").split()
 
     main = pip("index-url") or _uv("UV_DEFAULT_INDEX") or _uv("UV_INDEX_URL") or [DEFAULT_INDEX]
@@ -207,18 +209,18 @@ def _files(text: str, content_type: str) -> list[tuple[str, str, str]]:
         if not isinstance(listed, dict) or not isinstance(listed.get("files"), list):
             raise ValueError("no list of files")
         return [
-            (str(one["filename"]), str(one["url"]), (one.get("hashes") or {}).get("sha256", ""))
-            for one in listed["files"]
-            if isinstance(one, dict) and "filename" in one and "url" in one
+            (str(entry["filename"]), str(entry["url"]), (entry.get("hashes") or {}).get("sha256", ""))
+            for entry in listed["files"]
+            if isinstance(entry, dict) and "filename" in entry and "url" in entry
         ]
     page = _Links()
     page.feed(text)
-    found = []
+    files = []
     for link in page.links:
         address, fragment = urldefrag(link)
         name = unquote(urlsplit(address).path).rsplit("/", 1)[-1]
-        found.append((name, address, fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""))
-    return found
+        files.append((name, address, fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""))
+    return files
 
 
 class _Links(HTMLParser):
@@ -252,10 +254,10 @@ def _download(url: str, known: KnownBase, part: Path, settings: Settings, progre
 def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: int, progress: Progress) -> None:
     """One request for what is missing of `part`, which has `had` bytes."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
-    total, told = known.wheel_bytes, 0.0
+    total, reported = known.wheel_bytes, 0.0
 
     def receive() -> None:
-        nonlocal told
+        nonlocal reported
         with client.stream("GET", url, auth=auth, headers=headers) as answer:
             if answer.status_code not in (200, 206):
                 raise NotFound(_refusal(answer.status_code, "the file is not there"), silent=answer.status_code >= 500)
@@ -269,8 +271,8 @@ def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: 
                     done += len(chunk)
                     if done > total:
                         break  # another file: its sum will tell
-                    if time.monotonic() - told > _TELL_SECONDS:
-                        told = time.monotonic()
+                    if time.monotonic() - reported > _TELL_SECONDS:
+                        reported = time.monotonic()
                         progress(*_phase(known, done))
 
     _answered(receive)
@@ -386,9 +388,9 @@ def _without_credentials(url: str) -> tuple[str, Any]:
     if "@" in parts.netloc:
         return clean, (unquote(parts.username or ""), unquote(parts.password or ""))
     with contextlib.suppress(OSError, netrc.NetrcParseError):
-        found = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
-        if found:
-            return clean, (found[0], found[2] or "")
+        login = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+        if login:
+            return clean, (login[0], login[2] or "")
     return clean, None
 
 
@@ -416,12 +418,12 @@ def _pip_configuration() -> dict[str, str]:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    found = {}
+    values = {}
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         with contextlib.suppress(ValueError, SyntaxError):
-            found[name] = str(ast.literal_eval(value))
-    return found
+            values[name] = str(ast.literal_eval(value))
+    return values
 
 
 def _uv(name: str) -> list[str]:

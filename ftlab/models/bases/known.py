@@ -121,7 +121,7 @@ def kept(name: str) -> Kept | None:
 
 def all_kept() -> list[Kept]:
     names = sorted(file.parent.name for file in home().glob(f"*/{RECORD}") if not file.parent.name.startswith("."))
-    return [one for name in names if (one := kept(name)) is not None]
+    return [base for name in names if (base := kept(name)) is not None]
 
 
 def remove(name: str) -> int:
@@ -129,7 +129,7 @@ def remove(name: str) -> int:
 
     Raises InputError when there is no such base, FtlabError while another process is getting it.
     """
-    known = {one.name: one for one in all_kept()}
+    known = {base.name: base for base in all_kept()}
     if not _NAME.fullmatch(name):  # what cannot be kept has no lock either
         raise _unknown(name, known)
     with held(name, wait=False) as mine:
