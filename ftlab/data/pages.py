@@ -1,4 +1,4 @@
-"""Pages of a large file: an index of lines, so that any page costs the same."""
+"""Pages of a large file, through an index of lines: every page costs the same."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _WHITE = (9, 10, 11, 12, 13, 32)
 
 
 def index_lines(path: Path, target: Path) -> int:
-    """Write the beginnings of all lines that are not blank, and the end of the file, as int64 to `target` (.npy).
+    """Write the offsets of all non-blank lines and of the end of the file to `target` (.npy, int64).
 
-    Returns the number of rows. Memory: 8 bytes a row and one piece of the file.
+    Returns the number of rows. Memory: 8 bytes per row and one chunk of the file.
     """
     import numpy as np
 
@@ -59,13 +59,13 @@ def index_lines(path: Path, target: Path) -> int:
 
 
 def _blank(path: Path, starts: Any, size: int, doubtful: Any) -> list[int]:
-    """Which of the `doubtful` lines, those that begin with white space, hold nothing else."""
+    """The blank lines among the `doubtful` ones, which start with white space."""
     blank = []
     with path.open("rb") as file:
         for index in map(int, doubtful):
             begin, end = int(starts[index]), int(starts[index + 1]) if index + 1 < len(starts) else size
             file.seek(begin)
-            # A longer line of white space does not occur in data; it would be shown as broken.
+            # Longer lines of white space do not occur in data; one would show as broken.
             if end - begin <= _PIECE and not file.read(end - begin).removeprefix(b"\xef\xbb\xbf").strip():
                 blank.append(index)
     return blank
@@ -91,18 +91,18 @@ class IndexedLines(LazyRows):
         return self.read(index, index + 1)[0]
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """Rows `start` to `stop` in one read. Raises InputError when the file was changed since it was indexed."""
+        """Rows `start` to `stop` in one read. Raises InputError if the file has changed since it was indexed."""
         if start >= stop:
             return []
         data, offsets = self._bytes(start, stop)
         return [_parsed(data[one:other], start + number) for number, (one, other) in enumerate(pairwise(offsets))]
 
     def candidates(self, wanted: str, start: int) -> tuple[list[int], int]:
-        """Rows of the next piece after `start` whose line may hold `wanted` (case-folded), and where the piece ends."""
+        """Rows of the next chunk after `start` whose line may contain `wanted` (case-folded), and the chunk's end."""
         import numpy as np
 
         stop = min(len(self), start + _SEARCHED_ROWS)
-        # A piece of rows as long as books is cut short.
+        # Very long rows make the chunk shorter.
         limit = int(self._starts[start]) + _PIECE
         stop = max(start + 1, min(stop, int(np.searchsorted(self._starts, limit))))
         data, offsets = self._bytes(start, stop)
@@ -114,9 +114,9 @@ class IndexedLines(LazyRows):
                 index = int(np.searchsorted(offsets, place, side="right")) - 1
                 places.append(start + index)
                 place = lowered.find(pattern, int(offsets[index + 1]))
-            # Letters that only become ASCII when case is folded (the Kelvin sign) are not worth a second pass.
+            # Letters that only become ASCII by case folding (the Kelvin sign) are not worth a second pass.
             return places, stop
-        # Spelled with escapes (\u00e9, \n, \") the text looks different in the file: parse every row.
+        # The text may be escaped in the file (\u00e9, \n, \"), so parse every row.
         return list(range(start, stop)), stop
 
     def _bytes(self, start: int, stop: int) -> tuple[bytes, list[int]]:
@@ -125,11 +125,11 @@ class IndexedLines(LazyRows):
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_mtime_ns != self._changed:
-                    raise InputError(f"{self.path.name} was changed while it was shown", try_="look at it again")
+                    raise InputError(f"{self.path.name} has changed since it was opened", try_="open it again")
                 file.seek(begin)
                 return file.read(end - begin), offsets
         except OSError as error:
-            raise InputError(f"{self.path.name} cannot be read any more: {error.strerror}", given=self.path) from None
+            raise InputError(f"{self.path.name} can no longer be read: {error.strerror}", given=self.path) from None
 
 
 def _parsed(line: bytes, index: int) -> dict[str, Any]:
@@ -148,9 +148,9 @@ _LOOKED_AT = 200  # rows whose keys are the columns
 
 @dataclass
 class Hits:
-    """Rows in which a text was found: `indices` in the source, their `rows`, and whether there are `more`.
+    """The rows that match a search: `indices` in the source, their `rows`, and whether there are `more`.
 
-    `total` is known once the whole source was searched.
+    `total` is known once the whole source has been searched.
     """
 
     indices: list[int]
@@ -161,25 +161,25 @@ class Hits:
 
 @dataclass
 class Pages:
-    """The rows of one split of a data source, as they are."""
+    """The rows of one split of a data source, unconverted."""
 
     rows: int
     columns: list[str]
     _source: Sequence[dict[str, Any]] = field(repr=False)
-    # text: (rows found, row to go on from)
+    # text: (matching rows, row to continue from)
     _found: dict[str, tuple[list[int], int]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.rows
 
     def sample(self, count: int) -> list[dict[str, Any]]:
-        """About `count` readable rows from the whole length."""
+        """About `count` readable rows, evenly spaced."""
         step = max(1, self.rows // count)
         rows = (self.page(index, 1)[0] for index in range(0, self.rows, step)[:count])
         return [row for row in rows if "(broken)" not in row]
 
     def page(self, offset: int = 0, size: int = 20) -> list[dict[str, Any]]:
-        """At most `size` rows from `offset` on. A broken JSON line is a row {"(broken)": what is wrong}."""
+        """At most `size` rows from `offset` on. A broken JSON line becomes the row {"(broken)": the reason}."""
         start = max(0, offset)
         stop = min(self.rows, start + max(0, size))
         if isinstance(self._source, IndexedLines):
@@ -189,9 +189,9 @@ class Pages:
     def search(
         self, text: str, offset: int = 0, size: int = 20, *, should_stop: Callable[[], bool] | None = None
     ) -> Hits:
-        """`size` rows whose cells hold `text` (case does not count), after the first `offset` of them.
+        """`size` rows with cells that contain `text` (ignoring case), after the first `offset` matches.
 
-        Goes on where the last search for the same text ended; `should_stop` is asked every few thousand rows.
+        Continues where the last search for the same text ended; `should_stop` is called every few thousand rows.
         Raises InputError for an empty text.
         """
         wanted = text.casefold()
@@ -211,7 +211,7 @@ class Pages:
         return Hits(indices, rows, len(hits) > offset + size or not ended, len(hits) if ended else None)
 
     def _search_some(self, wanted: str, start: int, most: int) -> tuple[list[int], int]:
-        """Rows that hold `wanted` in the next piece, and where the piece after it begins."""
+        """The matches for `wanted` in the next chunk, and the start of the chunk after it."""
         candidates: Sequence[int]
         if isinstance(self._source, IndexedLines):
             candidates, after = self._source.candidates(wanted, start)
@@ -231,9 +231,9 @@ class Pages:
 def open_pages(
     source: str | Path, cache_dir: Path, split: str | None = None, workspace: Workspace | None = None
 ) -> Pages:
-    """The pages of a sample, file, folder, version or Hub data set; of a source with splits those of `split` (train).
+    """The pages of a sample, file, folder, version or Hub data set; `split` (default: train) selects among its splits.
 
-    Nothing is converted, and a format need not be known. Raises InputError when the source cannot be read at all.
+    Rows are not converted and need no known format. Raises InputError if the source cannot be read.
     """
     from ftlab.data.load import find_source
 
@@ -254,7 +254,7 @@ def open_pages(
 
 
 def pages_of_loaded(source: str, split: str | None = None, workspace: Workspace | None = None) -> Pages:
-    """The pages of a source that is mapped by the library that loads it: a version, or a data set of the Hub."""
+    """The pages of a source that its library memory-maps: a version, or a Hub data set."""
     from ftlab.config import DataConfig
     from ftlab.data.load import load_rows
 
@@ -300,7 +300,7 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
             os.rename(temporary, folder)
         except OSError:
             if not folder.exists():
-                raise  # else somebody else was quicker
+                raise  # otherwise another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     kept = sorted(
@@ -318,7 +318,7 @@ def _open_cache(path: Path, folder: Path) -> Pages:
 
 
 def _is_json_lines(path: Path) -> bool:
-    """Whether the file can be read in place: UTF-8, and its first line is an object of its own."""
+    """Whether the file can be read in place: UTF-8, with an object on its first line."""
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         return False
     with path.open("rb") as file:

@@ -187,7 +187,7 @@ BROKEN = [
     ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
     ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
     ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "nested more than 100"]),
-    ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "downloaded completely"]),
+    ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "download it again"]),
     ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
     ("a.json", "[1, 2, 3]", ["3 of its 3 items are not rows", "item 1 is a number: 1"]),
     ("a.json", "[]", ["no rows"]),
@@ -197,7 +197,7 @@ BROKEN = [
     ("a.csv", table(ROWS) + "a\n", ["line 22", "1 cells"]),
     ("a.csv", table(ROWS) + '"a,b\nc,d\n', ["line 22", "never closed"]),
     ("a.csv", "prompt,completion\n", ["a header and no rows"]),
-    ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["more than one column of the same name", "prompt"]),
+    ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["duplicate column names", "prompt"]),
     ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
     ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),
     ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
@@ -248,7 +248,7 @@ def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no split.*Given: tset.*Allowed: train"):
+    with pytest.raises(InputError, match=r"no such split.*Given: tset.*Allowed: train"):
         load_rows(DataConfig(source=str(write(tmp_path, "a.jsonl", lines(ROWS))), split="tset"))
 
 
