@@ -158,7 +158,7 @@ EVIL_ZIPS = {
     "drive.zip": (zipped({"C:evil.jsonl": b"{}"}), "leads out of the archive"),
     "nested.zip": (zipped({"inner.zip": zipped({"a.jsonl": b"{}"})}), "another archive"),
     "many.zip": (zipped({f"{n}.jsonl": b"{}" for n in range(201)}), "too many files"),
-    "several.zip": (zipped({"a.jsonl": b"{}", "b.jsonl": b"{}"}), "not clear which is which"),
+    "several.zip": (zipped({"a.jsonl": b"{}", "b.jsonl": b"{}"}), "unclear splits"),
     "none.zip": (zipped({"run.py": b"import os", "a.pkl": b"\x80\x04."}), "holds no data file"),
     "empty.zip": (zipped({}), "holds no data file"),
     "bomb.zip": (zipped({"a.jsonl": b" " * (64 << 20)}), "zip bomb"),

@@ -201,7 +201,7 @@ BROKEN = [
     ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
     ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),
     ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
-    ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["pointer of Git LFS", "git lfs pull"]),
+    ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["Git LFS pointer", "git lfs pull"]),
     ("a.json", "<!DOCTYPE html><html>", ["a web page, not data", "download the raw file"]),
     ("a.docx", "hi", ["ending in .docx cannot be read", ".jsonl", ".csv", ".parquet"]),
     ("a.pkl", b"\x80\x04.", [".pkl cannot be read", "never opened"]),
