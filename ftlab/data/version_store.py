@@ -18,19 +18,19 @@ from ftlab.errors import InputError, nearest
 
 _PIECE_ROWS = 5000
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-# The columns of ftlab's own; a column of the data with such a name is kept as `data:<name>`.
+# ftlab's own columns; a data column is stored as `data:<name>`.
 _OWN = ("ftlab_id", "ftlab_split", "ftlab_excluded", "ftlab_mark", "ftlab_notes")
 
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One row of a version. `id` stays the same through all versions that come from one source."""
+    """One row of a version. Its `id` is the same in all versions of one source."""
 
     id: int
     cells: dict[str, Any]
     split: str = "train"
-    excluded: str | None = None  # why it is left out of training; None: it is not
-    mark: str | None = None  # "good" or "bad", by a person
+    excluded: str | None = None  # the reason it is excluded from training; None: not excluded
+    mark: str | None = None  # "good" or "bad", set by a person
     notes: tuple[str, ...] = field(default=())
 
     def digest(self) -> bytes:
@@ -42,10 +42,10 @@ class VersionRow:
 
 
 def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
-    """Write `rows` (an iterable that can be gone through more than once) as Parquet.
+    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet.
 
-    A column of nothing but text is stored as text, any other as JSON text, so that what comes back is what went in
-    (a missing cell stays missing, null stays null).
+    A column of text only is stored as text, any other as JSON text, so that values survive the round trip (a missing
+    cell stays missing, null stays null).
     """
     as_json: set[str] = set()
     while True:
@@ -56,7 +56,7 @@ def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[s
 
 
 def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as_json: set[str]) -> set[str]:
-    """Write with `as_json` columns as JSON; the other columns that turn out not to be text (then nothing is kept)."""
+    """Write with the columns `as_json` as JSON; returns other columns with non-text cells, which void the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -80,7 +80,7 @@ def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as
                 encode = _json if column in as_json or column in wrong else str
                 cells[f"data:{column}"] = [None if value is _MISSING else encode(value) for value in values]
             if wrong:
-                continue  # only looking which other columns are not text
+                continue  # only collecting other non-text columns now
             cells |= {
                 "ftlab_id": [row.id for row in piece],
                 "ftlab_split": [row.split for row in piece],
@@ -93,7 +93,7 @@ def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as
 
 
 def read_rows(path: Path) -> Iterator[VersionRow]:
-    """The rows in the order in which they were written, a few thousand in memory at a time."""
+    """The rows in the order they were written, a few thousand in memory at a time."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -103,7 +103,7 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
 
 
 def rows_in_group(path: Path, group: int) -> list[VersionRow]:
-    """One of the pieces, of a few thousand rows, in which the rows were written."""
+    """One of the row groups, of a few thousand rows each."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -148,7 +148,7 @@ class StoredRows(LazyRows):
     def __init__(self, path: Path, split: str):
         import pyarrow.parquet as pq
 
-        # Our own file, written once and never again: it may be mapped.
+        # Our own file, never rewritten, so it can be memory-mapped.
         table = pq.read_table(path, memory_map=True)
         self._table = table.filter(_used(table, split)).combine_chunks()
         self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
@@ -192,7 +192,7 @@ PREFIX = "version:"
 
 @dataclass(frozen=True)
 class Version:
-    """One version, as `version.json` describes it. `rows` counts those that are not excluded, by split."""
+    """One version, as in `version.json`. `rows` counts the rows that are not excluded, by split."""
 
     id: str
     name: str
@@ -206,14 +206,14 @@ class Version:
     rows: dict[str, int]
     excluded: int
     columns: list[str]
-    origin: list[dict[str, Any]]  # the files or Hub data sets that the first version was made from, with sha256
+    origin: list[dict[str, Any]]  # the files or Hub data sets of the first version, with sha256
     details: dict[str, Any] = field(default_factory=dict)
     deleted: dict[str, str] | None = None
     folder: Path = field(default=Path(), compare=False)
 
     @property
     def source(self) -> str:
-        """What `data.source` of a run says to train on this version."""
+        """The value of `data.source` to train on this version."""
         return PREFIX + self.id
 
     @property
@@ -231,13 +231,13 @@ class Version:
 
 
 def rows_of(version: Version | str, workspace: Workspace | None = None) -> Iterator[VersionRow]:
-    """All rows of a version, the excluded ones too, a few thousand in memory at a time."""
+    """All rows of a version, including excluded ones, a few thousand in memory at a time."""
     return read_rows(resolve(version, workspace).rows_file)
 
 
 def find(version: Version | str, workspace: Workspace | None = None) -> Version:
-    """The version called `version:<id>` or `<id>`; the unambiguous beginning of an id is enough, and the name of a
-    data set means its newest version. Raises InputError naming the nearest one."""
+    """The version `version:<id>` or `<id>`; an unambiguous prefix of an id is enough, and the name of a data set means
+    its newest version. Raises InputError naming the nearest one."""
     if isinstance(version, Version):
         return version
     workspace = workspace or Workspace.open()
@@ -254,7 +254,7 @@ def find(version: Version | str, workspace: Workspace | None = None) -> Version:
     close = nearest(wanted, known)
     listed = ", ".join(stored.id for stored in matches[:5]) if matches else ", ".join(list(known)[-5:])
     raise InputError(
-        f"More than one version begins with {wanted!r}" if matches else "There is no version of data of this name",
+        f"More than one version begins with {wanted!r}" if matches else "There is no such version of data",
         given=wanted or version,
         allowed=listed or f"no version exists yet in {workspace.versions_folder}",
         try_=f"did you mean {PREFIX}{close}?" if close else "see them with: python -m ftlab data versions list",
@@ -269,13 +269,13 @@ def resolve(version: Version | str, workspace: Workspace | None = None) -> Versi
 
 
 def pinned(source: str, workspace: Workspace | None = None) -> str:
-    """`source` with the full id where it names a version by its data set or the beginning of its id: what that means
-    changes with the next version. Other sources stay as they are."""
+    """`source` with the full version id if it names a version by its data set or a prefix, whose meaning changes with
+    the next version. Other sources are unchanged."""
     return resolve(source, workspace).source if source.startswith(PREFIX) else source
 
 
 def ids_of(version: Version | str, split: str = "train", workspace: Workspace | None = None) -> list[int]:
-    """The ids of the rows of `split` that are not excluded: row i on a page of the version is `ids_of(...)[i]`."""
+    """The ids of the rows of `split` that are not excluded: row i of a page of the version is `ids_of(...)[i]`."""
     return row_ids(resolve(version, workspace).rows_file, split)
 
 

@@ -1,4 +1,4 @@
-"""Versions of a data set: made from a source or from each other, with their lineage, and deleted."""
+"""Versions of a data set: creating them from a source or from each other, their lineage, and deletion."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def create(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """The first version of a data source: its rows as they are, and the columns that were named for it. Made again
-    from an unchanged source, it is the same.
+    """The first version of a data source: its rows unchanged, and the columns named for it. An unchanged source returns
+    the existing version.
 
-    Raises InputError as `load_rows` does. For the source of a version, that version is given back.
+    Raises InputError like `load_rows`. If the source is a version, returns that version.
     """
     workspace = workspace or Workspace.open()
     data = source if isinstance(source, DataConfig) else DataConfig(source=str(source))
@@ -95,7 +95,7 @@ def create(
     for old in history(workspace, name):
         if old.parent is None and old.deleted is None and all(shas):
             same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
-            # Versions made before columns were kept say nothing of them.
+            # Versions from before columns were stored have none.
             if same and all((old.details.get(key) or None) == (value or None) for key, value in details.items()):
                 return old
     details |= {"source": data.source if loaded.kind != "file" else loaded.name, "notes": loaded.notes}
@@ -108,7 +108,7 @@ def create(
 def taken(
     source: str | DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
 ) -> Iterator[Version]:
-    """`create` for a step that makes another version of it: where the step fails, none is left that only it needed."""
+    """`create` for a step that derives another version: if the step fails, a version created only for it is removed."""
     before = {known.id for known in history(workspace)}
     version = create(source, workspace, who=who, why=why)
     try:
@@ -132,10 +132,9 @@ def derive(
 ) -> Version:
     """A new version with these `rows`, made from `parent` by `action` (in words).
 
-    `rows` is a list, or a function that gives the rows each time it is called (for data that should not be in
-    memory). `columns` are those of the rows where that is known. Rows keep the `id` they had in the parent; new ones
-    get an id that is free (`new_ids`).
-    Raises InputError when two rows have the same id or no row is left.
+    `rows` is a list, or a function that returns the rows on each call (to keep them out of memory). `columns` are the
+    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones get a free id (`new_ids`).
+    Raises InputError if two rows have the same id or no row is left.
     """
     workspace = workspace or _workspace_of(parent)
     parent = find(parent, workspace)
@@ -153,7 +152,7 @@ def derive(
 
 
 def new_ids(version: Version | str, count: int, workspace: Workspace | None = None) -> range:
-    """`count` row ids that no version of this data set has used yet."""
+    """`count` row ids that no version of this data set uses."""
     version = find(version, workspace)
     workspace = workspace or _workspace_of(version)
     known = [old for old in history(workspace, version.name) if old.deleted is None]
@@ -162,7 +161,7 @@ def new_ids(version: Version | str, count: int, workspace: Workspace | None = No
 
 
 def used_by(version: Version, workspace: Workspace) -> list[str]:
-    """The ids of the runs whose data name this version."""
+    """The ids of the runs trained on this version."""
     used = []
     for run in workspace.runs():
         if any(
@@ -175,7 +174,7 @@ def used_by(version: Version, workspace: Workspace) -> list[str]:
 def delete(
     version: Version | str, workspace: Workspace, *, force: bool = False, who: str | None = None, why: str = ""
 ) -> Version:
-    """Delete the rows of a version; who, when and why stay written down.
+    """Delete the rows of a version; who, when and why stay on record.
 
     Raises InputError naming the runs that used it, unless `force`.
     """
@@ -186,7 +185,7 @@ def delete(
             f"The version {version.id} was used by {len(runs)} {'run' if len(runs) == 1 else 'runs'}, "
             "which could not be repeated without it",
             given=", ".join(runs[:5]),
-            try_="delete the runs first, or add --force when they need not be repeated",
+            try_="delete the runs first, or add --force if they need not be repeatable",
         )
     values = version.as_dict() | {"deleted": {"who": who or person(), "when": _now(), "why": why}}
     write_json(version.folder / "version.json", values)
@@ -195,7 +194,7 @@ def delete(
 
 
 def person() -> str:
-    """Who changes data when nobody says so: the login name."""
+    """The default name of whoever changes data: the login name."""
     try:
         return os.environ.get("FTLAB_WHO") or getpass.getuser()
     except (OSError, KeyError):
@@ -249,18 +248,18 @@ def _write(
             except OSError:
                 if not target.exists():
                     raise
-                continue  # somebody else was quicker: the next number
+                continue  # another process was faster: take the next number
             return Version(id=version_id, number=number, **values, folder=target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.rmdir()  # of a data set without another version
+            folder.rmdir()  # if the data set has no other version
         raise
 
 
 @dataclass
 class _Again:
-    """Rows that can be gone through more than once."""
+    """Rows that can be iterated repeatedly."""
 
     give: Callable[[], Iterable[VersionRow]]
 
@@ -269,7 +268,7 @@ class _Again:
 
 
 def _summed(rows: Iterable[VersionRow]) -> tuple[str, Counter[str], int]:
-    """The content hash, the rows of each split that are not excluded, and how many are."""
+    """The content hash, the number of rows by split that are not excluded, and the number of excluded rows."""
     digest, excluded = hashlib.sha256(), 0
     counts: Counter[str] = Counter()
     seen: set[int] = set()
@@ -300,18 +299,18 @@ def _now() -> str:
 
 
 def latest_choice(workspace: Workspace) -> tuple[str, int, str] | None:
-    """(base, max_length in tokens, id of the run) of the newest run; None when there is no run."""
+    """(base, max_length in tokens, id of the run) of the newest run; None if there is no run."""
     for run in workspace.runs():
         try:
             config = load_config(run.config_file)
-        except InputError:  # a run of another version of ftlab, or one whose file was broken by hand
+        except InputError:  # a run of another ftlab version, or with a broken configuration
             continue
         return config.model.base, config.optimisation.max_length, run.id
     return None
 
 
 def train_command(source: str, workspace: Workspace, base: str | None = None, *, max_length: int | None = None) -> str:
-    """The line that trains on `source` in `workspace`, with `base`, else with the base of the latest run."""
+    """The command that trains on `source` in `workspace`, with `base` (default: that of the latest run)."""
     if base is None:
         base = (latest_choice(workspace) or (STARTER,))[0]
     line = f"python -m ftlab train --set data.source={shlex.quote(source)}"

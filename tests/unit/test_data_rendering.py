@@ -202,7 +202,7 @@ def test_a_base_without_a_template_gets_a_plain_one_once(tokenizer: Any) -> None
     )
     assert rendering.render(TALK, tokenizer) == expected
     tokenizer.eos_token, tokenizer.chat_template = None, None
-    with pytest.raises(InputError, match="nothing could end an answer"):
+    with pytest.raises(InputError, match="end-of-text token to end an answer"):
         ensure_chat_template(tokenizer)
 
 
