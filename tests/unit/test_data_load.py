@@ -90,7 +90,8 @@ def test_every_form_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
     path = write(tmp_path, name, READABLE[name])
     loaded = load_rows(DataConfig(source=str(path)))
     assert list(loaded.splits["train"]) == ROWS
-    assert loaded.splits["train"][7] == ROWS[7]
+    assert loaded.splits["train"][7] == ROWS[7] and loaded.splits["train"][-1] == ROWS[-1]
+    assert list(loaded.splits["train"][3:9:2]) == ROWS[3:9:2]
     assert loaded.columns == ["prompt", "completion"]
     assert loaded.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.files[0].path == name  # no folder of the person's machine goes into a manifest

@@ -69,10 +69,10 @@ def asked(url: str, seconds: float = 5.0) -> FtlabError:
 @pytest.mark.parametrize(
     ("send", "said"),
     [
-        (with_body(gzip.compress(b"x" * (64 << 20)), "Content-Encoding: gzip"), "more than 16 MB"),
-        (with_body(b"abc", "Content-Encoding: gzip"), "says that it is packed"),
-        (with_body(b"abc", "Content-Encoding: br"), "packed as br"),
-        (with_body(b"x" * (17 << 20)), "more than 16 MB"),
+        (with_body(gzip.compress(b"x" * (64 << 20)), "Content-Encoding: gzip"), "larger than 16 MB"),
+        (with_body(b"abc", "Content-Encoding: gzip"), "claims to be compressed"),
+        (with_body(b"abc", "Content-Encoding: br"), "compressed as br"),
+        (with_body(b"x" * (17 << 20)), "larger than 16 MB"),
         (with_body(b"[" * 100_000), "does not answer as an OpenAI"),
         (with_body(b'{"choices": ' + b"[" * 500 + b"]" * 500 + b"}"), "does not answer as an OpenAI"),
         (with_body(b'{"choices": ' + b"9" * 5000 + b"}"), "does not answer as an OpenAI"),
